@@ -1,0 +1,86 @@
+"""Every knob, with its default and unit: one class a subject. All are frozen; `attrs.evolve` changes one."""
+
+import attrs
+from attrs import validators
+
+KiB = 1024
+MiB = 1024 * KiB
+
+FRAGMENT_OVERHEAD = 64
+"""Bytes that each fragment counts on top of its payload against a limit, so that tiny fragments are bounded."""
+
+_bytes = validators.and_(validators.instance_of(int), validators.ge(1))
+_bytes_or_none = validators.optional(_bytes)
+_seconds_or_none = validators.optional(validators.and_(validators.instance_of((int, float)), validators.gt(0)))
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """How much of what a connection may hold. Sizes are in bytes."""
+
+    max_message_size: int = attrs.field(default=MiB, validator=_bytes)
+    """The largest message that is read as a whole (`async for`, `read_message`, `get`) or as a whole frame
+    (`read_frame`). Each fragment counts 64 bytes on top. A larger one closes the connection with 1009."""
+
+    max_stream_size: int | None = attrs.field(default=None, validator=_bytes_or_none)
+    """The largest message that a `MessageReader` streams; None for no limit. A larger one closes with 1009."""
+
+    read_high: int = attrs.field(default=256 * KiB, validator=_bytes)
+    """Received and unread bytes above which reading from the network pauses."""
+
+    read_low: int = attrs.field(default=64 * KiB, validator=_bytes)
+    """Received and unread bytes at which reading goes on."""
+
+    write_high: int = attrs.field(default=64 * KiB, validator=_bytes)
+    """Bytes sent and not yet taken by the network above which `send` waits."""
+
+    write_low: int = attrs.field(default=16 * KiB, validator=_bytes)
+    """Bytes sent and not yet taken by the network at which waiting senders go on."""
+
+    max_write_backlog: int = attrs.field(default=16 * MiB, validator=_bytes)
+    """A peer that has left more than this many bytes untaken when a further message is sent to it is too slow:
+    the connection closes with 1008."""
+
+    max_control_backlog: int = attrs.field(default=1000, validator=_bytes)
+    """Pings received while the peer takes nothing off the network; one more closes the connection with 1008."""
+
+    max_skip: int = attrs.field(default=4 * MiB, validator=_bytes)
+    """Bytes of a message left early that are passed over; past it the connection closes with 1008."""
+
+    max_request_line: int = attrs.field(default=8 * KiB, validator=_bytes)
+    """The longest request line; 414 past it."""
+
+    max_header_line: int = attrs.field(default=8 * KiB, validator=_bytes)
+    """The longest header line; 431 past it."""
+
+    max_headers: int = attrs.field(default=128, validator=_bytes)
+    """The most header lines; 431 past it."""
+
+    max_head: int = attrs.field(default=64 * KiB, validator=_bytes)
+    """The longest HTTP head in all; 431 past it."""
+
+    max_clients: int | None = attrs.field(default=None, validator=_bytes_or_none)
+    """The most connections a server holds at once; further ones are answered 503. None for no limit."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.read_low > self.read_high:
+            raise ValueError(f"read_low ({self.read_low}) must not be above read_high ({self.read_high})")
+        if self.write_low > self.write_high:
+            raise ValueError(f"write_low ({self.write_low}) must not be above write_high ({self.write_high})")
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """How long what may take, in seconds; None switches a deadline off."""
+
+    open: float | None = attrs.field(default=10.0, validator=_seconds_or_none)
+    """From the accepted connection to the answered handshake, TLS included; 408 past it."""
+
+    close: float | None = attrs.field(default=10.0, validator=_seconds_or_none)
+    """For the closing handshake; past it the connection is dropped."""
+
+    ping_interval: float | None = attrs.field(default=20.0, validator=_seconds_or_none)
+    """Between keepalive pings."""
+
+    ping_timeout: float | None = attrs.field(default=20.0, validator=_seconds_or_none)
+    """For any sign of life after a keepalive ping; past it the connection closes with 1011."""
