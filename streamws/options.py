@@ -1,7 +1,8 @@
 """Every knob, with its default and unit: one class a subject. All are frozen; `attrs.evolve` changes one."""
 
+from typing import Any
+
 import attrs
-from attrs import validators
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -9,57 +10,75 @@ MiB = 1024 * KiB
 FRAGMENT_OVERHEAD = 64
 """Bytes that each fragment counts on top of its payload against a limit, so that tiny fragments are bounded."""
 
-_bytes = validators.and_(validators.instance_of(int), validators.ge(1))
-_bytes_or_none = validators.optional(_bytes)
-_seconds_or_none = validators.optional(validators.and_(validators.instance_of((int, float)), validators.gt(0)))
+
+def _count(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{attribute.name} must be an int, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{attribute.name} must be at least 1, not {value!r}")
+
+
+def _count_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
+    if value is not None:
+        _count(instance, attribute, value)
+
+
+
+def _seconds_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{attribute.name} must be a number of seconds or None, not {value!r}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{attribute.name} must be above 0 seconds, not {value!r}; None switches it off")
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
     """How much of what a connection may hold. Sizes are in bytes."""
 
-    max_message_size: int = attrs.field(default=MiB, validator=_bytes)
+    max_message_size: int = attrs.field(default=MiB, validator=_count)
     """The largest message that is read as a whole (`async for`, `read_message`, `get`) or as a whole frame
     (`read_frame`). Each fragment counts 64 bytes on top. A larger one closes the connection with 1009."""
 
-    max_stream_size: int | None = attrs.field(default=None, validator=_bytes_or_none)
+    max_stream_size: int | None = attrs.field(default=None, validator=_count_or_none)
     """The largest message that a `MessageReader` streams; None for no limit. A larger one closes with 1009."""
 
-    read_high: int = attrs.field(default=256 * KiB, validator=_bytes)
+    read_high: int = attrs.field(default=256 * KiB, validator=_count)
     """Received and unread bytes above which reading from the network pauses."""
 
-    read_low: int = attrs.field(default=64 * KiB, validator=_bytes)
+    read_low: int = attrs.field(default=64 * KiB, validator=_count)
     """Received and unread bytes at which reading goes on."""
 
-    write_high: int = attrs.field(default=64 * KiB, validator=_bytes)
+    write_high: int = attrs.field(default=64 * KiB, validator=_count)
     """Bytes sent and not yet taken by the network above which `send` waits."""
 
-    write_low: int = attrs.field(default=16 * KiB, validator=_bytes)
+    write_low: int = attrs.field(default=16 * KiB, validator=_count)
     """Bytes sent and not yet taken by the network at which waiting senders go on."""
 
-    max_write_backlog: int = attrs.field(default=16 * MiB, validator=_bytes)
+    max_write_backlog: int = attrs.field(default=16 * MiB, validator=_count)
     """A peer that has left more than this many bytes untaken when a further message is sent to it is too slow:
     the connection closes with 1008."""
 
-    max_control_backlog: int = attrs.field(default=1000, validator=_bytes)
+    max_control_backlog: int = attrs.field(default=1000, validator=_count)
     """Pings received while the peer takes nothing off the network; one more closes the connection with 1008."""
 
-    max_skip: int = attrs.field(default=4 * MiB, validator=_bytes)
+    max_skip: int = attrs.field(default=4 * MiB, validator=_count)
     """Bytes of a message left early that are passed over; past it the connection closes with 1008."""
 
-    max_request_line: int = attrs.field(default=8 * KiB, validator=_bytes)
+    max_request_line: int = attrs.field(default=8 * KiB, validator=_count)
     """The longest request line; 414 past it."""
 
-    max_header_line: int = attrs.field(default=8 * KiB, validator=_bytes)
+    max_header_line: int = attrs.field(default=8 * KiB, validator=_count)
     """The longest header line; 431 past it."""
 
-    max_headers: int = attrs.field(default=128, validator=_bytes)
+    max_headers: int = attrs.field(default=128, validator=_count)
     """The most header lines; 431 past it."""
 
-    max_head: int = attrs.field(default=64 * KiB, validator=_bytes)
+    max_head: int = attrs.field(default=64 * KiB, validator=_count)
     """The longest HTTP head in all; 431 past it."""
 
-    max_clients: int | None = attrs.field(default=None, validator=_bytes_or_none)
+    max_clients: int | None = attrs.field(default=None, validator=_count_or_none)
     """The most connections a server holds at once; further ones are answered 503. None for no limit."""
 
     def __attrs_post_init__(self) -> None:

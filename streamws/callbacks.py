@@ -1,0 +1,88 @@
+"""The decorators of `Client`: thin sugar over its streams."""
+
+import inspect
+from asyncio import Lock, Task, wait
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TypeVar
+
+from .client import Client, ClosedCallback, MessageCallback, PayloadCallback
+from .codes import Cause, CloseCode, Side
+from .connection import Connection, logger
+from .errors import ConnectionClosed, UsageError
+
+_Argument = TypeVar("_Argument")
+
+
+class Callbacks:
+    """Calls the functions that one client's decorators registered, one after the other."""
+
+    __slots__ = ("_client", "_closed", "_connection", "_lock", "_message", "_spawn")
+
+    def __init__(
+        self, client: Client, connection: Connection, spawn: Callable[[Coroutine[object, None, None]], Task[None]]
+    ) -> None:
+        """`spawn` starts a task that someone waits for when the server stops."""
+        self._client = client
+        self._connection = connection
+        self._spawn = spawn
+        self._lock = Lock()  # first come, first served: so callbacks run in the order of what they tell
+        self._message: Task[None] | None = None
+        self._closed: Task[None] | None = None
+
+    def on_message(self, callback: MessageCallback) -> None:
+        if self._message is not None:
+            raise UsageError("this client has a @client.message callback already; one message goes to one callback")
+        self._message = self._spawn(self._read_messages(callback))
+
+    def on_ping(self, callback: PayloadCallback) -> None:
+        def received(payload: bytes) -> None:
+            self._spawn(self._call(callback, payload))
+
+        self._connection.on_ping = received
+
+    def on_pong(self, callback: PayloadCallback) -> None:
+        def received(payload: bytes) -> None:
+            self._spawn(self._call(callback, payload))
+
+        self._connection.on_pong = received
+
+    def on_closed(self, callback: ClosedCallback) -> None:
+        self._spawn(self._tell_closed(callback))
+
+    async def _read_messages(self, callback: MessageCallback) -> None:
+        try:
+            async for reader in self._client.messages():
+                async with reader:
+                    await self._call(callback, reader)
+        except ConnectionClosed:
+            pass  # the closed callback and client.outcome tell of it
+
+    async def _tell_closed(self, callback: ClosedCallback) -> None:
+        await self._client.wait_closed()
+        if self._message is not None:
+            await wait([self._message])
+        outcome = self._client.outcome
+        assert outcome is not None
+        await self._call(callback, outcome)
+
+    async def _call(self, callback: Callable[[_Argument], Awaitable[None] | None], argument: _Argument) -> None:
+        async with self._lock:
+            await call(self._connection, callback, argument)
+
+
+async def call(
+    connection: Connection, callback: Callable[[_Argument], Awaitable[None] | None], argument: _Argument
+) -> None:
+    """Call a callback; what it raises is logged and closes the connection with 1011."""
+    name = getattr(callback, "__qualname__", repr(callback))
+    try:
+        result = callback(argument)
+        if inspect.isawaitable(result):
+            await result
+    except ConnectionClosed:
+        pass  # it used a connection that had ended, and learned of it
+    except Exception as error:
+        logger.exception("%s: the callback %s raised", connection.peer(), name)
+        detail = f"the callback {name} raised {error!r}"
+        connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
+

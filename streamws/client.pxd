@@ -1,0 +1,15 @@
+from .connection cimport Connection
+from .streams.writer cimport Writer
+
+cdef class Client:
+    cdef object __weakref__
+    cdef readonly Connection _connection
+    cdef object _make_callbacks
+    cdef object _answer
+    cdef object _callbacks
+    cdef readonly Writer writer
+    cdef readonly object id
+    cdef readonly str addr
+    cdef readonly object port
+    cdef readonly object request
+    cdef readonly object subprotocol

@@ -1,0 +1,35 @@
+import cython
+
+from .streams.inbox cimport Inbox
+from .streams.outbox cimport Outbox
+from .streams.writer cimport Writer
+from .wire.protocol cimport Protocol
+
+cdef class Connection:
+    cdef object __weakref__
+    cdef public object environment
+    cdef bint _server
+    cdef object _opening
+    cdef object _buffer
+    cdef public object transport
+    cdef bint _alive
+    cdef list _closed
+    cdef Py_ssize_t _control_backlog
+    cdef public object on_ping
+    cdef public object on_pong
+    cdef public object on_lost
+    cdef public Inbox inbox
+    cdef public Outbox outbox
+    cdef public object pings
+    cdef public Protocol protocol
+    cdef public Writer writer
+
+    cpdef buffer_updated(self, Py_ssize_t nbytes)
+    @cython.locals(protocol=Protocol, outbox=Outbox, items=list)
+    cpdef receive(self, object data, Py_ssize_t nbytes)
+    @cython.locals(protocol=Protocol)
+    cdef _settle(self)
+    cpdef write(self, list frames)
+    cpdef fail(self, object code, object reason, object cause, object side=*, object detail=*)
+    cdef _give_up(self)
+    cdef _closing(self)

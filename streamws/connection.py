@@ -1,0 +1,402 @@
+"""The one asyncio protocol class: between the transport below and the streams above, in either role.
+
+A connection begins with its opening handshake, which whoever made it takes care of (`Opening`); `start` makes it a
+WebSocket connection. From then on: bytes in -> `wire.protocol` -> `inbox` -> the waiting reader; what that sends is
+gathered in the `outbox` and leaves in one write when the chunk is worked off.
+"""
+
+import logging
+from asyncio import AbstractEventLoop, BaseTransport, BufferedProtocol, Future
+from collections.abc import Callable
+from typing import Any, Protocol as Interface
+
+from .codes import Cause, Close, CloseCode, CloseOutcome, Side
+from .errors import ConnectionClosed, ConnectionClosedError
+from .loops import Deadlines, LoopShare, share_of
+from .options import Limits, Timeouts
+from .streams.inbox import Inbox
+from .streams.outbox import Outbox
+from .streams.pings import Pings
+from .streams.writer import Writer
+from .wire.protocol import Change, Protocol
+
+logger = logging.getLogger("streamws")
+
+
+class Environment:
+    """What the connections of one server, or of one `connect()`, share."""
+
+    __slots__ = ("close_deadlines", "limits", "loop", "open_deadlines", "ping_times", "pong_deadlines", "share", "timeouts")
+
+    def __init__(self, loop: AbstractEventLoop, limits: Limits, timeouts: Timeouts) -> None:
+        self.loop = loop
+        self.share: LoopShare = share_of(loop)
+        self.limits = limits
+        self.timeouts = timeouts
+        self.open_deadlines = Deadlines(loop, timeouts.open)
+        self.close_deadlines = Deadlines(loop, timeouts.close)
+        self.ping_times = Deadlines(loop, timeouts.ping_interval)
+        self.pong_deadlines = Deadlines(loop, timeouts.ping_timeout)
+
+    def close(self) -> None:
+        """Stop all timers."""
+        for deadlines in (self.open_deadlines, self.close_deadlines, self.ping_times, self.pong_deadlines):
+            deadlines.close()
+
+
+class Opening(Interface):
+    """Who takes care of the opening handshake of a connection."""
+
+    def connected(self, connection: "Connection") -> None:
+        """The transport is there."""
+
+    def received(self, connection: "Connection", data: bytes) -> None:
+        """Bytes of the handshake have come."""
+
+    def lost(self, connection: "Connection", error: Exception | None) -> None:
+        """The transport is gone before the handshake was complete."""
+
+
+class Connection:
+    """One connection from its transport to its streams."""
+
+    __slots__ = (
+        "__weakref__",
+        "_alive",
+        "_buffer",
+        "_closed",
+        "_control_backlog",
+        "_opening",
+        "_server",
+        "environment",
+        "inbox",
+        "on_lost",
+        "on_ping",
+        "on_pong",
+        "outbox",
+        "pings",
+        "protocol",
+        "transport",
+        "writer",
+    )
+
+    inbox: Inbox
+    outbox: Outbox
+    pings: Pings
+    protocol: Protocol
+    writer: Writer
+
+    def __init__(self, environment: Environment, server: bool, opening: Opening) -> None:
+        self.environment = environment
+        self._server = server
+        self._opening: Opening | None = opening
+        self._buffer = environment.share.buffer
+        self.transport: Any = None
+        """The transport while there is one."""
+        self._alive = True  # whether anything has come since the last keepalive ping
+        self._closed: list[Future[None]] | None = None  # those who wait for the end
+        self._control_backlog = 0
+        self.on_ping: Callable[[bytes], None] | None = None
+        self.on_pong: Callable[[bytes], None] | None = None
+        self.on_lost: Callable[[], None] | None = None
+        """Called once, when the connection has ended."""
+
+    def start(self) -> None:
+        """The opening handshake is complete: this is a WebSocket connection now."""
+        environment = self.environment
+        loop = environment.loop
+        self._opening = None
+        self.protocol = Protocol(self._server)
+        self.protocol.change(Change.OPENED)
+        self.pings = Pings(loop)
+        self.outbox = Outbox(loop, environment.share.turn, self.write)
+        self.inbox = Inbox(loop, self.protocol.parser, environment.limits, self)
+        self.writer = Writer(loop, self.protocol, self.outbox, self.pings, self)
+        self.transport.set_write_buffer_limits(environment.limits.write_high, environment.limits.write_low)
+        environment.ping_times.add(self._ping_due)
+
+    # The transport's side --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        self.transport = transport
+        if self._opening is not None:
+            self._opening.connected(self)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        # One for all connections of the loop: it is worked off before the loop does anything else.
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._opening is None:
+            self.receive(self._buffer, nbytes)
+        else:
+            self._opening.received(self, bytes(memoryview(self._buffer)[:nbytes]))
+
+    def receive(self, data: bytes | bytearray, nbytes: int) -> None:
+        """Work off `data[:nbytes]`."""
+        self._alive = True
+        protocol = self.protocol
+        items = protocol.receive(data, nbytes)
+        if items:
+            self.inbox.push(items)
+        if protocol.parser.settle:
+            self._settle()
+        outbox = self.outbox
+        outbox.begin_batch()
+        try:
+            # No user code has run before this point: the whole chunk is parsed.
+            self.inbox.wake()
+        finally:
+            outbox.end_batch()
+        self.inbox.check_flow()
+
+    def _settle(self) -> None:
+        """Do what control frames ask for."""
+        protocol = self.protocol
+        pings = protocol.pings
+        if pings:
+            protocol.pings = []
+            self._control_backlog = self._control_backlog + len(pings) if self.outbox.paused else 0
+            if self._control_backlog > self.environment.limits.max_control_backlog:
+                protocol.owed = []
+                self.fail(CloseCode.POLICY_VIOLATION, "pings came faster than their pongs are read", Cause.LIMIT)
+                return
+            if self.on_ping is not None:
+                for payload in pings:
+                    self.on_ping(payload)
+        pongs = protocol.pongs
+        if pongs:
+            protocol.pongs = []
+            for payload in pongs:
+                self.pings.answer(payload)
+                if self.on_pong is not None:
+                    self.on_pong(payload)
+        owed = protocol.owed
+        if owed:
+            protocol.owed = []
+            for frame in owed:
+                self.outbox.put(frame)
+            self.outbox.flush()
+        if protocol.failed:
+            self._give_up()
+        elif protocol.close_received is not None:
+            self._closing()
+            self.inbox.end()
+            if self._server:
+                # RFC 6455 section 7.1.1: the server closes the TCP connection first.
+                self.transport.close()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        if self._opening is None:
+            self.outbox.pause()
+
+    def resume_writing(self) -> None:
+        if self._opening is None:
+            self.outbox.resume()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        opening = self._opening
+        self.transport = None
+        environment = self.environment
+        if opening is not None:
+            self._opening = None
+            opening.lost(self, error)
+        else:
+            environment.ping_times.discard(self._ping_due)
+            environment.pong_deadlines.discard(self._pong_overdue)
+            environment.close_deadlines.discard(self._close_overdue)
+            protocol = self.protocol
+            if not protocol.closed_both_ways:
+                detail = "" if error is None else f"{type(error).__name__}: {error}"
+                protocol.settle_outcome(Cause.RESET, Side.REMOTE, detail)
+            protocol.change(Change.LOST)
+            self.inbox.end()
+            self.outbox.close()
+            self.writer.close()
+            self.pings.close(self.closed_error())
+        if self.on_lost is not None:
+            self.on_lost()
+            self.on_lost = None
+        for future in self._closed or ():
+            if not future.done():
+                future.set_result(None)
+        self._closed = None
+
+    # Downwards: what the streams ask for -----------------------------------------------------------------------
+
+    def write(self, frames: list[bytes]) -> None:
+        """Hand frames to the transport; the only way to it after the handshake."""
+        transport = self.transport
+        if transport is None:
+            return
+        if self.outbox.paused and self.protocol.open:
+            backlog = transport.get_write_buffer_size()
+            if backlog > self.environment.limits.max_write_backlog:
+                self.fail(CloseCode.POLICY_VIOLATION, f"{backlog} bytes sent were not read", Cause.LIMIT)
+                return
+        if len(frames) == 1:
+            transport.write(frames[0])
+        else:
+            transport.write(b"".join(frames))
+
+    def pause_reading(self) -> None:
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.transport is not None:
+            self.transport.resume_reading()
+
+    def refuse(self, close: Close) -> None:
+        """Fail the connection because the peer went over a limit."""
+        self.fail(close.code, close.reason, Cause.LIMIT)
+        self.inbox.end()
+
+    def discarded(self, size: int) -> None:
+        logger.warning(
+            "%s: %d bytes were discarded, no one reads this connection: iterate over the client, or take messages "
+            "with @client.message (said once a connection)",
+            self.peer(),
+            size,
+        )
+
+    def truncated(self, detail: str) -> None:
+        """A message of ours will never be complete."""
+        self.fail(CloseCode.INTERNAL_ERROR, "", Cause.LOCAL_CANCEL, Side.LOCAL, detail)
+
+    def refuse_kind(self, code: int, reason: str) -> None:
+        """Fail the connection because of a message of a kind that is not taken."""
+        self.fail(code, reason, Cause.LIMIT)
+
+    def closed_error(self) -> ConnectionClosed:
+        """What a reader or sender gets now that nothing comes or goes any more."""
+        outcome = self.protocol.outcome()
+        return ConnectionClosed(outcome) if outcome.clean else ConnectionClosedError(outcome)
+
+    # Closing ---------------------------------------------------------------------------------------------------
+
+    def begin_close(self, code: int, reason: str) -> None:
+        """Send a Close frame, unless one was sent (RFC 6455 section 7.1.2)."""
+        frame = self.protocol.close(code, reason)
+        if frame:
+            self.outbox.put(frame)
+            self.outbox.flush()
+            self._closing()
+            self.inbox.unpause()
+
+    def fail(self, code: int, reason: str, cause: Cause, side: Side = Side.REMOTE, detail: str = "") -> None:
+        """Give the connection up (RFC 6455 section 7.1.7). The peer reads `reason`, the outcome says `detail`."""
+        if self.transport is None or self.protocol.failed:
+            return
+        frame = self.protocol.fail(code, reason, cause, side, detail or reason)
+        if frame:
+            self.outbox.put(frame)
+            self.outbox.flush()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        self._closing()
+        self.inbox.end()
+        self.inbox.unpause()
+        transport = self.transport
+        if transport is None:
+            return
+        if transport.can_write_eof():
+            # Half-closed, so that what the peer still sends does not reset the connection before it has read why.
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def _closing(self) -> None:
+        """Whatever happens from here on, the end comes in time."""
+        self.writer.close()
+        self.environment.close_deadlines.add(self._close_overdue)
+
+    def _close_overdue(self) -> None:
+        if self.transport is not None:
+            self.protocol.settle_outcome(
+                Cause.CLOSE_TIMEOUT, Side.LOCAL, f"no end within {self.environment.timeouts.close} s"
+            )
+            self.transport.abort()
+
+    def abort(self) -> None:
+        """Drop the connection without a closing handshake."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection has ended. Any number of tasks may."""
+        if not self.is_closed:
+            await self._wait_end()
+
+    async def _wait_end(self) -> None:
+        if self._closed is None:
+            self._closed = []
+        future: Future[None] = self.environment.loop.create_future()
+        self._closed.append(future)
+        await future
+
+    async def wait_gone(self) -> None:
+        """Wait until there is no transport, whatever became of the handshake."""
+        if self.transport is None and self._opening is None:
+            return
+        await self._wait_end()
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether the opening handshake is under way."""
+        return self._opening is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this is an open WebSocket connection."""
+        return self._opening is None and self.transport is not None and self.protocol.open
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection has ended."""
+        return self._opening is None and self.transport is None
+
+    def outcome(self) -> CloseOutcome | None:
+        """How the connection ended or is about to; None while it is open."""
+        return None if self.protocol.open else self.protocol.outcome()
+
+    # Keepalive -------------------------------------------------------------------------------------------------
+
+    def _ping_due(self) -> None:
+        if self.transport is None or not self.protocol.open:
+            return
+        environment = self.environment
+        environment.ping_times.add(self._ping_due)
+        if self._pong_overdue in environment.pong_deadlines:
+            return
+        self._alive = False
+        self.outbox.put(self.protocol.ping(self.pings.begin(b"").payload))
+        environment.pong_deadlines.add(self._pong_overdue)
+
+    def _pong_overdue(self) -> None:
+        if self._alive or self.transport is None or not self.protocol.open:
+            return
+        if self.inbox.paused:
+            # We do not read, so we cannot know: the time stands still.
+            self.environment.pong_deadlines.add(self._pong_overdue)
+            return
+        seconds = self.environment.timeouts.ping_timeout
+        reason = f"no sign of life within {seconds} s of a ping"
+        self.fail(CloseCode.INTERNAL_ERROR, reason, Cause.KEEPALIVE)
+
+    # About the transport ---------------------------------------------------------------------------------------
+
+    def peer(self) -> str:
+        """The peer's address for a log line."""
+        name = None if self.transport is None else self.transport.get_extra_info("peername")
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else name or "a peer"
+
+
+class AsyncioConnection(Connection, BufferedProtocol):
+    """`Connection` as asyncio wants it: a compiled class cannot have a plain one for its first base."""
+
+    __slots__ = ()

@@ -1,0 +1,122 @@
+"""What the connections of one event loop share: a receive buffer, the end of a turn, and deadlines."""
+
+from asyncio import AbstractEventLoop, TimerHandle
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+RECEIVE_BUFFER_SIZE = 256 * 1024
+"""Bytes that one read from the network takes at most."""
+
+
+class Flushable(Protocol):
+    """What has something to send at the end of the turn."""
+
+    def flush(self) -> None: ...
+
+
+class Turn:
+    """The current turn of a loop: what was gathered during it is sent when it ends."""
+
+    __slots__ = ("_scheduled", "_waiting", "number")
+
+    def __init__(self) -> None:
+        self._waiting: list[Flushable] = []
+        self._scheduled = False
+        self.number = 1
+        """Counts the turns in which anything was sent."""
+
+    def begin(self, loop: AbstractEventLoop) -> None:
+        """Have the end of this turn noticed."""
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._end)
+
+    def add(self, outbox: Flushable) -> None:
+        """Flush `outbox` when the turn ends."""
+        self._waiting.append(outbox)
+
+    def _end(self) -> None:
+        self._scheduled = False
+        self.number += 1
+        waiting = self._waiting
+        self._waiting = []
+        for outbox in waiting:
+            outbox.flush()
+
+
+class Deadlines:
+    """Many waits of the same length, on one timer of the loop.
+
+    Since all take the same time, they come due in the order in which they began.
+    """
+
+    __slots__ = ("_due", "_loop", "_seconds", "_timer")
+
+    def __init__(self, loop: AbstractEventLoop, seconds: float | None) -> None:
+        """`seconds`: how long each wait takes; None for waits that never end."""
+        self._loop = loop
+        self._seconds = seconds
+        self._due: OrderedDict[Callable[[], None], float] = OrderedDict()
+        self._timer: TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def __contains__(self, expired: Callable[[], None]) -> bool:
+        return expired in self._due
+
+    def add(self, expired: Callable[[], None]) -> None:
+        """Call `expired` when the time is over, counted from now."""
+        if self._seconds is None:
+            return
+        self._due.pop(expired, None)
+        due = self._loop.time() + self._seconds
+        self._due[expired] = due
+        if self._timer is None:
+            self._timer = self._loop.call_at(due, self._expire)
+
+    def discard(self, expired: Callable[[], None]) -> None:
+        """The wait is over in time."""
+        self._due.pop(expired, None)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self._due:
+            expired, due = next(iter(self._due.items()))
+            if due > now:
+                self._timer = self._loop.call_at(due, self._expire)
+                return
+            del self._due[expired]
+            expired()
+
+    def close(self) -> None:
+        """Forget all waits."""
+        self._due.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class LoopShare:
+    """What the connections of one loop share."""
+
+    __slots__ = ("__weakref__", "buffer", "turn")
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(RECEIVE_BUFFER_SIZE)
+        """Where each read from the network goes; parsed before the callback that filled it returns."""
+        self.turn = Turn()
+
+
+_shares: "WeakKeyDictionary[AbstractEventLoop, LoopShare]" = WeakKeyDictionary()
+
+
+def share_of(loop: AbstractEventLoop) -> LoopShare:
+    """The one share of `loop`."""
+    share = _shares.get(loop)
+    if share is None:
+        share = _shares[loop] = LoopShare()  # must not refer to the loop, its key
+    return share

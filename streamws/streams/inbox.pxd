@@ -1,0 +1,83 @@
+import cython
+
+from ..wire.kernels cimport Operation, Waiter, WideText
+from ..wire.parser cimport Parser
+
+cdef class Read(Operation):
+    cdef public Inbox inbox
+    cdef public int kind
+    cdef public bint iterating
+    cdef public object owner
+    cpdef object poll(self)
+    cpdef abandon(self)
+
+@cython.locals(read=Read)
+cdef Read _read(Inbox inbox, int kind, bint iterating, object owner)
+
+cdef class Messages:
+    cdef Inbox _inbox
+
+cdef class Inbox:
+    cdef object _loop
+    cdef Parser _parser
+    cdef object _limits
+    cdef Py_ssize_t _max_size
+    cdef object _flow
+    cdef list _items
+    cdef Py_ssize_t _head
+    cdef readonly Py_ssize_t size
+    cdef Py_ssize_t _complete
+    cdef Py_ssize_t _open_size
+    cdef Read _reading
+    cdef Waiter _waiter
+    cdef object _owner
+    cdef bint _skipping
+    cdef Py_ssize_t _budget
+    cdef bint _paused
+    cdef bint _ended
+    cdef bint _claimed
+    cdef bint _discarding
+
+    @cython.locals(size=Py_ssize_t)
+    cpdef push(self, list items)
+    @cython.locals(reading=Read)
+    cpdef wake(self)
+    @cython.locals(waiter=Waiter)
+    cdef _wake(self)
+    @cython.locals(reading=Read)
+    cpdef check_flow(self)
+    cpdef end(self)
+    cpdef unpause(self)
+    cdef Py_ssize_t _held(self)
+    cdef _discard(self)
+    cdef _clear(self)
+
+    cpdef object poll(self, Read read)
+    cpdef abandon(self, Read read)
+    cdef object _take(self, Read read)
+    @cython.locals(waiter=Waiter)
+    cdef _suspend(self, Read read)
+    @cython.locals(waiter=Waiter, first=Read)
+    cdef _check_free(self, Read read)
+    cdef _claim(self, Read read)
+    @cython.locals(there=bint)
+    cdef bint _is_ready(self, int kind)
+    cdef bint _is_exhausted(self)
+    @cython.locals(reading=Read)
+    cdef _resume(self)
+
+    @cython.locals(head=Py_ssize_t, items=list, size=Py_ssize_t)
+    cdef object _take_message(self)
+    @cython.locals(counted=Py_ssize_t, last=Py_ssize_t)
+    cdef object _join(self)
+    cdef unsigned long long _announced(self) except? 0
+    cdef bint _frame_too_big(self)
+    cdef object _pop(self)
+    cdef object _take_frame(self)
+    cdef object _take_beginning(self, object owner)
+    cpdef object pull(self, object owner)
+    cpdef leave(self, object owner)
+    @cython.locals(skipped=Py_ssize_t)
+    cdef _skip(self)
+
+cdef Py_ssize_t _size(object item) except -1

@@ -1,0 +1,14 @@
+cdef class Outbox:
+    cdef object _loop
+    cdef object _turn
+    cdef Py_ssize_t _turn_number
+    cdef object _write
+    cdef list _frames
+    cdef Py_ssize_t _size
+    cdef bint _batching
+    cdef readonly bint paused
+    cdef list _drained
+    cpdef put(self, bytes frame)
+    cpdef begin_batch(self)
+    cpdef end_batch(self)
+    cpdef flush(self)

@@ -1,0 +1,106 @@
+"""What was sent and has not been handed to the transport.
+
+Inside a batch (while a chunk off the network is worked off) frames are gathered and leave in one write when it ends.
+Outside of one, the first frame of a loop turn goes straight out and later ones of the turn are gathered until it ends.
+Nothing waits for a timer.
+"""
+
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable
+
+from ..loops import Turn
+
+FLUSH_SIZE = 64 * 1024
+"""Gathered bytes that are not held back for the end of a batch or turn."""
+
+
+class Outbox:
+    """The way of all frames to the transport."""
+
+    __slots__ = ("_batching", "_drained", "_frames", "_loop", "_size", "_turn", "_turn_number", "_write", "paused")
+
+    def __init__(self, loop: AbstractEventLoop, turn: Turn, write: Callable[[list[bytes]], None]) -> None:
+        """`write` hands frames to the transport."""
+        self._loop = loop
+        self._turn = turn
+        self._turn_number = 0  # of the last turn in which something was sent outside a batch
+        self._write = write
+        self._frames: list[bytes] = []
+        self._size = 0
+        self._batching = False
+        self.paused = False
+        """Whether the transport holds more than its high-water mark."""
+        self._drained: list[Future[None]] | None = None  # those who wait until it is not
+
+    @property
+    def size(self) -> int:
+        """Bytes gathered here."""
+        return self._size
+
+    def put(self, frame: bytes) -> None:
+        """Send a frame."""
+        if not self._batching:
+            if self._turn_number != self._turn.number:
+                self._turn_number = self._turn.number
+                self._turn.begin(self._loop)
+                self._write([frame])
+                return
+            if not self._frames:
+                self._turn.add(self)
+        self._frames.append(frame)
+        self._size += len(frame)
+        if self._size >= FLUSH_SIZE:
+            self.flush()
+
+    def begin_batch(self) -> None:
+        """Gather what is sent until `end_batch`."""
+        self._batching = True
+
+    def end_batch(self) -> None:
+        """Send what was gathered."""
+        self._batching = False
+        if self._frames:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand everything to the transport now."""
+        frames = self._frames
+        if frames:
+            self._frames = []
+            self._size = 0
+            self._write(frames)
+
+    def pause(self) -> None:
+        """The transport is over its high-water mark."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """The transport is at its low-water mark: let those who wait go on."""
+        self.paused = False
+        drained = self._drained
+        self._drained = None
+        for future in drained or ():
+            if not future.done():
+                future.set_result(None)
+
+    def close(self) -> None:
+        """Nothing leaves any more."""
+        self._frames = []
+        self._size = 0
+        self.resume()
+
+    async def drain(self) -> None:
+        """Wait until the transport is at its low-water mark. Any number of tasks may."""
+        while self.paused:
+            future: Future[None] = self._loop.create_future()
+            if self._drained is None:
+                self._drained = []
+            self._drained.append(future)
+            try:
+                await future
+            finally:
+                self._forget(future)
+
+    def _forget(self, future: "Future[None]") -> None:
+        if self._drained is not None and future in self._drained:
+            self._drained.remove(future)

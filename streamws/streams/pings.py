@@ -1,0 +1,82 @@
+"""Pings that wait for their pong, and the round-trip time (RFC 6455 sections 5.5.2 and 5.5.3)."""
+
+import os
+from asyncio import AbstractEventLoop, Future
+
+from ..errors import ConnectionClosed
+
+
+class Ping:
+    """A ping under way."""
+
+    __slots__ = ("error", "payload", "round_trip", "sent", "waiter")
+
+    def __init__(self, payload: bytes, sent: float) -> None:
+        self.payload = payload
+        self.sent = sent
+        self.round_trip: float | None = None
+        self.error: ConnectionClosed | None = None
+        self.waiter: Future[None] | None = None
+
+    def settle(self) -> None:
+        """Let the one who waits see `round_trip` or `error`."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class Pings:
+    """The pings under way, oldest first."""
+
+    __slots__ = ("_loop", "_under_way", "latency")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._under_way: list[Ping] | None = None
+        self.latency: float | None = None
+        """The last round-trip time in seconds."""
+
+    def begin(self, payload: bytes) -> Ping:
+        """A ping that is sent now; without a payload it gets one that tells it from others."""
+        ping = Ping(payload or os.urandom(4), self._loop.time())
+        if self._under_way is None:
+            self._under_way = []
+        self._under_way.append(ping)
+        return ping
+
+    async def wait(self, ping: Ping) -> float:
+        """The round-trip time of a ping."""
+        while ping.round_trip is None:
+            if ping.error is not None:
+                raise ping.error
+            ping.waiter = self._loop.create_future()
+            await ping.waiter
+        return ping.round_trip
+
+    async def refused(self, error: ConnectionClosed) -> float:
+        """The awaitable of a ping that could not be sent."""
+        raise error
+
+    def answer(self, payload: bytes) -> None:
+        """A pong came: it answers the ping with its payload and those before it."""
+        pings = self._under_way
+        if pings is None:
+            return
+        for place, ping in enumerate(pings):
+            if ping.payload == payload:
+                break
+        else:
+            return  # unasked for, as pongs may be
+        now = self._loop.time()
+        self.latency = now - ping.sent
+        self._under_way = pings[place + 1 :] or None
+        for ping in pings[: place + 1]:
+            ping.round_trip = now - ping.sent
+            ping.settle()
+
+    def close(self, error: ConnectionClosed) -> None:
+        """No pong will come."""
+        pings = self._under_way
+        self._under_way = None
+        for ping in pings or ():
+            ping.error = error
+            ping.settle()

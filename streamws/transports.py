@@ -1,0 +1,64 @@
+"""Which transports carry the connections: the loop's own, or aiofastnet's on a plain asyncio loop."""
+
+import socket
+import ssl as tls
+from asyncio import AbstractEventLoop, BaseEventLoop, Server
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from types import ModuleType
+
+from .connection import AsyncioConnection
+
+try:
+    import aiofastnet
+
+    fast: ModuleType | None = aiofastnet
+except ImportError:  # the `speed` extra is not installed
+    fast = None
+
+Factory = Callable[[], AsyncioConnection]
+Listen = Callable[..., Awaitable[Server]]
+
+
+def _ways_to_listen(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
+    """What listens on TCP and on a Unix socket."""
+    # uvloop is no BaseEventLoop; its transports are fast themselves.
+    if fast is not None and isinstance(loop, BaseEventLoop):
+        return (
+            partial(fast.create_server, loop),
+            partial(fast.create_unix_server, loop),
+        )
+    return loop.create_server, loop.create_unix_server
+
+
+async def listen(
+    loop: AbstractEventLoop,
+    factory: Factory,
+    *,
+    host: str | Sequence[str] | None,
+    port: int | None,
+    sock: socket.socket | None,
+    path: str | None,
+    ssl: tls.SSLContext | None,
+    reuse_port: bool | None,
+    backlog: int,
+    handshake_timeout: float | None,
+) -> Server:
+    """Start a server on a TCP address, a bound socket, or the path of a Unix socket.
+
+    :raises OSError: if the address cannot be had.
+    """
+    tcp, unix = _ways_to_listen(loop)
+    timeout = None if ssl is None else handshake_timeout
+    if path is not None:
+        return await unix(factory, path, ssl=ssl, backlog=backlog, ssl_handshake_timeout=timeout)
+    return await tcp(
+        factory,
+        host,
+        port,
+        sock=sock,
+        ssl=ssl,
+        reuse_port=reuse_port,
+        backlog=backlog,
+        ssl_handshake_timeout=timeout,
+    )

@@ -1,0 +1,55 @@
+"""Frames as values (RFC 6455 section 5.2). The parser makes them only where someone needs one."""
+
+import attrs
+
+from ..codes import Close, Opcode
+
+Buffer = bytes | bytearray | memoryview
+"""What can be sent as binary data."""
+
+
+def _opcode(value: int) -> Opcode:
+    return Opcode(value)
+
+
+@attrs.frozen
+class DataFrame:
+    """One data frame: a whole message (`fin` set, opcode TEXT or BINARY) or a fragment of one.
+
+    The first fragment has the opcode of the message, the others are CONTINUATION; the last one has `fin` set
+    (RFC 6455 section 5.4). The payload of a text fragment may begin and end inside a character.
+    """
+
+    opcode: Opcode = attrs.field(converter=_opcode)
+    payload: bytes
+    fin: bool = True
+
+
+@attrs.frozen
+class Ping:
+    """A ping (RFC 6455 section 5.5.2)."""
+
+    payload: bytes
+
+
+@attrs.frozen
+class Pong:
+    """A pong (RFC 6455 section 5.5.3)."""
+
+    payload: bytes
+
+
+@attrs.frozen
+class CloseFrame:
+    """A Close frame (RFC 6455 section 5.5.1)."""
+
+    close: Close
+
+
+@attrs.frozen
+class Violation:
+    """The place in the stream where the peer broke a rule; nothing behind it is read."""
+
+    code: int
+    """The close code that answers it."""
+    reason: str

@@ -1,0 +1,64 @@
+# The C interface of kernels.pyx. `const unsigned char *` parameters take bytes or bytearray when called from Python.
+
+cdef class WideText:
+    cdef readonly str text
+    cdef readonly Py_ssize_t size
+
+cpdef bytes unmask(const unsigned char *data, Py_ssize_t start, Py_ssize_t end, unsigned int key)
+cpdef object unmask_text(const unsigned char *data, Py_ssize_t start, Py_ssize_t end, unsigned int key)
+cpdef unsigned int rotate_key(unsigned int key, unsigned long long offset) noexcept
+
+cdef class Utf8Check
+
+
+cdef class Payload:
+    cdef bytes _data
+    cdef Py_ssize_t _capacity
+    cdef readonly Py_ssize_t size
+    cpdef append(self, const unsigned char *data, Py_ssize_t start, Py_ssize_t end, unsigned int key,
+                 unsigned long long expected)
+    cpdef bint check_text(self, Utf8Check check, Py_ssize_t start)
+    cpdef bytes take(self)
+
+cdef class Utf8Check:
+    cdef unsigned int _state
+    cpdef bint feed(self, const unsigned char *data, Py_ssize_t start, Py_ssize_t end)
+    cpdef bint complete(self)
+
+cdef class MaskKeys:
+    cdef bytes _keys
+    cdef Py_ssize_t _position
+    cpdef unsigned int next(self) except? 0
+
+cpdef bytes encode_header(unsigned char first, unsigned long long length, unsigned int key)
+cpdef bytes encode_frame(unsigned char first, object data, unsigned int key)
+
+cdef class _Pending:
+    pass
+
+cdef object PENDING
+
+cdef class Waiter:
+    cdef public bint _asyncio_future_blocking
+    cdef object _loop
+    cdef object _callback
+    cdef object _context
+    cdef object _cancel_message
+    cdef object _cancelled_error
+    cdef int _state
+    cpdef bint done(self)
+    cpdef bint cancelled(self)
+    cpdef object waiting_task(self)
+    cpdef wake(self, bint direct)
+    cdef _schedule(self)
+    cpdef rearm(self)
+
+cdef class Operation:
+    cdef public Waiter waiter
+    cdef public bint finished
+    cpdef object poll(self)
+    cpdef abandon(self)
+
+cdef class Done(Operation):
+    cdef readonly object value
+    cpdef object poll(self)

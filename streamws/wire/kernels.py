@@ -1,0 +1,381 @@
+"""The few operations whose speed is the library's speed, in plain Python.
+
+`kernels.pyx` is the twin of this module in C: the same names, the same results, the same exceptions. Python prefers
+the compiled twin where it is installed. Two kinds of things live here: loops over payload bytes, and the awaitables
+that a task meets once a message.
+
+A masking key is an `int`: its four bytes in the order of the wire, read as little-endian. The key 0 leaves a payload
+as it is, and so stands for a frame that is not masked.
+"""
+
+import codecs
+import os
+from collections.abc import Callable, Generator
+from contextvars import Context
+from typing import Any, Protocol
+
+from .frames import Buffer
+
+
+class Loop(Protocol):
+    """What is used of an event loop."""
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = ...) -> object: ...
+
+
+# Payload bytes ---------------------------------------------------------------------------------------------------
+
+
+def _xor(data: bytes, key: int) -> bytes:
+    size = len(data)
+    mask = key.to_bytes(4, "little") * (size // 4 + 1)
+    number = int.from_bytes(data, "little") ^ int.from_bytes(mask[:size], "little")
+    return number.to_bytes(size, "little")
+
+
+# XOR with a constant byte is a translation; one table a byte value, made when first needed.
+_tables: dict[int, bytes] = {}
+
+
+def _table(byte: int) -> bytes:
+    table = _tables.get(byte)
+    if table is None:
+        table = _tables[byte] = bytes(value ^ byte for value in range(256))
+    return table
+
+
+def _translate(data: bytes, key: int) -> bytes:
+    result = bytearray(len(data))
+    for lane, byte in enumerate(key.to_bytes(4, "little")):
+        result[lane::4] = data[lane::4].translate(_table(byte))
+    return bytes(result)
+
+
+# Above this size, four strided translations beat one big XOR of integers (measured).
+_TRANSLATE_FROM = 2048
+
+
+def unmask(data: Buffer, start: int, end: int, key: int) -> bytes:
+    """Copy `data[start:end]`, XORed with the masking key (RFC 6455 section 5.3).
+
+    Masking and unmasking are the same operation.
+    """
+    part = bytes(data[start:end])
+    if key == 0:
+        return part
+    if end - start < _TRANSLATE_FROM:
+        return _xor(part, key)
+    return _translate(part, key)
+
+
+def rotate_key(key: int, offset: int) -> int:
+    """The masking key as it applies from `offset` bytes into the payload on."""
+    shift = 8 * (offset & 3)
+    return (key >> shift) | (key << (32 - shift)) & 0xFFFFFFFF
+
+
+class WideText:
+    """A text message that is not pure ASCII, with its size in bytes (which `len(text)` is not)."""
+
+    __slots__ = ("size", "text")
+
+    def __init__(self, text: str, size: int) -> None:
+        self.text = text
+        self.size = size
+
+
+def unmask_text(data: Buffer, start: int, end: int, key: int) -> str | WideText:
+    """Unmask and decode the payload of a whole text message.
+
+    Raises `UnicodeDecodeError` if it is not UTF-8.
+    """
+    text = unmask(data, start, end, key).decode()
+    return text if text.isascii() else WideText(text, end - start)
+
+
+class Payload:
+    """The payload of one frame, gathered as it comes."""
+
+    __slots__ = ("_data", "size")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self.size = 0
+
+    def append(self, data: Buffer, start: int, end: int, key: int, expected: int) -> None:
+        """Add `data[start:end]`, unmasked with `key` (rotated to where the payload stands).
+
+        `expected` bytes in all are announced; no more than twice what has come is ever allocated for them.
+        """
+        self._data += unmask(data, start, end, key)
+        self.size += end - start
+
+    def check_text(self, check: "Utf8Check", start: int) -> bool:
+        """Whether the text goes on rightly with what has come from `start` on."""
+        return check.feed(self._data, start, self.size)
+
+    def take(self) -> bytes:
+        """Hand over what has come; the payload is empty afterwards."""
+        data = bytes(self._data)
+        self._data = bytearray()
+        self.size = 0
+        return data
+
+
+class Utf8Check:
+    """Says as early as possible whether bytes that come in pieces can still be UTF-8 (RFC 6455 section 8.1)."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def feed(self, data: Buffer, start: int, end: int) -> bool:
+        """Whether all bytes so far, with `data[start:end]`, can begin a UTF-8 text."""
+        try:
+            self._decoder.decode(bytes(data[start:end]))
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    def complete(self) -> bool:
+        """Whether the bytes so far end with a whole character; begins a new text."""
+        whole = self._decoder.getstate()[0] == b""
+        self._decoder.reset()
+        return whole
+
+
+_KEYS_AT_ONCE = 1024
+
+
+class MaskKeys:
+    """Masking keys from the system's cryptographic source, drawn in bulk (RFC 6455 sections 5.3 and 10.3)."""
+
+    __slots__ = ("_keys", "_position")
+
+    def __init__(self) -> None:
+        self._keys = b""
+        self._position = 0
+
+    def next(self) -> int:
+        """A fresh key, never 0."""
+        while True:
+            if self._position == len(self._keys):
+                self._keys = os.urandom(4 * _KEYS_AT_ONCE)
+                self._position = 0
+            start = self._position
+            self._position += 4
+            key = int.from_bytes(self._keys[start : start + 4], "little")
+            if key:
+                return key
+
+
+def encode_header(first: int, length: int, key: int) -> bytes:
+    """The header of a frame (RFC 6455 section 5.2): `first` holds FIN, RSV bits and opcode; a key of 0 is no mask."""
+    masked = 0x80 if key else 0
+    if length < 126:
+        header = bytes((first, masked | length))
+    elif length < 65536:
+        header = bytes((first, masked | 126)) + length.to_bytes(2, "big")
+    else:
+        header = bytes((first, masked | 127)) + length.to_bytes(8, "big")
+    return header + key.to_bytes(4, "little") if key else header
+
+
+def encode_frame(first: int, data: str | Buffer, key: int) -> bytes:
+    """A whole frame: header and payload in one object."""
+    payload: Buffer
+    if isinstance(data, str):
+        payload = data.encode()
+    elif isinstance(data, memoryview) and (data.itemsize != 1 or not data.contiguous or data.ndim != 1):
+        payload = data.tobytes()
+    else:
+        payload = data
+    length = len(payload)
+    if key:
+        payload = unmask(payload, 0, length, key)
+    return b"".join((encode_header(first, length, key), payload))
+
+
+# Awaitables ------------------------------------------------------------------------------------------------------
+
+
+class _Pending:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "PENDING"
+
+
+PENDING = _Pending()
+"""What `Operation.poll` returns while there is no result."""
+
+
+class Waiter:
+    """What a suspended task waits on: it has a future's interface, and wakes the task without a turn of the loop.
+
+    asyncio takes an object with `_asyncio_future_blocking` that a coroutine yields for a future: it registers the
+    task's wake-up with `add_done_callback`. A Waiter serves one task at a time and is used again and again.
+    """
+
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_callback",
+        "_cancel_message",
+        "_cancelled_error",
+        "_context",
+        "_loop",
+        "_state",
+    )
+
+    def __init__(self, loop: Loop, cancelled_error: type[BaseException]) -> None:
+        self._asyncio_future_blocking = False
+        self._loop = loop
+        self._cancelled_error = cancelled_error
+        self._callback: Callable[["Waiter"], object] | None = None
+        self._context: Context | None = None
+        self._state = 0  # 0: idle or waiting, 1: woken and not run yet, 2: cancelled
+        self._cancel_message: object = None
+
+    def get_loop(self) -> Loop:
+        return self._loop
+
+    def add_done_callback(self, callback: Callable[["Waiter"], object], *, context: Context | None = None) -> None:
+        self._callback = callback
+        self._context = context
+
+    def remove_done_callback(self, callback: Callable[["Waiter"], object]) -> int:
+        if self._callback != callback:
+            return 0
+        self._callback = None
+        return 1
+
+    def done(self) -> bool:
+        return self._state != 0
+
+    def cancelled(self) -> bool:
+        return self._state == 2
+
+    def cancel(self, msg: object = None) -> bool:
+        """Called by `Task.cancel` for the task that waits here."""
+        if self._state != 0 or self._callback is None:
+            return False
+        self._state = 2
+        self._cancel_message = msg
+        self._schedule()
+        return True
+
+    def result(self) -> None:
+        # The task throws what this raises into the coroutine; Operation.throw then cleans up.
+        if self._state == 2:
+            message = self._cancel_message
+            raise self._cancelled_error() if message is None else self._cancelled_error(message)
+
+    def exception(self) -> None:
+        self.result()
+
+    def waiting_task(self) -> object:
+        """The task that waits here, or None."""
+        return getattr(self._callback, "__self__", None)
+
+    def wake(self, direct: bool) -> None:
+        """Let the waiting task go on: at once if `direct` (then no task may be running), else in the next turn."""
+        if self._state != 0 or self._callback is None:
+            return
+        self._state = 1
+        if not direct or self._context is None:
+            self._schedule()
+            return
+        callback = self._callback
+        context = self._context
+        self._callback = self._context = None
+        context.run(callback, self)
+
+    def _schedule(self) -> None:
+        callback = self._callback
+        context = self._context
+        self._callback = self._context = None
+        assert callback is not None
+        self._loop.call_soon(callback, self, context=context)
+
+    def rearm(self) -> None:
+        """Make ready for the next wait."""
+        self._state = 0
+
+
+class Operation:
+    """An awaitable that is polled until it has a result; to asyncio it is a coroutine.
+
+    A subclass gives `poll`, and sets `waiter` when it answers `PENDING`.
+    """
+
+    __slots__ = ("finished", "waiter")
+
+    waiter: Waiter
+
+    def __init__(self) -> None:
+        self.finished = False
+
+    def poll(self) -> object:
+        """The result, or `PENDING`."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """No one waits for the result any longer."""
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self
+
+    def __iter__(self) -> "Operation":
+        return self
+
+    def __next__(self) -> Waiter:
+        if self.finished:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        try:
+            result = self.poll()
+        except BaseException:
+            self.finished = True
+            raise
+        if result is PENDING:
+            waiter = self.waiter
+            waiter._asyncio_future_blocking = True
+            return waiter
+        self.finished = True
+        raise StopIteration(result)
+
+    def send(self, value: None) -> Waiter:
+        return self.__next__()
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Waiter:
+        self.finished = True
+        self.abandon()
+        if val is None:
+            val = typ() if isinstance(typ, type) else typ
+        if tb is not None:
+            val = val.with_traceback(tb)
+        raise val
+
+    def close(self) -> None:
+        if not self.finished:
+            self.finished = True
+            self.abandon()
+
+
+class Done(Operation):
+    """An operation that needs no waiting. One object may be awaited any number of times."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __next__(self) -> Waiter:
+        raise StopIteration(self.value)
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Waiter:
+        self.finished = False
+        return super().throw(typ, val, tb)
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,344 @@
+"""Bytes in, frames out: every rule of RFC 6455 about one frame, and about the order of the frames of a message.
+
+What the parser returns, in the order it came:
+
+- `str` (pure ASCII), `WideText` (other text) or `bytes`: a whole message that came in one frame;
+- `DataFrame`: a complete fragment of a longer message, or the rest of a frame of which a part was released;
+- `Ping`, `Pong`, `CloseFrame`;
+- `Violation`, as the last thing: nothing behind it is read. Nothing behind a `CloseFrame` is read either.
+
+A data frame that is not complete is visible before its end: `in_frame` and the fields beside it describe it, and
+`release()` hands over what has come of it.
+"""
+
+from ..codes import Close, CloseCode, Opcode, is_sendable
+from ..errors import ProtocolViolation
+from .frames import CloseFrame, DataFrame, Ping, Pong, Violation
+from .kernels import Payload, Utf8Check, WideText, rotate_key, unmask, unmask_text
+
+Item = str | bytes | WideText | DataFrame
+"""What is there for a reader."""
+
+Event = Item | Ping | Pong | CloseFrame | Violation
+
+_NAMES = {int(opcode): opcode.name.lower() for opcode in Opcode}
+
+# Plain integers: the enum costs a look-up each time.
+_CONTINUATION = 0x0
+_TEXT = 0x1
+_BINARY = 0x2
+_CLOSE = 0x8
+_PING = 0x9
+
+
+class Parser:
+    """The receiving half of a connection: feed it what comes off the network, in any pieces."""
+
+    __slots__ = (
+        "_head",
+        "_key",
+        "_mask_bit",
+        "_message",
+        "_payload",
+        "_released",
+        "_stopped",
+        "_utf8",
+        "fin",
+        "in_frame",
+        "length",
+        "missing",
+        "opcode",
+        "received",
+        "settle",
+    )
+
+    def __init__(self, masked: bool) -> None:
+        """`masked`: whether frames must come masked (to a server) or must not be (to a client)."""
+        self._mask_bit = 0x80 if masked else 0
+        self._head: bytes | None = None  # of a header, where it came in pieces
+        self._message = 0  # opcode of the fragmented message under way
+        self._utf8: Utf8Check | None = None
+        self._payload: Payload | None = None  # of the frame under way
+        self._key = 0
+        self._released = 0  # bytes of the frame under way that were handed over already
+        self._stopped = False
+        self.settle = False
+        """Whether the events of the last `feed` have other things among them than data."""
+        self.in_frame = False
+        """Whether a frame is under way whose header is known."""
+        self.opcode = 0
+        """The opcode of the frame under way."""
+        self.fin = False
+        """Whether the frame under way is the last one of its message."""
+        self.length = 0
+        """The declared length of the frame under way."""
+        self.missing = 0
+        """Bytes of the frame under way that have not come."""
+        self.received = 0
+        """Bytes of the message under way, or of the last one, that have come."""
+
+    def feed(self, data: bytes | bytearray, end: int) -> list[Event]:
+        """Take `data[:end]`; return what it completes."""
+        events: list[Event] = []
+        self.settle = False
+        if self._stopped:
+            return events
+        b = data
+        pos = 0
+        try:
+            if self.in_frame:
+                pos = self._go_on(b, 0, end, events)
+            elif self._head is not None:
+                pos = self._complete_head(b, end, events)
+            while pos < end:
+                pos = self._frame(b, pos, end, events)
+        except ProtocolViolation as violation:
+            events.append(Violation(violation.code, violation.reason))
+            self.settle = True
+            self.stop()
+        return events
+
+    # The frame under way ---------------------------------------------------------------------------------------
+
+    def in_data_frame(self) -> bool:
+        """Whether the frame under way carries data."""
+        return self.in_frame and self.opcode < 8
+
+    def in_message(self) -> bool:
+        """Whether a message has begun and its end has not come."""
+        return self._message != 0 or (self.in_frame and self.opcode < 8)
+
+    def in_fragmented(self) -> bool:
+        """Whether the message under way has more than one frame."""
+        return self._message != 0 or (self.in_frame and not self.fin)
+
+    def buffered(self) -> int:
+        """Bytes held of the data frame under way."""
+        return self._payload.size if self._payload is not None and self.opcode < 8 else 0
+
+    def release(self) -> bytes:
+        """Hand over what is held of the data frame under way; its rest comes as a `DataFrame`, or is released too."""
+        if self._payload is None or self.opcode >= 8 or self._payload.size == 0:
+            return b""
+        self._released += self._payload.size
+        return self._payload.take()
+
+    # Headers ---------------------------------------------------------------------------------------------------
+
+    def _complete_head(self, data: bytes | bytearray, end: int, events: list[Event]) -> int:
+        """Go on with a header whose first bytes came earlier."""
+        kept = self._head
+        assert kept is not None
+        self._head = None
+        # A header has at most 14 bytes (RFC 6455 section 5.2), so this copies little.
+        more = 14 - len(kept)
+        if more > end:
+            more = end
+        head = kept + unmask(data, 0, more, 0)
+        size = len(head)
+        b = head
+        need = 2 if size < 2 else self._header_size(b[1])
+        if size < need:
+            if size >= 2:
+                self._check(b[0], b[1])
+            self._head = head
+            return end
+        self._frame(b, 0, need, events)
+        pos = need - len(kept)
+        return self._go_on(data, pos, end, events) if self.in_frame else pos
+
+    def _header_size(self, second: int) -> int:
+        length = second & 0x7F
+        size = 2 if length < 126 else 4 if length == 126 else 10
+        return size + 4 if second & 0x80 else size
+
+    def _frame(self, data: bytes | bytearray, pos: int, end: int, events: list[Event]) -> int:
+        """Read a frame's header, and its payload as far as it is there; return where the next one begins."""
+        b = data
+        if end - pos < 2:
+            self._head = unmask(data, pos, end, 0)
+            return end
+        first = b[pos]
+        second = b[pos + 1]
+        if self._message or (first != 0x81 and first != 0x82) or second & 0x80 != self._mask_bit:
+            self._check(first, second)
+        length = second & 0x7F
+        start = pos + 2
+        if length >= 126 or self._mask_bit:
+            if end - pos < self._header_size(second):
+                self._head = unmask(data, pos, end, 0)
+                return end
+            if length == 126:
+                length = b[start] << 8 | b[start + 1]
+                start += 2
+                if length < 126:
+                    raise ProtocolViolation("the length of a frame is not encoded in the fewest bytes")
+            elif length == 127:
+                if b[start] & 0x80:
+                    raise ProtocolViolation("the length of a frame has its highest bit set")
+                length = 0
+                for i in range(8):
+                    length = length << 8 | b[start + i]
+                start += 8
+                if length < 65536:
+                    raise ProtocolViolation("the length of a frame is not encoded in the fewest bytes")
+        key = 0
+        if self._mask_bit:
+            key = b[start] | b[start + 1] << 8 | b[start + 2] << 16 | b[start + 3] << 24
+            start += 4
+        if length > end - start:
+            self._begin(first, length, key)
+            return self._go_on(data, start, end, events)
+        stop = start + length
+        if first == 0x82 and self._message == 0:
+            events.append(unmask(data, start, stop, key))
+        elif first == 0x81 and self._message == 0:
+            self._append_text(data, start, stop, key, events)
+        else:
+            self._complete(first & 0x0F, first >= 0x80, unmask(data, start, stop, key), False, events)
+        return stop
+
+    def _check(self, first: int, second: int) -> None:
+        """The rules about the first two bytes of a frame."""
+        opcode = first & 0x0F
+        if first & 0x70:
+            raise ProtocolViolation("a reserved bit is set, and no extension was agreed that uses it")
+        if opcode not in _NAMES:
+            raise ProtocolViolation(f"opcode {opcode:#x} is reserved")
+        if second & 0x80 != self._mask_bit:
+            # RFC 6455 section 5.1
+            raise ProtocolViolation("a frame is not masked" if self._mask_bit else "a frame is masked")
+        if opcode >= 8:
+            if first < 0x80:
+                raise ProtocolViolation(f"a {_NAMES[opcode]} frame is fragmented")
+            if second & 0x7F > 125:
+                raise ProtocolViolation(f"a {_NAMES[opcode]} frame is longer than 125 bytes")
+        elif opcode == _CONTINUATION:
+            if self._message == 0:
+                raise ProtocolViolation("a continuation frame has no message to continue")
+        elif self._message != 0:
+            raise ProtocolViolation(f"a {_NAMES[opcode]} frame came inside a fragmented message")
+
+    # Payloads --------------------------------------------------------------------------------------------------
+
+    def _begin(self, first: int, length: int, key: int) -> None:
+        self.in_frame = True
+        self.opcode = first & 0x0F
+        self.fin = first >= 0x80
+        self.length = self.missing = length
+        self._key = key
+        self._released = 0
+        self._payload = Payload()
+        if self.opcode < 8 and self._message == 0:
+            self.received = 0
+
+    def _go_on(self, data: bytes | bytearray, pos: int, end: int, events: list[Event]) -> int:
+        """Take what has come of the payload of the frame under way."""
+        payload = self._payload
+        assert payload is not None
+        stop = end
+        if self.missing < end - pos:
+            stop = pos + self.missing
+        taken = stop - pos
+        if taken:
+            done = self.length - self.missing
+            before = payload.size
+            payload.append(data, pos, stop, rotate_key(self._key, done), self.length - self._released)
+            self.missing -= taken
+            if self.opcode < 8:
+                self.received += taken
+            if self.opcode < 8 and (self._message or self.opcode) == _TEXT:
+                if self._utf8 is None:
+                    self._utf8 = Utf8Check()
+                if not payload.check_text(self._utf8, before):
+                    raise ProtocolViolation("a text message is not UTF-8", CloseCode.INVALID_DATA)
+        if self.missing:
+            return stop
+        self.in_frame = False
+        self._payload = None
+        if self._released or self._message or self.opcode >= 8 or not self.fin:
+            self._complete(self.opcode, self.fin, payload.take(), True, events)
+        elif self.opcode == _BINARY:
+            events.append(payload.take())
+        else:
+            self._end_text()
+            whole = payload.take()
+            self._append_text(whole, 0, self.length, 0, events)
+        return stop
+
+    def _complete(self, opcode: int, fin: bool, payload: bytes, counted: bool, events: list[Event]) -> None:
+        """A frame is there that is not a whole message. `counted`: its bytes were counted and checked as they came."""
+        if opcode >= 8:
+            self._control(opcode, payload, events)
+            return
+        if not counted:
+            self.received = len(payload) if self._message == 0 else self.received + len(payload)
+        message = self._message or opcode
+        if message == _TEXT:
+            if not counted:
+                if self._utf8 is None:
+                    self._utf8 = Utf8Check()
+                if not self._utf8.feed(payload, 0, len(payload)):
+                    raise ProtocolViolation("a text message is not UTF-8", CloseCode.INVALID_DATA)
+            if fin:
+                self._end_text()
+        self._message = 0 if fin else message
+        if self._released:
+            opcode = _CONTINUATION
+            self._released = 0
+        events.append(DataFrame(opcode, payload, fin))
+
+    def _append_text(
+        self, data: bytes | bytearray, start: int, end: int, key: int, events: list[Event]
+    ) -> None:
+        try:
+            events.append(unmask_text(data, start, end, key))
+        except UnicodeDecodeError as error:
+            raise ProtocolViolation(f"a text message is not UTF-8: {error.reason}", CloseCode.INVALID_DATA) from None
+
+    def _end_text(self) -> None:
+        if self._utf8 is not None and not self._utf8.complete():
+            raise ProtocolViolation("a text message ends inside a character", CloseCode.INVALID_DATA)
+
+    def stop(self) -> None:
+        """Read nothing more. What is known of a message under way stays, but for its bytes."""
+        self._stopped = True
+        self._payload = None
+
+    def _control(self, opcode: int, payload: bytes, events: list[Event]) -> None:
+        self.settle = True
+        if opcode == _PING:
+            events.append(Ping(payload))
+        elif opcode == _CLOSE:
+            events.append(CloseFrame(parse_close(payload)))
+            self._stopped = True
+        else:
+            events.append(Pong(payload))
+
+
+def parse_close(payload: bytes) -> Close:
+    """The content of a Close frame (RFC 6455 sections 5.5.1 and 7.4).
+
+    Raises `ProtocolViolation` if the payload is one byte, holds a code that must not be sent, or a reason that is
+    not UTF-8.
+    """
+    if not payload:
+        return Close(CloseCode.NO_STATUS)
+    if len(payload) == 1:
+        raise ProtocolViolation("a close frame has a body of one byte")
+    code = payload[0] << 8 | payload[1]
+    if not is_sendable(code):
+        raise ProtocolViolation(f"close code {code} must not be sent")
+    try:
+        return Close(code, payload[2:].decode())
+    except UnicodeDecodeError:
+        raise ProtocolViolation("a close reason is not UTF-8", CloseCode.INVALID_DATA) from None
+
+
+def encode_close(close: Close) -> bytes:
+    """The payload of a Close frame that says `close`."""
+    if close.code == CloseCode.NO_STATUS:
+        return b""
+    return close.code.to_bytes(2, "big") + close.reason.encode()
+
+

@@ -1,0 +1,29 @@
+import cython
+
+from .kernels cimport MaskKeys, encode_frame, encode_header
+from .parser cimport Parser
+
+cdef class Protocol:
+    cdef readonly Parser parser
+    cdef readonly object state
+    cdef readonly bint open
+    cdef readonly bint failed
+    cdef public list owed
+    cdef public list pings
+    cdef public list pongs
+    cdef readonly object close_received
+    cdef readonly object close_sent
+    cdef MaskKeys _keys
+    cdef readonly unsigned int sending
+    cdef object _initiator
+    cdef object _fixed_cause
+    cdef str _detail
+
+    cpdef change(self, object change)
+    @cython.locals(closing=bint, items=list)
+    cpdef list receive(self, object data, Py_ssize_t end)
+    cdef list _settle(self, list events)
+    @cython.locals(first="unsigned char")
+    cpdef bytes message(self, object data)
+    cpdef bytes ping(self, bytes payload)
+    cpdef bytes pong(self, bytes payload)

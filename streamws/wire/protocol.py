@@ -1,0 +1,266 @@
+"""What may come and go in which state of a connection, and how it closes (RFC 6455 sections 5 to 7); no I/O.
+
+What comes off the network goes in by `receive`, which returns what is there for a reader. What has to be sent in
+answer is in `owed`. Frames to send are made by `message`, `data_frame`, `ping`, `pong` and `close`.
+"""
+
+import enum
+from typing import Any
+
+from ..codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side, is_sendable
+from .frames import Buffer, CloseFrame, Ping, Pong, Violation
+from .kernels import MaskKeys, encode_frame, encode_header
+from .parser import Item, Parser, encode_close
+
+
+class State(enum.IntEnum):
+    """Where a connection stands (RFC 6455 sections 4.1, 7.1.3 and 7.1.4)."""
+
+    CONNECTING = 0
+    OPEN = 1
+    CLOSING = 2
+    CLOSED = 3
+
+
+class Change(enum.Enum):
+    """What moves a connection from state to state."""
+
+    OPENED = enum.auto()
+    CLOSE_SENT = enum.auto()
+    CLOSE_RECEIVED = enum.auto()
+    LOST = enum.auto()
+
+
+TRANSITIONS: dict[State, dict[Change, State]] = {
+    State.CONNECTING: {Change.OPENED: State.OPEN, Change.LOST: State.CLOSED},
+    State.OPEN: {
+        Change.CLOSE_SENT: State.CLOSING,
+        Change.CLOSE_RECEIVED: State.CLOSING,
+        Change.LOST: State.CLOSED,
+    },
+    State.CLOSING: {
+        Change.CLOSE_SENT: State.CLOSING,
+        Change.CLOSE_RECEIVED: State.CLOSING,
+        Change.LOST: State.CLOSED,
+    },
+    State.CLOSED: {Change.LOST: State.CLOSED},
+}
+
+CLEAN_CODES = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS})
+
+_FIN_TEXT = 0x81
+_FIN_BINARY = 0x82
+
+
+class Protocol:
+    """Both halves of one connection, in one of the two roles."""
+
+    __slots__ = (
+        "_detail",
+        "_fixed_cause",
+        "_initiator",
+        "_keys",
+                "close_received",
+        "close_sent",
+        "failed",
+        "open",
+        "owed",
+        "parser",
+        "pings",
+        "pongs",
+        "sending",
+        "state",
+    )
+
+    def __init__(self, server: bool) -> None:
+        """`server`: the role; a server's frames are not masked, a client's are (RFC 6455 section 5.1)."""
+        self.parser = Parser(server)
+        self.state = State.CONNECTING
+        self.open = False
+        """Whether data may be sent: the same as `state is State.OPEN`."""
+        self.owed: list[bytes] = []
+        """Frames that answer what was received."""
+        self.pings: list[bytes] = []
+        """Payloads of the pings in the last `receive`."""
+        self.pongs: list[bytes] = []
+        """Payloads of the pongs in the last `receive`."""
+        self.close_received: Close | None = None
+        self.close_sent: Close | None = None
+        self._keys = None if server else MaskKeys()
+        self.sending = 0
+        """The opcode of the fragmented message being sent, or 0."""
+        self.failed = False
+        """Whether the connection was given up: nothing more is read from it."""
+        self._initiator: Side | None = None
+        self._fixed_cause: Cause | None = None
+        self._detail = ""
+
+    def change(self, change: Change) -> None:
+        """Move to the next state."""
+        self.state = TRANSITIONS[self.state][change]
+        self.open = self.state is State.OPEN
+
+    # Receiving -------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes | bytearray, end: int) -> list[Item]:
+        """Take `data[:end]` off the network; return what a reader gets of it.
+
+        Afterwards `owed`, `pings` and `pongs` hold what else came of it, and `close_received` a Close frame.
+        A rule broken by the peer makes `owed` end with a Close frame for it (RFC 6455 section 7.1.7).
+        """
+        closing = self.close_sent is not None
+        items: list[Any] = self.parser.feed(data, end)
+        if self.parser.settle:
+            items = self._settle(items)
+        if closing:
+            # Passed over: this side has done with the connection (RFC 6455 section 1.4).
+            self.parser.release()
+            return []
+        return items
+
+    def _settle(self, events: list[Any]) -> list[Any]:
+        """Take out of the events what is no data, and do what it asks for."""
+        items: list[Any] = []
+        for event in events:
+            if isinstance(event, Ping):
+                self.pings.append(event.payload)
+            elif isinstance(event, Pong):
+                self.pongs.append(event.payload)
+            elif isinstance(event, CloseFrame):
+                self._receive_close(event.close)
+            elif isinstance(event, Violation):
+                cause = Cause.PROTOCOL_ERROR
+                self.owe(self.fail(event.code, event.reason, cause, Side.REMOTE, event.reason))
+            else:
+                items.append(event)
+        if self.pings and self.close_sent is None:
+            # One pong for a burst of pings, for the last of them (RFC 6455 section 5.5.3); before a Close frame.
+            self.owed.append(self.pong(self.pings[-1]))
+        return items
+
+    def _receive_close(self, close: Close) -> None:
+        self.close_received = close
+        self.change(Change.CLOSE_RECEIVED)
+        if self.close_sent is None:
+            self._initiator = self._initiator or Side.REMOTE
+            self.owe(self._send_close(Close(close.code)))
+
+    def owe(self, frame: bytes) -> None:
+        if frame:
+            self.owed.append(frame)
+
+    # Sending ---------------------------------------------------------------------------------------------------
+
+    def message(self, data: str | Buffer) -> bytes:
+        """A whole message as one frame: `str` is text, bytes-like is binary. Raises `TypeError` for anything else."""
+        first = _FIN_BINARY
+        if isinstance(data, str):
+            first = _FIN_TEXT
+        elif not isinstance(data, (bytes, bytearray, memoryview)):
+            check_data(data)
+        return encode_frame(first, data, 0 if self._keys is None else self._keys.next())
+
+    def fragment(self, opcode: int, data: str | Buffer, fin: bool) -> bytes:
+        """A frame of a fragmented message: the first one gives the message its type (RFC 6455 section 5.4)."""
+        return encode_frame(self._first(opcode, fin), data, 0 if self._keys is None else self._keys.next())
+
+    def header(self, opcode: int, length: int, fin: bool, key: int) -> bytes:
+        """The header of a data frame whose payload is sent piece by piece."""
+        return encode_header(self._first(opcode, fin), length, key)
+
+    def _first(self, opcode: int, fin: bool) -> int:
+        first = opcode if self.sending == 0 else Opcode.CONTINUATION
+        self.sending = 0 if fin else self.sending or opcode
+        return first | 0x80 if fin else first
+
+    def ping(self, payload: bytes) -> bytes:
+        """A ping frame."""
+        return self._control(Opcode.PING, payload)
+
+    def pong(self, payload: bytes) -> bytes:
+        """A pong frame."""
+        return self._control(Opcode.PONG, payload)
+
+    def _control(self, opcode: int, payload: Buffer) -> bytes:
+        if len(payload) > 125:
+            # RFC 6455 section 5.5
+            raise ValueError(f"a control frame carries at most 125 bytes, not {len(payload)}")
+        return encode_frame(0x80 | opcode, payload, 0 if self._keys is None else self._keys.next())
+
+    # Closing ---------------------------------------------------------------------------------------------------
+
+    def close(self, code: int, reason: str) -> bytes:
+        """The Close frame with which this side begins the closing handshake; empty if one was sent already.
+
+        Raises `ValueError` for a code that must not be sent or a reason that is too long.
+        """
+        check_close(code, reason)
+        if self.close_sent is not None:
+            return b""
+        self._initiator = self._initiator or Side.LOCAL
+        return self._send_close(Close(code, reason))
+
+    def fail(self, code: int, reason: str, cause: Cause, side: Side, detail: str) -> bytes:
+        """Give the connection up: the Close frame that says so, or nothing if one was sent already.
+
+        Nothing more is read. `cause`, `side` and `detail` are what the outcome says, unless it is settled already.
+        """
+        self.parser.stop()
+        self.failed = True
+        self.settle_outcome(cause, side, detail)
+        if self.close_sent is not None:
+            return b""
+        return self._send_close(Close(code, shorten(reason)))
+
+    def _send_close(self, close: Close) -> bytes:
+        self.close_sent = close
+        self.change(Change.CLOSE_SENT)
+        return self._control(Opcode.CLOSE, encode_close(close))
+
+    @property
+    def closed_both_ways(self) -> bool:
+        """Whether the closing handshake is complete (RFC 6455 section 7.1.4)."""
+        return self.close_sent is not None and self.close_received is not None
+
+    # The outcome -----------------------------------------------------------------------------------------------
+
+    def settle_outcome(self, cause: Cause, side: Side, detail: str) -> None:
+        """Say why the connection ends. The first word counts."""
+        if self._fixed_cause is None and not self.closed_both_ways:
+            self._fixed_cause = cause
+            self._initiator = self._initiator or side
+            self._detail = detail
+
+    def outcome(self) -> CloseOutcome:
+        """How the connection ends, as far as is known now."""
+        initiator = self._initiator or Side.REMOTE
+        cause = self._fixed_cause
+        if cause is None:
+            first = self.close_sent if initiator is Side.LOCAL else self.close_received
+            if first is None:
+                cause = Cause.RESET
+            elif first.code in CLEAN_CODES:
+                cause = Cause.CLEAN
+            else:
+                cause = Cause.CLOSED_WITH_ERROR if initiator is Side.LOCAL else Cause.PEER_ERROR
+        return CloseOutcome(cause, initiator, self.close_received, self.close_sent, self._detail)
+
+
+def check_data(data: object) -> None:
+    """Raise `TypeError` unless `data` can be sent."""
+    if not isinstance(data, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"what is sent is str or bytes-like, not {type(data).__name__}; encode it first")
+
+
+def check_close(code: int, reason: str) -> None:
+    """Raise `ValueError` unless a Close frame may carry `code` and `reason`."""
+    if not is_sendable(code):
+        raise ValueError(f"close code {code} must not be sent; use 1000, or 3000-4999 for codes of your own")
+    size = len(reason.encode())
+    if size > 123:
+        raise ValueError(f"a close reason has at most 123 bytes in UTF-8, not {size}")
+
+
+def shorten(reason: str) -> str:
+    """As much of a reason as fits into a Close frame."""
+    return reason.encode()[:123].decode(errors="ignore")

@@ -1,0 +1,35 @@
+"""WebSocket frames as bytes (RFC 6455, section 5.2), built before a measurement begins."""
+
+import os
+import struct
+
+TEXT = 0x1
+BINARY = 0x2
+
+_FIN = 0x80
+_MASKED = 0x80
+
+
+def masked(payload: bytes, opcode: int = BINARY) -> bytes:
+    """The frame a client sends, with a random masking key that has no zero byte."""
+    key = bytes(byte or 0xA5 for byte in os.urandom(4))
+    return _head(opcode, len(payload), _MASKED) + key + _xor(payload, key)
+
+
+def unmasked(payload: bytes, opcode: int = BINARY) -> bytes:
+    """The frame a server sends."""
+    return _head(opcode, len(payload), 0) + payload
+
+
+def _head(opcode: int, length: int, mask_bit: int) -> bytes:
+    if length < 126:
+        return struct.pack("!BB", _FIN | opcode, mask_bit | length)
+    if length < 1 << 16:
+        return struct.pack("!BBH", _FIN | opcode, mask_bit | 126, length)
+    return struct.pack("!BBQ", _FIN | opcode, mask_bit | 127, length)
+
+
+def _xor(payload: bytes, key: bytes) -> bytes:
+    length = len(payload)
+    stream = (key * (length // 4 + 1))[:length]
+    return (int.from_bytes(payload) ^ int.from_bytes(stream)).to_bytes(length)

@@ -1,0 +1,61 @@
+"""What one run of one case against one server has shown."""
+
+import time
+from typing import NamedTuple
+
+from benchmarks.process import CpuTime, ServerProcess
+
+
+class Measure(NamedTuple):
+    """`operations` are messages, handshakes, deliveries or held connections, as the case has it."""
+
+    operations: float
+    seconds: float
+    cpu: CpuTime
+    generator_cpu: float
+    memory: int | None = None
+    """If the case is about memory: what the connections added to the server's resident memory, in bytes."""
+
+    @property
+    def rate(self) -> float:
+        return self.operations / self.seconds
+
+    @property
+    def cost(self) -> float:
+        """What one operation costs the server: seconds of CPU time, or bytes if the case is about memory."""
+        return (self.cpu.total if self.memory is None else self.memory) / self.operations
+
+    @property
+    def server_share(self) -> float:
+        return self.cpu.total / self.seconds
+
+    @property
+    def waited_share(self) -> float:
+        return self.cpu.waited / self.seconds
+
+    @property
+    def generator_share(self) -> float:
+        return self.generator_cpu / self.seconds
+
+    @property
+    def generator_bound(self) -> bool:
+        """Whether the load generator, not the server, was what limited the rate."""
+        return self.memory is None and self.generator_share > 0.95 and self.server_share < 0.90
+
+
+class Stopwatch:
+    """Starts when made; `stop` gives the measure of what happened since."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+        self._own = time.process_time()
+        self._cpu = server.cpu_time()
+        self._wall = time.monotonic()
+
+    def stop(self, operations: float, memory: int | None = None) -> Measure:
+        seconds = time.monotonic() - self._wall
+        now, before = self._server.cpu_time(), self._cpu
+        cpu = CpuTime(*(b - a for a, b in zip(before, now, strict=True)))
+        if not operations:
+            raise TimeoutError(f"nothing came back within {seconds:.1f} s")
+        return Measure(operations, seconds, cpu, time.process_time() - self._own, memory)

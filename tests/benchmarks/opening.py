@@ -1,0 +1,66 @@
+"""Opening a WebSocket connection from the load generator's side, over a plain socket."""
+
+import socket
+import struct
+
+HOST = "127.0.0.1"
+TIMEOUT = 10.0
+END_OF_HEAD = b"\r\n\r\n"
+SWITCHING_PROTOCOLS = b"HTTP/1.1 101 "
+
+_KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+_ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # the answer to that key, RFC 6455, section 1.3
+
+
+def upgrade_request(port: int) -> bytes:
+    """A browser's request, eight headers, but without an offer of compression, so that none is ever used.
+
+    `Connection: Upgrade` alone, as Chrome has it: picows 2.3 refuses Firefox's `keep-alive, Upgrade`.
+    """
+    return b"\r\n".join(
+        [
+            b"GET / HTTP/1.1",
+            b"Host: 127.0.0.1:%d" % port,
+            b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0.0.0",
+            b"Accept-Language: en-US,en;q=0.9",
+            b"Sec-WebSocket-Version: 13",
+            b"Origin: http://127.0.0.1:%d" % port,
+            b"Sec-WebSocket-Key: " + _KEY,
+            b"Connection: Upgrade",
+            b"Upgrade: websocket",
+            b"",
+            b"",
+        ]
+    )
+
+
+def opened(port: int) -> socket.socket:
+    """An open connection whose answer was checked; its socket blocks, within `TIMEOUT`."""
+    connection = socket.create_connection((HOST, port), timeout=TIMEOUT)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(upgrade_request(port))
+    head = b""
+    while END_OF_HEAD not in head:
+        part = connection.recv(4096)
+        if not part:
+            raise ConnectionError(f"the server closed the connection inside the handshake, after {head!r}")
+        head += part
+    if not (head.startswith(SWITCHING_PROTOCOLS) and _ACCEPT in head and head.endswith(END_OF_HEAD)):
+        raise ConnectionError(f"not a good answer to the handshake: {head!r}")
+    return connection
+
+
+def receive_exactly(connection: socket.socket, length: int) -> bytes:
+    received = bytearray()
+    while len(received) < length:
+        part = connection.recv(min(length - len(received), 1 << 20))
+        if not part:
+            raise ConnectionError(f"the server closed the connection after {len(received)} of {length} bytes")
+        received += part
+    return bytes(received)
+
+
+def reset(connection: socket.socket) -> None:
+    """Close at once with a TCP reset, so that thousands of connections leave no port in TIME_WAIT."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()

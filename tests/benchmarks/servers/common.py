@@ -1,0 +1,64 @@
+"""What every server under measurement has in common: command line, loop, and saying that it is ready."""
+
+import argparse
+import asyncio
+import logging
+import os
+import resource
+import signal
+from collections.abc import Awaitable, Callable
+
+import uvloop
+
+HOST = "127.0.0.1"
+MAX_MESSAGE_SIZE = 4 << 20
+BROADCAST = b"b" * 256
+
+
+class Arguments(argparse.Namespace):
+    port: int
+    loop: str
+    handler: str
+    core: int | None
+    lifetime: int
+    pure: bool
+    no_speed: bool
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser()
+    result.add_argument("--port", type=int, default=0)
+    result.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
+    result.add_argument("--handler", choices=["echo", "broadcast"], default="echo")
+    result.add_argument("--core", type=int, help="the CPU core to run on")
+    result.add_argument("--lifetime", type=int, default=300, help="seconds after which it ends on its own")
+    return result
+
+
+def new_loop(arguments: Arguments) -> asyncio.AbstractEventLoop:
+    """The loop asked for, made current, in a process that is set up to be measured."""
+    signal.alarm(arguments.lifetime)
+    logging.disable(logging.CRITICAL)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if arguments.core is not None:
+        os.sched_setaffinity(0, {arguments.core})
+    loop = uvloop.new_event_loop() if arguments.loop == "uvloop" else asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
+def ready(port: int) -> None:
+    print(port, flush=True)
+
+
+def run(start: Callable[[Arguments], Awaitable[int]]) -> None:
+    """Start a server, which gives its port, and run until the process is stopped."""
+    arguments = parser().parse_args(namespace=Arguments())
+    loop = new_loop(arguments)
+    ready(loop.run_until_complete(_awaited(start(arguments))))
+    loop.run_forever()
+
+
+async def _awaited(port: Awaitable[int]) -> int:
+    return await port

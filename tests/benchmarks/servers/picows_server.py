@@ -1,0 +1,60 @@
+"""picows, its core: callbacks as in its own `examples/echo_server.py` and `broadcast_server.py`.
+
+The settings are the defaults: picows answers pings itself, and uses aiofastnet, as it is installed.
+"""
+
+import asyncio
+
+from benchmarks.servers.common import BROADCAST, HOST, Arguments, run
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+
+clients: set[WSTransport] = set()
+tasks: set[asyncio.Task[None]] = set()
+
+
+class Echo(WSListener):
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            transport.disconnect()
+        else:
+            transport.send(frame.msg_type, frame.get_payload_as_memoryview(), frame.fin, frame.rsv1)
+
+
+class Broadcast(WSListener):
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        clients.add(transport)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        clients.discard(transport)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            transport.disconnect()
+        else:
+            task = asyncio.ensure_future(broadcast(int(frame.get_payload_as_ascii_text())))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+
+async def broadcast(times: int) -> None:
+    for _ in range(times):
+        for client in clients:
+            client.send(WSMsgType.BINARY, BROADCAST)
+        await asyncio.sleep(0)
+
+
+async def start(arguments: Arguments) -> int:
+    listener = Echo if arguments.handler == "echo" else Broadcast
+
+    def accept(request: WSUpgradeRequest) -> WSListener:
+        return listener()
+
+    server = await ws_create_server(accept, HOST, arguments.port)
+    port: int = server.sockets[0].getsockname()[1]
+    return port
+
+
+if __name__ == "__main__":
+    run(start)

@@ -1,0 +1,48 @@
+"""streamws: compiled, from its .py sources (`--pure`), or without aiofastnet's transports (`--no-speed`)."""
+
+import asyncio
+import sys
+
+from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, Arguments, new_loop, parser, ready
+
+
+def main(arguments: Arguments) -> None:
+    if arguments.pure:
+        from helpers.builds import use_pure
+
+        use_pure()
+    if arguments.no_speed:
+        sys.modules["aiofastnet"] = None  # type: ignore[assignment]  # importing it now fails
+    # Not at the top: the lines above decide what is imported.
+    from streamws import Client, WebSocketServer
+    from streamws.options import Limits, Timeouts
+
+    async def echo(client: Client) -> None:
+        async for message in client:
+            await client.send(message)
+
+    async def broadcast_on_command(client: Client) -> None:
+        async for message in client:
+            for _ in range(int(message)):
+                socket.broadcast(BROADCAST)
+                await asyncio.sleep(0)
+
+    loop = new_loop(arguments)
+    socket = WebSocketServer(
+        HOST,
+        arguments.port,
+        handler=echo if arguments.handler == "echo" else broadcast_on_command,
+        limits=Limits(max_message_size=MAX_MESSAGE_SIZE),
+        timeouts=Timeouts(ping_interval=None),
+        loop=loop,
+    )
+    with socket as server:
+        ready(server.sockets[0].getsockname()[1])
+        loop.run_forever()
+
+
+if __name__ == "__main__":
+    options = parser()
+    options.add_argument("--pure", action="store_true", help="load the .py sources, not the extensions")
+    options.add_argument("--no-speed", action="store_true", help="have importing aiofastnet fail")
+    main(options.parse_args(namespace=Arguments()))

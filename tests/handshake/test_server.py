@@ -1,0 +1,499 @@
+"""What the server answers to an opening handshake."""
+
+import base64
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamws.errors import HandshakeRefused, InvalidHeader
+from streamws.handshake.http import HeaderFields, Headers, HeadReader, Request
+from streamws.handshake.server import (
+    Accept,
+    Policy,
+    Reject,
+    accept_key,
+    failed,
+    full,
+    judge,
+    refusal,
+    too_slow,
+)
+from streamws.options import Limits
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3
+ANSWER = (
+    b"HTTP/1.1 101 Switching Protocols\r\n"
+    b"Upgrade: websocket\r\n"
+    b"Connection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+)
+GOOD = {
+    "Host": "example.com",
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Key": KEY,
+    "Sec-WebSocket-Version": "13",
+}
+UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\n"
+
+
+def request(
+    change: dict[str, str | None] | None = None, *more: tuple[str, str], method: str = "GET"
+) -> Request:
+    fields = {name: value for name, value in (GOOD | (change or {})).items() if value is not None}
+    return Request(method, "/chat", Headers([*fields.items(), *more]))
+
+
+def accepted(asked: Request, policy: Policy | None = None, **options: Any) -> Accept:
+    verdict = judge(asked, policy or Policy(), **options)
+    assert isinstance(verdict, Accept)
+    return verdict
+
+
+def rejected(asked: Request, policy: Policy | None = None) -> Reject:
+    verdict = judge(asked, policy or Policy())
+    assert isinstance(verdict, Reject)
+    return verdict
+
+
+def encoded(status_line: str, fields: bytes, reason: str) -> bytes:
+    close = b"" if b"Connection:" in fields else b"Connection: close\r\n"
+    return (
+        b"HTTP/1.1 "
+        + status_line.encode()
+        + b"\r\n"
+        + fields
+        + b"Content-Type: text/plain; charset=utf-8\r\n"
+        b"Content-Length: %d\r\n" % (len(reason) + 1) + close + b"\r\n" + reason.encode() + b"\n"
+    )
+
+
+# --- accepted
+
+
+def test_accept_key_of_the_rfc() -> None:
+    assert accept_key(KEY.encode()) == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+def test_accept_plain() -> None:
+    verdict = accepted(request())
+    assert verdict.encoded == ANSWER + b"\r\n"
+    assert verdict.subprotocol is None
+    assert verdict.response.status == 101
+    assert verdict.response.headers["Sec-WebSocket-Accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    assert verdict.response.encode() == verdict.encoded
+
+
+def test_accept_the_request_of_the_rfc() -> None:
+    head = (
+        b"GET /chat HTTP/1.1\r\n"
+        b"Host: server.example.com\r\n"
+        b"Upgrade: websocket\r\n"
+        b"Connection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        b"Origin: http://example.com\r\n"
+        b"Sec-WebSocket-Protocol: chat, superchat\r\n"
+        b"Sec-WebSocket-Version: 13\r\n"
+        b"\r\n"
+    )
+    asked = HeadReader(Limits()).feed(head)
+    assert asked is not None
+    verdict = accepted(asked, Policy(origins=["http://example.com"], subprotocols=["chat"]))
+    assert verdict.encoded == ANSWER + b"Sec-WebSocket-Protocol: chat\r\n\r\n"
+
+
+def test_accept_with_everything_in_order() -> None:
+    verdict = accepted(
+        request({"Sec-WebSocket-Protocol": "a, b"}),
+        Policy(subprotocols=["b", "a"], server_header="streamws"),
+        headers=[("Set-Cookie", "x=1"), ("Set-Cookie", "y=2")],
+        extensions="permessage-deflate",
+    )
+    assert verdict.encoded == ANSWER + (
+        b"Sec-WebSocket-Protocol: b\r\n"
+        b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
+        b"Set-Cookie: x=1\r\n"
+        b"Set-Cookie: y=2\r\n"
+        b"Server: streamws\r\n"
+        b"\r\n"
+    )
+    assert verdict.subprotocol == "b"
+    assert verdict.response.headers.get_all("set-cookie") == ("x=1", "y=2")
+
+
+def test_accept_names_the_server_once() -> None:
+    policy = Policy(server_header="streamws")
+    assert accepted(request(), policy).encoded == ANSWER + b"Server: streamws\r\n\r\n"
+    assert accepted(request(), policy, headers={"server": "mine"}).encoded == ANSWER + b"server: mine\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"upgrade": "x"},
+        {"Connection": "x"},
+        {"Sec-WebSocket-Accept": "x"},
+        {"sec-websocket-protocol": "x"},
+        {"Sec-WebSocket-Extensions": "x"},
+        {"A": "b", "Content-Length": "0"},
+        {"Transfer-Encoding": "chunked"},
+        {"A": "b\r\nC: d"},
+    ],
+)
+def test_accept_refuses_headers_of_the_application(headers: HeaderFields) -> None:
+    with pytest.raises(InvalidHeader):
+        judge(request(), Policy(), headers=headers)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Upgrade": "WebSocket"},
+        {"Upgrade": "h2c, websocket"},
+        {"Connection": "keep-alive, Upgrade"},
+        {"Connection": "upgrade"},
+        {"Connection": "a,\tUPGRADE\t,b"},
+        {"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="},
+        {"Sec-WebSocket-Key": "+/+/+/+/+/+/+/+/+/+/+w=="},
+        {"Host": ""},
+    ],
+)
+def test_accept_every_spelling(change: dict[str, str | None]) -> None:
+    assert isinstance(judge(request(change), Policy()), Accept)
+
+
+def test_accept_lists_in_several_fields() -> None:
+    fields = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
+    assert (
+        accepted(request({"Upgrade": "h2c", "Connection": "keep-alive"}, *fields)).encoded == ANSWER + b"\r\n"
+    )
+
+
+# --- rejected, in the order of the checks
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "CONNECT", "get", "BREW"])
+def test_reject_method(method: str) -> None:
+    reason = f"method {method} is not allowed; a WebSocket handshake is a GET"
+    verdict = rejected(request({"Upgrade": None}, method=method))
+    assert verdict.reason == reason
+    assert verdict.response.encode() == encoded("405 Method Not Allowed", b"Allow: GET\r\n", reason)
+
+
+def test_reject_shows_a_long_method_in_part() -> None:
+    assert rejected(request(method="X" * 5000)).reason.startswith("method " + "X" * 20 + " is not")
+
+
+NO_UPGRADE = "this is a WebSocket endpoint: the request lacks Upgrade: websocket"
+NO_CONNECTION = "this is a WebSocket endpoint: the request lacks Connection: Upgrade"
+BAD_VERSION = "the WebSocket version must be 13, in Sec-WebSocket-Version"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"Upgrade": None}, NO_UPGRADE),
+        ({"Upgrade": ""}, NO_UPGRADE),
+        ({"Upgrade": "h2c"}, NO_UPGRADE),
+        ({"Upgrade": "websocket2"}, NO_UPGRADE),
+        ({"Upgrade": "websocket/13"}, NO_UPGRADE),
+        ({"Upgrade": None, "Connection": None, "Sec-WebSocket-Version": None}, NO_UPGRADE),
+        ({"Connection": None}, NO_CONNECTION),
+        ({"Connection": "keep-alive"}, NO_CONNECTION),
+        ({"Connection": "not-Upgrade"}, NO_CONNECTION),
+        ({"Sec-WebSocket-Version": None}, BAD_VERSION),
+        ({"Sec-WebSocket-Version": ""}, BAD_VERSION),
+        ({"Sec-WebSocket-Version": "8"}, BAD_VERSION),
+        ({"Sec-WebSocket-Version": "013"}, BAD_VERSION),
+        ({"Sec-WebSocket-Version": "13, 8"}, BAD_VERSION),
+        ({"Sec-WebSocket-Version": "7", "Sec-WebSocket-Key": None}, BAD_VERSION),
+    ],
+)
+def test_reject_without_upgrade(change: dict[str, str | None], reason: str) -> None:
+    verdict = rejected(request(change))
+    assert verdict.reason == reason
+    assert verdict.response.encode() == encoded("426 Upgrade Required", UPGRADE, reason)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        None,
+        "",
+        base64.b64encode(bytes(15)).decode(),
+        base64.b64encode(bytes(17)).decode(),
+        base64.b64encode(bytes(18)).decode(),
+        KEY[:-1],
+        KEY[:-2],
+        KEY + "=",
+        "x" + KEY,
+        KEY.replace("d", "-"),
+        KEY.replace("d", " "),
+        f"{KEY}, {KEY}",
+    ],
+)
+def test_reject_key(key: str | None) -> None:
+    reason = "Sec-WebSocket-Key must be 16 bytes in base64"
+    verdict = rejected(request({"Sec-WebSocket-Key": key, "Origin": "http://evil.example"}))
+    assert verdict.response.encode() == encoded("400 Bad Request", b"", reason)
+
+
+# --- origins
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("example.com", "http://example.com"),
+        ("example.com", "https://example.com"),
+        ("example.com:8765", "http://example.com:3000"),
+        ("example.com:", "http://example.com"),
+        ("EXAMPLE.com", "http://example.COM"),
+        ("[::1]", "http://[::1]"),
+        ("[::1]:80", "http://[0:0::1]:8080"),
+        ("[2001:DB8::a]:80", "HTTP://[2001:db8::A]"),
+        ("127.0.0.1:80", "http://127.0.0.1"),
+        ("localhost", "tauri://localhost"),
+        ("a_b.example", "http://a_b.example"),
+    ],
+)
+def test_origin_of_the_same_host(host: str, origin: str) -> None:
+    asked = request({"Host": host, "Origin": origin})
+    assert isinstance(judge(asked, Policy()), Accept)
+    assert isinstance(judge(asked, Policy(origins=["https://other.example"])), Accept)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("example.com", "http://evil.example"),
+        ("example.com", "http://example.com.evil.example"),
+        ("example.com", "http://sub.example.com"),
+        ("example.com", "http://xample.com"),
+        ("example.com", "null"),
+        ("null", "null"),
+        ("", "http://example.com"),
+        (":80", "http://example.com"),
+        ("[::1]", "http://[::2]"),
+        ("[::1]", "http://localhost"),
+        ("[:::]", "http://example.com"),
+    ],
+)
+@pytest.mark.parametrize("policy", [Policy(), Policy(origins=[]), Policy(origins=["https://other.example"])])
+def test_origin_of_another_host(host: str, origin: str, policy: Policy) -> None:
+    verdict = rejected(request({"Host": host, "Origin": origin}), policy)
+    reason = f"Origin '{origin}' is not allowed: it is not of this host and not in the server's origins="
+    assert verdict.reason == reason
+    assert verdict.response.encode() == encoded("403 Forbidden", b"", reason)
+
+
+def test_origin_is_compared_with_the_host_of_an_absolute_target() -> None:
+    headers = Headers(GOOD | {"Host": "evil.example", "Origin": "http://evil.example"})
+    assert rejected(Request("GET", "http://example.com/chat", headers)).response.status == 403
+    headers = Headers(GOOD | {"Host": "evil.example", "Origin": "http://example.com"})
+    accepted(Request("GET", "http://example.com:80/chat", headers))
+
+
+MALFORMED = [
+    *(
+        "",
+        "example.com",
+        "//example.com",
+        "http://",
+        "http:///",
+        "http://example.com/",
+        "http://example.com:x",
+    ),
+    *(
+        "http://example.com:65536",
+        "http://example.com:123456",
+        "http://u@example.com",
+        "http://[::1",
+        "http://::1",
+    ),
+    *(
+        "http://[:::]",
+        "http://[1.2.3.4]",
+        "http://example.com http://example.com",
+        "http://example.com, null",
+    ),
+    *("NULL", "nul", "1http://example.com", "http://exämple.com", "http://exa mple.com", "*", "file://"),
+]
+
+
+@pytest.mark.parametrize("origin", MALFORMED)
+@pytest.mark.parametrize("policy", [Policy(), Policy(origins=["null", "http://example.com"])])
+def test_origin_malformed(origin: str, policy: Policy) -> None:
+    verdict = rejected(request({"Origin": origin}), policy)
+    assert verdict.response.status == 403
+    assert verdict.reason.startswith("malformed Origin '")
+
+
+def test_origin_twice_is_malformed() -> None:
+    asked = request({"Origin": "http://example.com"}, ("Origin", "http://example.com"))
+    assert rejected(asked).reason == "malformed Origin 'http://example.com,http://example.com'"
+
+
+def test_origin_is_shown_in_part_if_long() -> None:
+    reason = rejected(request({"Origin": "http://" + "x" * 5000})).reason
+    assert reason.startswith("Origin 'http://" + "x" * 73 + "'... is not allowed")
+
+
+@pytest.mark.parametrize(
+    ("listed", "origin", "allowed"),
+    [
+        ("https://a.example", "https://a.example", True),
+        ("https://a.example", "https://A.example:443", True),
+        ("https://a.example:443", "https://a.example", True),
+        ("HTTPS://A.EXAMPLE", "https://a.example", True),
+        ("http://a.example:80", "http://a.example", True),
+        ("http://a.example:8080", "http://a.example:8080", True),
+        ("http://[0::1]:3000", "http://[::1]:3000", True),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef", True),
+        ("null", "null", True),
+        ("https://a.example", "http://a.example", False),
+        ("https://a.example", "https://a.example:8443", False),
+        ("http://a.example:443", "http://a.example", False),
+        ("http://a.example:8080", "http://a.example", False),
+        ("https://a.example", "https://b.a.example", False),
+        ("https://a.example", "null", False),
+        ("null", "https://a.example", False),
+    ],
+)
+def test_origin_listed(listed: str, origin: str, allowed: bool) -> None:
+    verdict = judge(request({"Origin": origin}), Policy(origins=["https://other.example", listed]))
+    assert isinstance(verdict, Accept if allowed else Reject)
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", *MALFORMED])
+def test_origin_star_opens_it(origin: str) -> None:
+    accepted(request({"Origin": origin}), Policy(origins="*"))
+
+
+def test_origin_absent_is_no_browser() -> None:
+    accepted(request(), Policy(origins=["https://a.example"]))
+
+
+# --- subprotocols
+
+
+@pytest.mark.parametrize(
+    ("spoken", "offered", "chosen"),
+    [
+        ([], ["a"], None),
+        (["a"], [], None),
+        (["a"], ["b, c"], None),
+        (["a"], ["A"], None),
+        (["a", "b"], ["b, a"], "a"),
+        (["a", "b"], ["c, b"], "b"),
+        (["c"], ["a,b", "c"], "c"),
+        (["b"], ["a", "b"], "b"),
+        (["b"], [" ,a,, \tb ,"], "b"),
+        (["v1.chat+json"], ["v1.chat+json"], "v1.chat+json"),
+    ],
+)
+def test_subprotocol_choice(spoken: list[str], offered: list[str], chosen: str | None) -> None:
+    more = [("Sec-WebSocket-Protocol", value) for value in offered]
+    verdict = accepted(request(None, *more), Policy(subprotocols=spoken))
+    assert verdict.subprotocol == chosen
+    line = b"" if chosen is None else b"Sec-WebSocket-Protocol: " + chosen.encode() + b"\r\n"
+    assert verdict.encoded == ANSWER + line + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("offered", "reason"),
+    [
+        ([""], "Sec-WebSocket-Protocol must be a list of tokens"),
+        ([",, ,"], "Sec-WebSocket-Protocol must be a list of tokens"),
+        (["a b"], "Sec-WebSocket-Protocol must be a list of tokens"),
+        (["a, b;c"], "Sec-WebSocket-Protocol must be a list of tokens"),
+        (["é"], "Sec-WebSocket-Protocol must be a list of tokens"),
+        (["a, a"], "Sec-WebSocket-Protocol names a subprotocol twice"),
+        (["a", "b,a"], "Sec-WebSocket-Protocol names a subprotocol twice"),
+    ],
+)
+def test_subprotocol_list_malformed(offered: list[str], reason: str) -> None:
+    asked = request(None, *[("Sec-WebSocket-Protocol", value) for value in offered])
+    for policy in (Policy(), Policy(subprotocols=["a"])):
+        assert rejected(asked, policy).response.encode() == encoded("400 Bad Request", b"", reason)
+
+
+# --- the policy's arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"origins": "https://a.example"}, 'origins is "*" or a list such as ["https://example.org"]'),
+        ({"origins": ["*"]}, 'write origins="*"'),
+        ({"origins": ["a.example"]}, "'a.example' in origins is neither"),
+        ({"origins": ["https://a.example/"]}, "'https://a.example/' in origins is neither"),
+        ({"origins": ["https://a.example:65536"]}, "in origins is neither"),
+        ({"origins": ["https://[1]"]}, "in origins is neither"),
+        ({"subprotocols": "chat"}, "subprotocols is a list of names, not 'chat'"),
+        ({"subprotocols": ["a b"]}, "'a b' in subprotocols is not a token"),
+        ({"subprotocols": [""]}, "'' in subprotocols is not a token"),
+        ({"subprotocols": ["a", "b", "a"]}, "subprotocols names one twice: ['a', 'b', 'a']"),
+        ({"server_header": "a\r\nb: c"}, "header Server has a control character"),
+    ],
+)
+def test_policy_refuses(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Policy(**arguments)
+
+
+def test_policy_is_a_value() -> None:
+    policy = Policy(origins=["https://a.example"], subprotocols=["a"])
+    assert policy == Policy(origins=("https://a.example",), subprotocols=("a",))
+    assert hash(policy) == hash(Policy(origins=("https://a.example",), subprotocols=("a",)))
+    assert repr(policy) == "Policy(origins=('https://a.example',), subprotocols=('a',), server_header=None)"
+
+
+# --- the other refusals
+
+
+def test_full() -> None:
+    assert full(7).encode() == encoded(
+        "503 Service Unavailable", b"Retry-After: 7\r\n", "the server is full; try again later"
+    )
+    assert full().headers["Retry-After"] == "5"
+
+
+def test_too_slow() -> None:
+    assert too_slow().encode() == encoded("408 Request Timeout", b"", "the request took too long")
+
+
+def test_failed() -> None:
+    assert failed().encode() == encoded(
+        "500 Internal Server Error", b"", "the server failed to handle the request"
+    )
+
+
+def test_refusal_of_what_the_reader_refused() -> None:
+    with pytest.raises(HandshakeRefused) as caught:
+        HeadReader(Limits()).feed(b"GET / HTTP/1.0\r\n\r\n")
+    assert refusal(caught.value).encode() == encoded(
+        "505 HTTP Version Not Supported", b"", "HTTP/1.0 is not supported; use HTTP/1.1"
+    )
+
+
+@pytest.mark.parametrize("status", [400, 414, 431, 505])
+def test_refusal_takes_the_errors_headers(status: int) -> None:
+    response = refusal(HandshakeRefused(status, "why", (("X", "y"),)))
+    assert (response.status, response.body, response.headers["X"]) == (status, b"why\n", "y")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*GOOD, "Origin", "Sec-WebSocket-Protocol"]),
+        st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=30),
+    )
+)
+def test_judge_answers_whatever_comes(change: dict[str, str]) -> None:
+    verdict = judge(request({**change}), Policy(origins=["null"], subprotocols=["a"]))
+    if isinstance(verdict, Reject):
+        assert verdict.response.status in (400, 403, 426)
+        assert verdict.response.body == verdict.reason.encode() + b"\n"

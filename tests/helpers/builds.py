@@ -1,0 +1,68 @@
+"""Both builds of streamws in one process: the compiled modules and the .py sources of the same files."""
+
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+COMPILED_MODULES = (
+    "wire.kernels",
+    "wire.parser",
+    "wire.protocol",
+    "streams.inbox",
+    "streams.outbox",
+    "streams.writer",
+    "connection",
+    "client",
+)
+
+
+class _Sources:
+    """A finder for the package under a name, in a folder, that passes extension modules over."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self._name = name
+        self._folder = folder
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != self._name and not name.startswith(self._name + "."):
+            return None
+        place = self._folder.joinpath(*name.split(".")[1:])
+        if (place / "__init__.py").exists():
+            return importlib.util.spec_from_file_location(
+                name, place / "__init__.py", submodule_search_locations=[str(place)]
+            )
+        return importlib.util.spec_from_file_location(name, place.with_suffix(".py"))
+
+
+def package_folder() -> Path:
+    """Where the installed package is."""
+    spec = importlib.util.find_spec("streamws")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def use_pure() -> None:
+    """From now on `import streamws` loads the .py sources; call it before the first import."""
+    assert "streamws" not in sys.modules, "streamws was imported already"
+    sys.meta_path.insert(0, _Sources("streamws", package_folder()))
+
+
+def load_pure(name: str = "streamws_pure") -> ModuleType:
+    """A second copy of the package from its .py sources, under another name, beside the installed one."""
+    if name not in sys.modules:
+        sys.meta_path.insert(0, _Sources(name, package_folder()))
+    return importlib.import_module(name)
+
+
+def is_compiled() -> bool:
+    """Whether the installed package is compiled, whole."""
+    kinds = {
+        str(importlib.import_module(f"streamws.{name}").__file__).endswith(".py") for name in COMPILED_MODULES
+    }
+    assert len(kinds) == 1, "the package is compiled in part"
+    return kinds == {False}

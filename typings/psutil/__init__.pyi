@@ -1,0 +1,18 @@
+"""The few parts of psutil that the tests and benchmarks use."""
+
+from typing import NamedTuple
+
+class pcputimes(NamedTuple):
+    user: float
+    system: float
+    children_user: float
+    children_system: float
+
+class pmem(NamedTuple):
+    rss: int
+    vms: int
+
+class Process:
+    def __init__(self, pid: int | None = None) -> None: ...
+    def cpu_times(self) -> pcputimes: ...
+    def memory_info(self) -> pmem: ...
