@@ -139,31 +139,43 @@ class Connection:
         items = protocol.receive(data, nbytes)
         if items:
             self.inbox.push(items)
-        if protocol.parser.settle:
-            self._settle()
         outbox = self.outbox
         outbox.begin_batch()
         try:
+            if protocol.pings:
+                self._answer_pings()
             # No user code has run before this point: the whole chunk is parsed.
             self.inbox.wake()
+            if protocol.unsettled:
+                self._settle()
         finally:
             outbox.end_batch()
         self.inbox.check_flow()
 
-    def _settle(self) -> None:
-        """Do what control frames ask for."""
+    def _answer_pings(self) -> None:
         protocol = self.protocol
         pings = protocol.pings
-        if pings:
-            protocol.pings = []
-            self._control_backlog = self._control_backlog + len(pings) if self.outbox.paused else 0
-            if self._control_backlog > self.environment.limits.max_control_backlog:
-                protocol.owed = []
-                self.fail(CloseCode.POLICY_VIOLATION, "pings came faster than their pongs are read", Cause.LIMIT)
-                return
-            if self.on_ping is not None:
-                for payload in pings:
-                    self.on_ping(payload)
+        protocol.pings = []
+        self._control_backlog = self._control_backlog + len(pings) if self.outbox.paused else 0
+        if self._control_backlog > self.environment.limits.max_control_backlog:
+            protocol.owed = []
+            self.fail(CloseCode.POLICY_VIOLATION, "pings came faster than their pongs are read", Cause.LIMIT)
+            return
+        self._send_owed()
+        if self.on_ping is not None:
+            for payload in pings:
+                self.on_ping(payload)
+
+    def _send_owed(self) -> None:
+        owed = self.protocol.owed
+        self.protocol.owed = []
+        for frame in owed:
+            self.outbox.put(frame)
+
+    def _settle(self) -> None:
+        """Do what other control frames ask for, and what a broken rule does."""
+        protocol = self.protocol
+        protocol.settle()
         pongs = protocol.pongs
         if pongs:
             protocol.pongs = []
@@ -171,12 +183,8 @@ class Connection:
                 self.pings.answer(payload)
                 if self.on_pong is not None:
                     self.on_pong(payload)
-        owed = protocol.owed
-        if owed:
-            protocol.owed = []
-            for frame in owed:
-                self.outbox.put(frame)
-            self.outbox.flush()
+        self._send_owed()
+        self.outbox.flush()
         if protocol.failed:
             self._give_up()
         elif protocol.close_received is not None:

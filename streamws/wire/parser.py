@@ -90,7 +90,7 @@ class Parser:
                 pos = self._go_on(b, 0, end, events)
             elif self._head is not None:
                 pos = self._complete_head(b, end, events)
-            while pos < end:
+            while pos < end and not self._stopped:
                 pos = self._frame(b, pos, end, events)
         except ProtocolViolation as violation:
             events.append(Violation(violation.code, violation.reason))

@@ -8,6 +8,7 @@ cdef class Protocol:
     cdef readonly object state
     cdef readonly bint open
     cdef readonly bint failed
+    cdef readonly list unsettled
     cdef public list owed
     cdef public list pings
     cdef public list pongs
@@ -20,9 +21,10 @@ cdef class Protocol:
     cdef str _detail
 
     cpdef change(self, object change)
-    @cython.locals(closing=bint, items=list)
+    @cython.locals(items=list)
     cpdef list receive(self, object data, Py_ssize_t end)
-    cdef list _settle(self, list events)
+    cdef list _sort_out(self, list events)
+    cpdef settle(self)
     @cython.locals(first="unsigned char")
     cpdef bytes message(self, object data)
     cpdef bytes ping(self, bytes payload)

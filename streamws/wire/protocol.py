@@ -10,7 +10,7 @@ from typing import Any
 from ..codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side, is_sendable
 from .frames import Buffer, CloseFrame, Ping, Pong, Violation
 from .kernels import MaskKeys, encode_frame, encode_header
-from .parser import Item, Parser, encode_close
+from .parser import Event, Item, Parser, encode_close
 
 
 class State(enum.IntEnum):
@@ -46,6 +46,9 @@ TRANSITIONS: dict[State, dict[Change, State]] = {
     State.CLOSED: {Change.LOST: State.CLOSED},
 }
 
+MAX_PONGS = 16
+"""Pings of one burst that are answered, the last ones."""
+
 CLEAN_CODES = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS})
 
 _FIN_TEXT = 0x81
@@ -70,6 +73,7 @@ class Protocol:
         "pongs",
         "sending",
         "state",
+        "unsettled",
     )
 
     def __init__(self, server: bool) -> None:
@@ -78,12 +82,14 @@ class Protocol:
         self.state = State.CONNECTING
         self.open = False
         """Whether data may be sent: the same as `state is State.OPEN`."""
+        self.unsettled: list[Event] = []
+        """What was received and is no data, until it is settled."""
         self.owed: list[bytes] = []
         """Frames that answer what was received."""
         self.pings: list[bytes] = []
         """Payloads of the pings in the last `receive`."""
         self.pongs: list[bytes] = []
-        """Payloads of the pongs in the last `receive`."""
+        """Payloads of the pongs that were settled last."""
         self.close_received: Close | None = None
         self.close_sent: Close | None = None
         self._keys = None if server else MaskKeys()
@@ -105,38 +111,48 @@ class Protocol:
     def receive(self, data: bytes | bytearray, end: int) -> list[Item]:
         """Take `data[:end]` off the network; return what a reader gets of it.
 
-        Afterwards `owed`, `pings` and `pongs` hold what else came of it, and `close_received` a Close frame.
-        A rule broken by the peer makes `owed` end with a Close frame for it (RFC 6455 section 7.1.7).
+        Afterwards `pings` holds the payloads of pings, and `owed` their pongs. What changes the state waits for
+        `settle`: a reader first sees, and may still answer, what came before it.
         """
-        closing = self.close_sent is not None
         items: list[Any] = self.parser.feed(data, end)
         if self.parser.settle:
-            items = self._settle(items)
-        if closing:
+            items = self._sort_out(items)
+        if self.close_sent is not None:
             # Passed over: this side has done with the connection (RFC 6455 section 1.4).
             self.parser.release()
             return []
         return items
 
-    def _settle(self, events: list[Any]) -> list[Any]:
-        """Take out of the events what is no data, and do what it asks for."""
+    def _sort_out(self, events: list[Any]) -> list[Any]:
         items: list[Any] = []
         for event in events:
             if isinstance(event, Ping):
                 self.pings.append(event.payload)
-            elif isinstance(event, Pong):
+            elif isinstance(event, (Pong, CloseFrame, Violation)):
+                self.unsettled.append(event)
+            else:
+                items.append(event)
+        if self.pings and self.close_sent is None:
+            # Of many pings in one burst only the last ones are answered (RFC 6455 section 5.5.3).
+            self.owed = [self.pong(payload) for payload in self.pings[-MAX_PONGS:]]
+        return items
+
+    def settle(self) -> None:
+        """Do what the frames in `unsettled` ask for.
+
+        Afterwards `pongs` holds the payloads of pongs, and `close_received` a Close frame. A rule broken by the peer
+        leaves `failed` and a Close frame for it in `owed` (RFC 6455 section 7.1.7).
+        """
+        events = self.unsettled
+        self.unsettled = []
+        for event in events:
+            if isinstance(event, Pong):
                 self.pongs.append(event.payload)
             elif isinstance(event, CloseFrame):
                 self._receive_close(event.close)
             elif isinstance(event, Violation):
                 cause = Cause.PROTOCOL_ERROR
                 self.owe(self.fail(event.code, event.reason, cause, Side.REMOTE, event.reason))
-            else:
-                items.append(event)
-        if self.pings and self.close_sent is None:
-            # One pong for a burst of pings, for the last of them (RFC 6455 section 5.5.3); before a Close frame.
-            self.owed.append(self.pong(self.pings[-1]))
-        return items
 
     def _receive_close(self, close: Close) -> None:
         self.close_received = close
