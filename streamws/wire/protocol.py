@@ -206,12 +206,12 @@ class Protocol:
     # Closing ---------------------------------------------------------------------------------------------------
 
     def close(self, code: int, reason: str) -> bytes:
-        """The Close frame with which this side begins the closing handshake; empty if one was sent already.
+        """The Close frame with which this side begins the closing handshake; empty unless the connection is open.
 
         Raises `ValueError` for a code that must not be sent or a reason that is too long.
         """
         check_close(code, reason)
-        if self.close_sent is not None:
+        if not self.open:
             return b""
         self._initiator = self._initiator or Side.LOCAL
         return self._send_close(Close(code, reason))
@@ -224,7 +224,7 @@ class Protocol:
         self.parser.stop()
         self.failed = True
         self.settle_outcome(cause, side, detail)
-        if self.close_sent is not None:
+        if not self.open:
             return b""
         return self._send_close(Close(code, shorten(reason)))
 
