@@ -125,23 +125,31 @@ class Payload:
 class Utf8Check:
     """Says as early as possible whether bytes that come in pieces can still be UTF-8 (RFC 6455 section 8.1)."""
 
-    __slots__ = ("_decoder",)
+    __slots__ = ("_bad", "_decoder")
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._bad = False
 
     def feed(self, data: Buffer, start: int, end: int) -> bool:
         """Whether all bytes so far, with `data[start:end]`, can begin a UTF-8 text."""
+        if self._bad:
+            return False
         try:
             self._decoder.decode(bytes(data[start:end]))
         except UnicodeDecodeError:
+            self._bad = True
             return False
-        return True
+        # Of a surrogate the decoder waits for the third byte, though the second one tells.
+        held = self._decoder.getstate()[0]
+        self._bad = held[:1] == b"\xed" and held[1:] >= b"\xa0"
+        return not self._bad
 
     def complete(self) -> bool:
         """Whether the bytes so far end with a whole character; begins a new text."""
-        whole = self._decoder.getstate()[0] == b""
+        whole = not self._bad and self._decoder.getstate()[0] == b""
         self._decoder.reset()
+        self._bad = False
         return whole
 
 
