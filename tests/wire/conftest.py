@@ -1,0 +1,18 @@
+"""Every test of the wire runs on both builds."""
+
+from typing import cast
+
+import pytest
+from helpers.wires import CUTS, Wire, wires
+
+
+@pytest.fixture(scope="session", params=wires(), ids=lambda wire: wire.build)
+def wire(request: pytest.FixtureRequest) -> Wire:
+    """The wire modules of one build."""
+    return cast(Wire, request.param)
+
+
+@pytest.fixture(params=[True, False], ids=["masked", "unmasked"])
+def masked(request: pytest.FixtureRequest) -> bool:
+    """Whether frames come masked, as they do to a server."""
+    return cast(bool, request.param)
