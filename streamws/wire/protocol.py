@@ -178,16 +178,22 @@ class Protocol:
 
     def fragment(self, opcode: int, data: str | Buffer, fin: bool) -> bytes:
         """A frame of a fragmented message: the first one gives the message its type (RFC 6455 section 5.4)."""
-        return encode_frame(self._first(opcode, fin), data, 0 if self._keys is None else self._keys.next())
+        frame = encode_frame(self._first(opcode, fin), data, 0 if self._keys is None else self._keys.next())
+        self._count(opcode, fin)  # not before: what cannot be encoded is not sent
+        return frame
 
     def header(self, opcode: int, length: int, fin: bool, key: int) -> bytes:
         """The header of a data frame whose payload is sent piece by piece."""
-        return encode_header(self._first(opcode, fin), length, key)
+        header = encode_header(self._first(opcode, fin), length, key)
+        self._count(opcode, fin)
+        return header
 
     def _first(self, opcode: int, fin: bool) -> int:
         first = opcode if self.sending == 0 else Opcode.CONTINUATION
-        self.sending = 0 if fin else self.sending or opcode
         return first | 0x80 if fin else first
+
+    def _count(self, opcode: int, fin: bool) -> None:
+        self.sending = 0 if fin else self.sending or opcode
 
     def ping(self, payload: bytes) -> bytes:
         """A ping frame."""
