@@ -20,6 +20,11 @@ COMPILED = [
     "streams/writer.py",
     "connection.py",
     "client.py",
+    "loops.py",
+    "handshake/headers.py",
+    "handshake/http.py",
+    "handshake/server.py",
+    "server.py",
 ]
 DIRECTIVES = {
     "language_level": 3,

@@ -1,6 +1,9 @@
+import cython
+
 from .connection cimport Connection
 from .streams.writer cimport Writer
 
+@cython.final
 cdef class Client:
     cdef object __weakref__
     cdef readonly Connection _connection

@@ -10,6 +10,7 @@ cdef class Connection:
     cdef public object environment
     cdef bint _server
     cdef object _opening
+    cdef object _share
     cdef object _buffer
     cdef public object transport
     cdef bint _alive
@@ -24,15 +25,15 @@ cdef class Connection:
     cdef public Protocol protocol
     cdef public Writer writer
 
-    cpdef buffer_updated(self, Py_ssize_t nbytes)
     @cython.locals(protocol=Protocol, outbox=Outbox, items=list)
-    cpdef receive(self, object data, Py_ssize_t nbytes)
+    cdef object _get_buffer_for_frame(self)
+    cdef _work_off(self, object data, Py_ssize_t nbytes)
     @cython.locals(protocol=Protocol)
     cdef _answer_pings(self)
     cdef _send_owed(self)
     @cython.locals(protocol=Protocol)
     cdef _settle(self)
-    cpdef write(self, list frames)
+    cdef bint _is_over_backlog(self)
     cpdef fail(self, object code, object reason, object cause, object side=*, object detail=*)
     cdef _give_up(self)
     cdef _closing(self)

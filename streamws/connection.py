@@ -12,7 +12,7 @@ from typing import Any, Protocol as Interface
 
 from .codes import Cause, Close, CloseCode, CloseOutcome, Side
 from .errors import ConnectionClosed, ConnectionClosedError
-from .loops import Deadlines, LoopShare, share_of
+from .loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, share_of
 from .options import Limits, Timeouts
 from .streams.inbox import Inbox
 from .streams.outbox import Outbox
@@ -68,6 +68,7 @@ class Connection:
         "_control_backlog",
         "_opening",
         "_server",
+        "_share",
         "environment",
         "inbox",
         "on_lost",
@@ -90,7 +91,8 @@ class Connection:
         self.environment = environment
         self._server = server
         self._opening: Opening | None = opening
-        self._buffer = environment.share.buffer
+        self._share = environment.share
+        self._buffer = self._share.buffer  # the one that the last read went to
         self.transport: Any = None
         """The transport while there is one."""
         self._alive = True  # whether anything has come since the last keepalive ping
@@ -109,7 +111,7 @@ class Connection:
         self.protocol = Protocol(self._server)
         self.protocol.change(Change.OPENED)
         self.pings = Pings(loop)
-        self.outbox = Outbox(loop, environment.share.turn, self.write)
+        self.outbox = Outbox(loop, environment.share.turn, self.write, self.write_parts)
         self.inbox = Inbox(loop, self.protocol.parser, environment.limits, self)
         self.writer = Writer(loop, self.protocol, self.outbox, self.pings, self)
         self.transport.set_write_buffer_limits(environment.limits.write_high, environment.limits.write_low)
@@ -122,18 +124,34 @@ class Connection:
         if self._opening is not None:
             self._opening.connected(self)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> bytearray | memoryview:
         # One for all connections of the loop: it is worked off before the loop does anything else.
+        if self._opening is None and self.protocol.parser.in_frame:
+            return self._get_buffer_for_frame()
+        self._buffer = self._share.buffer
         return self._buffer
+
+    def _get_buffer_for_frame(self) -> bytearray | memoryview:
+        """A larger buffer for the rest of a large frame."""
+        missing = self.protocol.parser.missing
+        if missing <= RECEIVE_BUFFER_SIZE:
+            self._buffer = self._share.buffer
+            return self._buffer
+        # Not more than the rest: small frames behind it would keep other connections waiting.
+        self._buffer = self._share.large_buffer
+        return memoryview(self._buffer)[:missing]
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._opening is None:
-            self.receive(self._buffer, nbytes)
+            self._work_off(self._buffer, nbytes)
         else:
             self._opening.received(self, bytes(memoryview(self._buffer)[:nbytes]))
 
     def receive(self, data: bytes | bytearray, nbytes: int) -> None:
-        """Work off `data[:nbytes]`."""
+        """Take `data[:nbytes]`, which came off the network."""
+        self._work_off(data, nbytes)
+
+    def _work_off(self, data: bytes | bytearray, nbytes: int) -> None:
         self._alive = True
         protocol = self.protocol
         items = protocol.receive(data, nbytes)
@@ -235,20 +253,23 @@ class Connection:
 
     # Downwards: what the streams ask for -----------------------------------------------------------------------
 
-    def write(self, frames: list[bytes]) -> None:
-        """Hand frames to the transport; the only way to it after the handshake."""
-        transport = self.transport
-        if transport is None:
-            return
-        if self.outbox.paused and self.protocol.open:
-            backlog = transport.get_write_buffer_size()
-            if backlog > self.environment.limits.max_write_backlog:
-                self.fail(CloseCode.POLICY_VIOLATION, f"{backlog} bytes sent were not read", Cause.LIMIT)
-                return
-        if len(frames) == 1:
-            transport.write(frames[0])
-        else:
-            transport.write(b"".join(frames))
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the transport. This and `write_parts` are the only way to it after the handshake."""
+        if self.transport is not None and not (self.outbox.paused and self._is_over_backlog()):
+            self.transport.write(data)
+
+    def write_parts(self, parts: list[bytes]) -> None:
+        """Hand bytes to the transport that are better not joined."""
+        if self.transport is not None and not (self.outbox.paused and self._is_over_backlog()):
+            self.transport.writelines(parts)
+
+    def _is_over_backlog(self) -> bool:
+        """Whether the peer is too slow for what is sent to it; fails the connection then."""
+        backlog = self.transport.get_write_buffer_size()
+        if not self.protocol.open or backlog <= self.environment.limits.max_write_backlog:
+            return False
+        self.fail(CloseCode.POLICY_VIOLATION, f"{backlog} bytes sent were not read", Cause.LIMIT)
+        return True
 
     def pause_reading(self) -> None:
         if self.transport is not None:

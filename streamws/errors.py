@@ -42,11 +42,11 @@ class ConnectionClosed(StreamwsError):
     """The connection is closed (or closing), so there is nothing more to read or no way to send."""
 
     def __init__(self, outcome: CloseOutcome) -> None:
-        super().__init__(str(outcome))
+        super().__init__(outcome)
         self.outcome = outcome
 
-    def __reduce__(self) -> tuple[type["ConnectionClosed"], tuple[object, ...]]:
-        return type(self), (self.outcome,)
+    def __str__(self) -> str:
+        return str(self.outcome)
 
 
 class ConnectionClosedError(ConnectionClosed):

@@ -7,7 +7,10 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 RECEIVE_BUFFER_SIZE = 256 * 1024
-"""Bytes that one read from the network takes at most."""
+"""Bytes that one read from the network takes at most,"""
+
+LARGE_BUFFER_SIZE = 1024 * 1024
+"""except for the rest of a frame that is larger than that."""
 
 
 class Flushable(Protocol):
@@ -103,12 +106,20 @@ class Deadlines:
 class LoopShare:
     """What the connections of one loop share."""
 
-    __slots__ = ("__weakref__", "buffer", "turn")
+    __slots__ = ("__weakref__", "_large_buffer", "buffer", "turn")
 
     def __init__(self) -> None:
         self.buffer = bytearray(RECEIVE_BUFFER_SIZE)
         """Where each read from the network goes; parsed before the callback that filled it returns."""
+        self._large_buffer: bytearray | None = None
         self.turn = Turn()
+
+    @property
+    def large_buffer(self) -> bytearray:
+        """The same for the rest of a large frame: fewer and larger reads."""
+        if self._large_buffer is None:
+            self._large_buffer = bytearray(LARGE_BUFFER_SIZE)
+        return self._large_buffer
 
 
 _shares: "WeakKeyDictionary[AbstractEventLoop, LoopShare]" = WeakKeyDictionary()

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import itertools
+import logging
 import signal
 import socket
 import ssl as tls
@@ -375,7 +376,8 @@ class WebSocketServer:
         def lost() -> None:
             self._connections.discard(connection)
             self._clients.pop(address, None)
-            logger.info("%s:%s closed: %s", *address, connection.protocol.outcome())
+            if logger.isEnabledFor(logging.INFO):
+                logger.info("%s:%s closed: %s", *address, connection.protocol.outcome())
 
         connection.on_lost = lost
         logger.info("%s:%s opened %s", *address, request.target)
@@ -391,13 +393,16 @@ class WebSocketServer:
             connection.fail(code, "", Cause.LOCAL_CANCEL, Side.LOCAL, "the handler was cancelled")
             raise
         except ConnectionClosed:
-            await client.close()  # it used a connection that had ended, and learned of it
+            # It used a connection that had ended, and learned of it: nothing to report.
+            if not connection.is_closed:
+                await client.close()
         except Exception as error:
             logger.exception("%s:%s: the handler raised", client.addr, client.port)
             detail = f"the handler raised {error!r}"
             connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
         else:
-            await client.close()
+            if not connection.is_closed:
+                await client.close()
 
     async def _notify(self, client: Client, connection: Connection) -> None:
         """Run the @socket.connection callback."""

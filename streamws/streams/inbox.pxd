@@ -1,5 +1,7 @@
 import cython
 
+cdef class Inbox
+
 from ..wire.kernels cimport Operation, Waiter, WideText
 from ..wire.parser cimport Parser
 
@@ -14,14 +16,18 @@ cdef class Read(Operation):
 @cython.locals(read=Read)
 cdef Read _read(Inbox inbox, int kind, bint iterating, object owner)
 
+@cython.final
 cdef class Messages:
     cdef Inbox _inbox
 
+@cython.final
 cdef class Inbox:
     cdef object _loop
     cdef Parser _parser
     cdef object _limits
     cdef Py_ssize_t _max_size
+    cdef Py_ssize_t _read_high
+    cdef Py_ssize_t _read_low
     cdef object _flow
     cdef list _items
     cdef Py_ssize_t _head

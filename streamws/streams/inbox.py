@@ -113,6 +113,8 @@ class Inbox:
         "_owner",
         "_parser",
         "_paused",
+        "_read_high",
+        "_read_low",
         "_reading",
         "_skipping",
         "_waiter",
@@ -124,6 +126,8 @@ class Inbox:
         self._parser = parser
         self._limits = limits
         self._max_size = limits.max_message_size
+        self._read_high = limits.read_high
+        self._read_low = limits.read_low
         self._flow = flow
         self._items: list[Any] = []
         self._head = 0  # the index of the first item that is not taken
@@ -182,7 +186,7 @@ class Inbox:
         """Pause the network while more than the high-water mark is unread."""
         if self._skipping:
             self._skip()
-        if self._paused or self._ended or self._held() <= self._limits.read_high:
+        if self._paused or self._ended or self._held() <= self._read_high:
             return
         reading = self._reading
         if reading is not None and (reading.kind == _MESSAGE or reading.kind == _FRAME):
@@ -357,7 +361,7 @@ class Inbox:
         """Go on reading from the network once enough was read, or if a read waits for more than the mark."""
         reading = self._reading
         waits = reading is not None and (reading.kind == _MESSAGE or reading.kind == _FRAME)
-        if waits or self._held() <= self._limits.read_low:
+        if waits or self._held() <= self._read_low:
             self.unpause()
 
     # Whole messages --------------------------------------------------------------------------------------------

@@ -13,18 +13,28 @@ from ..loops import Turn
 FLUSH_SIZE = 64 * 1024
 """Gathered bytes that are not held back for the end of a batch or turn."""
 
+JOIN_SIZE = 16 * 1024
+"""Gathered bytes up to which copying them together is cheaper than handing them over one by one."""
+
 
 class Outbox:
     """The way of all frames to the transport."""
 
-    __slots__ = ("_batching", "_drained", "_frames", "_loop", "_size", "_turn", "_turn_number", "_write", "paused")
+    __slots__ = ("_batching", "_drained", "_frames", "_loop", "_size", "_turn", "_turn_number", "_write", "_write_parts", "paused")
 
-    def __init__(self, loop: AbstractEventLoop, turn: Turn, write: Callable[[list[bytes]], None]) -> None:
-        """`write` hands frames to the transport."""
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        turn: Turn,
+        write: Callable[[bytes], None],
+        write_parts: Callable[[list[bytes]], None],
+    ) -> None:
+        """`write` hands bytes to the transport, `write_parts` some that are better not joined."""
         self._loop = loop
         self._turn = turn
         self._turn_number = 0  # of the last turn in which something was sent outside a batch
         self._write = write
+        self._write_parts = write_parts
         self._frames: list[bytes] = []
         self._size = 0
         self._batching = False
@@ -43,7 +53,7 @@ class Outbox:
             if self._turn_number != self._turn.number:
                 self._turn_number = self._turn.number
                 self._turn.begin(self._loop)
-                self._write([frame])
+                self._write(frame)
                 return
             if not self._frames:
                 self._turn.add(self)
@@ -51,6 +61,13 @@ class Outbox:
         self._size += len(frame)
         if self._size >= FLUSH_SIZE:
             self.flush()
+
+    def put_parts(self, header: bytes, payload: bytes) -> None:
+        """Send a frame whose payload is too large to copy it behind its header."""
+        self._frames.append(header)
+        self._frames.append(payload)
+        self._size += len(header) + len(payload)
+        self.flush()
 
     def begin_batch(self) -> None:
         """Gather what is sent until `end_batch`."""
@@ -65,10 +82,21 @@ class Outbox:
     def flush(self) -> None:
         """Hand everything to the transport now."""
         frames = self._frames
-        if frames:
+        if not frames:
+            return
+        size = self._size
+        self._size = 0
+        if len(frames) == 1:
+            frame = frames[0]
+            frames.clear()
+            self._write(frame)
+        elif size < JOIN_SIZE:
+            joined = b"".join(frames)
+            frames.clear()
+            self._write(joined)
+        else:
             self._frames = []
-            self._size = 0
-            self._write(frames)
+            self._write_parts(frames)
 
     def pause(self) -> None:
         """The transport is over its high-water mark."""

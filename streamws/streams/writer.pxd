@@ -4,6 +4,7 @@ from ..wire.kernels cimport Done
 from ..wire.protocol cimport Protocol
 from .outbox cimport Outbox
 
+@cython.final
 cdef class Writer:
     cdef object _loop
     cdef Protocol _protocol

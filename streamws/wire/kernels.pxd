@@ -1,5 +1,8 @@
+cimport cython
+
 # The C interface of kernels.pyx. `const unsigned char *` parameters take bytes or bytearray when called from Python.
 
+@cython.final
 cdef class WideText:
     cdef readonly str text
     cdef readonly Py_ssize_t size
@@ -11,6 +14,7 @@ cpdef unsigned int rotate_key(unsigned int key, unsigned long long offset) noexc
 cdef class Utf8Check
 
 
+@cython.final
 cdef class Payload:
     cdef bytes _data
     cdef Py_ssize_t _capacity
@@ -20,11 +24,13 @@ cdef class Payload:
     cpdef bint check_text(self, Utf8Check check, Py_ssize_t start)
     cpdef bytes take(self)
 
+@cython.final
 cdef class Utf8Check:
     cdef unsigned int _state
     cpdef bint feed(self, const unsigned char *data, Py_ssize_t start, Py_ssize_t end)
     cpdef bint complete(self)
 
+@cython.final
 cdef class MaskKeys:
     cdef bytes _keys
     cdef Py_ssize_t _position
@@ -33,11 +39,13 @@ cdef class MaskKeys:
 cpdef bytes encode_header(unsigned char first, unsigned long long length, unsigned int key)
 cpdef bytes encode_frame(unsigned char first, object data, unsigned int key)
 
+@cython.final
 cdef class _Pending:
     pass
 
 cdef object PENDING
 
+@cython.final
 cdef class Waiter:
     cdef public bint _asyncio_future_blocking
     cdef object _loop

@@ -2,6 +2,7 @@ import cython
 
 from .kernels cimport Payload, Utf8Check, WideText, rotate_key, unmask, unmask_text
 
+@cython.final
 cdef class Parser:
     cdef unsigned int _mask_bit
     cdef bytes _head

@@ -3,10 +3,12 @@ import cython
 from .kernels cimport MaskKeys, encode_frame, encode_header
 from .parser cimport Parser
 
+@cython.final
 cdef class Protocol:
     cdef readonly Parser parser
     cdef readonly object state
     cdef readonly bint open
+    cdef readonly bint unmasked
     cdef readonly bint failed
     cdef readonly list unsettled
     cdef public list owed
@@ -27,5 +29,6 @@ cdef class Protocol:
     cpdef settle(self)
     @cython.locals(first="unsigned char")
     cpdef bytes message(self, object data)
+    cpdef bytes binary_header(self, unsigned long long length)
     cpdef bytes ping(self, bytes payload)
     cpdef bytes pong(self, bytes payload)

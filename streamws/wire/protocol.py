@@ -46,6 +46,9 @@ TRANSITIONS: dict[State, dict[Change, State]] = {
     State.CLOSED: {Change.LOST: State.CLOSED},
 }
 
+LARGE = 16 * 1024
+"""Bytes from which a payload that cannot change is sent beside its header rather than copied behind it."""
+
 MAX_PONGS = 16
 """Pings of one burst that are answered, the last ones."""
 
@@ -73,6 +76,7 @@ class Protocol:
         "pongs",
         "sending",
         "state",
+        "unmasked",
         "unsettled",
     )
 
@@ -92,6 +96,8 @@ class Protocol:
         """Payloads of the pongs that were settled last."""
         self.close_received: Close | None = None
         self.close_sent: Close | None = None
+        self.unmasked = server
+        """Whether payloads are sent as they are: by a server (RFC 6455 section 5.1)."""
         self._keys = None if server else MaskKeys()
         self.sending = 0
         """The opcode of the fragmented message being sent, or 0."""
@@ -175,6 +181,10 @@ class Protocol:
         elif not isinstance(data, (bytes, bytearray, memoryview)):
             check_data(data)
         return encode_frame(first, data, 0 if self._keys is None else self._keys.next())
+
+    def binary_header(self, length: int) -> bytes:
+        """The header of a whole binary message that is not masked, for a payload that is sent as it is."""
+        return encode_header(_FIN_BINARY, length, 0)
 
     def fragment(self, opcode: int, data: str | Buffer, fin: bool) -> bytes:
         """A frame of a fragmented message: the first one gives the message its type (RFC 6455 section 5.4)."""
