@@ -47,7 +47,7 @@ def header(
     masked: bool = False,
     form: int | None = None,
 ) -> bytes:
-    """A frame's header; `form` is the number of bytes that the length takes beside the second byte (0, 2 or 8)."""
+    """A frame's header; `form`: the bytes that the length takes beside the second one (0, 2 or 8)."""
     if form is None:
         form = 0 if length < 126 else 2 if length < 65536 else 8
     second = {0: length, 2: 126, 8: 127}[form] | (0x80 if masked else 0)

@@ -3,7 +3,7 @@
 from typing import cast
 
 import pytest
-from helpers.wires import CUTS, Wire, wires
+from helpers.wires import Wire, wires
 
 
 @pytest.fixture(scope="session", params=wires(), ids=lambda wire: wire.build)

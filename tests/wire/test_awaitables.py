@@ -76,7 +76,7 @@ async def bound() -> Any:
         yield
 
 
-# Without waiting -------------------------------------------------------------------------------------------------
+# Without waiting --------------------------------------------------------------------------------------------
 
 VALUES = [
     None,
@@ -163,8 +163,9 @@ async def test_operation_that_raised_is_finished(wire: Wire, drive: Drive) -> No
 
 async def test_done_may_be_awaited_again(wire: Wire) -> None:
     done = wire.kernels.Done("value")
-    assert [await done, await done, drive_next(done), drive_send(done)] == ["value"] * 4
-    assert await asyncio.gather(asyncio.create_task(done), asyncio.wait_for(done, BOUND)) == ["value", "value"]
+    assert [await done, await done, drive_next(done), drive_send(done)] == 4 * ["value"]
+    task: asyncio.Task[Any] = asyncio.create_task(done)
+    assert await asyncio.wait_for(done, BOUND) == await task == "value"
     assert done.close() is None
     with pytest.raises(KeyError):
         done.throw(KeyError)
@@ -178,11 +179,12 @@ async def test_operation_without_poll_raises(wire: Wire) -> None:
 
 
 async def test_operation_is_a_coroutine_to_asyncio(wire: Wire) -> None:
-    for operation in (Source(wire).get(), wire.kernels.Done(1)):
-        assert asyncio.iscoroutine(operation)
-        assert inspect.isawaitable(operation)
+    operations: list[Any] = [Source(wire).get(), wire.kernels.Done(1)]
+    for operation in operations:
+        assert iter(operation) is operation.__await__() is operation
         assert not asyncio.isfuture(operation)
-        assert iter(operation) is operation
+        assert inspect.isawaitable(operation)
+        assert asyncio.iscoroutine(operation)
     assert asyncio.isfuture(Source(wire).waiter)
     assert repr(wire.kernels.PENDING) == "PENDING"
 
@@ -197,7 +199,7 @@ async def test_operation_never_awaited_is_silent(wire: Wire) -> None:
         gc.collect()
 
 
-# Waiting ---------------------------------------------------------------------------------------------------------
+# Waiting ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("direct", [True, False])
@@ -375,7 +377,7 @@ async def test_operation_works_in_debug_mode(wire: Wire) -> None:
     assert await task == 1
 
 
-# Cancelling ------------------------------------------------------------------------------------------------------
+# Cancelling -------------------------------------------------------------------------------------------------
 
 
 async def test_task_cancelled_while_it_waits_abandons(wire: Wire) -> None:
@@ -469,7 +471,7 @@ async def test_waiter_cancelled_twice_answers_once(wire: Wire) -> None:
     assert source.waiter.exception() is None
 
 
-# The interfaces, by hand -----------------------------------------------------------------------------------------
+# The interfaces, by hand ------------------------------------------------------------------------------------
 
 
 class Failing(Exception):

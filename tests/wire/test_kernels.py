@@ -4,6 +4,7 @@ import array
 import os
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from helpers.wires import KEY, Wire, header, xor
@@ -16,7 +17,7 @@ def order(key: int) -> bytes:
     return key.to_bytes(4, "little")
 
 
-# Masking ---------------------------------------------------------------------------------------------------------
+# Masking ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -39,7 +40,7 @@ def test_rotate_key_follows_the_payload(wire: Wire, key: int) -> None:
         assert order(rotated) == order(key)[turn:] + order(key)[:turn]
 
 
-# Text ------------------------------------------------------------------------------------------------------------
+# Text -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -63,7 +64,9 @@ def test_unmask_text_finds_other_text_at_every_place(wire: Wire, key: int, size:
 
 
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("bad", [b"\xff", b"\x80", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"])
+@pytest.mark.parametrize(
+    "bad", [b"\xff", b"\x80", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"]
+)
 def test_unmask_text_raises_what_the_decoder_raises(wire: Wire, key: int, bad: bytes) -> None:
     for payload in (bad, b"a" * 20 + bad, bad + b"z", b"b" * 200 + bad + b"c" * 200):
         with pytest.raises(UnicodeDecodeError) as expected:
@@ -74,7 +77,7 @@ def test_unmask_text_raises_what_the_decoder_raises(wire: Wire, key: int, bad: b
 
 
 def characters() -> Iterator[bytes]:
-    """Every character's bytes; of those outside the BMP one in 64, which differ in no other than their last byte."""
+    """Every character's bytes; of those outside the BMP one in 64, since the last byte may be any."""
     for code in [*range(0x80, 0xD800), *range(0xE000, 0x10000), *range(0x10000, 0x110000, 64)]:
         yield chr(code).encode()
 
@@ -83,8 +86,8 @@ BEGINNINGS = frozenset(character[:size] for character in characters() for size i
 """All bytes with which a character may begin and not end."""
 
 
-def feed_check(check: object, data: bytes) -> bool:
-    return bool(check.feed(data, 0, len(data)))  # type: ignore[attr-defined]
+def feed_check(check: Any, data: bytes) -> bool:
+    return bool(check.feed(data, 0, len(data)))
 
 
 def test_utf8_check_knows_every_pair_of_bytes(wire: Wire) -> None:
@@ -113,8 +116,11 @@ def test_utf8_check_knows_third_bytes(wire: Wire, third: int) -> None:
 
 
 SEQUENCES = [
-    "a".encode(),
-    *(chr(code).encode() for code in (0x80, 0x7FF, 0x800, 0xFFF, 0xD7FF, 0xE000, 0xFFFD, 0xFFFF, 0x10000, 0x10FFFF)),
+    b"a",
+    *(
+        chr(code).encode()
+        for code in (0x80, 0x7FF, 0x800, 0xFFF, 0xD7FF, 0xE000, 0xFFFD, 0xFFFF, 0x10000, 0x10FFFF)
+    ),
     "mixed é€𝄞 text".encode(),
     b"\xc0\x80",  # overlong
     b"\xc1\xbf",
@@ -148,15 +154,11 @@ def test_utf8_check_fails_at_the_first_bad_byte(wire: Wire, before: bytes, seque
         text = before + sequence[:cut]
         answer = feed_check(check, text)
         bytewise = wire.kernels.Utf8Check()
-        assert all([feed_check(bytewise, bytes([byte])) for byte in text]) is answer
-        try:
-            text.decode()
-        except UnicodeDecodeError as error:
-            assert answer is (text[error.start :] in BEGINNINGS)
-            assert check.complete() is False
-        else:
-            assert answer
-            assert check.complete() is True
+        assert all(feed_check(bytewise, bytes([byte])) for byte in text) is answer
+        whole = text.decode(errors="ignore").encode()  # as far as it is UTF-8, unless it is bad in the middle
+        rest = text[len(whole) :]
+        assert answer is (text.startswith(whole) and (rest == b"" or rest in BEGINNINGS))
+        assert check.complete() is (rest == b"")
 
 
 @pytest.mark.parametrize("bad", [b"\xff", b"a\xc3(", b"\xed\xa0", b"\x80"])
@@ -178,7 +180,7 @@ def test_utf8_check_reads_its_part_of_the_data_only(wire: Wire) -> None:
         assert check.complete() is True
 
 
-# Payloads --------------------------------------------------------------------------------------------------------
+# Payloads ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sizes", [[0], [1], [5, 0, 1], [1] * 300, [100, 1000, 10_000], [4096] * 20])
@@ -189,7 +191,9 @@ def test_payload_gathers_pieces(wire: Wire, sizes: list[int]) -> None:
     key = int.from_bytes(KEY, "little")
     place = 0
     for size in sizes:
-        payload.append(masked, place + 1, place + 1 + size, wire.kernels.rotate_key(key, place), sum(sizes) + 9)
+        payload.append(
+            masked, place + 1, place + 1 + size, wire.kernels.rotate_key(key, place), sum(sizes) + 9
+        )
         place += size
         assert payload.size == place
     taken = payload.take()
@@ -235,10 +239,12 @@ def test_payload_checks_text_as_it_comes(wire: Wire) -> None:
     assert not payload.check_text(check, 5)
 
 
-# Masking keys ----------------------------------------------------------------------------------------------------
+# Masking keys -----------------------------------------------------------------------------------------------
 
 
-def test_mask_keys_hand_out_all_bytes_of_the_source_but_zero(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mask_keys_hand_out_all_bytes_of_the_source_but_zero(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[bytes] = []
 
     def draw(size: int) -> bytes:
@@ -271,7 +277,7 @@ def test_mask_keys_of_two_connections_differ(wire: Wire) -> None:
     assert [one.next() for _ in range(8)] != [other.next() for _ in range(8)]
 
 
-# Encoding --------------------------------------------------------------------------------------------------------
+# Encoding ---------------------------------------------------------------------------------------------------
 
 LENGTHS = [0, 1, 125, 126, 127, 65535, 65536, (1 << 32) - 1, 1 << 32, (1 << 63) - 1]
 
@@ -322,7 +328,7 @@ class Data(bytes):
 
 NUMBERS = array.array("I", range(60))
 SQUARE = memoryview(bytes(range(36))).cast("B", (6, 6))
-VIEWS: dict[str, memoryview] = {
+VIEWS: dict[str, Any] = {
     "reversed": memoryview(bytes(range(100)))[::-1],
     "every third": memoryview(bytes(range(100)))[::3],
     "middle": memoryview(bytearray(range(100)))[10:90],

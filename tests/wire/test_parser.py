@@ -27,7 +27,7 @@ def feed_all(parser: Any, data: bytes) -> list[Plain]:
     return feed(parser, [data])
 
 
-# Whole messages --------------------------------------------------------------------------------------------------
+# Whole messages ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -48,7 +48,9 @@ def test_parser_returns_ascii_message_as_str(wire: Wire, masked: bool, cut: Cut,
     assert not parser.in_message()
 
 
-@pytest.mark.parametrize("text", ["é", "€" * 42, "x" * 125 + "é", "𝄞" * 20_000, "\u0080\u07ff\u0800\uffff\U0010ffff"])
+@pytest.mark.parametrize(
+    "text", ["é", "€" * 42, "x" * 125 + "é", "𝄞" * 20_000, "\u0080\u07ff\u0800\uffff\U0010ffff"]
+)
 def test_parser_returns_other_text_with_its_size(wire: Wire, masked: bool, cut: Cut, text: str) -> None:
     payload = text.encode()
     events = feed(wire.parser.Parser(masked), cut(frame(TEXT, payload, masked=masked)))
@@ -90,7 +92,7 @@ def test_parser_keeps_nothing_of_the_callers_buffer(wire: Wire, masked: bool) ->
     assert events == [b"one", "two"]
 
 
-# Fragments -------------------------------------------------------------------------------------------------------
+# Fragments --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
@@ -126,7 +128,7 @@ def test_parser_takes_text_fragments_that_end_inside_characters(wire: Wire, mask
     assert len(events) == len(payload)
 
 
-# Control frames --------------------------------------------------------------------------------------------------
+# Control frames ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1, 124, 125])
@@ -159,7 +161,9 @@ def test_parser_tells_events_to_settle_from_data(wire: Wire, masked: bool, opcod
     feed_all(parser, begin + frame(opcode, b"1", masked=masked))
     assert parser.settle is False
     for control in (PING, PONG):
-        feed_all(parser, frame(TEXT, masked=masked) + frame(control, masked=masked) + frame(TEXT, masked=masked))
+        feed_all(
+            parser, frame(TEXT, masked=masked) + frame(control, masked=masked) + frame(TEXT, masked=masked)
+        )
         assert parser.settle is True
         feed_all(parser, frame(TEXT, masked=masked))
         assert parser.settle is False
@@ -169,7 +173,7 @@ def test_parser_tells_events_to_settle_from_data(wire: Wire, masked: bool, opcod
     assert parser.settle is False
 
 
-# Broken rules ----------------------------------------------------------------------------------------------------
+# Broken rules -----------------------------------------------------------------------------------------------
 
 
 HEADERS: list[tuple[str, bytes, dict[str, Any]]] = [
@@ -201,7 +205,11 @@ HEADERS: list[tuple[str, bytes, dict[str, Any]]] = [
         {"opcode": CONTINUATION},
     ),
     *(
-        (f"data frame {opcode:#x} inside a message, fin {fin}", frame(TEXT, fin=False), {"opcode": opcode, "fin": fin})
+        (
+            f"data frame {opcode:#x} inside a message, fin {fin}",
+            frame(TEXT, fin=False),
+            {"opcode": opcode, "fin": fin},
+        )
         for opcode in (TEXT, BINARY)
         for fin in (True, False)
     ),
@@ -266,7 +274,12 @@ def test_parser_refuses_close_code(wire: Wire, masked: bool, cut: Cut, code: int
 
 @pytest.mark.parametrize(
     ("body", "code"),
-    [(b"\x03", 1002), (b"\x03\xe8\xff", 1007), (b"\x03\xe8ok\xe2\x82", 1007), (b"\x03\xe8\xed\xa0\x80", 1007)],
+    [
+        (b"\x03", 1002),
+        (b"\x03\xe8\xff", 1007),
+        (b"\x03\xe8ok\xe2\x82", 1007),
+        (b"\x03\xe8\xed\xa0\x80", 1007),
+    ],
 )
 def test_parser_refuses_close_body(wire: Wire, masked: bool, cut: Cut, body: bytes, code: int) -> None:
     stream = frame(CLOSE, body, masked=masked)
@@ -382,7 +395,7 @@ def test_parser_says_which_rule_was_broken(wire: Wire) -> None:
         assert words in violation.reason
 
 
-# The frame under way ---------------------------------------------------------------------------------------------
+# The frame under way ----------------------------------------------------------------------------------------
 
 
 def test_parser_shows_frame_under_way(wire: Wire, masked: bool) -> None:
@@ -407,7 +420,12 @@ def test_parser_counts_what_has_come_of_a_fragmented_message(wire: Wire, masked:
     feed_all(parser, header(TEXT, 10, fin=False, masked=masked))
     assert (parser.in_message(), parser.in_fragmented(), parser.received) == (True, True, 0)
     feed_all(parser, xor(b"a" * 10) if masked else b"a" * 10)
-    assert (parser.in_frame, parser.in_message(), parser.in_fragmented(), parser.received) == (False, True, True, 10)
+    assert (parser.in_frame, parser.in_message(), parser.in_fragmented(), parser.received) == (
+        False,
+        True,
+        True,
+        10,
+    )
     feed_all(parser, frame(CONTINUATION, b"b" * 5, fin=False, masked=masked))
     assert parser.received == 15
     ping = frame(PING, b"p" * 9, masked=masked)
@@ -419,6 +437,8 @@ def test_parser_counts_what_has_come_of_a_fragmented_message(wire: Wire, masked:
     assert (parser.in_fragmented(), parser.received, parser.buffered()) == (True, 16, 1)
     feed_all(parser, xor(b"\0ccc")[1:] if masked else b"ccc")
     assert (parser.in_message(), parser.in_fragmented(), parser.received) == (False, False, 19)
+    feed(parser, bytewise(ping))
+    assert parser.received == 19
     feed_all(parser, header(BINARY, 2, masked=masked))
     assert parser.received == 0
 
@@ -431,7 +451,7 @@ def test_parser_knows_a_first_fragment_before_its_payload(wire: Wire) -> None:
     assert parser.in_fragmented()
 
 
-# Release ---------------------------------------------------------------------------------------------------------
+# Release ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
@@ -466,7 +486,21 @@ def test_parser_releases_every_piece(wire: Wire, masked: bool, cut_at: int) -> N
     assert isinstance(rest, bytes)
     assert events == [("DataFrame", CONTINUATION, rest, False)]
     assert got + rest == payload
-    assert feed_all(parser, frame(CONTINUATION, b"", masked=masked)) == [("DataFrame", CONTINUATION, b"", True)]
+    assert feed_all(parser, frame(CONTINUATION, b"", masked=masked)) == [
+        ("DataFrame", CONTINUATION, b"", True)
+    ]
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_parser_forgets_a_release_with_its_frame(wire: Wire, opcode: int) -> None:
+    parser = wire.parser.Parser(False)
+    feed_all(parser, header(opcode, 2) + b"a")
+    assert parser.release() == b"a"
+    assert feed_all(parser, b"b" + frame(opcode, b"c", fin=False) + frame(CONTINUATION)) == [
+        ("DataFrame", CONTINUATION, b"b", True),
+        ("DataFrame", opcode, b"c", False),
+        ("DataFrame", CONTINUATION, b"", True),
+    ]
 
 
 def test_parser_keeps_first_opcode_of_a_frame_that_held_nothing_at_release(wire: Wire) -> None:
@@ -511,12 +545,14 @@ def test_parser_checks_end_of_released_text(wire: Wire) -> None:
     assert feed_all(parser, b"\xc3") == [("Violation", 1007)]
 
 
-# Bounds ----------------------------------------------------------------------------------------------------------
+# Bounds -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("length", [1 << 20, 1 << 31, (1 << 32) + 5, 1 << 62, (1 << 63) - 1])
-def test_parser_allocates_nothing_from_declared_length(wire: Wire, masked: bool, opcode: int, length: int) -> None:
+def test_parser_allocates_nothing_from_declared_length(
+    wire: Wire, masked: bool, opcode: int, length: int
+) -> None:
     parser = wire.parser.Parser(masked)
     head = header(opcode, length, masked=masked)
     body = xor(b"x" * 1000) if masked else b"x" * 1000
@@ -549,7 +585,7 @@ def test_parser_holds_a_large_frame_in_bounded_memory(wire: Wire) -> None:
     assert held <= 2 * size + 65536
 
 
-# Stop ------------------------------------------------------------------------------------------------------------
+# Stop -------------------------------------------------------------------------------------------------------
 
 
 def test_parser_stops_at_any_place(wire: Wire, masked: bool) -> None:
@@ -578,7 +614,7 @@ def test_parser_remembers_message_under_way_at_violation(wire: Wire) -> None:
     assert (parser.in_message(), parser.in_fragmented(), parser.buffered()) == (True, True, 0)
 
 
-# Close bodies ----------------------------------------------------------------------------------------------------
+# Close bodies -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

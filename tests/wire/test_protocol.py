@@ -60,7 +60,7 @@ def received(wire: Wire, server: bool, data: bytes) -> Any:
     return protocol
 
 
-# States ----------------------------------------------------------------------------------------------------------
+# States -----------------------------------------------------------------------------------------------------
 
 STATES = ["CONNECTING", "OPEN", "CLOSING", "CLOSED"]
 CHANGES = {
@@ -107,7 +107,7 @@ def test_protocol_table_names_every_state(wire: Wire) -> None:
     assert len(CHANGES) == sum(map(len, wire.protocol.TRANSITIONS.values()))
 
 
-# Sending data ----------------------------------------------------------------------------------------------------
+# Sending data -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
@@ -131,6 +131,14 @@ def test_client_masks_every_frame_anew(wire: Wire) -> None:
     frames = [send() for send in sends * 5]
     assert len({frame[2:6] for frame in frames}) == 20
     assert all(xor(frame[6:], frame[2:6]) == b"abcd" for frame in frames)
+
+
+@pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536])
+def test_server_makes_header_of_a_payload_sent_as_it_is(wire: Wire, length: int) -> None:
+    protocol = opened(wire, True)
+    assert protocol.unmasked is True
+    assert protocol.binary_header(length) == header(BINARY, length)
+    assert opened(wire, False).unmasked is False
 
 
 @pytest.mark.parametrize("data", [None, 1, ["a"], object()])
@@ -198,7 +206,7 @@ def test_protocol_makes_header_of_a_frame_sent_in_pieces(wire: Wire, length: int
         assert protocol.sending == 0
 
 
-# Control frames --------------------------------------------------------------------------------------------------
+# Control frames ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1, 124, 125])
@@ -279,7 +287,7 @@ def test_protocol_refuses_frames_of_its_own_role(wire: Wire, server_role: bool) 
     assert protocol.close_sent.code == 1002
 
 
-# The closing handshake -------------------------------------------------------------------------------------------
+# The closing handshake --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", ["", "bye", "€" * 41])
@@ -389,7 +397,7 @@ def test_protocol_passes_over_data_behind_its_close(wire: Wire, server: bool) ->
     assert protocol.closed_both_ways
 
 
-# Failing ---------------------------------------------------------------------------------------------------------
+# Failing ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -418,7 +426,9 @@ def test_protocol_fails_when_peer_breaks_a_rule(
     assert (protocol.open, protocol.failed) == (False, True)
     sent = protocol.close_sent
     assert sent.code == code
-    assert open_up(take_owed(protocol), server) == frame(CLOSE, code.to_bytes(2, "big") + sent.reason.encode())
+    assert open_up(take_owed(protocol), server) == frame(
+        CLOSE, code.to_bytes(2, "big") + sent.reason.encode()
+    )
     assert sent.reason != ""
     assert receive(protocol, before) == []
     outcome = protocol.outcome()
@@ -461,7 +471,7 @@ def test_protocol_sends_nothing_when_peer_breaks_a_rule_behind_our_close(wire: W
     assert (outcome.cause, outcome.initiator, outcome.code) == ("protocol error", "local", 1000)
 
 
-# Outcomes --------------------------------------------------------------------------------------------------------
+# Outcomes ---------------------------------------------------------------------------------------------------
 
 
 def close_local(protocol: Any, server: bool, code: int) -> None:
@@ -556,7 +566,7 @@ def test_outcome_keeps_our_failure_when_peer_answers_it(wire: Wire, server: bool
     assert outcome.received == codes.Close(1000)
 
 
-# Words about it --------------------------------------------------------------------------------------------------
+# Words about it ---------------------------------------------------------------------------------------------
 
 
 def test_outcome_reads_as_a_sentence(wire: Wire) -> None:
