@@ -57,6 +57,38 @@ class Opening(Interface):
         """The transport is gone before the handshake was complete."""
 
 
+class _Ended:
+    """What the streams of a connection that has ended ask instead of it: so they do not keep it alive."""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self, outcome: CloseOutcome) -> None:
+        self._outcome = outcome
+
+    def closed_error(self) -> ConnectionClosed:
+        return closed_error(self._outcome)
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def refuse(self, close: Close) -> None:
+        pass
+
+    def discarded(self, size: int) -> None:
+        pass
+
+    def truncated(self, detail: str) -> None:
+        pass
+
+
+def closed_error(outcome: CloseOutcome) -> ConnectionClosed:
+    """What a reader or sender gets when nothing comes or goes any more."""
+    return ConnectionClosed(outcome) if outcome.clean else ConnectionClosedError(outcome)
+
+
 class Connection:
     """One connection from its transport to its streams."""
 
@@ -239,10 +271,13 @@ class Connection:
                 detail = "" if error is None else f"{type(error).__name__}: {error}"
                 protocol.settle_outcome(Cause.RESET, Side.REMOTE, detail)
             protocol.change(Change.LOST)
+            ended = _Ended(protocol.outcome())
             self.inbox.end()
+            self.inbox.detach(ended)
             self.outbox.close()
             self.writer.close()
-            self.pings.close(self.closed_error())
+            self.writer.detach(ended)
+            self.pings.close(ended)
         if self.on_lost is not None:
             self.on_lost()
             self.on_lost = None
@@ -301,9 +336,7 @@ class Connection:
         self.fail(code, reason, Cause.LIMIT)
 
     def closed_error(self) -> ConnectionClosed:
-        """What a reader or sender gets now that nothing comes or goes any more."""
-        outcome = self.protocol.outcome()
-        return ConnectionClosed(outcome) if outcome.clean else ConnectionClosedError(outcome)
+        return closed_error(self.protocol.outcome())
 
     # Closing ---------------------------------------------------------------------------------------------------
 

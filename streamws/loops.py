@@ -1,7 +1,6 @@
 """What the connections of one event loop share: a receive buffer, the end of a turn, and deadlines."""
 
 from asyncio import AbstractEventLoop, TimerHandle
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -61,7 +60,7 @@ class Deadlines:
         """`seconds`: how long each wait takes; None for waits that never end."""
         self._loop = loop
         self._seconds = seconds
-        self._due: OrderedDict[Callable[[], None], float] = OrderedDict()
+        self._due: dict[Callable[[], None], float] = {}
         self._timer: TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -87,13 +86,16 @@ class Deadlines:
     def _expire(self) -> None:
         self._timer = None
         now = self._loop.time()
-        while self._due:
-            expired, due = next(iter(self._due.items()))
+        over: list[Callable[[], None]] = []
+        for expired, due in self._due.items():
             if due > now:
                 self._timer = self._loop.call_at(due, self._expire)
-                return
-            del self._due[expired]
-            expired()
+                break
+            over.append(expired)
+        for expired in over:
+            # One that was called may have discarded another.
+            if self._due.pop(expired, None) is not None:
+                expired()
 
     def close(self) -> None:
         """Forget all waits."""

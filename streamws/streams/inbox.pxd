@@ -2,7 +2,7 @@ import cython
 
 cdef class Inbox
 
-from ..wire.kernels cimport Operation, Waiter, WideText
+from ..wire.kernels cimport FAILED, PENDING, Operation, Waiter, WideText
 from ..wire.parser cimport Parser
 
 cdef class Read(Operation):

@@ -15,7 +15,7 @@ from ..codes import Close, CloseCode, Opcode, Side
 from ..errors import ConcurrencyError, ConnectionClosed, IncompleteMessage, StaleReader
 from ..options import FRAGMENT_OVERHEAD, Limits
 from ..wire.frames import DataFrame
-from ..wire.kernels import PENDING, Operation, Waiter, WideText
+from ..wire.kernels import FAILED, PENDING, Operation, Waiter, WideText
 from ..wire.parser import Parser
 
 # What a read waits for.
@@ -207,6 +207,10 @@ class Inbox:
         if self._reading is not None:
             self._wake()
 
+    def detach(self, flow: Flow) -> None:
+        """The connection is gone; `flow` speaks for it."""
+        self._flow = flow
+
     def discard_unclaimed(self) -> None:
         """From now on drop what no one reads, instead of pausing the network for it."""
         self._discarding = True
@@ -265,7 +269,7 @@ class Inbox:
         return _read(self, _MORE, False, owner)
 
     def poll(self, read: Read) -> Any:
-        """The result of a read, or `PENDING`."""
+        """The result of a read, `PENDING` or `FAILED`."""
         self._claimed = True
         if self._reading is not None and self._reading is not read:
             self._check_free(read)
@@ -277,7 +281,8 @@ class Inbox:
                 self._suspend(read)
                 return PENDING
             self._reading = None
-            raise self._end_of(read)
+            read.error = self._end_of(read)
+            return FAILED
         self._reading = None
         if read.kind == _MESSAGE and self._owner is not None:
             self._owner = None

@@ -17,6 +17,10 @@ JOIN_SIZE = 16 * 1024
 """Gathered bytes up to which copying them together is cheaper than handing them over one by one."""
 
 
+def _drop(data: bytes | list[bytes]) -> None:
+    """What takes the place of the transport when that is gone."""
+
+
 class Outbox:
     """The way of all frames to the transport."""
 
@@ -115,6 +119,7 @@ class Outbox:
         """Nothing leaves any more."""
         self._frames = []
         self._size = 0
+        self._write = self._write_parts = _drop
         self.resume()
 
     async def drain(self) -> None:

@@ -2,8 +2,15 @@
 
 import os
 from asyncio import AbstractEventLoop, Future
+from typing import Protocol
 
 from ..errors import ConnectionClosed
+
+
+class Failing(Protocol):
+    """Who knows how the connection ended."""
+
+    def closed_error(self) -> ConnectionClosed: ...
 
 
 class Ping:
@@ -73,10 +80,10 @@ class Pings:
             ping.round_trip = now - ping.sent
             ping.settle()
 
-    def close(self, error: ConnectionClosed) -> None:
+    def close(self, failing: Failing) -> None:
         """No pong will come."""
         pings = self._under_way
         self._under_way = None
         for ping in pings or ():
-            ping.error = error
+            ping.error = failing.closed_error()
             ping.settle()

@@ -167,6 +167,10 @@ class Writer:
                 turn.ready.set_exception(self._failing.closed_error())
                 turn.ready.exception()  # an awaitable that was dropped must not be reported by the loop
 
+    def detach(self, failing: Failing) -> None:
+        """The connection is gone; `failing` speaks for it."""
+        self._failing = failing
+
     # Messages in pieces ----------------------------------------------------------------------------------------
 
     def fragment(self, kind: Opcode | None = None) -> "FragmentWriter":

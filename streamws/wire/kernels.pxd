@@ -43,7 +43,12 @@ cpdef bytes encode_frame(unsigned char first, object data, unsigned int key)
 cdef class _Pending:
     pass
 
+@cython.final
+cdef class _Failed:
+    pass
+
 cdef object PENDING
+cdef object FAILED
 
 @cython.final
 cdef class Waiter:
@@ -64,6 +69,7 @@ cdef class Waiter:
 cdef class Operation:
     cdef public Waiter waiter
     cdef public bint finished
+    cdef public object error
     cpdef object poll(self)
     cpdef abandon(self)
 

@@ -215,8 +215,18 @@ class _Pending:
         return "PENDING"
 
 
+class _Failed:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "FAILED"
+
+
 PENDING = _Pending()
 """What `Operation.poll` returns while there is no result."""
+
+FAILED = _Failed()
+"""What `Operation.poll` returns when `Operation.error` is to be raised."""
 
 
 class Waiter:
@@ -314,18 +324,20 @@ class Waiter:
 class Operation:
     """An awaitable that is polled until it has a result; to asyncio it is a coroutine.
 
-    A subclass gives `poll`, and sets `waiter` when it answers `PENDING`.
+    A subclass gives `poll`, sets `waiter` when it answers `PENDING`, and `error` when it answers `FAILED`: raised from
+    there, it has a traceback that begins in the code of the user.
     """
 
-    __slots__ = ("finished", "waiter")
+    __slots__ = ("error", "finished", "waiter")
 
     waiter: Waiter
+    error: BaseException
 
     def __init__(self) -> None:
         self.finished = False
 
     def poll(self) -> object:
-        """The result, or `PENDING`."""
+        """The result, `PENDING` or `FAILED`."""
         raise NotImplementedError
 
     def abandon(self) -> None:
@@ -350,6 +362,8 @@ class Operation:
             waiter._asyncio_future_blocking = True
             return waiter
         self.finished = True
+        if result is FAILED:
+            raise self.error
         raise StopIteration(result)
 
     def send(self, value: None) -> Waiter:

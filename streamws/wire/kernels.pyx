@@ -143,6 +143,12 @@ cdef extern from *:
     /* A bytes object of another size in the place of *obj, whose only owner we are. */
     static inline int sw_resize(PyObject **obj, Py_ssize_t size) { return _PyBytes_Resize(obj, size); }
 
+    /* Raise an exception without the traceback entries that a raise in Cython adds. */
+    static inline int sw_raise(PyObject *error) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        return -1;
+    }
+
     /* The await protocol without exceptions: task -> am_send -> poll. */
     static void sw_set_am_send(PyObject *type, sendfunc send, iternextfunc next) {
         ((PyTypeObject *)type)->tp_as_async->am_send = send;
@@ -155,6 +161,7 @@ cdef extern from *:
     Py_ssize_t sw_header_size(unsigned long long length, unsigned int key) noexcept nogil
     unsigned char *sw_write_header(unsigned char *out, unsigned char first, unsigned long long length,
                                    unsigned int key) noexcept nogil
+    int sw_raise(object error) except -1
     int sw_resize(PyObject **obj, Py_ssize_t size) except -1
     ctypedef int (*sendfunc)(PyObject *, PyObject *, PyObject **) except -1
     ctypedef PyObject *(*iternextfunc)(PyObject *) except? NULL
@@ -345,8 +352,15 @@ cdef class _Pending:
         return "PENDING"
 
 
+cdef class _Failed:
+    def __repr__(self):
+        return "FAILED"
+
+
 PENDING = _Pending()
-globals()["PENDING"] = PENDING
+FAILED = _Failed()
+# So that plain Python sees them too.
+globals().update(PENDING=PENDING, FAILED=FAILED)
 
 
 cdef class Waiter:
@@ -486,6 +500,8 @@ cdef int _operation_send(PyObject *self, PyObject *value, PyObject **result) exc
         result[0] = <PyObject *>waiter
         return 1
     operation.finished = True
+    if outcome is FAILED:
+        return sw_raise(operation.error)
     Py_INCREF(outcome)
     result[0] = <PyObject *>outcome
     return 0
