@@ -1,8 +1,8 @@
-"""Which transports carry the connections: the loop's own, or aiofastnet's on a plain asyncio loop."""
+"""Which loop `run()` makes, and which transports carry connections: aiofastnet's where it is installed."""
 
 import socket
 import ssl as tls
-from asyncio import AbstractEventLoop, BaseEventLoop, Server
+from asyncio import AbstractEventLoop, Server, new_event_loop
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import ModuleType
@@ -16,13 +16,20 @@ try:
 except ImportError:  # the `speed` extra is not installed
     fast = None
 
+try:
+    import uvloop
+
+    new_loop: Callable[[], AbstractEventLoop] = uvloop.new_event_loop
+    """Makes the fastest event loop there is."""
+except ImportError:
+    new_loop = new_event_loop
+
 Factory = Callable[[], AsyncioConnection]
 Listen = Callable[..., Awaitable[Server]]
 
 
 def _ways_to_listen(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
     """What listens on TCP and on a Unix socket."""
-    # uvloop is no BaseEventLoop; its transports are fast themselves.
     if fast is not None:
         return (
             partial(fast.create_server, loop),
