@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from helpers.wires import KEY, Wire, header, plain, wires, xor
+from helpers.wires import KEY, Plain, Wire, header, plain, wires, xor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,8 +13,6 @@ WIRES = wires()
 """Both builds, or the one there is: then cuts are still compared with no cuts."""
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-
-Plain = tuple[object, ...]
 
 fuzz = settings(
     max_examples=120,

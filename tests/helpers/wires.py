@@ -1,7 +1,7 @@
 """The wire modules of both builds side by side, and frames written out by hand."""
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +11,10 @@ from . import builds
 
 KEY = bytes.fromhex("8037fa3d")
 """A masking key whose first byte has its highest bit set."""
+
+
+Plain = tuple[object, ...]
+"""An event as a value that can be compared across the builds."""
 
 
 @attrs.frozen
@@ -74,7 +78,7 @@ def frame(
     return head + (xor(payload) if masked else payload)
 
 
-def plain(event: Any) -> tuple[object, ...]:
+def plain(event: Any) -> Plain:
     """What the parser returned as a value that can be compared across the builds."""
     if isinstance(event, (str, bytes)):
         return (type(event).__name__, event)
@@ -92,7 +96,7 @@ def plain(event: Any) -> tuple[object, ...]:
             return (kind, event.payload)
 
 
-def feed(parser: Any, pieces: Iterable[bytes]) -> list[tuple[object, ...]]:
+def feed(parser: Any, pieces: Iterable[bytes]) -> list[Plain]:
     """Feed the pieces one after the other; what they complete, as plain values."""
     return [plain(event) for piece in pieces for event in parser.feed(piece, len(piece))]
 
@@ -112,3 +116,58 @@ def bytewise(data: bytes) -> Iterator[bytes]:
 
 
 CUTS = (whole, bytewise)
+Cut = Callable[[bytes], Iterable[bytes]]
+
+
+def feed_all(parser: Any, data: bytes) -> list[Plain]:
+    """Feed the data in one piece."""
+    return feed(parser, [data])
+
+
+# Protocols --------------------------------------------------------------------------------------------------
+
+
+def opened(wire: Wire, server: bool) -> Any:
+    """An open connection."""
+    protocol = wire.protocol.Protocol(server)
+    protocol.change(wire.protocol.Change.OPENED)
+    return protocol
+
+
+def receive(protocol: Any, data: bytes) -> list[Any]:
+    """Take the data, and settle it at once."""
+    items: list[Any] = protocol.receive(data, len(data))
+    protocol.settle()
+    return items
+
+
+def take_owed(protocol: Any) -> bytes:
+    """What is to be sent in answer, in one."""
+    owed = b"".join(protocol.owed)
+    protocol.owed = []
+    return owed
+
+
+def open_up(data: bytes, server: bool) -> bytes:
+    """Frames that this side sent, without their masks: what `frame()` makes for the same content."""
+    if server:
+        return data
+    bare = b""
+    while data:
+        assert data[1] & 0x80, "a client's frame is masked"
+        length, start = data[1] & 0x7F, 2
+        if length >= 126:
+            start = 4 if length == 126 else 10
+            length = int.from_bytes(data[2:start], "big")
+        key, payload = data[start : start + 4], data[start + 4 : start + 4 + length]
+        assert any(key)
+        bare += frame(data[0] & 0x0F, xor(payload, key), fin=data[0] >= 0x80)
+        data = data[start + 4 + length :]
+    return bare
+
+
+def received(wire: Wire, server: bool, data: bytes) -> Any:
+    """An open connection that received the data and settled it."""
+    protocol = opened(wire, server)
+    receive(protocol, data)
+    return protocol
