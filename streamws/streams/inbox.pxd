@@ -1,5 +1,10 @@
 import cython
 
+# Module globals that are C values, or at least no look-ups.
+cdef Py_ssize_t _OVERHEAD
+cdef int _MESSAGE, _FRAME, _BEGINNING, _MORE
+cdef object DataFrame, current_task
+
 cdef class Inbox
 
 from ..wire.kernels cimport FAILED, PENDING, Operation, Waiter, WideText

@@ -18,6 +18,8 @@ from ..wire.frames import DataFrame
 from ..wire.kernels import FAILED, PENDING, Operation, Waiter, WideText
 from ..wire.parser import Parser
 
+_OVERHEAD = FRAGMENT_OVERHEAD
+
 # What a read waits for.
 _MESSAGE = 1
 _FRAME = 2
@@ -383,7 +385,7 @@ class Inbox:
                     return self._refuse(size)
                 items[head] = None
                 self._head = head + 1
-                self.size -= size + FRAGMENT_OVERHEAD
+                self.size -= size + _OVERHEAD
                 return item
             if kind is WideText:
                 if item.size > self._max_size:
@@ -415,7 +417,7 @@ class Inbox:
         if self._parser.in_data_frame():
             size += self._parser.length
             if self._parser.in_fragmented():
-                size += FRAGMENT_OVERHEAD
+                size += _OVERHEAD
         return size
 
     def _frame_too_big(self) -> bool:
@@ -445,7 +447,7 @@ class Inbox:
     def _take_frame(self) -> Any:
         if self._head == len(self._items):
             return self._refuse(self._parser.length) if self._frame_too_big() else PENDING
-        size = _size(self._items[self._head]) - FRAGMENT_OVERHEAD
+        size = _size(self._items[self._head]) - _OVERHEAD
         if size > self._max_size:
             return self._refuse(size)
         frame = _as_frame(self._pop())
@@ -564,9 +566,9 @@ def _size(item: Any) -> int:
     """What an item counts in the queue."""
     kind = type(item)
     if kind is str or kind is bytes:
-        return len(item) + FRAGMENT_OVERHEAD
+        return len(item) + _OVERHEAD
     size: int = item.size if kind is WideText else len(item.payload)
-    return size + FRAGMENT_OVERHEAD
+    return size + _OVERHEAD
 
 
 def _as_frame(item: Any) -> DataFrame:
