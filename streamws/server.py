@@ -20,7 +20,7 @@ from .errors import ConnectionClosed, HandshakeRefused, UsageError
 from .handshake.http import HeadReader, Request, Response
 from .handshake.server import Accept, Policy, Reject, failed, full, judge, refusal, too_slow
 from .options import Limits, Timeouts
-from .transports import listen
+from .transports import listen, new_loop
 from .wire.frames import Buffer
 from .wire.kernels import encode_frame
 
@@ -321,7 +321,7 @@ class WebSocketServer:
         if self._loop is not None:
             self._loop.run_until_complete(self._serve_until_signal())
             return
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(self._serve_until_signal())
 
     async def _serve_until_signal(self) -> None:
@@ -520,15 +520,6 @@ def _peer_address(connection: Connection, number: int) -> tuple[str, int]:
 def _address_text(sock: socket.socket) -> str:
     name = sock.getsockname()
     return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, signalled: Callable[[], None]) -> Callable[[], None]:
