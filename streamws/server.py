@@ -202,9 +202,7 @@ class WebSocketServer:
         environment = self._environment = Environment(loop, self.limits, self.timeouts)
 
         def accept() -> AsyncioConnection:
-            connection = AsyncioConnection(environment, True, _Opening(self, environment))
-            self._connections.add(connection)
-            return connection
+            return AsyncioConnection(environment, True, _Opening(self, environment))
 
         try:
             self._server = await listen(
@@ -427,7 +425,9 @@ class _Opening:
         environment.open_deadlines.add(self._overdue)
 
     def connected(self, connection: Connection) -> None:
+        # Not before: one whose TLS handshake fails never gets here, and is never lost.
         self._connection = connection
+        self._server._connections.add(connection)
         limit = self._server.limits.max_clients
         if limit is not None and len(self._server.clients) >= limit:
             self._refuse(connection, full(), f"there are {limit} clients already", "GET")

@@ -1,28 +1,29 @@
-"""Which loop `run()` makes, and which transports carry connections: aiofastnet's where it is installed."""
+"""Which transports carry the connections: the loop's own, or aiofastnet's on a plain asyncio loop."""
 
+import asyncio
+import os
 import socket
 import ssl as tls
-from asyncio import AbstractEventLoop, Server, new_event_loop
+import sys
+from asyncio import AbstractEventLoop, BaseEventLoop, Server
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from importlib import import_module
 from types import ModuleType
 
 from .connection import AsyncioConnection
 
-try:
-    import aiofastnet
 
-    fast: ModuleType | None = aiofastnet
-except ImportError:  # the `speed` extra is not installed
-    fast = None
+def _optional(name: str) -> ModuleType | None:
+    """A module of the `speed` extra, if it is installed."""
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
 
-try:
-    import uvloop
 
-    new_loop: Callable[[], AbstractEventLoop] = uvloop.new_event_loop
-    """Makes the fastest event loop there is."""
-except ImportError:
-    new_loop = new_event_loop
+fast = _optional("aiofastnet")
+loops = _optional("winloop" if sys.platform == "win32" else "uvloop")
 
 Factory = Callable[[], AsyncioConnection]
 Listen = Callable[..., Awaitable[Server]]
@@ -30,12 +31,19 @@ Listen = Callable[..., Awaitable[Server]]
 
 def _ways_to_listen(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
     """What listens on TCP and on a Unix socket."""
-    if fast is not None:
+    # uvloop is no BaseEventLoop; its transports are fast themselves.
+    if fast is not None and (os.environ.get('STREAMWS_FAST') or isinstance(loop, BaseEventLoop)):
         return (
             partial(fast.create_server, loop),
             partial(fast.create_unix_server, loop),
         )
     return loop.create_server, loop.create_unix_server
+
+
+def new_loop() -> AbstractEventLoop:
+    """A loop for `run()`: the `speed` extra's, or asyncio's own."""
+    loop: AbstractEventLoop = asyncio.new_event_loop() if loops is None else loops.new_event_loop()
+    return loop
 
 
 async def listen(

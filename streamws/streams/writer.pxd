@@ -4,6 +4,8 @@ from ..wire.kernels cimport Done
 from ..wire.protocol cimport Protocol
 from .outbox cimport Outbox
 
+cdef object SENT
+
 @cython.final
 cdef class Writer:
     cdef object _loop

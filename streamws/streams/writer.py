@@ -15,7 +15,7 @@ from ..codes import Opcode
 from ..errors import ConnectionClosed, WriteError
 from ..wire.frames import Buffer, DataFrame
 from ..wire.kernels import Done
-from ..wire.protocol import LARGE, Protocol, check_data
+from ..wire.protocol import Protocol, check_data
 from .outbox import Outbox
 from .pings import Pings
 from .reader import MessageReader
@@ -79,8 +79,8 @@ class Writer:
         """
         protocol = self._protocol
         if protocol.open and not self._busy:
-            if type(data) is bytes and len(data) >= LARGE and protocol.unmasked:
-                self._outbox.put_parts(protocol.binary_header(len(data)), data)
+            if protocol.is_large(data):
+                self._outbox.put_parts(protocol.binary_header(data), data)
             else:
                 self._outbox.put(protocol.message(data))
             return self._drain() if self._outbox.paused else SENT
