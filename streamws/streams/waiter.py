@@ -37,9 +37,9 @@ class Waiter:
         future = self._future
         if future is None or future.done():
             return
-        callbacks = future._callbacks
+        callbacks = future._callbacks  # None if no task waits
         # A task that is stepped from inside another one would be stuck for ever: then the loop wakes it.
-        if len(callbacks) == 1 and current_task(self._loop) is None:
+        if callbacks and len(callbacks) == 1 and current_task(self._loop) is None:
             callback, context = callbacks[0]
             future.remove_done_callback(callback)
             run_in(context, callback, self._finished)
