@@ -28,10 +28,20 @@ class Wire:
     kernels: ModuleType
     parser: ModuleType
     protocol: ModuleType
+    waiter: ModuleType
+    """Not of the wire, but it belongs to the awaitables of the kernels."""
 
 
 def _wire(build: str, package: str) -> Wire:
-    names = ("codes", "errors", "wire.frames", "wire.kernels", "wire.parser", "wire.protocol")
+    names = [
+        "codes",
+        "errors",
+        "wire.frames",
+        "wire.kernels",
+        "wire.parser",
+        "wire.protocol",
+        "streams.waiter",
+    ]
     return Wire(build, *(importlib.import_module(f"{package}.{name}") for name in names))
 
 

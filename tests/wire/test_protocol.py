@@ -83,12 +83,19 @@ def test_client_masks_every_frame_anew(wire: Wire) -> None:
     assert all(xor(frame[6:], frame[2:6]) == b"abcd" for frame in frames)
 
 
-@pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536])
-def test_server_makes_header_of_a_payload_sent_as_it_is(wire: Wire, length: int) -> None:
-    protocol = opened(wire, True)
-    assert protocol.unmasked is True
-    assert protocol.binary_header(length) == header(BINARY, length)
-    assert opened(wire, False).unmasked is False
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
+def test_server_makes_header_of_a_payload_sent_beside_it(wire: Wire, size: int) -> None:
+    assert opened(wire, True).binary_header(bytes(size)) == header(BINARY, size)
+
+
+def test_protocol_sends_large_unmasked_bytes_beside_their_header(wire: Wire) -> None:
+    server, client = opened(wire, True), opened(wire, False)
+    large = wire.protocol.LARGE
+    assert server.is_large(bytes(large))
+    assert not server.is_large(bytes(large - 1))
+    for data in (bytearray(large), memoryview(bytes(large)), "x" * large):
+        assert not server.is_large(data)
+    assert not client.is_large(bytes(large))
 
 
 @pytest.mark.parametrize("data", [None, 1, ["a"], object()])
