@@ -146,6 +146,9 @@ class MessageReader:
         if not separator:
             raise ValueError("readuntil() takes a separator of at least one byte")
         limit = self._limits.max_message_size
+        end = self._piece.find(separator, self._position) + len(separator)
+        if len(separator) <= end - self._position <= limit:
+            return self._take(end - self._position)  # without a copy of what is behind it
         parts = bytearray()
         searched = 0
         try:
