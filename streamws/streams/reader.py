@@ -65,7 +65,7 @@ class MessageReader:
         if self._left:
             raise stale()
         if self._received or self._fin:
-            raise ReadError(f"get() gives a whole message, and {self._received} bytes of it were read already")
+            raise ReadError("get() gives a whole message, and this one was read already, or a part of it")
         message: str | bytes = await self._inbox.whole(self)
         self._fin = True
         if kind is Opcode.TEXT and isinstance(message, bytes):
@@ -219,7 +219,7 @@ class MessageReader:
     # The piece at hand -----------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        if self._left:
+        if self._left or not (self._fin or self._inbox.belongs_to(self)):
             raise stale()
 
     def _there(self) -> int:
