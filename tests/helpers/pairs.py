@@ -144,7 +144,12 @@ async def pair(
         WebSocketServer("127.0.0.1", 0, handler=hold, limits=limits, timeouts=timeouts) as server,
     ):
         peer = await open_peer(server.sockets[0].getsockname()[1], small_buffers=small_buffers)
+        client = await clients.get()
+        if small_buffers:
+            # A fixed size: a socket's buffer would else grow to megabytes while no one reads.
+            accepted = client._connection.transport.get_extra_info("socket")
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
         try:
-            yield await clients.get(), peer
+            yield client, peer
         finally:
             await peer.close()
