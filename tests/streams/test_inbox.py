@@ -19,6 +19,7 @@ from streamws import (
     MessageReader,
     Opcode,
 )
+from streamws.loops import LARGE_BUFFER_SIZE
 
 TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
 SMALL = Limits(max_message_size=1000)
@@ -263,7 +264,7 @@ async def test_inbox_bounds_frame_that_is_streamed() -> None:
             largest = max(largest, len(part))
             total += len(part)
         assert total == size
-        assert largest <= 10_000 + 256 * 1024  # the mark, and what one read from the network takes
+        assert largest <= 10_000 + LARGE_BUFFER_SIZE  # the mark, and what one read from the network takes
 
 
 async def test_inbox_answers_ping_and_sees_close_while_no_one_reads() -> None:

@@ -22,6 +22,9 @@ class Recorder:
         self.writes.append(data)
         self._transport.write(data)
 
+    def writelines(self, parts: list[bytes]) -> None:
+        self.write(b"".join(parts))
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
@@ -99,8 +102,17 @@ async def test_outbox_does_not_hold_back_many_bytes() -> None:
     async with pair() as (client, _):
         writes = record(client)
         for _ in range(3):
-            client.send(b"x" * 60_000).close()
+            await client.send("x" * 60_000)
         assert [len(write) for write in writes] == [60_004, 120_008]
+
+
+@pytest.mark.parametrize("size", [16 * 1024 - 1, 16 * 1024, 100_000])
+async def test_outbox_sends_large_message_after_what_was_gathered(size: int) -> None:
+    async with pair() as (client, peer):
+        sent = [b"first", b"gathered", b"x" * size, b"last"]
+        sending = [asyncio.create_task(client.send(payload)) for payload in sent]
+        assert [payload for _, payload in await peer.read_frames(4)] == sent
+        await asyncio.gather(*sending)
 
 
 async def test_outbox_keeps_order_of_all_ways_to_send() -> None:
