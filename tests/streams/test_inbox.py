@@ -127,6 +127,7 @@ async def test_inbox_refuses_declared_length_over_limit_before_payload_comes(sen
         header(BINARY, 936, fin=False),
         frame(BINARY, b"x" * 400, fin=False) + header(CONTINUATION, 472),
     ],
+    ids=["frame", "first fragment", "fragment"],
 )
 async def test_inbox_waits_for_declared_length_at_limit(sent: bytes) -> None:
     async with pair(SMALL) as (client, peer):
@@ -142,7 +143,11 @@ async def test_inbox_waits_for_declared_length_at_limit(sent: bytes) -> None:
         assert caught.value.outcome.cause is Cause.RESET
 
 
-@pytest.mark.parametrize("sent", [frame(BINARY, b"x" * 1001), header(BINARY, 1001), header(BINARY, 1001, fin=False)])
+@pytest.mark.parametrize(
+    "sent",
+    [frame(BINARY, b"x" * 1001), header(BINARY, 1001), header(BINARY, 1001, fin=False)],
+    ids=["frame", "header", "fragment"],
+)
 async def test_inbox_refuses_frame_over_limit_with_1009(sent: bytes) -> None:
     async with pair(SMALL) as (client, peer):
         peer.write(sent)
