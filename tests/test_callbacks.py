@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 import pytest
-from helpers.pairs import frame, header, mask, pair
+from helpers.pairs import frame, header, mask, pair, until
 
 from streamws import (
     Cause,
@@ -137,8 +137,7 @@ async def test_ping_callback_gets_every_ping_of_a_burst_in_order() -> None:
 
         peer.write(b"".join(frame(Opcode.PING, b"%d" % number) for number in range(10)))
         await peer.read_frames(10)
-        while len(payloads) < 10:
-            await asyncio.sleep(0)
+        await until(lambda: len(payloads) == 10)
     assert payloads == [b"%d" % number for number in range(10)]
 
 
@@ -323,8 +322,7 @@ async def test_closed_callback_is_last_when_message_callback_goes_on_after_end()
             await client.wait_closed()
             for _ in range(5):
                 await asyncio.sleep(0)
-            message = await reader.get(TEXT)
-            called.append(message)
+            called.append(await reader.get(Opcode.TEXT))
 
         @client.closed
         def on_closed(outcome: CloseOutcome) -> None:
@@ -383,7 +381,9 @@ async def test_message_callback_may_wait_for_pong() -> None:
         assert await peer.read_frame() == (0x81, b"answered")
 
 
-async def test_message_callback_raises_incomplete_when_message_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+async def test_message_callback_raises_incomplete_when_message_is_cut(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     raised: asyncio.Queue[ConnectionClosedError] = asyncio.Queue()
     async with pair() as (client, peer):
 
@@ -401,7 +401,9 @@ async def test_message_callback_raises_incomplete_when_message_is_cut(caplog: py
     assert errors(caplog) == []
 
 
-async def test_callback_is_not_called_for_messages_after_one_that_raised(caplog: pytest.LogCaptureFixture) -> None:
+async def test_callback_is_not_called_for_messages_after_one_that_raised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     got: list[object] = []
 
     async def fail(client: Client, reader: MessageReader) -> None:

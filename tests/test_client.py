@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from helpers.pairs import QUIET, Peer, close_payload, frame, header, mask, open_peer, pair
+from helpers.pairs import QUIET, Peer, close_payload, frame, header, mask, open_peer, pair, until
 
 from streamws import (
     Cause,
@@ -28,7 +28,7 @@ async def collect(client: Client) -> list[str | bytes]:
     return [message async for message in client]
 
 
-# Whole messages ----------------------------------------------------------------------------------------------------
+# Whole messages ---------------------------------------------------------------------------------------------
 
 
 async def test_client_iterates_over_messages_in_their_types() -> None:
@@ -44,7 +44,9 @@ async def test_client_iterates_over_messages_in_their_types() -> None:
 
 async def test_client_iterates_over_messages_of_one_chunk() -> None:
     async with pair() as (client, peer):
-        peer.write(b"".join(frame(TEXT, b"%d" % n) for n in range(100)) + frame(Opcode.CLOSE, close_payload(1000)))
+        peer.write(
+            b"".join(frame(TEXT, b"%d" % n) for n in range(100)) + frame(Opcode.CLOSE, close_payload(1000))
+        )
         assert await collect(client) == [str(n) for n in range(100)]
 
 
@@ -145,7 +147,7 @@ async def test_client_goes_on_in_new_loop_after_break() -> None:
             break
 
 
-# Messages that are cut off -----------------------------------------------------------------------------------------
+# Messages that are cut off ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ async def test_client_reads_one_by_one_count_incomplete_message_only() -> None:
         assert caught.value.received == 3
 
 
-# Frames ------------------------------------------------------------------------------------------------------------
+# Frames -----------------------------------------------------------------------------------------------------
 
 
 async def test_client_reads_frames_of_whole_and_fragmented_messages() -> None:
@@ -227,7 +229,7 @@ async def test_client_iterates_over_frames_until_clean_close() -> None:
 async def test_client_iteration_over_frames_raises_after_unclean_close() -> None:
     async with pair() as (client, peer):
         peer.send_close(1011)
-        with pytest.raises(ConnectionClosedError):
+        with pytest.raises(ConnectionClosedError):  # noqa: PT012
             async for _ in client.frames():
                 raise AssertionError("there is no frame")
 
@@ -245,7 +247,9 @@ async def test_client_read_frame_raises_incomplete_when_message_is_cut() -> None
 async def test_client_read_message_after_read_frame_leaves_rest_of_message() -> None:
     async with pair() as (client, peer):
         peer.write(
-            frame(TEXT, b"one", fin=False) + frame(CONTINUATION, b"left", fin=False) + frame(CONTINUATION, b"left")
+            frame(TEXT, b"one", fin=False)
+            + frame(CONTINUATION, b"left", fin=False)
+            + frame(CONTINUATION, b"left")
         )
         peer.send(TEXT, b"next")
         assert await client.read_frame() == DataFrame(TEXT, b"one", fin=False)
@@ -285,7 +289,7 @@ async def test_client_read_frame_after_messages_leaves_rest_of_message() -> None
         assert await client.read_frame() == DataFrame(BINARY, b"next")
 
 
-# One kind of message -----------------------------------------------------------------------------------------------
+# One kind of message ----------------------------------------------------------------------------------------
 
 
 async def test_client_text_gives_text() -> None:
@@ -310,7 +314,7 @@ async def test_client_closes_with_1003_when_other_kind_of_message_comes(wanted: 
     async with pair() as (client, peer):
         peer.write(frame(wanted, b"fine") + frame(other, b"not fine"))
         got: list[str | bytes] = []
-        with pytest.raises(ConnectionClosedError) as caught:
+        with pytest.raises(ConnectionClosedError) as caught:  # noqa: PT012
             if wanted is TEXT:
                 async for text in client.text():
                     got.append(text)
@@ -324,7 +328,7 @@ async def test_client_closes_with_1003_when_other_kind_of_message_comes(wanted: 
         assert other.name.lower() in reason
 
 
-# Sending -----------------------------------------------------------------------------------------------------------
+# Sending ----------------------------------------------------------------------------------------------------
 
 
 async def test_client_send_is_writer_send() -> None:
@@ -349,14 +353,14 @@ async def test_client_echoes() -> None:
         await echoing
 
 
-# Closing -----------------------------------------------------------------------------------------------------------
+# Closing ----------------------------------------------------------------------------------------------------
 
 
 async def test_client_close_returns_after_end_of_tcp() -> None:
     async with pair() as (client, peer):
         closing = asyncio.create_task(client.close(4000, "done"))
         assert await peer.read_close() == (4000, "done")
-        assert client.state is State.CLOSING
+        assert client.state.name == "CLOSING"
         assert not closing.done()
         peer.send_close(4000)
         await closing
@@ -445,8 +449,7 @@ async def test_client_close_ends_while_network_is_paused() -> None:
     limits = Limits(read_high=1024, read_low=1024)
     async with pair(limits, Timeouts(close=2)) as (client, peer):
         peer.write(frame(BINARY, b"x" * 1000) * 10_000)
-        while not client._connection.inbox.paused:
-            await asyncio.sleep(0)
+        await until(lambda: client._connection.inbox.paused)
         closing = asyncio.create_task(client.close())
         assert await peer.read_close() == (1000, "")
         peer.send_close()
@@ -456,7 +459,7 @@ async def test_client_close_ends_while_network_is_paused() -> None:
 
 
 async def test_client_close_drops_connection_when_outgoing_buffer_stays_full() -> None:
-    async with pair(timeouts=Timeouts(close=0.2), small_buffers=True) as (client, peer):
+    async with pair(timeouts=Timeouts(close=0.2), small_buffers=True) as (client, _):
         sending = asyncio.create_task(client.send(b"x" * (8 << 20)))
         await asyncio.sleep(0)
         assert not sending.done()
@@ -575,7 +578,7 @@ async def test_client_wait_closed_serves_many_tasks() -> None:
         assert cancelled.cancelled()
 
 
-# What is known of the connection -----------------------------------------------------------------------------------
+# What is known of the connection ----------------------------------------------------------------------------
 
 
 async def test_client_outcome_is_none_while_open() -> None:

@@ -81,7 +81,9 @@ def test_errors_form_the_tree() -> None:
 
 
 def test_tree_is_drawn_in_the_docstring() -> None:
-    drawing = [line for line in (errors.__doc__ or "").splitlines() if "──" in line or "StreamwsError" in line]
+    drawing = [
+        line for line in (errors.__doc__ or "").splitlines() if "──" in line or "StreamwsError" in line
+    ]
     drawn: dict[str, str] = {}
     path: list[str] = []
     for line in drawing:

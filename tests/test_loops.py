@@ -51,7 +51,7 @@ def timers() -> int:
     return sum(not timer.cancelled() for timer in loop._scheduled)  # type: ignore[attr-defined]
 
 
-# Deadlines ---------------------------------------------------------------------------------------------------------
+# Deadlines --------------------------------------------------------------------------------------------------
 
 
 async def test_deadlines_expire_in_order_of_begin(deadlines: Deadlines, calls: Calls) -> None:
@@ -172,7 +172,7 @@ async def test_deadlines_closed_forget_all_waits(deadlines: Deadlines, calls: Ca
     assert await calls.until(1) == ["b"]
 
 
-# The turn ----------------------------------------------------------------------------------------------------------
+# The turn ---------------------------------------------------------------------------------------------------
 
 
 class Flushed:
@@ -245,7 +245,7 @@ async def test_turn_flush_that_raises_does_not_keep_others_from_being_flushed() 
     assert [type(error) for error in raised] == [KeyError]
 
 
-# The share ---------------------------------------------------------------------------------------------------------
+# The share --------------------------------------------------------------------------------------------------
 
 
 async def test_loop_has_one_share() -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
 from streamws import Client, Limits, Opcode, Timeouts, WebSocketServer
 
@@ -43,6 +43,12 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
 
 def close_payload(code: int | None, reason: str = "") -> bytes:
     return b"" if code is None else code.to_bytes(2, "big") + reason.encode()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop turn until something internal has come about, for which there is no event."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)
 
 
 class Peer:
@@ -96,10 +102,8 @@ class Peer:
     async def close(self) -> None:
         """Drop the TCP connection."""
         self.writer.close()
-        try:
+        with suppress(ConnectionError):  # where the other side was faster
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass  # the other side was faster
 
     def half_close(self) -> None:
         self.writer.write_eof()
@@ -132,7 +136,7 @@ async def pair(
     small_buffers: bool = False,
     seconds: float = 10,
 ) -> AsyncIterator[tuple[Client, Peer]]:
-    """A connection: its server side, which belongs to the test, and its peer. Everything ends within `seconds`."""
+    """A connection: its server side, which belongs to the test, and its peer; both end within `seconds`."""
     clients: asyncio.Queue[Client] = asyncio.Queue()
 
     async def hold(client: Client) -> None:

@@ -1,13 +1,13 @@
-"""What has come and is not read: limits, the marks, cancelling, one reader at a time, and how readers wake up."""
+"""What has come and is not read: limits, marks, cancelling, one reader at a time, and how readers wake up."""
 
 import asyncio
 import contextvars
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
-from helpers.pairs import Peer, frame, header, mask, pair
+from helpers.pairs import Peer, frame, header, mask, pair, until
 
 from streamws import (
     Cause,
@@ -31,8 +31,7 @@ def is_reading(client: Client) -> bool:
 
 
 async def until_paused(client: Client) -> None:
-    while is_reading(client):
-        await asyncio.sleep(0)
+    await until(lambda: not is_reading(client))
 
 
 def receive(client: Client, data: bytes) -> None:
@@ -40,7 +39,7 @@ def receive(client: Client, data: bytes) -> None:
     client._connection.receive(data, len(data))
 
 
-# Limits ------------------------------------------------------------------------------------------------------------
+# Limits -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("settled", [True, False])
@@ -105,7 +104,9 @@ async def test_inbox_refuses_message_over_limit_with_1009(sent: bytes, settled: 
     ids=["frame", "huge", "largest", "first fragment", "fragment", "largest fragment"],
 )
 @pytest.mark.parametrize("waiting", [True, False])
-async def test_inbox_refuses_declared_length_over_limit_before_payload_comes(sent: bytes, waiting: bool) -> None:
+async def test_inbox_refuses_declared_length_over_limit_before_payload_comes(
+    sent: bytes, waiting: bool
+) -> None:
     async with pair(SMALL) as (client, peer):
         if waiting:
             reading = asyncio.create_task(client.read_message())
@@ -133,8 +134,7 @@ async def test_inbox_waits_for_declared_length_at_limit(sent: bytes) -> None:
     async with pair(SMALL) as (client, peer):
         reading = asyncio.create_task(client.read_message())
         peer.write(sent)
-        while not client._connection.protocol.parser.in_data_frame():
-            await asyncio.sleep(0)
+        await until(client._connection.protocol.parser.in_data_frame)
         assert not reading.done()
         assert client.outcome is None
         await peer.close()
@@ -173,7 +173,7 @@ async def test_inbox_counts_messages_one_by_one() -> None:
         assert client._connection.inbox.size == 0
 
 
-# The marks ---------------------------------------------------------------------------------------------------------
+# The marks --------------------------------------------------------------------------------------------------
 
 
 async def test_inbox_pauses_network_over_high_mark_and_resumes_at_low_mark() -> None:
@@ -248,8 +248,7 @@ async def test_inbox_pauses_network_again_after_waiting_read_was_cancelled() -> 
         reading = asyncio.create_task(client.read_message())
         wire = header(BINARY, 500_000) + mask(b"x" * 500_000)
         peer.write(wire[:100_000])
-        while client._connection.protocol.parser.buffered() < 50_000:
-            await asyncio.sleep(0)
+        await until(lambda: client._connection.protocol.parser.buffered() >= 50_000)
         assert is_reading(client)
         reading.cancel()
         peer.write(wire[100_000:])
@@ -281,7 +280,7 @@ async def test_inbox_answers_ping_and_sees_close_while_no_one_reads() -> None:
         await client.wait_closed()
 
 
-# Cancelling --------------------------------------------------------------------------------------------------------
+# Cancelling -------------------------------------------------------------------------------------------------
 
 
 async def test_inbox_read_that_timed_out_loses_nothing() -> None:
@@ -312,10 +311,8 @@ async def test_inbox_read_cancelled_at_every_point_loses_nothing(
             await asyncio.sleep(0)
             peer.write(bytes([byte]))
             reading.cancel()
-            try:
+            with suppress(asyncio.CancelledError):
                 got.append(await reading)
-            except asyncio.CancelledError:
-                pass
         while len(got) < 3:
             got.append(await read(client))
     assert [getattr(item, "payload", item) for item in got] == [b"one", bytes(range(200)), b"three"]
@@ -399,7 +396,7 @@ async def test_inbox_iteration_cancelled_can_be_taken_up_again() -> None:
         assert await anext(messages) == "message"
 
 
-# One reader at a time ----------------------------------------------------------------------------------------------
+# One reader at a time ---------------------------------------------------------------------------------------
 
 
 async def iterate(client: Client) -> object:
@@ -473,7 +470,7 @@ async def test_inbox_takes_other_task_after_first_one_is_done() -> None:
             assert await reading == str(number)
 
 
-# Awaitables that asyncio takes for coroutines ----------------------------------------------------------------------
+# Awaitables that asyncio takes for coroutines ---------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -563,10 +560,8 @@ async def test_awaitable_can_be_closed_without_await() -> None:
 
 async def test_awaitable_can_be_dropped_without_await() -> None:
     async with pair() as (client, peer):
-        client.read_message()
-        client.read_frame()
-        client.send("x")
-        client.writer.pong()
+        dropped = [client.read_message(), client.read_frame(), client.send("x"), client.writer.pong()]
+        dropped.clear()
         peer.send(TEXT, b"message")
         assert await client.read_message() == "message"
         assert await peer.read_frames(2) == [(0x81, b"x"), (0x8A, b"")]
@@ -581,7 +576,7 @@ async def test_read_cannot_be_awaited_twice() -> None:
             await read
 
 
-# How readers wake up -----------------------------------------------------------------------------------------------
+# How readers wake up ----------------------------------------------------------------------------------------
 
 
 async def test_inbox_wakes_reader_in_its_context() -> None:

@@ -1,6 +1,7 @@
 """What is sent and when it leaves: gathered writes, lone messages, back-pressure."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def text(payload: bytes) -> bytes:
     return bytes((0x81, len(payload))) + payload
 
 
-# When it leaves ----------------------------------------------------------------------------------------------------
+# When it leaves ---------------------------------------------------------------------------------------------
 
 
 async def test_outbox_sends_answers_to_one_chunk_in_one_write() -> None:
@@ -170,7 +171,7 @@ async def test_outbox_sends_to_several_connections_in_one_turn() -> None:
         assert await second.read_frames(3) == expected
 
 
-# Back-pressure -----------------------------------------------------------------------------------------------------
+# Back-pressure ----------------------------------------------------------------------------------------------
 
 
 def fill(client: Client) -> None:
@@ -181,7 +182,7 @@ def fill(client: Client) -> None:
 
 async def read_rest(peer: Peer) -> list[bytes]:
     """The text messages that come, up to one that says "end"."""
-    texts = []
+    texts: list[bytes] = []
     while not texts or texts[-1] != b"end":
         first, payload = await peer.read_frame()
         if first == 0x81:
@@ -256,8 +257,6 @@ async def test_send_closes_with_1008_when_peer_is_too_slow() -> None:
         assert client.outcome.sent.code == 1008
         client._connection.abort()
         for task in sending:
-            try:
+            with suppress(ConnectionClosed):
                 await task
-            except ConnectionClosed:
-                pass
         assert sending[-1].exception() is not None

@@ -32,10 +32,14 @@ async def reading(
         yield await anext(client.messages()), peer
 
 
-FRAGMENTED = [(b"first\nse", b"cond\nlast"), (b"first\nsecond\nlast",), (b"", b"first\n", b"second\nlast", b"")]
+FRAGMENTED = [
+    (b"first\nse", b"cond\nlast"),
+    (b"first\nsecond\nlast",),
+    (b"", b"first\n", b"second\nlast", b""),
+]
 
 
-# The whole message -------------------------------------------------------------------------------------------------
+# The whole message ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("parts", [(b"whole",), (b"who", b"le")])
@@ -46,7 +50,7 @@ async def test_reader_gets_binary_message(parts: tuple[bytes, ...]) -> None:
         assert reader.at_eof()
 
 
-@pytest.mark.parametrize("parts", ["grüße".encode(), "ascii".encode()])
+@pytest.mark.parametrize("parts", ["grüße".encode(), b"ascii"])
 async def test_reader_gets_text_message(parts: bytes) -> None:
     async with reading(parts, opcode=TEXT) as (reader, _):
         assert reader.type is TEXT
@@ -56,15 +60,15 @@ async def test_reader_gets_text_message(parts: bytes) -> None:
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 async def test_reader_gets_message_in_kind_asked_for(opcode: Opcode) -> None:
     async with reading("grüße".encode(), opcode=opcode) as (reader, _):
-        assert await reader.get(TEXT) == "grüße"
+        assert await reader.get(Opcode.TEXT) == "grüße"
     async with reading("grüße".encode(), opcode=opcode) as (reader, _):
-        assert await reader.get(BINARY) == "grüße".encode()
+        assert await reader.get(Opcode.BINARY) == "grüße".encode()
 
 
 async def test_reader_get_raises_when_binary_message_is_no_text() -> None:
     async with reading(b"\xff") as (reader, _):
         with pytest.raises(UnicodeDecodeError):
-            await reader.get(TEXT)
+            await reader.get(Opcode.TEXT)
 
 
 @pytest.mark.parametrize("kind", [CONTINUATION, Opcode.PING, Opcode.CLOSE, Opcode.PONG])
@@ -91,7 +95,7 @@ async def test_reader_get_raises_second_time() -> None:
         assert await reader.read() == b""
 
 
-# Parts of it -------------------------------------------------------------------------------------------------------
+# Parts of it ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("parts", FRAGMENTED)
@@ -249,7 +253,7 @@ async def test_reader_mixes_ways_to_read() -> None:
         assert b"".join([chunk async for chunk in reader]) == b"klmno"
 
 
-# Text --------------------------------------------------------------------------------------------------------------
+# Text -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
@@ -292,7 +296,7 @@ async def test_reader_of_text_message_raises_when_it_turns_out_not_to_be_text() 
         assert (await peer.read_close())[0] == 1007
 
 
-# As it comes -------------------------------------------------------------------------------------------------------
+# As it comes ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
@@ -336,7 +340,7 @@ async def test_reader_streams_message_over_max_message_size() -> None:
         assert size == 1_000_000
 
 
-# Limits ------------------------------------------------------------------------------------------------------------
+# Limits -----------------------------------------------------------------------------------------------------
 
 
 async def test_reader_read_to_the_end_at_max_message_size() -> None:
@@ -373,7 +377,7 @@ async def test_reader_streams_message_at_max_stream_size() -> None:
 async def test_reader_closes_with_1009_over_max_stream_size() -> None:
     async with reading(b"x" * 60, b"x" * 41, limits=Limits(max_stream_size=100)) as (reader, peer):
         got = b""
-        with pytest.raises(ConnectionClosedError) as caught:
+        with pytest.raises(ConnectionClosedError) as caught:  # noqa: PT012
             async for chunk in reader:
                 got += chunk
         assert got in (b"", b"x" * 60)
@@ -381,7 +385,7 @@ async def test_reader_closes_with_1009_over_max_stream_size() -> None:
         assert (await peer.read_close())[0] == 1009
 
 
-# Leaving -----------------------------------------------------------------------------------------------------------
+# Leaving ----------------------------------------------------------------------------------------------------
 
 
 async def test_reader_left_by_break_gives_way_to_next_message() -> None:
@@ -449,11 +453,24 @@ METHODS: list[Callable[[MessageReader], Awaitable[object]]] = [
     lambda reader: anext(reader.__aiter__()),
     lambda reader: anext(reader.text()),
 ]
-NAMES = ["read", "read 1", "read 0", "readexactly", "readinto", "readline", "readuntil", "get", "chunks", "text"]
+NAMES = [
+    "read",
+    "read 1",
+    "read 0",
+    "readexactly",
+    "readinto",
+    "readline",
+    "readuntil",
+    "get",
+    "chunks",
+    "text",
+]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
-async def test_reader_raises_stale_after_it_was_left(method: Callable[[MessageReader], Awaitable[object]]) -> None:
+async def test_reader_raises_stale_after_it_was_left(
+    method: Callable[[MessageReader], Awaitable[object]],
+) -> None:
     async with reading(b"message") as (reader, _):
         async with reader:
             pass
@@ -462,7 +479,9 @@ async def test_reader_raises_stale_after_it_was_left(method: Callable[[MessageRe
 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
-async def test_reader_raises_stale_after_another_read(method: Callable[[MessageReader], Awaitable[object]]) -> None:
+async def test_reader_raises_stale_after_another_read(
+    method: Callable[[MessageReader], Awaitable[object]],
+) -> None:
     async with pair() as (client, peer):
         peer.send(BINARY, b"mess", fin=False)
         reader = await anext(client.messages())
@@ -535,7 +554,7 @@ async def test_reader_left_with_flood_of_empty_fragments_closes_with_1008() -> N
         assert client.outcome.cause == "limit"
 
 
-# The end of the connection -----------------------------------------------------------------------------------------
+# The end of the connection ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -591,7 +610,7 @@ async def test_messages_end_after_clean_close() -> None:
         assert [await reader.get() async for reader in client.messages()] == ["one"]
 
 
-# Cancelling --------------------------------------------------------------------------------------------------------
+# Cancelling -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
