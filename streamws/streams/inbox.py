@@ -457,6 +457,10 @@ class Inbox:
             return Opcode(self._parser.opcode)
         return PENDING
 
+    def belongs_to(self, owner: object) -> bool:
+        """Whether `owner` is who reads the message at the head, and something of it is left to pull."""
+        return self._owner is owner
+
     def pull(self, owner: object) -> Any:
         """What has come of `owner`'s message and was not pulled before; None if nothing.
 
