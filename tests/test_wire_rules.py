@@ -21,6 +21,7 @@ from helpers.rawclient import (
     header,
     text,
 )
+
 from streamws import Cause, Client, Close, CloseOutcome, Limits, Side
 
 MAX = 1000

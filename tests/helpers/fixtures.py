@@ -1,15 +1,15 @@
 """Servers and raw clients for the tests; loaded by conftest once it is known which build is tested."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, TypeVar
 
 import pytest
-from streamws import Client, WebSocketServer
-from streamws.server import ConnectionCallback, Handler, RequestCallback
 
 from helpers.rawclient import PATIENCE, RawClient
+from streamws import Client, WebSocketServer
+from streamws.server import ConnectionCallback, Handler, RequestCallback
 
 _Result = TypeVar("_Result")
 
@@ -24,6 +24,13 @@ async def within(awaitable: Awaitable[_Result]) -> _Result:
     """Await something that must come to pass."""
     async with asyncio.timeout(PATIENCE):
         return await awaitable
+
+
+async def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
+    """Wait for something that no event tells of."""
+    async with asyncio.timeout(patience):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 def address_of(server: WebSocketServer) -> tuple[str, int]:
@@ -74,8 +81,9 @@ async def serve() -> AsyncIterator[Serve]:
             request: RequestCallback | None = None,
             **options: Any,
         ) -> WebSocketServer:
-            where = {} if options.keys() & {"path", "sock"} else {"address": "127.0.0.1", "port": 0}
-            server = WebSocketServer(handler=handler, **where, **options)
+            if not options.keys() & {"path", "sock"}:
+                options |= {"address": "127.0.0.1", "port": 0}
+            server = WebSocketServer(handler=handler, **options)
             if connection is not None:
                 server.connection(connection)
             if request is not None:

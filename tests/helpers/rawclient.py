@@ -1,4 +1,4 @@
-"""A WebSocket client by hand: it sends exactly the bytes that a test gives it, and shows those that come back."""
+"""A WebSocket client by hand: it sends exactly the bytes that a test gives it."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ PING = 0x89
 PONG = 0x8A
 
 
-# What a client sends -------------------------------------------------------------------------------------------
+# --- what a client sends
 
 
 def header(first: int, length: int, *, mask: bytes = MASK) -> bytes:
@@ -80,7 +80,7 @@ def request(
     return f"{method} {target} HTTP/{version}\r\n{''.join(lines)}\r\n".encode("latin-1")
 
 
-# What a server sends -------------------------------------------------------------------------------------------
+# --- what a server sends
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Answer:
 
 
 def take_frame(data: bytes) -> tuple[int, bytes, bytes] | None:
-    """The first byte and the payload of the frame that `data` begins with, and what is behind; None if incomplete.
+    """First byte and payload of the frame at the head of `data`, and what is behind; None if it is not whole.
 
     A server's frames are not masked and have their length in the fewest bytes.
     """
@@ -165,7 +165,7 @@ class RawClient:
             client.address = sock.getsockname()[:2]
         return client
 
-    # Sending
+    # --- sending
 
     async def send(self, data: bytes, split: int = 0) -> None:
         """Send bytes, in pieces of `split` that the server reads one by one."""
@@ -185,7 +185,7 @@ class RawClient:
         assert answer.status == 101, answer
         return answer
 
-    # Receiving
+    # --- receiving
 
     async def _receive(self) -> bool:
         async with asyncio.timeout(PATIENCE):
@@ -231,7 +231,7 @@ class RawClient:
         data, self._received = self._received, b""
         return data
 
-    # Ending
+    # --- ending
 
     def close(self) -> None:
         """End the connection in order (FIN)."""
