@@ -428,9 +428,14 @@ class _Opening:
         # Not before: one whose TLS handshake fails never gets here, and is never lost.
         self._connection = connection
         self._server._connections.add(connection)
+        self._refuse_if_full(connection)
+
+    def _refuse_if_full(self, connection: Connection) -> bool:
         limit = self._server.limits.max_clients
-        if limit is not None and len(self._server.clients) >= limit:
-            self._refuse(connection, full(), f"there are {limit} clients already", "GET")
+        if limit is None or len(self._server.clients) < limit:
+            return False
+        self._refuse(connection, full(), f"there are {limit} clients already", "GET")
+        return True
 
     def received(self, connection: Connection, data: bytes) -> None:
         if self._refused or self._reader is None:
@@ -468,6 +473,8 @@ class _Opening:
             self._refuse(connection, response, f"answered {response.status} by @socket.request", request.method)
 
     def _judge(self, connection: Connection, request: Request, rest: bytes) -> None:
+        if self._refuse_if_full(connection):
+            return  # others that had connected as well were faster with their requests
         verdict = judge(request, self._server._policy)
         if isinstance(verdict, Reject):
             self._refuse(connection, verdict.response, verdict.reason, request.method)
