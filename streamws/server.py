@@ -466,8 +466,8 @@ class _Opening:
             response = failed()
         if connection.transport is None or self._refused:
             return
-        connection.resume_reading()
         if response is None:
+            connection.resume_reading()
             self._judge(connection, request, rest)
         else:
             self._refuse(connection, response, f"answered {response.status} by @socket.request", request.method)
@@ -494,6 +494,7 @@ class _Opening:
         transport = connection.transport
         transport.write(response.encode(method))
         self._environment.close_deadlines.add(connection.abort)
+        connection.resume_reading()  # it may be paused for a callback, and the peer's end must be seen
         if transport.can_write_eof():
             # Half-closed: bytes that were not read would reset the connection before the answer is read.
             transport.write_eof()
