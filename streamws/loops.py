@@ -94,8 +94,12 @@ class Deadlines:
             over.append(expired)
         for expired in over:
             # One that was called may have discarded another.
-            if self._due.pop(expired, None) is not None:
+            if self._due.pop(expired, None) is None:
+                continue
+            try:
                 expired()
+            except Exception as error:  # the others must not wait for ever because of it
+                self._loop.call_exception_handler({"message": f"{expired!r} raised", "exception": error})
 
     def close(self) -> None:
         """Forget all waits."""
