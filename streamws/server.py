@@ -80,7 +80,7 @@ class WebSocketServer:
         :raises ValueError, TypeError: if an argument makes no sense.
         """
         places = [name for name, value in (("sock", sock), ("path", path)) if value is not None]
-        if port is not None or (address is not None and not places):
+        if port is not None or address is not None:
             places.insert(0, "address and port")
         if len(places) != 1:
             given = " and ".join(places) or "none"
