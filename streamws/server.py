@@ -219,8 +219,9 @@ class WebSocketServer:
             )
         except OSError as error:
             place = self._path or (f"{self._address!r}, port {self._port}" if self._sock is None else repr(self._sock))
-            reason = error.strerror or str(error)
-            raise type(error)(error.errno, f"cannot listen on {place}: {reason}") from error
+            message = f"cannot listen on {place}: {error.strerror or error}"
+            # Without a number OSError takes the message alone, else it reads "[Errno None]".
+            raise (OSError(message) if error.errno is None else type(error)(error.errno, message)) from error
         self._stopped = asyncio.Event()
         return self._server
 
