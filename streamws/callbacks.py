@@ -52,8 +52,9 @@ class Callbacks:
     async def _read_messages(self, callback: MessageCallback) -> None:
         try:
             async for reader in self._client.messages():
-                async with reader:
-                    await self._call(callback, reader)
+                async with reader, self._lock:
+                    if not await call(self._connection, callback, reader):
+                        return
         except ConnectionClosed:
             pass  # the closed callback and client.outcome tell of it
 
@@ -72,8 +73,8 @@ class Callbacks:
 
 async def call(
     connection: Connection, callback: Callable[[_Argument], Awaitable[None] | None], argument: _Argument
-) -> None:
-    """Call a callback; what it raises is logged and closes the connection with 1011."""
+) -> bool:
+    """Call a callback; what it raises is logged and closes the connection with 1011. False if it raised that."""
     name = getattr(callback, "__qualname__", repr(callback))
     try:
         result = callback(argument)
@@ -85,4 +86,6 @@ async def call(
         logger.exception("%s: the callback %s raised", connection.peer(), name)
         detail = f"the callback {name} raised {error!r}"
         connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
+        return False
+    return True
 
