@@ -296,6 +296,22 @@ async def test_unread_data_is_discarded_inside_a_frame(serve: Serve, connect: Co
     assert await raw.read_frame() == (PONG, b"")
 
 
+async def test_unread_data_that_came_during_a_slow_callback_is_discarded(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = asyncio.Event()
+
+    async def notified(client: Client) -> None:
+        await go_on.wait()
+
+    raw = await connect(await serve(connection=notified, limits=SMALL))
+    await raw.send(binary(bytes(3000)))
+    await raw.send(frame(PING))
+    go_on.set()
+    assert await raw.read_frame() == (PONG, b"")
+    assert len(warnings(caplog)) == 1
+
+
 async def test_unread_data_at_the_end_is_warned_of(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -214,6 +214,9 @@ class Inbox:
     def discard_unclaimed(self) -> None:
         """From now on drop what no one reads, instead of pausing the network for it."""
         self._discarding = True
+        if self._paused and not self._claimed:
+            self._discard()
+            self.unpause()
 
     @property
     def paused(self) -> bool:
