@@ -228,11 +228,15 @@ class WebSocketServer:
     async def close(self) -> None:
         """Stop: accept no more, close every connection with 1001, wait for their ends and handlers.
 
-        Takes little more than `Timeouts.close` seconds: what has not ended by then is dropped and cancelled.
-        Cancelling it drops everything at once. Any number of tasks may call it; also on a server that never started.
+        Takes little more than `Timeouts.close` seconds: what has not ended by then is dropped and cancelled, and has
+        the same time again to end. A handler that calls it is not waited for. Cancelling it drops everything at once.
+        Any number of tasks may call it; also on a server that never started.
         """
         if self._server is None or self._stopped is None:
             return
+        current = asyncio.current_task()
+        if current is not None:
+            self._tasks.discard(current)  # a handler that stops its server waits for the others, not for itself
         if self._stopping is None:
             self._stopping = asyncio.get_running_loop().create_task(self._stop(self._server))
         try:
@@ -252,15 +256,11 @@ class WebSocketServer:
                 connection.abort()
         timeout = self.timeouts.close
         ends = [asyncio.ensure_future(connection.wait_gone()) for connection in self._connections]
-        current = asyncio.current_task()
-        waited = [*ends, *(task for task in self._tasks if task is not current)]
-        if waited:
-            await asyncio.wait(waited, timeout=timeout)
+        await _wait([*ends, *self._tasks], timeout)
         self._abort()
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
-        if ends:
-            await asyncio.wait(ends)
+        await _wait([*ends, *self._tasks], timeout)
+        for task in self._tasks:
+            logger.error("the server stopped, but this task did not end when it was cancelled: %r", task)
         self._environment.close()
         self._stopped.set()
 
@@ -515,6 +515,11 @@ class _Opening:
         self._server._connections.discard(connection)
         if self._task is not None:
             self._task.cancel()
+
+
+async def _wait(tasks: Sequence["asyncio.Task[None]"], timeout: float | None) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=timeout)
 
 
 def _peer_address(connection: Connection, number: int) -> tuple[str, int]:
