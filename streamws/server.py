@@ -224,6 +224,7 @@ class WebSocketServer:
             reason = error.strerror or str(error)
             raise type(error)(error.errno, f"cannot listen on {place}: {reason}") from error
         self._stopped = asyncio.Event()
+        logger.info("serving on %s", ", ".join(_address_text(sock) for sock in self.sockets))
         return self._server
 
     async def close(self) -> None:
@@ -337,8 +338,6 @@ class WebSocketServer:
         restore = _on_signals(loop, signalled)
         try:
             async with self:
-                addresses = ", ".join(_address_text(sock) for sock in self.sockets)
-                logger.info("serving on %s", addresses)
                 await stop.wait()
                 closing = loop.create_task(self.close())
                 dropping = loop.create_task(drop.wait())
