@@ -41,7 +41,7 @@ class Flow(Protocol):
         """What a reader gets when nothing more will come."""
 
     def discarded(self, size: int) -> None:
-        """Data that no one reads was dropped."""
+        """Data that no one reads was dropped; called for the first time only."""
 
 
 class Read(Operation):
@@ -118,6 +118,7 @@ class Inbox:
         "_reading",
         "_skipping",
         "_waiter",
+        "_warned",
         "size",
     )
 
@@ -144,6 +145,7 @@ class Inbox:
         self._ended = False
         self._claimed = False  # whether anyone has ever read
         self._discarding = False  # whether what no one has claimed is dropped rather than kept waiting
+        self._warned = False  # whether that was said
 
     # The connection's side -------------------------------------------------------------------------------------
 
@@ -236,7 +238,9 @@ class Inbox:
             self._skipping = True
             self._budget = -1
             self._parser.release()
-        self._flow.discarded(size)
+        if not self._warned:
+            self._warned = True
+            self._flow.discarded(size)
 
     def _clear(self) -> None:
         self._items = []
