@@ -29,7 +29,7 @@ def echo(*arguments: str, port: str | None = "0") -> Program:
 
 def fetch(
     url: str, method: str = "GET", trusted: ssl.SSLContext | None = None
-) -> tuple[int, Message[str, str], bytes]:
+) -> tuple[int, "Message[str, str]", bytes]:
     """An answer of plain HTTP, whatever its status, past any proxy that the environment names."""
     handlers = [urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted)]
     request = urllib.request.Request(url, method=method)
