@@ -518,7 +518,9 @@ def _peer_address(connection: Connection, number: int) -> tuple[str, int]:
 
 def _address_text(sock: socket.socket) -> str:
     name = sock.getsockname()
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+    if not isinstance(name, tuple):
+        return str(name)
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -24,7 +24,8 @@ CERTIFICATE = str(Path(__file__).parent / "helpers" / "localhost.pem")
 
 
 def echo(*arguments: str, port: str | None = "0") -> Program:
-    return Program("-m", "streamws", "echo", *(() if port is None else ("--port", port)), *arguments)
+    place = () if port is None else ("--host", "127.0.0.1", "--port", port)
+    return Program("-m", "streamws", "echo", *place, *arguments)
 
 
 def fetch(
@@ -53,7 +54,7 @@ async def assert_echoes(peer: ClientConnection) -> None:
 
 async def test_echo_sends_messages_back_at_the_url_it_names() -> None:
     async with echo() as program:
-        url = await program.says(r"(ws://localhost:\d+/)")
+        url = await program.says(r"(ws://127\.0\.0\.1:\d+/)")
         async with connect(url, proxy=None) as peer:
             await assert_echoes(peer)
         assert await program.interrupt() == 0
@@ -99,7 +100,7 @@ async def test_echo_on_a_unix_socket_names_a_one_liner_that_works(tmp_path: Path
 async def test_echo_with_a_certificate_serves_wss_and_https() -> None:
     trusted = ssl.create_default_context(cafile=CERTIFICATE)
     async with echo("--certificate", CERTIFICATE) as program:
-        url = await program.says(r"(wss://localhost:\d+/)")
+        url = await program.says(r"(wss://127\.0\.0\.1:\d+/)")
         async with connect(url, ssl=trusted, proxy=None) as peer:
             await assert_echoes(peer)
         page = url.replace("wss:", "https:")
@@ -182,7 +183,7 @@ def test_page_needs_nothing_from_elsewhere_and_never_makes_html_of_a_message() -
 async def test_echo_when_the_port_is_taken_says_so_in_one_line_and_exits_with_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        async with echo("--host", "127.0.0.1", port=port) as program:
+        async with echo(port=port) as program:
             assert await program.end() == 1
     assert program.stdout == ""
     (line,) = program.stderr.splitlines()

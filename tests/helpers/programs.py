@@ -16,6 +16,7 @@ class Program:
     """A Python program: `async with Program("-m", "streamws", "echo") as program`; killed if left running."""
 
     def __init__(self, *arguments: str) -> None:
+        self.arguments = arguments
         # -P: the package that is tested, not what lies in the current folder.
         self._command = [sys.executable, "-P", "-W", "error", *arguments]
         self.stdout = ""
