@@ -108,7 +108,9 @@ class WebSocketServer:
         self._on_connection: ConnectionCallback | None = None
         self._on_request: RequestCallback | None = None
         self.limits: Limits = limits or Limits()
+        """The sizes that it holds its connections to."""
         self.timeouts: Timeouts = timeouts or Timeouts()
+        """The deadlines that it holds its connections to."""
         self._policy = Policy(origins, tuple(subprotocols), server_header)
         self._clients: dict[tuple[str, int], Client] = {}
         self._server: asyncio.Server | None = None
