@@ -83,6 +83,7 @@ INTERNAL = {
     "Response.from_wire",
     "WebSocketServer.spawn",
     "Writer.close",
+    "Writer.detach",
     "Writer.send_encoded",
 }
 """Methods that one part of the package has for another."""
