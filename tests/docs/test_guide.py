@@ -160,6 +160,7 @@ async def _(server: Running) -> None:
         assert await peer.recv() == "welcome"
         assert await server.program.says("Serving on (.*)") == str(tuple(_split(server.address)))
         await server.program.says(r"^127\.0\.0\.1 is here$")
+        await (await peer.ping())  # the callback is over, and cannot be what Ctrl-C interrupts
         server.signal()
         assert (await closed(peer))[0] == 1001
 
