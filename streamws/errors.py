@@ -44,6 +44,7 @@ class ConnectionClosed(StreamwsError):
     def __init__(self, outcome: CloseOutcome) -> None:
         super().__init__(outcome)
         self.outcome = outcome
+        """How it ended: who began, the codes, the cause."""
 
     def __str__(self) -> str:
         return str(self.outcome)

@@ -108,7 +108,9 @@ class WebSocketServer:
         self._on_connection: ConnectionCallback | None = None
         self._on_request: RequestCallback | None = None
         self.limits: Limits = limits or Limits()
+        """The sizes that it holds its connections to."""
         self.timeouts: Timeouts = timeouts or Timeouts()
+        """The deadlines that it holds its connections to."""
         self._policy = Policy(origins, subprotocols, server_header)
         self._clients: dict[tuple[str, int], Client] = {}
         self._server: asyncio.Server | None = None
@@ -223,6 +225,7 @@ class WebSocketServer:
             # Without a number OSError takes the message alone, else it reads "[Errno None]".
             raise (OSError(message) if error.errno is None else type(error)(error.errno, message)) from error
         self._stopped = asyncio.Event()
+        logger.info("serving on %s", ", ".join(_address_text(sock) for sock in self.sockets))
         return self._server
 
     async def close(self) -> None:
@@ -336,8 +339,6 @@ class WebSocketServer:
         restore = _on_signals(loop, signalled)
         try:
             async with self:
-                addresses = ", ".join(_address_text(sock) for sock in self.sockets)
-                logger.info("serving on %s", addresses)
                 await stop.wait()
                 closing = loop.create_task(self.close())
                 dropping = loop.create_task(drop.wait())
@@ -533,7 +534,9 @@ def _peer_address(connection: Connection, number: int) -> tuple[str, int]:
 
 def _address_text(sock: socket.socket) -> str:
     name = sock.getsockname()
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+    if not isinstance(name, tuple):
+        return str(name)
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, signalled: Callable[[], None]) -> Callable[[], None]:
