@@ -18,3 +18,9 @@ cdef class Writer:
     cdef object _waiting
     @cython.locals(protocol=Protocol)
     cpdef object send(self, object data)
+
+cdef class FragmentWriter:
+    cdef Writer _writer
+    cdef object _opcode
+    cdef bint _entered
+    cdef bint _left
