@@ -212,7 +212,9 @@ class Connection:
                 self._settle()
         finally:
             outbox.end_batch()
-        self.inbox.check_flow()
+        if protocol.open:
+            # Once closing, what comes is passed over to find the peer's Close: no reader would resume the network.
+            self.inbox.check_flow()
 
     def _answer_pings(self) -> None:
         protocol = self.protocol

@@ -48,6 +48,7 @@ cdef class Inbox:
     cdef bint _ended
     cdef bint _claimed
     cdef bint _discarding
+    cdef bint _told
 
     @cython.locals(size=Py_ssize_t)
     cpdef push(self, list items)

@@ -44,7 +44,7 @@ class Flow(Protocol):
         """What a reader gets when nothing more will come."""
 
     def discarded(self, size: int) -> None:
-        """Data that no one reads was dropped."""
+        """Data that no one reads was dropped; said once."""
 
 
 class Read(Operation):
@@ -119,6 +119,7 @@ class Inbox:
         "_read_low",
         "_reading",
         "_skipping",
+        "_told",
         "_waiter",
         "size",
     )
@@ -147,7 +148,8 @@ class Inbox:
         self._paused = False
         self._ended = False
         self._claimed = False  # whether anyone has ever read
-        self._discarding = False  # whether what no one has claimed is dropped rather than kept waiting
+        self._discarding = False  # whether what no one has claimed is dropped rather than kept waiting,
+        self._told = False  # and whether that was said
 
     # The connection's side -------------------------------------------------------------------------------------
 
@@ -212,6 +214,9 @@ class Inbox:
     def discard_unclaimed(self) -> None:
         """From now on drop what no one reads, instead of pausing the network for it."""
         self._discarding = True
+        if self._paused and not self._claimed:
+            self._discard()
+            self.unpause()
 
     @property
     def paused(self) -> bool:
@@ -234,7 +239,9 @@ class Inbox:
             self._skipping = True
             self._budget = -1
             self._parser.release()
-        self._flow.discarded(size)
+        if not self._told:
+            self._told = True
+            self._flow.discarded(size)
 
     def _clear(self) -> None:
         self._items = []
@@ -456,6 +463,10 @@ class Inbox:
             self._owner = owner
             return Opcode(self._parser.opcode)
         return PENDING
+
+    def belongs_to(self, owner: object) -> bool:
+        """Whether `owner` is who reads the message at the head, and something of it is left to pull."""
+        return self._owner is owner
 
     def pull(self, owner: object) -> Any:
         """What has come of `owner`'s message and was not pulled before; None if nothing.

@@ -37,9 +37,11 @@ class Waiter:
         future = self._future
         if future is None or future.done():
             return
-        callbacks = future._callbacks  # None if no task waits
+        callbacks = future._callbacks
+        if not callbacks:
+            return  # the task runs, and finds out for itself
         # A task that is stepped from inside another one would be stuck for ever: then the loop wakes it.
-        if callbacks and len(callbacks) == 1 and current_task(self._loop) is None:
+        if len(callbacks) == 1 and current_task(self._loop) is None:
             callback, context = callbacks[0]
             future.remove_done_callback(callback)
             run_in(context, callback, self._finished)
