@@ -51,7 +51,7 @@ class Source:
                 source.abandoned += 1
 
         self.get: Callable[[], Any] = Get
-        """An operation for the next value; it raises ZeroDivisionErrors, and fails with FloatingPointErrors."""
+        """An operation for the next value; a ZeroDivisionError is raised, a FloatingPointError fails it."""
 
     def put(self, value: object) -> None:
         """Have a value, and wake the task that waits for it."""

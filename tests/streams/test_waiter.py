@@ -2,14 +2,12 @@
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import pytest
 from helpers.sources import VALUES, Source, outside_of_tasks, started
 from helpers.wires import Wire, wires
-
-BOUND = 10  # seconds that nothing here takes
 
 Call = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -28,12 +26,6 @@ def wire(request: pytest.FixtureRequest) -> Wire:
 def call(request: pytest.FixtureRequest) -> Call:
     """Where the waiting task is woken from: from the loop it goes on at once."""
     return cast(Call, request.param)
-
-
-@pytest.fixture(autouse=True)
-async def bound() -> AsyncIterator[None]:
-    async with asyncio.timeout(BOUND):
-        yield
 
 
 # Waking -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import inspect
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,12 +14,6 @@ from helpers.wires import Wire
 BOUND = 10  # seconds that nothing here takes
 
 Drive = Callable[[Any], Any]
-
-
-@pytest.fixture(autouse=True)
-async def bound() -> AsyncIterator[None]:
-    async with asyncio.timeout(BOUND):
-        yield
 
 
 # Without waiting --------------------------------------------------------------------------------------------
