@@ -3,13 +3,13 @@
 from typing import cast
 
 import pytest
-from helpers.wires import CUTS, Cut, Wire, wires
+from helpers.wires import CUTS, Cut, wires
 
 
-@pytest.fixture(scope="session", params=wires(), ids=lambda wire: wire.build)
-def wire(request: pytest.FixtureRequest) -> Wire:
-    """The wire modules of one build."""
-    return cast(Wire, request.param)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # Not a fixture with parameters: streamws must not be imported before `--build` has been looked at.
+    if "wire" in metafunc.fixturenames:
+        metafunc.parametrize("wire", wires(), ids=lambda wire: wire.build, scope="session")
 
 
 @pytest.fixture(params=[True, False], ids=["masked", "unmasked"])
