@@ -30,6 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--loop", choices=["asyncio", "uvloop"], default="asyncio", help="the event loop of the async tests"
     )
+    group.addoption(
+        "--peers",
+        action="store_true",
+        help="also run tests/interop/peers, which need Node.js with ws, Chromium, curl and a JDK",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
