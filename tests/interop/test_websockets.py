@@ -1,10 +1,11 @@
 """The clients of `websockets`."""
 
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 
 import pytest
 from interop.serving import MESSAGES, serving
-from websockets.asyncio.client import connect
+from websockets.asyncio import client
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.frames import Close
 from websockets.typing import Origin, Subprotocol
@@ -12,6 +13,7 @@ from websockets.typing import Origin, Subprotocol
 from streamws import Cause, Client, Limits, Opcode, Side
 from streamws import Close as Said
 
+connect = partial(client.connect, proxy=None)  # a proxy that the environment names does not know this host
 BOUNDARIES = [125, 126, 127, 65535, 65536]
 
 
@@ -174,6 +176,14 @@ async def test_server_fails_on_too_big_message() -> None:
 
     assert raised.value.rcvd is not None
     assert raised.value.rcvd.code == 1009
+
+
+async def test_server_takes_message_of_limit_in_large_fragments() -> None:
+    # As browsers send it: Chromium cuts messages at 131000 bytes.
+    parts = [b"x" * 131_000] * 8 + [b"x" * 576]
+    async with serving(limits=Limits(max_message_size=1 << 20)) as served, connect(served.url) as peer:
+        await peer.send(parts)
+        assert await peer.recv() == b"x" * (1 << 20)
 
 
 async def test_server_fails_on_raising_handler(caplog: pytest.LogCaptureFixture) -> None:

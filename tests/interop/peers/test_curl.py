@@ -23,7 +23,9 @@ def fields(headers: dict[str, str]) -> list[str]:
 async def curl(served: Served, path: str, *options: str) -> tuple[str, bytes]:
     """The head of the answer and what came behind it."""
     url = f"http://127.0.0.1:{served.port}{path}"
-    ended = await run("curl", "--silent", "--show-error", "--include", "--no-buffer", *options, url)
+    ended = await run(
+        "curl", "--silent", "--show-error", "--include", "--no-buffer", "--noproxy", "*", *options, url
+    )
     assert (ended.status, ended.errors) == (0, "")
     head, _, body = ended.output.partition(b"\r\n\r\n")
     return head.decode(), body
