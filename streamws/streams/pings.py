@@ -3,6 +3,7 @@
 import os
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Coroutine, Generator
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -84,7 +85,7 @@ class Pings:
 
     def begin(self, payload: bytes) -> Ping:
         """A ping that is sent now; without a payload it gets one that tells it from others."""
-        ping = Ping(payload or fresh_payload(), self._loop.time())
+        ping = Ping(payload or fresh_payload(), perf_counter())  # uvloop's time counts in ms
         if self._under_way is None:
             self._under_way = []
         self._under_way.append(ping)
@@ -120,7 +121,7 @@ class Pings:
                 break
         else:
             return  # unasked for, as pongs may be
-        now = self._loop.time()
+        now = perf_counter()
         self.latency = now - ping.sent
         self._under_way = pings[place + 1 :] or None
         for ping in pings[: place + 1]:
