@@ -53,4 +53,4 @@ async def test_client_sees_fragments_ping_and_close() -> None:
         outcome = await served.outcomes.get()
 
     assert seen == ["text aüb", "ping 6", "close 3000 bye"]
-    assert (outcome.sent, outcome.received) == (Close(3000, "bye"), Close(3000))
+    assert outcome.sent == Close(3000, "bye")  # the program may end before its answer has left
