@@ -38,11 +38,14 @@ def test_reference_has_every_public_name() -> None:
     assert sorted(titles) == sorted(streamws.__all__)
 
 
-def test_reference_has_every_option_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_reference_has_every_option_of_the_command_line_and_what_it_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit):
         cli.main(["echo", "--help"])
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text("utf-8")
     options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
+    assert "\n".join(cli._greeting("localhost", False, [("127.0.0.1", 8765)])) in page
     assert options == set(re.findall(r"^\| `(--[a-z]+)", page, re.MULTILINE))
 
 
