@@ -15,16 +15,12 @@ COMPILED = [
     "wire/kernels.pyx",
     "wire/parser.py",
     "wire/protocol.py",
+    "streams/waiter.py",
     "streams/inbox.py",
     "streams/outbox.py",
     "streams/writer.py",
     "connection.py",
     "client.py",
-    "loops.py",
-    "handshake/headers.py",
-    "handshake/http.py",
-    "handshake/server.py",
-    "server.py",
 ]
 DIRECTIVES = {
     "language_level": 3,

@@ -26,13 +26,25 @@ logger = logging.getLogger("streamws")
 class Environment:
     """What the connections of one server, or of one `connect()`, share."""
 
-    __slots__ = ("close_deadlines", "limits", "loop", "open_deadlines", "ping_times", "pong_deadlines", "share", "timeouts")
+    __slots__ = (
+        "close_deadlines",
+        "finished",
+        "limits",
+        "loop",
+        "open_deadlines",
+        "ping_times",
+        "pong_deadlines",
+        "share",
+        "timeouts",
+    )
 
     def __init__(self, loop: AbstractEventLoop, limits: Limits, timeouts: Timeouts) -> None:
         self.loop = loop
         self.share: LoopShare = share_of(loop)
         self.limits = limits
         self.timeouts = timeouts
+        self.finished: Future[None] = loop.create_future()
+        self.finished.set_result(None)
         self.open_deadlines = Deadlines(loop, timeouts.open)
         self.close_deadlines = Deadlines(loop, timeouts.close)
         self.ping_times = Deadlines(loop, timeouts.ping_interval)
@@ -144,7 +156,7 @@ class Connection:
         self.protocol.change(Change.OPENED)
         self.pings = Pings(loop)
         self.outbox = Outbox(loop, environment.share.turn, self.write, self.write_parts)
-        self.inbox = Inbox(loop, self.protocol.parser, environment.limits, self)
+        self.inbox = Inbox(loop, self.protocol.parser, environment.limits, self, environment.finished)
         self.writer = Writer(loop, self.protocol, self.outbox, self.pings, self)
         self.transport.set_write_buffer_limits(environment.limits.write_high, environment.limits.write_low)
         environment.ping_times.add(self._ping_due)
@@ -200,7 +212,9 @@ class Connection:
                 self._settle()
         finally:
             outbox.end_batch()
-        self.inbox.check_flow()
+        if protocol.open:
+            # Once closing, what comes is passed over to find the peer's Close: no reader would resume the network.
+            self.inbox.check_flow()
 
     def _answer_pings(self) -> None:
         protocol = self.protocol

@@ -1,6 +1,6 @@
 """What the connections of one event loop share: a receive buffer, the end of a turn, and deadlines."""
 
-from asyncio import AbstractEventLoop, TimerHandle
+from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
 from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -16,6 +16,14 @@ class Flushable(Protocol):
     """What has something to send at the end of the turn."""
 
     def flush(self) -> None: ...
+
+
+def _run(function: Callable[[], None]) -> None:
+    """Call for one connection; if it raises, the others that share the loop do not miss their turn."""
+    try:
+        function()
+    except Exception as error:
+        get_running_loop().call_exception_handler({"message": f"{function!r} raised", "exception": error})
 
 
 class Turn:
@@ -45,7 +53,7 @@ class Turn:
         waiting = self._waiting
         self._waiting = []
         for outbox in waiting:
-            outbox.flush()
+            _run(outbox.flush)
 
 
 class Deadlines:
@@ -95,7 +103,7 @@ class Deadlines:
         for expired in over:
             # One that was called may have discarded another.
             if self._due.pop(expired, None) is not None:
-                expired()
+                _run(expired)
 
     def close(self) -> None:
         """Forget all waits."""

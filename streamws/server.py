@@ -20,7 +20,7 @@ from .errors import ConnectionClosed, HandshakeRefused, UsageError
 from .handshake.http import HeadReader, Request, Response
 from .handshake.server import Accept, Policy, Reject, failed, full, judge, refusal, too_slow
 from .options import Limits, Timeouts
-from .transports import listen
+from .transports import listen, new_loop
 from .wire.frames import Buffer
 from .wire.kernels import encode_frame
 
@@ -80,7 +80,7 @@ class WebSocketServer:
         :raises ValueError, TypeError: if an argument makes no sense.
         """
         places = [name for name, value in (("sock", sock), ("path", path)) if value is not None]
-        if port is not None or (address is not None and not places):
+        if port is not None or address is not None:
             places.insert(0, "address and port")
         if len(places) != 1:
             given = " and ".join(places) or "none"
@@ -111,7 +111,7 @@ class WebSocketServer:
         """The sizes that it holds its connections to."""
         self.timeouts: Timeouts = timeouts or Timeouts()
         """The deadlines that it holds its connections to."""
-        self._policy = Policy(origins, tuple(subprotocols), server_header)
+        self._policy = Policy(origins, subprotocols, server_header)
         self._clients: dict[tuple[str, int], Client] = {}
         self._server: asyncio.Server | None = None
         self._environment: Environment | None = None
@@ -205,9 +205,7 @@ class WebSocketServer:
         environment = self._environment = Environment(loop, self.limits, self.timeouts)
 
         def accept() -> AsyncioConnection:
-            connection = AsyncioConnection(environment, True, _Opening(self, environment))
-            self._connections.add(connection)
-            return connection
+            return AsyncioConnection(environment, True, _Opening(self, environment))
 
         try:
             self._server = await listen(
@@ -224,8 +222,9 @@ class WebSocketServer:
             )
         except OSError as error:
             place = self._path or (f"{self._address!r}, port {self._port}" if self._sock is None else repr(self._sock))
-            reason = error.strerror or str(error)
-            raise type(error)(error.errno, f"cannot listen on {place}: {reason}") from error
+            message = f"cannot listen on {place}: {error.strerror or error}"
+            # Without a number OSError takes the message alone, else it reads "[Errno None]".
+            raise (OSError(message) if error.errno is None else type(error)(error.errno, message)) from error
         self._stopped = asyncio.Event()
         logger.info("serving on %s", ", ".join(_address_text(sock) for sock in self.sockets))
         return self._server
@@ -233,11 +232,15 @@ class WebSocketServer:
     async def close(self) -> None:
         """Stop: accept no more, close every connection with 1001, wait for their ends and handlers.
 
-        Takes little more than `Timeouts.close` seconds: what has not ended by then is dropped and cancelled.
-        Cancelling it drops everything at once. Any number of tasks may call it; also on a server that never started.
+        Takes little more than `Timeouts.close` seconds: what has not ended by then is dropped and cancelled, and has
+        the same time again to end. A handler that calls it is not waited for. Cancelling it drops everything at once.
+        Any number of tasks may call it; also on a server that never started.
         """
         if self._server is None or self._stopped is None:
             return
+        current = asyncio.current_task()
+        if current is not None:
+            self._tasks.discard(current)  # a handler that stops its server waits for the others, not for itself
         if self._stopping is None:
             self._stopping = asyncio.get_running_loop().create_task(self._stop(self._server))
         try:
@@ -257,15 +260,11 @@ class WebSocketServer:
                 connection.abort()
         timeout = self.timeouts.close
         ends = [asyncio.ensure_future(connection.wait_gone()) for connection in self._connections]
-        current = asyncio.current_task()
-        waited = [*ends, *(task for task in self._tasks if task is not current)]
-        if waited:
-            await asyncio.wait(waited, timeout=timeout)
+        await _wait([*ends, *self._tasks], timeout)
         self._abort()
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
-        if ends:
-            await asyncio.wait(ends)
+        await _wait([*ends, *self._tasks], timeout)
+        for task in self._tasks:
+            logger.error("the server stopped, but this task did not end when it was cancelled: %r", task)
         self._environment.close()
         self._stopped.set()
 
@@ -327,7 +326,7 @@ class WebSocketServer:
         if self._loop is not None:
             self._loop.run_until_complete(self._serve_until_signal())
             return
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(self._serve_until_signal())
 
     async def _serve_until_signal(self) -> None:
@@ -429,10 +428,17 @@ class _Opening:
         environment.open_deadlines.add(self._overdue)
 
     def connected(self, connection: Connection) -> None:
+        # Not before: one whose TLS handshake fails never gets here, and is never lost.
         self._connection = connection
+        self._server._connections.add(connection)
+        self._refuse_if_full(connection)
+
+    def _refuse_if_full(self, connection: Connection) -> bool:
         limit = self._server.limits.max_clients
-        if limit is not None and len(self._server.clients) >= limit:
-            self._refuse(connection, full(), f"there are {limit} clients already", "GET")
+        if limit is None or len(self._server.clients) < limit:
+            return False
+        self._refuse(connection, full(), f"there are {limit} clients already", "GET")
+        return True
 
     def received(self, connection: Connection, data: bytes) -> None:
         if self._refused or self._reader is None:
@@ -463,13 +469,15 @@ class _Opening:
             response = failed()
         if connection.transport is None or self._refused:
             return
-        connection.resume_reading()
         if response is None:
+            connection.resume_reading()
             self._judge(connection, request, rest)
         else:
             self._refuse(connection, response, f"answered {response.status} by @socket.request", request.method)
 
     def _judge(self, connection: Connection, request: Request, rest: bytes) -> None:
+        if self._refuse_if_full(connection):
+            return  # others that had connected as well were faster with their requests
         verdict = judge(request, self._server._policy)
         if isinstance(verdict, Reject):
             self._refuse(connection, verdict.response, verdict.reason, request.method)
@@ -489,6 +497,7 @@ class _Opening:
         transport = connection.transport
         transport.write(response.encode(method))
         self._environment.close_deadlines.add(connection.abort)
+        connection.resume_reading()  # it may be paused for a callback, and the peer's end must be seen
         if transport.can_write_eof():
             # Half-closed: bytes that were not read would reset the connection before the answer is read.
             transport.write_eof()
@@ -510,6 +519,11 @@ class _Opening:
             self._task.cancel()
 
 
+async def _wait(tasks: Sequence["asyncio.Task[None]"], timeout: float | None) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=timeout)
+
+
 def _peer_address(connection: Connection, number: int) -> tuple[str, int]:
     peer = connection.transport.get_extra_info("peername")
     if isinstance(peer, tuple) and len(peer) >= 2:
@@ -524,15 +538,6 @@ def _address_text(sock: socket.socket) -> str:
     if not isinstance(name, tuple):
         return str(name)
     return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, signalled: Callable[[], None]) -> Callable[[], None]:

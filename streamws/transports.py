@@ -1,20 +1,29 @@
 """Which transports carry the connections: the loop's own, or aiofastnet's on a plain asyncio loop."""
 
+import asyncio
+import os
 import socket
 import ssl as tls
+import sys
 from asyncio import AbstractEventLoop, BaseEventLoop, Server
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from importlib import import_module
 from types import ModuleType
 
 from .connection import AsyncioConnection
 
-try:
-    import aiofastnet
 
-    fast: ModuleType | None = aiofastnet
-except ImportError:  # the `speed` extra is not installed
-    fast = None
+def _optional(name: str) -> ModuleType | None:
+    """A module of the `speed` extra, if it is installed."""
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+fast = _optional("aiofastnet")
+loops = _optional("winloop" if sys.platform == "win32" else "uvloop")
 
 Factory = Callable[[], AsyncioConnection]
 Listen = Callable[..., Awaitable[Server]]
@@ -23,12 +32,18 @@ Listen = Callable[..., Awaitable[Server]]
 def _ways_to_listen(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
     """What listens on TCP and on a Unix socket."""
     # uvloop is no BaseEventLoop; its transports are fast themselves.
-    if fast is not None:
+    if fast is not None and (os.environ.get('STREAMWS_FAST') or isinstance(loop, BaseEventLoop)):
         return (
             partial(fast.create_server, loop),
             partial(fast.create_unix_server, loop),
         )
     return loop.create_server, loop.create_unix_server
+
+
+def new_loop() -> AbstractEventLoop:
+    """A loop for `run()`: the `speed` extra's, or asyncio's own."""
+    loop: AbstractEventLoop = asyncio.new_event_loop() if loops is None else loops.new_event_loop()
+    return loop
 
 
 async def listen(

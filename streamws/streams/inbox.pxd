@@ -1,9 +1,15 @@
 import cython
 
+# Module globals that are C values, or at least no look-ups.
+cdef Py_ssize_t _OVERHEAD
+cdef int _MESSAGE, _FRAME, _BEGINNING, _MORE
+cdef object DataFrame
+
 cdef class Inbox
 
-from ..wire.kernels cimport FAILED, PENDING, Operation, Waiter, WideText
+from ..wire.kernels cimport FAILED, PENDING, Operation, WideText
 from ..wire.parser cimport Parser
+from .waiter cimport Waiter
 
 cdef class Read(Operation):
     cdef public Inbox inbox
@@ -22,7 +28,6 @@ cdef class Messages:
 
 @cython.final
 cdef class Inbox:
-    cdef object _loop
     cdef Parser _parser
     cdef object _limits
     cdef Py_ssize_t _max_size
@@ -43,14 +48,12 @@ cdef class Inbox:
     cdef bint _ended
     cdef bint _claimed
     cdef bint _discarding
-    cdef bint _warned
+    cdef bint _told
 
     @cython.locals(size=Py_ssize_t)
     cpdef push(self, list items)
     @cython.locals(reading=Read)
     cpdef wake(self)
-    @cython.locals(waiter=Waiter)
-    cdef _wake(self)
     @cython.locals(reading=Read)
     cpdef check_flow(self)
     cpdef end(self)
@@ -62,9 +65,8 @@ cdef class Inbox:
     cpdef object poll(self, Read read)
     cpdef abandon(self, Read read)
     cdef object _take(self, Read read)
-    @cython.locals(waiter=Waiter)
     cdef _suspend(self, Read read)
-    @cython.locals(waiter=Waiter, first=Read)
+    @cython.locals(first=Read)
     cdef _check_free(self, Read read)
     cdef _claim(self, Read read)
     @cython.locals(there=bint)

@@ -7,7 +7,7 @@ The queue holds what the parser returns: whole messages as bare `str`, `bytes` o
 `DataFrame`. A frame that is not complete stays with the parser, and a reader of a stream fetches what has come of it.
 """
 
-from asyncio import AbstractEventLoop, CancelledError, current_task
+from asyncio import AbstractEventLoop, Future
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
@@ -15,8 +15,11 @@ from ..codes import Close, CloseCode, Opcode, Side
 from ..errors import ConcurrencyError, ConnectionClosed, IncompleteMessage, StaleReader
 from ..options import FRAGMENT_OVERHEAD, Limits
 from ..wire.frames import DataFrame
-from ..wire.kernels import FAILED, PENDING, Operation, Waiter, WideText
+from ..wire.kernels import FAILED, PENDING, Operation, WideText
 from ..wire.parser import Parser
+from .waiter import Waiter
+
+_OVERHEAD = FRAGMENT_OVERHEAD
 
 # What a read waits for.
 _MESSAGE = 1
@@ -41,7 +44,7 @@ class Flow(Protocol):
         """What a reader gets when nothing more will come."""
 
     def discarded(self, size: int) -> None:
-        """Data that no one reads was dropped; called for the first time only."""
+        """Data that no one reads was dropped; said once."""
 
 
 class Read(Operation):
@@ -107,7 +110,6 @@ class Inbox:
         "_head",
         "_items",
         "_limits",
-        "_loop",
         "_max_size",
         "_open_size",
         "_owner",
@@ -117,13 +119,15 @@ class Inbox:
         "_read_low",
         "_reading",
         "_skipping",
+        "_told",
         "_waiter",
-        "_warned",
         "size",
     )
 
-    def __init__(self, loop: AbstractEventLoop, parser: Parser, limits: Limits, flow: Flow) -> None:
-        self._loop = loop
+    def __init__(
+        self, loop: AbstractEventLoop, parser: Parser, limits: Limits, flow: Flow, finished: "Future[None]"
+    ) -> None:
+        """`finished` is any future of the loop that is done."""
         self._parser = parser
         self._limits = limits
         self._max_size = limits.max_message_size
@@ -137,15 +141,15 @@ class Inbox:
         self._complete = 0  # fragmented messages in the queue that are complete
         self._open_size = 0  # of the queue, what belongs to the one that is not
         self._reading: Read | None = None  # the read that waits
-        self._waiter: Waiter | None = None
+        self._waiter = Waiter(loop, finished)
         self._owner: object = None  # who reads the message at the head piece by piece
         self._skipping = False  # whether the rest of the message at the head is passed over,
         self._budget = 0  # and how many bytes of it may still be
         self._paused = False
         self._ended = False
         self._claimed = False  # whether anyone has ever read
-        self._discarding = False  # whether what no one has claimed is dropped rather than kept waiting
-        self._warned = False  # whether that was said
+        self._discarding = False  # whether what no one has claimed is dropped rather than kept waiting,
+        self._told = False  # and whether that was said
 
     # The connection's side -------------------------------------------------------------------------------------
 
@@ -176,13 +180,7 @@ class Inbox:
         """Let the waiting read go on if there is something for it."""
         reading = self._reading
         if reading is not None and self._is_ready(reading.kind):
-            self._wake()
-
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None:
-            # A task that is stepped from inside another one would be stuck for ever: then the loop wakes it.
-            waiter.wake(current_task(self._loop) is None)
+            self._waiter.wake()
 
     def check_flow(self) -> None:
         """Pause the network while more than the high-water mark is unread."""
@@ -207,7 +205,7 @@ class Inbox:
         if self._discarding and not self._claimed and self._held():
             self._discard()
         if self._reading is not None:
-            self._wake()
+            self._waiter.wake()
 
     def detach(self, flow: Flow) -> None:
         """The connection is gone; `flow` speaks for it."""
@@ -216,6 +214,9 @@ class Inbox:
     def discard_unclaimed(self) -> None:
         """From now on drop what no one reads, instead of pausing the network for it."""
         self._discarding = True
+        if self._paused and not self._claimed:
+            self._discard()
+            self.unpause()
 
     @property
     def paused(self) -> bool:
@@ -238,8 +239,8 @@ class Inbox:
             self._skipping = True
             self._budget = -1
             self._parser.release()
-        if not self._warned:
-            self._warned = True
+        if not self._told:
+            self._told = True
             self._flow.discarded(size)
 
     def _clear(self) -> None:
@@ -309,25 +310,18 @@ class Inbox:
         return None if self._is_ready(_MORE) and not self._is_exhausted() else PENDING
 
     def _suspend(self, read: Read) -> None:
-        waiter = self._waiter
-        if waiter is None or waiter.cancelled():
-            # A cancelled one still belongs to the task that is being cancelled.
-            waiter = self._waiter = Waiter(self._loop, CancelledError)
-        else:
-            waiter.rearm()
-        read.waiter = waiter
+        read.future = self._waiter.arm()
         self._reading = read
         if self._paused:
             self._resume()
 
     def _check_free(self, read: Read) -> None:
-        waiter = self._waiter
         first = self._reading
-        if waiter is None or waiter.cancelled() or first is None:
+        if first is None or self._waiter.is_cancelled():
             # The task that waited is being cancelled, and will learn of it in its turn.
             self._reading = None
             return
-        task = waiter.waiting_task()
+        task = self._waiter.waiting_task()
         name = task.get_name() if hasattr(task, "get_name") else "another task"
         raise ConcurrencyError(
             f"{read.describe()} while {name} waits in {first.describe()} on the same connection: "
@@ -387,7 +381,7 @@ class Inbox:
                     return self._refuse(size)
                 items[head] = None
                 self._head = head + 1
-                self.size -= size + FRAGMENT_OVERHEAD
+                self.size -= size + _OVERHEAD
                 return item
             if kind is WideText:
                 if item.size > self._max_size:
@@ -419,7 +413,7 @@ class Inbox:
         if self._parser.in_data_frame():
             size += self._parser.length
             if self._parser.in_fragmented():
-                size += FRAGMENT_OVERHEAD
+                size += _OVERHEAD
         return size
 
     def _frame_too_big(self) -> bool:
@@ -449,7 +443,7 @@ class Inbox:
     def _take_frame(self) -> Any:
         if self._head == len(self._items):
             return self._refuse(self._parser.length) if self._frame_too_big() else PENDING
-        size = _size(self._items[self._head]) - FRAGMENT_OVERHEAD
+        size = _size(self._items[self._head]) - _OVERHEAD
         if size > self._max_size:
             return self._refuse(size)
         frame = _as_frame(self._pop())
@@ -469,6 +463,10 @@ class Inbox:
             self._owner = owner
             return Opcode(self._parser.opcode)
         return PENDING
+
+    def belongs_to(self, owner: object) -> bool:
+        """Whether `owner` is who reads the message at the head, and something of it is left to pull."""
+        return self._owner is owner
 
     def pull(self, owner: object) -> Any:
         """What has come of `owner`'s message and was not pulled before; None if nothing.
@@ -568,9 +566,9 @@ def _size(item: Any) -> int:
     """What an item counts in the queue."""
     kind = type(item)
     if kind is str or kind is bytes:
-        return len(item) + FRAGMENT_OVERHEAD
+        return len(item) + _OVERHEAD
     size: int = item.size if kind is WideText else len(item.payload)
-    return size + FRAGMENT_OVERHEAD
+    return size + _OVERHEAD
 
 
 def _as_frame(item: Any) -> DataFrame:

@@ -1,5 +1,7 @@
 import cython
 
+cdef Py_ssize_t FLUSH_SIZE, JOIN_SIZE
+
 @cython.final
 cdef class Outbox:
     cdef object _loop

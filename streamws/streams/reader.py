@@ -44,7 +44,7 @@ class MessageReader:
     # The whole message -----------------------------------------------------------------------------------------
 
     @overload
-    async def get(self) -> str | bytes: ...
+    async def get(self, kind: None = None) -> str | bytes: ...
 
     @overload
     async def get(self, kind: Literal[Opcode.TEXT]) -> str: ...
@@ -65,7 +65,7 @@ class MessageReader:
         if self._left:
             raise stale()
         if self._received or self._fin:
-            raise ReadError(f"get() gives a whole message, and {self._received} bytes of it were read already")
+            raise ReadError("get() gives a whole message, and this one was read already, or a part of it")
         message: str | bytes = await self._inbox.whole(self)
         self._fin = True
         if kind is Opcode.TEXT and isinstance(message, bytes):
@@ -146,6 +146,9 @@ class MessageReader:
         if not separator:
             raise ValueError("readuntil() takes a separator of at least one byte")
         limit = self._limits.max_message_size
+        end = self._piece.find(separator, self._position) + len(separator)
+        if len(separator) <= end - self._position <= limit:
+            return self._take(end - self._position)  # without a copy of what is behind it
         parts = bytearray()
         searched = 0
         try:
@@ -216,7 +219,7 @@ class MessageReader:
     # The piece at hand -----------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        if self._left:
+        if self._left or not (self._fin or self._inbox.belongs_to(self)):
             raise stale()
 
     def _there(self) -> int:

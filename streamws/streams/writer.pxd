@@ -4,14 +4,17 @@ from ..wire.kernels cimport Done
 from ..wire.protocol cimport Protocol
 from .outbox cimport Outbox
 
+cdef object SENT
+
 @cython.final
 cdef class Writer:
     cdef object _loop
-    cdef Protocol _protocol
-    cdef Outbox _outbox
+    # FragmentWriter, a plain class, uses those that are readonly or public.
+    cdef readonly Protocol _protocol
+    cdef readonly Outbox _outbox
     cdef object _pings
-    cdef object _failing
-    cdef bint _busy
+    cdef readonly object _failing
+    cdef public bint _busy
     cdef bint _by_frames
     cdef object _waiting
     @cython.locals(protocol=Protocol)

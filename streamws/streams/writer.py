@@ -15,9 +15,9 @@ from ..codes import Opcode
 from ..errors import ConnectionClosed, WriteError
 from ..wire.frames import Buffer, DataFrame
 from ..wire.kernels import Done
-from ..wire.protocol import LARGE, Protocol, check_data
+from ..wire.protocol import Protocol, check_data
 from .outbox import Outbox
-from .pings import Pings
+from .pings import Pings, fresh_payload
 from .reader import MessageReader
 
 SENT: Any = Done(None)
@@ -63,7 +63,7 @@ class Writer:
 
     # Whole messages --------------------------------------------------------------------------------------------
 
-    def send(self, data: str | Buffer) -> Coroutine[Any, Any, None]:
+    def send(self, data: str | Buffer) -> Coroutine[object, None, None]:
         """Send one message in one frame: `str` as text, bytes-like as binary.
 
         The message is on its way when the call returns; awaiting the result waits while the peer takes less than
@@ -79,8 +79,8 @@ class Writer:
         """
         protocol = self._protocol
         if protocol.open and not self._busy:
-            if type(data) is bytes and len(data) >= LARGE and protocol.unmasked:
-                self._outbox.put_parts(protocol.binary_header(len(data)), data)
+            if protocol.is_large(data):
+                self._outbox.put_parts(protocol.binary_header(data), data)
             else:
                 self._outbox.put(protocol.message(data))
             return self._drain() if self._outbox.paused else SENT
@@ -101,7 +101,7 @@ class Writer:
         if not self._protocol.open:
             raise self._failing.closed_error()
 
-    def _send_in_turn(self, data: str | Buffer) -> Coroutine[Any, Any, None]:
+    def _send_in_turn(self, data: str | Buffer) -> Coroutine[object, None, None]:
         if not self._protocol.open:
             return self._refuse()
         check_data(data)
@@ -242,7 +242,7 @@ class Writer:
 
     # Control frames --------------------------------------------------------------------------------------------
 
-    def ping(self, payload: str | Buffer = b"") -> Coroutine[Any, Any, float]:
+    def ping(self, payload: str | Buffer = b"") -> Coroutine[object, None, float]:
         """Send a ping now; the awaitable gives the round-trip time in seconds when the pong comes.
 
         :param payload: at most 125 bytes, what the peer sends back; without one, a few random bytes.
@@ -255,11 +255,13 @@ class Writer:
         data = payload.encode() if isinstance(payload, str) else bytes(payload)
         if not self._protocol.open:
             return self._pings.refused(self._failing.closed_error())
+        data = data or fresh_payload()
+        frame = self._protocol.ping(data)
         ping = self._pings.begin(data)
-        self._outbox.put(self._protocol.ping(ping.payload))
+        self._outbox.put(frame)
         return self._pings.wait(ping)
 
-    def pong(self, payload: str | Buffer = b"") -> Coroutine[Any, Any, None]:
+    def pong(self, payload: str | Buffer = b"") -> Coroutine[object, None, None]:
         """Send an unasked-for pong, such as a heartbeat in one direction. Pings are answered without it.
 
         :param payload: at most 125 bytes.

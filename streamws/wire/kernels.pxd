@@ -50,24 +50,10 @@ cdef class _Failed:
 cdef object PENDING
 cdef object FAILED
 
-@cython.final
-cdef class Waiter:
-    cdef public bint _asyncio_future_blocking
-    cdef object _loop
-    cdef object _callback
-    cdef object _context
-    cdef object _cancel_message
-    cdef object _cancelled_error
-    cdef int _state
-    cpdef bint done(self)
-    cpdef bint cancelled(self)
-    cpdef object waiting_task(self)
-    cpdef wake(self, bint direct)
-    cdef _schedule(self)
-    cpdef rearm(self)
+cpdef run_in(context, callback, argument)
 
 cdef class Operation:
-    cdef public Waiter waiter
+    cdef public object future
     cdef public bint finished
     cdef public object error
     cpdef object poll(self)

@@ -12,15 +12,9 @@ import codecs
 import os
 from collections.abc import Callable, Generator
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any
 
 from .frames import Buffer
-
-
-class Loop(Protocol):
-    """What is used of an event loop."""
-
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = ...) -> object: ...
 
 
 # Payload bytes ---------------------------------------------------------------------------------------------------
@@ -125,23 +119,31 @@ class Payload:
 class Utf8Check:
     """Says as early as possible whether bytes that come in pieces can still be UTF-8 (RFC 6455 section 8.1)."""
 
-    __slots__ = ("_decoder",)
+    __slots__ = ("_bad", "_decoder")
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._bad = False
 
     def feed(self, data: Buffer, start: int, end: int) -> bool:
         """Whether all bytes so far, with `data[start:end]`, can begin a UTF-8 text."""
+        if self._bad:
+            return False
         try:
             self._decoder.decode(bytes(data[start:end]))
         except UnicodeDecodeError:
+            self._bad = True
             return False
-        return True
+        # Of a surrogate the decoder waits for the third byte, though the second one tells.
+        held = self._decoder.getstate()[0]
+        self._bad = held[:1] == b"\xed" and held[1:] >= b"\xa0"
+        return not self._bad
 
     def complete(self) -> bool:
         """Whether the bytes so far end with a whole character; begins a new text."""
-        whole = self._decoder.getstate()[0] == b""
+        whole = not self._bad and self._decoder.getstate()[0] == b""
         self._decoder.reset()
+        self._bad = False
         return whole
 
 
@@ -221,108 +223,22 @@ FAILED = _Failed()
 """What `Operation.poll` returns when `Operation.error` is to be raised."""
 
 
-class Waiter:
-    """What a suspended task waits on: it has a future's interface, and wakes the task without a turn of the loop.
-
-    asyncio takes an object with `_asyncio_future_blocking` that a coroutine yields for a future: it registers the
-    task's wake-up with `add_done_callback`. A Waiter serves one task at a time and is used again and again.
-    """
-
-    __slots__ = (
-        "_asyncio_future_blocking",
-        "_callback",
-        "_cancel_message",
-        "_cancelled_error",
-        "_context",
-        "_loop",
-        "_state",
-    )
-
-    def __init__(self, loop: Loop, cancelled_error: type[BaseException]) -> None:
-        self._asyncio_future_blocking = False
-        self._loop = loop
-        self._cancelled_error = cancelled_error
-        self._callback: Callable[["Waiter"], object] | None = None
-        self._context: Context | None = None
-        self._state = 0  # 0: idle or waiting, 1: woken and not run yet, 2: cancelled
-        self._cancel_message: object = None
-
-    def get_loop(self) -> Loop:
-        return self._loop
-
-    def add_done_callback(self, callback: Callable[["Waiter"], object], *, context: Context | None = None) -> None:
-        self._callback = callback
-        self._context = context
-
-    def remove_done_callback(self, callback: Callable[["Waiter"], object]) -> int:
-        if self._callback != callback:
-            return 0
-        self._callback = None
-        return 1
-
-    def done(self) -> bool:
-        return self._state != 0
-
-    def cancelled(self) -> bool:
-        return self._state == 2
-
-    def cancel(self, msg: object = None) -> bool:
-        """Called by `Task.cancel` for the task that waits here."""
-        if self._state != 0 or self._callback is None:
-            return False
-        self._state = 2
-        self._cancel_message = msg
-        self._schedule()
-        return True
-
-    def result(self) -> None:
-        # The task throws what this raises into the coroutine; Operation.throw then cleans up.
-        if self._state == 2:
-            message = self._cancel_message
-            raise self._cancelled_error() if message is None else self._cancelled_error(message)
-
-    def exception(self) -> None:
-        self.result()
-
-    def waiting_task(self) -> object:
-        """The task that waits here, or None."""
-        return getattr(self._callback, "__self__", None)
-
-    def wake(self, direct: bool) -> None:
-        """Let the waiting task go on: at once if `direct` (then no task may be running), else in the next turn."""
-        if self._state != 0 or self._callback is None:
-            return
-        self._state = 1
-        if not direct or self._context is None:
-            self._schedule()
-            return
-        callback = self._callback
-        context = self._context
-        self._callback = self._context = None
-        context.run(callback, self)
-
-    def _schedule(self) -> None:
-        callback = self._callback
-        context = self._context
-        self._callback = self._context = None
-        assert callback is not None
-        self._loop.call_soon(callback, self, context=context)
-
-    def rearm(self) -> None:
-        """Make ready for the next wait."""
-        self._state = 0
+def run_in(context: Context, callback: Callable[[Any], object], argument: object) -> None:
+    """Call `callback(argument)` in a context."""
+    context.run(callback, argument)
 
 
 class Operation:
     """An awaitable that is polled until it has a result; to asyncio it is a coroutine.
 
-    A subclass gives `poll`, sets `waiter` when it answers `PENDING`, and `error` when it answers `FAILED`: raised from
+    A subclass gives `poll`, sets `future` when it answers `PENDING`, and `error` when it answers `FAILED`: raised from
     there, it has a traceback that begins in the code of the user.
     """
 
-    __slots__ = ("error", "finished", "waiter")
+    __slots__ = ("error", "finished", "future")
 
-    waiter: Waiter
+    future: Any
+    """The asyncio.Future to wait on before the next poll."""
     error: BaseException
 
     def __init__(self) -> None:
@@ -341,7 +257,7 @@ class Operation:
     def __iter__(self) -> "Operation":
         return self
 
-    def __next__(self) -> Waiter:
+    def __next__(self) -> Any:
         if self.finished:
             raise RuntimeError("cannot reuse already awaited coroutine")
         try:
@@ -350,18 +266,19 @@ class Operation:
             self.finished = True
             raise
         if result is PENDING:
-            waiter = self.waiter
-            waiter._asyncio_future_blocking = True
-            return waiter
+            future = self.future
+            # What tells a task that it is to wait on what it is given (asyncio.Future.__await__ does the same).
+            future._asyncio_future_blocking = True
+            return future
         self.finished = True
         if result is FAILED:
             raise self.error
         raise StopIteration(result)
 
-    def send(self, value: None) -> Waiter:
+    def send(self, value: None) -> Any:
         return self.__next__()
 
-    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Waiter:
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
         self.finished = True
         self.abandon()
         if val is None:
@@ -384,10 +301,10 @@ class Done(Operation):
     def __init__(self, value: object) -> None:
         self.value = value
 
-    def __next__(self) -> Waiter:
+    def __next__(self) -> Any:
         raise StopIteration(self.value)
 
-    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Waiter:
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
         self.finished = False
         return super().throw(typ, val, tb)
 

@@ -363,75 +363,12 @@ FAILED = _Failed()
 globals().update(PENDING=PENDING, FAILED=FAILED)
 
 
-cdef class Waiter:
-    def __init__(self, loop, cancelled_error):
-        self._loop = loop
-        self._cancelled_error = cancelled_error
-
-    def get_loop(self):
-        return self._loop
-
-    def add_done_callback(self, callback, *, context=None):
-        self._callback = callback
-        self._context = context
-
-    def remove_done_callback(self, callback):
-        if self._callback != callback:
-            return 0
-        self._callback = None
-        return 1
-
-    cpdef bint done(self):
-        return self._state != 0
-
-    cpdef bint cancelled(self):
-        return self._state == 2
-
-    def cancel(self, msg=None):
-        if self._state != 0 or self._callback is None:
-            return False
-        self._state = 2
-        self._cancel_message = msg
-        self._schedule()
-        return True
-
-    def result(self):
-        if self._state == 2:
-            message = self._cancel_message
-            raise self._cancelled_error() if message is None else self._cancelled_error(message)
-
-    def exception(self):
-        self.result()
-
-    cpdef object waiting_task(self):
-        return getattr(self._callback, "__self__", None)
-
-    cpdef wake(self, bint direct):
-        cdef object callback = self._callback
-        cdef object context = self._context
-        if self._state != 0 or callback is None:
-            return
-        self._state = 1
-        if not direct or context is None:
-            self._schedule()
-            return
-        self._callback = None
-        self._context = None
-        PyContext_Enter(context)
-        try:
-            callback(self)
-        finally:
-            PyContext_Exit(context)
-
-    cdef _schedule(self):
-        callback = self._callback
-        context = self._context
-        self._callback = None
-        self._context = None
-        self._loop.call_soon(callback, self, context=context)
-
-    cpdef rearm(self):
-        self._state = 0
+cpdef run_in(context, callback, argument):
+    PyContext_Enter(context)
+    try:
+        callback(argument)
+    finally:
+        PyContext_Exit(context)
 
 
 cdef class Operation:
@@ -483,8 +420,7 @@ cdef _raise(typ, val, tb):
 # PySendResult of the C API: 0 return, 1 next, -1 error.
 cdef int _operation_send(PyObject *self, PyObject *value, PyObject **result) except -1:
     cdef Operation operation = <Operation>self
-    cdef object outcome
-    cdef Waiter waiter
+    cdef object outcome, future
     result[0] = NULL
     if operation.finished:
         raise RuntimeError("cannot reuse already awaited coroutine")
@@ -494,10 +430,10 @@ cdef int _operation_send(PyObject *self, PyObject *value, PyObject **result) exc
         operation.finished = True
         raise
     if outcome is PENDING:
-        waiter = operation.waiter
-        waiter._asyncio_future_blocking = True
-        Py_INCREF(waiter)
-        result[0] = <PyObject *>waiter
+        future = operation.future
+        future._asyncio_future_blocking = True
+        Py_INCREF(future)
+        result[0] = <PyObject *>future
         return 1
     operation.finished = True
     if outcome is FAILED:

@@ -75,7 +75,7 @@ class Parser:
         self.missing = 0
         """Bytes of the frame under way that have not come."""
         self.received = 0
-        """Bytes of the message under way, or of the last one, that have come."""
+        """Bytes of the message under way that have come; between messages it says nothing."""
 
     def feed(self, data: bytes | bytearray, end: int) -> list[Event]:
         """Take `data[:end]`; return what it completes."""

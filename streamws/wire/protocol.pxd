@@ -3,12 +3,14 @@ import cython
 from .kernels cimport MaskKeys, encode_frame, encode_header
 from .parser cimport Parser
 
+cdef Py_ssize_t LARGE
+cdef unsigned char _FIN_TEXT, _FIN_BINARY
+
 @cython.final
 cdef class Protocol:
     cdef readonly Parser parser
     cdef readonly object state
     cdef readonly bint open
-    cdef readonly bint unmasked
     cdef readonly bint failed
     cdef readonly list unsettled
     cdef public list owed
@@ -29,6 +31,7 @@ cdef class Protocol:
     cpdef settle(self)
     @cython.locals(first="unsigned char")
     cpdef bytes message(self, object data)
-    cpdef bytes binary_header(self, unsigned long long length)
+    cpdef bint is_large(self, object data)
+    cpdef bytes binary_header(self, bytes payload)
     cpdef bytes ping(self, bytes payload)
     cpdef bytes pong(self, bytes payload)

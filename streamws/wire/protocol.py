@@ -5,7 +5,7 @@ answer is in `owed`. Frames to send are made by `message`, `data_frame`, `ping`,
 """
 
 import enum
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side, is_sendable
 from .frames import Buffer, CloseFrame, Ping, Pong, Violation
@@ -76,7 +76,6 @@ class Protocol:
         "pongs",
         "sending",
         "state",
-        "unmasked",
         "unsettled",
     )
 
@@ -96,8 +95,6 @@ class Protocol:
         """Payloads of the pongs that were settled last."""
         self.close_received: Close | None = None
         self.close_sent: Close | None = None
-        self.unmasked = server
-        """Whether payloads are sent as they are: by a server (RFC 6455 section 5.1)."""
         self._keys = None if server else MaskKeys()
         self.sending = 0
         """The opcode of the fragmented message being sent, or 0."""
@@ -182,22 +179,32 @@ class Protocol:
             check_data(data)
         return encode_frame(first, data, 0 if self._keys is None else self._keys.next())
 
-    def binary_header(self, length: int) -> bytes:
-        """The header of a whole binary message that is not masked, for a payload that is sent as it is."""
-        return encode_header(_FIN_BINARY, length, 0)
+    def is_large(self, data: str | Buffer) -> TypeGuard[bytes]:
+        """Whether a message is better sent beside its header: a large payload that cannot change and is not masked."""
+        return self._keys is None and type(data) is bytes and len(data) >= LARGE
+
+    def binary_header(self, payload: bytes) -> bytes:
+        """The header for a message that is sent beside it."""
+        return encode_header(_FIN_BINARY, len(payload), 0)
 
     def fragment(self, opcode: int, data: str | Buffer, fin: bool) -> bytes:
         """A frame of a fragmented message: the first one gives the message its type (RFC 6455 section 5.4)."""
-        return encode_frame(self._first(opcode, fin), data, 0 if self._keys is None else self._keys.next())
+        frame = encode_frame(self._first(opcode, fin), data, 0 if self._keys is None else self._keys.next())
+        self._count(opcode, fin)  # not before: what cannot be encoded is not sent
+        return frame
 
     def header(self, opcode: int, length: int, fin: bool, key: int) -> bytes:
         """The header of a data frame whose payload is sent piece by piece."""
-        return encode_header(self._first(opcode, fin), length, key)
+        header = encode_header(self._first(opcode, fin), length, key)
+        self._count(opcode, fin)
+        return header
 
     def _first(self, opcode: int, fin: bool) -> int:
         first = opcode if self.sending == 0 else Opcode.CONTINUATION
-        self.sending = 0 if fin else self.sending or opcode
         return first | 0x80 if fin else first
+
+    def _count(self, opcode: int, fin: bool) -> None:
+        self.sending = 0 if fin else self.sending or opcode
 
     def ping(self, payload: bytes) -> bytes:
         """A ping frame."""

@@ -11,6 +11,7 @@ COMPILED_MODULES = (
     "wire.kernels",
     "wire.parser",
     "wire.protocol",
+    "streams.waiter",
     "streams.inbox",
     "streams.outbox",
     "streams.writer",

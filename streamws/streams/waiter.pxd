@@ -1,0 +1,15 @@
+import cython
+
+from ..wire.kernels cimport run_in
+
+cdef object current_task
+
+@cython.final
+cdef class Waiter:
+    cdef object _loop
+    cdef object _finished
+    cdef object _future
+    cpdef object arm(self)
+    cpdef bint is_cancelled(self)
+    @cython.locals(callbacks=list, first=tuple)
+    cpdef wake(self)

@@ -1,0 +1,54 @@
+"""How a suspended reader goes on: at once, without a turn of the loop.
+
+A task that awaits a future registers its wake-up as a callback of the future, and `set_result` has the loop call that
+in the next turn. Where no task is running, a Waiter calls it itself, in the task's context, with a future that is done;
+the future that the task waited on stays as it was and serves for the next wait.
+"""
+
+from asyncio import AbstractEventLoop, Future, current_task
+
+from ..wire.kernels import run_in
+
+
+class Waiter:
+    """The place where one task at a time waits."""
+
+    __slots__ = ("_finished", "_future", "_loop")
+
+    def __init__(self, loop: AbstractEventLoop, finished: "Future[None]") -> None:
+        """`finished` is any future of the loop that is done."""
+        self._loop = loop
+        self._finished = finished
+        self._future: Future[None] | None = None
+
+    def arm(self) -> "Future[None]":
+        """The future to wait on."""
+        future = self._future
+        if future is None or future.done():
+            future = self._future = self._loop.create_future()
+        return future
+
+    def is_cancelled(self) -> bool:
+        """Whether the task that waited here is being cancelled, and has not run since."""
+        return self._future is not None and self._future.cancelled()
+
+    def wake(self) -> None:
+        """Let the task go on."""
+        future = self._future
+        if future is None or future.done():
+            return
+        callbacks = future._callbacks
+        if not callbacks:
+            return  # the task runs, and finds out for itself
+        # A task that is stepped from inside another one would be stuck for ever: then the loop wakes it.
+        if len(callbacks) == 1 and current_task(self._loop) is None:
+            callback, context = callbacks[0]
+            future.remove_done_callback(callback)
+            run_in(context, callback, self._finished)
+        else:
+            future.set_result(None)
+
+    def waiting_task(self) -> object:
+        """The task that waits here, or None."""
+        callbacks = self._future._callbacks if self._future is not None else None
+        return getattr(callbacks[0][0], "__self__", None) if callbacks else None

@@ -1,0 +1,93 @@
+"""The build and the loop that the tests run on, and a check that no test leaves anything behind.
+
+Nothing here may import streamws before `pytest_configure` has chosen the build.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from helpers.builds import is_compiled, use_pure
+from helpers.leaks import LeakCheck
+
+pytest.register_assert_rewrite("helpers.fixtures", "helpers.rawclient")
+
+PATIENCE = 60.0
+"""Seconds that a test may take."""
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("streamws")
+    group.addoption(
+        "--build",
+        choices=["installed", "pure"],
+        default="installed",
+        help="test streamws as it is installed, or its .py sources in any case",
+    )
+    group.addoption(
+        "--loop", choices=["asyncio", "uvloop"], default="asyncio", help="the event loop of the async tests"
+    )
+    group.addoption(
+        "--peers",
+        action="store_true",
+        help="also run tests/interop/peers, which need Node.js with ws, Chromium, curl and a JDK",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("build") == "pure":
+        use_pure()
+    config.pluginmanager.import_plugin("helpers.fixtures")
+
+
+def _description(config: pytest.Config) -> str:
+    return f"streamws: {'compiled' if is_compiled() else 'pure Python'}, on {config.getoption('loop')}"
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return _description(config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.get_verbosity() < 0:  # there was no header
+        terminalreporter.write_line(_description(config))
+
+
+def _loop_factory(config: pytest.Config) -> LoopFactory:
+    if config.getoption("loop") == "uvloop":
+        import uvloop
+
+        factory: LoopFactory = uvloop.new_event_loop
+        return factory
+    return asyncio.SelectorEventLoop
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, LoopFactory]:
+    return {str(config.getoption("loop")): _loop_factory(config)}
+
+
+@pytest.fixture
+def own_loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that is not running, for tests that are not async."""
+    loop = _loop_factory(request.config)()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> None:
+    """An async test leaves no task, no socket and no error that no one saw."""
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("check_loop")
+
+
+@pytest.fixture
+async def check_loop() -> AsyncIterator[None]:
+    check = LeakCheck(PATIENCE)
+    yield
+    findings = await check.findings()
+    if findings:
+        pytest.fail("the test left behind:\n" + "\n".join(findings), pytrace=False)

@@ -1,0 +1,189 @@
+"""What a server is made with, and what it says when that makes no sense or cannot be had."""
+
+import asyncio
+import errno
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.fixtures import Serve, address_of, echo
+
+from streamws import Client, Limits, Request, Timeouts, UsageError, WebSocketServer
+
+ONE_OF = "a server listens on one of address and port, sock, or path; "
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({}, ValueError, ONE_OF + "none given"),
+        ({"address": "localhost"}, ValueError, "a port is missing; 0 stands for any that is free"),
+        ({"port": -1}, ValueError, "port must be from 0 to 65535, not -1"),
+        ({"port": 65536}, ValueError, "port must be from 0 to 65535, not 65536"),
+        ({"port": "80"}, TypeError, "port must be an int, not '80'"),
+        ({"port": True}, TypeError, "port must be an int, not True"),
+        ({"port": 0, "path": "/x"}, ValueError, ONE_OF + "address and port and path given"),
+        ({"address": "::1", "path": "/x"}, ValueError, ONE_OF + "address and port and path given"),
+        ({"address": "::1", "port": 0, "path": "/x"}, ValueError, ONE_OF + "address and port and path given"),
+        (
+            {"port": 0, "handler": "echo"},
+            TypeError,
+            "handler must be a coroutine function that takes a Client",
+        ),
+        ({"port": 0, "ssl": True}, TypeError, "ssl must be an ssl.SSLContext, not True"),
+        ({"port": 0, "origins": "https://a.example"}, ValueError, 'origins is "*" or a list such as'),
+        ({"port": 0, "origins": ["a.example"]}, ValueError, "'a.example' in origins is neither like"),
+        ({"port": 0, "subprotocols": ["a b"]}, ValueError, "'a b' in subprotocols is not a token"),
+        ({"port": 0, "subprotocols": "chat"}, ValueError, "subprotocols is a list of names, not 'chat'"),
+        ({"port": 0, "server_header": "a\r\nb: c"}, ValueError, "Server"),
+    ],
+)
+def test_server_refuses_arguments(arguments: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=re.escape(message)):
+        WebSocketServer(**arguments)
+
+
+@pytest.mark.parametrize("place", [{"port": 0}, {"address": "::1", "port": 0}, {"path": "/x"}])
+def test_server_takes_a_socket_and_no_other_place(place: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock, pytest.raises(ValueError, match=ONE_OF):
+        WebSocketServer(sock=sock, **place)
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "kind", "message"),
+    [
+        (Limits, {"max_message_size": 0}, ValueError, "max_message_size must be at least 1, not 0"),
+        (Limits, {"max_clients": 1.5}, TypeError, "max_clients must be an int, not 1.5"),
+        (Limits, {"max_head": True}, TypeError, "max_head must be an int, not True"),
+        (Limits, {"read_low": 2, "read_high": 1}, ValueError, "read_low (2) must not be above read_high (1)"),
+        (Limits, {"write_low": 2, "write_high": 1}, ValueError, "write_low (2) must not be above write_high"),
+        (Timeouts, {"close": 0}, ValueError, "close must be above 0 seconds, not 0; None switches it off"),
+        (Timeouts, {"open": float("nan")}, ValueError, "open must be above 0 seconds, not nan"),
+        (Timeouts, {"open": float("inf")}, ValueError, "open must be above 0 seconds, not inf"),
+        (Timeouts, {"ping_timeout": "1"}, TypeError, "ping_timeout must be a number of seconds or None"),
+    ],
+)
+def test_options_refuse(
+    options: Callable[..., object], values: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=re.escape(message)):
+        options(**values)
+
+
+# --- handler and callbacks
+
+
+def notified(client: Client) -> None: ...
+
+
+def asked(request: Request) -> None: ...
+
+
+def test_decorators_return_the_function() -> None:
+    server = WebSocketServer(port=0)
+    assert server.connection(notified) is notified
+    assert server.request(asked) is asked
+
+
+def test_server_takes_one_handler_or_callback() -> None:
+    with_handler = WebSocketServer(port=0, handler=echo)
+    with_callback = WebSocketServer(port=0)
+    with_callback.connection(notified)
+    for server in (with_handler, with_callback):
+        with pytest.raises(UsageError, match=r"one handler or one @socket\.connection callback"):
+            server.connection(notified)
+
+
+def test_server_takes_one_request_callback() -> None:
+    server = WebSocketServer(port=0)
+    server.request(asked)
+    with pytest.raises(UsageError, match=r"has a @socket\.request callback already"):
+        server.request(asked)
+
+
+async def test_server_does_not_start_without_a_handler() -> None:
+    with pytest.raises(UsageError, match=r"pass handler=, or register one with @socket\.connection"):
+        await WebSocketServer("127.0.0.1", 0).start()
+
+
+async def test_server_does_not_start_twice(serve: Serve) -> None:
+    server = await serve(echo)
+    with pytest.raises(UsageError, match="this server was started already; make a new one"):
+        await server.start()
+
+
+async def test_server_does_not_start_again_after_close(serve: Serve) -> None:
+    server = await serve(echo)
+    await server.close()
+    with pytest.raises(UsageError, match="this server was started already; make a new one"):
+        await server.start()
+
+
+async def test_server_does_not_start_on_another_loop() -> None:
+    other = asyncio.new_event_loop()
+    try:
+        server = WebSocketServer("127.0.0.1", 0, handler=echo, loop=other)
+        with pytest.raises(UsageError, match="this server belongs to another loop"):
+            await server.start()
+    finally:
+        other.close()
+
+
+async def test_server_says_where_it_is_and_whether_it_runs() -> None:
+    server = WebSocketServer("127.0.0.1", 0, handler=echo)
+    assert repr(server) == "<WebSocketServer on 127.0.0.1:0, not started>"
+    assert (server.sockets, dict(server.clients)) == ((), {})
+    async with server:
+        assert repr(server).endswith(", 0 clients>")
+    assert repr(WebSocketServer(path="/x", handler=echo)) == "<WebSocketServer on /x, not started>"
+
+
+async def test_server_that_never_started_can_be_closed() -> None:
+    await WebSocketServer("127.0.0.1", 0, handler=echo).close()
+
+
+# --- places that cannot be had
+
+
+async def refused_start(**place: Any) -> OSError:
+    server = WebSocketServer(handler=echo, **place)
+    with pytest.raises(OSError, match="cannot listen on ") as caught:
+        await server.start()
+    assert "None" not in str(caught.value), "it is for people to read"
+    await server.close()
+    return caught.value
+
+
+async def test_server_names_the_port_that_is_in_use(serve: Serve) -> None:
+    _, port = address_of(await serve(echo))
+    error = await refused_start(address="127.0.0.1", port=port)
+    assert error.errno == errno.EADDRINUSE
+    assert f"cannot listen on '127.0.0.1', port {port}: " in str(error)
+    assert "address already in use" in str(error)
+
+
+async def test_server_names_the_address_that_is_not_local() -> None:
+    # RFC 5737: an address for documentation, that no machine has
+    error = await refused_start(address="192.0.2.1", port=0)
+    assert "cannot listen on '192.0.2.1', port 0: " in str(error)
+
+
+@pytest.mark.parametrize("place", ["", "missing/s", "x" * 200], ids=["a folder", "no folder", "too long"])
+async def test_server_names_the_path_that_cannot_be_had(place: str, tmp_path: Path) -> None:
+    path = tmp_path / place
+    error = await refused_start(path=path)
+    assert f"cannot listen on {path}: " in str(error)
+
+
+async def test_server_can_start_again_after_the_place_could_not_be_had(serve: Serve) -> None:
+    first = await serve(echo)
+    host, port = address_of(first)
+    server = WebSocketServer(host, port, handler=echo)
+    with pytest.raises(OSError, match="cannot listen"):
+        await server.start()
+    await first.close()
+    async with server:
+        assert address_of(server) == (host, port)

@@ -1,0 +1,337 @@
+"""Who owns a connection, and how it ends with its handler or lives on after its callback."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from helpers.fixtures import Connect, Serve, client_of, echo, until, within
+from helpers.rawclient import BINARY, CLOSE, PING, PONG, TEXT, binary, close, close_of, frame, text
+
+from streamws import (
+    Cause,
+    Client,
+    Close,
+    CloseOutcome,
+    ConnectionClosed,
+    ConnectionClosedError,
+    Limits,
+    MessageReader,
+    Side,
+    State,
+)
+
+NORMAL = b"\x88\x02\x03\xe8"
+FAILED = b"\x88\x02\x03\xf3"
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+# --- a handler owns its connection
+
+
+async def test_handler_returns_closes_normally(serve: Serve, connect: Connect) -> None:
+    async def handler(client: Client) -> None:
+        await client.send(await client.read_message())
+
+    server = await serve(handler)
+    raw = await connect(server)
+    client = client_of(server, raw)
+    await raw.send(text("a"))
+    assert await raw.read_frame() == (TEXT, b"a")
+    assert await raw.read(4) == NORMAL
+    states = [client.state]
+    await raw.send(close())
+    assert await raw.read_until_eof() == b""
+    await within(client.wait_closed())
+    assert client.outcome == CloseOutcome(Cause.CLEAN, Side.LOCAL, Close(1000), Close(1000))
+    assert [*states, client.state] == [State.CLOSING, State.CLOSED]
+
+
+async def test_handler_raises_closes_with_1011_and_logs_once(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(client: Client) -> None:
+        await client.read_message()
+        raise ValueError("a mistake")
+
+    server = await serve(handler)
+    raw, bystander = await connect(server), await connect(server)
+    client = client_of(server, raw)
+    await raw.send(text("a"))
+    assert await raw.read_until_eof() == FAILED
+    raw.close()
+    await within(client.wait_closed())
+    detail = "the handler raised ValueError('a mistake')"
+    assert client.outcome == CloseOutcome(Cause.HANDLER_ERROR, Side.LOCAL, None, Close(1011), detail)
+    (record,) = errors(caplog)
+    assert record.getMessage() == "{}:{}: the handler raised".format(*raw.address)
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "a mistake"
+    assert client_of(server, bystander).state is State.OPEN
+
+
+async def test_handler_cancelled_closes_with_1011(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def handler(client: Client) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+        await client.read_message()
+
+    server = await serve(handler)
+    raw = await connect(server)
+    client = client_of(server, raw)
+    await raw.send(frame(PING))
+    assert await raw.read_frame() == (PONG, b"")
+    tasks[0].cancel()
+    assert await raw.read_until_eof() == FAILED
+    raw.close()
+    await within(client.wait_closed())
+    assert client.outcome is not None
+    assert (client.outcome.cause, client.outcome.initiator) == (Cause.LOCAL_CANCEL, Side.LOCAL)
+    assert errors(caplog) == []
+
+
+@pytest.mark.parametrize("call", ["send", "read_message", "ping", "fragment", "async for"])
+async def test_handler_that_uses_a_dead_connection_is_no_error(
+    call: str, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    raised = asyncio.get_running_loop().create_future()
+
+    async def use(client: Client) -> None:
+        if call == "send":
+            await client.send("too late")
+        elif call == "read_message":
+            await client.read_message()
+        elif call == "ping":
+            await client.writer.ping()
+        elif call == "fragment":
+            async with client.writer.fragment() as stream:
+                await stream.send("too late")
+        else:
+            async for _ in client:
+                pass
+
+    async def handler(client: Client) -> None:
+        await client.wait_closed()
+        try:
+            await use(client)
+        except ConnectionClosed as error:
+            raised.set_result(error)
+            raise
+
+    raw = await connect(await serve(handler))
+    raw.reset()
+    error = await within(raised)
+    assert isinstance(error, ConnectionClosedError)
+    assert error.outcome.cause is Cause.RESET
+    assert errors(caplog) == []
+
+
+async def test_handler_closes_with_its_own_code(serve: Serve, connect: Connect) -> None:
+    async def handler(client: Client) -> None:
+        await client.close(4001, "enough")
+
+    server = await serve(handler)
+    raw = await connect(server)
+    client = client_of(server, raw)
+    assert await raw.read_frame() == (CLOSE, b"\x0f\xa1enough")
+    await raw.send(text("on its way") + close(4001))
+    assert await raw.read_until_eof() == b""
+    await within(client.wait_closed())
+    sent, received = Close(4001, "enough"), Close(4001)
+    assert client.outcome == CloseOutcome(Cause.CLOSED_WITH_ERROR, Side.LOCAL, received, sent)
+
+
+# --- a callback is told of it
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_connection_lives_on_after_its_callback(kind: str, serve: Serve, connect: Connect) -> None:
+    def notified(client: Client) -> None:
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            await client.send(await reader.get())
+
+    async def notified_later(client: Client) -> None:
+        await asyncio.sleep(0)
+        notified(client)
+
+    server = await serve(connection=notified if kind == "sync" else notified_later)
+    raw = await connect(server)
+    client = client_of(server, raw)
+    for _ in range(3):
+        await raw.send(text("a") + binary(b"b"))
+        assert [await raw.read_frame(), await raw.read_frame()] == [(TEXT, b"a"), (BINARY, b"b")]
+    await raw.send(close(1001, "bye"))
+    assert close_of(await raw.read_until_eof()) == (1001, "")
+    await within(client.wait_closed())
+    assert client.outcome is not None
+    assert client.outcome.clean
+    assert raw.address not in server.clients
+
+
+async def test_connection_lives_on_until_the_server_side_closes_it(serve: Serve, connect: Connect) -> None:
+    server = await serve(connection=lambda client: None)
+    raw = await connect(server)
+    await raw.send(frame(PING, b"there?"))
+    assert await raw.read_frame() == (PONG, b"there?")
+    closing = asyncio.ensure_future(client_of(server, raw).close(1000, "enough"))
+    assert await raw.read_frame() == (CLOSE, b"\x03\xe8enough")
+    await raw.send(close())
+    assert await raw.read_until_eof() == b""
+    await within(closing)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_connection_callback_that_raises_closes_with_1011(
+    kind: str, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    def notified(client: Client) -> None:
+        raise ValueError("a mistake")
+
+    async def notified_later(client: Client) -> None:
+        raise ValueError("a mistake")
+
+    raw = await connect(await serve(connection=notified if kind == "sync" else notified_later))
+    assert await raw.read_until_eof() == FAILED
+    (record,) = errors(caplog)
+    assert "{}:{}: the callback ".format(*raw.address) in record.getMessage()
+
+
+async def test_callbacks_of_one_connection_run_in_order(serve: Serve, connect: Connect) -> None:
+    told: list[str] = []
+    done = asyncio.Event()
+
+    async def tell(what: str) -> None:
+        told.append(f"{what} begins")
+        await asyncio.sleep(0.01)
+        told.append(f"{what} ends")
+
+    def notified(client: Client) -> None:
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            await tell(str(await reader.get()))
+
+        @client.closed
+        async def on_closed(outcome: CloseOutcome) -> None:
+            await tell(str(outcome.cause))
+            done.set()
+
+    raw = await connect(await serve(connection=notified))
+    await raw.send(text("one") + text("two") + close())
+    await within(done.wait())
+    expected = [f"{what} {when}" for what in ("one", "two", "clean") for when in ("begins", "ends")]
+    assert told == expected
+
+
+async def test_message_callback_that_raises_closes_with_1011(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    def notified(client: Client) -> None:
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            raise ValueError("a mistake")
+
+    raw = await connect(await serve(connection=notified))
+    await raw.send(text("a") + text("b"))
+    assert await raw.read_until_eof() == FAILED
+    assert len(errors(caplog)) == 1
+
+
+async def test_ping_and_pong_callbacks_get_the_payload(serve: Serve, connect: Connect) -> None:
+    told: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+
+    def notified(client: Client) -> None:
+        @client.ping
+        def on_ping(payload: bytes) -> None:
+            told.put_nowait(("ping", payload))
+
+        @client.pong
+        async def on_pong(payload: bytes) -> None:
+            told.put_nowait(("pong", payload))
+
+    raw = await connect(await serve(connection=notified))
+    await raw.send(frame(PING, b"1"))
+    assert await raw.read_frame() == (PONG, b"1")
+    await raw.send(frame(PONG, b"2"))
+    assert [await within(told.get()), await within(told.get())] == [("ping", b"1"), ("pong", b"2")]
+
+
+# --- data that no one reads
+
+SMALL = Limits(read_high=1000, read_low=500)
+
+
+async def test_unread_data_is_discarded_with_one_warning(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(connection=lambda client: None, limits=SMALL)
+    raw, other = await connect(server), await connect(server)
+    for number in range(5):
+        await raw.send(binary(bytes(3000)) + frame(PING, b"%d" % number))
+        assert await raw.read_frame() == (PONG, b"%d" % number)
+    assert len(warnings(caplog)) == 1
+    assert "{}:{}: ".format(*raw.address) in warnings(caplog)[0]
+    assert "bytes were discarded, no one reads this connection" in warnings(caplog)[0]
+    await other.send(binary(bytes(3000)) + frame(PING))
+    assert await other.read_frame() == (PONG, b"")
+    assert len(warnings(caplog)) == 2
+
+
+async def test_unread_data_is_discarded_inside_a_frame(serve: Serve, connect: Connect) -> None:
+    server = await serve(connection=lambda client: None, limits=SMALL)
+    raw = await connect(server)
+    await raw.send(frame(0x02, bytes(500_000)) + frame(0x80, bytes(500_000)) + frame(PING))
+    assert await raw.read_frame() == (PONG, b"")
+
+
+async def test_unread_data_that_came_during_a_slow_callback_is_discarded(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = asyncio.Event()
+
+    async def notified(client: Client) -> None:
+        await go_on.wait()
+
+    raw = await connect(await serve(connection=notified, limits=SMALL))
+    await raw.send(binary(bytes(3000)))
+    await raw.send(frame(PING))
+    go_on.set()
+    assert await raw.read_frame() == (PONG, b"")
+    assert len(warnings(caplog)) == 1
+
+
+async def test_unread_data_at_the_end_is_warned_of(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = await connect(await serve(connection=lambda client: None))
+    await raw.send(text("for no one") + close())
+    assert await raw.read_until_eof() == NORMAL
+    await until(lambda: warnings(caplog))
+    assert len(warnings(caplog)) == 1
+
+
+async def test_reading_after_the_callback_gets_what_is_not_discarded(serve: Serve, connect: Connect) -> None:
+    """A task that the callback started may read as well."""
+    tasks: list[asyncio.Task[None]] = []
+
+    def notified(client: Client) -> None:
+        tasks.append(asyncio.ensure_future(echo(client)))
+
+    raw = await connect(await serve(connection=notified, limits=SMALL))
+    await raw.send(binary(bytes(3000)))
+    assert await raw.read_frame() == (BINARY, bytes(3000))
+    await raw.send(close())
+    assert await raw.read_until_eof() == NORMAL
+    await within(tasks[0])

@@ -1,0 +1,372 @@
+"""Starting and stopping: `with`, `async with`, `serve_forever`, `run`, `close`."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+
+import pytest
+from helpers.fixtures import Connect, Serve, address_of, client_of, echo, within
+from helpers.scripts import program
+from helpers.rawclient import CLOSE, PATIENCE, TEXT, Address, RawClient, close, frame, text
+
+from streamws import Cause, Client, Close, CloseOutcome, Side, Timeouts, UsageError, WebSocketServer
+
+STOPS = b"\x03\xe9the server stops"
+BRIEF = Timeouts(close=0.2)
+
+
+async def exchange(address: Address) -> tuple[int, bytes]:
+    """Connect, send a message, close; the echo of the message."""
+    raw = await RawClient.connect(address)
+    await raw.upgrade()
+    await raw.send(text("works") + close())
+    answer = await raw.read_frame()
+    assert await raw.read_frame() == (CLOSE, b"\x03\xe8")
+    assert await raw.read_until_eof() == b""
+    raw.close()
+    return answer
+
+
+# --- with, on a loop of one's own
+
+
+def test_with_serves_on_a_loop_of_ones_own(own_loop: asyncio.AbstractEventLoop) -> None:
+    server = WebSocketServer("127.0.0.1", 0, loop=own_loop, handler=echo)
+    with server as listening:
+        assert listening.is_serving()
+        address = listening.sockets[0].getsockname()
+        assert own_loop.run_until_complete(exchange(address)) == (TEXT, b"works")
+        own_loop.call_soon(own_loop.stop)
+        own_loop.run_forever()
+    assert not listening.is_serving()
+    with pytest.raises(ConnectionRefusedError):
+        own_loop.run_until_complete(RawClient.connect(address))
+
+
+def test_with_takes_callbacks(own_loop: asyncio.AbstractEventLoop) -> None:
+    server = WebSocketServer("127.0.0.1", 0, loop=own_loop)
+
+    @server.connection
+    async def on_connection(client: Client) -> None:
+        await client.send("hello")
+        await client.close()
+
+    async def listen_to(address: Address) -> tuple[int, bytes]:
+        raw = await RawClient.connect(address)
+        await raw.upgrade()
+        greeting = await raw.read_frame()
+        raw.close()
+        return greeting
+
+    with server as listening:
+        address = listening.sockets[0].getsockname()
+        assert own_loop.run_until_complete(listen_to(address)) == (TEXT, b"hello")
+
+
+def test_with_stops_when_its_block_raises(own_loop: asyncio.AbstractEventLoop) -> None:
+    server = WebSocketServer("127.0.0.1", 0, loop=own_loop, handler=echo)
+    with pytest.raises(KeyboardInterrupt), server:
+        raise KeyboardInterrupt
+    assert server.sockets == ()
+
+
+def test_with_needs_a_loop() -> None:
+    with pytest.raises(UsageError, match="`with` needs a loop"), WebSocketServer(port=0, handler=echo):
+        pass
+
+
+async def test_with_inside_a_running_loop_names_async_with() -> None:
+    server = WebSocketServer("127.0.0.1", 0, handler=echo, loop=asyncio.get_running_loop())
+    with pytest.raises(UsageError, match="a loop is running here: use `async with` there"), server:
+        pass
+
+
+def test_with_raises_what_keeps_it_from_listening(own_loop: asyncio.AbstractEventLoop) -> None:
+    server = WebSocketServer("192.0.2.1", 0, handler=echo, loop=own_loop)
+    with pytest.raises(OSError, match=r"cannot listen on '192\.0\.2\.1', port 0"), server:
+        pass
+
+
+# --- async with
+
+
+async def test_async_with_serves_until_its_end() -> None:
+    async with WebSocketServer("127.0.0.1", 0, handler=echo) as server:
+        address = address_of(server)
+        assert await exchange(address) == (TEXT, b"works")
+        raw = await RawClient.connect(address)
+        await raw.upgrade()
+        client = client_of(server, raw)
+        answer = asyncio.ensure_future(answer_close(raw))
+    assert await answer == (CLOSE, STOPS)
+    assert client.outcome == CloseOutcome(
+        Cause.CLEAN, Side.LOCAL, Close(1001), Close(1001, "the server stops")
+    )
+    assert not server.clients
+    with pytest.raises(ConnectionRefusedError):
+        await RawClient.connect(address)
+
+
+async def answer_close(raw: RawClient) -> tuple[int, bytes]:
+    """Do what a good client does when the server closes."""
+    received = await raw.read_frame()
+    await raw.send(frame(CLOSE, received[1][:2]))
+    assert await raw.read_until_eof() == b""
+    raw.close()
+    return received
+
+
+async def test_serve_forever_ends_when_the_server_is_closed(serve: Serve) -> None:
+    server = await serve(echo)
+    serving = [asyncio.ensure_future(server.serve_forever()) for _ in range(2)]
+    await exchange(address_of(server))
+    assert not any(task.done() for task in serving)
+    await server.close()
+    await within(asyncio.gather(*serving))
+
+
+async def test_serve_forever_cancelled_does_not_stop_the_server(serve: Serve) -> None:
+    server = await serve(echo)
+    serving = asyncio.ensure_future(server.serve_forever())
+    await asyncio.sleep(0)
+    serving.cancel()
+    await asyncio.wait([serving])
+    assert await exchange(address_of(server)) == (TEXT, b"works")
+
+
+async def test_serve_forever_needs_a_started_server() -> None:
+    with pytest.raises(UsageError, match="the server is not started"):
+        await WebSocketServer(port=0, handler=echo).serve_forever()
+
+
+# --- close
+
+
+async def test_close_may_be_called_by_many(serve: Serve, connect: Connect) -> None:
+    server = await serve(echo)
+    answer = asyncio.ensure_future(answer_close(await connect(server)))
+    await within(asyncio.gather(*(server.close() for _ in range(3))))
+    assert await answer == (CLOSE, STOPS)
+    await within(server.close())
+
+
+async def test_close_lets_a_handler_finish(serve: Serve, connect: Connect) -> None:
+    finished = asyncio.Event()
+
+    async def handler(client: Client) -> None:
+        await client.wait_closed()
+        await asyncio.sleep(0.05)
+        finished.set()
+
+    server = await serve(handler)
+    answer = asyncio.ensure_future(answer_close(await connect(server)))
+    await within(server.close())
+    assert finished.is_set()
+    assert await answer == (CLOSE, STOPS)
+
+
+async def test_close_by_a_handler_does_not_wait_for_itself(serve: Serve, connect: Connect) -> None:
+    async def handler(client: Client) -> None:
+        if await client.read_message() == "stop":
+            await server.close()
+
+    server = await serve(handler)
+    raw = await connect(server)
+    await raw.send(text("stop"))
+    assert await answer_close(raw) == (CLOSE, STOPS)
+    await within(server.serve_forever())
+
+
+async def test_close_is_bounded_when_a_client_does_not_answer(serve: Serve, connect: Connect) -> None:
+    server = await serve(echo, timeouts=BRIEF)
+    raw = await connect(server)
+    client = client_of(server, raw)
+    async with asyncio.timeout(PATIENCE / 2):
+        await server.close()
+    assert await raw.read_until_eof() == b"\x88\x12" + STOPS
+    assert client.outcome == CloseOutcome(
+        Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1001, "the server stops"), "no end within 0.2 s"
+    )
+
+
+async def test_close_is_bounded_when_a_handler_ignores_its_cancellation(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    let_go = asyncio.Event()
+
+    async def stubborn(client: Client) -> None:
+        while not let_go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await let_go.wait()
+
+    server = await serve(stubborn, timeouts=BRIEF)
+    await connect(server)
+    async with asyncio.timeout(PATIENCE / 2):
+        await server.close()
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "did not end when it was cancelled" in record.getMessage()
+    let_go.set()
+
+
+async def test_close_by_a_task_of_a_handler_is_bounded(serve: Serve, connect: Connect) -> None:
+    """Each of the two waits for the other, until the handler is cancelled."""
+
+    async def handler(client: Client) -> None:
+        await asyncio.gather(server.close())
+
+    server = await serve(handler, timeouts=BRIEF)
+    raw = await connect(server)
+    assert await raw.read_frame() == (CLOSE, STOPS)
+    assert await raw.read_until_eof() == b""
+    async with asyncio.timeout(PATIENCE / 2):
+        await server.serve_forever()
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["client answers", "client does not"])
+async def test_close_is_bounded_when_a_handler_hangs(answers: bool, serve: Serve, connect: Connect) -> None:
+    cancelled = asyncio.Event()
+
+    async def handler(client: Client) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    server = await serve(handler, timeouts=BRIEF)
+    raw = await connect(server)
+    answer = asyncio.ensure_future(answer_close(raw)) if answers else None
+    async with asyncio.timeout(PATIENCE / 2):
+        await server.close()
+    assert cancelled.is_set()
+    if answer is not None:
+        assert await answer == (CLOSE, STOPS)
+
+
+async def test_close_is_bounded_when_a_client_never_reads(serve: Serve, connect: Connect) -> None:
+    async def handler(client: Client) -> None:
+        while True:
+            await client.send(bytes(100_000))
+
+    server = await serve(handler, timeouts=BRIEF)
+    await connect(server)
+    async with asyncio.timeout(PATIENCE / 2):
+        await server.close()
+
+
+async def test_close_drops_who_is_in_the_opening_handshake(serve: Serve, connect: Connect) -> None:
+    server = await serve(echo)
+    raw = await connect(server, upgrade=False)
+    await raw.send(b"GET / HTTP/1.1\r\n")
+    async with asyncio.timeout(PATIENCE / 2):
+        await server.close()
+    assert await raw.read_until_eof() == b""
+
+
+async def test_close_leaves_no_client_that_is_being_accepted(serve: Serve) -> None:
+    """At any turn of the loop between the arrival of a client and its request."""
+    for turns in range(6):
+        server = await serve(echo)
+        raw = await RawClient.connect(address_of(server))
+        try:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(PATIENCE / 2):
+                await server.close()
+            assert await ends(raw)
+            assert not server.clients
+        finally:
+            raw.close()
+
+
+async def ends(raw: RawClient) -> bool:
+    """Whether a connection ends, in order or not, whatever is sent."""
+    try:
+        await raw.send(b"GET / HTTP/1.1\r\n")
+        return await raw.read_until_eof() == b""
+    except (BrokenPipeError, ConnectionResetError):
+        return True
+
+
+async def test_close_cancelled_drops_everything_at_once(serve: Serve, connect: Connect) -> None:
+    server = await serve(echo)
+    raw = await connect(server)
+    closing = asyncio.ensure_future(server.close())
+    assert await raw.read_frame() == (CLOSE, STOPS)
+    closing.cancel()
+    async with asyncio.timeout(PATIENCE / 2):
+        await asyncio.wait([closing])
+    assert closing.cancelled()
+    assert await raw.read_until_eof() == b""
+
+
+# --- run
+
+RUN = """
+import asyncio, socket
+from helpers.fixtures import echo
+from streamws import Timeouts, WebSocketServer
+
+async def hang(client):
+    await asyncio.Event().wait()
+
+sock = socket.create_server(("127.0.0.1", 0))
+loop = {loop}
+server = WebSocketServer(sock=sock, handler={handler}, timeouts=Timeouts(close={close}), loop=loop)
+print(sock.getsockname()[1], flush=True)
+server.run()
+print("stopped", flush=True)
+if loop is not None:
+    loop.close()
+"""
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("loop", ["None", "asyncio.new_event_loop()"], ids=["new loop", "own loop"])
+@pytest.mark.parametrize("number", SIGNALS)
+async def test_run_stops_gracefully_at_a_signal(number: signal.Signals, loop: str) -> None:
+    async with program(RUN.format(handler="echo", close=60, loop=loop)) as running:
+        address = ("127.0.0.1", int(await running.read_line()))
+        assert await exchange(address) == (TEXT, b"works")
+        raw = await RawClient.connect(address)
+        await raw.upgrade()
+        running.signal(number)
+        assert await answer_close(raw) == (CLOSE, STOPS)
+        assert await running.read_line() == "stopped"
+        assert await running.end() == (0, "")
+
+
+@pytest.mark.parametrize("handler", ["echo", "hang"])
+@pytest.mark.parametrize("number", SIGNALS)
+async def test_run_drops_everything_at_a_second_signal(number: signal.Signals, handler: str) -> None:
+    async with program(RUN.format(handler=handler, close=60, loop="None")) as running:
+        raw = await RawClient.connect(("127.0.0.1", int(await running.read_line())))
+        await raw.upgrade()
+        running.signal(number)
+        assert await raw.read_frame() == (CLOSE, STOPS)
+        running.signal(number)
+        assert await raw.read_until_eof() == b""
+        raw.close()
+        assert await running.read_line() == "stopped"
+        assert await running.end() == (0, "")
+
+
+async def test_run_stops_within_the_close_timeout(serve: Serve) -> None:
+    async with program(RUN.format(handler="hang", close=0.2, loop="None")) as running:
+        raw = await RawClient.connect(("127.0.0.1", int(await running.read_line())))
+        await raw.upgrade()
+        running.signal(signal.SIGTERM)
+        assert await raw.read_until_eof() == b"\x88\x12" + STOPS
+        raw.close()
+        assert await running.end() == (0, "")
+
+
+async def test_run_inside_a_running_loop_names_serve_forever() -> None:
+    with pytest.raises(UsageError, match=r"use `async with` and `serve_forever\(\)` there"):
+        WebSocketServer("127.0.0.1", 0, handler=echo).run()
+
+
+def test_run_raises_what_keeps_it_from_listening() -> None:
+    with pytest.raises(OSError, match=r"cannot listen on '192\.0\.2\.1', port 0"):
+        WebSocketServer("192.0.2.1", 0, handler=echo).run()
