@@ -177,7 +177,8 @@ class WebSocketServer:
         :returns: the number of clients it is on its way to.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
         """
-        clients = tuple(self._clients.values()) if to is None else to
+        # A copy: sending to one that is too slow closes it, and whoever keeps `to` may take it out at once.
+        clients = tuple(self._clients.values() if to is None else to)
         if isinstance(data, str):
             frame = encode_frame(0x81, data, 0)
         elif isinstance(data, (bytes, bytearray, memoryview)):

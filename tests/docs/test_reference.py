@@ -11,6 +11,7 @@ import pytest
 from helpers.blocks import ROOT
 
 import streamws
+from streamws import cli
 
 
 def load(path: str) -> ModuleType:
@@ -35,6 +36,17 @@ def test_reference_page_is_what_the_docstrings_give(name: str) -> None:
 def test_reference_has_every_public_name() -> None:
     titles = [title for page in PAGES.values() for title in re.findall(r"^## (\w+)$", page, re.MULTILINE)]
     assert sorted(titles) == sorted(streamws.__all__)
+
+
+def test_reference_has_every_option_of_the_command_line_and_what_it_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["echo", "--help"])
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text("utf-8")
+    options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
+    assert "\n".join(cli._greeting("localhost", False, [("127.0.0.1", 8765)])) in page
+    assert options == set(re.findall(r"^\| `(--[a-z]+)", page, re.MULTILINE))
 
 
 @pytest.mark.parametrize(
