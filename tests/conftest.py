@@ -4,6 +4,7 @@ Nothing here may import streamws before `pytest_configure` has chosen the build.
 """
 
 import asyncio
+import gc
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -41,6 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("build") == "pure":
         use_pure()
     config.pluginmanager.import_plugin("helpers.fixtures")
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of test items live to the end; each look for leaks would go through all of them.
+    gc.collect()
+    gc.freeze()
 
 
 def _description(config: pytest.Config) -> str:
