@@ -34,7 +34,7 @@ class Turn:
     def __init__(self) -> None:
         self._waiting: list[Flushable] = []
         self._scheduled = False
-        self.number = 1
+        self.number: int = 1
         """Counts the turns in which anything was sent."""
 
     def begin(self, loop: AbstractEventLoop) -> None:
@@ -119,10 +119,10 @@ class LoopShare:
     __slots__ = ("__weakref__", "_large_buffer", "buffer", "turn")
 
     def __init__(self) -> None:
-        self.buffer = bytearray(RECEIVE_BUFFER_SIZE)
+        self.buffer: bytearray = bytearray(RECEIVE_BUFFER_SIZE)
         """Where each read from the network goes; parsed before the callback that filled it returns."""
         self._large_buffer: bytearray | None = None
-        self.turn = Turn()
+        self.turn: Turn = Turn()
 
     @property
     def large_buffer(self) -> bytearray:
