@@ -18,12 +18,13 @@ class Flushable(Protocol):
     def flush(self) -> None: ...
 
 
-def _run(function: Callable[[], None]) -> None:
+def _run(function: Callable[[], None], loop: AbstractEventLoop | None = None) -> None:
     """Call for one connection; if it raises, the others that share the loop do not miss their turn."""
     try:
         function()
     except Exception as error:
-        get_running_loop().call_exception_handler({"message": f"{function!r} raised", "exception": error})
+        context = {"message": f"{function!r} raised", "exception": error}
+        (loop or get_running_loop()).call_exception_handler(context)
 
 
 class Turn:
@@ -103,7 +104,7 @@ class Deadlines:
         for expired in over:
             # One that was called may have discarded another.
             if self._due.pop(expired, None) is not None:
-                _run(expired)
+                _run(expired, self._loop)
 
     def close(self) -> None:
         """Forget all waits."""
