@@ -18,12 +18,13 @@ class Flushable(Protocol):
     def flush(self) -> None: ...
 
 
-def _run(function: Callable[[], None]) -> None:
+def _run(function: Callable[[], None], loop: AbstractEventLoop | None = None) -> None:
     """Call for one connection; if it raises, the others that share the loop do not miss their turn."""
     try:
         function()
     except Exception as error:
-        get_running_loop().call_exception_handler({"message": f"{function!r} raised", "exception": error})
+        context = {"message": f"{function!r} raised", "exception": error}
+        (loop or get_running_loop()).call_exception_handler(context)
 
 
 class Turn:
@@ -34,7 +35,7 @@ class Turn:
     def __init__(self) -> None:
         self._waiting: list[Flushable] = []
         self._scheduled = False
-        self.number = 1
+        self.number: int = 1
         """Counts the turns in which anything was sent."""
 
     def begin(self, loop: AbstractEventLoop) -> None:
@@ -103,7 +104,7 @@ class Deadlines:
         for expired in over:
             # One that was called may have discarded another.
             if self._due.pop(expired, None) is not None:
-                _run(expired)
+                _run(expired, self._loop)
 
     def close(self) -> None:
         """Forget all waits."""
@@ -119,10 +120,10 @@ class LoopShare:
     __slots__ = ("__weakref__", "_large_buffer", "buffer", "turn")
 
     def __init__(self) -> None:
-        self.buffer = bytearray(RECEIVE_BUFFER_SIZE)
+        self.buffer: bytearray = bytearray(RECEIVE_BUFFER_SIZE)
         """Where each read from the network goes; parsed before the callback that filled it returns."""
         self._large_buffer: bytearray | None = None
-        self.turn = Turn()
+        self.turn: Turn = Turn()
 
     @property
     def large_buffer(self) -> bytearray:

@@ -136,7 +136,7 @@ class Inbox:
         self._flow = flow
         self._items: list[Any] = []
         self._head = 0  # the index of the first item that is not taken
-        self.size = 0
+        self.size: int = 0
         """Bytes in the queue, with 64 for each item on top."""
         self._complete = 0  # fragmented messages in the queue that are complete
         self._open_size = 0  # of the queue, what belongs to the one that is not

@@ -27,8 +27,8 @@ class Ping:
     __slots__ = ("error", "payload", "round_trip", "sent", "waiter")
 
     def __init__(self, payload: bytes, sent: float) -> None:
-        self.payload = payload
-        self.sent = sent
+        self.payload: bytes = payload
+        self.sent: float = sent
         self.round_trip: float | None = None
         self.error: ConnectionClosed | None = None
         self.waiter: Future[None] | None = None

@@ -1,5 +1,6 @@
 """One message, read as a stream: what `asyncio.StreamReader` is to a socket."""
 
+import builtins
 import codecs
 from asyncio import IncompleteReadError, LimitOverrunError
 from collections.abc import AsyncIterator
@@ -204,7 +205,7 @@ class MessageReader:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: builtins.type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.leave()
 

@@ -74,8 +74,8 @@ class WideText:
     __slots__ = ("size", "text")
 
     def __init__(self, text: str, size: int) -> None:
-        self.text = text
-        self.size = size
+        self.text: str = text
+        self.size: int = size
 
 
 def unmask_text(data: Buffer, start: int, end: int, key: int) -> str | WideText:
@@ -94,7 +94,7 @@ class Payload:
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self.size = 0
+        self.size: int = 0
 
     def append(self, data: Buffer, start: int, end: int, key: int, expected: int) -> None:
         """Add `data[start:end]`, unmasked with `key` (rotated to where the payload stands).
@@ -242,7 +242,7 @@ class Operation:
     error: BaseException
 
     def __init__(self) -> None:
-        self.finished = False
+        self.finished: bool = False
 
     def poll(self) -> object:
         """The result, `PENDING` or `FAILED`."""
@@ -299,7 +299,7 @@ class Done(Operation):
     __slots__ = ("value",)
 
     def __init__(self, value: object) -> None:
-        self.value = value
+        self.value: object = value
 
     def __next__(self) -> Any:
         raise StopIteration(self.value)

@@ -81,9 +81,9 @@ class Protocol:
 
     def __init__(self, server: bool) -> None:
         """`server`: the role; a server's frames are not masked, a client's are (RFC 6455 section 5.1)."""
-        self.parser = Parser(server)
-        self.state = State.CONNECTING
-        self.open = False
+        self.parser: Parser = Parser(server)
+        self.state: State = State.CONNECTING
+        self.open: bool = False
         """Whether data may be sent: the same as `state is State.OPEN`."""
         self.unsettled: list[Event] = []
         """What was received and is no data, until it is settled."""
@@ -96,9 +96,9 @@ class Protocol:
         self.close_received: Close | None = None
         self.close_sent: Close | None = None
         self._keys = None if server else MaskKeys()
-        self.sending = 0
+        self.sending: int = 0
         """The opcode of the fragmented message being sent, or 0."""
-        self.failed = False
+        self.failed: bool = False
         """Whether the connection was given up: nothing more is read from it."""
         self._initiator: Side | None = None
         self._fixed_cause: Cause | None = None

@@ -36,7 +36,7 @@ def test_mypy_reports_each_mistake_and_nothing_else(tmp_path: Path) -> None:
     bare = tmp_path / "mistakes.py"
     bare.write_text("".join(IGNORE.sub("", line) + "\n" for line in lines))
     output = check(bare)
-    errors = [(int(found[1]), found[2]) for line in output if (found := ERROR.search(line))]
+    errors = {(int(found[1]), found[2]) for line in output if (found := ERROR.search(line))}
     assert sorted(errors) == sorted(expected), "\n".join(output)
 
 
