@@ -81,10 +81,6 @@ INTERNAL = {
     "Headers.wire",
     "Response.encode",
     "Response.from_wire",
-    "WebSocketServer.spawn",
-    "Writer.close",
-    "Writer.detach",
-    "Writer.send_encoded",
 }
 """Methods that one part of the package has for another."""
 

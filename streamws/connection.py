@@ -289,8 +289,8 @@ class Connection:
             self.inbox.end()
             self.inbox.detach(ended)
             self.outbox.close()
-            self.writer.close()
-            self.writer.detach(ended)
+            self.writer._close()
+            self.writer._detach(ended)
             self.pings.close(ended)
         if self.on_lost is not None:
             self.on_lost()
@@ -388,7 +388,7 @@ class Connection:
 
     def _closing(self) -> None:
         """Whatever happens from here on, the end comes in time."""
-        self.writer.close()
+        self.writer._close()
         self.environment.close_deadlines.add(self._close_overdue)
 
     def _close_overdue(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import itertools
 import logging
+import os
 import signal
 import socket
 import ssl as tls
@@ -114,6 +115,7 @@ class WebSocketServer:
         self._policy = Policy(origins, subprotocols, server_header)
         self._clients: dict[tuple[str, int], Client] = {}
         self._server: asyncio.Server | None = None
+        self._unix_inode: int | None = None  # of the Unix socket's file
         self._environment: Environment | None = None
         self._connections: set[Connection] = set()  # all, also those whose handshake is under way
         self._tasks: set[asyncio.Task[None]] = set()
@@ -185,7 +187,7 @@ class WebSocketServer:
             frame = encode_frame(0x82, data, 0)
         else:
             raise TypeError(f"a message is str or bytes-like, not {type(data).__name__}; encode it first")
-        return sum(client.writer.send_encoded(frame) for client in clients)
+        return sum(client.writer._send_encoded(frame) for client in clients)
 
     # Starting and stopping -------------------------------------------------------------------------------------
 
@@ -225,6 +227,8 @@ class WebSocketServer:
             message = f"cannot listen on {place}: {error.strerror or error}"
             # Without a number OSError takes the message alone, else it reads "[Errno None]".
             raise (OSError(message) if error.errno is None else type(error)(error.errno, message)) from error
+        if self._path is not None:
+            self._unix_inode = os.stat(self._path).st_ino
         self._stopped = asyncio.Event()
         logger.info("serving on %s", ", ".join(_address_text(sock) for sock in self.sockets))
         return self._server
@@ -265,6 +269,8 @@ class WebSocketServer:
         await _wait([*ends, *self._tasks], timeout)
         for task in self._tasks:
             logger.error("the server stopped, but this task did not end when it was cancelled: %r", task)
+        if self._unix_inode is not None:
+            _remove_socket(self._path or "", self._unix_inode)
         self._environment.close()
         self._stopped.set()
 
@@ -353,7 +359,7 @@ class WebSocketServer:
 
     # One connection --------------------------------------------------------------------------------------------
 
-    def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
+    def _spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task that is waited for when the server stops."""
         assert self._environment is not None
         task = self._environment.loop.create_task(coroutine)
@@ -362,7 +368,7 @@ class WebSocketServer:
         return task
 
     def _callbacks_for(self, client: Client) -> Callbacks:
-        return Callbacks(client, client._connection, self.spawn)
+        return Callbacks(client, client._connection, self._spawn)
 
     def _opened(self, connection: Connection, request: Request, accept: Accept) -> None:
         """The handshake is complete: hand the connection to whom it is for."""
@@ -382,7 +388,7 @@ class WebSocketServer:
 
         connection.on_lost = lost
         logger.info("%s:%s opened %s", *address, request.target)
-        self.spawn(self._own(client, connection) if self._handler is not None else self._notify(client, connection))
+        self._spawn(self._own(client, connection) if self._handler is not None else self._notify(client, connection))
 
     async def _own(self, client: Client, connection: Connection) -> None:
         """Run the handler, which owns the connection."""
@@ -456,7 +462,7 @@ class _Opening:
             self._judge(connection, request, rest)
         else:
             connection.pause_reading()
-            self._task = self._server.spawn(self._ask(connection, request, rest, self._server._on_request))
+            self._task = self._server._spawn(self._ask(connection, request, rest, self._server._on_request))
 
     async def _ask(self, connection: Connection, request: Request, rest: bytes, callback: RequestCallback) -> None:
         try:
@@ -538,6 +544,15 @@ def _address_text(sock: socket.socket) -> str:
     if not isinstance(name, tuple):
         return str(name)
     return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+def _remove_socket(path: str, inode: int) -> None:
+    """Remove a Unix socket's file, unless another server has taken the path since."""
+    try:
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, signalled: Callable[[], None]) -> Callable[[], None]:

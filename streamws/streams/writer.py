@@ -86,7 +86,7 @@ class Writer:
             return self._drain() if self._outbox.paused else SENT
         return self._send_in_turn(data)
 
-    def send_encoded(self, frame: bytes) -> bool:
+    def _send_encoded(self, frame: bytes) -> bool:
         """Send a whole message that is a frame already, after what is under way; False if nothing can be sent."""
         if not self._protocol.open:
             return False
@@ -158,7 +158,7 @@ class Writer:
             if self._protocol.open:
                 self._outbox.put(turn.frame or self._protocol.message(turn.data or b""))
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """The connection is closing: those who wait learn of it."""
         waiting = self._waiting
         self._waiting = None
@@ -167,7 +167,7 @@ class Writer:
                 turn.ready.set_exception(self._failing.closed_error())
                 turn.ready.exception()  # an awaitable that was dropped must not be reported by the loop
 
-    def detach(self, failing: Failing) -> None:
+    def _detach(self, failing: Failing) -> None:
         """The connection is gone; `failing` speaks for it."""
         self._failing = failing
 
