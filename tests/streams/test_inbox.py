@@ -49,8 +49,8 @@ def receive(client: Client, data: bytes) -> None:
         frame(BINARY, b"x" * 1000),
         frame(TEXT, b"x" * 1000),
         frame(TEXT, "ä".encode() * 500),
-        frame(BINARY, b"x" * 800, fin=False) + frame(CONTINUATION, b"x" * (200 - 2 * 64)),
-        frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * 13 + frame(CONTINUATION, b"x" * 40),
+        frame(BINARY, b"x" * 800, fin=False) + frame(CONTINUATION, b"x" * 200, fin=False) + frame(CONTINUATION),
+        frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * 13 + frame(CONTINUATION, b"x" * 1000),  # 15 times 64
     ],
     ids=["binary", "ascii", "text", "fragments", "empty fragments"],
 )
@@ -70,8 +70,8 @@ async def test_inbox_takes_message_at_limit(sent: bytes, settled: bool) -> None:
         frame(BINARY, b"x" * 1001),
         frame(TEXT, b"x" * 1001),
         frame(TEXT, "ä".encode() * 500 + b"x"),
-        frame(BINARY, b"x" * 800, fin=False) + frame(CONTINUATION, b"x" * (201 - 2 * 64)),
-        frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * 13 + frame(CONTINUATION, b"x" * 41),
+        frame(BINARY, b"x" * 800, fin=False) + frame(CONTINUATION, b"x" * 201),
+        frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * 14 + frame(CONTINUATION, b"x"),  # 16 times 64
         frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * 15,
     ],
     ids=["binary", "ascii", "text", "fragments", "empty fragments", "no end"],
@@ -97,8 +97,8 @@ async def test_inbox_refuses_message_over_limit_with_1009(sent: bytes, settled: 
         header(BINARY, 1001),
         header(TEXT, 1 << 62),
         header(BINARY, (1 << 63) - 1),
-        header(BINARY, 937, fin=False),
-        frame(BINARY, b"x" * 400, fin=False) + header(CONTINUATION, 473),
+        header(BINARY, 1001, fin=False),
+        frame(BINARY, b"x" * 400, fin=False) + header(CONTINUATION, 601),
         frame(BINARY, b"x" * 400, fin=False) + header(CONTINUATION, (1 << 63) - 1),
     ],
     ids=["frame", "huge", "largest", "first fragment", "fragment", "largest fragment"],
