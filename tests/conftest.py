@@ -36,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("build") == "pure":
         use_pure()
     config.pluginmanager.import_plugin("helpers.fixtures")
+    config.pluginmanager.import_plugin("helpers.certificates")
 
 
 def _description(config: pytest.Config) -> str:
