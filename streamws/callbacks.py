@@ -8,7 +8,7 @@ from typing import TypeVar
 from .client import Client, ClosedCallback, MessageCallback, PayloadCallback
 from .codes import Cause, CloseCode, Side
 from .connection import Connection, logger
-from .errors import ConnectionClosed, UsageError
+from .errors import ConcurrencyError, ConnectionClosed, UsageError
 
 _Argument = TypeVar("_Argument")
 
@@ -16,7 +16,7 @@ _Argument = TypeVar("_Argument")
 class Callbacks:
     """Calls the functions that one client's decorators registered, one after the other."""
 
-    __slots__ = ("_client", "_closed", "_connection", "_lock", "_message", "_spawn")
+    __slots__ = ("_client", "_connection", "_failed", "_lock", "_message", "_spawn")
 
     def __init__(
         self, client: Client, connection: Connection, spawn: Callable[[Coroutine[object, None, None]], Task[None]]
@@ -27,7 +27,7 @@ class Callbacks:
         self._spawn = spawn
         self._lock = Lock()  # first come, first served: so callbacks run in the order of what they tell
         self._message: Task[None] | None = None
-        self._closed: Task[None] | None = None
+        self._failed = False  # whether one raised: then only `closed` is called
 
     def on_message(self, callback: MessageCallback) -> None:
         if self._message is not None:
@@ -52,11 +52,14 @@ class Callbacks:
     async def _read_messages(self, callback: MessageCallback) -> None:
         try:
             async for reader in self._client.messages():
-                async with reader, self._lock:
-                    if not await call(self._connection, callback, reader):
-                        return
+                async with reader:
+                    await self._call(callback, reader)
+                if self._failed:
+                    return
         except ConnectionClosed:
             pass  # the closed callback and client.outcome tell of it
+        except ConcurrencyError:
+            logger.exception("%s: @client.message gets no messages, another task reads them", self._connection.peer())
 
     async def _tell_closed(self, callback: ClosedCallback) -> None:
         await self._client.wait_closed()
@@ -64,17 +67,19 @@ class Callbacks:
             await wait([self._message])
         outcome = self._client.outcome
         assert outcome is not None
-        await self._call(callback, outcome)
+        async with self._lock:
+            await call(self._connection, callback, outcome)
 
     async def _call(self, callback: Callable[[_Argument], Awaitable[None] | None], argument: _Argument) -> None:
         async with self._lock:
-            await call(self._connection, callback, argument)
+            if not self._failed:
+                self._failed = not await call(self._connection, callback, argument)
 
 
 async def call(
     connection: Connection, callback: Callable[[_Argument], Awaitable[None] | None], argument: _Argument
 ) -> bool:
-    """Call a callback; what it raises is logged and closes the connection with 1011. False if it raised that."""
+    """Call a callback; what it raises is logged and closes the connection with 1011. Returns whether all went well."""
     name = getattr(callback, "__qualname__", repr(callback))
     try:
         result = callback(argument)

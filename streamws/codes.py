@@ -55,7 +55,9 @@ class Close:
     reason: str = ""
 
     def __str__(self) -> str:
-        return f"{self.code} {self.reason}".rstrip()
+        # In one line of a log, whatever the peer wrote.
+        reason = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in self.reason)
+        return f"{self.code} {reason}".rstrip()
 
 
 class Cause(enum.StrEnum):

@@ -20,7 +20,7 @@ from .streams.pings import Pings
 from .streams.writer import Writer
 from .wire.protocol import Change, Protocol
 
-logger = logging.getLogger("streamws")
+logger: logging.Logger = logging.getLogger("streamws")
 
 
 class Environment:
@@ -39,16 +39,16 @@ class Environment:
     )
 
     def __init__(self, loop: AbstractEventLoop, limits: Limits, timeouts: Timeouts) -> None:
-        self.loop = loop
+        self.loop: AbstractEventLoop = loop
         self.share: LoopShare = share_of(loop)
-        self.limits = limits
-        self.timeouts = timeouts
+        self.limits: Limits = limits
+        self.timeouts: Timeouts = timeouts
         self.finished: Future[None] = loop.create_future()
         self.finished.set_result(None)
-        self.open_deadlines = Deadlines(loop, timeouts.open)
-        self.close_deadlines = Deadlines(loop, timeouts.close)
-        self.ping_times = Deadlines(loop, timeouts.ping_interval)
-        self.pong_deadlines = Deadlines(loop, timeouts.ping_timeout)
+        self.open_deadlines: Deadlines = Deadlines(loop, timeouts.open)
+        self.close_deadlines: Deadlines = Deadlines(loop, timeouts.close)
+        self.ping_times: Deadlines = Deadlines(loop, timeouts.ping_interval)
+        self.pong_deadlines: Deadlines = Deadlines(loop, timeouts.ping_timeout)
 
     def close(self) -> None:
         """Stop all timers."""
@@ -132,7 +132,7 @@ class Connection:
     writer: Writer
 
     def __init__(self, environment: Environment, server: bool, opening: Opening) -> None:
-        self.environment = environment
+        self.environment: Environment = environment
         self._server = server
         self._opening: Opening | None = opening
         self._share = environment.share
@@ -212,7 +212,9 @@ class Connection:
                 self._settle()
         finally:
             outbox.end_batch()
-        self.inbox.check_flow()
+        if protocol.open:
+            # Once closing, what comes is passed over to find the peer's Close: no reader would resume the network.
+            self.inbox.check_flow()
 
     def _answer_pings(self) -> None:
         protocol = self.protocol
@@ -287,8 +289,8 @@ class Connection:
             self.inbox.end()
             self.inbox.detach(ended)
             self.outbox.close()
-            self.writer.close()
-            self.writer.detach(ended)
+            self.writer._close()
+            self.writer._detach(ended)
             self.pings.close(ended)
         if self.on_lost is not None:
             self.on_lost()
@@ -386,7 +388,7 @@ class Connection:
 
     def _closing(self) -> None:
         """Whatever happens from here on, the end comes in time."""
-        self.writer.close()
+        self.writer._close()
         self.environment.close_deadlines.add(self._close_overdue)
 
     def _close_overdue(self) -> None:

@@ -44,6 +44,7 @@ class ConnectionClosed(StreamwsError):
     def __init__(self, outcome: CloseOutcome) -> None:
         super().__init__(outcome)
         self.outcome = outcome
+        """How it ended: who began, the codes, the cause."""
 
     def __str__(self) -> str:
         return str(self.outcome)
@@ -67,8 +68,8 @@ class IncompleteMessage(ConnectionClosedError):
         missing = "its last frame" if self.missing is None else f"{self.missing} bytes of a frame"
         return f"message of {self.received} bytes so far lacks {missing}: {self.outcome}"
 
-    def __reduce__(self) -> tuple[type[ConnectionClosed], tuple[object, ...]]:
-        return type(self), (self.outcome, self.received, self.missing)
+    def __reduce__(self) -> tuple[type["IncompleteMessage"], tuple[object, ...], dict[str, object]]:
+        return type(self), (self.outcome, self.received, self.missing), self.__dict__
 
 
 class ReadError(StreamwsError):
@@ -96,8 +97,8 @@ class ProtocolViolation(StreamwsError):
         self.code = code
         """The close code that answers it (RFC 6455 section 7.4.1)."""
 
-    def __reduce__(self) -> tuple[type["ProtocolViolation"], tuple[object, ...]]:
-        return type(self), (self.reason, self.code)
+    def __reduce__(self) -> tuple[type["ProtocolViolation"], tuple[object, ...], dict[str, object]]:
+        return type(self), (self.reason, self.code), self.__dict__
 
 
 class HandshakeError(StreamwsError):
@@ -115,8 +116,8 @@ class HandshakeRefused(HandshakeError):
         self.headers = headers
         """Header fields that this status needs beside the usual ones."""
 
-    def __reduce__(self) -> tuple[type["HandshakeRefused"], tuple[object, ...]]:
-        return type(self), (self.status, self.reason, self.headers)
+    def __reduce__(self) -> tuple[type["HandshakeRefused"], tuple[object, ...], dict[str, object]]:
+        return type(self), (self.status, self.reason, self.headers), self.__dict__
 
 
 class InvalidHeader(StreamwsError, ValueError):

@@ -1,6 +1,6 @@
 """What the connections of one event loop share: a receive buffer, the end of a turn, and deadlines."""
 
-from asyncio import AbstractEventLoop, TimerHandle
+from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
 from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -18,6 +18,15 @@ class Flushable(Protocol):
     def flush(self) -> None: ...
 
 
+def _run(function: Callable[[], None], loop: AbstractEventLoop | None = None) -> None:
+    """Call for one connection; if it raises, the others that share the loop do not miss their turn."""
+    try:
+        function()
+    except Exception as error:
+        context = {"message": f"{function!r} raised", "exception": error}
+        (loop or get_running_loop()).call_exception_handler(context)
+
+
 class Turn:
     """The current turn of a loop: what was gathered during it is sent when it ends."""
 
@@ -26,7 +35,7 @@ class Turn:
     def __init__(self) -> None:
         self._waiting: list[Flushable] = []
         self._scheduled = False
-        self.number = 1
+        self.number: int = 1
         """Counts the turns in which anything was sent."""
 
     def begin(self, loop: AbstractEventLoop) -> None:
@@ -45,7 +54,7 @@ class Turn:
         waiting = self._waiting
         self._waiting = []
         for outbox in waiting:
-            outbox.flush()
+            _run(outbox.flush)
 
 
 class Deadlines:
@@ -94,12 +103,8 @@ class Deadlines:
             over.append(expired)
         for expired in over:
             # One that was called may have discarded another.
-            if self._due.pop(expired, None) is None:
-                continue
-            try:
-                expired()
-            except Exception as error:  # the others must not wait for ever because of it
-                self._loop.call_exception_handler({"message": f"{expired!r} raised", "exception": error})
+            if self._due.pop(expired, None) is not None:
+                _run(expired, self._loop)
 
     def close(self) -> None:
         """Forget all waits."""
@@ -115,10 +120,10 @@ class LoopShare:
     __slots__ = ("__weakref__", "_large_buffer", "buffer", "turn")
 
     def __init__(self) -> None:
-        self.buffer = bytearray(RECEIVE_BUFFER_SIZE)
+        self.buffer: bytearray = bytearray(RECEIVE_BUFFER_SIZE)
         """Where each read from the network goes; parsed before the callback that filled it returns."""
         self._large_buffer: bytearray | None = None
-        self.turn = Turn()
+        self.turn: Turn = Turn()
 
     @property
     def large_buffer(self) -> bytearray:

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import itertools
 import logging
+import os
 import signal
 import socket
 import ssl as tls
@@ -108,10 +109,13 @@ class WebSocketServer:
         self._on_connection: ConnectionCallback | None = None
         self._on_request: RequestCallback | None = None
         self.limits: Limits = limits or Limits()
+        """The sizes that it holds its connections to."""
         self.timeouts: Timeouts = timeouts or Timeouts()
+        """The deadlines that it holds its connections to."""
         self._policy = Policy(origins, subprotocols, server_header)
         self._clients: dict[tuple[str, int], Client] = {}
         self._server: asyncio.Server | None = None
+        self._unix_inode: int | None = None  # of the Unix socket's file
         self._environment: Environment | None = None
         self._connections: set[Connection] = set()  # all, also those whose handshake is under way
         self._tasks: set[asyncio.Task[None]] = set()
@@ -175,14 +179,15 @@ class WebSocketServer:
         :returns: the number of clients it is on its way to.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
         """
-        clients = tuple(self._clients.values()) if to is None else to
+        # A copy: sending to one that is too slow closes it, and whoever keeps `to` may take it out at once.
+        clients = tuple(self._clients.values() if to is None else to)
         if isinstance(data, str):
             frame = encode_frame(0x81, data, 0)
         elif isinstance(data, (bytes, bytearray, memoryview)):
             frame = encode_frame(0x82, data, 0)
         else:
             raise TypeError(f"a message is str or bytes-like, not {type(data).__name__}; encode it first")
-        return sum(client.writer.send_encoded(frame) for client in clients)
+        return sum(client.writer._send_encoded(frame) for client in clients)
 
     # Starting and stopping -------------------------------------------------------------------------------------
 
@@ -222,7 +227,10 @@ class WebSocketServer:
             message = f"cannot listen on {place}: {error.strerror or error}"
             # Without a number OSError takes the message alone, else it reads "[Errno None]".
             raise (OSError(message) if error.errno is None else type(error)(error.errno, message)) from error
+        if self._path is not None:
+            self._unix_inode = os.stat(self._path).st_ino
         self._stopped = asyncio.Event()
+        logger.info("serving on %s", ", ".join(_address_text(sock) for sock in self.sockets))
         return self._server
 
     async def close(self) -> None:
@@ -261,6 +269,8 @@ class WebSocketServer:
         await _wait([*ends, *self._tasks], timeout)
         for task in self._tasks:
             logger.error("the server stopped, but this task did not end when it was cancelled: %r", task)
+        if self._unix_inode is not None:
+            _remove_socket(self._path or "", self._unix_inode)
         self._environment.close()
         self._stopped.set()
 
@@ -336,8 +346,6 @@ class WebSocketServer:
         restore = _on_signals(loop, signalled)
         try:
             async with self:
-                addresses = ", ".join(_address_text(sock) for sock in self.sockets)
-                logger.info("serving on %s", addresses)
                 await stop.wait()
                 closing = loop.create_task(self.close())
                 dropping = loop.create_task(drop.wait())
@@ -351,7 +359,7 @@ class WebSocketServer:
 
     # One connection --------------------------------------------------------------------------------------------
 
-    def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
+    def _spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task that is waited for when the server stops."""
         assert self._environment is not None
         task = self._environment.loop.create_task(coroutine)
@@ -360,7 +368,7 @@ class WebSocketServer:
         return task
 
     def _callbacks_for(self, client: Client) -> Callbacks:
-        return Callbacks(client, client._connection, self.spawn)
+        return Callbacks(client, client._connection, self._spawn)
 
     def _opened(self, connection: Connection, request: Request, accept: Accept) -> None:
         """The handshake is complete: hand the connection to whom it is for."""
@@ -380,7 +388,7 @@ class WebSocketServer:
 
         connection.on_lost = lost
         logger.info("%s:%s opened %s", *address, request.target)
-        self.spawn(self._own(client, connection) if self._handler is not None else self._notify(client, connection))
+        self._spawn(self._own(client, connection) if self._handler is not None else self._notify(client, connection))
 
     async def _own(self, client: Client, connection: Connection) -> None:
         """Run the handler, which owns the connection."""
@@ -457,7 +465,7 @@ class _Opening:
             self._judge(connection, request, rest)
         else:
             connection.pause_reading()
-            self._task = self._server.spawn(self._ask(connection, request, rest, self._server._on_request))
+            self._task = self._server._spawn(self._ask(connection, request, rest, self._server._on_request))
 
     async def _ask(self, connection: Connection, request: Request, rest: bytes, callback: RequestCallback) -> None:
         try:
@@ -536,7 +544,18 @@ def _peer_address(connection: Connection, number: int) -> tuple[str, int]:
 
 def _address_text(sock: socket.socket) -> str:
     name = sock.getsockname()
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+    if not isinstance(name, tuple):
+        return str(name)
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+def _remove_socket(path: str, inode: int) -> None:
+    """Remove a Unix socket's file, unless another server has taken the path since."""
+    try:
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, signalled: Callable[[], None]) -> Callable[[], None]:

@@ -22,8 +22,8 @@ def _optional(name: str) -> ModuleType | None:
         return None
 
 
-fast = _optional("aiofastnet")
-loops = _optional("winloop" if sys.platform == "win32" else "uvloop")
+fast: ModuleType | None = _optional("aiofastnet")
+loops: ModuleType | None = _optional("winloop" if sys.platform == "win32" else "uvloop")
 
 Factory = Callable[[], AsyncioConnection]
 Listen = Callable[..., Awaitable[Server]]

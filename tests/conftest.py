@@ -4,6 +4,7 @@ Nothing here may import streamws before `pytest_configure` has chosen the build.
 """
 
 import asyncio
+import gc
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -30,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--loop", choices=["asyncio", "uvloop"], default="asyncio", help="the event loop of the async tests"
     )
+    group.addoption(
+        "--peers",
+        action="store_true",
+        help="also run tests/interop/peers, which need Node.js with ws, Chromium, curl and a JDK",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,6 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
         use_pure()
     config.pluginmanager.import_plugin("helpers.fixtures")
     config.pluginmanager.import_plugin("helpers.certificates")
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of test items live to the end; each look for leaks would go through all of them.
+    gc.collect()
+    gc.freeze()
 
 
 def _description(config: pytest.Config) -> str:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 from helpers.fixtures import Connect, Serve, address_of, client_of, echo, within
-from helpers.programs import program
+from helpers.scripts import program
 from helpers.rawclient import CLOSE, PATIENCE, TEXT, Address, RawClient, close, frame, text
 
 from streamws import Cause, Client, Close, CloseOutcome, Side, Timeouts, UsageError, WebSocketServer

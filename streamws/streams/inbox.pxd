@@ -79,6 +79,7 @@ cdef class Inbox:
     cdef object _take_message(self)
     @cython.locals(counted=Py_ssize_t, last=Py_ssize_t)
     cdef object _join(self)
+    @cython.locals(size="unsigned long long", length="unsigned long long")
     cdef unsigned long long _announced(self) except? 0
     cdef bint _frame_too_big(self)
     cdef object _pop(self)
@@ -89,4 +90,5 @@ cdef class Inbox:
     @cython.locals(skipped=Py_ssize_t)
     cdef _skip(self)
 
+cdef unsigned long long _counted(unsigned long long length) noexcept
 cdef Py_ssize_t _size(object item) except -1

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 from ..codes import Close, CloseCode, Opcode, Side
 from ..errors import ConcurrencyError, ConnectionClosed, IncompleteMessage, StaleReader
-from ..options import FRAGMENT_OVERHEAD, Limits
+from ..options import ITEM_OVERHEAD, Limits
 from ..wire.frames import DataFrame
 from ..wire.kernels import FAILED, PENDING, Operation, WideText
 from ..wire.parser import Parser
 from .waiter import Waiter
 
-_OVERHEAD = FRAGMENT_OVERHEAD
+_OVERHEAD = ITEM_OVERHEAD
 
 # What a read waits for.
 _MESSAGE = 1
@@ -136,7 +136,7 @@ class Inbox:
         self._flow = flow
         self._items: list[Any] = []
         self._head = 0  # the index of the first item that is not taken
-        self.size = 0
+        self.size: int = 0
         """Bytes in the queue, with 64 for each item on top."""
         self._complete = 0  # fragmented messages in the queue that are complete
         self._open_size = 0  # of the queue, what belongs to the one that is not
@@ -164,7 +164,7 @@ class Inbox:
                     self._complete += 1
                     self._open_size = 0
                 else:
-                    self._open_size += size
+                    self._open_size += _counted(len(item.payload))
         if self._head == len(self._items):
             self._items = items
             self._head = 0
@@ -397,7 +397,7 @@ class Inbox:
         counted = 0
         last = self._head
         while True:
-            counted += _size(self._items[last])
+            counted += _counted(len(self._items[last].payload))
             if self._items[last].fin:
                 break
             last += 1
@@ -411,9 +411,8 @@ class Inbox:
         """What the message that is not complete counts, with the declared length of the frame under way."""
         size = self._open_size
         if self._parser.in_data_frame():
-            size += self._parser.length
-            if self._parser.in_fragmented():
-                size += _OVERHEAD
+            length = self._parser.length
+            size += _counted(length) if self._parser.in_fragmented() else length
         return size
 
     def _frame_too_big(self) -> bool:
@@ -435,7 +434,7 @@ class Inbox:
             if item.fin:
                 self._complete -= 1
             elif self._complete == 0:
-                self._open_size -= size
+                self._open_size -= _counted(len(item.payload))
         return item
 
     # Frames ----------------------------------------------------------------------------------------------------
@@ -463,6 +462,10 @@ class Inbox:
             self._owner = owner
             return Opcode(self._parser.opcode)
         return PENDING
+
+    def belongs_to(self, owner: object) -> bool:
+        """Whether `owner` is who reads the message at the head, and something of it is left to pull."""
+        return self._owner is owner
 
     def pull(self, owner: object) -> Any:
         """What has come of `owner`'s message and was not pulled before; None if nothing.
@@ -556,6 +559,11 @@ FRAMES = _Frames()
 
 def stale() -> StaleReader:
     return StaleReader("this reader's message is over: it was read to its end, or another read has begun since")
+
+
+def _counted(length: int) -> int:
+    """What a fragment counts against `max_message_size`: so a flood of tiny ones is bounded too."""
+    return length if length > _OVERHEAD else _OVERHEAD
 
 
 def _size(item: Any) -> int:

@@ -42,7 +42,7 @@ class Outbox:
         self._frames: list[bytes] = []
         self._size = 0
         self._batching = False
-        self.paused = False
+        self.paused: bool = False
         """Whether the transport holds more than its high-water mark."""
         self._drained: list[Future[None]] | None = None  # those who wait until it is not
 

@@ -2,7 +2,10 @@
 
 import os
 from asyncio import AbstractEventLoop, Future
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Generator
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Protocol
 
 from ..errors import ConnectionClosed
 
@@ -13,14 +16,19 @@ class Failing(Protocol):
     def closed_error(self) -> ConnectionClosed: ...
 
 
+def fresh_payload() -> bytes:
+    """A payload that tells a ping from others."""
+    return os.urandom(4)
+
+
 class Ping:
     """A ping under way."""
 
     __slots__ = ("error", "payload", "round_trip", "sent", "waiter")
 
     def __init__(self, payload: bytes, sent: float) -> None:
-        self.payload = payload
-        self.sent = sent
+        self.payload: bytes = payload
+        self.sent: float = sent
         self.round_trip: float | None = None
         self.error: ConnectionClosed | None = None
         self.waiter: Future[None] | None = None
@@ -29,6 +37,39 @@ class Ping:
         """Let the one who waits see `round_trip` or `error`."""
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
+
+
+class RoundTrip(Coroutine[object, None, float]):
+    """The round-trip time of a ping: a coroutine that need not be awaited, since no one has to want the pong."""
+
+    __slots__ = ("_begin", "_coroutine")
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, None, float]]) -> None:
+        self._begin = begin
+        self._coroutine: Coroutine[Any, None, float] | None = None
+
+    def _begun(self) -> Coroutine[Any, None, float]:
+        if self._coroutine is None:
+            self._coroutine = self._begin()
+        return self._coroutine
+
+    def __await__(self) -> Generator[Any, None, float]:
+        return self._begun().__await__()
+
+    def send(self, value: None) -> object:
+        return self._begun().send(value)
+
+    def throw(
+        self,
+        typ: type[BaseException] | BaseException,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+    ) -> object:
+        error = typ if isinstance(typ, BaseException) else val if isinstance(val, BaseException) else typ()
+        return self._begun().throw(error if tb is None else error.with_traceback(tb))
+
+    def close(self) -> None:
+        self._begun().close()
 
 
 class Pings:
@@ -44,14 +85,17 @@ class Pings:
 
     def begin(self, payload: bytes) -> Ping:
         """A ping that is sent now; without a payload it gets one that tells it from others."""
-        ping = Ping(payload or os.urandom(4), self._loop.time())
+        ping = Ping(payload or fresh_payload(), perf_counter())  # the time of uvloop counts in ms
         if self._under_way is None:
             self._under_way = []
         self._under_way.append(ping)
         return ping
 
-    async def wait(self, ping: Ping) -> float:
+    def wait(self, ping: Ping) -> RoundTrip:
         """The round-trip time of a ping."""
+        return RoundTrip(lambda: self._wait(ping))
+
+    async def _wait(self, ping: Ping) -> float:
         while ping.round_trip is None:
             if ping.error is not None:
                 raise ping.error
@@ -59,9 +103,13 @@ class Pings:
             await ping.waiter
         return ping.round_trip
 
-    async def refused(self, error: ConnectionClosed) -> float:
+    def refused(self, error: ConnectionClosed) -> RoundTrip:
         """The awaitable of a ping that could not be sent."""
-        raise error
+
+        async def refuse() -> float:
+            raise error
+
+        return RoundTrip(refuse)
 
     def answer(self, payload: bytes) -> None:
         """A pong came: it answers the ping with its payload and those before it."""
@@ -73,7 +121,7 @@ class Pings:
                 break
         else:
             return  # unasked for, as pongs may be
-        now = self._loop.time()
+        now = perf_counter()
         self.latency = now - ping.sent
         self._under_way = pings[place + 1 :] or None
         for ping in pings[: place + 1]:

@@ -1,5 +1,6 @@
 """One message, read as a stream: what `asyncio.StreamReader` is to a socket."""
 
+import builtins
 import codecs
 from asyncio import IncompleteReadError, LimitOverrunError
 from collections.abc import AsyncIterator
@@ -44,7 +45,7 @@ class MessageReader:
     # The whole message -----------------------------------------------------------------------------------------
 
     @overload
-    async def get(self) -> str | bytes: ...
+    async def get(self, kind: None = None) -> str | bytes: ...
 
     @overload
     async def get(self, kind: Literal[Opcode.TEXT]) -> str: ...
@@ -65,7 +66,7 @@ class MessageReader:
         if self._left:
             raise stale()
         if self._received or self._fin:
-            raise ReadError(f"get() gives a whole message, and {self._received} bytes of it were read already")
+            raise ReadError("get() gives a whole message, and this one was read already, or a part of it")
         message: str | bytes = await self._inbox.whole(self)
         self._fin = True
         if kind is Opcode.TEXT and isinstance(message, bytes):
@@ -146,6 +147,9 @@ class MessageReader:
         if not separator:
             raise ValueError("readuntil() takes a separator of at least one byte")
         limit = self._limits.max_message_size
+        end = self._piece.find(separator, self._position) + len(separator)
+        if len(separator) <= end - self._position <= limit:
+            return self._take(end - self._position)  # without a copy of what is behind it
         parts = bytearray()
         searched = 0
         try:
@@ -201,7 +205,7 @@ class MessageReader:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: builtins.type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.leave()
 
@@ -216,7 +220,7 @@ class MessageReader:
     # The piece at hand -----------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        if self._left:
+        if self._left or not (self._fin or self._inbox.belongs_to(self)):
             raise stale()
 
     def _there(self) -> int:

@@ -39,7 +39,7 @@ class Waiter:
             return
         callbacks = future._callbacks
         if not callbacks:
-            return  # the task runs already, and this call comes from its own read
+            return  # the task runs, and finds out for itself
         # A task that is stepped from inside another one would be stuck for ever: then the loop wakes it.
         if len(callbacks) == 1 and current_task(self._loop) is None:
             callback, context = callbacks[0]

@@ -9,12 +9,19 @@ cdef object SENT
 @cython.final
 cdef class Writer:
     cdef object _loop
-    cdef Protocol _protocol
-    cdef Outbox _outbox
+    # FragmentWriter, a plain class, uses those that are readonly or public.
+    cdef readonly Protocol _protocol
+    cdef readonly Outbox _outbox
     cdef object _pings
-    cdef object _failing
-    cdef bint _busy
+    cdef readonly object _failing
+    cdef public bint _busy
     cdef bint _by_frames
     cdef object _waiting
     @cython.locals(protocol=Protocol)
     cpdef object send(self, object data)
+
+cdef class FragmentWriter:
+    cdef Writer _writer
+    cdef object _opcode
+    cdef bint _entered
+    cdef bint _left

@@ -17,7 +17,7 @@ from ..wire.frames import Buffer, DataFrame
 from ..wire.kernels import Done
 from ..wire.protocol import Protocol, check_data
 from .outbox import Outbox
-from .pings import Pings
+from .pings import Pings, fresh_payload
 from .reader import MessageReader
 
 SENT: Any = Done(None)
@@ -63,7 +63,7 @@ class Writer:
 
     # Whole messages --------------------------------------------------------------------------------------------
 
-    def send(self, data: str | Buffer) -> Coroutine[Any, Any, None]:
+    def send(self, data: str | Buffer) -> Coroutine[object, None, None]:
         """Send one message in one frame: `str` as text, bytes-like as binary.
 
         The message is on its way when the call returns; awaiting the result waits while the peer takes less than
@@ -86,7 +86,7 @@ class Writer:
             return self._drain() if self._outbox.paused else SENT
         return self._send_in_turn(data)
 
-    def send_encoded(self, frame: bytes) -> bool:
+    def _send_encoded(self, frame: bytes) -> bool:
         """Send a whole message that is a frame already, after what is under way; False if nothing can be sent."""
         if not self._protocol.open:
             return False
@@ -101,7 +101,7 @@ class Writer:
         if not self._protocol.open:
             raise self._failing.closed_error()
 
-    def _send_in_turn(self, data: str | Buffer) -> Coroutine[Any, Any, None]:
+    def _send_in_turn(self, data: str | Buffer) -> Coroutine[object, None, None]:
         if not self._protocol.open:
             return self._refuse()
         check_data(data)
@@ -158,7 +158,7 @@ class Writer:
             if self._protocol.open:
                 self._outbox.put(turn.frame or self._protocol.message(turn.data or b""))
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """The connection is closing: those who wait learn of it."""
         waiting = self._waiting
         self._waiting = None
@@ -167,7 +167,7 @@ class Writer:
                 turn.ready.set_exception(self._failing.closed_error())
                 turn.ready.exception()  # an awaitable that was dropped must not be reported by the loop
 
-    def detach(self, failing: Failing) -> None:
+    def _detach(self, failing: Failing) -> None:
         """The connection is gone; `failing` speaks for it."""
         self._failing = failing
 
@@ -242,7 +242,7 @@ class Writer:
 
     # Control frames --------------------------------------------------------------------------------------------
 
-    def ping(self, payload: str | Buffer = b"") -> Coroutine[Any, Any, float]:
+    def ping(self, payload: str | Buffer = b"") -> Coroutine[object, None, float]:
         """Send a ping now; the awaitable gives the round-trip time in seconds when the pong comes.
 
         :param payload: at most 125 bytes, what the peer sends back; without one, a few random bytes.
@@ -255,11 +255,13 @@ class Writer:
         data = payload.encode() if isinstance(payload, str) else bytes(payload)
         if not self._protocol.open:
             return self._pings.refused(self._failing.closed_error())
+        data = data or fresh_payload()
+        frame = self._protocol.ping(data)
         ping = self._pings.begin(data)
-        self._outbox.put(self._protocol.ping(ping.payload))
+        self._outbox.put(frame)
         return self._pings.wait(ping)
 
-    def pong(self, payload: str | Buffer = b"") -> Coroutine[Any, Any, None]:
+    def pong(self, payload: str | Buffer = b"") -> Coroutine[object, None, None]:
         """Send an unasked-for pong, such as a heartbeat in one direction. Pings are answered without it.
 
         :param payload: at most 125 bytes.

@@ -74,8 +74,8 @@ class WideText:
     __slots__ = ("size", "text")
 
     def __init__(self, text: str, size: int) -> None:
-        self.text = text
-        self.size = size
+        self.text: str = text
+        self.size: int = size
 
 
 def unmask_text(data: Buffer, start: int, end: int, key: int) -> str | WideText:
@@ -94,7 +94,7 @@ class Payload:
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self.size = 0
+        self.size: int = 0
 
     def append(self, data: Buffer, start: int, end: int, key: int, expected: int) -> None:
         """Add `data[start:end]`, unmasked with `key` (rotated to where the payload stands).
@@ -119,23 +119,31 @@ class Payload:
 class Utf8Check:
     """Says as early as possible whether bytes that come in pieces can still be UTF-8 (RFC 6455 section 8.1)."""
 
-    __slots__ = ("_decoder",)
+    __slots__ = ("_bad", "_decoder")
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._bad = False
 
     def feed(self, data: Buffer, start: int, end: int) -> bool:
         """Whether all bytes so far, with `data[start:end]`, can begin a UTF-8 text."""
+        if self._bad:
+            return False
         try:
             self._decoder.decode(bytes(data[start:end]))
         except UnicodeDecodeError:
+            self._bad = True
             return False
-        return True
+        # Of a surrogate the decoder waits for the third byte, though the second one tells.
+        held = self._decoder.getstate()[0]
+        self._bad = held[:1] == b"\xed" and held[1:] >= b"\xa0"
+        return not self._bad
 
     def complete(self) -> bool:
         """Whether the bytes so far end with a whole character; begins a new text."""
-        whole = self._decoder.getstate()[0] == b""
+        whole = not self._bad and self._decoder.getstate()[0] == b""
         self._decoder.reset()
+        self._bad = False
         return whole
 
 
@@ -234,7 +242,7 @@ class Operation:
     error: BaseException
 
     def __init__(self) -> None:
-        self.finished = False
+        self.finished: bool = False
 
     def poll(self) -> object:
         """The result, `PENDING` or `FAILED`."""
@@ -291,7 +299,7 @@ class Done(Operation):
     __slots__ = ("value",)
 
     def __init__(self, value: object) -> None:
-        self.value = value
+        self.value: object = value
 
     def __next__(self) -> Any:
         raise StopIteration(self.value)

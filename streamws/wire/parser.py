@@ -62,20 +62,20 @@ class Parser:
         self._key = 0
         self._released = 0  # bytes of the frame under way that were handed over already
         self._stopped = False
-        self.settle = False
+        self.settle: bool = False
         """Whether the events of the last `feed` have other things among them than data."""
-        self.in_frame = False
+        self.in_frame: bool = False
         """Whether a frame is under way whose header is known."""
-        self.opcode = 0
+        self.opcode: int = 0
         """The opcode of the frame under way."""
-        self.fin = False
+        self.fin: bool = False
         """Whether the frame under way is the last one of its message."""
-        self.length = 0
+        self.length: int = 0
         """The declared length of the frame under way."""
-        self.missing = 0
+        self.missing: int = 0
         """Bytes of the frame under way that have not come."""
-        self.received = 0
-        """Bytes of the message under way, or of the last one, that have come."""
+        self.received: int = 0
+        """Bytes of the message under way that have come; between messages it says nothing."""
 
     def feed(self, data: bytes | bytearray, end: int) -> list[Event]:
         """Take `data[:end]`; return what it completes."""

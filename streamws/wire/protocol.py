@@ -81,9 +81,9 @@ class Protocol:
 
     def __init__(self, server: bool) -> None:
         """`server`: the role; a server's frames are not masked, a client's are (RFC 6455 section 5.1)."""
-        self.parser = Parser(server)
-        self.state = State.CONNECTING
-        self.open = False
+        self.parser: Parser = Parser(server)
+        self.state: State = State.CONNECTING
+        self.open: bool = False
         """Whether data may be sent: the same as `state is State.OPEN`."""
         self.unsettled: list[Event] = []
         """What was received and is no data, until it is settled."""
@@ -96,9 +96,9 @@ class Protocol:
         self.close_received: Close | None = None
         self.close_sent: Close | None = None
         self._keys = None if server else MaskKeys()
-        self.sending = 0
+        self.sending: int = 0
         """The opcode of the fragmented message being sent, or 0."""
-        self.failed = False
+        self.failed: bool = False
         """Whether the connection was given up: nothing more is read from it."""
         self._initiator: Side | None = None
         self._fixed_cause: Cause | None = None
@@ -189,16 +189,22 @@ class Protocol:
 
     def fragment(self, opcode: int, data: str | Buffer, fin: bool) -> bytes:
         """A frame of a fragmented message: the first one gives the message its type (RFC 6455 section 5.4)."""
-        return encode_frame(self._first(opcode, fin), data, 0 if self._keys is None else self._keys.next())
+        frame = encode_frame(self._first(opcode, fin), data, 0 if self._keys is None else self._keys.next())
+        self._count(opcode, fin)  # not before: what cannot be encoded is not sent
+        return frame
 
     def header(self, opcode: int, length: int, fin: bool, key: int) -> bytes:
         """The header of a data frame whose payload is sent piece by piece."""
-        return encode_header(self._first(opcode, fin), length, key)
+        header = encode_header(self._first(opcode, fin), length, key)
+        self._count(opcode, fin)
+        return header
 
     def _first(self, opcode: int, fin: bool) -> int:
         first = opcode if self.sending == 0 else Opcode.CONTINUATION
-        self.sending = 0 if fin else self.sending or opcode
         return first | 0x80 if fin else first
+
+    def _count(self, opcode: int, fin: bool) -> None:
+        self.sending = 0 if fin else self.sending or opcode
 
     def ping(self, payload: bytes) -> bytes:
         """A ping frame."""

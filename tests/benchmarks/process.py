@@ -38,7 +38,7 @@ class ServerProcess:
         command += ["--port", "0", "--loop", loop, "--handler", handler]
         if core is not None:
             command += ["--core", str(core)]
-        paths = [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
+        paths = [str(TESTS), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
         try:

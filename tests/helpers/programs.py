@@ -1,59 +1,80 @@
-"""Programs that the tests run in processes of their own, on the build that is tested."""
+"""Programs that run as processes of their own, as a user starts them."""
 
 import asyncio
-import os
+import re
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from asyncio.subprocess import PIPE, Process
+from types import TracebackType
+from typing import Self
 
-import streamws.connection
-from helpers.rawclient import PATIENCE
-
-_TESTS = Path(__file__).parent.parent
-_PURE = "from helpers.builds import use_pure; use_pure()\n"
+SECONDS = 30
+"""What a program gets for anything; a bound for what hangs, far above what it needs."""
 
 
 class Program:
-    """A process that prints a line when it is ready."""
+    """A Python program: `async with Program("-m", "streamws", "echo") as program`; killed if left running."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, *arguments: str) -> None:
+        self.arguments = arguments
+        # -P: the package that is tested, not what lies in the current folder.
+        self._command = [sys.executable, "-P", "-W", "error", *arguments]
+        self.stdout = ""
+        """What was read of its standard output so far."""
+        self.stderr = ""
+        self._process: Process | None = None
 
-    async def read_line(self) -> str:
-        """The next line that it prints."""
-        assert self._process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            return (await self._process.stdout.readline()).decode().strip()
+    @property
+    def process(self) -> Process:
+        assert self._process is not None, "not started"
+        return self._process
 
-    def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(*self._command, stdout=PIPE, stderr=PIPE)
+        return self
 
-    async def end(self) -> tuple[int, str]:
-        """Its exit code, and what it wrote to stderr."""
-        async with asyncio.timeout(PATIENCE):
-            _, errors = await self._process.communicate()
-        assert self._process.returncode is not None
-        return self._process.returncode, errors.decode()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.end()
+        if error is not None:
+            error.add_note(f"the program's output:\n{self.stdout}\nand on stderr:\n{self.stderr}")
 
+    async def says(self, pattern: str) -> str:
+        """Wait for a line of its output in which `pattern` is found; returns the pattern's first group."""
+        return await self._find(pattern, errors=False)
 
-@asynccontextmanager
-async def program(source: str) -> AsyncIterator[Program]:
-    """Run Python source; the process is killed at the end of the block if it still runs."""
-    if str(streamws.connection.__file__).endswith(".py"):
-        source = _PURE + source
-    package = Path(streamws.connection.__file__ or "").parent.parent
-    folders = os.pathsep.join([str(_TESTS), str(package)])
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-c", source),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": folders},
-    )
-    try:
-        yield Program(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
+    async def logs(self, pattern: str) -> str:
+        """The same on its standard error."""
+        return await self._find(pattern, errors=True)
+
+    async def _find(self, pattern: str, errors: bool) -> str:
+        stream = self.process.stderr if errors else self.process.stdout
+        assert stream is not None
+        async with asyncio.timeout(SECONDS):
+            while line := (await stream.readline()).decode():
+                if errors:
+                    self.stderr += line
+                else:
+                    self.stdout += line
+                match = re.search(pattern, line)
+                if match is not None:
+                    return match[1] if match.re.groups else match[0]
+        raise AssertionError(f"the program ended without {pattern!r}")
+
+    async def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Send it a signal and wait for its end; returns the exit code."""
+        self.process.send_signal(number)
+        return await self.end()
+
+    async def end(self) -> int:
+        """Wait for its end; returns the exit code."""
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        async with asyncio.timeout(SECONDS):
+            out, err = await asyncio.gather(self.process.stdout.read(), self.process.stderr.read())
+            self.stdout += out.decode()
+            self.stderr += err.decode()
+            return await self.process.wait()

@@ -1,0 +1,107 @@
+"""The example programs, run as their docstrings say, with real clients."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from helpers.programs import SECONDS, Program
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+Join = Callable[..., Awaitable[ClientConnection]]
+
+
+@pytest.fixture
+async def join(request: pytest.FixtureRequest) -> AsyncIterator[Join]:
+    """Connects to the example that the test asks for, and says things; the example must end well."""
+    async with (
+        asyncio.timeout(SECONDS),
+        Program("-u", str(EXAMPLES / request.param), "127.0.0.1", "0") as program,
+        AsyncExitStack() as stack,
+    ):
+        address = await program.logs("serving on (.*)")
+
+        async def joined(path: str, *said: str) -> ClientConnection:
+            peer = await stack.enter_async_context(connect(f"ws://{address}{path}", proxy=None))
+            for text in said:
+                await peer.send(text)
+            return peer
+
+        yield joined
+        await stack.aclose()
+        assert await program.interrupt() == 0
+        assert "Traceback" not in program.stderr
+
+
+async def heard(peer: ClientConnection, count: int) -> list[str | bytes]:
+    return [await peer.recv() for _ in range(count)]
+
+
+chat = pytest.mark.parametrize("join", ["chat_server.py"], indirect=True)
+
+
+@pytest.mark.parametrize("join", ["echo_server.py"], indirect=True)
+async def test_echo_server_sends_back_text_and_bytes(join: Join) -> None:
+    peer = await join("/")
+    for message in ("hello", b"\x00\x01", ""):
+        await peer.send(message)
+        assert await peer.recv() == message
+
+
+@chat
+async def test_chat_server_tells_all_in_a_room_what_one_says(join: Join) -> None:
+    ann = await join("/garden", "Ann")
+    assert await heard(ann, 1) == ["* Ann came, here are: Ann"]
+    bob = await join("/garden", "Bob")
+    assert await heard(bob, 1) == ["* Bob came, here are: Ann, Bob"]
+    await ann.send("hi Bob")
+    assert await heard(ann, 2) == ["* Bob came, here are: Ann, Bob", "Ann: hi Bob"]
+    assert await heard(bob, 1) == ["Ann: hi Bob"]
+    await bob.close()
+    assert await heard(ann, 1) == ["* Bob left"]
+
+
+@chat
+async def test_chat_server_keeps_rooms_apart(join: Join) -> None:
+    ann = await join("/garden", "Ann")
+    other = await join("/kitchen", "Ann", "anyone?")
+    assert await heard(other, 2) == ["* Ann came, here are: Ann", "Ann: anyone?"]
+    await ann.send("nobody")
+    assert await heard(ann, 2) == ["* Ann came, here are: Ann", "Ann: nobody"]
+
+
+@chat
+async def test_chat_server_survives_a_client_that_vanishes(join: Join) -> None:
+    ann = await join("/garden", "Ann")
+    bob = await join("/garden", "Bob")
+    await heard(bob, 1)
+    bob.transport.abort()
+    await heard(ann, 2)
+    assert await heard(ann, 1) == ["* Bob left"]
+    again = await join("/garden", "Bob")
+    assert await heard(again, 1) == ["* Bob came, here are: Ann, Bob"]
+
+
+@chat
+@pytest.mark.parametrize(
+    ("said", "code", "reason"),
+    [("Ann", 1008, "this name is taken"), ("  ", 1008, "a name is missing"), (b"Ann", 1003, None)],
+)
+async def test_chat_server_refuses_a_name_and_goes_on(
+    join: Join, said: str | bytes, code: int, reason: str | None
+) -> None:
+    ann = await join("/garden", "Ann")
+    await heard(ann, 1)
+    other = await join("/garden")
+    await other.send(said)
+    with pytest.raises(ConnectionClosed) as closed:
+        await other.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == code
+    assert reason in (None, closed.value.rcvd.reason)
+    await ann.send("still here")
+    assert await heard(ann, 1) == ["Ann: still here"]

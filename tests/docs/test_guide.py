@@ -1,0 +1,445 @@
+"""Every program of the documentation runs, and does what the text says of it."""
+
+import asyncio
+import re
+import signal
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers.blocks import ROOT, Example, examples, pages
+from helpers.programs import SECONDS, Program
+from websockets.asyncio.client import ClientConnection, connect, unix_connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+EXAMPLES = examples()
+CERTIFICATE = str(ROOT / "tests" / "helpers" / "localhost.pem")
+
+RUN = """
+import logging, runpy, sys
+logger = logging.getLogger("streamws")
+logger.setLevel("INFO")
+logger.addHandler(logging.StreamHandler())
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+class Running:
+    """A program of the documentation that serves."""
+
+    def __init__(self, program: Program, address: str) -> None:
+        self.program = program
+        self.address = address
+        self.stopping = False
+        """Whether it was told to stop already."""
+
+    def signal(self, number: signal.Signals = signal.SIGINT) -> None:
+        self.program.process.send_signal(number)
+        self.stopping = True
+
+    def connect(self, path: str = "/", headers: Mapping[str, str] | None = None) -> connect:
+        return connect(f"ws://{self.address}{path}", additional_headers=headers, proxy=None)
+
+
+Driver = Callable[[Running], Awaitable[None]]
+DRIVERS: dict[str, Driver] = {}
+INTERRUPTED = {"async-with"}
+"""Programs that SIGINT ends with KeyboardInterrupt, as their page says; the others end with 0."""
+
+
+def drives(name: str) -> Callable[[Driver], Driver]:
+    """Registers what talks to the program `name` and asserts what the text claims."""
+
+    def register(driver: Driver) -> Driver:
+        assert name not in DRIVERS
+        DRIVERS[name] = driver
+        return driver
+
+    return register
+
+
+async def heard(peer: ClientConnection, count: int) -> list[str | bytes]:
+    return [await peer.recv() for _ in range(count)]
+
+
+async def closed(peer: ClientConnection) -> tuple[int, str]:
+    """The code and reason with which the server closes."""
+    with pytest.raises(ConnectionClosed) as error:
+        await peer.recv()
+    assert error.value.rcvd is not None
+    return error.value.rcvd.code, error.value.rcvd.reason
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.id)
+async def test_documentation_program_does_what_its_page_says(example: Example, tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    source = example.source
+    with reserved_port() as port:
+        for name, stand_in in {
+            '"localhost", 8765': '"127.0.0.1", 0',  # localhost may be two addresses, with two ports
+            '"127.0.0.1", 8765': f'"127.0.0.1", {port}',
+            '"", 8765': '"127.0.0.1", 0',
+            '"certificate.pem", "key.pem"': repr(CERTIFICATE),
+            "/run/chat": str(tmp_path),
+        }.items():
+            source = source.replace(name, stand_in)
+        file.write_text(source)
+        await run(example, file)
+
+
+async def run(example: Example, file: Path) -> None:
+    async with asyncio.timeout(SECONDS), Program("-u", "-c", RUN, str(file)) as program:
+        driver = DRIVERS.get(example.name)
+        if driver is None:
+            assert await program.end() == 0
+        else:
+            address = await program.logs("serving on (.*)")
+            running = Running(program, address)
+            await driver(running)
+            code = await (program.end() if running.stopping else program.interrupt())
+            assert code == (-signal.SIGINT if example.name in INTERRUPTED else 0)
+            assert ("KeyboardInterrupt" in program.stderr) == (example.name in INTERRUPTED)
+        if example.output is not None:
+            assert program.stdout == example.output
+        if example.name not in INTERRUPTED:
+            assert not re.search("Traceback|Exception ignored|never retrieved|destroyed", program.stderr)
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port on which only those who set SO_REUSEPORT can listen, and someone holds it."""
+    with socket.socket() as holder:
+        if hasattr(socket, "SO_REUSEPORT"):
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+def test_documentation_programs_have_names_of_their_own() -> None:
+    names = [example.name for example in EXAMPLES]
+    assert sorted(set(names)) == sorted(names)
+    assert set(DRIVERS) <= set(names)
+
+
+def test_documentation_programs_that_do_not_serve_claim_an_output() -> None:
+    assert [
+        example.id for example in EXAMPLES if example.name not in DRIVERS and example.output is None
+    ] == []
+
+
+def test_documentation_comments_are_all_understood() -> None:
+    text = "".join(page.read_text("utf-8") for page in pages())
+    comments = re.findall(r"<!-- (program|handler|connection|continues): ", text)
+    assert len(comments) + len(re.findall(r"(?<!-->)\n```python\n", text)) == sum(e.blocks for e in EXAMPLES)
+    assert len(re.findall("<!--", text)) == len(comments) + text.count("<!-- output: ")
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_documentation_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", linked.read_text("utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}, (
+                target
+            )
+
+
+# Getting started --------------------------------------------------------------------------------------------
+
+
+@drives("welcome")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        assert await peer.recv() == "welcome"
+        assert await server.program.says("Serving on (.*)") == str(tuple(_split(server.address)))
+        await server.program.says(r"^127\.0\.0\.1 is here$")
+        await (await peer.ping())  # the callback is over, and cannot be what Ctrl-C interrupts
+        server.signal()
+        assert (await closed(peer))[0] == 1001
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+async def _echoes(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "hello"
+
+
+@drives("async-with")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        assert await peer.recv() == "welcome"
+        await peer.send(b"\x00")
+        assert await peer.recv() == b"\x00"
+        server.signal()
+        assert (await closed(peer))[0] == 1001
+
+
+@drives("run")
+async def _(server: Running) -> None:
+    await _echoes(server)
+
+
+@drives("about")
+async def _(server: Running) -> None:
+    async with server.connect("/rooms/1?x=y", {"User-Agent": "a test"}) as peer:
+        port = peer.local_address[1]
+        assert await heard(peer, 3) == [
+            f"connection 1 from 127.0.0.1, port {port}",
+            "you asked for /rooms/1 with 'x=y'",
+            "your client calls itself a test",
+        ]
+        assert await closed(peer) == (1000, "that is all")
+
+
+@drives("on-message")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("shout")
+        await peer.send(b"\x01\x02")
+        assert await heard(peer, 2) == ["SHOUT", b"\x02\x01"]
+
+
+@drives("total")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("four")
+        await peer.send(b"six ..")
+        assert await heard(peer, 2) == ["4, in all 4", "6, in all 10"]
+
+
+@drives("greet")
+async def _(server: Running) -> None:
+    async with server.connect() as slow, server.connect() as peer:
+        await peer.send("Ann")
+        assert await heard(peer, 2) == ["what is your name?", "hello 'Ann'"]
+        assert await closed(peer) == (1000, "")
+        await slow.recv()
+        assert await closed(slow) == (4000, "no name came in time")
+
+
+@drives("sums")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("1 2 3")
+        assert await peer.recv() == "6"
+        await peer.send(b"1 2 3")
+        assert (await closed(peer))[0] == 1003
+
+
+@drives("measure")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send(bytes(3_000_000))  # more than a whole message may have
+        await peer.send(["two ", "parts"])
+        assert await heard(peer, 2) == ["3000000 bytes of BINARY", "9 bytes of TEXT"]
+
+
+@drives("upload")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("name\nkind12345")
+        assert await peer.recv() == r"b'name\n' b'kind' 5 True"
+
+
+@drives("news")
+async def _(server: Running) -> None:
+    async with server.connect() as one:
+        assert await one.recv() == "there are 1 of us"
+        async with server.connect() as other:
+            assert await other.recv() == "there are 2 of us"
+            assert await one.recv() == "there are 2 of us"
+    await server.program.says("^told 1$")
+    await server.program.says("^told 2$")
+
+
+@drives("story")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        parts = [part async for part in peer.recv_streaming()]
+        assert parts == ["once upon ", "a time", ""]
+        assert await closed(peer) == (1000, "")
+
+
+@drives("mirror")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send(["to ", "and fro"])
+        assert await peer.recv() == "to and fro"
+        await peer.send(b"\x00\xff")
+        assert await peer.recv() == b"\x00\xff"
+
+
+@drives("frames")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send([b"a", b"b"])
+        assert await peer.recv() == "got it"
+    await server.program.says(r"^BINARY b'a' False$")
+    await server.program.says(r"^CONTINUATION b'b' False$")
+    await server.program.says(r"^CONTINUATION b'' True$")
+
+
+@drives("others")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await (await peer.ping("hi"))
+        await server.program.says(r"^ping b'hi'$")
+        await peer.send("?")
+        assert await peer.recv() == "quick"
+        await server.program.says(r"^pong b'are you there\?'$")
+        await peer.close(4001, "enough")
+    await server.program.says("^closed 4001 enough by remote$")
+    await server.program.says("^cause: peer error$")
+
+
+# README -----------------------------------------------------------------------------------------------------
+
+drives("readme-streams")(_echoes)
+drives("readme-mirror")(_echoes)
+
+
+@drives("readme-callbacks")
+async def _(server: Running) -> None:
+    await _echoes(server)
+    assert (
+        await server.program.says(r"^127\.0\.0\.1 left: (.*)")
+        == "clean, by the remote side (received 1000, sent 1000)"
+    )
+
+
+@pytest.mark.parametrize(
+    "command", ["pip install . && python -m streamws echo", "pip install '.[test]' && pytest"]
+)
+def test_readme_names_the_command(command: str) -> None:
+    assert f"```console\n$ {command}\n```\n" in (ROOT / "README.md").read_text("utf-8")
+
+
+# Limits and security ----------------------------------------------------------------------------------------
+
+
+@drives("tight")
+async def _(server: Running) -> None:
+    async with server.connect() as large, server.connect() as tiny:
+        with pytest.raises(InvalidStatus, match="503"):
+            await server.connect()
+        await large.send(bytes(1024))
+        assert await large.recv() == bytes(1024)
+        await large.send(bytes(1025))
+        assert (await closed(large))[0] == 1009
+        await tiny.send([b"x"] * 20)  # 20 bytes, which count 20 * 65
+        assert (await closed(tiny))[0] == 1009
+
+
+@drives("patient")
+async def _(server: Running) -> None:
+    host, port = _split(server.address)
+    reader, writer = await asyncio.open_connection(host, port)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+    async with server.connect() as peer:
+        peer.transport.pause_reading()  # so that it answers no ping
+        assert (await server.program.says("^(keepalive), by the ")) == "keepalive"
+        peer.transport.resume_reading()
+        assert (await closed(peer))[0] == 1011
+
+
+@drives("origins")
+async def _(server: Running) -> None:
+    own = f"http://{server.address}"
+    for origin in ("https://example.org", own):
+        async with server.connect("/", {"Origin": origin}) as peer:
+            assert await peer.recv() == "hello"
+    async with server.connect() as peer:
+        assert await peer.recv() == "hello"
+    with pytest.raises(InvalidStatus, match="403"):
+        await server.connect("/", {"Origin": "https://example.com"})
+    await server.program.logs(r"refused with 403: Origin 'https://example\.com' .* origins=")
+
+
+@drives("token")
+async def _(server: Running) -> None:
+    async with server.connect("/", {"Authorization": "Bearer correct horse battery staple"}) as peer:
+        assert await peer.recv() == "hello"
+    for headers in ({}, {"Authorization": "Bearer guess"}):
+        with pytest.raises(InvalidStatus, match="401") as refused:
+            await server.connect("/", headers)
+        assert refused.value.response.headers["WWW-Authenticate"] == "Bearer"
+
+
+# Deployment -------------------------------------------------------------------------------------------------
+
+
+@drives("tls")
+async def _(server: Running) -> None:
+    trusted = ssl.create_default_context(cafile=CERTIFICATE)
+    url = f"wss://localhost:{_split(server.address)[1]}/"
+    async with connect(url, ssl=trusted, proxy=None) as peer:
+        assert await peer.recv() == "hello"
+
+
+@drives("unix")
+async def _(server: Running) -> None:
+    headers = {"X-Real-IP": "192.0.2.1"}
+    async with unix_connect(server.address, "ws://example.org/chat/", additional_headers=headers) as peer:
+        assert await peer.recv() == "192.0.2.1 asked example.org for /chat/"
+
+
+@drives("shared")
+async def _(server: Running) -> None:
+    async with Program(*server.program.arguments) as second:
+        assert await second.logs("serving on (.*)") == server.address
+        pids = {f"process {program.process.pid}" for program in (server.program, second)}
+        said: set[str | bytes] = set()
+        while said != pids:
+            async with server.connect() as peer:
+                said.add(await peer.recv())
+        assert await second.interrupt() == 0
+
+
+@drives("health")
+async def _(server: Running) -> None:
+    async with server.connect():
+        _, writer = streams = await asyncio.open_connection(*_split(server.address))
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = await streams[0].read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\n1 clients\n")
+
+
+@drives("graceful")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "hello"
+        server.signal(signal.SIGTERM)
+        assert (await closed(peer))[0] == 1001
+        await server.program.says("^saved$")
+
+
+@drives("stop")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("stop")
+        server.stopping = True
+        assert (await closed(peer))[0] == 1001
+        await server.program.says("^stopped$")
+
+
+@drives("logging")
+async def _(server: Running) -> None:
+    await _echoes(server)
+    await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+ opened /$")
+    await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+ closed: clean, by the remote side ")

@@ -1,0 +1,56 @@
+"""The reference pages say what the docstrings say, and of every public name."""
+
+import doctest
+import importlib
+import importlib.util
+import pkgutil
+import re
+from types import ModuleType
+
+import pytest
+from helpers.blocks import ROOT
+
+import streamws
+from streamws import cli
+
+
+def load(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_reference", ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PAGES: dict[str, str] = load("docs/build_reference.py").pages()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_reference_page_is_what_the_docstrings_give(name: str) -> None:
+    assert (ROOT / "docs" / "reference" / name).read_text("utf-8") == PAGES[name], (
+        "run: python docs/build_reference.py"
+    )
+
+
+def test_reference_has_every_public_name() -> None:
+    titles = [title for page in PAGES.values() for title in re.findall(r"^## (\w+)$", page, re.MULTILINE)]
+    assert sorted(titles) == sorted(streamws.__all__)
+
+
+def test_reference_has_every_option_of_the_command_line_and_what_it_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["echo", "--help"])
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text("utf-8")
+    options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
+    assert "\n".join(cli._greeting("localhost", False, [("127.0.0.1", 8765)])) in page
+    assert options == set(re.findall(r"^\| `(--[a-z]+)", page, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "name", [module.name for module in pkgutil.walk_packages(streamws.__path__, "streamws.")]
+)
+def test_docstring_examples_give_what_they_say(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

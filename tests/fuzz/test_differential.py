@@ -1,0 +1,342 @@
+"""Random streams in random pieces: both builds see the same, however the stream is cut."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from helpers.wires import KEY, Plain, Wire, header, plain, wires, xor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+WIRES = wires()
+"""Both builds, or the one there is: then cuts are still compared with no cuts."""
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+
+fuzz = settings(
+    max_examples=120,
+    deadline=None,
+    derandomize="CI" in os.environ,
+)
+
+# Streams ----------------------------------------------------------------------------------------------------
+
+texts = st.text(max_size=12).map(str.encode) | st.sampled_from(["€𝄞é".encode() * 30, b"a" * 126])
+sizes = st.integers(0, 12) | st.sampled_from([124, 125, 126, 127, 130, 65535, 65536])
+binaries = st.binary(max_size=12) | sizes.map(bytes)
+almost_texts = st.sampled_from(
+    [
+        b"\xff",
+        b"\xc3",
+        b"ok\xe2\x82",
+        b"\xed\xa0\x80",
+        b"\xc0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\x80",
+        b"\xf0\x9d\x84(",
+    ]
+)
+close_bodies = st.sampled_from(
+    [
+        b"",
+        b"\x03\xe8",
+        b"\x03\xe8bye",
+        b"\x13\x87\xe2\x82\xac",
+        b"\x03",
+        b"\x03\xed",
+        b"\x03\xe7",
+        b"\x03\xe8\xff",
+    ]
+)
+
+
+@st.composite
+def controls(draw: st.DrawFn, masked: bool) -> bytes:
+    """A ping or a pong."""
+    payload = draw(st.binary(max_size=6) | st.just(b"c" * 125))
+    return encode(draw(st.sampled_from([PING, PONG])), payload, True, masked)
+
+
+def encode(opcode: int, payload: bytes, fin: bool, masked: bool, rsv: int = 0) -> bytes:
+    head = header(opcode, len(payload), fin=fin, masked=masked, rsv=rsv)
+    return head + (mask(payload) if masked else payload)
+
+
+def mask(payload: bytes) -> bytes:
+    """As `xor`, and fast where the payload is zeros."""
+    return (KEY * (len(payload) // 4 + 1))[: len(payload)] if not any(payload) else xor(payload)
+
+
+@st.composite
+def messages(draw: st.DrawFn, masked: bool) -> bytes:
+    """A message, whole or in fragments that end anywhere, with control frames between them."""
+    opcode = draw(st.sampled_from([TEXT, BINARY]))
+    payload = draw(texts if opcode == TEXT else binaries)
+    cuts = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=4)))
+    ends = [*cuts, len(payload)]
+    stream = b""
+    for i, (start, end) in enumerate(zip([0, *cuts], ends, strict=True)):
+        stream += encode(CONTINUATION if i else opcode, payload[start:end], i == len(cuts), masked)
+        if i < len(cuts) and draw(st.booleans()):
+            stream += draw(controls(masked))
+    return stream
+
+
+@st.composite
+def oddities(draw: st.DrawFn, masked: bool) -> bytes:
+    """A frame that breaks a rule, most of the time."""
+    kind = draw(st.sampled_from(["any header", "text", "close", "length", "mask", "long"]))
+    if kind == "text":
+        before = draw(texts)
+        return encode(TEXT, before + draw(almost_texts) + draw(texts), draw(st.booleans()), masked)
+    if kind == "close":
+        return encode(CLOSE, draw(close_bodies), True, masked)
+    if kind == "length":
+        length, form = draw(st.sampled_from([(5, 2), (125, 2), (5, 8), (126, 8), (65535, 8), (1 << 63, 8)]))
+        return header(draw(st.sampled_from([TEXT, BINARY])), length, form=form, masked=masked)
+    if kind == "mask":
+        return encode(draw(st.sampled_from([TEXT, BINARY, PING])), b"abc", True, not masked)
+    if kind == "long":
+        length = draw(st.sampled_from([1 << 20, 1 << 32, 1 << 62, (1 << 63) - 1]))
+        return header(draw(st.sampled_from([CONTINUATION, TEXT, BINARY])), length, masked=masked)
+    rsv = draw(st.sampled_from([0, 0, 0, 1, 2, 4, 7]))
+    return encode(draw(st.integers(0, 15)), draw(st.binary(max_size=3)), draw(st.booleans()), masked, rsv)
+
+
+@st.composite
+def streams(draw: st.DrawFn, masked: bool) -> bytes:
+    """Mostly valid frames; now and then an odd one, a changed byte, or an end in the middle."""
+    parts = draw(st.lists(messages(masked) | messages(masked) | controls(masked), max_size=6))
+    parts += draw(st.lists(oddities(masked), max_size=1))
+    parts += draw(st.lists(messages(masked) | controls(masked), max_size=2))
+    stream = b"".join(parts)
+    if stream and draw(st.integers(0, 3)) == 0:
+        place = draw(st.integers(0, min(len(stream), 400) - 1))
+        stream = stream[:place] + draw(st.binary(max_size=2)) + stream[place + 1 :]
+    if draw(st.integers(0, 3)) == 0:
+        stream = stream[: draw(st.integers(0, len(stream)))]
+    return stream
+
+
+@st.composite
+def near_texts(draw: st.DrawFn, masked: bool) -> bytes:
+    """A text message, in two fragments, with bytes on which the rules of UTF-8 turn."""
+    edges = st.sampled_from([0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0])
+    pair = bytes([draw(st.sampled_from(b"\xc1\xc2\xe0\xed\xf0\xf4\xf5")), draw(edges)])
+    payload = draw(texts) + pair + bytes(draw(st.lists(edges, max_size=2))) + draw(texts)
+    place = draw(st.integers(0, len(payload)))
+    stream = encode(TEXT, payload[:place], False, masked)
+    return stream + encode(CONTINUATION, payload[place:], True, masked)
+
+
+def cut(stream: bytes, lengths: Sequence[int]) -> list[bytes]:
+    """The stream in pieces of these lengths, again and again."""
+    pieces: list[bytes] = []
+    place = 0
+    while place < len(stream):
+        length = lengths[len(pieces) % len(lengths)]
+        # Past the frames' headers long payloads go on in long pieces.
+        length = length if len(pieces) < 400 else 30_000 + length
+        pieces.append(stream[place : place + length])
+        place += length
+    return pieces
+
+
+cuts = st.lists(st.integers(1, 9) | st.integers(1, 300), min_size=1, max_size=8) | st.just([1])
+releases = st.lists(st.booleans(), min_size=1, max_size=8)
+
+# What is compared -------------------------------------------------------------------------------------------
+
+
+def fields(parser: Any) -> Plain:
+    """All that a parser shows of itself."""
+    return (
+        parser.settle,
+        parser.in_frame,
+        parser.opcode,
+        parser.fin,
+        parser.length,
+        parser.missing,
+        parser.received,
+        parser.buffered(),
+        parser.in_data_frame(),
+        parser.in_message(),
+        parser.in_fragmented(),
+    )
+
+
+def under_way(parser: Any) -> Plain:
+    """What a parser shows of the message and frame under way."""
+    frame = (parser.opcode, parser.fin, parser.length, parser.missing, parser.buffered())
+    return (
+        parser.in_frame and frame,
+        parser.in_message() and (parser.received, parser.in_fragmented()),
+    )
+
+
+def with_reason(event: Any) -> Plain:
+    return (*plain(event), getattr(event, "reason", None))
+
+
+def payloads(events: Sequence[Plain]) -> list[Plain]:
+    """What came, as messages and other events, with consecutive parts of a message put together."""
+    result: list[Plain] = []
+    begun: list[Any] = []  # the kind and the bytes of the message under way
+    for event in events:
+        match event:
+            case ("bytes", data):
+                result.append((BINARY, data))
+            case ("str", str(text)) | ("WideText", str(text), _):
+                result.append((TEXT, text.encode()))
+            case ("DataFrame", opcode, bytes(data), fin):
+                begun = begun or [opcode, b""]
+                begun[1] += data
+                if fin:
+                    result.append(tuple(begun))
+                    begun = []
+            case _:
+                result.append(event)
+    return [*result, ("begun", *begun)] if begun and begun[1] else result
+
+
+# Properties -------------------------------------------------------------------------------------------------
+
+roles = pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+
+
+@roles
+@fuzz
+@given(data=st.data(), lengths=cuts, release=releases)
+def test_builds_agree_on_every_piece(
+    masked: bool, data: st.DataObject, lengths: list[int], release: list[bool]
+) -> None:
+    pieces = cut(data.draw(streams(masked) | near_texts(masked)), lengths)
+    parsers = [wire.parser.Parser(masked) for wire in WIRES]
+    for number, piece in enumerate(pieces):
+        first, *others = (
+            [with_reason(event) for event in parser.feed(piece, len(piece))] for parser in parsers
+        )
+        assert all(other == first for other in others)
+        assert len({fields(parser) for parser in parsers}) == 1
+        if release[number % len(release)]:
+            assert len({parser.release() for parser in parsers}) == 1
+            assert len({fields(parser) for parser in parsers}) == 1
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.build)
+@roles
+@fuzz
+@given(data=st.data(), lengths=cuts)
+def test_cuts_change_nothing(wire: Wire, masked: bool, data: st.DataObject, lengths: list[int]) -> None:
+    stream = data.draw(streams(masked) | near_texts(masked))
+    one, many = wire.parser.Parser(masked), wire.parser.Parser(masked)
+    expected = [plain(event) for event in one.feed(stream, len(stream))]
+    events = [plain(event) for piece in cut(stream, lengths) for event in many.feed(piece, len(piece))]
+    assert events == expected
+    if not expected or expected[-1][0] != "Violation":
+        assert under_way(many) == under_way(one)
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.build)
+@roles
+@fuzz
+@given(data=st.data(), lengths=cuts, release=releases)
+def test_releases_lose_nothing(
+    wire: Wire, masked: bool, data: st.DataObject, lengths: list[int], release: list[bool]
+) -> None:
+    stream = b"".join(data.draw(st.lists(messages(masked) | controls(masked), min_size=1, max_size=4)))
+    parser = wire.parser.Parser(masked)
+    expected = payloads([plain(event) for event in wire.parser.Parser(masked).feed(stream, len(stream))])
+    events: list[Plain] = []
+    begun = False
+    for number, piece in enumerate(cut(stream, lengths)):
+        for event in parser.feed(piece, len(piece)):
+            events.append(plain(event))
+            begun = begun and not getattr(event, "fin", False)
+        if release[number % len(release)]:
+            opcode = CONTINUATION if begun else parser.opcode
+            part = parser.release()
+            if part:
+                events.append(("DataFrame", opcode, part, False))
+                begun = True
+    assert payloads(events) == expected
+
+
+@st.composite
+def sends(draw: st.DrawFn) -> tuple[str, Any]:
+    """Something to send: the method of a protocol, and its content."""
+    data: st.SearchStrategy[str | bytes] = st.text(max_size=20) | st.binary(max_size=20) | sizes.map(bytes)
+    kind = draw(st.sampled_from(["message", "message", "fragments", "ping", "pong"]))
+    if kind == "message":
+        return kind, draw(data)
+    if kind == "fragments":
+        return kind, (
+            draw(st.sampled_from([TEXT, BINARY])),
+            draw(st.lists(st.text(max_size=9), min_size=1, max_size=4)),
+        )
+    return kind, draw(st.binary(max_size=125))
+
+
+@pytest.mark.parametrize("receiving", WIRES, ids=lambda wire: f"to {wire.build}")
+@pytest.mark.parametrize("sending", WIRES, ids=lambda wire: f"from {wire.build}")
+@pytest.mark.parametrize("server", [True, False], ids=["server", "client"])
+@settings(fuzz, max_examples=60)
+@given(
+    contents=st.lists(sends(), max_size=6),
+    lengths=cuts,
+    code=st.sampled_from([1000, 1011, 4999]),
+    why=st.text(max_size=30),
+)
+def test_what_one_side_sends_the_other_receives(
+    sending: Wire,
+    receiving: Wire,
+    server: bool,
+    contents: list[tuple[str, Any]],
+    lengths: list[int],
+    code: int,
+    why: str,
+) -> None:
+    sender, receiver = sending.protocol.Protocol(server), receiving.protocol.Protocol(not server)
+    sender.change(sending.protocol.Change.OPENED)
+    receiver.change(receiving.protocol.Change.OPENED)
+    stream = b""
+    items: list[Plain] = []
+    control: dict[str, list[bytes]] = {"ping": [], "pong": []}
+    for kind, content in contents:
+        if kind == "message":
+            stream += sender.message(content)
+            wide = isinstance(content, str) and not content.isascii()
+            items.append(
+                ("WideText", content, len(content.encode())) if wide else (type(content).__name__, content)
+            )
+        elif kind == "fragments":
+            opcode, parts = content
+            for i, part in enumerate(parts):
+                fin = i == len(parts) - 1
+                stream += sender.fragment(opcode, part, fin)
+                items.append(("DataFrame", CONTINUATION if i else opcode, part.encode(), fin))
+            if len(parts) == 1:  # one fragment is a whole message
+                items[-1] = plain_message(opcode, parts[0])
+        else:
+            stream += getattr(sender, kind)(content)
+            control[kind].append(content)
+    stream += sender.close(code, why)
+    got: list[Plain] = []
+    for piece in cut(stream, lengths):
+        got += [plain(item) for item in receiver.receive(piece, len(piece))]
+        receiver.settle()
+    assert got == items
+    assert {"ping": receiver.pings, "pong": receiver.pongs} == control
+    assert (receiver.close_received.code, receiver.close_received.reason) == (code, why)
+    sender.receive(receiver.owed[-1], len(receiver.owed[-1]))
+    sender.settle()
+    assert sender.closed_both_ways
+    assert receiver.closed_both_ways
+
+
+def plain_message(opcode: int, text: str) -> Plain:
+    data = text.encode()
+    if opcode == BINARY:
+        return ("bytes", data)
+    return ("str", text) if text.isascii() else ("WideText", text, len(data))

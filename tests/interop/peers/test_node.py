@@ -1,0 +1,51 @@
+"""The client of Node.js' `ws`, which `npm install` puts into this folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.processes import run
+from interop.serving import Served, serving
+
+from streamws import Client, Close
+
+SCRIPT = Path(__file__).parent / "client.mjs"
+
+
+async def connect(served: Served, path: str, compression: str) -> dict[str, Any]:
+    """What the client saw."""
+    ended = await run("node", SCRIPT, served.url + path, compression)
+    assert (ended.status, ended.errors) == (0, "")
+    seen: dict[str, Any] = json.loads(ended.output)
+    return seen
+
+
+@pytest.mark.parametrize("compression", ["deflate", "none"])
+async def test_client_gets_echoes_and_closes(compression: str) -> None:
+    async with serving() as served:
+        seen = await connect(served, "/echo", compression)
+        outcome = await served.outcomes.get()
+
+    assert seen == {
+        "extensions": "",
+        "echoed": [True] * 7,
+        "pings": [],
+        "pongs": ["beat"],
+        "code": 4001,
+        "reason": "",
+    }
+    assert outcome.received == Close(4001, "done")
+
+
+async def test_client_sees_ping_and_close() -> None:
+    async def leave(client: Client) -> None:
+        await client.writer.ping(b"there?")
+        await client.close(3000, "bye")
+
+    async with serving(leave) as served:
+        seen = await connect(served, "/wait", "none")
+        outcome = await served.outcomes.get()
+
+    assert (seen["pings"], seen["code"], seen["reason"]) == (["there?"], 3000, "bye")
+    assert (outcome.sent, outcome.received) == (Close(3000, "bye"), Close(3000, "bye"))

@@ -1,0 +1,137 @@
+"""The client of picows: its core, with callbacks."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import pytest
+from interop.serving import MESSAGES, serving
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+from streamws import Cause, Client, Close, Side
+
+
+class Frame(NamedTuple):
+    """What the peer received."""
+
+    kind: WSMsgType
+    payload: bytes
+    fin: bool = True
+
+
+class Peer(WSListener):
+    """Keeps what it receives, and closes when it is told to."""
+
+    transport: WSTransport
+
+    def __init__(self) -> None:
+        self.frames: asyncio.Queue[Frame] = asyncio.Queue()
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        self.frames.put_nowait(Frame(frame.msg_type, frame.get_payload_as_bytes(), frame.fin))
+        if frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+
+    def send(self, message: str | bytes, fin: bool = True) -> None:
+        self.transport.send(*encoded(message), fin)
+
+
+def encoded(message: str | bytes) -> tuple[WSMsgType, bytes]:
+    if isinstance(message, str):
+        return WSMsgType.TEXT, message.encode()
+    return WSMsgType.BINARY, message
+
+
+@asynccontextmanager
+async def connect(url: str) -> AsyncIterator[Peer]:
+    peer = Peer()
+    transport, _ = await ws_connect(lambda: peer, url)
+    try:
+        yield peer
+    finally:
+        transport.disconnect(graceful=False)
+        await transport.wait_disconnected()
+
+
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES.keys())
+async def test_server_echoes_message(message: str | bytes) -> None:
+    async with serving() as served, connect(served.url) as peer:
+        peer.send(message)
+        assert await peer.frames.get() == Frame(*encoded(message))
+
+
+async def test_server_echoes_burst_in_order() -> None:
+    async with serving() as served, connect(served.url) as peer:
+        messages = [b"%d" % number * 50 for number in range(1000)]
+        for message in messages:
+            peer.send(message)
+        assert [(await peer.frames.get()).payload for _ in messages] == messages
+
+
+async def test_server_joins_fragments() -> None:
+    async with serving() as served, connect(served.url) as peer:
+        peer.send("ab", fin=False)
+        peer.transport.send(WSMsgType.CONTINUATION, b"\xc3", False)
+        peer.transport.send_ping(b"between")
+        peer.transport.send(WSMsgType.CONTINUATION, b"\xbc", True)
+        assert await peer.frames.get() == Frame(WSMsgType.PONG, b"between")
+        assert await peer.frames.get() == Frame(WSMsgType.TEXT, "abü".encode())
+
+
+async def test_client_sees_fragments() -> None:
+    async def stream(client: Client) -> None:
+        async with client.writer.fragment() as message:
+            await message.send("a")
+            await client.writer.pong(b"between")
+            await message.send("b")
+
+    async with serving(stream) as served, connect(served.url) as peer:
+        seen = [await peer.frames.get() for _ in range(5)]
+
+    assert seen == [
+        Frame(WSMsgType.TEXT, b"a", fin=False),
+        Frame(WSMsgType.PONG, b"between"),
+        Frame(WSMsgType.CONTINUATION, b"b", fin=False),
+        Frame(WSMsgType.CONTINUATION, b""),
+        Frame(WSMsgType.CLOSE, b"\x03\xe8"),
+    ]
+
+
+async def test_server_answers_pings() -> None:
+    async with serving() as served, connect(served.url) as peer:
+        assert len(await peer.transport.measure_roundtrip_time(5)) == 5
+
+
+async def test_client_answers_ping() -> None:
+    async def ping(client: Client) -> None:
+        await client.send(str(await client.writer.ping(b"beat")))
+
+    async with serving(ping) as served, connect(served.url) as peer:
+        assert float((await peer.frames.get()).payload) > 0
+
+
+async def test_client_closes() -> None:
+    async with serving() as served, connect(served.url) as peer:
+        peer.transport.send_close(WSCloseCode.GOING_AWAY, b"off")
+        assert await peer.frames.get() == Frame(WSMsgType.CLOSE, b"\x03\xe9")
+        outcome = await served.outcomes.get()
+
+    assert (outcome.cause, outcome.initiator) == (Cause.CLEAN, Side.REMOTE)
+    assert (outcome.received, outcome.sent) == (Close(1001, "off"), Close(1001))
+
+
+async def test_server_closes() -> None:
+    async def leave(client: Client) -> None:
+        await client.close(4000, "bye")
+
+    async with serving(leave) as served, connect(served.url) as peer:
+        assert await peer.frames.get() == Frame(WSMsgType.CLOSE, b"\x0f\xa0bye")
+        outcome = await served.outcomes.get()
+
+    assert (outcome.cause, outcome.initiator) == (Cause.CLOSED_WITH_ERROR, Side.LOCAL)
+    assert (outcome.sent, outcome.received) == (Close(4000, "bye"), Close(4000))

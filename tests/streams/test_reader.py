@@ -1,0 +1,660 @@
+"""`MessageReader`: one message read as a stream."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from helpers.pairs import Peer, frame, header, mask, pair
+
+from streamws import (
+    ConnectionClosedError,
+    IncompleteMessage,
+    Limits,
+    MessageReader,
+    Opcode,
+    ReadError,
+    StaleReader,
+)
+
+TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
+
+
+@contextlib.asynccontextmanager
+async def reading(
+    *parts: bytes, opcode: Opcode = BINARY, limits: Limits | None = None
+) -> AsyncIterator[tuple[MessageReader, Peer]]:
+    """The reader of a message that came in one frame, or in fragments where there are several parts."""
+    async with pair(limits) as (client, peer):
+        last = len(parts) - 1
+        for place, part in enumerate(parts):
+            peer.send(opcode if place == 0 else CONTINUATION, part, fin=place == last)
+        yield await anext(client.messages()), peer
+
+
+FRAGMENTED = [
+    (b"first\nse", b"cond\nlast"),
+    (b"first\nsecond\nlast",),
+    (b"", b"first\n", b"second\nlast", b""),
+]
+
+
+# The whole message ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [(b"whole",), (b"who", b"le")])
+async def test_reader_gets_binary_message(parts: tuple[bytes, ...]) -> None:
+    async with reading(*parts) as (reader, _):
+        assert reader.type is BINARY
+        assert await reader.get() == b"whole"
+        assert reader.at_eof()
+
+
+@pytest.mark.parametrize("parts", ["grüße".encode(), b"ascii"])
+async def test_reader_gets_text_message(parts: bytes) -> None:
+    async with reading(parts, opcode=TEXT) as (reader, _):
+        assert reader.type is TEXT
+        assert await reader.get() == parts.decode()
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+async def test_reader_gets_message_in_kind_asked_for(opcode: Opcode) -> None:
+    async with reading("grüße".encode(), opcode=opcode) as (reader, _):
+        assert await reader.get(Opcode.TEXT) == "grüße"
+    async with reading("grüße".encode(), opcode=opcode) as (reader, _):
+        assert await reader.get(Opcode.BINARY) == "grüße".encode()
+
+
+async def test_reader_get_raises_when_binary_message_is_no_text() -> None:
+    async with reading(b"\xff") as (reader, _):
+        with pytest.raises(UnicodeDecodeError):
+            await reader.get(Opcode.TEXT)
+
+
+@pytest.mark.parametrize("kind", [CONTINUATION, Opcode.PING, Opcode.CLOSE, Opcode.PONG])
+async def test_reader_get_refuses_other_kinds(kind: Opcode) -> None:
+    async with reading(b"whole") as (reader, _):
+        with pytest.raises(ValueError, match=kind.name):
+            await reader.get(kind)  # type: ignore[call-overload]
+        assert await reader.get() == b"whole"
+
+
+async def test_reader_get_raises_after_part_was_read() -> None:
+    async with reading(b"whole") as (reader, _):
+        assert await reader.read(2) == b"wh"
+        with pytest.raises(ReadError, match="read already"):
+            await reader.get()
+        assert await reader.read() == b"ole"
+
+
+async def test_reader_get_raises_second_time() -> None:
+    async with reading(b"whole") as (reader, _):
+        await reader.get()
+        with pytest.raises(ReadError, match="read already"):
+            await reader.get()
+        assert await reader.read() == b""
+
+
+# Parts of it ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", FRAGMENTED)
+async def test_reader_reads_to_the_end(parts: tuple[bytes, ...]) -> None:
+    async with reading(*parts) as (reader, _):
+        assert await reader.read() == b"first\nsecond\nlast"
+        assert reader.at_eof()
+        assert await reader.read() == b""
+        assert await reader.read(5) == b""
+
+
+async def test_reader_reads_up_to_n_bytes() -> None:
+    async with reading(b"abcdefgh") as (reader, _):
+        assert await reader.read(3) == b"abc"
+        assert await reader.read(0) == b""
+        assert not reader.at_eof()
+        assert await reader.read(100) == b"defgh"
+        assert await reader.read(1) == b""
+        assert reader.at_eof()
+
+
+async def test_reader_reads_text_message_in_bytes() -> None:
+    async with reading("äö".encode(), opcode=TEXT) as (reader, _):
+        assert await reader.read(1) == b"\xc3"
+        assert await reader.read() == b"\xa4\xc3\xb6"
+
+
+async def test_reader_reads_empty_message() -> None:
+    async with reading(b"") as (reader, _):
+        assert not reader.at_eof()
+        assert await reader.read(10) == b""
+        assert reader.at_eof()
+
+
+@pytest.mark.parametrize("parts", FRAGMENTED)
+async def test_reader_reads_exactly(parts: tuple[bytes, ...]) -> None:
+    async with reading(*parts) as (reader, _):
+        assert await reader.readexactly(7) == b"first\ns"
+        assert await reader.readexactly(0) == b""
+        assert await reader.readexactly(10) == b"econd\nlast"
+        with pytest.raises(asyncio.IncompleteReadError) as caught:
+            await reader.readexactly(1)
+        assert caught.value.partial == b""
+
+
+async def test_reader_readexactly_raises_at_end_with_what_there_was() -> None:
+    async with reading(b"ab", b"cd") as (reader, _):
+        with pytest.raises(asyncio.IncompleteReadError) as caught:
+            await reader.readexactly(5)
+        assert (caught.value.partial, caught.value.expected) == (b"abcd", 5)
+        assert reader.at_eof()
+
+
+async def test_reader_readexactly_refuses_negative_size() -> None:
+    async with reading(b"ab") as (reader, _):
+        with pytest.raises(ValueError, match="0 or more"):
+            await reader.readexactly(-1)
+
+
+@pytest.mark.parametrize("parts", FRAGMENTED)
+async def test_reader_reads_into_buffer(parts: tuple[bytes, ...]) -> None:
+    async with reading(*parts) as (reader, _):
+        got = b""
+        buffer = bytearray(4)
+        while size := await reader.readinto(buffer):
+            got += buffer[:size]
+        assert got == b"first\nsecond\nlast"
+
+
+async def test_reader_reads_into_part_of_buffer() -> None:
+    async with reading(b"abc") as (reader, _):
+        buffer = bytearray(b"------")
+        assert await reader.readinto(memoryview(buffer)[2:4]) == 2
+        assert buffer == b"--ab--"
+        assert await reader.read() == b"c"
+
+
+@pytest.mark.parametrize("buffer", [bytearray(), memoryview(b"read-only")])
+async def test_reader_readinto_refuses_buffer(buffer: bytearray | memoryview) -> None:
+    async with reading(b"abc") as (reader, _):
+        with pytest.raises(ValueError, match="writable"):
+            await reader.readinto(buffer)
+        assert await reader.read() == b"abc"
+
+
+@pytest.mark.parametrize("parts", FRAGMENTED)
+async def test_reader_reads_lines(parts: tuple[bytes, ...]) -> None:
+    async with reading(*parts) as (reader, _):
+        assert [await reader.readline() for _ in range(4)] == [b"first\n", b"second\n", b"last", b""]
+
+
+async def test_reader_reads_many_lines_of_one_frame() -> None:
+    # What is behind a line must not be copied for each line: that would take longer than the pair may live.
+    async with pair(Limits(read_high=4 << 20)) as (client, peer):
+        peer.send(BINARY, b"\n" * 1_000_000)
+        await peer.settle()
+        reader = await anext(client.messages())
+        count = 0
+        while await reader.readline():
+            count += 1
+        assert count == 1_000_000
+
+
+@pytest.mark.parametrize("parts", [(b"one--two--",), (b"one-", b"-two-", b"-"), (b"o", b"ne--t", b"wo--")])
+async def test_reader_reads_until_separator(parts: tuple[bytes, ...]) -> None:
+    async with reading(*parts) as (reader, _):
+        assert await reader.readuntil(b"--") == b"one--"
+        assert await reader.readuntil(b"--") == b"two--"
+        with pytest.raises(asyncio.IncompleteReadError):
+            await reader.readuntil(b"--")
+
+
+async def test_reader_readuntil_raises_at_end_with_what_there_was() -> None:
+    async with reading(b"on", b"e") as (reader, _):
+        with pytest.raises(asyncio.IncompleteReadError) as caught:
+            await reader.readuntil(b"-")
+        assert (caught.value.partial, caught.value.expected) == (b"one", None)
+        assert reader.at_eof()
+
+
+async def test_reader_readuntil_refuses_empty_separator() -> None:
+    async with reading(b"one") as (reader, _):
+        with pytest.raises(ValueError, match="at least one byte"):
+            await reader.readuntil(b"")
+
+
+@pytest.mark.parametrize("size", [99, 100])
+async def test_reader_readuntil_raises_over_limit_and_consumes_nothing(size: int) -> None:
+    line = b"x" * size + b"\n"
+    async with reading(line[:50], line[50:], limits=Limits(max_message_size=100)) as (reader, _):
+        if size == 99:
+            assert await reader.readuntil() == line
+        else:
+            with pytest.raises(asyncio.LimitOverrunError):
+                await reader.readuntil()
+            with pytest.raises(asyncio.LimitOverrunError):
+                await reader.readline()
+            assert await reader.readexactly(101) == line
+
+
+async def test_reader_iterates_over_chunks() -> None:
+    async with reading(b"one", b"", b"two", b"") as (reader, _):
+        assert [chunk async for chunk in reader] == [b"one", b"two"]
+        assert reader.at_eof()
+
+
+async def test_reader_mixes_ways_to_read() -> None:
+    async with reading(b"abcdef\ngh", b"ij--kl", b"mno") as (reader, _):
+        assert await reader.read(1) == b"a"
+        assert await reader.readexactly(2) == b"bc"
+        assert await reader.readline() == b"def\n"
+        buffer = bytearray(1)
+        assert await reader.readinto(buffer) == 1
+        assert await reader.readuntil(b"--") == b"hij--"
+        assert b"".join([chunk async for chunk in reader]) == b"klmno"
+
+
+# Text -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+async def test_reader_cuts_text_between_characters(cut: int) -> None:
+    text = "aä€😀b"
+    encoded = text.encode()
+    async with reading(encoded[:cut], encoded[cut:], opcode=TEXT) as (reader, _):
+        pieces = [piece async for piece in reader.text()]
+        assert "".join(pieces) == text
+        assert all(pieces)
+
+
+async def test_reader_gives_text_before_message_is_complete() -> None:
+    encoded = "aä".encode()
+    async with pair() as (client, peer):
+        peer.write(header(TEXT, 5) + mask(encoded + b"zz")[:2])
+        reader = await anext(client.messages())
+        pieces = reader.text()
+        assert await anext(pieces) == "a"
+        peer.write(mask(encoded + b"zz")[2:])
+        assert "".join([piece async for piece in pieces]) == "äzz"
+
+
+@pytest.mark.parametrize("payload", [b"a\xff", b"a\xc3"])
+async def test_reader_text_raises_when_binary_message_is_no_text(payload: bytes) -> None:
+    async with reading(payload) as (reader, _):
+        with pytest.raises(UnicodeDecodeError):
+            [piece async for piece in reader.text()]
+
+
+async def test_reader_of_text_message_raises_when_it_turns_out_not_to_be_text() -> None:
+    async with pair() as (client, peer):
+        payload = b"good\xff-----"
+        peer.write(header(TEXT, len(payload)) + mask(payload)[:4])
+        reader = await anext(client.messages())
+        assert await reader.read(4) == b"good"
+        peer.write(mask(payload)[4:6])
+        with pytest.raises(IncompleteMessage):
+            await reader.read()
+        assert (await peer.read_close())[0] == 1007
+
+
+# As it comes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+async def test_reader_gives_bytes_of_frame_before_frame_is_complete(opcode: Opcode) -> None:
+    size = 1 << 20
+    payload = bytes(n % 127 for n in range(size))
+    wire = mask(payload)
+    async with pair() as (client, peer):
+        peer.write(header(opcode, size) + wire[: size // 2])
+        reader = await anext(client.messages())
+        assert reader.type is opcode
+        assert await reader.readexactly(size // 2) == payload[: size // 2]
+        waiting = asyncio.create_task(reader.read(10))
+        await peer.writer.drain()
+        assert not waiting.done()
+        peer.write(wire[size // 2 :])
+        assert await waiting == payload[size // 2 : size // 2 + 10]
+        assert await reader.read() == payload[size // 2 + 10 :]
+        assert reader.at_eof()
+
+
+async def test_reader_gives_each_byte_as_it_comes() -> None:
+    async with pair() as (client, peer):
+        peer.write(header(BINARY, 10))
+        reader = await anext(client.messages())
+        for byte in range(10):
+            peer.write(mask(bytes(range(10)))[byte : byte + 1])
+            assert await reader.read(100) == bytes([byte])
+        assert await reader.read() == b""
+
+
+async def test_reader_streams_message_over_max_message_size() -> None:
+    async with pair(Limits(max_message_size=1000)) as (client, peer):
+        peer.send(BINARY, b"x" * 500_000, fin=False)
+        peer.send(CONTINUATION, b"y" * 500_000)
+        size = 0
+        async for reader in client.messages():
+            async for chunk in reader:
+                size += len(chunk)
+            break
+        assert size == 1_000_000
+
+
+# Limits -----------------------------------------------------------------------------------------------------
+
+
+async def test_reader_read_to_the_end_at_max_message_size() -> None:
+    async with reading(b"x" * 60, b"x" * 40, limits=Limits(max_message_size=100)) as (reader, _):
+        assert await reader.read() == b"x" * 100
+
+
+async def test_reader_read_to_the_end_over_max_message_size_closes_with_1009() -> None:
+    async with reading(b"x" * 60, b"x" * 41, limits=Limits(max_message_size=100)) as (reader, peer):
+        with pytest.raises(ConnectionClosedError) as caught:
+            await reader.read()
+        assert caught.value.outcome.code == 1009
+        assert (await peer.read_close())[0] == 1009
+
+
+async def test_reader_get_at_max_message_size() -> None:
+    async with reading(b"x" * 100, limits=Limits(max_message_size=100)) as (reader, _):
+        assert await reader.get() == b"x" * 100
+
+
+async def test_reader_get_over_max_message_size_closes_with_1009() -> None:
+    async with reading(b"x" * 101, limits=Limits(max_message_size=100)) as (reader, peer):
+        with pytest.raises(ConnectionClosedError) as caught:
+            await reader.get()
+        assert caught.value.outcome.code == 1009
+        assert (await peer.read_close())[0] == 1009
+
+
+async def test_reader_streams_message_at_max_stream_size() -> None:
+    async with reading(b"x" * 60, b"x" * 40, limits=Limits(max_stream_size=100)) as (reader, _):
+        assert len(await reader.read()) == 100
+
+
+async def test_reader_closes_with_1009_over_max_stream_size() -> None:
+    async with reading(b"x" * 60, b"x" * 41, limits=Limits(max_stream_size=100)) as (reader, peer):
+        got = b""
+        with pytest.raises(ConnectionClosedError) as caught:  # noqa: PT012
+            async for chunk in reader:
+                got += chunk
+        assert got in (b"", b"x" * 60)
+        assert caught.value.outcome.code == 1009
+        assert (await peer.read_close())[0] == 1009
+
+
+# Leaving ----------------------------------------------------------------------------------------------------
+
+
+async def test_reader_left_by_break_gives_way_to_next_message() -> None:
+    async with pair() as (client, peer):
+        peer.write(frame(BINARY, b"x" * 100_000, fin=False) + frame(CONTINUATION, b"y" * 100_000))
+        peer.send(BINARY, b"next")
+        async for reader in client.messages():
+            async for _ in reader:
+                break
+            break
+        assert await client.read_message() == b"next"
+
+
+async def test_reader_left_by_async_with_gives_way_to_next_message() -> None:
+    async with pair() as (client, peer):
+        peer.send(BINARY, b"first", fin=False)
+        readers = client.messages()
+        async with await anext(readers) as reader:
+            assert await reader.read(3) == b"fir"
+        peer.send(CONTINUATION, b"rest")
+        peer.send(TEXT, b"next")
+        assert await (await anext(readers)).get() == "next"
+
+
+async def test_reader_left_inside_frame_gives_way_to_next_message() -> None:
+    async with pair() as (client, peer):
+        wire = mask(b"x" * 100_000)
+        peer.write(header(BINARY, 100_000) + wire[:50_000])
+        async with await anext(client.messages()) as reader:
+            assert await reader.read(1) == b"x"
+        reading = asyncio.create_task(client.read_message())
+        peer.write(wire[50_000:] + frame(TEXT, b"next"))
+        assert await reading == "next"
+
+
+async def test_reader_left_unread_gives_way_to_next_message() -> None:
+    async with pair() as (client, peer):
+        peer.write(frame(BINARY, b"unread") + frame(TEXT, b"next"))
+        types = []
+        async for reader in client.messages():
+            types.append(reader.type)
+            if len(types) == 2:
+                break
+        assert types == [BINARY, TEXT]
+
+
+async def test_reader_left_with_exception_passes_it_on() -> None:
+    async with pair() as (client, peer):
+        peer.write(frame(BINARY, b"unread") + frame(TEXT, b"next"))
+        with pytest.raises(KeyError):
+            async with await anext(client.messages()):
+                raise KeyError("mine")
+        assert await client.read_message() == "next"
+
+
+METHODS: list[Callable[[MessageReader], Awaitable[object]]] = [
+    lambda reader: reader.read(),
+    lambda reader: reader.read(1),
+    lambda reader: reader.read(0),
+    lambda reader: reader.readexactly(1),
+    lambda reader: reader.readinto(bytearray(1)),
+    lambda reader: reader.readline(),
+    lambda reader: reader.readuntil(b"x"),
+    lambda reader: reader.get(),
+    lambda reader: anext(reader.__aiter__()),
+    lambda reader: anext(reader.text()),
+]
+NAMES = [
+    "read",
+    "read 1",
+    "read 0",
+    "readexactly",
+    "readinto",
+    "readline",
+    "readuntil",
+    "get",
+    "chunks",
+    "text",
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+async def test_reader_raises_stale_after_it_was_left(
+    method: Callable[[MessageReader], Awaitable[object]],
+) -> None:
+    async with reading(b"message") as (reader, _):
+        async with reader:
+            pass
+        with pytest.raises(StaleReader):
+            await method(reader)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+async def test_reader_raises_stale_after_another_read(
+    method: Callable[[MessageReader], Awaitable[object]],
+) -> None:
+    async with pair() as (client, peer):
+        peer.send(BINARY, b"mess", fin=False)
+        reader = await anext(client.messages())
+        peer.send(CONTINUATION, b"age")
+        peer.send(TEXT, b"next")
+        assert await client.read_message() == "next"
+        with pytest.raises(StaleReader):
+            await method(reader)
+        assert not reader.at_eof()
+
+
+async def test_reader_raises_stale_in_middle_of_message_after_another_read() -> None:
+    async with pair() as (client, peer):
+        peer.send(BINARY, b"mess", fin=False)
+        reader = await anext(client.messages())
+        assert await reader.read(4) == b"mess"
+        peer.send(CONTINUATION, b"age")
+        peer.send(TEXT, b"next")
+        assert await client.read_message() == "next"
+        with pytest.raises(StaleReader):
+            await reader.read()
+        assert not reader.at_eof()
+
+
+async def test_stale_reader_does_not_disturb_next_reader() -> None:
+    async with pair() as (client, peer):
+        peer.write(frame(BINARY, b"first") + frame(BINARY, b"second"))
+        readers = client.messages()
+        stale = await anext(readers)
+        fresh = await anext(readers)
+        with pytest.raises(StaleReader):
+            await stale.read()
+        stale.leave()
+        assert await fresh.read() == b"second"
+
+
+async def test_reader_left_costs_up_to_max_skip() -> None:
+    async with pair(Limits(max_skip=10_000)) as (client, peer):
+        peer.write(header(BINARY, 9000) + mask(b"x" * 9000)[:100])
+        async with await anext(client.messages()) as reader:
+            assert await reader.read(1) == b"x"
+        peer.write(mask(b"x" * 9000)[100:] + frame(TEXT, b"next"))
+        assert await client.read_message() == "next"
+
+
+@pytest.mark.parametrize("fragments", [1, 20])
+async def test_reader_left_closes_with_1008_over_max_skip(fragments: int) -> None:
+    async with pair(Limits(max_skip=10_000)) as (client, peer):
+        peer.send(BINARY, b"begun", fin=False)
+        async with await anext(client.messages()) as reader:
+            assert await reader.read(1) == b"b"
+        for _ in range(fragments):
+            peer.send(CONTINUATION, b"x" * (20_000 // fragments), fin=False)
+        with pytest.raises(ConnectionClosedError) as caught:
+            await client.read_message()
+        assert caught.value.outcome.code == 1008
+        code, reason = await peer.read_close()
+        assert code == 1008
+        assert "max_skip" in reason
+
+
+async def test_reader_left_with_flood_of_empty_fragments_closes_with_1008() -> None:
+    async with pair(Limits(max_skip=10_000)) as (client, peer):
+        peer.send(BINARY, b"begun", fin=False)
+        async with await anext(client.messages()):
+            pass
+        peer.write(frame(CONTINUATION, fin=False) * 200)
+        assert (await peer.read_close())[0] == 1008
+        assert client.outcome is not None
+        assert client.outcome.cause == "limit"
+
+
+# The end of the connection ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method",
+    [METHODS[0], lambda reader: reader.readexactly(5), *METHODS[5:8]],
+    ids=["read", "readexactly", "readline", "readuntil", "get"],
+)
+async def test_reader_raises_incomplete_when_connection_ends_inside_message(
+    method: Callable[[MessageReader], Awaitable[object]],
+) -> None:
+    async with pair() as (client, peer):
+        peer.write(header(BINARY, 10) + mask(b"abcd"))
+        reader = await anext(client.messages())
+        waiting = asyncio.ensure_future(method(reader))
+        await peer.close()
+        with pytest.raises(IncompleteMessage) as caught:
+            await waiting
+        assert (caught.value.received, caught.value.missing) == (4, 6)
+
+
+async def test_reader_gives_what_came_before_it_raises_incomplete() -> None:
+    async with pair() as (client, peer):
+        peer.write(header(BINARY, 10) + mask(b"abcd"))
+        reader = await anext(client.messages())
+        await peer.close()
+        await client.wait_closed()
+        with pytest.raises(IncompleteMessage):
+            await reader.read()
+        assert await reader.readexactly(3) == b"abc"
+        assert await reader.read(10) == b"d"
+        with pytest.raises(IncompleteMessage):
+            await reader.read(10)
+        assert not reader.at_eof()
+
+
+async def test_reader_of_whole_message_reads_on_after_end_of_connection() -> None:
+    async with pair() as (client, peer):
+        peer.write(frame(BINARY, b"whole") + frame(TEXT, b"second"))
+        readers = client.messages()
+        reader = await anext(readers)
+        await peer.close()
+        await client.wait_closed()
+        assert await reader.read() == b"whole"
+        assert await (await anext(readers)).get() == "second"
+        with pytest.raises(ConnectionClosedError):
+            await anext(readers)
+
+
+async def test_messages_end_after_clean_close() -> None:
+    async with pair() as (client, peer):
+        peer.send(TEXT, b"one")
+        peer.send_close()
+        assert [await reader.get() async for reader in client.messages()] == ["one"]
+
+
+# Cancelling -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda reader: reader.read(),
+        lambda reader: reader.readexactly(8),
+        lambda reader: reader.readline(),
+        lambda reader: reader.readuntil(b"h"),
+        lambda reader: reader.get(),
+    ],
+    ids=["read", "readexactly", "readline", "readuntil", "get"],
+)
+async def test_reader_cancelled_keeps_its_position(read: Callable[[MessageReader], Awaitable[bytes]]) -> None:
+    wire = mask(b"abcdefgh")
+    async with pair() as (client, peer):
+        peer.write(header(BINARY, 8) + wire[:3])
+        reader = await anext(client.messages())
+        for byte in range(3, 8):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await read(reader)
+            peer.write(wire[byte : byte + 1])
+        assert await read(reader) == b"abcdefgh"
+
+
+async def test_reader_read_n_cancelled_keeps_its_position() -> None:
+    async with pair() as (client, peer):
+        peer.write(header(BINARY, 2))
+        reader = await anext(client.messages())
+        waiting = asyncio.create_task(reader.read(2))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        peer.write(mask(b"ab"))
+        assert await reader.readexactly(2) == b"ab"
+        assert waiting.cancelled()
+
+
+async def test_reader_says_how_far_it_is() -> None:
+    async with reading(b"abc", opcode=TEXT) as (reader, _):
+        assert repr(reader) == "<MessageReader of a text message, 0 bytes so far>"
+        await reader.read(1)
+        assert repr(reader) == "<MessageReader of a text message, 3 bytes so far>"
+        await reader.read()
+        assert repr(reader) == "<MessageReader of a text message, at its end>"
+        reader.leave()
+        assert repr(reader) == "<MessageReader of a text message, left>"

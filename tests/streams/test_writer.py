@@ -1,0 +1,702 @@
+"""`Writer` and `FragmentWriter`: messages, fragments, frames, pings, and whose turn it is."""
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from helpers.pairs import Peer, frame, header, mask, pair
+
+from streamws import (
+    Cause,
+    Client,
+    ConnectionClosed,
+    ConnectionClosedError,
+    DataFrame,
+    Opcode,
+    Side,
+    State,
+    WriteError,
+)
+
+TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
+
+
+async def end(client: Client, peer: Peer) -> None:
+    """The peer closes, and what it reads until then is nothing but the answer."""
+    peer.send_close()
+    assert await peer.read_close() == (1000, "")
+    await client.wait_closed()
+
+
+# Whole messages ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("text", (0x81, b"text")),
+        ("grüße", (0x81, "grüße".encode())),
+        ("", (0x81, b"")),
+        (b"bytes", (0x82, b"bytes")),
+        (b"", (0x82, b"")),
+        (bytearray(b"array"), (0x82, b"array")),
+        (memoryview(b"view"), (0x82, b"view")),
+        (memoryview(b"s-t-e-p")[::2], (0x82, b"step")),
+        (memoryview(b"abcdefgh").cast("I"), (0x82, b"abcdefgh")),
+    ],
+    ids=str,
+)
+async def test_writer_sends(data: str | bytes, expected: tuple[int, bytes]) -> None:
+    async with pair() as (client, peer):
+        await client.send(data)
+        assert await peer.read_frame() == expected
+
+
+@pytest.mark.parametrize("size", [125, 126, 65535, 65536, 300_000])
+@pytest.mark.parametrize("kind", [bytes, bytearray, str])
+async def test_writer_sends_message_of_size(kind: type[bytes | bytearray | str], size: int) -> None:
+    payload = bytes(97 + n % 26 for n in range(size))
+    async with pair() as (client, peer):
+        sending = asyncio.create_task(client.send(payload.decode() if kind is str else kind(payload)))
+        assert await peer.read_frame() == (0x81 if kind is str else 0x82, payload)
+        await sending
+
+
+async def test_writer_sends_buffer_as_it_was_when_called() -> None:
+    async with pair() as (client, peer):
+        for size in (3, 100_000):
+            buffer = bytearray(b"a" * size)
+            first = client.send(buffer)
+            second = client.send(memoryview(buffer))
+            buffer[:] = b"b" * size
+            assert [payload for _, payload in await peer.read_frames(2)] == [b"a" * size] * 2
+            await first
+            await second
+
+
+@pytest.mark.parametrize("data", [1, None, ["text"], 1.5, object()])
+@pytest.mark.parametrize("busy", [True, False])
+async def test_writer_send_refuses_other_types(data: object, busy: bool) -> None:
+    async with pair() as (client, peer):
+        async with client.writer.fragment():
+            if busy:
+                with pytest.raises(TypeError, match="str or bytes-like"):
+                    await client.send(data)  # type: ignore[arg-type]
+        if not busy:
+            with pytest.raises(TypeError, match=type(data).__name__):
+                await client.send(data)  # type: ignore[arg-type]
+        assert await peer.read_frame() == (0x82, b"")
+        await end(client, peer)
+
+
+async def test_writer_send_raises_when_awaited_after_close() -> None:
+    async with pair() as (client, peer):
+        await end(client, peer)
+        for operation in (client.send("late"), client.writer.pong()):
+            with pytest.raises(ConnectionClosed) as caught:
+                await operation
+            assert type(caught.value) is ConnectionClosed
+            assert caught.value.outcome.code == 1000
+
+
+async def test_writer_send_raises_while_closing() -> None:
+    async with pair() as (client, peer):
+        closing = asyncio.create_task(client.close(1011))
+        await peer.read_close()
+        with pytest.raises(ConnectionClosedError):
+            await client.send("late")
+        peer.send_close(1011)
+        await closing
+
+
+async def test_writer_keeps_order_of_many_senders() -> None:
+    async with pair() as (client, peer):
+        tasks = [asyncio.create_task(client.send(str(number))) for number in range(200)]
+        assert await peer.read_frames(200) == [(0x81, b"%d" % number) for number in range(200)]
+        await asyncio.gather(*tasks)
+
+
+# Fragments --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts", "expected"),
+    [
+        (None, ["a", "b"], [(0x01, b"a"), (0x00, b"b"), (0x80, b"")]),
+        (None, [b"a", b"", b"b"], [(0x02, b"a"), (0x00, b""), (0x00, b"b"), (0x80, b"")]),
+        (None, ["a", b"b"], [(0x01, b"a"), (0x00, b"b"), (0x80, b"")]),
+        (None, [bytearray(b"a"), memoryview(b"b")], [(0x02, b"a"), (0x00, b"b"), (0x80, b"")]),
+        (TEXT, [b"a", "b"], [(0x01, b"a"), (0x00, b"b"), (0x80, b"")]),
+        (BINARY, ["a"], [(0x02, b"a"), (0x80, b"")]),
+        (None, [], [(0x82, b"")]),
+        (TEXT, [], [(0x81, b"")]),
+        (BINARY, [], [(0x82, b"")]),
+        (None, ["a" * 70000], [(0x01, b"a" * 70000), (0x80, b"")]),
+    ],
+)
+async def test_fragment_writer_sends_parts_as_fragments(
+    kind: Opcode | None, parts: list[str | bytes], expected: list[tuple[int, bytes]]
+) -> None:
+    async with pair() as (client, peer):
+        async with client.writer.fragment(kind) as stream:
+            for part in parts:
+                await stream.send(part)
+        assert await peer.read_frames(len(expected)) == expected
+        await client.send("next")
+        assert await peer.read_frame() == (0x81, b"next")
+
+
+async def test_fragment_writer_sends_each_part_at_once() -> None:
+    async with pair() as (client, peer):
+        async with client.writer.fragment() as stream:
+            await stream.send("one")
+            assert await peer.read_frame() == (0x01, b"one")
+            await stream.send("two")
+            assert await peer.read_frame() == (0x00, b"two")
+        assert await peer.read_frame() == (0x80, b"")
+
+
+@pytest.mark.parametrize("kind", [CONTINUATION, Opcode.PING, Opcode.CLOSE])
+async def test_writer_fragment_refuses_other_kinds(kind: Opcode) -> None:
+    async with pair() as (client, _):
+        with pytest.raises(ValueError, match=kind.name):
+            client.writer.fragment(kind)
+
+
+async def test_fragment_writer_refuses_part_of_other_type_and_goes_on() -> None:
+    async with pair() as (client, peer):
+        async with client.writer.fragment() as stream:
+            with pytest.raises(TypeError, match="int"):
+                await stream.send(1)  # type: ignore[arg-type]
+            await stream.send("a")
+        assert await peer.read_frames(2) == [(0x01, b"a"), (0x80, b"")]
+
+
+async def test_fragment_writer_left_by_exception_before_first_part_lets_connection_go_on() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(KeyError):
+            async with client.writer.fragment():
+                raise KeyError("mine")
+        await client.send("next")
+        assert await peer.read_frame() == (0x81, b"next")
+        assert client.state is State.OPEN
+
+
+async def test_fragment_writer_left_by_exception_after_first_part_closes_with_1011() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(KeyError):  # noqa: PT012
+            async with client.writer.fragment() as stream:
+                await stream.send("part")
+                raise KeyError("mine")
+        assert await peer.read_frame() == (0x01, b"part")
+        assert (await peer.read_close())[0] == 1011
+        assert client.outcome is not None
+        assert client.outcome.cause is Cause.LOCAL_CANCEL
+        assert client.outcome.initiator is Side.LOCAL
+        assert "KeyError" in client.outcome.detail
+        with pytest.raises(ConnectionClosedError):
+            await client.send("next")
+
+
+async def test_fragment_writer_cancelled_after_first_part_closes_with_1011() -> None:
+    async with pair() as (client, peer):
+
+        async def write() -> None:
+            async with client.writer.fragment() as stream:
+                await stream.send("part")
+                await asyncio.Event().wait()
+
+        writing = asyncio.create_task(write())
+        assert await peer.read_frame() == (0x01, b"part")
+        waiting = asyncio.create_task(client.send("next"))
+        await asyncio.sleep(0)
+        writing.cancel()
+        assert (await peer.read_close())[0] == 1011
+        for task, error in ((writing, asyncio.CancelledError), (waiting, ConnectionClosedError)):
+            with pytest.raises(error):
+                await task
+
+
+async def test_fragment_writer_raises_when_connection_closes_inside_it() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(ConnectionClosed):  # noqa: PT012
+            async with client.writer.fragment() as stream:
+                await stream.send("part")
+                peer.send_close()
+                await client.wait_closed()
+                await stream.send("late")
+
+
+async def test_fragment_writer_raises_at_its_end_when_connection_closed_inside_it() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(ConnectionClosed):  # noqa: PT012
+            async with client.writer.fragment() as stream:
+                await stream.send("part")
+                peer.send_close()
+                await client.wait_closed()
+
+
+async def test_fragment_writer_cannot_be_entered_on_closed_connection() -> None:
+    async with pair() as (client, peer):
+        await end(client, peer)
+        with pytest.raises(ConnectionClosed):
+            async with client.writer.fragment():
+                raise AssertionError("entered")
+
+
+async def test_fragment_writer_is_good_for_one_message() -> None:
+    async with pair() as (client, peer):
+        stream = client.writer.fragment()
+        with pytest.raises(WriteError, match="inside"):
+            await stream.send("before")
+        async with stream:
+            pass
+        with pytest.raises(WriteError, match="inside"):
+            await stream.send("after")
+        with pytest.raises(WriteError, match="one message"):
+            async with stream:
+                raise AssertionError("entered")
+        assert await peer.read_frame() == (0x82, b"")
+        await end(client, peer)
+
+
+async def test_writer_ping_pong_and_answers_go_between_fragments() -> None:
+    async with pair() as (client, peer):
+        async with client.writer.fragment() as stream:
+            await stream.send("one")
+            pinging = asyncio.create_task(client.writer.ping(b"p"))
+            await client.writer.pong(b"q")
+            await asyncio.sleep(0)
+            await stream.send("two")
+            frames = await peer.read_frames(4)
+            assert sorted(frames) == [(0x00, b"two"), (0x01, b"one"), (0x89, b"p"), (0x8A, b"q")]
+            peer.send(Opcode.PONG, b"p")
+            await pinging
+            await peer.settle()
+        assert await peer.read_frame() == (0x80, b"")
+
+
+async def test_client_closes_between_fragments() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(ConnectionClosed):  # noqa: PT012
+            async with client.writer.fragment() as stream:
+                await stream.send("one")
+                closing = asyncio.create_task(client.close())
+                assert await peer.read_frame() == (0x01, b"one")
+                assert await peer.read_close() == (1000, "")
+                peer.send_close()
+                await closing
+
+
+# Turns ------------------------------------------------------------------------------------------------------
+
+
+async def test_other_senders_wait_for_fragments_in_order() -> None:
+    async with pair() as (client, peer):
+        async with client.writer.fragment() as stream:
+            await stream.send("part")
+
+            async def fragments() -> None:
+                async with client.writer.fragment() as stream:
+                    await stream.send("2a")
+                    await asyncio.sleep(0)
+                    await stream.send("2b")
+
+            tasks = []
+            for sender in (
+                lambda: client.send("1"),
+                fragments,
+                lambda: client.send("3"),
+                lambda: client.writer.write_frame(DataFrame(TEXT, b"4")),
+                lambda: client.writer.feed(["5"]),
+                lambda: client.send("6"),
+            ):
+                tasks.append(asyncio.create_task(sender()))
+                await asyncio.sleep(0)
+            assert await peer.read_frame() == (0x01, b"part")
+            await peer.settle()
+            assert not any(task.done() for task in tasks)
+        assert await peer.read_frames(10) == [
+            (0x80, b""),
+            (0x81, b"1"),
+            (0x01, b"2a"),
+            (0x00, b"2b"),
+            (0x80, b""),
+            (0x81, b"3"),
+            (0x81, b"4"),
+            (0x01, b"5"),
+            (0x80, b""),
+            (0x81, b"6"),
+        ]
+        await asyncio.gather(*tasks)
+
+
+async def test_send_without_await_keeps_its_turn() -> None:
+    async with pair() as (client, peer):
+        async with client.writer.fragment() as stream:
+            await stream.send("part")
+            queued = client.send("queued")
+        await client.send("later")
+        frames = await peer.read_frames(4)
+        assert frames == [(0x01, b"part"), (0x80, b""), (0x81, b"queued"), (0x81, b"later")]
+        await queued
+
+
+async def test_send_cancelled_while_it_waits_for_its_turn_is_never_sent() -> None:
+    async with pair() as (client, peer):
+        async with client.writer.fragment() as stream:
+            await stream.send("part")
+            tasks = [asyncio.create_task(client.send(str(number))) for number in range(3)]
+            await asyncio.sleep(0)
+            tasks[1].cancel()
+            await asyncio.wait([tasks[1]])
+        frames = await peer.read_frames(4)
+        assert frames == [(0x01, b"part"), (0x80, b""), (0x81, b"0"), (0x81, b"2")]
+        await end(client, peer)
+
+
+async def test_fragment_writer_cancelled_while_it_waits_for_its_turn_passes_it_on() -> None:
+    async with pair() as (client, peer):
+
+        async def fragments() -> None:
+            async with client.writer.fragment() as stream:
+                await stream.send("never")
+
+        for delay in (False, True):
+            async with client.writer.fragment() as stream:
+                await stream.send("part")
+                waiting = asyncio.create_task(fragments())
+                sending = asyncio.create_task(client.send("next"))
+                await asyncio.sleep(0)
+                if not delay:
+                    waiting.cancel()
+            waiting.cancel()  # now it has the turn, and has not run
+            await sending
+            assert waiting.cancelled() or waiting.cancelling()
+            assert await peer.read_frames(3) == [(0x01, b"part"), (0x80, b""), (0x81, b"next")]
+            await asyncio.wait([waiting])
+
+
+async def test_nested_fragment_writers_of_one_task_do_not_wedge_others() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(TimeoutError):
+            async with client.writer.fragment(), asyncio.timeout(0.01), client.writer.fragment():
+                raise AssertionError("entered")
+        await client.send("next")
+        assert await peer.read_frame() == (0x81, b"next")
+
+
+async def test_waiting_senders_learn_of_close() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(ConnectionClosed):  # noqa: PT012
+            async with client.writer.fragment() as stream:
+                await stream.send("part")
+
+                async def fragments() -> None:
+                    async with client.writer.fragment():
+                        raise AssertionError("entered")
+
+                tasks = [
+                    asyncio.create_task(client.send("1")),
+                    asyncio.create_task(fragments()),
+                    asyncio.create_task(client.writer.write_frame(DataFrame(TEXT, b"3"))),
+                ]
+                await asyncio.sleep(0)
+                peer.send_close()
+                await client.wait_closed()
+                for task in tasks:
+                    with pytest.raises(ConnectionClosed):
+                        await task
+
+
+# Frames as they are -----------------------------------------------------------------------------------------
+
+
+async def test_writer_writes_frames_as_they_are() -> None:
+    async with pair() as (client, peer):
+        for item in (
+            DataFrame(TEXT, b"whole"),
+            DataFrame(BINARY, b"one", fin=False),
+            DataFrame(CONTINUATION, b"", fin=False),
+            DataFrame(CONTINUATION, b"three"),
+            DataFrame(BINARY, b""),
+        ):
+            await client.writer.write_frame(item)
+        assert await peer.read_frames(5) == [
+            (0x81, b"whole"),
+            (0x02, b"one"),
+            (0x00, b""),
+            (0x80, b"three"),
+            (0x82, b""),
+        ]
+
+
+async def test_writer_copies_frames_of_client() -> None:
+    async with pair() as (client, peer):
+
+        async def copy() -> None:
+            async for item in client.frames():
+                await client.writer.write_frame(item)
+
+        copying = asyncio.create_task(copy())
+        peer.write(frame(TEXT, b"one", fin=False) + frame(CONTINUATION, b"two") + frame(BINARY, b"three"))
+        assert await peer.read_frames(3) == [(0x01, b"one"), (0x80, b"two"), (0x82, b"three")]
+        peer.send_close()
+        await copying
+
+
+@pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG, Opcode.CLOSE])
+async def test_writer_write_frame_refuses_control_frames(opcode: Opcode) -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(WriteError, match=opcode.name):
+            await client.writer.write_frame(DataFrame(opcode, b""))
+        await end(client, peer)
+
+
+async def test_writer_write_frame_refuses_continuation_of_nothing() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(WriteError, match="CONTINUATION"):
+            await client.writer.write_frame(DataFrame(CONTINUATION, b"stray"))
+        await client.writer.write_frame(DataFrame(TEXT, b"whole"))
+        with pytest.raises(WriteError, match="CONTINUATION"):
+            await client.writer.write_frame(DataFrame(CONTINUATION, b"stray", fin=False))
+        assert await peer.read_frame() == (0x81, b"whole")
+        await end(client, peer)
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+async def test_writer_write_frame_refuses_new_message_inside_message(opcode: Opcode) -> None:
+    async with pair() as (client, peer):
+        await client.writer.write_frame(DataFrame(TEXT, b"one", fin=False))
+        with pytest.raises(WriteError, match="under way"):
+            await client.writer.write_frame(DataFrame(opcode, b"two"))
+        await client.writer.write_frame(DataFrame(CONTINUATION, b"two"))
+        assert await peer.read_frames(2) == [(0x01, b"one"), (0x80, b"two")]
+
+
+async def test_writer_write_frame_refuses_continuation_inside_fragment_writer() -> None:
+    async with pair() as (client, peer):
+        async with client.writer.fragment() as stream:
+            await stream.send("one")
+            with pytest.raises(WriteError, match="CONTINUATION"):
+                await client.writer.write_frame(DataFrame(CONTINUATION, b"mine"))
+        assert await peer.read_frames(2) == [(0x01, b"one"), (0x80, b"")]
+
+
+async def test_other_senders_wait_for_last_frame() -> None:
+    async with pair() as (client, peer):
+        await client.writer.write_frame(DataFrame(TEXT, b"one", fin=False))
+        sending = asyncio.create_task(client.send("next"))
+        await asyncio.sleep(0)
+        await client.writer.write_frame(DataFrame(CONTINUATION, b"two"))
+        await sending
+        assert await peer.read_frames(3) == [(0x01, b"one"), (0x80, b"two"), (0x81, b"next")]
+
+
+async def test_writer_write_frame_raises_after_close() -> None:
+    async with pair() as (client, peer):
+        await client.writer.write_frame(DataFrame(TEXT, b"one", fin=False))
+        peer.send_close()
+        await client.wait_closed()
+        for item in (DataFrame(CONTINUATION, b"two"), DataFrame(CONTINUATION, b"two")):
+            with pytest.raises(ConnectionClosed):
+                await client.writer.write_frame(item)
+
+
+# Feeding ----------------------------------------------------------------------------------------------------
+
+
+async def some_parts() -> AsyncIterator[str | bytes]:
+    yield "one"
+    await asyncio.sleep(0)
+    yield b"two"
+
+
+async def failing_parts() -> AsyncIterator[str]:
+    yield "one"
+    raise KeyError("mine")
+
+
+def failing_list() -> Iterator[str]:
+    yield "one"
+    raise KeyError("mine")
+
+
+async def test_writer_feeds_iterables() -> None:
+    async with pair() as (client, peer):
+        await client.writer.feed(["one", "two"])
+        await client.writer.feed(bytes([number]) for number in range(2))
+        await client.writer.feed(some_parts())
+        await client.writer.feed([b"one"], TEXT)
+        await client.writer.feed([])
+        assert await peer.read_frames(12) == [
+            (0x01, b"one"),
+            (0x00, b"two"),
+            (0x80, b""),
+            (0x02, b"\0"),
+            (0x00, b"\1"),
+            (0x80, b""),
+            (0x01, b"one"),
+            (0x00, b"two"),
+            (0x80, b""),
+            (0x01, b"one"),
+            (0x80, b""),
+            (0x82, b""),
+        ]
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
+async def test_writer_feeds_message_back(opcode: Opcode, size: int) -> None:
+    async with pair() as (client, peer):
+
+        async def echo() -> None:
+            async for reader in client.messages():
+                await client.writer.feed(reader)
+
+        echoing = asyncio.create_task(echo())
+        peer.send(opcode, b"x" * size)
+        first, payload = await peer.read_frame()
+        assert first & 0x0F == opcode
+        while not first & 0x80:
+            first, part = await peer.read_frame()
+            payload += part
+        assert payload == b"x" * size
+        peer.send_close()
+        await echoing
+
+
+async def test_writer_feeds_part_of_frame_before_it_is_complete() -> None:
+    async with pair() as (client, peer):
+        feeding: list[asyncio.Task[None]] = []
+        peer.write(header(BINARY, 10) + mask(b"0123456789")[:4])
+        async for reader in client.messages():
+            feeding.append(asyncio.create_task(client.writer.feed(reader)))
+            break
+        assert await peer.read_frame() == (0x02, b"0123")
+        peer.write(mask(b"0123456789")[4:])
+        assert await peer.read_frame() == (0x00, b"456789")
+        assert await peer.read_frame() == (0x80, b"")
+        await feeding[0]
+
+
+@pytest.mark.parametrize("source", [failing_parts, failing_list])
+async def test_writer_closes_with_1011_when_source_fails(source: type[AsyncIterator[str]]) -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(KeyError):
+            await client.writer.feed(source())
+        assert await peer.read_frame() == (0x01, b"one")
+        assert (await peer.read_close())[0] == 1011
+
+
+@pytest.mark.parametrize("source", ["text", b"bytes", bytearray(b"array"), memoryview(b"view")])
+async def test_writer_feed_refuses_whole_message(source: str) -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(WriteError, match="send"):
+            await client.writer.feed(source)
+        await end(client, peer)
+
+
+# Pings ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("payload", ["text", b"bytes", bytearray(b"array"), memoryview(b"view"), b"x" * 125])
+async def test_writer_ping_gives_round_trip_time(payload: str | bytes) -> None:
+    async with pair() as (client, peer):
+        pinging = asyncio.create_task(client.writer.ping(payload))
+        first, sent = await peer.read_frame()
+        assert (first, sent) == (0x89, payload.encode() if isinstance(payload, str) else bytes(payload))
+        peer.send(Opcode.PONG, sent)
+        assert 0 <= await pinging < 10
+
+
+async def test_writer_pings_without_payload_differ() -> None:
+    async with pair() as (client, peer):
+        pinging = [asyncio.create_task(client.writer.ping()) for _ in range(2)]
+        (_, first), (_, second) = await peer.read_frames(2)
+        assert first != second
+        peer.send(Opcode.PONG, second)
+        await asyncio.gather(*pinging)
+
+
+async def test_pong_for_later_ping_answers_earlier_ones() -> None:
+    async with pair() as (client, peer):
+        pinging = [asyncio.create_task(client.writer.ping(b"%d" % number)) for number in range(3)]
+        await peer.read_frames(3)
+        peer.send(Opcode.PONG, b"unasked for")
+        peer.send(Opcode.PONG, b"1")
+        await asyncio.gather(*pinging[:2])
+        assert not pinging[2].done()
+        peer.send(Opcode.PONG, b"0")
+        peer.send(Opcode.PONG, b"2")
+        await pinging[2]
+
+
+@pytest.mark.parametrize("payload", [b"x" * 126, "ä" * 63])
+async def test_writer_refuses_payload_over_125_bytes(payload: str | bytes) -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(ValueError, match="126"):
+            await client.writer.ping(payload)
+        with pytest.raises(ValueError, match="126"):
+            await client.writer.pong(payload)
+        await end(client, peer)
+
+
+async def test_writer_ping_that_was_refused_is_not_under_way() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(ValueError, match="126"):
+            await client.writer.ping(b"x" * 126)
+        pinging = asyncio.create_task(client.writer.ping(b"p"))
+        await peer.read_frame()
+        assert [ping.payload for ping in client._connection.pings._under_way or ()] == [b"p"]
+        peer.send(Opcode.PONG, b"p")
+        await pinging
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", "text"])
+async def test_writer_ping_raises_when_closed(payload: str | bytes) -> None:
+    async with pair() as (client, peer):
+        await end(client, peer)
+        with pytest.raises(ConnectionClosed):
+            await client.writer.ping(payload)
+
+
+async def test_writer_ping_raises_when_connection_ends_before_pong() -> None:
+    async with pair() as (client, peer):
+        pinging = asyncio.create_task(client.writer.ping())
+        await peer.read_frame()
+        await peer.close()
+        with pytest.raises(ConnectionClosedError):
+            await pinging
+
+
+async def test_writer_ping_cancelled_leaves_connection_as_it_is() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.writer.ping(b"p"), 0.01)
+        assert await peer.read_frame() == (0x89, b"p")
+        peer.send(Opcode.PONG, b"p")
+        await peer.settle()
+        assert client.latency is not None
+
+
+async def test_writer_ping_without_await_is_sent() -> None:
+    async with pair() as (client, peer):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            dropped = [client.writer.ping(b"p"), client.writer.pong(b"q")]
+            dropped.clear()
+        assert caught == []
+        assert await peer.read_frames(2) == [(0x89, b"p"), (0x8A, b"q")]
+        peer.send(Opcode.PONG, b"p")
+        await peer.settle()
+        assert client.latency is not None
+
+
+@pytest.mark.parametrize("payload", [b"", b"x" * 125, "text"])
+async def test_writer_sends_pong(payload: str | bytes) -> None:
+    async with pair() as (client, peer):
+        await client.writer.pong(payload)
+        expected = payload.encode() if isinstance(payload, str) else payload
+        assert await peer.read_frame() == (0x8A, expected)

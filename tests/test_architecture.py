@@ -1,0 +1,115 @@
+"""Who may import whom: section by section of the design's module map, held against the sources."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.builds import package_folder
+
+# An import points to an earlier row, or to the left within its own row: so there are no cycles either.
+LAYERS = """
+    codes errors options
+    wire.frames wire.kernels
+    wire.parser wire.deflate
+    wire.protocol loops
+    handshake.headers handshake.url handshake.http handshake.extensions handshake.server handshake.client
+    streams.waiter streams.inbox streams.outbox streams.pings streams.reader streams.writer
+    connection
+    client transports
+    callbacks connecting server
+    __init__ cli __main__
+"""
+# What a package may see of the others, and what of the outside it may not.
+SEES = {"wire": "wire codes errors options", "handshake": "handshake codes errors options"}
+SEES["streams"] = SEES["wire"] + " streams loops"
+KEEPS_OUT = {"wire": {"asyncio", "httptools", "socket", "ssl"}, "handshake": {"asyncio", "socket", "ssl"}}
+
+ORDER = {
+    name: (row, place)
+    for row, line in enumerate(LAYERS.splitlines())
+    for place, name in enumerate(line.split())
+}
+ROOT = package_folder()
+SOURCES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))
+}
+MODULES = {name: path for name, path in SOURCES.items() if not name.endswith(".__init__")}
+IMPORTS = (ast.Import, ast.ImportFrom)
+DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+CIMPORT = re.compile(r"^(?:from (\.*)([\w.]*) c?import|c?import ([\w.]+))", re.MULTILINE)
+
+
+def absolute(module: str, level: int, name: str) -> str:
+    """The full name of what `from <level dots><name> import` in the module refers to."""
+    package = ["streamws", *module.split(".")][: -level or None] if level else []
+    return ".".join([*package, *([name] if name else [])])
+
+
+def imports(module: str) -> Iterator[str]:
+    """The full names of the modules that the module, and what Cython reads beside it, imports."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute(module, node.level, node.module or "")
+            inner = [f"{base}.{alias.name}" for alias in node.names]
+            yield from (name if name.removeprefix("streamws.") in SOURCES else base for name in inner)
+    for path in (MODULES[module].with_suffix(suffix) for suffix in (".pxd", ".pyx")):
+        for dots, name, plain in CIMPORT.findall(path.read_text() if path.exists() else ""):
+            yield plain or absolute(module, len(dots), name)
+
+
+def inside(module: str) -> list[str]:
+    """The modules of the package that the module imports."""
+    return [name.removeprefix("streamws.") for name in imports(module) if name.startswith("streamws.")]
+
+
+def is_optional(node: ast.stmt) -> bool:
+    """Whether the statement is the import of a third party that may be missing."""
+    if not isinstance(node, ast.Try):
+        return False
+    caught = [handler.type.id for handler in node.handlers if isinstance(handler.type, ast.Name)]
+    relative = [part for part in ast.walk(node) if isinstance(part, ast.ImportFrom) and part.level]
+    return caught == ["ImportError"] and not relative
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    assert module in ORDER, "a new module needs a place in LAYERS, and in the design"
+    upward = [name for name in inside(module) if ORDER[name] >= ORDER[module]]
+    assert not upward
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[0] in SEES])
+def test_package_sees_what_is_below_it_only(module: str) -> None:
+    package = module.split(".")[0]
+    assert {name.split(".")[0] for name in inside(module)} <= set(SEES[package].split())
+    assert not {name.split(".")[0] for name in imports(module)} & KEEPS_OUT.get(package, set())
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_stand_at_the_top(module: str) -> None:
+    tree = ast.parse(SOURCES[module].read_text())
+    at_top = [node for node in tree.body if isinstance(node, IMPORTS) or is_optional(node)]
+    every = [node for node in ast.walk(tree) if isinstance(node, IMPORTS)]
+    allowed = {part for node in at_top for part in ast.walk(node)}
+    assert [f"line {node.lineno}" for node in every if node not in allowed] == []
+    defined = [node.lineno for node in tree.body if isinstance(node, DEFINITIONS)]
+    assert max([node.lineno for node in at_top], default=0) < min(defined, default=sys.maxsize)
+
+
+def test_package_init_holds_public_names_and_nothing_else() -> None:
+    body = ast.parse((ROOT / "__init__.py").read_text()).body
+    kinds = [type(node) for node in body if not isinstance(node, ast.ImportFrom)]
+    assert kinds == [ast.Expr, ast.Assign]  # the docstring, and __all__
+    inner = [SOURCES[name] for name in SOURCES if name.endswith(".__init__")]
+    assert [path.read_text() for path in inner] == [""] * 3
+
+
+def test_modules_are_found() -> None:
+    assert Path(ROOT, "wire", "parser.py") == MODULES["wire.parser"]
+    assert set(inside("wire.parser")) == {"codes", "errors", "wire.frames", "wire.kernels"}
+    assert "streams.writer" in inside("client")

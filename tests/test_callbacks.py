@@ -1,0 +1,437 @@
+"""The decorators of `Client`: `message`, `ping`, `pong` and `closed`."""
+
+import asyncio
+import logging
+
+import pytest
+from helpers.pairs import frame, header, mask, pair, until
+
+from streamws import (
+    Cause,
+    Client,
+    CloseOutcome,
+    ConnectionClosedError,
+    Limits,
+    MessageReader,
+    Opcode,
+    Side,
+    UsageError,
+)
+
+TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_message_callback_gets_reader_of_each_message() -> None:
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            await client.writer.send(await reader.get())
+
+        peer.write(frame(TEXT, b"one") + frame(BINARY, b"two"))
+        assert await peer.read_frames(2) == [(0x81, b"one"), (0x82, b"two")]
+        peer.send(TEXT, b"three", fin=False)
+        peer.send(CONTINUATION, b"four")
+        assert await peer.read_frame() == (0x81, b"threefour")
+
+
+async def test_message_callback_may_be_a_plain_function() -> None:
+    types: list[Opcode] = []
+    async with pair() as (client, peer):
+
+        @client.message
+        def on_message(reader: MessageReader) -> None:
+            types.append(reader.type)
+            client.send("seen").close()
+
+        peer.write(frame(TEXT, b"unread") + frame(BINARY, b"unread"))
+        assert await peer.read_frames(2) == [(0x81, b"seen")] * 2
+    assert types == [TEXT, BINARY]
+
+
+async def test_message_callback_gets_message_before_it_is_complete() -> None:
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            await client.send(await reader.read(4))
+            await client.send(await reader.read())
+
+        peer.write(header(BINARY, 8) + mask(b"12345678")[:4])
+        assert await peer.read_frame() == (0x82, b"1234")
+        peer.write(mask(b"12345678")[4:])
+        assert await peer.read_frame() == (0x82, b"5678")
+
+
+async def test_message_callback_leaves_what_it_does_not_read() -> None:
+    readers: list[MessageReader] = []
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            readers.append(reader)
+            await client.send(await reader.read(1))
+
+        peer.write(frame(BINARY, b"abc", fin=False) + frame(CONTINUATION, b"def") + frame(BINARY, b"xyz"))
+        assert await peer.read_frames(2) == [(0x82, b"a"), (0x82, b"x")]
+        with pytest.raises(Exception, match="over"):
+            await readers[0].read()
+
+
+async def test_message_callback_that_leaves_too_much_closes_with_1008() -> None:
+    async with pair(Limits(max_skip=1000)) as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            pass
+
+        peer.send(BINARY, b"x" * 2000, fin=False)
+        assert (await peer.read_close())[0] == 1008
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_ping_and_pong_callbacks_get_payload(asynchronous: bool) -> None:
+    called: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+    async with pair() as (client, peer):
+        if asynchronous:
+
+            @client.ping
+            async def on_ping(payload: bytes) -> None:
+                called.put_nowait(("ping", payload))
+
+            @client.pong
+            async def on_pong(payload: bytes) -> None:
+                called.put_nowait(("pong", payload))
+
+        else:
+
+            @client.ping
+            def on_ping_too(payload: bytes) -> None:
+                called.put_nowait(("ping", payload))
+
+            @client.pong
+            def on_pong_too(payload: bytes) -> None:
+                called.put_nowait(("pong", payload))
+
+        peer.send(Opcode.PING, b"1")
+        assert await called.get() == ("ping", b"1")
+        peer.send(Opcode.PONG, b"2")
+        assert await called.get() == ("pong", b"2")
+        peer.send(Opcode.PING)
+        assert await called.get() == ("ping", b"")
+        assert await peer.read_frames(2) == [(0x8A, b"1"), (0x8A, b"")]
+
+
+async def test_ping_callback_gets_every_ping_of_a_burst_in_order() -> None:
+    payloads: list[bytes] = []
+    async with pair() as (client, peer):
+
+        @client.ping
+        async def on_ping(payload: bytes) -> None:
+            await asyncio.sleep(0)
+            payloads.append(payload)
+
+        peer.write(b"".join(frame(Opcode.PING, b"%d" % number) for number in range(10)))
+        await peer.read_frames(10)
+        await until(lambda: len(payloads) == 10)
+    assert payloads == [b"%d" % number for number in range(10)]
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_closed_callback_gets_outcome(asynchronous: bool) -> None:
+    called: asyncio.Queue[CloseOutcome] = asyncio.Queue()
+    async with pair() as (client, peer):
+        if asynchronous:
+
+            @client.closed
+            async def on_closed(outcome: CloseOutcome) -> None:
+                called.put_nowait(outcome)
+
+        else:
+
+            @client.closed
+            def on_closed_too(outcome: CloseOutcome) -> None:
+                called.put_nowait(outcome)
+
+        peer.send_close(3000, "why")
+        outcome = await called.get()
+        assert (outcome.code, outcome.reason) == (3000, "why")
+        assert outcome == client.outcome
+
+
+async def test_closed_callback_is_called_when_peer_drops_connection() -> None:
+    called: asyncio.Queue[CloseOutcome] = asyncio.Queue()
+    async with pair() as (client, peer):
+        client.closed(called.put_nowait)
+        await peer.close()
+        assert (await called.get()).cause is Cause.RESET
+
+
+async def test_closed_callback_registered_after_end_is_called() -> None:
+    called: asyncio.Queue[CloseOutcome] = asyncio.Queue()
+    async with pair() as (client, peer):
+        await peer.close()
+        await client.wait_closed()
+        client.closed(called.put_nowait)
+        assert (await called.get()).cause is Cause.RESET
+
+
+async def test_decorators_return_function_unchanged() -> None:
+    async with pair() as (client, _):
+
+        def on_message(reader: MessageReader) -> None:
+            pass
+
+        def on_payload(payload: bytes) -> None:
+            pass
+
+        def on_closed(outcome: CloseOutcome) -> None:
+            pass
+
+        assert client.message(on_message) is on_message
+        assert client.ping(on_payload) is on_payload
+        assert client.pong(on_payload) is on_payload
+        assert client.closed(on_closed) is on_closed
+
+
+async def test_second_message_callback_is_refused() -> None:
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            await client.send(await reader.get())
+
+        with pytest.raises(UsageError, match="one callback"):
+            client.message(on_message)
+        peer.send(TEXT, b"still served")
+        assert await peer.read_frame() == (0x81, b"still served")
+
+
+async def test_callbacks_run_one_after_the_other_in_order() -> None:
+    running = 0
+    called: list[object] = []
+    done = asyncio.Event()
+
+    async def note(what: object) -> None:
+        nonlocal running
+        assert running == 0
+        running += 1
+        for _ in range(3):
+            await asyncio.sleep(0)
+        called.append(what)
+        running -= 1
+
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            await note(await reader.get())
+
+        client.ping(note)
+
+        @client.closed
+        async def on_closed(outcome: CloseOutcome) -> None:
+            await note(outcome.code)
+            done.set()
+
+        peer.write(b"".join(frame(TEXT, b"%d" % n) + frame(Opcode.PING, b"%d" % n) for n in range(5)))
+        peer.send_close(3000)
+        await done.wait()
+    assert [what for what in called if isinstance(what, str)] == ["0", "1", "2", "3", "4"]
+    assert [what for what in called if isinstance(what, bytes)] == [b"0", b"1", b"2", b"3", b"4"]
+    assert called[-1] == 3000
+    assert len(called) == 11
+
+
+@pytest.mark.parametrize("which", ["message", "ping", "pong"])
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_callback_that_raises_is_logged_once_and_closes_with_1011(
+    which: str, asynchronous: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(argument: object) -> None:
+        raise KeyError("mine")
+
+    async def fail_later(argument: object) -> None:
+        await asyncio.sleep(0)
+        raise KeyError("mine")
+
+    opcode = {"message": TEXT, "ping": Opcode.PING, "pong": Opcode.PONG}[which]
+    async with pair() as (client, peer):
+        getattr(client, which)(fail_later if asynchronous else fail)
+        peer.write(frame(opcode, b"p") + frame(opcode, b"p"))
+        if which == "ping":
+            await peer.read_frames(2)
+        assert await peer.read_close() == (1011, "")
+        await peer.close()
+        await client.wait_closed()
+        assert client.outcome is not None
+        assert client.outcome.cause is Cause.HANDLER_ERROR
+        assert client.outcome.initiator is Side.LOCAL
+        assert "KeyError('mine')" in client.outcome.detail
+    [record] = errors(caplog)
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], KeyError)
+    assert "fail" in record.getMessage()
+    assert f"{client.addr}:{client.port}" in record.getMessage()
+
+
+async def test_closed_callback_that_raises_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    called = asyncio.Event()
+    async with pair() as (client, peer):
+
+        @client.closed
+        def fail(outcome: CloseOutcome) -> None:
+            called.set()
+            raise KeyError("mine")
+
+        peer.send_close()
+        await called.wait()
+        assert client.outcome is not None
+        assert client.outcome.clean
+    [record] = errors(caplog)
+    assert "fail" in record.getMessage()
+
+
+async def test_callback_that_uses_ended_connection_is_not_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    called = asyncio.Event()
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            called.set()
+            await client.wait_closed()
+            await client.send("late")
+
+        peer.send(TEXT, b"message")
+        await called.wait()
+        await peer.close()
+    assert errors(caplog) == []
+
+
+async def test_closed_callback_is_last_when_message_callback_goes_on_after_end() -> None:
+    called: list[str] = []
+    done = asyncio.Event()
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            await client.wait_closed()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            called.append(await reader.get(Opcode.TEXT))
+
+        @client.closed
+        def on_closed(outcome: CloseOutcome) -> None:
+            called.append("closed")
+            done.set()
+
+        peer.write(frame(TEXT, b"one") + frame(TEXT, b"two") + frame(Opcode.CLOSE))
+        await done.wait()
+    assert called == ["one", "two", "closed"]
+
+
+async def test_message_callback_may_close_connection() -> None:
+    closed = asyncio.Event()
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            await client.close(4000, "enough")
+            closed.set()
+
+        peer.send(TEXT, b"message")
+        assert await peer.read_close() == (4000, "enough")
+        peer.send_close(4000)
+        await closed.wait()
+        assert client.outcome is not None
+        assert client.outcome.cause is Cause.CLOSED_WITH_ERROR
+
+
+@pytest.mark.parametrize("which", ["ping", "pong"])
+async def test_ping_and_pong_callbacks_may_close_connection(which: str) -> None:
+    async with pair() as (client, peer):
+
+        async def close(payload: bytes) -> None:
+            await client.close(4000)
+
+        getattr(client, which)(close)
+        peer.send(Opcode.PING if which == "ping" else Opcode.PONG, b"p")
+        if which == "ping":
+            assert await peer.read_frame() == (0x8A, b"p")
+        assert await peer.read_close() == (4000, "")
+        peer.send_close(4000)
+        await client.wait_closed()
+
+
+async def test_message_callback_may_wait_for_pong() -> None:
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            await client.writer.ping(b"p")
+            await client.send("answered")
+
+        peer.send(TEXT, b"message")
+        assert await peer.read_frame() == (0x89, b"p")
+        peer.send(Opcode.PONG, b"p")
+        assert await peer.read_frame() == (0x81, b"answered")
+
+
+async def test_message_callback_raises_incomplete_when_message_is_cut(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    raised: asyncio.Queue[ConnectionClosedError] = asyncio.Queue()
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            try:
+                await reader.get()
+            except ConnectionClosedError as error:
+                raised.put_nowait(error)
+                raise
+
+        peer.write(header(TEXT, 10) + mask(b"part"))
+        await peer.close()
+        assert "lacks 6 bytes" in str(await raised.get())
+    assert errors(caplog) == []
+
+
+async def test_callback_is_not_called_for_messages_after_one_that_raised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    got: list[object] = []
+
+    async def fail(client: Client, reader: MessageReader) -> None:
+        got.append(await reader.get())
+        raise KeyError("mine")
+
+    async with pair() as (client, peer):
+        client.message(lambda reader: fail(client, reader))
+        peer.write(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(TEXT, b"3"))
+        assert (await peer.read_close())[0] == 1011
+        await peer.close()
+        await client.wait_closed()
+    assert got == ["1"]
+    assert len(errors(caplog)) == 1
+
+
+async def test_message_callback_beside_another_reader_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with pair() as (client, peer):
+        reading = asyncio.create_task(client.read_message(), name="the reader")
+        await asyncio.sleep(0)
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            raise AssertionError("called")
+
+        await asyncio.sleep(0)
+        peer.send(TEXT, b"message")
+        assert await reading == "message"
+    [record] = errors(caplog)
+    assert record.exc_info is not None
+    assert "the reader waits in read_message()" in str(record.exc_info[1])

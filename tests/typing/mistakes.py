@@ -1,0 +1,135 @@
+"""Mistakes that a type checker must find; `test_mistakes.py` says how they are checked. Never run."""
+
+import asyncio
+
+from streamws import (
+    Client,
+    CloseOutcome,
+    DataFrame,
+    Limits,
+    MessageReader,
+    Opcode,
+    Request,
+    Response,
+    State,
+    Timeouts,
+    WebSocketServer,
+    Writer,
+)
+
+
+async def sending(client: Client, writer: Writer) -> None:
+    await client.send(1)  # type: ignore[arg-type]
+    await client.send(None)  # type: ignore[arg-type]
+    await client.send({"json": True})  # type: ignore[arg-type]
+    await client.send(["text"])  # type: ignore[arg-type]
+    await writer.send(1.5)  # type: ignore[arg-type]
+    await writer.ping(5)  # type: ignore[arg-type]
+    await writer.feed([1])  # type: ignore[list-item]
+    await writer.feed(1)  # type: ignore[arg-type]
+    await writer.write_frame(b"payload")  # type: ignore[arg-type]
+    DataFrame(Opcode.TEXT, "text")  # type: ignore[arg-type]
+    async with writer.fragment("text"):  # type: ignore[arg-type]
+        pass
+    async with writer.fragment() as stream:
+        await stream.send(1)  # type: ignore[arg-type]
+    with writer.fragment():  # type: ignore[attr-defined]
+        pass
+
+
+async def forgetting_await(client: Client) -> None:
+    client.close()  # type: ignore[unused-coroutine]
+    client.send("text")  # type: ignore[unused-coroutine]
+    client.read_message()  # type: ignore[unused-coroutine]
+    text: str = client.read_message()  # type: ignore[assignment]
+    for message in client:  # type: ignore[attr-defined]
+        print(message, text)
+
+
+async def reading(client: Client, reader: MessageReader) -> None:
+    text: str = await client.read_message()  # type: ignore[assignment]
+    data: bytes = await reader.get(Opcode.TEXT)  # type: ignore[assignment]
+    text = await reader.get(Opcode.BINARY)  # type: ignore[assignment]
+    text = await reader.get()  # type: ignore[assignment]
+    await reader.get(Opcode.PING)  # type: ignore[call-overload]
+    await reader.get("text")  # type: ignore[call-overload]
+    text = await reader.read()  # type: ignore[assignment]
+    await reader.read("1")  # type: ignore[arg-type]
+    await reader.readuntil("separator")  # type: ignore[arg-type]
+    await reader.readinto(b"read-only")  # type: ignore[arg-type]
+    async for data in client.text():  # type: ignore[assignment]
+        print(data)
+    async for text in client.binary():  # type: ignore[assignment]
+        print(text)
+    async for text in client:  # type: ignore[assignment]
+        print(text)
+    reader.type = Opcode.PING  # type: ignore[assignment]
+    print(text, data)
+
+
+async def changing(client: Client, outcome: CloseOutcome, limits: Limits) -> None:
+    client.state = State.OPEN  # type: ignore[misc]
+    client.outcome = outcome  # type: ignore[misc]
+    outcome.detail = "mine"  # type: ignore[misc]
+    limits.max_skip = 1  # type: ignore[misc]
+
+
+async def closing(client: Client) -> None:
+    await client.close("reason")  # type: ignore[arg-type]
+    await client.close(1000, 4000)  # type: ignore[arg-type]
+    print(client.outcome.code)  # type: ignore[union-attr]
+
+
+def calling_back(client: Client) -> None:
+    @client.message  # type: ignore[type-var]
+    async def on_text(text: str) -> None: ...
+
+    @client.message  # type: ignore[type-var]
+    async def on_nothing() -> None: ...
+
+    @client.message  # type: ignore[type-var]
+    def on_message(reader: MessageReader) -> str:
+        return ""
+
+    @client.ping  # type: ignore[type-var]
+    def on_ping(payload: str) -> None: ...
+
+    @client.closed  # type: ignore[type-var]
+    def on_closed(code: int, reason: str) -> None: ...
+
+
+def serving() -> None:
+    async def handler(client: Client, path: str) -> None: ...
+
+    def plain(client: Client) -> None: ...
+
+    WebSocketServer("localhost", 0, handler=handler)  # type: ignore[arg-type]
+    WebSocketServer("localhost", 0, handler=plain)  # type: ignore[arg-type]
+    WebSocketServer("localhost", "8765")  # type: ignore[arg-type]
+    WebSocketServer("localhost", 0, ssl=True)  # type: ignore[arg-type]
+    WebSocketServer("localhost", 0, timeouts=10)  # type: ignore[arg-type]
+    WebSocketServer("localhost", 0, handler)  # type: ignore[call-arg, arg-type]
+    socket = WebSocketServer("localhost", 0)
+    socket.clients["localhost"]  # type: ignore[index]
+    socket.clients[("localhost", 1)] = socket  # type: ignore[index]
+    socket.broadcast(1)  # type: ignore[arg-type]
+
+    @socket.connection  # type: ignore[type-var]
+    async def on_connection(reader: MessageReader) -> None: ...
+
+    @socket.request  # type: ignore[type-var]
+    def on_request(request: Request) -> int:
+        return 403
+
+    with socket as server:
+        server.broadcast("text")  # type: ignore[attr-defined]
+
+
+def configuring(loop: asyncio.AbstractEventLoop) -> None:
+    Limits(1)  # type: ignore[call-arg]
+    Limits(max_message_size="1 MiB")  # type: ignore[arg-type]
+    Limits(max_message_size=None)  # type: ignore[arg-type]
+    Limits(max_size=1)  # type: ignore[call-arg]
+    Timeouts(close="10")  # type: ignore[arg-type]
+    Response("200")  # type: ignore[arg-type]
+    Response(200, {"json": True})  # type: ignore[arg-type]

@@ -1,0 +1,44 @@
+"""Type checkers find mistakes in the use of the public interface.
+
+Each mistake in `mistakes.py` has a `type: ignore` with its error codes; `mypy --strict` complains of one that
+finds nothing. Here mypy sees the file without those comments, and must report these errors and no others.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+IGNORE = re.compile(r"  # type: ignore\[([\w, -]+)\]$")
+ERROR = re.compile(r":(\d+): error: .* \[([\w-]+)\]$")
+
+
+def check(path: Path) -> list[str]:
+    """What `mypy --strict` says of a file."""
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml")]
+    options = ["--no-pretty", "--no-error-summary", "--hide-error-context", str(path)]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_mypy_reports_each_mistake_and_nothing_else(tmp_path: Path) -> None:
+    lines = (HERE / "mistakes.py").read_text().splitlines()
+    expected = [
+        (number, code)
+        for number, line in enumerate(lines, 1)
+        if (found := IGNORE.search(line))
+        for code in found[1].split(", ")
+    ]
+    assert len(expected) > 50
+    bare = tmp_path / "mistakes.py"
+    bare.write_text("".join(IGNORE.sub("", line) + "\n" for line in lines))
+    output = check(bare)
+    errors = {(int(found[1]), found[2]) for line in output if (found := ERROR.search(line))}
+    assert sorted(errors) == sorted(expected), "\n".join(output)
+
+
+def test_mypy_agrees_with_every_asserted_type() -> None:
+    assert check(HERE / "test_public_interface.py") == []

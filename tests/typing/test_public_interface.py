@@ -1,0 +1,328 @@
+"""Types of the public interface: `mypy --strict` checks the assertions, pytest that the names are there."""
+
+import asyncio
+import inspect
+import ssl
+import typing
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, assert_type
+
+import pytest
+
+import streamws
+from streamws import (
+    Cause,
+    Client,
+    Close,
+    CloseCode,
+    CloseOutcome,
+    ConnectionClosed,
+    DataFrame,
+    FragmentWriter,
+    HandshakeError,
+    Headers,
+    IncompleteMessage,
+    InvalidHeader,
+    Limits,
+    MessageReader,
+    Opcode,
+    ProtocolViolation,
+    Request,
+    Response,
+    Side,
+    State,
+    StreamwsError,
+    Timeouts,
+    UsageError,
+    WebSocketServer,
+    Writer,
+)
+
+
+async def reading(client: Client) -> None:
+    async for message in client:
+        assert_type(message, str | bytes)
+    assert_type(aiter(client), AsyncIterator[str | bytes])
+    await assert_type(client.read_message(), Coroutine[object, None, str | bytes])
+    assert_type(await client.read_message(), str | bytes)
+    await assert_type(client.read_frame(), Coroutine[object, None, DataFrame])
+    assert_type(await client.read_frame(), DataFrame)
+    async for reader in client.messages():
+        assert_type(reader, MessageReader)
+    async for text in client.text():
+        assert_type(text, str)
+    async for data in client.binary():
+        assert_type(data, bytes)
+    async for frame in client.frames():
+        assert_type(frame, DataFrame)
+
+
+async def reading_as_tasks(client: Client) -> None:
+    assert_type(asyncio.create_task(client.read_message()), asyncio.Task[str | bytes])
+    assert_type(await asyncio.wait_for(client.read_message(), 1), str | bytes)
+    both = await asyncio.gather(client.read_message(), client.read_frame())
+    assert_type(both, tuple[str | bytes, DataFrame])
+    assert_type(await asyncio.gather(client.send(""), client.writer.ping()), tuple[None, float])
+    async with asyncio.TaskGroup() as group:
+        assert_type(group.create_task(client.writer.ping()), asyncio.Task[float])
+        group.create_task(client.send(b""))
+
+
+async def streaming(reader: MessageReader) -> None:
+    assert_type(reader.type, Literal[Opcode.TEXT, Opcode.BINARY])
+    assert_type(await reader.get(), str | bytes)
+    assert_type(await reader.get(Opcode.TEXT), str)
+    assert_type(await reader.get(Opcode.BINARY), bytes)
+    assert_type(await reader.get(kind=Opcode.TEXT), str)
+    assert_type(await reader.get(reader.type), str | bytes)
+    assert_type(await reader.get(None), str | bytes)
+    assert_type(await reader.read(), bytes)
+    assert_type(await reader.read(10), bytes)
+    assert_type(await reader.readexactly(10), bytes)
+    assert_type(await reader.readinto(bytearray(10)), int)
+    assert_type(await reader.readinto(memoryview(bytearray(10))), int)
+    assert_type(await reader.readline(), bytes)
+    assert_type(await reader.readuntil(), bytes)
+    assert_type(await reader.readuntil(b"x"), bytes)
+    assert_type(reader.at_eof(), bool)
+    async for chunk in reader:
+        assert_type(chunk, bytes)
+    async for text in reader.text():
+        assert_type(text, str)
+    async with reader as entered:
+        assert_type(entered, MessageReader)
+    reader.leave()
+
+
+async def writing(client: Client, writer: Writer) -> None:
+    assert_type(client.writer, Writer)
+    for data in ("text", b"bytes", bytearray(), memoryview(b"")):
+        await assert_type(client.send(data), Coroutine[object, None, None])
+        await assert_type(writer.send(data), Coroutine[object, None, None])
+    await assert_type(writer.ping(), Coroutine[object, None, float])
+    assert_type(await writer.ping("text"), float)
+    assert_type(await writer.ping(b"bytes"), float)
+    await assert_type(writer.pong(b""), Coroutine[object, None, None])
+    assert_type(writer.fragment(), FragmentWriter)
+    async with writer.fragment(Opcode.TEXT) as stream:
+        assert_type(stream, FragmentWriter)
+        await assert_type(stream.send("part"), Coroutine[typing.Any, typing.Any, None])
+        await stream.send(bytearray())
+    await writer.write_frame(DataFrame(Opcode.TEXT, b"payload"))
+
+
+async def feeding(
+    writer: Writer,
+    reader: MessageReader,
+    texts: Iterable[str],
+    chunks: AsyncIterator[bytes],
+    views: Sequence[memoryview],
+    both: AsyncIterator[str | bytes],
+) -> None:
+    await writer.feed(reader)
+    await writer.feed(texts, Opcode.TEXT)
+    await writer.feed(chunks, kind=Opcode.BINARY)
+    await writer.feed(views)
+    await writer.feed(both)
+
+
+async def closing(client: Client) -> None:
+    await client.close()
+    await client.close(CloseCode.GOING_AWAY, "reason")
+    await client.close(code=4000, reason="reason")
+    await client.wait_closed()
+
+
+def knowing(client: Client) -> None:
+    assert_type(client.addr, str)
+    assert_type(client.port, int)
+    assert_type(client.id, int)
+    assert_type(client.request, Request)
+    assert_type(client.response, Response)
+    assert_type(client.subprotocol, str | None)
+    assert_type(client.state, State)
+    assert_type(client.latency, float | None)
+    assert_type(client.outcome, CloseOutcome | None)
+
+
+def calling_back(client: Client) -> None:
+    @client.message
+    async def on_message(reader: MessageReader) -> None: ...
+
+    unchanged: Callable[[MessageReader], Coroutine[object, object, None]] = on_message
+
+    @client.ping
+    def on_ping(payload: bytes) -> None: ...
+
+    @client.pong
+    async def on_pong(payload: bytes) -> None: ...
+
+    on_ping(payload=b"")
+
+    @client.closed
+    def on_closed(outcome: CloseOutcome) -> None: ...
+
+    on_closed(typing.cast(CloseOutcome, None))
+    client.message(unchanged)
+
+
+class Method:
+    """Methods can be callbacks, and callables that take more than is given to them."""
+
+    async def on_message(self, reader: MessageReader, more: int = 0) -> None: ...
+
+    def on_anything(self, argument: object) -> None: ...
+
+
+def calling_back_methods(client: Client, socket: WebSocketServer, method: Method) -> None:
+    client.message(method.on_message)
+    client.ping(method.on_anything)
+    client.closed(method.on_anything)
+    socket.connection(method.on_anything)
+
+
+def ended(
+    outcome: CloseOutcome, close: Close, error: ConnectionClosed, incomplete: IncompleteMessage
+) -> None:
+    assert_type(outcome.cause, Cause)
+    assert_type(outcome.initiator, Side)
+    assert_type(outcome.received, Close | None)
+    assert_type(outcome.sent, Close | None)
+    assert_type(outcome.detail, str)
+    assert_type(outcome.clean, bool)
+    assert_type(outcome.code, int)
+    assert_type(outcome.reason, str)
+    assert_type(close.code, int)
+    assert_type(close.reason, str)
+    assert_type(error.outcome, CloseOutcome)
+    assert_type(incomplete.outcome, CloseOutcome)
+    assert_type(incomplete.received, int)
+    assert_type(incomplete.missing, int | None)
+
+
+def erring(violation: ProtocolViolation) -> None:
+    assert_type(violation.reason, str)
+    assert_type(violation.code, int)
+    errors: list[type[StreamwsError]] = [HandshakeError, ConnectionClosed, UsageError, InvalidHeader]
+    values: list[type[ValueError]] = [InvalidHeader]
+    runtime: list[type[RuntimeError]] = [UsageError]
+    assert errors
+    assert values
+    assert runtime
+
+
+def framing() -> None:
+    frame = DataFrame(Opcode.TEXT, b"payload", fin=False)
+    assert_type(frame.opcode, Opcode)
+    assert_type(frame.payload, bytes)
+    assert_type(frame.fin, bool)
+
+
+def asking(request: Request, headers: Headers) -> None:
+    assert_type(request.method, str)
+    assert_type(request.target, str)
+    assert_type(request.path, str)
+    assert_type(request.query, str)
+    assert_type(request.host, str)
+    assert_type(request.headers, Headers)
+    assert_type(headers["Accept"], str)
+    assert_type(headers.get("Accept"), str | None)
+    assert_type(headers.get_all("Accept"), tuple[str, ...])
+    assert_type(headers.items_all(), Iterator[tuple[str, str]])
+    mapping: Mapping[str, str] = headers
+    Headers(mapping)
+    Headers([("Accept", "*/*")])
+
+
+def answering() -> None:
+    response = Response(200, "body", {"X-Header": "value"}, content_type="text/plain")
+    assert_type(response.status, int)
+    assert_type(response.reason, str)
+    assert_type(response.headers, Headers)
+    assert_type(response.body, bytes)
+    Response(503, b"body", [("Retry-After", "5")])
+
+
+async def handler(client: Client) -> None: ...
+
+
+async def serving(context: ssl.SSLContext) -> None:
+    socket = WebSocketServer(
+        "localhost",
+        0,
+        handler=handler,
+        ssl=context,
+        origins=["https://example.org"],
+        subprotocols=("chat",),
+        limits=Limits(max_message_size=10),
+        timeouts=Timeouts(close=None),
+        server_header=None,
+    )
+    assert_type(socket.clients, Mapping[tuple[str, int], Client])
+    assert_type(socket.broadcast("text"), int)
+    assert_type(socket.broadcast(b"bytes", socket.clients.values()), int)
+    assert_type(socket.limits, Limits)
+    assert_type(socket.timeouts, Timeouts)
+    assert_type(await socket.start(), asyncio.Server)
+    async with socket as entered:
+        assert_type(entered, WebSocketServer)
+        await entered.serve_forever()
+    await socket.close()
+
+
+def serving_on_own_loop(loop: asyncio.AbstractEventLoop) -> None:
+    socket = WebSocketServer("localhost", 8765, loop=loop, origins="*")
+    with socket as server:
+        assert_type(server, asyncio.Server)
+    socket.run()
+
+
+def registering(socket: WebSocketServer) -> None:
+    @socket.connection
+    async def on_connection(client: Client) -> None: ...
+
+    unchanged: Callable[[Client], Coroutine[object, object, None]] = on_connection
+    socket.connection(unchanged)
+
+    @socket.request
+    def on_request(request: Request) -> Response | None:
+        return Response(403) if request.path == "/private" else None
+
+    refused: Response | None = on_request(typing.cast(Request, None))
+    assert refused
+
+    @socket.request
+    async def on_request_too(request: Request) -> Response:
+        return Response(404)
+
+
+@pytest.mark.parametrize("name", streamws.__all__)
+def test_public_name_is_there_and_described(name: str) -> None:
+    value = getattr(streamws, name)
+    assert inspect.isclass(value) or inspect.isfunction(value)
+    assert inspect.getdoc(value)
+    assert value.__name__ == name
+    assert value.__module__.partition(".")[0] == "streamws"
+
+
+def test_public_names_are_sorted() -> None:
+    assert streamws.__all__ == sorted(streamws.__all__)
+
+
+KINDS = [Client, MessageReader, Writer, FragmentWriter, WebSocketServer, Headers, Request, Response]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_public_methods_are_described(kind: type[object]) -> None:
+    bare = [
+        name
+        for name, value in vars(kind).items()
+        if not name.startswith("_") and (callable(value) or isinstance(value, property)) and not value.__doc__
+    ]
+    assert bare == []
+
+
+def test_package_is_marked_as_typed() -> None:
+    assert streamws.__file__ is not None
+    assert (Path(streamws.__file__).parent / "py.typed").exists()

@@ -1,0 +1,30 @@
+"""Every test of the wire runs on both builds."""
+
+from typing import cast
+
+import pytest
+from helpers.wires import CUTS, Cut, wires
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # Not a fixture with parameters: streamws must not be imported before `--build` has been looked at.
+    if "wire" in metafunc.fixturenames:
+        metafunc.parametrize("wire", wires(), ids=lambda wire: wire.build, scope="session")
+
+
+@pytest.fixture(params=[True, False], ids=["masked", "unmasked"])
+def masked(request: pytest.FixtureRequest) -> bool:
+    """Whether frames come masked, as they do to a server."""
+    return cast(bool, request.param)
+
+
+@pytest.fixture(params=[True, False], ids=["server", "client"])
+def server(request: pytest.FixtureRequest) -> bool:
+    """The role of the side under test."""
+    return cast(bool, request.param)
+
+
+@pytest.fixture(params=CUTS, ids=lambda cut: str(cut.__name__))
+def cut(request: pytest.FixtureRequest) -> Cut:
+    """How a stream is cut into the pieces that are fed."""
+    return cast(Cut, request.param)
