@@ -437,7 +437,10 @@ class _Opening:
         # Not before: one whose TLS handshake fails never gets here, and is never lost.
         self._connection = connection
         self._server._connections.add(connection)
-        self._refuse_if_full(connection)
+        if self._server._stopping is not None:
+            connection.abort()  # it was in the TLS handshake when the server stopped
+        else:
+            self._refuse_if_full(connection)
 
     def _refuse_if_full(self, connection: Connection) -> bool:
         limit = self._server.limits.max_clients

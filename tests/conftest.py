@@ -42,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("build") == "pure":
         use_pure()
     config.pluginmanager.import_plugin("helpers.fixtures")
+    config.pluginmanager.import_plugin("helpers.certificates")
 
 
 def pytest_collection_finish() -> None:

@@ -233,8 +233,9 @@ async def test_server_refuses_head_without_a_body(serve: Serve, connect: Connect
 async def test_server_refuses_who_never_finishes(
     begun: bytes, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
+    server = await serve(echo, timeouts=Timeouts(open=0.2))
     caplog.set_level(logging.INFO, "streamws")
-    raw = await connect(await serve(echo, timeouts=Timeouts(open=0.2)), upgrade=False)
+    raw = await connect(server, upgrade=False)
     await raw.send(begun)
     assert await read_refusal(raw) == refusal(408, "the request took too long")
     address = "{}:{}".format(*raw.address)
@@ -336,8 +337,9 @@ async def test_server_judges_the_origin(
     connect: Connect,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    server = await serve(echo, origins=origins)
     caplog.set_level(logging.INFO, "streamws")
-    raw = await connect(await serve(echo, origins=origins), upgrade=False)
+    raw = await connect(server, upgrade=False)
     await raw.send(request({"Host": "example.com:80", "Origin": origin}))
     if accepted:
         assert (await raw.read_answer()).status == 101

@@ -77,8 +77,9 @@ async def test_server_still_judges_what_the_callback_passed_on(
 async def test_server_sends_the_response_of_the_callback(
     callback: RequestCallback, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
+    server = await serve(echo, request=callback)
     caplog.set_level(logging.INFO, "streamws")
-    raw = await connect(await serve(echo, request=callback), upgrade=False)
+    raw = await connect(server, upgrade=False)
     await raw.send(request(target="/x") + text("never parsed"))
     assert await raw.read_until_eof() == (
         b"HTTP/1.1 401 Unauthorized\r\n"

@@ -68,7 +68,7 @@ def test_with_stops_when_its_block_raises(own_loop: asyncio.AbstractEventLoop) -
     server = WebSocketServer("127.0.0.1", 0, loop=own_loop, handler=echo)
     with pytest.raises(KeyboardInterrupt), server:
         raise KeyboardInterrupt
-    assert server.sockets == ()
+    assert not server.sockets
 
 
 def test_with_needs_a_loop() -> None:

@@ -187,14 +187,15 @@ class RawClient:
 
     # --- receiving
 
-    async def _receive(self) -> bool:
+    async def receive(self) -> bool:
+        """Wait for more; False at the end of the connection."""
         async with asyncio.timeout(PATIENCE):
             data = await asyncio.get_running_loop().sock_recv(self.sock, 65536)
         self._received += data
         return bool(data)
 
     async def _receive_more(self) -> None:
-        assert await self._receive(), f"the connection ended after {self._received!r}"
+        assert await self.receive(), f"the connection ended after {self._received!r}"
 
     async def read(self, size: int) -> bytes:
         """Exactly `size` bytes."""
@@ -226,8 +227,12 @@ class RawClient:
 
     async def read_until_eof(self) -> bytes:
         """Everything up to the end of the connection, which must be in order."""
-        while await self._receive():
+        while await self.receive():
             pass
+        return self.take()
+
+    def take(self) -> bytes:
+        """What has come and was not read."""
         data, self._received = self._received, b""
         return data
 

@@ -1,0 +1,271 @@
+"""Where a server listens: TCP, Unix sockets, sockets that are given, TLS."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from helpers.fixtures import Connect, Serve, address_of, echo, until, within
+from helpers.leaks import open_sockets
+from helpers.rawclient import (
+    ACCEPT,
+    CLOSE,
+    PATIENCE,
+    TEXT,
+    Address,
+    RawClient,
+    close,
+    frames,
+    request,
+    take_frame,
+    text,
+)
+
+from streamws import Client, Timeouts, WebSocketServer
+
+
+async def echoes(address: Address) -> bool:
+    """Whether a WebSocket server is there."""
+    raw = await RawClient.connect(address)
+    try:
+        await raw.upgrade()
+        await raw.send(text("works") + close())
+        answer = await raw.read_frame()
+        await raw.read_until_eof()
+    finally:
+        raw.close()
+    return answer == (TEXT, b"works")
+
+
+# --- TCP
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "", None, ["127.0.0.1"]])
+async def test_server_listens_on_an_address(address: str | list[str] | None) -> None:
+    async with WebSocketServer(address, 0, handler=echo) as server:
+        (port,) = {sock.getsockname()[1] for sock in server.sockets if sock.family == socket.AF_INET}
+        assert await echoes(("127.0.0.1", port))
+
+
+async def test_server_listens_on_several_addresses() -> None:
+    async with WebSocketServer(["127.0.0.1", "127.0.0.2"], 0, handler=echo) as server:
+        addresses = sorted(sock.getsockname() for sock in server.sockets)
+        assert [host for host, _ in addresses] == ["127.0.0.1", "127.0.0.2"]
+        assert all([await echoes(address) for address in addresses])
+
+
+async def test_server_listens_on_ipv6() -> None:
+    seen = asyncio.get_running_loop().create_future()
+
+    async def handler(client: Client) -> None:
+        seen.set_result((client.addr, client.port))
+        await echo(client)
+
+    async with WebSocketServer("::1", 0, handler=handler) as server:
+        raw = await RawClient.connect(address_of(server))
+        await raw.upgrade()
+        assert await within(seen) == raw.address
+        assert [*server.clients] == [raw.address]
+        raw.close()
+
+
+async def test_servers_share_a_port_with_reuse_port(serve: Serve) -> None:
+    async with WebSocketServer("127.0.0.1", 0, handler=echo, reuse_port=True) as first:
+        host, port = address_of(first)
+        async with WebSocketServer(host, port, handler=echo, reuse_port=True) as second:
+            assert address_of(second) == (host, port)
+            assert await echoes((host, port))
+            await first.close()
+            assert await echoes((host, port))
+
+
+async def test_server_listens_on_a_socket_that_is_given() -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    address = sock.getsockname()
+    async with WebSocketServer(sock=sock, handler=echo) as server:
+        assert address_of(server) == address
+        assert await echoes(address)
+    with pytest.raises(ConnectionRefusedError):
+        await RawClient.connect(address)
+
+
+# --- Unix sockets
+
+
+async def test_server_listens_on_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "ws"
+    clients = []
+
+    async def handler(client: Client) -> None:
+        clients.append(client)
+        await echo(client)
+
+    async with WebSocketServer(path=path, handler=handler) as server:
+        raws = [await RawClient.connect(str(path)) for _ in range(2)]
+        for number, raw in enumerate(raws):
+            await raw.upgrade()
+            await raw.send(text(f"{number}"))
+            assert await raw.read_frame() == (TEXT, b"%d" % number)
+        assert [(client.addr, client.port) for client in clients] == [
+            (str(path), client.id) for client in clients
+        ]
+        assert len(server.clients) == 2
+        for raw in raws:
+            raw.close()
+
+
+async def test_server_listens_on_a_unix_socket_that_is_given(tmp_path: Path) -> None:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(tmp_path / "ws"))
+    async with WebSocketServer(sock=sock, handler=echo):
+        assert await echoes(str(tmp_path / "ws"))
+
+
+# --- TLS
+
+
+@asynccontextmanager
+async def tls_client(
+    server: WebSocketServer, context: ssl.SSLContext
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A TLS connection."""
+    async with asyncio.timeout(PATIENCE):
+        reader, writer = await asyncio.open_connection(*address_of(server), ssl=context)
+        try:
+            yield reader, writer
+        finally:
+            writer.transport.abort()
+            await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
+
+
+async def test_server_speaks_tls(
+    serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    server = await serve(echo, ssl=server_context)
+    async with tls_client(server, client_context) as (reader, writer):
+        writer.write(request() + text("x" * 100_000))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert f"Sec-WebSocket-Accept: {ACCEPT}\r\n".encode() in head
+        taken = take_frame(await reader.readexactly(10 + 100_000))
+        assert taken == (TEXT, b"x" * 100_000, b"")
+        writer.write(close(1000, "bye"))
+        assert await reader.read() == b"\x88\x02\x03\xe8"
+
+
+async def test_server_refuses_over_tls(
+    serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    server = await serve(echo, ssl=server_context)
+    async with tls_client(server, client_context) as (reader, writer):
+        writer.write(request({"Upgrade": None}) + b"more")
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
+    assert answer.endswith(b"the request lacks Upgrade: websocket\n")
+
+
+async def test_server_closes_on_bad_input_over_tls(
+    serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    server = await serve(echo, ssl=server_context)
+    async with tls_client(server, client_context) as (reader, writer):
+        writer.write(request())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(text("ok") + b"\x83\x80")
+        answer, (first, payload) = frames(await reader.read())
+    assert answer == (TEXT, b"ok")
+    assert (first, payload[:2]) == (CLOSE, b"\x03\xea")
+
+
+async def test_server_answers_408_over_tls(
+    serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    server = await serve(echo, ssl=server_context, timeouts=Timeouts(open=0.5))
+    async with tls_client(server, client_context) as (reader, writer):
+        writer.write(b"GET")
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05abcde", b""])
+async def test_server_drops_who_speaks_no_tls(
+    data: bytes, serve: Serve, connect: Connect, server_context: ssl.SSLContext
+) -> None:
+    server = await serve(echo, ssl=server_context, timeouts=Timeouts(open=0.2))
+    before = open_sockets()
+    raw = await connect(server, upgrade=False)
+    await raw.send(data)
+    await raw.read_until_eof()
+    raw.close()
+    await until(lambda: open_sockets() <= before)
+    assert not server.clients
+
+
+async def test_server_is_not_disturbed_by_who_leaves_in_the_tls_handshake(
+    serve: Serve, connect: Connect, server_context: ssl.SSLContext
+) -> None:
+    """Nothing is reported to the loop: every scan of the port would be."""
+    server = await serve(echo, ssl=server_context)
+    before = open_sockets()
+    for leave in (RawClient.close, RawClient.reset):
+        raw = await connect(server, upgrade=False)
+        await raw.send(b"\x16\x03\x01")
+        leave(raw)
+    await until(lambda: open_sockets() <= before)
+
+
+class Handshake:
+    """The client's side of a TLS handshake, step by step."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self.done = False
+
+    def step(self) -> bytes:
+        """Go on as far as it goes; what is to be sent."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+            self.done = True
+        return self._outgoing.read()
+
+    def encrypt(self, data: bytes) -> bytes:
+        self._tls.write(data)
+        return self._outgoing.read()
+
+    def take(self, data: bytes) -> None:
+        """What has come."""
+        self._incoming.write(data)
+
+
+async def test_server_that_stops_drops_who_is_in_the_tls_handshake(
+    serve: Serve, connect: Connect, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    opened = []
+
+    async def handler(client: Client) -> None:
+        opened.append(client)
+
+    server = await serve(handler, ssl=server_context, timeouts=Timeouts(open=2))
+    raw = await connect(server, upgrade=False)
+    handshake = Handshake(client_context)
+    await raw.send(handshake.step())
+    assert await raw.receive()
+    handshake.take(raw.take())
+    answer = handshake.step()
+    async with asyncio.timeout(PATIENCE / 2):
+        await server.close()
+    try:
+        await raw.send(answer)
+        while not handshake.done and await raw.receive():
+            handshake.take(raw.take())
+            await raw.send(handshake.step())
+        if handshake.done:
+            await raw.send(handshake.encrypt(request()))
+        await raw.read_until_eof()
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    assert opened == []
+    assert not server.clients
