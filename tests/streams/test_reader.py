@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from helpers.pairs import Peer, frame, header, mask, pair
 
+from helpers.pairs import Peer, frame, header, mask, pair
 from streamws import (
     ConnectionClosedError,
     IncompleteMessage,
@@ -648,6 +648,7 @@ async def test_reader_read_n_cancelled_keeps_its_position() -> None:
         waiting.cancel()
         peer.write(mask(b"ab"))
         assert await reader.readexactly(2) == b"ab"
+        await asyncio.wait([waiting])
         assert waiting.cancelled()
 
 
