@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from helpers.pairs import Peer, frame, header, mask, pair, until
 
+from helpers.pairs import Peer, frame, header, mask, pair, until
 from streamws import (
     Cause,
     Client,
@@ -50,7 +50,9 @@ def receive(client: Client, data: bytes) -> None:
         frame(TEXT, b"x" * 1000),
         frame(TEXT, "ä".encode() * 500),
         frame(BINARY, b"x" * 800, fin=False) + frame(CONTINUATION, b"x" * 200, fin=False) + frame(CONTINUATION),
-        frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * 13 + frame(CONTINUATION, b"x" * 1000),  # 15 times 64
+        frame(BINARY, fin=False)
+        + frame(CONTINUATION, fin=False) * 13
+        + frame(CONTINUATION, b"x" * 1000),  # 15 times 64
     ],
     ids=["binary", "ascii", "text", "fragments", "empty fragments"],
 )
@@ -104,9 +106,7 @@ async def test_inbox_refuses_message_over_limit_with_1009(sent: bytes, settled: 
     ids=["frame", "huge", "largest", "first fragment", "fragment", "largest fragment"],
 )
 @pytest.mark.parametrize("waiting", [True, False])
-async def test_inbox_refuses_declared_length_over_limit_before_payload_comes(
-    sent: bytes, waiting: bool
-) -> None:
+async def test_inbox_refuses_declared_length_over_limit_before_payload_comes(sent: bytes, waiting: bool) -> None:
     async with pair(SMALL) as (client, peer):
         if waiting:
             reading = asyncio.create_task(client.read_message())
@@ -366,6 +366,7 @@ async def test_inbox_next_read_waits_while_cancelled_one_is_not_done() -> None:
         reading.cancel()
         peer.send(TEXT, b"message")
         assert await client.read_message() == "message"
+        await asyncio.wait([reading])
         assert reading.cancelled()
 
 
