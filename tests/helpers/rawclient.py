@@ -238,6 +238,10 @@ class RawClient:
 
     # --- ending
 
+    def end(self) -> None:
+        """Send nothing more (FIN), and still receive."""
+        self.sock.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         """End the connection in order (FIN)."""
         self.sock.close()
@@ -246,3 +250,15 @@ class RawClient:
         """Drop the connection (RST)."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
+
+
+def narrow_socket() -> socket.socket:
+    """A listening socket whose connections hold few bytes in the kernel: who does not read is soon noticed."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    return sock
+
+
+NARROW = 4096
+"""The receive buffer for a client of such a socket."""

@@ -1,0 +1,163 @@
+"""Pings of the server's own, and what is a sign of life."""
+
+import asyncio
+
+from helpers.fixtures import Connect, Serve, client_of, echo, until, within
+from helpers.rawclient import (
+    CLOSE,
+    NARROW,
+    PING,
+    PONG,
+    TEXT,
+    RawClient,
+    binary,
+    close_of,
+    frame,
+    narrow_socket,
+    request,
+    text,
+)
+from streamws import Cause, Client, Close, CloseOutcome, Limits, Side, Timeouts
+
+BRISK = Timeouts(ping_interval=0.1, ping_timeout=0.2)
+REASON = "no sign of life within 0.2 s of a ping"
+
+
+async def pinged(raw: RawClient) -> bytes:
+    """The payload of the server's next ping."""
+    first, payload = await raw.read_frame()
+    assert first == PING
+    return payload
+
+
+async def test_server_closes_who_gives_no_sign_of_life(serve: Serve, connect: Connect) -> None:
+    server = await serve(echo, timeouts=BRISK)
+    raw = await connect(server)
+    client = client_of(server, raw)
+    await pinged(raw)
+    assert close_of(await raw.read_until_eof()) == (1011, REASON)
+    raw.close()
+    await within(client.wait_closed())
+    assert client.outcome == CloseOutcome(Cause.KEEPALIVE, Side.REMOTE, None, Close(1011, REASON), REASON)
+
+
+async def test_server_keeps_who_answers_pings(serve: Serve, connect: Connect) -> None:
+    server = await serve(echo, timeouts=BRISK)
+    raw, silent = await connect(server), await connect(server)
+    payloads = set()
+    for _ in range(6):
+        payload = await pinged(raw)
+        payloads.add(payload)
+        await raw.send(frame(PONG, payload))
+    assert len(payloads) == 6, "each ping can be told from the others"
+    await raw.send(text("still there"))
+    first, payload = await raw.read_frame()
+    while first == PING:
+        first, payload = await raw.read_frame()
+    assert (first, payload) == (TEXT, b"still there")
+    await pinged(silent)
+    assert close_of(await silent.read_until_eof())[0] == 1011
+
+
+async def test_server_takes_any_byte_for_life(serve: Serve, connect: Connect) -> None:
+    """One byte of an unfinished frame for each ping, and no pong."""
+    raw = await connect(await serve(echo, timeouts=BRISK))
+    message = text("abcdef")
+    for byte in message:
+        await pinged(raw)
+        await raw.send(bytes((byte,)))
+    assert await raw.read_frame() == (TEXT, b"abcdef")
+
+
+async def test_server_pings_no_one_without_an_interval(serve: Serve, connect: Connect) -> None:
+    server = await serve(echo, timeouts=Timeouts(ping_interval=None, ping_timeout=0.1))
+    raw = await connect(server)
+    ended = await connect(await serve(echo, timeouts=BRISK))
+    await pinged(ended)
+    await ended.read_until_eof()  # so much time has passed
+    await raw.send(text("a"))
+    assert await raw.read_frame() == (TEXT, b"a")
+
+
+async def test_server_closes_no_one_without_a_ping_timeout(serve: Serve, connect: Connect) -> None:
+    raw = await connect(await serve(echo, timeouts=Timeouts(ping_interval=0.1, ping_timeout=None)))
+    for _ in range(4):
+        await pinged(raw)
+
+
+async def test_pong_timer_stands_still_while_reading_is_paused(serve: Serve, connect: Connect) -> None:
+    go_on = asyncio.Event()
+
+    async def handler(client: Client) -> None:
+        if client.request.path == "/late":
+            await go_on.wait()
+        await echo(client)
+
+    limits = Limits(read_high=1000, read_low=500)
+    server = await serve(handler, timeouts=BRISK, limits=limits)
+    raw = await connect(server, request(target="/late"))
+    client = client_of(server, raw)
+    # Its pongs would stand behind all this, which the server does not read.
+    sending = asyncio.ensure_future(raw.send(binary(bytes(1000)) * 20))
+    await pinged(raw)
+    for _ in range(2):  # others that are silent meanwhile are closed: so much time has passed
+        silent = await connect(server)
+        await pinged(silent)
+        assert close_of(await silent.read_until_eof())[0] == 1011
+    assert client.outcome is None
+    go_on.set()
+    received = 0
+    while received < 20:
+        received += (await raw.read_frame())[0] != PING
+    await within(sending)
+
+
+async def test_latency_is_known_after_a_pong(serve: Serve, connect: Connect) -> None:
+    server = await serve(echo, timeouts=BRISK)
+    raw = await connect(server)
+    client = client_of(server, raw)
+    payload = await pinged(raw)
+    await raw.send(frame(PONG, b"another"))
+    assert client.latency is None
+    await raw.send(frame(PONG, payload))
+    await until(lambda: client.latency is not None)
+    assert client.latency is not None
+    assert client.latency >= 0
+
+
+async def test_ping_tells_the_round_trip_time(serve: Serve, connect: Connect) -> None:
+    server = await serve(echo)
+    raw = await connect(server)
+    client = client_of(server, raw)
+    waiting = asyncio.ensure_future(client.writer.ping(b"mine"))
+    assert await pinged(raw) == b"mine"
+    await raw.send(frame(PONG, b"mine"))
+    assert await within(waiting) == client.latency
+
+
+async def test_keepalive_ends_a_connection_whose_peer_never_reads(serve: Serve, connect: Connect) -> None:
+    ended: asyncio.Future[Cause] = asyncio.get_running_loop().create_future()
+
+    async def handler(client: Client) -> None:
+        try:
+            while True:
+                await client.send(bytes(1000))
+        finally:
+            assert client.outcome is not None
+            ended.set_result(client.outcome.cause)
+
+    timeouts = Timeouts(ping_interval=0.1, ping_timeout=0.2, close=0.2)
+    server = await serve(handler, sock=narrow_socket(), timeouts=timeouts)
+    await connect(server, receive_buffer=NARROW)
+    assert await within(ended) is Cause.KEEPALIVE
+    await until(lambda: not server.clients)
+
+
+async def test_no_ping_is_sent_while_closing(serve: Serve, connect: Connect) -> None:
+    async def handler(client: Client) -> None:
+        await client.close()
+
+    server = await serve(handler, timeouts=Timeouts(ping_interval=0.1, ping_timeout=0.1, close=0.5))
+    raw = await connect(server)
+    assert await raw.read_frame() == (CLOSE, b"\x03\xe8")
+    assert await raw.read_until_eof() == b""
