@@ -24,7 +24,6 @@ def _count_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: i
         _count(instance, attribute, value)
 
 
-
 def _seconds_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
     if value is None:
         return
@@ -40,7 +39,8 @@ class Limits:
 
     max_message_size: int = attrs.field(default=MiB, validator=_count)
     """The largest message that is read as a whole (`async for`, `read_message`, `get`) or as a whole frame
-    (`read_frame`). Its fragments count 64 bytes each at least, on average. A larger one closes the connection with 1009."""
+    (`read_frame`). Its fragments count 64 bytes each at least, on average. A larger one closes the
+    connection with 1009."""
 
     max_stream_size: int | None = attrs.field(default=None, validator=_count_or_none)
     """The largest message that a `MessageReader` streams; None for no limit. A larger one closes with 1009."""

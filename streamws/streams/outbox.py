@@ -24,7 +24,18 @@ def _drop(data: bytes | list[bytes]) -> None:
 class Outbox:
     """The way of all frames to the transport."""
 
-    __slots__ = ("_batching", "_drained", "_frames", "_loop", "_size", "_turn", "_turn_number", "_write", "_write_parts", "paused")
+    __slots__ = (
+        "_batching",
+        "_drained",
+        "_frames",
+        "_loop",
+        "_size",
+        "_turn",
+        "_turn_number",
+        "_write",
+        "_write_parts",
+        "paused",
+    )
 
     def __init__(
         self,
