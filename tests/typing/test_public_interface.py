@@ -1,5 +1,6 @@
 """Types of the public interface: `mypy --strict` checks the assertions, pytest that the names are there."""
 
+import ast
 import asyncio
 import inspect
 import ssl
@@ -324,3 +325,34 @@ def test_public_methods_are_described(kind: type[object]) -> None:
 def test_package_is_marked_as_typed() -> None:
     assert streamws.__file__ is not None
     assert (Path(streamws.__file__).parent / "py.typed").exists()
+
+
+def annotations(kind: type[object]) -> Iterator[tuple[str, ast.expr]]:
+    """The annotations of a class's public methods and attributes, from its source."""
+    assert streamws.__file__ is not None
+    source = Path(streamws.__file__).parent.joinpath(*kind.__module__.split(".")[1:]).with_suffix(".py")
+    [body] = [
+        node
+        for node in ast.parse(source.read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name == kind.__name__
+    ]
+    for node in ast.walk(body):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if node.name.startswith("_") and not node.name.endswith("__"):
+                continue
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            for annotation in [node.returns, *(argument.annotation for argument in arguments)]:
+                if annotation is not None:
+                    yield node.name, annotation
+        elif isinstance(node, ast.AnnAssign) and (node in body.body or isinstance(node.target, ast.Attribute)):
+            name = ast.unparse(node.target).removeprefix("self.")
+            if not name.startswith("_"):
+                yield name, node.annotation
+
+
+@pytest.mark.parametrize("name", streamws.__all__)
+def test_public_class_is_annotated_without_any(name: str) -> None:
+    value = getattr(streamws, name)
+    if inspect.isclass(value):
+        vague = [where for where, annotation in annotations(value) if "Any" in ast.unparse(annotation)]
+        assert vague == []
