@@ -11,9 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def tracked(*patterns: str) -> set[str]:
     """The files of the repository that match."""
-    listed = subprocess.run(
-        ["git", "ls-files", *patterns], cwd=ROOT, check=True, capture_output=True, text=True
-    )
+    listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, check=True, capture_output=True, text=True)
     return set(listed.stdout.split())
 
 
@@ -25,9 +23,7 @@ def check(what: str, wrong: set[str]) -> None:
 def check_sdist(path: Path) -> None:
     with tarfile.open(path) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = tracked(
-        "streamws", "tests", "typings", "docs", "LICENSE", "README.md", "pyproject.toml", "setup.py"
-    )
+    wanted = tracked("streamws", "tests", "typings", "docs", "LICENSE", "README.md", "pyproject.toml", "setup.py")
     check("missing from the sdist", wanted - held)
     check("should not be in the sdist", {name for name in held if name.endswith((".so", ".pyc", ".c"))})
 

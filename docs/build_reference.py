@@ -107,9 +107,7 @@ def pages() -> dict[str, str]:
     module = ast.get_docstring(_module("errors.py")) or ""
     tree = module[module.index("StreamwsError") :]
     lines = [line.removeprefix("    ") for line in tree.splitlines()]
-    texts["errors.md"] = texts["errors.md"].replace(
-        "\n## ", "\n```text\n" + "\n".join(lines) + "\n```\n\n## ", 1
-    )
+    texts["errors.md"] = texts["errors.md"].replace("\n## ", "\n```text\n" + "\n".join(lines) + "\n```\n\n## ", 1)
     texts["options.md"] = _options()
     return texts
 
@@ -224,9 +222,7 @@ def _types(method: Function) -> dict[str, str]:
     defaults = [None] * first + [*arguments.defaults, *arguments.kw_defaults]
     types = {}
     for argument, default in zip(names, defaults, strict=True):
-        types[argument.arg] = _type(argument.annotation) + (
-            f" = {ast.unparse(default)}" if default is not None else ""
-        )
+        types[argument.arg] = _type(argument.annotation) + (f" = {ast.unparse(default)}" if default is not None else "")
     return types
 
 

@@ -93,4 +93,3 @@ async def call(
         connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
         return False
     return True
-

@@ -48,9 +48,7 @@ def _add_echo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.add_argument("--host", help=f'where to listen, "" for every interface (default: {DEFAULT_HOST})')
     parser.add_argument("--port", type=int, help=f"0 for any that is free (default: {DEFAULT_PORT})")
     parser.add_argument("--path", metavar="UNIX", help="listen on a Unix socket instead")
-    parser.add_argument(
-        "--certificate", metavar="PEM", help="serve wss:// and https:// with this certificate"
-    )
+    parser.add_argument("--certificate", metavar="PEM", help="serve wss:// and https:// with this certificate")
     parser.add_argument("--key", metavar="PEM", help="the certificate's key, unless it is in the same file")
     parser.add_argument(
         "--origins",

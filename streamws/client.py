@@ -267,6 +267,3 @@ class Client:
         if self._callbacks is None:
             self._callbacks = self._make_callbacks(self)
         return self._callbacks
-
-
-

@@ -115,26 +115,20 @@ class CloseOutcome:
     @property
     def code(self) -> int:
         """The close code: the initiator's, else the one received, else 1006 (RFC 6455 section 7.1.5)."""
-        first, second = (
-            (self.sent, self.received) if self.initiator is Side.LOCAL else (self.received, self.sent)
-        )
+        first, second = (self.sent, self.received) if self.initiator is Side.LOCAL else (self.received, self.sent)
         close = first or second
         return CloseCode.ABNORMAL if close is None else close.code
 
     @property
     def reason(self) -> str:
         """The reason that came with `code`."""
-        first, second = (
-            (self.sent, self.received) if self.initiator is Side.LOCAL else (self.received, self.sent)
-        )
+        first, second = (self.sent, self.received) if self.initiator is Side.LOCAL else (self.received, self.sent)
         close = first or second
         return "" if close is None else close.reason
 
     def __str__(self) -> str:
         said = [
-            f"{verb} {close}"
-            for verb, close in (("received", self.received), ("sent", self.sent))
-            if close is not None
+            f"{verb} {close}" for verb, close in (("received", self.received), ("sent", self.sent)) if close is not None
         ]
         detail = f": {self.detail}" if self.detail else ""
         return f"{self.cause}, by the {self.initiator} side ({', '.join(said) or 'no Close frame'}){detail}"

@@ -8,7 +8,8 @@ gathered in the `outbox` and leaves in one write when the chunk is worked off.
 import logging
 from asyncio import AbstractEventLoop, BaseTransport, BufferedProtocol, Future
 from collections.abc import Callable
-from typing import Any, Protocol as Interface
+from typing import Any
+from typing import Protocol as Interface
 
 from .codes import Cause, Close, CloseCode, CloseOutcome, Side
 from .errors import ConnectionClosed, ConnectionClosedError

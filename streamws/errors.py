@@ -1,18 +1,18 @@
 """Every exception of streamws.
 
-    StreamwsError
-    ├── ConnectionClosed            the connection is closed; .outcome says how
-    │   └── ConnectionClosedError   ... and not cleanly
-    │       └── IncompleteMessage   ... inside a message, of which a part was received
-    ├── ReadError
-    │   ├── ConcurrencyError        a second reader while the first one waits
-    │   └── StaleReader             a MessageReader whose message is over or was left
-    ├── WriteError                  a writer was used against its contract
-    ├── ProtocolViolation           bytes that RFC 6455 forbids; .code is the close code for it
-    ├── HandshakeError              the opening handshake failed
-    │   └── HandshakeRefused        ... and .status says how the server answers
-    ├── InvalidHeader               a header name or value that must not be sent
-    └── UsageError                  the call makes no sense here; the message says what to call instead
+StreamwsError
+├── ConnectionClosed            the connection is closed; .outcome says how
+│   └── ConnectionClosedError   ... and not cleanly
+│       └── IncompleteMessage   ... inside a message, of which a part was received
+├── ReadError
+│   ├── ConcurrencyError        a second reader while the first one waits
+│   └── StaleReader             a MessageReader whose message is over or was left
+├── WriteError                  a writer was used against its contract
+├── ProtocolViolation           bytes that RFC 6455 forbids; .code is the close code for it
+├── HandshakeError              the opening handshake failed
+│   └── HandshakeRefused        ... and .status says how the server answers
+├── InvalidHeader               a header name or value that must not be sent
+└── UsageError                  the call makes no sense here; the message says what to call instead
 """
 
 from .codes import CloseCode, CloseOutcome

@@ -8,8 +8,8 @@ KiB = 1024
 MiB = 1024 * KiB
 
 ITEM_OVERHEAD = 64
-"""Bytes that each unread message or fragment counts on top of its payload against the marks; and the least that a
-fragment counts against `max_message_size`. So tiny and empty ones are bounded too."""
+"""Bytes that each unread message or fragment counts on top of its payload against the marks; and the least that
+fragments count on average against `max_message_size`. So tiny and empty ones are bounded too."""
 
 
 def _count(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
@@ -22,7 +22,6 @@ def _count(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> N
 def _count_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
     if value is not None:
         _count(instance, attribute, value)
-
 
 
 def _seconds_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
@@ -40,7 +39,8 @@ class Limits:
 
     max_message_size: int = attrs.field(default=MiB, validator=_count)
     """The largest message that is read as a whole (`async for`, `read_message`, `get`) or as a whole frame
-    (`read_frame`). A fragment counts 64 bytes at least. A larger one closes the connection with 1009."""
+    (`read_frame`). Its fragments count 64 bytes each at least, on average. A larger one closes the
+    connection with 1009."""
 
     max_stream_size: int | None = attrs.field(default=None, validator=_count_or_none)
     """The largest message that a `MessageReader` streams; None for no limit. A larger one closes with 1009."""

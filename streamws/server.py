@@ -255,7 +255,8 @@ class WebSocketServer:
             raise
 
     async def _stop(self, server: asyncio.Server) -> None:
-        assert self._environment is not None and self._stopped is not None
+        assert self._environment is not None
+        assert self._stopped is not None
         server.close()
         for connection in tuple(self._connections):
             if connection.is_open:
@@ -375,9 +376,7 @@ class WebSocketServer:
         number = next(_ids)
         connection.start()
         address = _peer_address(connection, number)
-        client = Client(
-            connection, number, address, request, accept, accept.subprotocol, self._callbacks_for
-        )
+        client = Client(connection, number, address, request, accept, accept.subprotocol, self._callbacks_for)
         self._clients[address] = client
 
         def lost() -> None:
@@ -528,9 +527,9 @@ class _Opening:
             self._task.cancel()
 
 
-async def _wait(tasks: Sequence["asyncio.Task[None]"], timeout: float | None) -> None:
+async def _wait(tasks: Sequence["asyncio.Task[None]"], seconds: float | None) -> None:
     if tasks:
-        await asyncio.wait(tasks, timeout=timeout)
+        await asyncio.wait(tasks, timeout=seconds)
 
 
 def _peer_address(connection: Connection, number: int) -> tuple[str, int]:
@@ -565,9 +564,7 @@ def _on_signals(loop: asyncio.AbstractEventLoop, signalled: Callable[[], None]) 
         for number in numbers:
             loop.add_signal_handler(number, signalled)
     except NotImplementedError:  # Windows
-        before = {
-            number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(signalled)) for number in numbers
-        }
+        before = {number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(signalled)) for number in numbers}
 
         def restore() -> None:
             for number, handler in before.items():
@@ -580,5 +577,3 @@ def _on_signals(loop: asyncio.AbstractEventLoop, signalled: Callable[[], None]) 
             loop.remove_signal_handler(number)
 
     return remove
-
-

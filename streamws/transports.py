@@ -32,7 +32,7 @@ Listen = Callable[..., Awaitable[Server]]
 def _ways_to_listen(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
     """What listens on TCP and on a Unix socket."""
     # uvloop is no BaseEventLoop; its transports are fast themselves.
-    if fast is not None and (os.environ.get('STREAMWS_FAST') or isinstance(loop, BaseEventLoop)):
+    if fast is not None and (os.environ.get("STREAMWS_FAST") or isinstance(loop, BaseEventLoop)):
         return (
             partial(fast.create_server, loop),
             partial(fast.create_unix_server, loop),

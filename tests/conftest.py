@@ -9,6 +9,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+
 from helpers.builds import is_compiled, use_pure
 from helpers.leaks import LeakCheck
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from helpers.builds import package_folder
 
 # An import points to an earlier row, or to the left within its own row: so there are no cycles either.
@@ -27,15 +28,9 @@ SEES = {"wire": "wire codes errors options", "handshake": "handshake codes error
 SEES["streams"] = SEES["wire"] + " streams loops"
 KEEPS_OUT = {"wire": {"asyncio", "httptools", "socket", "ssl"}, "handshake": {"asyncio", "socket", "ssl"}}
 
-ORDER = {
-    name: (row, place)
-    for row, line in enumerate(LAYERS.splitlines())
-    for place, name in enumerate(line.split())
-}
+ORDER = {name: (row, place) for row, line in enumerate(LAYERS.splitlines()) for place, name in enumerate(line.split())}
 ROOT = package_folder()
-SOURCES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))
-}
+SOURCES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
 MODULES = {name: path for name, path in SOURCES.items() if not name.endswith(".__init__")}
 IMPORTS = (ast.Import, ast.ImportFrom)
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

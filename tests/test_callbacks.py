@@ -4,8 +4,8 @@ import asyncio
 import logging
 
 import pytest
-from helpers.pairs import frame, header, mask, pair, until
 
+from helpers.pairs import frame, header, mask, pair, until
 from streamws import (
     Cause,
     Client,

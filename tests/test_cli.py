@@ -14,10 +14,10 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
-from helpers.programs import SECONDS, Program
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 
+from helpers.programs import SECONDS, Program
 from streamws import cli
 
 CERTIFICATE = str(Path(__file__).parent / "helpers" / "localhost.pem")

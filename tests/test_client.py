@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from helpers.pairs import QUIET, Peer, close_payload, frame, header, mask, open_peer, pair, until
 
+from helpers.pairs import QUIET, Peer, close_payload, frame, header, mask, open_peer, pair, until
 from streamws import (
     Cause,
     Client,
@@ -44,9 +44,7 @@ async def test_client_iterates_over_messages_in_their_types() -> None:
 
 async def test_client_iterates_over_messages_of_one_chunk() -> None:
     async with pair() as (client, peer):
-        peer.write(
-            b"".join(frame(TEXT, b"%d" % n) for n in range(100)) + frame(Opcode.CLOSE, close_payload(1000))
-        )
+        peer.write(b"".join(frame(TEXT, b"%d" % n) for n in range(100)) + frame(Opcode.CLOSE, close_payload(1000)))
         assert await collect(client) == [str(n) for n in range(100)]
 
 
@@ -247,9 +245,7 @@ async def test_client_read_frame_raises_incomplete_when_message_is_cut() -> None
 async def test_client_read_message_after_read_frame_leaves_rest_of_message() -> None:
     async with pair() as (client, peer):
         peer.write(
-            frame(TEXT, b"one", fin=False)
-            + frame(CONTINUATION, b"left", fin=False)
-            + frame(CONTINUATION, b"left")
+            frame(TEXT, b"one", fin=False) + frame(CONTINUATION, b"left", fin=False) + frame(CONTINUATION, b"left")
         )
         peer.send(TEXT, b"next")
         assert await client.read_frame() == DataFrame(TEXT, b"one", fin=False)

@@ -82,13 +82,13 @@ def test_errors_form_the_tree() -> None:
 
 def test_tree_is_drawn_in_the_docstring() -> None:
     drawing = [
-        line for line in (errors.__doc__ or "").splitlines() if "──" in line or "StreamwsError" in line
+        line for line in inspect.cleandoc(errors.__doc__ or "").splitlines() if "──" in line or "StreamwsError" in line
     ]
     drawn: dict[str, str] = {}
     path: list[str] = []
     for line in drawing:
         start = next(place for place, sign in enumerate(line) if sign.isalpha())
-        depth = start // 4 - 1
+        depth = start // 4
         path[depth:] = [line[start:].split()[0]]
         drawn[path[-1]] = path[-2] if depth else "Exception"
     assert drawn == {kind.__name__: base.__name__ for kind, base in TREE.items()}

@@ -5,9 +5,9 @@ import logging
 from typing import Any
 
 import pytest
+
 from helpers.fixtures import Connect, Serve, address_of, client_of, echo, within
 from helpers.rawclient import ACCEPT, TEXT, Answer, RawClient, close, frame, request, text
-
 from streamws import Limits, Request, Timeouts
 
 split = pytest.mark.parametrize("split", [0, 1], ids=["whole", "split"])
@@ -105,9 +105,7 @@ async def test_client_shows_its_request_and_response(serve: Serve, connect: Conn
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["at once", "after a callback"])
-async def test_server_delivers_frames_that_came_with_the_head(
-    asked: bool, serve: Serve, connect: Connect
-) -> None:
+async def test_server_delivers_frames_that_came_with_the_head(asked: bool, serve: Serve, connect: Connect) -> None:
     async def pass_on(request: Request) -> None:
         await asyncio.sleep(0)
 
@@ -130,9 +128,7 @@ async def test_server_takes_head_frames_and_close_in_one_packet(serve: Serve, co
 # --- refused
 
 REFUSED = [
-    pytest.param(
-        b"\x16\x03\x01\x02\x00\x01", 400, "this port speaks plain ws://; the client began a TLS handshake"
-    ),
+    pytest.param(b"\x16\x03\x01\x02\x00\x01", 400, "this port speaks plain ws://; the client began a TLS handshake"),
     pytest.param(b"\x00\x01", 400, "this is not HTTP: the first byte is 0x00"),
     pytest.param(b"GET /\r\n", 400, "the request line has no HTTP version: 'GET /'"),
     pytest.param(b"GET  / HTTP/1.1\r\n", 400, "malformed request line: 'GET  / HTTP/1.1'"),
@@ -142,9 +138,7 @@ REFUSED = [
     pytest.param(request({"Host": "a b"}), 400, "malformed Host header"),
     pytest.param(request(None, ("host", "127.0.0.1")), 400, "more than one host header"),
     pytest.param(request(None, ("Sec-WebSocket-Key", "x")), 400, "more than one Sec-WebSocket-Key header"),
-    pytest.param(
-        request(None, ("Sec-WebSocket-Version", "13")), 400, "more than one Sec-WebSocket-Version header"
-    ),
+    pytest.param(request(None, ("Sec-WebSocket-Version", "13")), 400, "more than one Sec-WebSocket-Version header"),
     pytest.param(request({"Content-Length": "1"}), 400, "the request has a body; none is taken here"),
     pytest.param(request({"Transfer-Encoding": "x"}), 400, "the request has a body; none is taken here"),
     pytest.param(request({"Sec-WebSocket-Key": None}), 400, "Sec-WebSocket-Key must be 16 bytes in base64"),
@@ -175,9 +169,7 @@ JUDGED = [
         for method in ("POST", "PUT", "OPTIONS")
     ),
     *(
-        pytest.param(
-            request(change), 426, f"this is a WebSocket endpoint: the request lacks {lacks}", UPGRADE
-        )
+        pytest.param(request(change), 426, f"this is a WebSocket endpoint: the request lacks {lacks}", UPGRADE)
         for change, lacks in _CHANGES
     ),
     *(
@@ -193,9 +185,7 @@ JUDGED = [
 
 
 @split
-@pytest.mark.parametrize(
-    ("head", "status", "reason", "fields"), [*([*row.values, None] for row in REFUSED), *JUDGED]
-)
+@pytest.mark.parametrize(("head", "status", "reason", "fields"), [*([*row.values, None] for row in REFUSED), *JUDGED])
 async def test_server_refuses_a_request(
     head: bytes,
     status: int,

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Awaitable, Callable
 
 import pytest
+
 from helpers.fixtures import Connect, Serve, echo, until, within
 from helpers.leaks import open_sockets
 from helpers.rawclient import TEXT, Answer, RawClient, request, text
-
 from streamws import Request, Response, Timeouts
 from streamws.server import RequestCallback
 
@@ -105,9 +105,7 @@ async def test_server_answers_500_when_the_callback_fails(
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert record.getMessage() == "{}:{}: the @socket.request callback raised".format(*raw.address)
     assert record.exc_info is not None
-    mistake = (
-        "a mistake" if "fail" in callback.__name__ else "a @socket.request callback returns a Response or"
-    )
+    mistake = "a mistake" if "fail" in callback.__name__ else "a @socket.request callback returns a Response or"
     assert mistake in str(record.exc_info[1])
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.fixtures import Serve, address_of, echo
 
+from helpers.fixtures import Serve, address_of, echo
 from streamws import Client, Limits, Request, Timeouts, UsageError, WebSocketServer
 
 ONE_OF = "a server listens on one of address and port, sock, or path; "

@@ -5,9 +5,9 @@ import logging
 from typing import Any
 
 import pytest
+
 from helpers.fixtures import Connect, Serve, client_of, echo, until, within
 from helpers.rawclient import BINARY, CLOSE, PING, PONG, TEXT, binary, close, close_of, frame, text
-
 from streamws import (
     Cause,
     Client,

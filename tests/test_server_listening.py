@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from helpers.fixtures import Connect, Serve, address_of, echo, until, within
 from helpers.leaks import open_sockets
 from helpers.rawclient import (
@@ -24,7 +25,6 @@ from helpers.rawclient import (
     take_frame,
     text,
 )
-
 from streamws import Client, Timeouts, WebSocketServer
 
 
@@ -110,9 +110,7 @@ async def test_server_listens_on_a_unix_socket(tmp_path: Path) -> None:
             await raw.upgrade()
             await raw.send(text(f"{number}"))
             assert await raw.read_frame() == (TEXT, b"%d" % number)
-        assert [(client.addr, client.port) for client in clients] == [
-            (str(path), client.id) for client in clients
-        ]
+        assert [(client.addr, client.port) for client in clients] == [(str(path), client.id) for client in clients]
         assert len(server.clients) == 2
         for raw in raws:
             raw.close()
@@ -142,9 +140,7 @@ async def tls_client(
             await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
 
 
-async def test_server_speaks_tls(
-    serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
-) -> None:
+async def test_server_speaks_tls(serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
     server = await serve(echo, ssl=server_context)
     async with tls_client(server, client_context) as (reader, writer):
         writer.write(request() + text("x" * 100_000))

@@ -6,10 +6,10 @@ import logging
 import signal
 
 import pytest
-from helpers.fixtures import Connect, Serve, address_of, client_of, echo, within
-from helpers.scripts import program
-from helpers.rawclient import CLOSE, PATIENCE, TEXT, Address, RawClient, close, frame, text
 
+from helpers.fixtures import Connect, Serve, address_of, client_of, echo, within
+from helpers.rawclient import CLOSE, PATIENCE, TEXT, Address, RawClient, close, frame, text
+from helpers.scripts import program
 from streamws import Cause, Client, Close, CloseOutcome, Side, Timeouts, UsageError, WebSocketServer
 
 STOPS = b"\x03\xe9the server stops"
@@ -100,9 +100,7 @@ async def test_async_with_serves_until_its_end() -> None:
         client = client_of(server, raw)
         answer = asyncio.ensure_future(answer_close(raw))
     assert await answer == (CLOSE, STOPS)
-    assert client.outcome == CloseOutcome(
-        Cause.CLEAN, Side.LOCAL, Close(1001), Close(1001, "the server stops")
-    )
+    assert client.outcome == CloseOutcome(Cause.CLEAN, Side.LOCAL, Close(1001), Close(1001, "the server stops"))
     assert not server.clients
     with pytest.raises(ConnectionRefusedError):
         await RawClient.connect(address)

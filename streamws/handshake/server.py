@@ -94,9 +94,7 @@ class Policy:
         listed: set[_Origin | str] = set()
         if self.origins is not None and self.origins != "*":
             if isinstance(self.origins, str):
-                raise ValueError(
-                    f'origins is "*" or a list such as ["https://example.org"], not {self.origins!r}'
-                )
+                raise ValueError(f'origins is "*" or a list such as ["https://example.org"], not {self.origins!r}')
             object.__setattr__(self, "origins", tuple(self.origins))
             for text in self.origins:
                 if text == "*":

@@ -39,6 +39,7 @@ cdef class Inbox:
     cdef readonly Py_ssize_t size
     cdef Py_ssize_t _complete
     cdef Py_ssize_t _open_size
+    cdef Py_ssize_t _open_frames
     cdef Read _reading
     cdef Waiter _waiter
     cdef object _owner
@@ -77,9 +78,9 @@ cdef class Inbox:
 
     @cython.locals(head=Py_ssize_t, items=list, size=Py_ssize_t)
     cdef object _take_message(self)
-    @cython.locals(counted=Py_ssize_t, last=Py_ssize_t)
+    @cython.locals(size=Py_ssize_t, frames=Py_ssize_t, last=Py_ssize_t)
     cdef object _join(self)
-    @cython.locals(size="unsigned long long", length="unsigned long long")
+    @cython.locals(size="unsigned long long", frames="unsigned long long")
     cdef unsigned long long _announced(self) except? 0
     cdef bint _frame_too_big(self)
     cdef object _pop(self)
@@ -90,5 +91,6 @@ cdef class Inbox:
     @cython.locals(skipped=Py_ssize_t)
     cdef _skip(self)
 
-cdef unsigned long long _counted(unsigned long long length) noexcept
+@cython.locals(least="unsigned long long")
+cdef unsigned long long _counted(unsigned long long size, unsigned long long frames) noexcept
 cdef Py_ssize_t _size(object item) except -1

@@ -111,6 +111,7 @@ class Inbox:
         "_items",
         "_limits",
         "_max_size",
+        "_open_frames",
         "_open_size",
         "_owner",
         "_parser",
@@ -139,7 +140,8 @@ class Inbox:
         self.size: int = 0
         """Bytes in the queue, with 64 for each item on top."""
         self._complete = 0  # fragmented messages in the queue that are complete
-        self._open_size = 0  # of the queue, what belongs to the one that is not
+        self._open_size = 0  # payload bytes in the queue of the one that is not,
+        self._open_frames = 0  # and their fragments
         self._reading: Read | None = None  # the read that waits
         self._waiter = Waiter(loop, finished)
         self._owner: object = None  # who reads the message at the head piece by piece
@@ -162,9 +164,10 @@ class Inbox:
             if kind is DataFrame:
                 if item.fin:
                     self._complete += 1
-                    self._open_size = 0
+                    self._open_size = self._open_frames = 0
                 else:
-                    self._open_size += _counted(len(item.payload))
+                    self._open_size += len(item.payload)
+                    self._open_frames += 1
         if self._head == len(self._items):
             self._items = items
             self._head = 0
@@ -245,7 +248,7 @@ class Inbox:
 
     def _clear(self) -> None:
         self._items = []
-        self._head = self.size = self._complete = self._open_size = 0
+        self._head = self.size = self._complete = self._open_size = self._open_frames = 0
 
     # Reads -----------------------------------------------------------------------------------------------------
 
@@ -394,26 +397,30 @@ class Inbox:
         return PENDING
 
     def _join(self) -> Any:
-        counted = 0
+        size = 0
         last = self._head
         while True:
-            counted += _counted(len(self._items[last].payload))
+            size += len(self._items[last].payload)
             if self._items[last].fin:
                 break
             last += 1
+        frames = last + 1 - self._head
+        counted = _counted(size, frames)
         if counted > self._max_size:
             return self._refuse(counted)
         opcode = self._items[self._head].opcode
-        data = b"".join([self._pop().payload for _ in range(last + 1 - self._head)])
+        data = b"".join([self._pop().payload for _ in range(frames)])
         return data.decode() if opcode == Opcode.TEXT else data
 
     def _announced(self) -> int:
         """What the message that is not complete counts, with the declared length of the frame under way."""
         size = self._open_size
+        frames = self._open_frames
         if self._parser.in_data_frame():
-            length = self._parser.length
-            size += _counted(length) if self._parser.in_fragmented() else length
-        return size
+            size += self._parser.length
+            if self._parser.in_fragmented():
+                frames += 1
+        return _counted(size, frames)
 
     def _frame_too_big(self) -> bool:
         return self._parser.in_data_frame() and self._parser.length > self._max_size
@@ -434,7 +441,8 @@ class Inbox:
             if item.fin:
                 self._complete -= 1
             elif self._complete == 0:
-                self._open_size -= _counted(len(item.payload))
+                self._open_size -= len(item.payload)
+                self._open_frames -= 1
         return item
 
     # Frames ----------------------------------------------------------------------------------------------------
@@ -561,9 +569,10 @@ def stale() -> StaleReader:
     return StaleReader("this reader's message is over: it was read to its end, or another read has begun since")
 
 
-def _counted(length: int) -> int:
-    """What a fragment counts against `max_message_size`: so a flood of tiny ones is bounded too."""
-    return length if length > _OVERHEAD else _OVERHEAD
+def _counted(size: int, frames: int) -> int:
+    """What fragments count against `max_message_size`: a flood of tiny ones is bounded too."""
+    least = _OVERHEAD * frames
+    return size if size > least else least
 
 
 def _size(item: Any) -> int:

@@ -113,18 +113,14 @@ class Pings:
 
     def answer(self, payload: bytes) -> None:
         """A pong came: it answers the ping with its payload and those before it."""
-        pings = self._under_way
-        if pings is None:
-            return
-        for place, ping in enumerate(pings):
-            if ping.payload == payload:
-                break
-        else:
+        pings = self._under_way or []
+        place = next((place for place, ping in enumerate(pings, 1) if ping.payload == payload), 0)
+        if place == 0:
             return  # unasked for, as pongs may be
         now = perf_counter()
-        self.latency = now - ping.sent
-        self._under_way = pings[place + 1 :] or None
-        for ping in pings[: place + 1]:
+        self.latency = now - pings[place - 1].sent
+        self._under_way = pings[place:] or None
+        for ping in pings[:place]:
             ping.round_trip = now - ping.sent
             ping.settle()
 

@@ -316,9 +316,9 @@ class FragmentWriter:
         if not writer._protocol.open:
             raise writer._failing.closed_error()
         check_data(part)
-        if self._opcode is None:
-            self._opcode = Opcode.TEXT if isinstance(part, str) else Opcode.BINARY
-        writer._put_fragment(self._opcode, part, False)
+        opcode = self._opcode or (Opcode.TEXT if isinstance(part, str) else Opcode.BINARY)
+        writer._put_fragment(opcode, part, False)
+        self._opcode = opcode  # not before: a part that could not be encoded decides nothing
         if writer._outbox.paused:
             await writer._drain()
 
@@ -342,4 +342,3 @@ class FragmentWriter:
             writer._failing.truncated(f"a message in fragments was left unfinished: {error!r}")
         else:
             writer._pass_on()
-

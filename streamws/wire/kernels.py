@@ -16,7 +16,6 @@ from typing import Any
 
 from .frames import Buffer
 
-
 # Payload bytes ---------------------------------------------------------------------------------------------------
 
 
@@ -303,10 +302,6 @@ class Done(Operation):
 
     def __next__(self) -> Any:
         raise StopIteration(self.value)
-
-    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
-        self.finished = False
-        return super().throw(typ, val, tb)
 
     def close(self) -> None:
         pass

@@ -288,17 +288,15 @@ class Parser:
             self._released = 0
         events.append(DataFrame(opcode, payload, fin))
 
-    def _append_text(
-        self, data: bytes | bytearray, start: int, end: int, key: int, events: list[Event]
-    ) -> None:
+    def _append_text(self, data: bytes | bytearray, start: int, end: int, key: int, events: list[Event]) -> None:
         try:
             events.append(unmask_text(data, start, end, key))
-        except UnicodeDecodeError as error:
-            raise ProtocolViolation(f"a text message is not UTF-8: {error.reason}", CloseCode.INVALID_DATA) from None
+        except UnicodeDecodeError:
+            raise ProtocolViolation("a text message is not UTF-8", CloseCode.INVALID_DATA) from None
 
     def _end_text(self) -> None:
         if self._utf8 is not None and not self._utf8.complete():
-            raise ProtocolViolation("a text message ends inside a character", CloseCode.INVALID_DATA)
+            raise ProtocolViolation("a text message is not UTF-8", CloseCode.INVALID_DATA)
 
     def stop(self) -> None:
         """Read nothing more. What is known of a message under way stays, but for its bytes."""
@@ -340,5 +338,3 @@ def encode_close(close: Close) -> bytes:
     if close.code == CloseCode.NO_STATUS:
         return b""
     return close.code.to_bytes(2, "big") + close.reason.encode()
-
-

@@ -66,7 +66,7 @@ class Protocol:
         "_fixed_cause",
         "_initiator",
         "_keys",
-                "close_received",
+        "close_received",
         "close_sent",
         "failed",
         "open",
@@ -128,16 +128,18 @@ class Protocol:
 
     def _sort_out(self, events: list[Any]) -> list[Any]:
         items: list[Any] = []
+        pings: list[bytes] = []
         for event in events:
             if isinstance(event, Ping):
-                self.pings.append(event.payload)
+                pings.append(event.payload)
             elif isinstance(event, (Pong, CloseFrame, Violation)):
                 self.unsettled.append(event)
             else:
                 items.append(event)
-        if self.pings and self.close_sent is None:
+        self.pings = pings
+        if self.close_sent is None:
             # Of many pings in one burst only the last ones are answered (RFC 6455 section 5.5.3).
-            self.owed = [self.pong(payload) for payload in self.pings[-MAX_PONGS:]]
+            self.owed = [self.pong(payload) for payload in pings[-MAX_PONGS:]]
         return items
 
     def settle(self) -> None:

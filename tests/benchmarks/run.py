@@ -111,9 +111,7 @@ def main() -> None:
     results: list[Result] = []
     for count, (case, loop, number, server) in enumerate(planned, 1):
         if sys.stderr.isatty():
-            print(
-                f"\r\x1b[K{count}/{len(planned)} {case} {loop} {server}", end="", file=sys.stderr, flush=True
-            )
+            print(f"\r\x1b[K{count}/{len(planned)} {case} {loop} {server}", end="", file=sys.stderr, flush=True)
         results.append(run(case, loop, number, server, chosen.seconds, core))
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)

@@ -56,9 +56,7 @@ def text(results: Sequence[Result]) -> str:
 
 
 def rows(runs: Sequence[Result]) -> list[Row]:
-    reference = {
-        run.round: run.measure for run in runs if run.server == REFERENCE and run.measure is not None
-    }
+    reference = {run.round: run.measure for run in runs if run.server == REFERENCE and run.measure is not None}
     result = []
     for server in dict.fromkeys(run.server for run in runs):
         own = [run for run in runs if run.server == server]

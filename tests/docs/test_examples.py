@@ -6,9 +6,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from helpers.programs import SECONDS, Program
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+
+from helpers.programs import SECONDS, Program
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers.blocks import ROOT, Example, examples, pages
-from helpers.programs import SECONDS, Program
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from helpers.blocks import ROOT, Example, examples, pages
+from helpers.programs import SECONDS, Program
 
 EXAMPLES = examples()
 CERTIFICATE = str(ROOT / "tests" / "helpers" / "localhost.pem")
@@ -125,9 +126,7 @@ def test_documentation_programs_have_names_of_their_own() -> None:
 
 
 def test_documentation_programs_that_do_not_serve_claim_an_output() -> None:
-    assert [
-        example.id for example in EXAMPLES if example.name not in DRIVERS and example.output is None
-    ] == []
+    assert [example.id for example in EXAMPLES if example.name not in DRIVERS and example.output is None] == []
 
 
 def test_documentation_comments_are_all_understood() -> None:
@@ -146,9 +145,7 @@ def test_documentation_links_lead_somewhere(page: Path) -> None:
         assert linked.exists(), target
         if anchor:
             titles = re.findall(r"^#+ (.*)$", linked.read_text("utf-8"), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}, (
-                target
-            )
+            assert anchor in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}, target
 
 
 # Getting started --------------------------------------------------------------------------------------------
@@ -314,14 +311,11 @@ drives("readme-mirror")(_echoes)
 async def _(server: Running) -> None:
     await _echoes(server)
     assert (
-        await server.program.says(r"^127\.0\.0\.1 left: (.*)")
-        == "clean, by the remote side (received 1000, sent 1000)"
+        await server.program.says(r"^127\.0\.0\.1 left: (.*)") == "clean, by the remote side (received 1000, sent 1000)"
     )
 
 
-@pytest.mark.parametrize(
-    "command", ["pip install . && python -m streamws echo", "pip install '.[test]' && pytest"]
-)
+@pytest.mark.parametrize("command", ["pip install . && python -m streamws echo", "pip install '.[test]' && pytest"])
 def test_readme_names_the_command(command: str) -> None:
     assert f"```console\n$ {command}\n```\n" in (ROOT / "README.md").read_text("utf-8")
 

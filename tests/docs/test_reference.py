@@ -8,9 +8,9 @@ import re
 from types import ModuleType
 
 import pytest
-from helpers.blocks import ROOT
 
 import streamws
+from helpers.blocks import ROOT
 from streamws import cli
 
 
@@ -28,9 +28,7 @@ PAGES: dict[str, str] = load("docs/build_reference.py").pages()
 
 @pytest.mark.parametrize("name", PAGES)
 def test_reference_page_is_what_the_docstrings_give(name: str) -> None:
-    assert (ROOT / "docs" / "reference" / name).read_text("utf-8") == PAGES[name], (
-        "run: python docs/build_reference.py"
-    )
+    assert (ROOT / "docs" / "reference" / name).read_text("utf-8") == PAGES[name], "run: python docs/build_reference.py"
 
 
 def test_reference_has_every_public_name() -> None:
@@ -49,8 +47,6 @@ def test_reference_has_every_option_of_the_command_line_and_what_it_says(
     assert options == set(re.findall(r"^\| `(--[a-z]+)", page, re.MULTILINE))
 
 
-@pytest.mark.parametrize(
-    "name", [module.name for module in pkgutil.walk_packages(streamws.__path__, "streamws.")]
-)
+@pytest.mark.parametrize("name", [module.name for module in pkgutil.walk_packages(streamws.__path__, "streamws.")])
 def test_docstring_examples_give_what_they_say(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from helpers.wires import KEY, Plain, Wire, header, plain, wires, xor
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from helpers.wires import KEY, Plain, Wire, header, plain, wires, xor
 
 WIRES = wires()
 """Both builds, or the one there is: then cuts are still compared with no cuts."""
@@ -214,9 +215,7 @@ def test_builds_agree_on_every_piece(
     pieces = cut(data.draw(streams(masked) | near_texts(masked)), lengths)
     parsers = [wire.parser.Parser(masked) for wire in WIRES]
     for number, piece in enumerate(pieces):
-        first, *others = (
-            [with_reason(event) for event in parser.feed(piece, len(piece))] for parser in parsers
-        )
+        first, *others = ([with_reason(event) for event in parser.feed(piece, len(piece))] for parser in parsers)
         assert all(other == first for other in others)
         assert len({fields(parser) for parser in parsers}) == 1
         if release[number % len(release)]:
@@ -307,9 +306,7 @@ def test_what_one_side_sends_the_other_receives(
         if kind == "message":
             stream += sender.message(content)
             wide = isinstance(content, str) and not content.isascii()
-            items.append(
-                ("WideText", content, len(content.encode())) if wide else (type(content).__name__, content)
-            )
+            items.append(("WideText", content, len(content.encode())) if wide else (type(content).__name__, content))
         elif kind == "fragments":
             opcode, parts = content
             for i, part in enumerate(parts):

@@ -106,9 +106,7 @@ def test_headers_keep_every_good_value(value: str) -> None:
     assert Headers({"A": value})["a"] == value
 
 
-@pytest.mark.parametrize(
-    ("wire", "text"), [(b"caf\xc3\xa9", "café"), (b"caf\xe9", "café"), (b"\xff\xc3", "ÿÃ")]
-)
+@pytest.mark.parametrize(("wire", "text"), [(b"caf\xc3\xa9", "café"), (b"caf\xe9", "café"), (b"\xff\xc3", "ÿÃ")])
 def test_headers_decode_utf8_else_latin1(wire: bytes, text: str) -> None:
     headers = Headers.from_wire(b"\r\nHost: a\r\nA: " + wire + b" \t")
     assert headers["A"] == text
@@ -133,8 +131,6 @@ def test_headers_of_a_browser_are_small() -> None:
     assert not hasattr(headers, "__dict__")
 
 
-@pytest.mark.parametrize(
-    ("text", "good"), [("a", True), ("!#$%&'*+-.^_`|~09Az", True), ("", False), ("a b", False)]
-)
+@pytest.mark.parametrize(("text", "good"), [("a", True), ("!#$%&'*+-.^_`|~09Az", True), ("", False), ("a b", False)])
 def test_is_token(text: str, good: bool) -> None:
     assert is_token(text) is good

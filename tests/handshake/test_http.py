@@ -124,13 +124,10 @@ def test_request_made_by_hand_without_host() -> None:
         ),
         (
             Response(200, b"{}", content_type="application/json"),
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 2\r\nConnection: close\r\n\r\n{}",
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
         ),
         (
-            Response(
-                200, "<p>", [("content-type", "text/html"), ("connection", "x"), ("content-length", "3")]
-            ),
+            Response(200, "<p>", [("content-type", "text/html"), ("connection", "x"), ("content-length", "3")]),
             b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: x\r\ncontent-length: 3\r\n\r\n<p>",
         ),
         (Response(200, b"a"), b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\na"),
@@ -390,9 +387,7 @@ BOUNDARIES = [
 
 @pytest.mark.parametrize(("fine", "over", "status", "reason"), BOUNDARIES)
 @pytest.mark.parametrize("rest", [b"", b"more"])
-def test_reader_limit_is_exact_for_every_split(
-    fine: bytes, over: bytes, status: int, reason: str, rest: bytes
-) -> None:
+def test_reader_limit_is_exact_for_every_split(fine: bytes, over: bytes, status: int, reason: str, rest: bytes) -> None:
     expected = outcome([fine + rest], SMALL)
     assert isinstance(expected[0], Request)
     assert outcome(one_by_one(fine + rest), SMALL) == expected
@@ -411,9 +406,7 @@ def test_reader_limit_is_exact_for_every_split(
         (line_of(40) + field_of(30) * 2, 431, 117),
     ],
 )
-def test_reader_refuses_an_endless_line_at_the_byte_over_the_limit(
-    start: bytes, status: int, fed: int
-) -> None:
+def test_reader_refuses_an_endless_line_at_the_byte_over_the_limit(start: bytes, status: int, fed: int) -> None:
     data = start + b"x" * 1000
     reader = HeadReader(SMALL)
     for piece in one_by_one(data[: fed - 1]):
@@ -464,9 +457,7 @@ PARTS = [
 streams = st.one_of(
     st.binary(max_size=300),
     st.lists(st.sampled_from(PARTS), max_size=14).map(b"".join),
-    st.lists(st.sampled_from(PARTS), max_size=8).map(
-        lambda parts: LINE + HOST + b"".join(parts) + b"\r\n\r\n"
-    ),
+    st.lists(st.sampled_from(PARTS), max_size=8).map(lambda parts: LINE + HOST + b"".join(parts) + b"\r\n\r\n"),
 )
 
 

@@ -40,9 +40,7 @@ GOOD = {
 UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\n"
 
 
-def request(
-    change: dict[str, str | None] | None = None, *more: tuple[str, str], method: str = "GET"
-) -> Request:
+def request(change: dict[str, str | None] | None = None, *more: tuple[str, str], method: str = "GET") -> Request:
     fields = {name: value for name, value in (GOOD | (change or {})).items() if value is not None}
     return Request(method, "/chat", Headers([*fields.items(), *more]))
 
@@ -62,11 +60,7 @@ def rejected(asked: Request, policy: Policy | None = None) -> Reject:
 def encoded(status_line: str, fields: bytes, reason: str) -> bytes:
     close = b"" if b"Connection:" in fields else b"Connection: close\r\n"
     return (
-        b"HTTP/1.1 "
-        + status_line.encode()
-        + b"\r\n"
-        + fields
-        + b"Content-Type: text/plain; charset=utf-8\r\n"
+        b"HTTP/1.1 " + status_line.encode() + b"\r\n" + fields + b"Content-Type: text/plain; charset=utf-8\r\n"
         b"Content-Length: %d\r\n" % (len(reason) + 1) + close + b"\r\n" + reason.encode() + b"\n"
     )
 
@@ -167,9 +161,7 @@ def test_accept_every_spelling(change: dict[str, str | None]) -> None:
 
 def test_accept_lists_in_several_fields() -> None:
     fields = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
-    assert (
-        accepted(request({"Upgrade": "h2c", "Connection": "keep-alive"}, *fields)).encoded == ANSWER + b"\r\n"
-    )
+    assert accepted(request({"Upgrade": "h2c", "Connection": "keep-alive"}, *fields)).encoded == ANSWER + b"\r\n"
 
 
 # --- rejected, in the order of the checks
@@ -467,9 +459,7 @@ def test_too_slow() -> None:
 
 
 def test_failed() -> None:
-    assert failed().encode() == encoded(
-        "500 Internal Server Error", b"", "the server failed to handle the request"
-    )
+    assert failed().encode() == encoded("500 Internal Server Error", b"", "the server failed to handle the request")
 
 
 def test_refusal_of_what_the_reader_refused() -> None:

@@ -43,7 +43,8 @@ class _Sources:
 def package_folder() -> Path:
     """Where the installed package is."""
     spec = importlib.util.find_spec("streamws")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return Path(spec.origin).parent
 
 
@@ -62,8 +63,6 @@ def load_pure(name: str = "streamws_pure") -> ModuleType:
 
 def is_compiled() -> bool:
     """Whether the installed package is compiled, whole."""
-    kinds = {
-        str(importlib.import_module(f"streamws.{name}").__file__).endswith(".py") for name in COMPILED_MODULES
-    }
+    kinds = {str(importlib.import_module(f"streamws.{name}").__file__).endswith(".py") for name in COMPILED_MODULES}
     assert len(kinds) == 1, "the package is compiled in part"
     return kinds == {False}

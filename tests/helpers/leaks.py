@@ -45,9 +45,7 @@ class LeakCheck:
     async def findings(self) -> list[str]:
         """What was left behind."""
         self._alarm.cancel()
-        for _ in range(
-            20
-        ):  # turns of the loop: a transport that was closed lets go of its socket in a later one
+        for _ in range(20):  # turns of the loop: a transport that was closed lets go of its socket in a later one
             if not self._left():
                 break
             await asyncio.sleep(0)

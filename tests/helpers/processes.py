@@ -39,9 +39,7 @@ async def running(
         await process.communicate()  # to their ends: so the pipes are closed
 
 
-async def run(
-    *command: str | Path, seconds: float = 30.0, environment: Mapping[str, str] | None = None
-) -> Finished:
+async def run(*command: str | Path, seconds: float = 30.0, environment: Mapping[str, str] | None = None) -> Finished:
     """Run a program to its end, which must come within `seconds`."""
     async with running(*command, environment=environment) as process, asyncio.timeout(seconds):
         output, errors = await process.communicate()

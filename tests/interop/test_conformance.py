@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from interop.conformance import BUILDS, Verdict, judge
 
 # How many cases each category has. 12 and 13 are about compression, and there is no 8 and 11.
@@ -16,9 +17,7 @@ UNSPECIFIED = {
 
 @pytest.mark.parametrize("build", BUILDS)
 async def test_server_passes_every_case(build: str, tmp_path: Path) -> None:
-    verdicts = await judge(
-        build, [f"{category}.*" for category in CATEGORIES], tmp_path, seconds=120, at_once=8
-    )
+    verdicts = await judge(build, [f"{category}.*" for category in CATEGORIES], tmp_path, seconds=120, at_once=8)
 
     counts = dict.fromkeys(CATEGORIES, 0)
     for case in verdicts:

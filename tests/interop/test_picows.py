@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import pytest
-from interop.serving import MESSAGES, serving
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from interop.serving import MESSAGES, serving
 from streamws import Cause, Client, Close, Side
 
 

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Iterable
 from functools import partial
 
 import pytest
-from interop.serving import MESSAGES, serving
 from websockets.asyncio import client
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.frames import Close
 from websockets.typing import Origin, Subprotocol
 
+from interop.serving import MESSAGES, serving
 from streamws import Cause, Client, Limits, Opcode, Side
 from streamws import Close as Said
 
@@ -68,9 +68,7 @@ async def test_server_joins_fragments(parts: list[str] | list[bytes]) -> None:
         assert await peer.recv() == whole
 
 
-@pytest.mark.parametrize(
-    "parts", [["a", "ü", "", "🌍" * 1000], [b"a", b"", bytes(70_000)]], ids=["text", "binary"]
-)
+@pytest.mark.parametrize("parts", [["a", "ü", "", "🌍" * 1000], [b"a", b"", bytes(70_000)]], ids=["text", "binary"])
 async def test_client_sees_fragments(parts: list[str] | list[bytes]) -> None:
     async def stream(client: Client) -> None:
         await client.writer.feed(parts)

@@ -5,8 +5,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from helpers.pairs import Peer, frame, pair
 
+from helpers.pairs import Peer, frame, pair
 from streamws import Cause, Client, ConnectionClosed, ConnectionClosedError, Limits, Opcode
 
 TEXT, BINARY = Opcode.TEXT, Opcode.BINARY

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 import pytest
+
 from helpers.sources import VALUES, Source, outside_of_tasks, started
 from helpers.wires import Wire, wires
 

@@ -5,8 +5,8 @@ import warnings
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from helpers.pairs import Peer, frame, header, mask, pair
 
+from helpers.pairs import Peer, frame, header, mask, pair
 from streamws import (
     Cause,
     Client,

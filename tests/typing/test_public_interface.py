@@ -182,9 +182,7 @@ def calling_back_methods(client: Client, socket: WebSocketServer, method: Method
     socket.connection(method.on_anything)
 
 
-def ended(
-    outcome: CloseOutcome, close: Close, error: ConnectionClosed, incomplete: IncompleteMessage
-) -> None:
+def ended(outcome: CloseOutcome, close: Close, error: ConnectionClosed, incomplete: IncompleteMessage) -> None:
     assert_type(outcome.cause, Cause)
     assert_type(outcome.initiator, Side)
     assert_type(outcome.received, Close | None)

@@ -3,6 +3,7 @@
 from typing import cast
 
 import pytest
+
 from helpers.wires import CUTS, Cut, wires
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from helpers.sources import VALUES, Source, started
 from helpers.wires import Wire
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from helpers.wires import Wire, frame, header, open_up, opened, receive, received, take_owed
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -133,9 +134,7 @@ def test_protocol_passes_over_data_behind_its_close(wire: Wire, server: bool) ->
     ],
     ids=["rsv", "continuation", "text", "close body", "close code", "close reason"],
 )
-def test_protocol_fails_when_peer_breaks_a_rule(
-    wire: Wire, server: bool, data: bytes, code: int, body: bytes
-) -> None:
+def test_protocol_fails_when_peer_breaks_a_rule(wire: Wire, server: bool, data: bytes, code: int, body: bytes) -> None:
     opcode, fin, rsv = data[0] & 0x0F, data[0] >= 0x80, data[0] >> 4 & 7
     broken = frame(opcode, body, fin=fin, rsv=rsv, masked=server)
     before = frame(TEXT, b"before", masked=server)
@@ -147,9 +146,7 @@ def test_protocol_fails_when_peer_breaks_a_rule(
     assert (protocol.open, protocol.failed) == (False, True)
     sent = protocol.close_sent
     assert sent.code == code
-    assert open_up(take_owed(protocol), server) == frame(
-        CLOSE, code.to_bytes(2, "big") + sent.reason.encode()
-    )
+    assert open_up(take_owed(protocol), server) == frame(CLOSE, code.to_bytes(2, "big") + sent.reason.encode())
     assert sent.reason != ""
     assert receive(protocol, before) == []
     outcome = protocol.outcome()
@@ -246,9 +243,7 @@ def test_outcome_of_a_close_that_was_never_answered(wire: Wire, server: bool) ->
     protocol.settle_outcome(codes.Cause.CLOSE_TIMEOUT, codes.Side.LOCAL, "10 s")
     protocol.settle_outcome(codes.Cause.RESET, codes.Side.REMOTE, "gone")
     outcome = protocol.outcome()
-    assert outcome == codes.CloseOutcome(
-        codes.Cause.CLOSE_TIMEOUT, codes.Side.LOCAL, None, codes.Close(1000), "10 s"
-    )
+    assert outcome == codes.CloseOutcome(codes.Cause.CLOSE_TIMEOUT, codes.Side.LOCAL, None, codes.Close(1000), "10 s")
 
 
 def test_outcome_says_the_first_cause(wire: Wire, server: bool) -> None:

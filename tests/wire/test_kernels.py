@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from helpers.wires import KEY, Wire, header, xor
 
 KEYS = [0, 1, 0x80, 0x12345678, 0x80000000, 0x80FF7F01, 0xFFFFFFFF]
@@ -64,9 +65,7 @@ def test_unmask_text_finds_other_text_at_every_place(wire: Wire, key: int, size:
 
 
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize(
-    "bad", [b"\xff", b"\x80", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"]
-)
+@pytest.mark.parametrize("bad", [b"\xff", b"\x80", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"])
 def test_unmask_text_raises_what_the_decoder_raises(wire: Wire, key: int, bad: bytes) -> None:
     for payload in (bad, b"a" * 20 + bad, bad + b"z", b"b" * 200 + bad + b"c" * 200):
         with pytest.raises(UnicodeDecodeError) as expected:
@@ -117,10 +116,7 @@ def test_utf8_check_knows_third_bytes(wire: Wire, third: int) -> None:
 
 SEQUENCES = [
     b"a",
-    *(
-        chr(code).encode()
-        for code in (0x80, 0x7FF, 0x800, 0xFFF, 0xD7FF, 0xE000, 0xFFFD, 0xFFFF, 0x10000, 0x10FFFF)
-    ),
+    *(chr(code).encode() for code in (0x80, 0x7FF, 0x800, 0xFFF, 0xD7FF, 0xE000, 0xFFFD, 0xFFFF, 0x10000, 0x10FFFF)),
     "mixed é€𝄞 text".encode(),
     b"\xc0\x80",  # overlong
     b"\xc1\xbf",
@@ -191,9 +187,7 @@ def test_payload_gathers_pieces(wire: Wire, sizes: list[int]) -> None:
     key = int.from_bytes(KEY, "little")
     place = 0
     for size in sizes:
-        payload.append(
-            masked, place + 1, place + 1 + size, wire.kernels.rotate_key(key, place), sum(sizes) + 9
-        )
+        payload.append(masked, place + 1, place + 1 + size, wire.kernels.rotate_key(key, place), sum(sizes) + 9)
         place += size
         assert payload.size == place
     taken = payload.take()
@@ -242,9 +236,7 @@ def test_payload_checks_text_as_it_comes(wire: Wire) -> None:
 # Masking keys -----------------------------------------------------------------------------------------------
 
 
-def test_mask_keys_hand_out_all_bytes_of_the_source_but_zero(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mask_keys_hand_out_all_bytes_of_the_source_but_zero(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[bytes] = []
 
     def draw(size: int) -> bytes:

@@ -4,6 +4,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
+
 from helpers.wires import KEY, Cut, Plain, Wire, bytewise, feed, feed_all, frame, header, plain, whole, xor
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -31,9 +32,7 @@ def test_parser_returns_ascii_message_as_str(wire: Wire, masked: bool, cut: Cut,
     assert not parser.in_message()
 
 
-@pytest.mark.parametrize(
-    "text", ["é", "€" * 42, "x" * 125 + "é", "𝄞" * 20_000, "\u0080\u07ff\u0800\uffff\U0010ffff"]
-)
+@pytest.mark.parametrize("text", ["é", "€" * 42, "x" * 125 + "é", "𝄞" * 20_000, "\u0080\u07ff\u0800\uffff\U0010ffff"])
 def test_parser_returns_other_text_with_its_size(wire: Wire, masked: bool, cut: Cut, text: str) -> None:
     payload = text.encode()
     events = feed(wire.parser.Parser(masked), cut(frame(TEXT, payload, masked=masked)))
@@ -130,9 +129,7 @@ def test_parser_returns_pings_and_pongs(wire: Wire, masked: bool, cut: Cut, size
         (b"\x0f\xa0" + EURO * 41, 4000, "€" * 41),
     ],
 )
-def test_parser_returns_close(
-    wire: Wire, masked: bool, cut: Cut, body: bytes, code: int, reason: str
-) -> None:
+def test_parser_returns_close(wire: Wire, masked: bool, cut: Cut, body: bytes, code: int, reason: str) -> None:
     events = feed(wire.parser.Parser(masked), cut(frame(CLOSE, body, masked=masked)))
     assert events == [("CloseFrame", code, reason)]
 
@@ -144,9 +141,7 @@ def test_parser_tells_events_to_settle_from_data(wire: Wire, masked: bool, opcod
     feed_all(parser, begin + frame(opcode, b"1", masked=masked))
     assert parser.settle is False
     for control in (PING, PONG):
-        feed_all(
-            parser, frame(TEXT, masked=masked) + frame(control, masked=masked) + frame(TEXT, masked=masked)
-        )
+        feed_all(parser, frame(TEXT, masked=masked) + frame(control, masked=masked) + frame(TEXT, masked=masked))
         assert parser.settle is True
         feed_all(parser, frame(TEXT, masked=masked))
         assert parser.settle is False
@@ -244,9 +239,7 @@ def test_parser_releases_every_piece(wire: Wire, masked: bool, cut_at: int) -> N
     assert isinstance(rest, bytes)
     assert events == [("DataFrame", CONTINUATION, rest, False)]
     assert got + rest == payload
-    assert feed_all(parser, frame(CONTINUATION, b"", masked=masked)) == [
-        ("DataFrame", CONTINUATION, b"", True)
-    ]
+    assert feed_all(parser, frame(CONTINUATION, b"", masked=masked)) == [("DataFrame", CONTINUATION, b"", True)]
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
@@ -308,9 +301,7 @@ def test_parser_checks_end_of_released_text(wire: Wire) -> None:
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("length", [1 << 20, 1 << 31, (1 << 32) + 5, 1 << 62, (1 << 63) - 1])
-def test_parser_allocates_nothing_from_declared_length(
-    wire: Wire, masked: bool, opcode: int, length: int
-) -> None:
+def test_parser_allocates_nothing_from_declared_length(wire: Wire, masked: bool, opcode: int, length: int) -> None:
     parser = wire.parser.Parser(masked)
     head = header(opcode, length, masked=masked)
     body = xor(b"x" * 1000) if masked else b"x" * 1000

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from helpers.wires import Wire, feed, frame, header, open_up, opened, receive, received, take_owed, xor
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -133,9 +134,7 @@ def test_protocol_goes_on_with_fragments_whatever_the_type_of_a_part(wire: Wire,
 
 @pytest.mark.parametrize("bad", ["\ud800", None])
 @pytest.mark.parametrize("fin", [True, False])
-def test_protocol_counts_no_fragment_that_could_not_be_encoded(
-    wire: Wire, server: bool, bad: Any, fin: bool
-) -> None:
+def test_protocol_counts_no_fragment_that_could_not_be_encoded(wire: Wire, server: bool, bad: Any, fin: bool) -> None:
     protocol = opened(wire, server)
     with pytest.raises((UnicodeEncodeError, TypeError)):
         protocol.fragment(TEXT, bad, fin)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from helpers.wires import Cut, Wire, feed, feed_all, frame, header, xor
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -52,9 +53,7 @@ HEADERS: list[tuple[str, bytes, dict[str, Any]]] = [
 
 def remask(stream: bytes) -> bytes:
     """The empty frames of a stream, masked."""
-    return b"".join(
-        header(stream[i] & 0x0F, fin=stream[i] >= 0x80, masked=True) for i in range(0, len(stream), 2)
-    )
+    return b"".join(header(stream[i] & 0x0F, fin=stream[i] >= 0x80, masked=True) for i in range(0, len(stream), 2))
 
 
 @pytest.mark.parametrize(("before", "fields"), [row[1:] for row in HEADERS], ids=[row[0] for row in HEADERS])
@@ -69,9 +68,7 @@ def test_parser_refuses_header_by_its_first_two_bytes(
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY, *CONTROLS])
 @pytest.mark.parametrize("length", [0, 5, 126, 65536])
-def test_parser_refuses_mask_of_the_wrong_role(
-    wire: Wire, masked: bool, cut: Cut, opcode: int, length: int
-) -> None:
+def test_parser_refuses_mask_of_the_wrong_role(wire: Wire, masked: bool, cut: Cut, opcode: int, length: int) -> None:
     wrong = header(opcode, length, masked=not masked)[:2]
     assert feed(wire.parser.Parser(masked), cut(wrong)) == [("Violation", 1002)]
 
@@ -135,9 +132,7 @@ def test_parser_refuses_close_body(wire: Wire, masked: bool, cut: Cut, body: byt
         (b"", b"\xf5"),
     ],
 )
-def test_parser_refuses_text_at_its_first_bad_byte(
-    wire: Wire, masked: bool, cut: Cut, good: bytes, bad: bytes
-) -> None:
+def test_parser_refuses_text_at_its_first_bad_byte(wire: Wire, masked: bool, cut: Cut, good: bytes, bad: bytes) -> None:
     head = header(TEXT, 1_000_000, masked=masked)
     payload = xor(good + bad) if masked else good + bad
     parser = wire.parser.Parser(masked)

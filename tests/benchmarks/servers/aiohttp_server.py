@@ -3,6 +3,7 @@
 import asyncio
 
 from aiohttp import WSMsgType, web
+
 from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, Arguments, run
 
 clients: set[web.WebSocketResponse] = set()

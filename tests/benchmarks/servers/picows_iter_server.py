@@ -6,8 +6,9 @@ with 64 KiB ones; a longer queue (`max_queue`) changes nothing.
 
 import asyncio
 
-from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, Arguments, run
 from picows.websockets import ServerConnection, broadcast, serve
+
+from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, Arguments, run
 
 clients: set[ServerConnection] = set()
 

@@ -5,8 +5,9 @@ The settings are the defaults: picows answers pings itself, and uses aiofastnet,
 
 import asyncio
 
-from benchmarks.servers.common import BROADCAST, HOST, Arguments, run
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+
+from benchmarks.servers.common import BROADCAST, HOST, Arguments, run
 
 clients: set[WSTransport] = set()
 tasks: set[asyncio.Task[None]] = set()

@@ -2,8 +2,9 @@
 
 import asyncio
 
-from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, Arguments, run
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, Arguments, run
 
 clients: set[ServerConnection] = set()
 

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from helpers.processes import running
 from websockets.asyncio.client import ClientConnection, connect
+
+from helpers.processes import running
 
 OPTIONS = (
     "--headless",
@@ -49,9 +50,7 @@ class Page:
 
     async def evaluate(self, expression: str) -> Any:
         """What an expression gives in the page; a promise is awaited."""
-        answer = await self._call(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-        )
+        answer = await self._call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from interop.peers.browser import Page, chromium
 from interop.serving import echo
-
 from streamws import Client, Close, CloseOutcome, Limits, Request, Response, WebSocketServer
 
 HTML = (Path(__file__).parent / "page.html").read_bytes()
@@ -23,9 +23,7 @@ class Site:
 
     def __init__(self) -> None:
         self.outcomes: asyncio.Queue[CloseOutcome] = asyncio.Queue()
-        self.socket = WebSocketServer(
-            "127.0.0.1", 0, handler=self.handle, subprotocols=["chat.v1"], limits=LIMITS
-        )
+        self.socket = WebSocketServer("127.0.0.1", 0, handler=self.handle, subprotocols=["chat.v1"], limits=LIMITS)
         self.socket.request(self.answer)
 
     def answer(self, request: Request) -> Response | None:

@@ -3,9 +3,9 @@
 import re
 
 import pytest
+
 from helpers.processes import run
 from interop.serving import Served, serving
-
 from streamws import Client, Request, Response, Timeouts, WebSocketServer
 
 UPGRADE = {
@@ -23,9 +23,7 @@ def fields(headers: dict[str, str]) -> list[str]:
 async def curl(served: Served, path: str, *options: str) -> tuple[str, bytes]:
     """The head of the answer and what came behind it."""
     url = f"http://127.0.0.1:{served.port}{path}"
-    ended = await run(
-        "curl", "--silent", "--show-error", "--include", "--no-buffer", "--noproxy", "*", *options, url
-    )
+    ended = await run("curl", "--silent", "--show-error", "--include", "--no-buffer", "--noproxy", "*", *options, url)
     assert (ended.status, ended.errors) == (0, "")
     head, _, body = ended.output.partition(b"\r\n\r\n")
     return head.decode(), body

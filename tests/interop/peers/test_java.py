@@ -4,7 +4,6 @@ from pathlib import Path
 
 from helpers.processes import run
 from interop.serving import Served, serving
-
 from streamws import Client, Close, Limits
 
 SOURCE = Path(__file__).parent / "Client.java"

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from helpers.processes import run
 from interop.serving import Served, serving
-
 from streamws import Client, Close
 
 SCRIPT = Path(__file__).parent / "client.mjs"
