@@ -152,14 +152,15 @@ class Connection:
         """The opening handshake is complete: this is a WebSocket connection now."""
         environment = self.environment
         loop = environment.loop
+        limits = environment.limits
         self._opening = None
         self.protocol = Protocol(self._server)
         self.protocol.change(Change.OPENED)
         self.pings = Pings(loop)
-        self.outbox = Outbox(loop, environment.share.turn, self.write, self.write_parts)
-        self.inbox = Inbox(loop, self.protocol.parser, environment.limits, self, environment.finished)
+        self.outbox = Outbox(loop, environment.share.turn, self.write, self.write_parts, limits.write_high)
+        self.inbox = Inbox(loop, self.protocol.parser, limits, self, environment.finished)
         self.writer = Writer(loop, self.protocol, self.outbox, self.pings, self)
-        self.transport.set_write_buffer_limits(environment.limits.write_high, environment.limits.write_low)
+        self.transport.set_write_buffer_limits(limits.write_high, limits.write_low)
         environment.ping_times.add(self._ping_due)
 
     # The transport's side --------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ cdef class Outbox:
     cdef object _write_parts
     cdef list _frames
     cdef Py_ssize_t _size
+    cdef Py_ssize_t _flush_size
     cdef bint _batching
     cdef readonly bint paused
     cdef list _drained

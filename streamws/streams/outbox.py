@@ -27,6 +27,7 @@ class Outbox:
     __slots__ = (
         "_batching",
         "_drained",
+        "_flush_size",
         "_frames",
         "_loop",
         "_size",
@@ -43,8 +44,12 @@ class Outbox:
         turn: Turn,
         write: Callable[[bytes], None],
         write_parts: Callable[[list[bytes]], None],
+        high: int,
     ) -> None:
-        """`write` hands bytes to the transport, `write_parts` some that are better not joined."""
+        """`write` hands bytes to the transport, `write_parts` some that are better not joined.
+
+        `high` is the transport's high-water mark: what is gathered must not pass it unnoticed.
+        """
         self._loop = loop
         self._turn = turn
         self._turn_number = 0  # of the last turn in which something was sent outside a batch
@@ -52,6 +57,7 @@ class Outbox:
         self._write_parts = write_parts
         self._frames: list[bytes] = []
         self._size = 0
+        self._flush_size = high if high < FLUSH_SIZE else FLUSH_SIZE
         self._batching = False
         self.paused: bool = False
         """Whether the transport holds more than its high-water mark."""
@@ -74,7 +80,7 @@ class Outbox:
                 self._turn.add(self)
         self._frames.append(frame)
         self._size += len(frame)
-        if self._size >= FLUSH_SIZE:
+        if self._size >= self._flush_size:
             self.flush()
 
     def put_parts(self, header: bytes, payload: bytes) -> None:
