@@ -13,6 +13,7 @@ cdef class Connection:
     cdef object _share
     cdef object _buffer
     cdef public object transport
+    cdef object _final
     cdef bint _alive
     cdef list _closed
     cdef Py_ssize_t _control_backlog

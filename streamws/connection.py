@@ -111,6 +111,7 @@ class Connection:
         "_buffer",
         "_closed",
         "_control_backlog",
+        "_final",
         "_opening",
         "_server",
         "_share",
@@ -140,6 +141,7 @@ class Connection:
         self._buffer = self._share.buffer  # the one that the last read went to
         self.transport: Any = None
         """The transport while there is one."""
+        self._final: CloseOutcome | None = None  # the outcome, once there is no transport
         self._alive = True  # whether anything has come since the last keepalive ping
         self._closed: list[Future[None]] | None = None  # those who wait for the end
         self._control_backlog = 0
@@ -287,7 +289,8 @@ class Connection:
                 detail = "" if error is None else f"{type(error).__name__}: {error}"
                 protocol.settle_outcome(Cause.RESET, Side.REMOTE, detail)
             protocol.change(Change.LOST)
-            ended = _Ended(protocol.outcome())
+            self._final = protocol.outcome()
+            ended = _Ended(self._final)
             self.inbox.end()
             self.inbox.detach(ended)
             self.outbox.close()
@@ -352,7 +355,7 @@ class Connection:
         self.fail(code, reason, Cause.LIMIT)
 
     def closed_error(self) -> ConnectionClosed:
-        return closed_error(self.protocol.outcome())
+        return closed_error(self._final or self.protocol.outcome())
 
     # Closing ---------------------------------------------------------------------------------------------------
 

@@ -119,6 +119,9 @@ class Policy:
         """Raises `HandshakeRefused` with 403 unless a page of the origin `text` may connect."""
         if self.origins == "*":
             return
+        scheme, _, authority = text.partition("://")
+        if scheme in ("http", "https") and authority == request.host and authority:
+            return  # the usual page: of this very host and port, well-formed since the Host field is
         shown = repr(text[:80]) + ("..." if len(text) > 80 else "")
         if text == "null":  # a sandboxed page, a file, a redirect: nobody in particular
             allowed = text in self._listed

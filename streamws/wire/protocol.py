@@ -22,7 +22,7 @@ class State(enum.IntEnum):
     CLOSED = 3
 
 
-class Change(enum.Enum):
+class Change(enum.IntEnum):
     """What moves a connection from state to state."""
 
     OPENED = enum.auto()
