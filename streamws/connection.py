@@ -443,7 +443,7 @@ class Connection:
 
     def outcome(self) -> CloseOutcome | None:
         """How the connection ended or is about to; None while it is open."""
-        return None if self.protocol.open else self.protocol.outcome()
+        return None if self.protocol.open else self._final or self.protocol.outcome()
 
     # Keepalive -------------------------------------------------------------------------------------------------
 
