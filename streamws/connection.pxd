@@ -3,6 +3,7 @@ import cython
 from .streams.inbox cimport Inbox
 from .streams.outbox cimport Outbox
 from .streams.writer cimport Writer
+from .wire.kernels cimport send_now, send_parts_now
 from .wire.protocol cimport Protocol
 
 cdef class Connection:
@@ -14,6 +15,8 @@ cdef class Connection:
     cdef object _buffer
     cdef public object transport
     cdef object _final
+    cdef int _descriptor
+    cdef bint _buffered
     cdef bint _alive
     cdef list _closed
     cdef Py_ssize_t _control_backlog
@@ -35,6 +38,7 @@ cdef class Connection:
     @cython.locals(protocol=Protocol)
     cdef _settle(self)
     cdef bint _is_over_backlog(self)
+    cdef bint _can_send_now(self)
     cpdef fail(self, object code, object reason, object cause, object side=*, object detail=*)
     cdef _give_up(self)
     cdef _closing(self)

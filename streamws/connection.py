@@ -6,6 +6,7 @@ gathered in the `outbox` and leaves in one write when the chunk is worked off.
 """
 
 import logging
+import sys
 from asyncio import AbstractEventLoop, BaseTransport, BufferedProtocol, Future
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from .streams.inbox import Inbox
 from .streams.outbox import Outbox
 from .streams.pings import Pings
 from .streams.writer import Writer
+from .wire.kernels import send_now, send_parts_now
 from .wire.protocol import Change, Protocol
 
 logger: logging.Logger = logging.getLogger("streamws")
@@ -109,8 +111,10 @@ class Connection:
         "__weakref__",
         "_alive",
         "_buffer",
+        "_buffered",
         "_closed",
         "_control_backlog",
+        "_descriptor",
         "_final",
         "_opening",
         "_server",
@@ -142,6 +146,8 @@ class Connection:
         self.transport: Any = None
         """The transport while there is one."""
         self._final: CloseOutcome | None = None  # the outcome, once there is no transport
+        self._descriptor = -1  # of a socket that bytes may go to as they are
+        self._buffered = True  # whether the transport may hold bytes that have to go first
         self._alive = True  # whether anything has come since the last keepalive ping
         self._closed: list[Future[None]] | None = None  # those who wait for the end
         self._control_backlog = 0
@@ -162,6 +168,9 @@ class Connection:
         self.outbox = Outbox(loop, environment.share.turn, self.write, self.write_parts, limits.write_high)
         self.inbox = Inbox(loop, self.protocol.parser, limits, self, environment.finished)
         self.writer = Writer(loop, self.protocol, self.outbox, self.pings, self)
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and self.transport.get_extra_info("sslcontext") is None and sys.platform != "win32":
+            self._descriptor = sock.fileno()
         self.transport.set_write_buffer_limits(limits.write_high, limits.write_low)
         environment.ping_times.add(self._ping_due)
 
@@ -308,14 +317,42 @@ class Connection:
     # Downwards: what the streams ask for -----------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the transport. This and `write_parts` are the only way to it after the handshake."""
-        if self.transport is not None and not (self.outbox.paused and self._is_over_backlog()):
+        """Hand bytes to the network. This and `write_parts` are the only way to it after the handshake."""
+        if self.transport is None or (self.outbox.paused and self._is_over_backlog()):
+            return
+        if self._can_send_now():
+            sent = send_now(self._descriptor, data)
+            if sent == len(data):
+                return
+            self._buffered = True
+            self.transport.write(memoryview(data)[sent:])
+        else:
             self.transport.write(data)
 
     def write_parts(self, parts: list[bytes]) -> None:
-        """Hand bytes to the transport that are better not joined."""
-        if self.transport is not None and not (self.outbox.paused and self._is_over_backlog()):
+        """Hand bytes to the network that are better not joined."""
+        if self.transport is None or (self.outbox.paused and self._is_over_backlog()):
+            return
+        if self._can_send_now():
+            sent = send_parts_now(self._descriptor, parts)
+            rest: list[bytes | memoryview] = []
+            for part in parts:
+                if sent < len(part):
+                    rest.append(memoryview(part)[sent:] if sent else part)
+                sent = max(0, sent - len(part))
+            if rest:
+                self._buffered = True
+                self.transport.writelines(rest)
+        else:
             self.transport.writelines(parts)
+
+    def _can_send_now(self) -> bool:
+        """Whether bytes may go to the socket itself: at once, where a transport may wait for the end of the turn."""
+        if self._descriptor < 0 or self.transport.is_closing():
+            return False
+        if self._buffered:
+            self._buffered = self.transport.get_write_buffer_size() > 0
+        return not self._buffered
 
     def _is_over_backlog(self) -> bool:
         """Whether the peer is too slow for what is sent to it; fails the connection then."""

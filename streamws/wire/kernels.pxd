@@ -39,6 +39,9 @@ cdef class MaskKeys:
 cpdef bytes encode_header(unsigned char first, unsigned long long length, unsigned int key)
 cpdef bytes encode_frame(unsigned char first, object data, unsigned int key)
 
+cpdef Py_ssize_t send_now(int descriptor, bytes data) except -1
+cpdef Py_ssize_t send_parts_now(int descriptor, list parts) except -1
+
 @cython.final
 cdef class _Pending:
     pass

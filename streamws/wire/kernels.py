@@ -198,6 +198,25 @@ def encode_frame(first: int, data: str | Buffer, key: int) -> bytes:
     return b"".join((encode_header(first, length, key), payload))
 
 
+# Sockets ---------------------------------------------------------------------------------------------------------
+
+
+def send_now(descriptor: int, data: bytes) -> int:
+    """Hand bytes to a socket that does not block; returns how many it took, 0 also for an error."""
+    try:
+        return os.write(descriptor, data)
+    except OSError:
+        return 0
+
+
+def send_parts_now(descriptor: int, parts: list[bytes]) -> int:
+    """The same for several pieces at once, of which it takes the first 64 at most."""
+    try:
+        return os.writev(descriptor, parts[:64])
+    except OSError:
+        return 0
+
+
 # Awaitables ------------------------------------------------------------------------------------------------------
 
 

@@ -143,6 +143,39 @@ cdef extern from *:
     /* A bytes object of another size in the place of *obj, whose only owner we are. */
     static inline int sw_resize(PyObject **obj, Py_ssize_t size) { return _PyBytes_Resize(obj, size); }
 
+    /* Both never fail: what went wrong shows when the transport tries. */
+    #ifdef _WIN32
+    static inline Py_ssize_t sw_send(int fd, const char *data, Py_ssize_t size) { return 0; }
+    static inline Py_ssize_t sw_send_parts(int fd, PyObject *parts) { return 0; }
+    #else
+    #include <sys/socket.h>
+    #include <sys/uio.h>
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0
+    #endif
+    static inline Py_ssize_t sw_send(int fd, const char *data, Py_ssize_t size) {
+        Py_ssize_t sent = send(fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        return sent < 0 ? 0 : sent;
+    }
+    static Py_ssize_t sw_send_parts(int fd, PyObject *parts) {
+        struct iovec pieces[64];
+        struct msghdr message;
+        Py_ssize_t sent, i, count = PyList_GET_SIZE(parts);
+        if (count > 64) count = 64;
+        for (i = 0; i < count; i++) {
+            PyObject *part = PyList_GET_ITEM(parts, i);
+            if (!PyBytes_Check(part)) break;
+            pieces[i].iov_base = PyBytes_AS_STRING(part);
+            pieces[i].iov_len = (size_t)PyBytes_GET_SIZE(part);
+        }
+        memset(&message, 0, sizeof message);
+        message.msg_iov = pieces;
+        message.msg_iovlen = i;
+        sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        return sent < 0 ? 0 : sent;
+    }
+    #endif
+
     /* Raise an exception without the traceback entries that a raise in Cython adds. */
     static inline int sw_raise(PyObject *error) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
@@ -161,6 +194,8 @@ cdef extern from *:
     Py_ssize_t sw_header_size(unsigned long long length, unsigned int key) noexcept nogil
     unsigned char *sw_write_header(unsigned char *out, unsigned char first, unsigned long long length,
                                    unsigned int key) noexcept nogil
+    Py_ssize_t sw_send(int fd, const char *data, Py_ssize_t size)
+    Py_ssize_t sw_send_parts(int fd, object parts)
     int sw_raise(object error) except -1
     int sw_resize(PyObject **obj, Py_ssize_t size) except -1
     ctypedef int (*sendfunc)(PyObject *, PyObject *, PyObject **) except -1
@@ -343,6 +378,16 @@ cpdef bytes encode_frame(unsigned char first, object data, unsigned int key):
         return _encode(first, <const unsigned char *>view.buf, view.len, key)
     finally:
         PyBuffer_Release(&view)
+
+
+# Sockets ---------------------------------------------------------------------------------------------------------
+
+cpdef Py_ssize_t send_now(int descriptor, bytes data) except -1:
+    return sw_send(descriptor, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+
+cpdef Py_ssize_t send_parts_now(int descriptor, list parts) except -1:
+    return sw_send_parts(descriptor, parts)
 
 
 # Awaitables ------------------------------------------------------------------------------------------------------

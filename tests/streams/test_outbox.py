@@ -26,6 +26,10 @@ class Recorder:
     def writelines(self, parts: list[bytes]) -> None:
         self.write(b"".join(parts))
 
+    def is_closing(self) -> bool:
+        """Said to be, so that no bytes go to the socket past this transport."""
+        return True
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
