@@ -499,7 +499,10 @@ class Connection:
         if self._alive or self.transport is None or not self.protocol.open:
             return
         if self.inbox.paused:
-            # We do not read, so we cannot know: the time stands still.
+            # We do not read, so we cannot know: the time stands still. But whether anyone is there, a write tells:
+            # an unasked-for pong, which needs no answer (RFC 6455 section 5.5.3).
+            if not self.outbox.paused:
+                self.outbox.put(self.protocol.pong(b""))
             self.environment.pong_deadlines.add(self._pong_overdue)
             return
         seconds = self.environment.timeouts.ping_timeout

@@ -1,6 +1,9 @@
 """Pings of the server's own, and what is a sign of life."""
 
 import asyncio
+from collections.abc import Callable
+
+import pytest
 
 from helpers.fixtures import Connect, Serve, client_of, echo, until, within
 from helpers.rawclient import (
@@ -19,8 +22,8 @@ from helpers.rawclient import (
 )
 from streamws import Cause, Client, Close, CloseOutcome, Limits, Side, Timeouts
 
-BRISK = Timeouts(ping_interval=0.1, ping_timeout=0.2)
-REASON = "no sign of life within 0.2 s of a ping"
+BRISK = Timeouts(ping_interval=0.1, ping_timeout=0.4)
+REASON = "no sign of life within 0.4 s of a ping"
 
 
 async def pinged(raw: RawClient) -> bytes:
@@ -62,11 +65,11 @@ async def test_server_keeps_who_answers_pings(serve: Serve, connect: Connect) ->
 async def test_server_takes_any_byte_for_life(serve: Serve, connect: Connect) -> None:
     """One byte of an unfinished frame for each ping, and no pong."""
     raw = await connect(await serve(echo, timeouts=BRISK))
-    message = text("abcdef")
+    message = text("")
     for byte in message:
         await pinged(raw)
         await raw.send(bytes((byte,)))
-    assert await raw.read_frame() == (TEXT, b"abcdef")
+    assert await raw.read_frame() == (TEXT, b"")
 
 
 async def test_server_pings_no_one_without_an_interval(serve: Serve, connect: Connect) -> None:
@@ -110,6 +113,27 @@ async def test_pong_timer_stands_still_while_reading_is_paused(serve: Serve, con
     while received < 20:
         received += (await raw.read_frame())[0] != PING
     await within(sending)
+
+
+@pytest.mark.parametrize("leave", [RawClient.close, RawClient.reset], ids=["FIN", "RST"])
+async def test_server_notices_who_vanished_while_reading_is_paused(
+    leave: Callable[[RawClient], None], serve: Serve, connect: Connect
+) -> None:
+    """Nothing is read that would tell; what is sent does."""
+
+    async def handler(client: Client) -> None:
+        await client.wait_closed()
+
+    server = await serve(handler, timeouts=BRISK, limits=Limits(read_high=1000, read_low=500))
+    raw = await connect(server)
+    client = client_of(server, raw)
+    await raw.send(binary(bytes(3000)))
+    await raw.send(binary(bytes(3000)))
+    leave(raw)
+    await within(client.wait_closed())
+    assert client.outcome is not None
+    assert client.outcome.cause is Cause.RESET
+    assert not server.clients
 
 
 async def test_latency_is_known_after_a_pong(serve: Serve, connect: Connect) -> None:

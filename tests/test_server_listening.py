@@ -179,7 +179,7 @@ async def test_server_closes_on_bad_input_over_tls(
 async def test_server_answers_408_over_tls(
     serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    server = await serve(echo, ssl=server_context, timeouts=Timeouts(open=0.5))
+    server = await serve(echo, ssl=server_context, timeouts=Timeouts(open=1))
     async with tls_client(server, client_context) as (reader, writer):
         writer.write(b"GET")
         assert (await reader.read()).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
