@@ -28,10 +28,11 @@ Factory = Callable[[], AsyncioConnection]
 Listen = Callable[..., Awaitable[Server]]
 
 
-def _ways_to_listen(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
+def _ways_to_listen(loop: AbstractEventLoop, ssl: tls.SSLContext | None) -> tuple[Listen, Listen]:
     """What listens on TCP and on a Unix socket."""
+    # With TLS, aiofastnet has the loop report an error for each peer that leaves in the TLS handshake.
     # uvloop is no BaseEventLoop; its transports accept faster, and writes go past them to the socket (measured).
-    if fast is not None and isinstance(loop, BaseEventLoop):
+    if fast is not None and ssl is None and isinstance(loop, BaseEventLoop):
         return (
             partial(fast.create_server, loop),
             partial(fast.create_unix_server, loop),
@@ -62,7 +63,7 @@ async def listen(
 
     :raises OSError: if the address cannot be had.
     """
-    tcp, unix = _ways_to_listen(loop)
+    tcp, unix = _ways_to_listen(loop, ssl)
     timeout = None if ssl is None else handshake_timeout
     if path is not None:
         return await unix(factory, path, ssl=ssl, backlog=backlog, ssl_handshake_timeout=timeout)

@@ -90,7 +90,7 @@ class Protocol:
         self.owed: list[bytes] = []
         """Frames that answer what was received."""
         self.pings: list[bytes] = []
-        """Payloads of the pings in the last `receive`."""
+        """Payloads of pings that came; whoever answers them empties it."""
         self.pongs: list[bytes] = []
         """Payloads of the pongs that were settled last."""
         self.close_received: Close | None = None

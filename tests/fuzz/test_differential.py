@@ -320,11 +320,14 @@ def test_what_one_side_sends_the_other_receives(
             control[kind].append(content)
     stream += sender.close(code, why)
     got: list[Plain] = []
+    pings: list[bytes] = []
     for piece in cut(stream, lengths):
         got += [plain(item) for item in receiver.receive(piece, len(piece))]
+        pings += receiver.pings
+        receiver.pings = []
         receiver.settle()
     assert got == items
-    assert {"ping": receiver.pings, "pong": receiver.pongs} == control
+    assert {"ping": pings, "pong": receiver.pongs} == control
     assert (receiver.close_received.code, receiver.close_received.reason) == (code, why)
     sender.receive(receiver.owed[-1], len(receiver.owed[-1]))
     sender.settle()
