@@ -12,6 +12,7 @@ cdef class Connection:
     cdef bint _server
     cdef object _opening
     cdef object _share
+    cdef object _view
     cdef object _buffer
     cdef public object transport
     cdef object _final

@@ -119,6 +119,7 @@ class Connection:
         "_opening",
         "_server",
         "_share",
+        "_view",
         "environment",
         "inbox",
         "on_lost",
@@ -142,6 +143,7 @@ class Connection:
         self._server = server
         self._opening: Opening | None = opening
         self._share = environment.share
+        self._view = self._share.view
         self._buffer = self._share.buffer  # the one that the last read went to
         self.transport: Any = None
         """The transport while there is one."""
@@ -181,19 +183,19 @@ class Connection:
         if self._opening is not None:
             self._opening.connected(self)
 
-    def get_buffer(self, sizehint: int) -> bytearray | memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:
         # One for all connections of the loop: it is worked off before the loop does anything else.
         if self._opening is None and self.protocol.parser.in_frame:
             return self._get_buffer_for_frame()
         self._buffer = self._share.buffer
-        return self._buffer
+        return self._view
 
-    def _get_buffer_for_frame(self) -> bytearray | memoryview:
+    def _get_buffer_for_frame(self) -> memoryview:
         """A larger buffer for the rest of a large frame."""
         missing = self.protocol.parser.missing
         if missing <= RECEIVE_BUFFER_SIZE:
             self._buffer = self._share.buffer
-            return self._buffer
+            return self._view
         # Not more than the rest: small frames behind it would keep other connections waiting.
         self._buffer = self._share.large_buffer
         return memoryview(self._buffer)[:missing]

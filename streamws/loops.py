@@ -117,11 +117,13 @@ class Deadlines:
 class LoopShare:
     """What the connections of one loop share."""
 
-    __slots__ = ("__weakref__", "_large_buffer", "buffer", "turn")
+    __slots__ = ("__weakref__", "_large_buffer", "buffer", "turn", "view")
 
     def __init__(self) -> None:
         self.buffer: bytearray = bytearray(RECEIVE_BUFFER_SIZE)
         """Where each read from the network goes; parsed before the callback that filled it returns."""
+        self.view: memoryview = memoryview(self.buffer)
+        """The same as transports want it: asyncio's TLS fills slices of it, which must not be copies."""
         self._large_buffer: bytearray | None = None
         self.turn: Turn = Turn()
 
