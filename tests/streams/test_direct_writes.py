@@ -4,6 +4,7 @@ import asyncio
 import os
 
 import pytest
+
 from helpers.pairs import pair
 
 
