@@ -35,12 +35,18 @@ class Callbacks:
         self._message = self._spawn(self._read_messages(callback))
 
     def on_ping(self, callback: PayloadCallback) -> None:
+        if self._connection.on_ping is not None:
+            raise UsageError("this client has a @client.ping callback already")
+
         def received(payload: bytes) -> None:
             self._spawn(self._call(callback, payload))
 
         self._connection.on_ping = received
 
     def on_pong(self, callback: PayloadCallback) -> None:
+        if self._connection.on_pong is not None:
+            raise UsageError("this client has a @client.pong callback already")
+
         def received(payload: bytes) -> None:
             self._spawn(self._call(callback, payload))
 

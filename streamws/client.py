@@ -249,12 +249,18 @@ class Client:
         return callback
 
     def ping(self, callback: _OnPayload) -> _OnPayload:
-        """Decorator: call `callback` with the payload of each ping. Pongs are sent without it."""
+        """Decorator: call `callback` with the payload of each ping. Pongs are sent without it.
+
+        :raises UsageError: if there is a ping callback already.
+        """
         self._runner().on_ping(callback)
         return callback
 
     def pong(self, callback: _OnPayload) -> _OnPayload:
-        """Decorator: call `callback` with the payload of each pong."""
+        """Decorator: call `callback` with the payload of each pong.
+
+        :raises UsageError: if there is a pong callback already.
+        """
         self._runner().on_pong(callback)
         return callback
 

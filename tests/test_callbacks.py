@@ -211,6 +211,18 @@ async def test_second_message_callback_is_refused() -> None:
         assert await peer.read_frame() == (0x81, b"still served")
 
 
+@pytest.mark.parametrize("kind", ["ping", "pong"])
+async def test_second_callback_for_a_control_frame_is_refused(kind: str) -> None:
+    async with pair() as (client, _):
+
+        def callback(payload: bytes) -> None: ...
+
+        register = getattr(client, kind)
+        register(callback)
+        with pytest.raises(UsageError, match=f"@client.{kind} callback already"):
+            register(callback)
+
+
 async def test_callbacks_run_one_after_the_other_in_order() -> None:
     running = 0
     called: list[object] = []
