@@ -6,6 +6,8 @@ from .streams.writer cimport Writer
 from .wire.kernels cimport send_now, send_parts_now
 from .wire.protocol cimport Protocol
 
+cdef Py_ssize_t _USUAL_READ
+
 cdef class Connection:
     cdef object __weakref__
     cdef public object environment
@@ -17,6 +19,7 @@ cdef class Connection:
     cdef public object transport
     cdef object _final
     cdef int _descriptor
+    cdef bint _large_reads
     cdef bint _buffered
     cdef bint _alive
     cdef list _closed

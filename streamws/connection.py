@@ -25,6 +25,8 @@ from .wire.protocol import Change, Protocol
 
 logger: logging.Logger = logging.getLogger("streamws")
 
+_USUAL_READ = RECEIVE_BUFFER_SIZE
+
 
 class Environment:
     """What the connections of one server, or of one `connect()`, share."""
@@ -116,6 +118,7 @@ class Connection:
         "_control_backlog",
         "_descriptor",
         "_final",
+        "_large_reads",
         "_opening",
         "_server",
         "_share",
@@ -148,6 +151,7 @@ class Connection:
         self.transport: Any = None
         """The transport while there is one."""
         self._final: CloseOutcome | None = None  # the outcome, once there is no transport
+        self._large_reads = False  # whether the last read was larger than usual, and of a large frame
         self._descriptor = -1  # of a socket that bytes may go to as they are
         self._buffered = True  # whether the transport may hold bytes that have to go first
         self._alive = True  # whether anything has come since the last keepalive ping
@@ -185,24 +189,24 @@ class Connection:
 
     def get_buffer(self, sizehint: int) -> memoryview:
         # One for all connections of the loop: it is worked off before the loop does anything else.
-        if self._opening is None and self.protocol.parser.in_frame:
+        if self._opening is None and (self._large_reads or self.protocol.parser.in_frame):
             return self._get_buffer_for_frame()
         self._buffer = self._share.buffer
         return self._view
 
     def _get_buffer_for_frame(self) -> memoryview:
-        """A larger buffer for the rest of a large frame."""
-        missing = self.protocol.parser.missing
-        if missing <= RECEIVE_BUFFER_SIZE:
+        """A larger buffer for the rest of a large frame, and for what comes behind it."""
+        if not self._large_reads and self.protocol.parser.missing <= _USUAL_READ:
             self._buffer = self._share.buffer
             return self._view
-        # Not more than the rest: small frames behind it would keep other connections waiting.
         self._buffer = self._share.large_buffer
-        return memoryview(self._buffer)[:missing]
+        return memoryview(self._buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._opening is None:
             self._work_off(self._buffer, nbytes)
+            # Large frames come in a row. Small ones do not get large reads: they would keep other connections waiting.
+            self._large_reads = nbytes > _USUAL_READ and self.protocol.parser.length > _USUAL_READ
         else:
             self._opening.received(self, bytes(memoryview(self._buffer)[:nbytes]))
 
