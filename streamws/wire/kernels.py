@@ -98,7 +98,7 @@ class Payload:
     def append(self, data: Buffer, start: int, end: int, key: int, expected: int) -> None:
         """Add `data[start:end]`, unmasked with `key` (rotated to where the payload stands).
 
-        `expected` bytes in all are announced; no more than four times what has come is ever allocated for them.
+        `expected` bytes in all are announced; no more than twice what has come is ever allocated for them.
         """
         self._data += unmask(data, start, end, key)
         self.size += end - start

@@ -265,7 +265,7 @@ cdef class Payload:
         cdef Py_ssize_t capacity
         cdef PyObject *grown
         if needed > self._capacity:
-            capacity = 4 * needed
+            capacity = 2 * needed
             if <unsigned long long>capacity > expected:
                 capacity = max(<Py_ssize_t>expected, needed)
             if self._data is None:
