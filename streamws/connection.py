@@ -298,7 +298,7 @@ class Connection:
         else:
             environment.ping_times.discard(self._ping_due)
             environment.pong_deadlines.discard(self._pong_overdue)
-            environment.close_deadlines.discard(self._close_overdue)
+            environment.close_deadlines.discard(self.close_overdue)
             protocol = self.protocol
             if not protocol.closed_both_ways:
                 detail = "" if error is None else f"{type(error).__name__}: {error}"
@@ -437,14 +437,17 @@ class Connection:
     def _closing(self) -> None:
         """Whatever happens from here on, the end comes in time."""
         self.writer._close()
-        self.environment.close_deadlines.add(self._close_overdue)
+        self.environment.close_deadlines.add(self.close_overdue)
 
-    def _close_overdue(self) -> None:
-        if self.transport is not None:
+    def close_overdue(self) -> None:
+        """The time for the closing handshake is over: drop the connection."""
+        if self.transport is None:
+            return
+        if self._opening is None:
             self.protocol.settle_outcome(
                 Cause.CLOSE_TIMEOUT, Side.LOCAL, f"no end within {self.environment.timeouts.close} s"
             )
-            self.transport.abort()
+        self.transport.abort()
 
     def abort(self) -> None:
         """Drop the connection without a closing handshake."""

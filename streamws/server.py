@@ -266,6 +266,8 @@ class WebSocketServer:
         timeout = self.timeouts.close
         ends = [asyncio.ensure_future(connection.wait_gone()) for connection in self._connections]
         await _wait([*ends, *self._tasks], timeout)
+        for connection in tuple(self._connections):
+            connection.close_overdue()  # its own deadline may come a moment later
         self._abort()
         await _wait([*ends, *self._tasks], timeout)
         for task in self._tasks:
