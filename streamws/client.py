@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Protocol, TypeVar
 
-from .codes import CloseCode, CloseOutcome
+from .codes import Close, CloseCode, CloseOutcome
 from .connection import Connection
 from .handshake.http import Request, Response
 from .streams.reader import MessageReader
@@ -173,7 +173,7 @@ class Client:
             yield message
 
     def _unsupported(self, got: str, wanted: str) -> Exception:
-        self._connection.refuse_kind(CloseCode.UNSUPPORTED_DATA, f"a {got} message where only {wanted} is taken")
+        self._connection.refuse(Close(CloseCode.UNSUPPORTED_DATA, f"a {got} message where only {wanted} is taken"))
         return self._connection.closed_error()
 
     # Writing ---------------------------------------------------------------------------------------------------

@@ -377,7 +377,7 @@ class Connection:
             self.transport.resume_reading()
 
     def refuse(self, close: Close) -> None:
-        """Fail the connection because the peer went over a limit."""
+        """Fail the connection because of a message that is not taken: over a limit, or of another kind."""
         self.fail(close.code, close.reason, Cause.LIMIT)
         self.inbox.end()
 
@@ -392,10 +392,6 @@ class Connection:
     def truncated(self, detail: str) -> None:
         """A message of ours will never be complete."""
         self.fail(CloseCode.INTERNAL_ERROR, "", Cause.LOCAL_CANCEL, Side.LOCAL, detail)
-
-    def refuse_kind(self, code: int, reason: str) -> None:
-        """Fail the connection because of a message of a kind that is not taken."""
-        self.fail(code, reason, Cause.LIMIT)
 
     def closed_error(self) -> ConnectionClosed:
         return closed_error(self._final or self.protocol.outcome())
