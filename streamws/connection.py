@@ -204,7 +204,9 @@ class Connection:
 
     def _get_buffer_for_frame(self) -> memoryview:
         """A larger buffer for the rest of a large frame, and for what comes behind it."""
-        if not self._large_reads and self.protocol.parser.missing <= _USUAL_READ:
+        large = self._large_reads or self.protocol.parser.missing > _USUAL_READ
+        if not large or self.inbox.is_streamed():
+            # Who streams the frame takes it from there at once: better from a buffer that fits into the cache.
             self._buffer = self._share.buffer
             return self._view
         self._buffer = self._share.large_buffer
@@ -225,6 +227,9 @@ class Connection:
     def _work_off(self, data: bytes | bytearray, nbytes: int) -> None:
         self._alive = True
         protocol = self.protocol
+        parser = protocol.parser
+        # What a reader waits for need not be copied before that runs. Not where writes may deliver: into this buffer.
+        parser.lending = self._descriptor >= 0 and self.inbox.is_streamed()
         items = protocol.receive(data, nbytes)
         if items:
             self.inbox.push(items)
@@ -242,6 +247,7 @@ class Connection:
             if protocol.unsettled:
                 self._settle()
         finally:
+            parser.keep()
             try:
                 if not nested:
                     outbox.end_batch()
