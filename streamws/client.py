@@ -1,5 +1,6 @@
 """`Client`: one connection as its user holds it, in either role."""
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Protocol, TypeVar
 
@@ -14,6 +15,14 @@ from .wire.protocol import State
 MessageCallback = Callable[[MessageReader], Awaitable[None] | None]
 PayloadCallback = Callable[[bytes], Awaitable[None] | None]
 ClosedCallback = Callable[[CloseOutcome], Awaitable[None] | None]
+
+_ids = itertools.count(1)
+
+
+def new_id() -> int:
+    """A number that no other connection of this process has."""
+    return next(_ids)
+
 
 _OnMessage = TypeVar("_OnMessage", bound=MessageCallback)
 _OnPayload = TypeVar("_OnPayload", bound=PayloadCallback)

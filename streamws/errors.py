@@ -9,24 +9,41 @@ StreamwsError
 │   └── StaleReader             a MessageReader whose message is over or was left
 ├── WriteError                  a writer was used against its contract
 ├── ProtocolViolation           bytes that RFC 6455 forbids; .code is the close code for it
-├── HandshakeError              the opening handshake failed
-│   └── HandshakeRefused        ... and .status says how the server answers
+├── HandshakeError              the opening handshake failed; .status, .headers, .body are the server's answer
+│   ├── HandshakeRefused        ... since the server answers with a status other than 101
+│   ├── InvalidHandshake        ... since the server's answer is none of a WebSocket server
+│   └── RedirectError           ... since a redirect leads nowhere, in circles, or where it must not
+├── ConnectError                no connection to the server: DNS, TCP, TLS; an OSError too
+│   └── ProxyError              ... through a proxy
+├── ConnectTimeout              the connection was not open in time; a TimeoutError too
+├── ReconnectError              `async for client in connect()` gave up; .attempts says why each attempt failed
+├── InvalidURL                  a URL that is none of a WebSocket
 ├── InvalidHeader               a header name or value that must not be sent
 └── UsageError                  the call makes no sense here; the message says what to call instead
 """
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from .codes import CloseCode, CloseOutcome
 
 __all__ = [
     "ConcurrencyError",
+    "ConnectError",
+    "ConnectTimeout",
     "ConnectionClosed",
     "ConnectionClosedError",
     "HandshakeError",
     "HandshakeRefused",
     "IncompleteMessage",
+    "InvalidHandshake",
     "InvalidHeader",
+    "InvalidURL",
     "ProtocolViolation",
+    "ProxyError",
     "ReadError",
+    "ReconnectError",
+    "RedirectError",
     "StaleReader",
     "StreamwsError",
     "UsageError",
@@ -104,20 +121,92 @@ class ProtocolViolation(StreamwsError):
 class HandshakeError(StreamwsError):
     """The opening handshake did not lead to a WebSocket connection."""
 
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        body: bytes = b"",
+    ) -> None:
+        super().__init__(message)
+        self.status: int | None = status
+        """The status of the HTTP answer; None if there was none."""
+        self.headers: Mapping[str, str] = headers
+        """The header fields of the answer; names in any case."""
+        self.body: bytes = body
+        """The body of the answer, up to 64 KiB of it."""
+
+    def __reduce__(self) -> tuple[type["HandshakeError"], tuple[object, ...], dict[str, object]]:
+        return type(self), (str(self), self.status, dict(self.headers), self.body), {}
+
 
 class HandshakeRefused(HandshakeError):
-    """A request that the server answers with an HTTP status other than 101."""
+    """The server answers with a status other than 101: it does not take this connection, or speaks plain HTTP."""
 
-    def __init__(self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
-        super().__init__(f"{status}: {reason}")
-        self.status = status
+    status: int
+
+    def __init__(
+        self, status: int, reason: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"", phrase: str = ""
+    ) -> None:
+        super().__init__(f"{status} {phrase}".rstrip() + f": {reason}", status, dict(headers), body)
         self.reason = reason
-        """Why, in a sentence; it becomes the body of the answer."""
-        self.headers = headers
-        """Header fields that this status needs beside the usual ones."""
+        """Why, in a sentence: what the body of the answer says."""
+        self.phrase = phrase
+        """The words beside the status, such as "Unauthorized", where they are known."""
 
     def __reduce__(self) -> tuple[type["HandshakeRefused"], tuple[object, ...], dict[str, object]]:
-        return type(self), (self.status, self.reason, self.headers), self.__dict__
+        arguments = (self.status, self.reason, tuple(self.headers.items()), self.body, self.phrase)
+        return type(self), arguments, {}
+
+
+class InvalidHandshake(HandshakeError):
+    """The server's answer breaks the rules of RFC 6455 section 4.1, or is no HTTP; it is not to be trusted."""
+
+
+class RedirectError(HandshakeError):
+    """A redirect that is not followed: too many, without a place, or from wss:// to ws://."""
+
+
+class ConnectError(StreamwsError, OSError):
+    """There is no connection to the server: its name is unknown, no one listens, TLS failed. The cause has details."""
+
+
+class ProxyError(ConnectError):
+    """The proxy gave no connection to the server."""
+
+    def __init__(self, message: str, status: int | None = None, body: bytes = b"") -> None:
+        super().__init__(message)
+        self.status: int | None = status
+        """The status with which an HTTP proxy answered; None if it did not."""
+        self.body: bytes = body
+        """The body of its answer, up to 64 KiB of it."""
+
+    def __reduce__(self) -> tuple[type["ProxyError"], tuple[object, ...], dict[str, object]]:
+        return type(self), (str(self), self.status, self.body), {}
+
+
+class ConnectTimeout(StreamwsError, TimeoutError):
+    """The connection was not open within `Timeouts.open`; the message says what it was waiting for."""
+
+
+class ReconnectError(StreamwsError):
+    """No connection could be had, and it makes no sense to try again."""
+
+    def __init__(self, attempts: Sequence[Exception]) -> None:
+        """`attempts`: why each attempt since the last stable connection failed, oldest first."""
+        super().__init__(attempts)
+        self.attempts: tuple[Exception, ...] = tuple(attempts)
+        """Why each attempt since the last stable connection failed, oldest first; of many, the last 100."""
+
+    def __str__(self) -> str:
+        count = len(self.attempts)
+        reasons = "; ".join(f"{type(error).__name__}: {error}" for error in self.attempts[-3:])
+        earlier = "..., " if count > 3 else ""
+        return f"gave up after {count} failed attempt{'s' if count != 1 else ''}: {earlier}{reasons}"
+
+
+class InvalidURL(StreamwsError, ValueError):
+    """A URL that is none of a WebSocket; the message says what is wrong with it."""
 
 
 class InvalidHeader(StreamwsError, ValueError):

@@ -104,3 +104,53 @@ class Timeouts:
 
     ping_timeout: float | None = attrs.field(default=20.0, validator=_seconds_or_none)
     """For any sign of life after a keepalive ping; past it the connection closes with 1011."""
+
+
+def _seconds(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{attribute.name} must be 0 seconds or more, not {value!r}")
+
+
+def _range(instance: object, attribute: "attrs.Attribute[Any]", value: tuple[float, float]) -> None:
+    low, high = value
+    if not 0 <= low <= high < float("inf"):
+        raise ValueError(f"{attribute.name} must be the least and the most seconds, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Backoff:
+    """How long `async for client in connect()` waits between attempts, in seconds."""
+
+    first: float = attrs.field(default=0.5, validator=_seconds)
+    """Before the second attempt, and before the first one after a stable connection has ended."""
+
+    factor: float = attrs.field(default=2.0)
+    """By how much each wait is longer than the one before; at least 1."""
+
+    most: float = attrs.field(default=60.0, validator=_seconds)
+    """The longest wait."""
+
+    jitter: float = attrs.field(default=0.5)
+    """The share of each wait that is random, 0 to 1, so that many clients do not come back together."""
+
+    stable: float = attrs.field(default=10.0, validator=_seconds)
+    """How long a connection must have been open for the waits to begin anew."""
+
+    restart: tuple[float, float] = attrs.field(default=(5.0, 30.0), validator=_range)
+    """The least and the most after a server closed with 1012 or 1013; in between it is random."""
+
+    max_retry_after: float = attrs.field(default=600.0, validator=_seconds)
+    """The longest that a server's `Retry-After` is heeded."""
+
+    max_attempts: int | None = attrs.field(default=None, validator=_count_or_none)
+    """Failures since the last stable connection after which it gives up; None to go on for ever."""
+
+    def __attrs_post_init__(self) -> None:
+        if not 1 <= self.factor < float("inf"):
+            raise ValueError(f"factor must be at least 1, not {self.factor!r}")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"jitter must be from 0 to 1, not {self.jitter!r}")
+        if self.first > self.most:
+            raise ValueError(f"first ({self.first}) must not be above most ({self.most})")

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import itertools
 import logging
 import os
 import signal
@@ -14,7 +13,7 @@ from types import MappingProxyType, TracebackType
 from typing import Literal, Self, TypeVar
 
 from .callbacks import Callbacks, call
-from .client import Client
+from .client import Client, new_id
 from .codes import Cause, CloseCode, Side
 from .connection import AsyncioConnection, Connection, Environment, logger
 from .errors import ConnectionClosed, HandshakeRefused, UsageError
@@ -31,8 +30,6 @@ RequestCallback = Callable[[Request], Awaitable[Response | None] | Response | No
 
 _OnConnection = TypeVar("_OnConnection", bound=ConnectionCallback)
 _OnRequest = TypeVar("_OnRequest", bound=RequestCallback)
-
-_ids = itertools.count(1)
 
 
 class WebSocketServer:
@@ -375,7 +372,7 @@ class WebSocketServer:
 
     def _opened(self, connection: Connection, request: Request, accept: Accept) -> None:
         """The handshake is complete: hand the connection to whom it is for."""
-        number = next(_ids)
+        number = new_id()
         connection.start()
         address = _peer_address(connection, number)
         client = Client(connection, number, address, request, accept, accept.subprotocol, self._callbacks_for)

@@ -1,4 +1,4 @@
-"""Which transports carry the connections: the loop's own, or aiofastnet's on a plain asyncio loop."""
+"""Which transports carry the connections, in both roles: the loop's own, or aiofastnet's on a plain asyncio loop."""
 
 import asyncio
 import socket
@@ -26,6 +26,7 @@ loops: ModuleType | None = _optional("winloop" if sys.platform == "win32" else "
 
 Factory = Callable[[], AsyncioConnection]
 Listen = Callable[..., Awaitable[Server]]
+Dial = Callable[..., Awaitable[object]]
 
 
 def _ways_to_listen(loop: AbstractEventLoop, ssl: tls.SSLContext | None) -> tuple[Listen, Listen]:
@@ -38,6 +39,13 @@ def _ways_to_listen(loop: AbstractEventLoop, ssl: tls.SSLContext | None) -> tupl
             partial(fast.create_unix_server, loop),
         )
     return loop.create_server, loop.create_unix_server
+
+
+def _ways_to_dial(loop: AbstractEventLoop) -> tuple[Dial, Dial]:
+    """What connects by TCP and to a Unix socket."""
+    if fast is not None and isinstance(loop, BaseEventLoop):
+        return partial(fast.create_connection, loop), partial(fast.create_unix_connection, loop)
+    return loop.create_connection, loop.create_unix_connection
 
 
 def new_loop() -> AbstractEventLoop:
@@ -77,3 +85,23 @@ async def listen(
         backlog=backlog,
         ssl_handshake_timeout=timeout,
     )
+
+
+async def dial(
+    loop: AbstractEventLoop,
+    factory: Factory,
+    *,
+    sock: socket.socket | None,
+    path: str | None,
+    ssl: tls.SSLContext | None,
+    server_hostname: str | None,
+) -> None:
+    """Make a connected socket, or a connection to the path of a Unix socket, the transport of what `factory` makes.
+
+    :raises OSError: if the connection or TLS fails.
+    """
+    tcp, unix = _ways_to_dial(loop)
+    if path is not None:
+        await unix(factory, path, ssl=ssl, server_hostname=server_hostname)
+    else:
+        await tcp(factory, sock=sock, ssl=ssl, server_hostname=server_hostname)

@@ -19,7 +19,7 @@ LAYERS = """
     handshake.headers handshake.url handshake.http handshake.extensions handshake.server handshake.client
     streams.waiter streams.inbox streams.outbox streams.pings streams.reader streams.writer
     connection
-    client transports
+    client transports reconnecting proxies
     callbacks connecting server
     __init__ cli __main__
 """

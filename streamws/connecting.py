@@ -1,0 +1,468 @@
+"""`connect()`: the client role. One connection, or one after the other as they end.
+
+An attempt goes: URL -> socket (through a proxy) -> TLS -> handshake -> `Client`; all of it within `Timeouts.open`.
+"""
+
+import asyncio
+import inspect
+import socket
+import ssl as tls
+from asyncio import Future, Task
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
+from os import PathLike, fspath
+from types import TracebackType
+
+import attrs
+from aiohappyeyeballs import start_connection
+
+from .callbacks import Callbacks
+from .client import Client, new_id
+from .codes import CloseCode
+from .connection import AsyncioConnection, Connection, Environment, logger
+from .errors import (
+    ConnectError,
+    ConnectTimeout,
+    HandshakeRefused,
+    InvalidHandshake,
+    InvalidURL,
+    RedirectError,
+    StreamwsError,
+)
+from .handshake.client import Agreement, Handshake, Offer, ResponseReader, begin, check, make_offer, refused
+from .handshake.headers import HeaderFields, Headers
+from .handshake.url import Url, join_url, parse_url
+from .options import Backoff, Limits, Timeouts
+from .proxies import Proxy, connect_through_socks, parse_proxy, proxy_of_environment, tunnel
+from .reconnecting import Attempts, is_transient
+from .transports import dial
+
+_HEAD_START = 0.25
+"""Seconds that an address family has before the other one is tried too (RFC 8305 section 5)."""
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SECRETS = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+
+@attrs.frozen
+class Target:
+    """Where one attempt to connect goes; what a function given to `connect` returns.
+
+    :param url: as for `connect`.
+    :param headers: further fields of the request, such as a fresh token, beside those given to `connect`.
+    """
+
+    url: str
+    headers: HeaderFields = ()
+
+
+TargetFactory = Callable[[], str | Target | Awaitable[str | Target]]
+
+
+def connect(
+    url: str | TargetFactory,
+    *,
+    headers: HeaderFields = (),
+    origin: str | None = None,
+    user_agent: str | None = "streamws",
+    subprotocols: Sequence[str] = (),
+    ssl: tls.SSLContext | None = None,
+    server_hostname: str | None = None,
+    sock: socket.socket | None = None,
+    path: str | PathLike[str] | None = None,
+    local_address: tuple[str, int] | None = None,
+    proxy: str | bool | None = True,
+    max_redirects: int = 5,
+    limits: Limits | None = None,
+    timeouts: Timeouts | None = None,
+    backoff: Backoff | None = None,
+    retry: Callable[[Exception], bool] = is_transient,
+) -> "Connecting":
+    """Connect to a WebSocket server.
+
+    `async with connect(url) as client` closes the connection at the end of the block, `client = await connect(url)`
+    leaves that to you, and `async for client in connect(url)` gives a new connection each time the last one has ended.
+
+    :param url: "ws://" or "wss://", with a user name and a password if the server wants basic authorization; or a
+        function, also a coroutine function, that gives the URL or a `Target` for each attempt.
+    :param headers: further fields of the request.
+    :param origin: the `Origin` field, for servers that want one.
+    :param user_agent: the `User-Agent` field; None for none.
+    :param subprotocols: those the client speaks, best first; `client.subprotocol` is the server's choice.
+    :param ssl: a context for "wss://"; by default certificates are verified against the system's authorities.
+    :param server_hostname: the name that the server's certificate must have, if it is not the URL's.
+    :param sock: a connected socket to use; it is closed with the connection.
+    :param path: the path of a Unix socket to connect to; the URL's host then only stands in the request.
+    :param local_address: host and port to connect from.
+    :param proxy: True for what the environment says (`https_proxy`, `no_proxy` ...), the URL of a proxy
+        ("http://", "socks5://" ..., with a user name and a password if it wants them), False or None for none.
+    :param max_redirects: redirects that are followed; 0 for none. No secrets go to another origin.
+    :param limits: sizes, in bytes.
+    :param timeouts: deadlines, in seconds; `Timeouts.open` holds for all of an attempt.
+    :param backoff: how long `async for` waits between attempts.
+    :param retry: which errors `async for` tries again after; gets what `await connect()` would raise, or how a
+        connection ended that ended badly (`ConnectionClosedError`).
+    :raises InvalidHeader, ValueError, TypeError: if an argument makes no sense. All else is raised by the attempt.
+    (RFC 6455 section 4.1)
+    """
+    return Connecting(
+        url,
+        offer=make_offer(headers, origin, user_agent, subprotocols),
+        way=_way(ssl, server_hostname, sock, path, local_address, proxy),
+        max_redirects=max_redirects,
+        limits=limits or Limits(),
+        timeouts=timeouts or Timeouts(),
+        backoff=backoff or Backoff(),
+        retry=retry,
+    )
+
+
+@attrs.frozen
+class _Way:
+    """How the server is reached."""
+
+    ssl: tls.SSLContext | None
+    server_hostname: str | None
+    sock: socket.socket | None
+    path: str | None
+    local_address: tuple[str, int] | None
+    proxy: Proxy | bool
+
+
+def _way(
+    ssl: tls.SSLContext | None,
+    server_hostname: str | None,
+    sock: socket.socket | None,
+    path: str | PathLike[str] | None,
+    local_address: tuple[str, int] | None,
+    proxy: str | bool | None,
+) -> _Way:
+    if ssl is not None and not isinstance(ssl, tls.SSLContext):
+        raise TypeError(f"ssl must be an ssl.SSLContext, not {ssl!r}")
+    given = [name for name, value in (("sock", sock), ("path", path), ("local_address", local_address)) if value]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} do not go together")
+    if isinstance(proxy, str) and (sock is not None or path is not None):
+        raise ValueError(f"proxy and {given[0]} do not go together")
+    chosen = parse_proxy(proxy) if isinstance(proxy, str) else bool(proxy) and not (sock or path)
+    return _Way(ssl, server_hostname, sock, None if path is None else fspath(path), local_address, chosen)
+
+
+class Connecting:
+    """What `connect` returns: to be awaited, entered by `async with`, or iterated over; nothing happens before.
+
+    An attempt raises `ConnectError` (no connection), `HandshakeError` (`HandshakeRefused` with status, headers and
+    body of the answer, `InvalidHandshake`, `RedirectError`), `ProxyError`, `ConnectTimeout` or `InvalidURL`.
+    Cancelling one leaves nothing behind. Each await is a connection of its own.
+    """
+
+    __slots__ = ("_backoff", "_client", "_limits", "_max_redirects", "_offer", "_retry", "_timeouts", "_url", "_way")
+
+    def __init__(
+        self,
+        url: str | TargetFactory,
+        *,
+        offer: Offer,
+        way: _Way,
+        max_redirects: int,
+        limits: Limits,
+        timeouts: Timeouts,
+        backoff: Backoff,
+        retry: Callable[[Exception], bool],
+    ) -> None:
+        self._url = url
+        self._offer = offer
+        self._way = way
+        self._max_redirects = max_redirects
+        self._limits = limits
+        self._timeouts = timeouts
+        self._backoff = backoff
+        self._retry = retry
+        self._client: Client | None = None
+
+    def __await__(self) -> Generator[object, None, Client]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Client:
+        self._client = await self._open()
+        return self._client
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        client, self._client = self._client, None
+        assert client is not None
+        if error is None or isinstance(error, StreamwsError):
+            await client.close()
+        else:
+            # A task that is cancelled goes away; what else leaves the block is a failure of it.
+            cancelled = not isinstance(error, Exception)
+            await client.close(CloseCode.GOING_AWAY if cancelled else CloseCode.INTERNAL_ERROR)
+
+    async def __aiter__(self) -> AsyncIterator[Client]:
+        """Connections, one after the other: the next one is made when the last one has ended or its turn is over.
+
+        Between attempts it waits as `backoff` says, at least as long as a `Retry-After` field asks for, and longer
+        after the close codes 1012 and 1013. Leaving the loop closes the connection.
+
+        :raises ReconnectError: when an attempt fails in a way that `retry` does not take, or too many have.
+        """
+        attempts = Attempts(self._backoff, self._retry)
+        while True:
+            try:
+                client = await self._open()
+            except Exception as error:
+                delay = attempts.failed(error)
+            else:
+                opened = asyncio.get_running_loop().time()
+                try:
+                    yield client
+                finally:
+                    await client.close()
+                assert client.outcome is not None
+                delay = attempts.ended(client.outcome, asyncio.get_running_loop().time() - opened)
+            logger.info("connecting again in %.1f s: %s", delay, attempts.reason)
+            await asyncio.sleep(delay)
+
+    # One attempt -----------------------------------------------------------------------------------------------
+
+    async def _open(self) -> Client:
+        progress = _Progress()
+        timeout = asyncio.timeout(self._timeouts.open)
+        try:
+            async with timeout:
+                return await self._follow(progress)
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            answer = None if progress.reader is None else progress.reader.finish()
+            if answer is not None:
+                raise refused(answer) from error  # its body never ended
+            message = f"no connection within {self._timeouts.open} s; last it waited for {progress.waits_for}"
+            raise ConnectTimeout(message) from error
+
+    async def _follow(self, progress: "_Progress") -> Client:
+        """Connect to the target, or to where it redirects to."""
+        target = await self._target()
+        url = parse_url(target.url)
+        offer = self._offer
+        if target.headers:
+            fields = Headers(target.headers)
+            offer = attrs.evolve(
+                make_offer(fields, None, None, ()),
+                headers=Headers.from_wire(offer.headers.wire + fields.wire),
+                origin=offer.origin,
+                user_agent=offer.user_agent,
+                subprotocols=offer.subprotocols,
+            )
+        if self._way.ssl is not None and not url.secure:
+            raise InvalidURL(f"{url} is not encrypted, and ssl= was given: use wss://, or leave ssl= out")
+        redirects = 0
+        while True:
+            try:
+                return await self._attempt(url, offer, progress)
+            except HandshakeRefused as answer:
+                location = answer.headers.get("Location")
+                if answer.status not in _REDIRECTS or location is None or self._max_redirects == 0:
+                    raise
+                redirects += 1
+                if redirects > self._max_redirects:
+                    raise _redirect_error(f"more than {self._max_redirects} redirects, at last to", answer) from answer
+                url, offer = self._redirect(url, offer, location, answer)
+
+    async def _target(self) -> Target:
+        if not callable(self._url):
+            return Target(self._url)
+        made = self._url()
+        target = await made if inspect.isawaitable(made) else made
+        return target if isinstance(target, Target) else Target(target)
+
+    def _redirect(self, url: Url, offer: Offer, location: str, answer: HandshakeRefused) -> tuple[Url, Offer]:
+        try:
+            place = join_url(url, location)
+        except InvalidURL as error:
+            raise _redirect_error(f"a redirect leads nowhere ({error}):", answer) from error
+        if url.secure and not place.secure:
+            raise _redirect_error("a redirect leads from wss:// to ws://, where all can be read:", answer) from answer
+        if place.origin == url.origin:
+            if self._way.sock is not None:
+                raise _redirect_error("the socket given is used up, and the server redirects to", answer) from answer
+            return attrs.evolve(place, credentials=place.credentials or url.credentials), offer
+        if self._way.sock is not None or self._way.path is not None:
+            raise _redirect_error("a redirect leads to another server than the socket given:", answer) from answer
+        kept = [(name, value) for name, value in offer.headers.items_all() if name.lower() not in _SECRETS]
+        kept = [(name, value) for name, value in kept if name.lower() != "host"]
+        return place, attrs.evolve(offer, headers=Headers(kept))
+
+    async def _attempt(self, url: Url, offer: Offer, progress: "_Progress") -> Client:
+        loop = asyncio.get_running_loop()
+        handshake = begin(url, offer)
+        opening = _Opening(handshake, self._limits, loop.create_future())
+        environment = Environment(loop, self._limits, self._timeouts)
+        connection = AsyncioConnection(environment, False, opening)
+        sock = None if self._way.path is not None else await self._socket(url, progress)
+        progress.waits_for = "TLS" if url.secure else "the connection"
+        try:
+            await self._dial(connection, url, sock)
+            progress.waits_for = f"the answer of {url.host_and_port}"
+            progress.reader = opening.reader
+            agreement = await opening.agreed
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            connection.abort()
+            environment.close()
+            raise
+        progress.reader = None
+        return _opened(connection, handshake, agreement)
+
+    async def _dial(self, connection: AsyncioConnection, url: Url, sock: socket.socket | None) -> None:
+        loop = asyncio.get_running_loop()
+        context = self._way.ssl or _default_context() if url.secure else None
+        name = (self._way.server_hostname or url.host) if url.secure else None
+        place = self._way.path or url.host_and_port
+        try:
+            await dial(loop, lambda: connection, sock=sock, path=self._way.path, ssl=context, server_hostname=name)
+        except tls.SSLError as error:
+            reason = getattr(error, "verify_message", "") or error.reason or str(error)
+            raise ConnectError(f"TLS with {place} failed: {reason}") from error
+        except OSError as error:
+            raise ConnectError(f"cannot connect to {place}: {error.strerror or str(error) or 'it hung up'}") from error
+
+    async def _socket(self, url: Url, progress: "_Progress") -> socket.socket:
+        way = self._way
+        if way.sock is not None:
+            way.sock.setblocking(False)
+            return way.sock
+        proxy = proxy_of_environment(url) if way.proxy is True else way.proxy or None
+        if proxy is None:
+            return await self._connect(url.host, url.port, progress)
+        if proxy.scheme != "http":
+            progress.waits_for = f"the proxy {proxy}"
+            return await connect_through_socks(proxy, url)
+        sock = await self._connect(proxy.host, proxy.port, progress)
+        progress.waits_for = f"the proxy {proxy}"
+        try:
+            await tunnel(sock, proxy, url, self._offer.user_agent, self._limits)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    async def _connect(self, host: str, port: int, progress: "_Progress") -> socket.socket:
+        """A socket connected to whichever address of the host answers first."""
+        loop = asyncio.get_running_loop()
+        progress.waits_for = f"the addresses of {host}"
+        try:
+            places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            local = None
+            if self._way.local_address is not None:
+                local = await loop.getaddrinfo(*self._way.local_address, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise ConnectError(f"cannot find the address of {host}: {error.strerror or error}") from error
+        progress.waits_for = f"a connection to {host}:{port}"
+        try:
+            return await start_connection(
+                places, local_addr_infos=local, happy_eyeballs_delay=_HEAD_START, interleave=1, loop=loop
+            )
+        except OSError as error:
+            raise ConnectError(f"cannot connect to {host}:{port}: {error.strerror or error}") from error
+
+
+class _Progress:
+    """How far an attempt has come, for the error if it takes too long."""
+
+    __slots__ = ("reader", "waits_for")
+
+    def __init__(self) -> None:
+        self.waits_for = "the URL"
+        self.reader: ResponseReader | None = None
+        """Who reads the server's answer, while it is read."""
+
+
+def _redirect_error(message: str, answer: HandshakeRefused) -> RedirectError:
+    location = answer.headers.get("Location", "")
+    return RedirectError(f"{message} {location!r:.200}", answer.status, answer.headers, answer.body)
+
+
+_context: tls.SSLContext | None = None
+
+
+def _default_context() -> tls.SSLContext:
+    global _context
+    if _context is None:
+        _context = tls.create_default_context()  # takes some 20 ms
+    return _context
+
+
+class _Opening:
+    """The opening handshake of one connection, on the client's side."""
+
+    __slots__ = ("_handshake", "agreed", "reader")
+
+    def __init__(self, handshake: Handshake, limits: Limits, agreed: "Future[Agreement]") -> None:
+        self._handshake = handshake
+        self.reader = ResponseReader(limits)
+        self.agreed = agreed
+
+    def connected(self, connection: Connection) -> None:
+        connection.transport.write(self._handshake.encoded)
+
+    def received(self, connection: Connection, data: bytes) -> None:
+        if self.agreed.done():
+            return  # refused already, or no one waits any longer
+        try:
+            response = self.reader.feed(data)
+            if response is None:
+                return
+            agreement = check(self._handshake, response)
+        except (HandshakeRefused, InvalidHandshake) as error:
+            self.agreed.set_exception(error)
+            connection.abort()
+            return
+        # At once, since frames may come with the answer and behind it.
+        connection.start()
+        self.agreed.set_result(agreement)
+        rest = self.reader.rest
+        if rest:
+            connection.receive(rest, len(rest))
+
+    def lost(self, connection: Connection, error: Exception | None) -> None:
+        if self.agreed.done():
+            return
+        response = self.reader.finish()
+        if response is not None:
+            self.agreed.set_exception(refused(response))
+        else:
+            failure = ConnectError(f"the server hung up before it answered{f': {error}' if error else ''}")
+            failure.__cause__ = error
+            self.agreed.set_exception(failure)
+
+
+def _opened(connection: Connection, handshake: Handshake, agreement: Agreement) -> Client:
+    number = new_id()
+    environment = connection.environment
+    transport = connection.transport
+    peer = None if transport is None else transport.get_extra_info("peername")
+    address = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) and len(peer) >= 2 else (str(peer or ""), number)
+    tasks: set[Task[None]] = set()
+
+    def spawn(coroutine: Coroutine[object, None, None]) -> Task[None]:
+        task: Task[None] = environment.loop.create_task(coroutine)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
+
+    def callbacks_for(client: Client) -> Callbacks:
+        return Callbacks(client, connection, spawn)
+
+    def lost() -> None:
+        environment.close()
+        logger.info("connection to %s closed: %s", handshake.request.host, connection.protocol.outcome())
+
+    client = Client(connection, number, address, handshake.request, agreement, agreement.subprotocol, callbacks_for)
+    logger.info("connected to %s%s", handshake.request.host, handshake.request.target)
+    if connection.is_closed:
+        lost()
+    else:
+        connection.on_lost = lost
+    return client

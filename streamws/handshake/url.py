@@ -1,0 +1,134 @@
+"""WebSocket URLs (RFC 6455 section 3), taken apart."""
+
+import ipaddress
+import re
+from base64 import b64encode
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+import attrs
+
+from ..errors import InvalidURL
+
+_SECURE = {"ws": False, "http": False, "wss": True, "https": True}
+_UNSAFE = re.compile(r"[\x00-\x20\x7f]")
+_NAME = re.compile(r"[0-9A-Za-z_.\-]+")
+_PATH = "/:@!$&'()*+,;=-._~%"  # RFC 3986 section 3.3, with what is percent-encoded already
+
+
+@attrs.frozen
+class Url:
+    """Where a WebSocket is."""
+
+    secure: bool
+    """Whether the connection goes over TLS: wss."""
+    host: str
+    """The name or the address, in ASCII and without brackets."""
+    port: int
+    target: str
+    """Path and query as they stand in the request line."""
+    credentials: tuple[str, str] | None = attrs.field(default=None, repr=False)
+    """User name and password."""
+
+    @property
+    def authority(self) -> str:
+        """What the Host field says: without the port where it is the scheme's."""
+        return self.host_and_port if self.port != default_port(self.secure) else bracketed(self.host)
+
+    @property
+    def host_and_port(self) -> str:
+        return f"{bracketed(self.host)}:{self.port}"
+
+    @property
+    def origin(self) -> tuple[bool, str, int]:
+        """What two URLs share if secrets for the one may go to the other (RFC 6454 section 4)."""
+        return self.secure, self.host.lower(), self.port
+
+    def __str__(self) -> str:
+        return f"{'wss' if self.secure else 'ws'}://{self.authority}{self.target}"
+
+
+def default_port(secure: bool) -> int:
+    return 443 if secure else 80
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def parse_url(text: str, schemes: tuple[str, ...] = ("ws", "wss")) -> Url:
+    """Take a URL apart.
+
+    :param text: such as "wss://user:password@example.org:8765/path?query". Characters beyond ASCII in host, path and
+        query are encoded.
+    :raises InvalidURL: if it is no URL of a WebSocket; the message says what is wrong with it.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a URL is str, not {type(text).__name__}")
+    if _UNSAFE.search(text):
+        raise _invalid(text, "it has a space or a control character")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise _invalid(text, str(error)) from error
+    if parts.scheme not in schemes:
+        raise _invalid(text, f"it must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if "#" in text:
+        raise _invalid(text, "a fragment (#) has no meaning for a WebSocket")  # RFC 6455 section 3
+    if not parts.netloc or not parts.hostname:
+        raise _invalid(text, "a host is missing")
+    if port == 0:
+        raise _invalid(text, "no one can listen on port 0")
+    secure = _SECURE[parts.scheme]
+    target = quote(parts.path or "/", safe=_PATH)
+    if parts.query:
+        target += "?" + quote(parts.query, safe=_PATH + "?")
+    credentials = None
+    if parts.username is not None:
+        credentials = (unquote(parts.username), unquote(parts.password or ""))
+    host = _host(parts.hostname, text)
+    return Url(secure, host, default_port(secure) if port is None else port, target, credentials)
+
+
+def _host(name: str, text: str) -> str:
+    if ":" in name:
+        try:
+            return str(ipaddress.IPv6Address(name))
+        except ValueError as error:
+            raise _invalid(text, str(error)) from error
+    if name.isascii():
+        host = name
+    else:
+        try:
+            host = name.encode("idna").decode()
+        except UnicodeError as error:
+            raise _invalid(text, f"its host has no name in DNS: {error}") from error
+    if not _NAME.fullmatch(host):
+        raise _invalid(text, "its host is malformed")
+    return host
+
+
+def _invalid(text: str, why: str) -> InvalidURL:
+    return InvalidURL(f"{without_password(text)!r:.200} is not the URL of a WebSocket: {why}")
+
+
+def without_password(text: str) -> str:
+    """A URL that may be shown."""
+    return re.sub(r"//[^/?#]*@", "//***@", text)
+
+
+def join_url(base: Url, location: str) -> Url:
+    """Where a redirect leads (RFC 9110 section 10.2.2). http and https stand for ws and wss.
+
+    :raises InvalidURL: if that is no URL of a WebSocket.
+    """
+    # urljoin knows what is relative of the schemes of the web only.
+    scheme = "https" if base.secure else "http"
+    joined = urljoin(f"{scheme}://{base.authority}{base.target}", location.partition("#")[0])
+    return parse_url(joined, tuple(_SECURE))
+
+
+def basic_authorization(credentials: tuple[str, str]) -> str:
+    """The value of an Authorization field for a user name and a password (RFC 7617)."""
+    return "Basic " + b64encode(":".join(credentials).encode()).decode()
