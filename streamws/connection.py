@@ -392,7 +392,7 @@ class Connection:
     def _is_over_backlog(self) -> bool:
         """Whether the peer is too slow for what is sent to it; fails the connection then."""
         backlog = self.transport.get_write_buffer_size()
-        if not self.protocol.open or backlog <= self.environment.limits.max_write_backlog:
+        if self.outbox.exempt or not self.protocol.open or backlog <= self.environment.limits.max_write_backlog:
             return False
         self.fail(CloseCode.POLICY_VIOLATION, f"{backlog} bytes sent were not read", Cause.LIMIT)
         return True

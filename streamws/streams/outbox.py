@@ -35,6 +35,7 @@ class Outbox:
         "_turn_number",
         "_write",
         "_write_parts",
+        "exempt",
         "paused",
     )
 
@@ -61,6 +62,8 @@ class Outbox:
         self._batching = False
         self.paused: bool = False
         """Whether the transport holds more than its high-water mark."""
+        self.exempt: bool = False
+        """Whether what is sent goes on with a message that was let in: then no backlog is too much."""
         self._drained: list[Future[None]] | None = None  # those who wait until it is not
 
     def put(self, frame: bytes) -> None:

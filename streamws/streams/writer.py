@@ -16,7 +16,7 @@ from ..codes import Opcode
 from ..errors import ConnectionClosed, WriteError
 from ..wire.frames import Buffer, DataFrame
 from ..wire.kernels import Done
-from ..wire.protocol import Protocol, State, check_data
+from ..wire.protocol import CHUNK, Protocol, State, check_data
 from .outbox import Outbox
 from .pings import Pings, fresh_payload
 from .reader import MessageReader
@@ -86,10 +86,26 @@ class Writer:
         if protocol.open and not self._busy:
             if protocol.is_large(data):
                 self._outbox.put_parts(protocol.binary_header(data), data)
+            elif protocol.is_masked_in_chunks(data):
+                self._put_in_chunks(data)
             else:
                 self._outbox.put(protocol.message(data))
             return self._drain() if self._outbox.paused else SENT
         return self._send_in_turn(data)
+
+    def _put_in_chunks(self, data: str | Buffer) -> None:
+        protocol = self._protocol
+        outbox = self._outbox
+        view = memoryview(data.encode() if isinstance(data, str) else data)
+        if view.nbytes != len(view) or not view.contiguous:
+            view = memoryview(view.tobytes())
+        header = protocol.begin_frame(Opcode.BINARY, len(view))
+        outbox.put_parts(header, protocol.frame_part(view[:CHUNK]))
+        # It was let in as a whole: what the transport holds of it already does not count against the peer.
+        outbox.exempt = True
+        for start in range(CHUNK, len(view), CHUNK):
+            outbox.put(protocol.frame_part(view[start : start + CHUNK]))
+        outbox.exempt = False
 
     def _send_encoded(self, frame: bytes) -> bool:
         """Send a whole message that is a frame already, after what is under way; False if nothing can be sent."""
