@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.cases import CASES
-from benchmarks.contestants import LOOPS, SERVERS, command
+from benchmarks.contestants import LOOPS, SERVERS, command, streams
 from benchmarks.process import ServerProcess
 from benchmarks.table import Result, as_json, text
 
@@ -69,7 +69,7 @@ def run(case: str, loop: str, number: int, server: str, seconds: float, core: in
     arguments = command(server, loop)
     assert arguments is not None
     try:
-        with ServerProcess(arguments, loop, chosen.handler, core) as process:
+        with ServerProcess(arguments, loop, chosen.handler, core, streams(server)) as process:
             measure = chosen.drive(process, seconds)
     except (OSError, ValueError) as error:
         return Result(case, loop, server, number, chosen.unit, None, f"{type(error).__name__}: {error}"[:200])
