@@ -31,7 +31,10 @@ x picows            how many times cheaper than picows' core in the same round
 spread              (dearest - cheapest round) / median cost
 waited              share of the time that the server was ready to run but other processes had its core
 busy, generator     share of a core that the server and the generator used; ! where the generator was what
-                    limited the rate in some round: there the cost means something, the rate does not"""
+                    limited the rate in some round: there the cost means something, the rate does not
+peak MiB            by how much the server's resident memory grew at most
+median, 99 %, max   round-trip times beside the flood; in fewer than 100 round trips, 99 % is the slowest one.
+                    To have more of them, measure for longer: --seconds 5"""
 
 
 class Options(argparse.Namespace):
