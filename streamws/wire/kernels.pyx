@@ -279,7 +279,8 @@ cdef class Payload:
         cdef Py_ssize_t capacity
         cdef PyObject *grown
         if needed > self._capacity:
-            capacity = 2 * needed
+            # Exactly at first: a reader of a stream takes each piece before the next one comes.
+            capacity = needed if self._data is None else 2 * needed
             if <unsigned long long>capacity > expected:
                 capacity = max(<Py_ssize_t>expected, needed)
             if self._data is None:
