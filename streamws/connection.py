@@ -217,10 +217,14 @@ class Connection:
     def buffer_updated(self, nbytes: int) -> None:
         if self._opening is None:
             self._work_off(self._buffer, nbytes)
-            # Large frames come in a row. Small ones do not get large reads: they would keep other connections waiting.
-            self._large_reads = nbytes > _USUAL_READ and self.protocol.parser.length > _USUAL_READ
-            if self._greedy and nbytes == len(self._buffer):
-                self._let_others_read()
+            if self.protocol.parser.length > _USUAL_READ:
+                # Large frames come in a row.
+                self._large_reads = nbytes > _USUAL_READ
+            else:
+                # Small ones do not get large reads, nor many: working them off would keep other connections waiting.
+                self._large_reads = False
+                if self._greedy and nbytes == len(self._buffer):
+                    self._let_others_read()
         else:
             self._opening.received(self, bytes(memoryview(self._buffer)[:nbytes]))
 

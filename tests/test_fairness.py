@@ -66,17 +66,21 @@ def connected(environment: Environment) -> tuple[AsyncioConnection, Transport]:
     return connection, transport
 
 
-def read(connection: AsyncioConnection, size: int) -> None:
-    """Have the loop read from the connection: a part of a frame that goes on for ever."""
+def read(connection: AsyncioConnection, size: int = RECEIVE_BUFFER_SIZE, *, large: bool = False) -> None:
+    """Have the loop read from the connection: small messages, or a part of a frame that goes on for long."""
     buffer = connection.get_buffer(-1)
-    header = b"\x82\xff\0\0\0\x7f\xff\xff\xff\xff" + bytes(4)
-    buffer[: len(header)] = header if not connection.protocol.parser.in_frame else bytes(len(header))
-    connection.buffer_updated(len(buffer) if size < 0 else size)
+    if large:
+        if not connection.protocol.parser.in_frame:
+            buffer[:14] = b"\x82\xff\0\0\0\0\xff\xff\xff\xff" + bytes(4)
+    else:
+        message = b"\x82\x8a" + bytes(14)
+        buffer[:] = message * (len(buffer) // len(message))
+    connection.buffer_updated(min(size, len(buffer)))
 
 
 async def test_full_read_gives_others_their_turn_where_the_loop_would_read_on(environment: Environment) -> None:
     connection, transport = connected(environment)
-    read(connection, -1)
+    read(connection)
     assert transport.changes == ["pause"]
     await asyncio.sleep(0)
     assert transport.changes == ["pause", "resume"]
@@ -91,10 +95,20 @@ async def test_read_that_leaves_room_goes_on_at_once(environment: Environment) -
     connection.connection_lost(None)
 
 
+async def test_large_frame_is_read_on_at_once(environment: Environment) -> None:
+    connection, transport = connected(environment)
+    for _ in range(3):
+        read(connection, 1 << 20, large=True)
+    await asyncio.sleep(0)
+    assert transport.changes == ["pause"]  # for its reader: more is unread than the mark
+    assert connection.inbox.paused
+    connection.connection_lost(None)
+
+
 async def test_loop_that_takes_turns_by_itself_is_left_alone(environment: Environment) -> None:
     environment.share.greedy = False
     connection, transport = connected(environment)
-    read(connection, -1)
+    read(connection)
     await asyncio.sleep(0)
     assert transport.changes == []
     connection.connection_lost(None)
@@ -104,7 +118,7 @@ async def test_connection_that_is_paused_for_its_reader_stays_so(environment: En
     connection, transport = connected(environment)
     reads = 0
     while not connection.inbox.paused:
-        read(connection, -1)
+        read(connection)
         reads += 1
     await asyncio.sleep(0)
     assert connection.inbox.paused
@@ -115,7 +129,7 @@ async def test_connection_that_is_paused_for_its_reader_stays_so(environment: En
 @pytest.mark.parametrize("how", ["closing", "lost"])
 async def test_connection_that_ends_meanwhile_is_left_alone(environment: Environment, how: str) -> None:
     connection, transport = connected(environment)
-    read(connection, -1)
+    read(connection)
     if how == "closing":
         transport.closing = True
     else:
