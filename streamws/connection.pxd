@@ -21,6 +21,7 @@ cdef class Connection:
     cdef object _final
     cdef int _descriptor
     cdef bint _large_reads
+    cdef bint _greedy
     cdef bint _buffered
     cdef bint _alive
     cdef bint _working

@@ -124,6 +124,7 @@ class Connection:
         "_control_backlog",
         "_descriptor",
         "_final",
+        "_greedy",
         "_large_reads",
         "_opening",
         "_server",
@@ -159,6 +160,7 @@ class Connection:
         """The transport while there is one."""
         self._final: CloseOutcome | None = None  # the outcome, once there is no transport
         self._large_reads = False  # whether the last read was larger than usual, and of a large frame
+        self._greedy = self._share.greedy
         self._descriptor = -1  # of a socket that bytes may go to as they are
         self._buffered = True  # whether the transport may hold bytes that have to go first
         self._working = False  # whether a chunk off the network is being worked off
@@ -215,10 +217,26 @@ class Connection:
     def buffer_updated(self, nbytes: int) -> None:
         if self._opening is None:
             self._work_off(self._buffer, nbytes)
-            # Large frames come in a row. Small ones do not get large reads: they would keep other connections waiting.
-            self._large_reads = nbytes > _USUAL_READ and self.protocol.parser.length > _USUAL_READ
+            if self.protocol.parser.length > _USUAL_READ:
+                # Large frames come in a row.
+                self._large_reads = nbytes > _USUAL_READ
+            else:
+                # Small ones do not get large reads, nor many: working them off would keep other connections waiting.
+                self._large_reads = False
+                if self._greedy and nbytes == len(self._buffer):
+                    self._let_others_read()
         else:
             self._opening.received(self, bytes(memoryview(self._buffer)[:nbytes]))
+
+    def _let_others_read(self) -> None:
+        """There is more to read; but it is the other connections' turn."""
+        if self.transport is not None and not self.transport.is_closing() and not self.inbox.paused:
+            self.transport.pause_reading()
+            self.environment.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self.transport is not None and not self.transport.is_closing() and not self.inbox.paused:
+            self.transport.resume_reading()
 
     def receive(self, data: bytes | bytearray, nbytes: int) -> None:
         """Take `data[:nbytes]`, which came off the network."""

@@ -280,8 +280,11 @@ cdef class Payload:
         cdef PyObject *grown
         if needed > self._capacity:
             capacity = 2 * needed
-            if <unsigned long long>capacity > expected:
+            if <unsigned long long>capacity >= expected:
                 capacity = max(<Py_ssize_t>expected, needed)
+            elif self._data is None:
+                # Of a long frame no more than there is: who streams it takes each piece before the next one comes.
+                capacity = needed
             if self._data is None:
                 self._data = PyBytes_FromStringAndSize(NULL, capacity)
             else:
