@@ -50,6 +50,15 @@ class _Turn:
         self.data = data
         self.frame = frame
 
+    def encoded(self, protocol: Protocol) -> bytes:
+        """What is sent for it."""
+        return protocol.message(b"" if self.data is None else self.data) if self.frame is None else self.frame
+
+    def fail(self, error: Exception) -> None:
+        """Nothing is sent for it."""
+        self.ready.set_exception(error)
+        self.ready.exception()  # an awaitable that was dropped must not be reported by the loop
+
 
 class Writer:
     """Sends on one connection; `client.writer`."""
@@ -156,12 +165,19 @@ class Writer:
             turn = self._waiting.popleft()
             if turn.ready.done():
                 continue
-            turn.ready.set_result(None)
             if turn.frame is None and turn.data is None:
+                turn.ready.set_result(None)
                 self._busy = True
                 return
+            try:
+                frame = turn.encoded(self._protocol)
+            except Exception as error:
+                # A text with a lone surrogate, a memoryview released since: that is for the one who sends it.
+                turn.fail(error)
+                continue
+            turn.ready.set_result(None)
             if self._protocol.open:
-                self._outbox.put(turn.frame or self._protocol.message(turn.data or b""))
+                self._outbox.put(frame)
 
     def _close(self) -> None:
         """The connection is closing: those who wait learn of it."""
@@ -169,8 +185,7 @@ class Writer:
         self._waiting = None
         for turn in waiting or ():
             if not turn.ready.done():
-                turn.ready.set_exception(self._line.closed_error())
-                turn.ready.exception()  # an awaitable that was dropped must not be reported by the loop
+                turn.fail(self._line.closed_error())
 
     def _detach(self, line: Line) -> None:
         """The connection is gone; `line` speaks for it."""

@@ -357,6 +357,33 @@ async def test_other_senders_wait_for_fragments_in_order() -> None:
         await asyncio.gather(*tasks)
 
 
+async def test_send_that_waits_for_its_turn_keeps_its_kind() -> None:
+    messages: list[str | bytes] = ["", b"", "text", b"binary"]
+    async with pair() as (client, peer):
+        async with client.writer.fragment() as stream:
+            await stream.send("part")
+            tasks = [asyncio.create_task(client.send(message)) for message in messages]
+            await asyncio.sleep(0)
+        frames = await peer.read_frames(6)
+        assert frames[2:] == [(0x81, b""), (0x82, b""), (0x81, b"text"), (0x82, b"binary")]
+        await asyncio.gather(*tasks)
+
+
+async def test_send_that_cannot_be_encoded_in_its_turn_fails_alone() -> None:
+    async with pair() as (client, peer):
+        view = memoryview(b"gone")
+        async with client.writer.fragment() as stream:
+            await stream.send("part")
+            bad = [client.send("\ud800"), client.send(view)]
+            good = client.send("good")
+            view.release()
+        assert await peer.read_frames(3) == [(0x01, b"part"), (0x80, b""), (0x81, b"good")]
+        for sending, error in zip(bad, (UnicodeEncodeError, ValueError), strict=True):
+            with pytest.raises(error):
+                await sending
+        await good
+
+
 async def test_send_without_await_keeps_its_turn() -> None:
     async with pair() as (client, peer):
         async with client.writer.fragment() as stream:
