@@ -17,6 +17,7 @@ from ..errors import ConnectionClosed, WriteError
 from ..wire.frames import Buffer, DataFrame
 from ..wire.kernels import Done
 from ..wire.protocol import Protocol, State, check_data
+from .later import Later
 from .outbox import Outbox
 from .pings import Pings, fresh_payload
 from .reader import MessageReader
@@ -119,7 +120,8 @@ class Writer:
         if not self._protocol.open:
             return self._refuse()
         check_data(data)
-        return self._wait_sent(self._queue(data))
+        turn = self._queue(data)
+        return Later(lambda: self._wait_sent(turn), lambda: self._forget(turn))
 
     async def _refuse(self) -> None:
         raise self._line.closed_error()
@@ -141,12 +143,16 @@ class Writer:
         try:
             await turn.ready
         except BaseException:
-            if self._waiting is not None and turn in self._waiting:
-                self._waiting.remove(turn)
-            elif turn.data is None and turn.frame is None and turn.ready.done() and not turn.ready.cancelled():
-                # It was this one's turn already, and no piece was sent.
-                self._pass_on()
+            self._forget(turn)
             raise
+
+    def _forget(self, turn: _Turn) -> None:
+        """No one waits for this turn any longer."""
+        if self._waiting is not None and turn in self._waiting:
+            self._waiting.remove(turn)
+        elif turn.data is None and turn.frame is None and turn.ready.done() and not turn.ready.cancelled():
+            # It was this one's turn already, and no piece was sent.
+            self._pass_on()
 
     async def _acquire(self) -> None:
         """Wait for the turn to send a message in pieces."""
