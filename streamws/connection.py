@@ -496,7 +496,11 @@ class Connection:
             self._closed = []
         future: Future[None] = self.environment.loop.create_future()
         self._closed.append(future)
-        await future
+        try:
+            await future
+        finally:
+            if self._closed is not None:
+                self._closed.remove(future)  # it was cancelled
 
     async def wait_gone(self) -> None:
         """Wait until there is no transport, whatever became of the handshake."""
