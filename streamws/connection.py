@@ -469,7 +469,9 @@ class Connection:
     def _closing(self) -> None:
         """Whatever happens from here on, the end comes in time."""
         self.writer._close()
-        self.environment.close_deadlines.add(self.close_overdue)
+        deadlines = self.environment.close_deadlines
+        if self.close_overdue not in deadlines:  # the peer's Close, or a broken rule, does not begin it anew
+            deadlines.add(self.close_overdue)
 
     def close_overdue(self) -> None:
         """The time for the closing handshake is over: drop the connection."""
