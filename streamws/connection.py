@@ -100,6 +100,9 @@ class _Ended:
     def truncated(self, detail: str) -> None:
         pass
 
+    def is_too_slow(self, waiting: int) -> bool:
+        return True
+
     def send_control(self, frame: bytes) -> None:
         pass
 
@@ -347,8 +350,9 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the network. This and `write_parts` are the only way to it after the handshake."""
-        if self.transport is None or (self.outbox.paused and self._is_over_backlog()):
+        if self.transport is None:
             return
+        backlog = self._excess(0) if self.outbox.paused else 0
         if self._can_send_now():
             sent = send_now(self._descriptor, data)
             if sent == len(data):
@@ -357,11 +361,15 @@ class Connection:
             self.transport.write(memoryview(data)[sent:])
         else:
             self.transport.write(data)
+        if backlog:
+            # Not before: it may be the rest of a frame, in the place of which the peer would take the Close frame.
+            self._fail_too_slow(backlog)
 
     def write_parts(self, parts: list[bytes]) -> None:
         """Hand bytes to the network that are better not joined."""
-        if self.transport is None or (self.outbox.paused and self._is_over_backlog()):
+        if self.transport is None:
             return
+        backlog = self._excess(0) if self.outbox.paused else 0
         if self._can_send_now():
             sent = send_parts_now(self._descriptor, parts)
             rest: list[bytes | memoryview] = []
@@ -374,6 +382,8 @@ class Connection:
                 self.transport.writelines(rest)
         else:
             self.transport.writelines(parts)
+        if backlog:
+            self._fail_too_slow(backlog)
 
     def _can_send_now(self) -> bool:
         """Whether bytes may go to the socket itself: at once, where a transport may wait for the end of the turn."""
@@ -383,13 +393,22 @@ class Connection:
             self._buffered = self.transport.get_write_buffer_size() > 0
         return not self._buffered
 
-    def _is_over_backlog(self) -> bool:
-        """Whether the peer is too slow for what is sent to it; fails the connection then."""
-        backlog = self.transport.get_write_buffer_size()
-        if not self.protocol.open or backlog <= self.environment.limits.max_write_backlog:
-            return False
+    def _excess(self, waiting: int) -> int:
+        """Bytes that the peer has left untaken, with `waiting` that wait for their turn, if too many; else 0."""
+        backlog: int = self.transport.get_write_buffer_size() + waiting
+        return backlog if self.protocol.open and backlog > self.environment.limits.max_write_backlog else 0
+
+    def _fail_too_slow(self, backlog: int) -> None:
         self.fail(CloseCode.POLICY_VIOLATION, f"{backlog} bytes sent were not read", Cause.LIMIT)
-        return True
+
+    def is_too_slow(self, waiting: int) -> bool:
+        """Whether too much is untaken for a further message, with `waiting` bytes that wait; fails then."""
+        if self.transport is None:
+            return True
+        backlog = self._excess(waiting)
+        if backlog:
+            self._fail_too_slow(backlog)
+        return backlog > 0
 
     def pause_reading(self) -> None:
         if self.transport is not None:

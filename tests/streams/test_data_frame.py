@@ -468,3 +468,18 @@ async def test_data_frame_cannot_be_entered_on_closed_connection() -> None:
         with pytest.raises(ConnectionClosed):
             async with client.writer.data_frame(1):
                 raise AssertionError("entered")
+
+
+async def test_data_frame_of_peer_that_is_too_slow_is_never_completed_by_a_close_frame() -> None:
+    limits = Limits(write_high=2_000, write_low=1_000, max_write_backlog=3_000)
+    async with pair(limits, small_buffers=True) as (client, peer):
+        async with client.writer.data_frame(100_000) as stream:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await stream.write(b"a" * 99_998)
+            waiting = asyncio.create_task(stream.write(b"bb"))
+            await until(lambda: client.outcome)
+        assert outcome_of(client).cause is Cause.LIMIT
+        assert await peer.read_frame() == (0x82, b"a" * 99_998 + b"bb")
+        assert (await peer.read_close())[0] == 1008
+        await asyncio.wait([waiting])

@@ -13,6 +13,7 @@ from streamws import (
     ConnectionClosed,
     ConnectionClosedError,
     DataFrame,
+    Limits,
     Opcode,
     Side,
     State,
@@ -382,6 +383,29 @@ async def test_send_that_cannot_be_encoded_in_its_turn_fails_alone() -> None:
             with pytest.raises(error):
                 await sending
         await good
+
+
+@pytest.mark.parametrize("way", ["send", "broadcast"])
+async def test_messages_that_wait_for_their_turn_are_bounded(way: str) -> None:
+    async with pair(Limits(max_write_backlog=100_000)) as (client, peer):
+        count = 0
+        sending = []
+        with pytest.raises(ConnectionClosed):  # noqa: PT012
+            async with client.writer.fragment() as stream:
+                await stream.send("part")
+                while client.outcome is None:
+                    if way == "send":
+                        sending.append(client.send(bytes(1000)))
+                    else:
+                        client.writer._send_encoded(bytes(1000))
+                    count += 1
+                    assert count < 1000, "nothing bounds what waits"
+        assert 90 < count < 100
+        for awaitable in sending:
+            with pytest.raises(ConnectionClosed):
+                await awaitable
+        assert await peer.read_frame() == (0x01, b"part")
+        assert (await peer.read_close())[0] == 1008
 
 
 async def test_send_without_await_keeps_its_turn() -> None:
