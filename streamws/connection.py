@@ -26,6 +26,7 @@ from .wire.protocol import Change, Protocol
 logger: logging.Logger = logging.getLogger("streamws")
 
 _USUAL_READ = RECEIVE_BUFFER_SIZE
+_FIN_PING = 0x89
 
 
 class Environment:
@@ -131,6 +132,7 @@ class Connection:
         "_opening",
         "_server",
         "_share",
+        "_untaken",
         "_view",
         "_working",
         "environment",
@@ -165,7 +167,8 @@ class Connection:
         self._descriptor = -1  # of a socket that bytes may go to as they are
         self._buffered = True  # whether the transport may hold bytes that have to go first
         self._working = False  # whether a chunk off the network is being worked off
-        self._alive = True  # whether anything has come since the last keepalive ping
+        self._alive = True  # whether anything has come since the last keepalive ping,
+        self._untaken = 0  # and what was not taken by the network when that was due
         self._closed: list[Future[None]] | None = None  # those who wait for the end
         self._control_backlog = 0
         self.on_ping: Callable[[bytes], None] | None = None
@@ -442,6 +445,8 @@ class Connection:
 
     def frame_sent(self) -> None:
         """A data frame that was sent piece by piece is complete: what waited for its end goes now."""
+        if self._is_ping_held():
+            self.environment.pong_deadlines.add(self._pong_overdue)  # it can be answered from now on
         self._send_owed()
         if not self.protocol.open and self.transport is not None:
             self.outbox.flush()
@@ -559,6 +564,7 @@ class Connection:
             return
         self._alive = False
         self.send_control(self.protocol.ping(self.pings.begin(b"").payload))
+        self._untaken = self._count_untaken()
         environment.pong_deadlines.add(self._pong_overdue)
 
     def _pong_overdue(self) -> None:
@@ -571,9 +577,25 @@ class Connection:
                 self.send_control(self.protocol.pong(b""))
             self.environment.pong_deadlines.add(self._pong_overdue)
             return
+        before = self._untaken
+        self._untaken = self._count_untaken()
+        if self._untaken < before or (self._is_ping_held() and not self.outbox.paused):
+            # The ping is behind data that the peer is taking, or behind a data frame that this side takes its time
+            # with: it could not be answered yet.
+            self.environment.pong_deadlines.add(self._pong_overdue)
+            return
         seconds = self.environment.timeouts.ping_timeout
         reason = f"no sign of life within {seconds} s of a ping"
         self.fail(CloseCode.INTERNAL_ERROR, reason, Cause.KEEPALIVE)
+
+    def _is_ping_held(self) -> bool:
+        """Whether a ping waits for the end of a data frame."""
+        return any(frame[0] == _FIN_PING for frame in self.protocol.owed)
+
+    def _count_untaken(self) -> int:
+        """Bytes that the network has not taken, with those of a data frame that are to come."""
+        untaken: int = self.protocol.unsent + self.transport.get_write_buffer_size()
+        return untaken
 
     # About the transport ---------------------------------------------------------------------------------------
 

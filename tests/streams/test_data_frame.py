@@ -370,6 +370,61 @@ async def test_keepalive_ping_waits_for_end_of_data_frame() -> None:
         assert (await peer.read_frame())[0] == 0x89
 
 
+BRISK = Timeouts(open=5, close=5, ping_interval=0.05, ping_timeout=0.1)
+
+
+async def silent_client_is_closed(timeouts: Timeouts) -> None:
+    """So much time has passed."""
+    async with pair(timeouts=timeouts) as (client, _):
+        await until(lambda: client.outcome)
+
+
+async def test_keepalive_does_not_count_time_of_data_frame_that_application_takes_its_time_with() -> None:
+    async with pair(timeouts=BRISK) as (client, peer):
+        async with client.writer.data_frame(2) as stream:
+            await stream.write(b"a")
+            await silent_client_is_closed(BRISK)
+            await silent_client_is_closed(BRISK)
+            await stream.write(b"b")
+        assert await peer.read_frame() == (0x82, b"ab")
+        first, payload = await peer.read_frame()
+        assert first == 0x89
+        peer.send(Opcode.PONG, payload)
+        await until(lambda: client.latency is not None)
+        assert client.outcome is None
+
+
+async def test_keepalive_does_not_count_time_of_data_frame_that_peer_takes_slowly() -> None:
+    async with pair(Limits(write_high=20_000, write_low=5_000), BRISK, small_buffers=True) as (client, peer):
+
+        async def write() -> None:
+            async with client.writer.data_frame(400_000) as stream:
+                while stream.remaining:
+                    await stream.write(bytes(100_000))
+
+        writing = asyncio.create_task(write())
+        silent = asyncio.create_task(silent_client_is_closed(BRISK))
+        assert await peer.reader.readexactly(10)
+        received = 0
+        while received < 400_000:
+            received += len(await peer.reader.readexactly(1000))
+            await asyncio.sleep(0.001)
+        await silent
+        await writing
+        assert client.outcome is None
+
+
+async def test_keepalive_ends_connection_whose_peer_takes_no_more_of_data_frame() -> None:
+    async with pair(Limits(write_high=20_000, write_low=5_000), BRISK, small_buffers=True) as (client, _):
+        with pytest.raises(ConnectionClosedError) as caught:  # noqa: PT012
+            async with client.writer.data_frame(4_000_000) as stream:
+                writing = asyncio.create_task(stream.write(bytes(3_000_000)))
+                await until(lambda: client.outcome)
+                client._connection.abort()
+                await writing
+        assert caught.value.outcome.cause is Cause.KEEPALIVE
+
+
 # Closing meanwhile ------------------------------------------------------------------------------------------
 
 
