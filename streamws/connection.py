@@ -261,6 +261,9 @@ class Connection:
         protocol = self.protocol
         pings = protocol.pings
         protocol.pings = []
+        if protocol.failed:
+            protocol.owed = []  # what came before them went over a limit: nothing is sent after that
+            return
         self._control_backlog = self._control_backlog + len(pings) if self.outbox.paused else 0
         if self._control_backlog > self.environment.limits.max_control_backlog:
             protocol.owed = []
