@@ -477,10 +477,10 @@ class Connection:
         frame = self.protocol.fail(code, reason, cause, side, detail or reason)
         if frame:
             self.outbox.put(frame)
-            self.outbox.flush()
         self._give_up()
 
     def _give_up(self) -> None:
+        self.outbox.flush()  # nothing can be written behind the end of the stream
         self._closing()
         self.inbox.end()
         self.inbox.unpause()

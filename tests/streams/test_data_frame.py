@@ -538,3 +538,13 @@ async def test_data_frame_of_peer_that_is_too_slow_is_never_completed_by_a_close
         assert await peer.read_frame() == (0x82, b"a" * 99_998 + b"bb")
         assert (await peer.read_close())[0] == 1008
         await asyncio.wait([waiting])
+
+
+async def test_data_frame_left_early_sends_all_that_was_written_and_nothing_after() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(KeyError):  # noqa: PT012
+            async with client.writer.data_frame(8) as stream:
+                for part in (b"1", b"2", b"3", b"4"):
+                    await stream.write(part)
+                raise KeyError("mine")
+        await broken(client, peer, b"\x82\x081234")
