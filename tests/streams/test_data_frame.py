@@ -370,7 +370,7 @@ async def test_keepalive_ping_waits_for_end_of_data_frame() -> None:
         assert (await peer.read_frame())[0] == 0x89
 
 
-BRISK = Timeouts(open=5, close=5, ping_interval=0.05, ping_timeout=0.1)
+BRISK = Timeouts(open=5, close=5, ping_interval=0.05, ping_timeout=0.2)
 
 
 async def silent_client_is_closed(timeouts: Timeouts) -> None:
@@ -398,18 +398,19 @@ async def test_keepalive_does_not_count_time_of_data_frame_that_peer_takes_slowl
     async with pair(Limits(write_high=20_000, write_low=5_000), BRISK, small_buffers=True) as (client, peer):
 
         async def write() -> None:
-            async with client.writer.data_frame(400_000) as stream:
+            async with client.writer.data_frame(2_000_000) as stream:
                 while stream.remaining:
                     await stream.write(bytes(100_000))
 
         writing = asyncio.create_task(write())
-        silent = asyncio.create_task(silent_client_is_closed(BRISK))
+        enough = asyncio.create_task(silent_client_is_closed(BRISK))
         assert await peer.reader.readexactly(10)
         received = 0
-        while received < 400_000:
+        while received < 2_000_000:
             received += len(await peer.reader.readexactly(1000))
-            await asyncio.sleep(0.001)
-        await silent
+            if not enough.done():
+                await asyncio.sleep(0.001)
+        await enough
         await writing
         assert client.outcome is None
 
