@@ -8,22 +8,21 @@ import inspect
 import tracemalloc
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import attrs
 import pytest
 
 from helpers.builds import load_pure
+from helpers.cancelling import NARROW, Collected, cancelled, collect, full_network, turns
 from helpers.leaks import open_sockets
 from helpers.pairs import QUIET, Peer, frame, open_peer, pair
 from streamws import (
     Cause,
     Client,
-    ConnectionClosed,
     ConnectionClosedError,
     DataFrame,
-    Limits,
     MessageReader,
     Opcode,
     WebSocketServer,
@@ -31,20 +30,6 @@ from streamws import (
 )
 
 TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
-
-
-async def turns(count: int = 4) -> None:
-    """Let the loop turn: in four of them what was sent has been received and worked off."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-async def cancelled(task: "asyncio.Task[Any]") -> bool:
-    """Wait for the task; whether it was cancelled. What else it raises is raised."""
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.result()
-    return task.cancelled()
 
 
 async def works(client: Client, peer: Peer) -> None:
@@ -391,50 +376,7 @@ WRITES = {
 }
 
 
-@attrs.define
-class Collected:
-    """What the peer got."""
-
-    messages: list[bytes] = attrs.field(factory=list)
-    close: int | None = None
-    pongs: list[bytes] = attrs.field(factory=list)
-    rest: bytes = b""
-    """What came of a message that is not complete."""
-
-
-async def collect(peer: Peer, got: Collected) -> None:
-    """Read until the connection ends; a ping is answered. Each frame must be in its place."""
-    begun = False
-    with suppress(asyncio.IncompleteReadError):
-        while True:
-            first, payload = await peer.read_frame()
-            assert got.close is None, "a frame came after Close"
-            if first == 0x88:
-                got.close = int.from_bytes(payload[:2], "big")
-            elif first == 0x89:
-                peer.send(Opcode.PONG, payload)
-            elif first == 0x8A:
-                got.pongs.append(payload)
-            else:
-                assert first & 0x70 == 0
-                assert (first & 0x0F == 0) is begun, "a frame is not in its place"
-                begun = first < 0x80
-                got.rest += payload
-                if not begun:
-                    got.messages.append(got.rest)
-                    got.rest = b""
-
-
-LIMITS = Limits(write_high=4000, write_low=1000)
 HELD = [b"held", b"until"]
-
-
-async def full_network(client: Client) -> None:
-    """Whoever sends waits until the peer has taken much of this."""
-    for _ in range(6):
-        client.send(b"f" * 10_000).close()
-    await turns()
-    assert client._connection.outbox.paused
 
 
 async def other_message(client: Client) -> None:
@@ -465,7 +407,7 @@ async def test_write_cancelled_at_any_step_leaves_whole_messages(
     done = broken = False
     while not done:
         last += 1
-        async with pair(LIMITS, small_buffers=True) as (client, peer):
+        async with pair(NARROW, small_buffers=True) as (client, peer):
             await obstacle(client)
             steps = Steps(writing.act(client), last)
             task = asyncio.create_task(steps)
@@ -677,137 +619,3 @@ async def test_server_cancelled_at_any_step(name: str) -> None:
     check, call = SERVERS[name]
     async with asyncio.timeout(10):
         await check(call)
-
-
-# In the hands of asyncio ------------------------------------------------------------------------------------
-
-OPERATIONS: dict[str, tuple[Callable[[Client], Coroutine[object, None, object]], type]] = {
-    "read_message": (lambda client: client.read_message(), str),
-    "read_frame": (lambda client: client.read_frame(), DataFrame),
-    "send": (lambda client: client.send("x"), type(None)),
-    "ping": (lambda client: client.writer.ping(), float),
-    "pong": (lambda client: client.writer.pong(), type(None)),
-}
-Operation = Coroutine[object, None, object]
-
-
-async def in_timeout(operation: Operation, seconds: float) -> object:
-    async with asyncio.timeout(seconds):
-        return await operation
-
-
-async def in_group(operation: Operation, seconds: float) -> object:
-    async with asyncio.timeout(seconds):
-        try:
-            async with asyncio.TaskGroup() as group:
-                task = group.create_task(operation)
-        except* ConnectionClosedError as errors:
-            raise errors.exceptions[0] from None
-        return task.result()
-
-
-async def in_gather(operation: Operation, seconds: float) -> object:
-    async with asyncio.timeout(seconds):
-        return (await asyncio.gather(operation))[0]
-
-
-async def in_task(operation: Operation, seconds: float) -> object:
-    async with asyncio.timeout(seconds):
-        return await asyncio.create_task(operation)
-
-
-async def in_shield(operation: Operation, seconds: float) -> object:
-    task = asyncio.ensure_future(operation)
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.shield(task)
-    except TimeoutError:
-        assert not task.done()
-        task.cancel()
-        assert await cancelled(task)
-        raise
-
-
-async def in_wait_for(operation: Operation, seconds: float) -> object:
-    return await asyncio.wait_for(operation, seconds)
-
-
-async def in_wait(operation: Operation, seconds: float) -> object:
-    task = asyncio.create_task(operation)
-    done, _ = await asyncio.wait([task], timeout=seconds)
-    if not done:
-        task.cancel()
-        assert await cancelled(task)
-        raise TimeoutError
-    return task.result()
-
-
-Run = Callable[[Operation, float], Coroutine[Any, Any, object]]
-every_run = pytest.mark.parametrize(
-    "run_operation", [in_timeout, in_group, in_gather, in_task, in_shield, in_wait_for, in_wait]
-)
-every_operation = pytest.mark.parametrize("name", OPERATIONS)
-
-
-@asynccontextmanager
-async def answering_pings(peer: Peer) -> AsyncIterator[Collected]:
-    """The peer reads everything and answers every ping."""
-    got = Collected()
-    task = asyncio.create_task(collect(peer, got))
-    try:
-        yield got
-    finally:
-        task.cancel()
-        await cancelled(task)
-
-
-@pytest.mark.parametrize("ready", [True, False])
-@every_run
-@every_operation
-async def test_awaitable_gives_its_result_where_coroutines_do(name: str, run_operation: Run, ready: bool) -> None:
-    operate, kind = OPERATIONS[name]
-    async with pair() as (client, peer):
-        if ready:
-            peer.send(TEXT, b"message")
-            await peer.settle()
-        async with answering_pings(peer):
-            operation = operate(client)
-            assert asyncio.iscoroutine(operation)
-            running = asyncio.create_task(run_operation(operation, 5))
-            await asyncio.sleep(0)
-            if not ready:
-                peer.send(TEXT, b"message")
-            assert isinstance(await running, kind)
-
-
-@every_run
-@every_operation
-async def test_awaitable_times_out_where_coroutines_do(name: str, run_operation: Run) -> None:
-    operate, kind = OPERATIONS[name]
-    async with pair(LIMITS, small_buffers=True) as (client, peer):
-        await full_network(client)
-        with pytest.raises(TimeoutError):
-            await run_operation(operate(client), 0.01)
-        async with answering_pings(peer) as got:
-            peer.send(TEXT, b"message")
-            assert isinstance(await operate(client), kind)
-            await client.send(b"after")
-            await client.writer.ping()
-            assert got.messages[-1] == b"after"
-        assert client.outcome is None
-
-
-@every_run
-@every_operation
-async def test_awaitable_raises_where_coroutines_do(name: str, run_operation: Run) -> None:
-    operate, _ = OPERATIONS[name]
-    async with pair(LIMITS, small_buffers=True) as (client, peer):
-        await full_network(client)
-        running = asyncio.create_task(run_operation(operate(client), 5))
-        await turns()
-        peer.writer.transport.abort()
-        with pytest.raises(ConnectionClosedError) as caught:
-            await running
-        assert caught.value.outcome.cause is Cause.RESET
-        with pytest.raises(ConnectionClosed):
-            await run_operation(operate(client), 5)
