@@ -103,4 +103,5 @@ class Timeouts:
     """Between keepalive pings."""
 
     ping_timeout: float | None = attrs.field(default=20.0, validator=_seconds_or_none)
-    """For any sign of life after a keepalive ping; past it the connection closes with 1011."""
+    """For any sign of life after a keepalive ping; past it the connection closes with 1011. It stands still while this
+    side has paused reading, and while the ping is behind data that the peer is still taking."""
