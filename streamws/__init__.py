@@ -20,7 +20,7 @@ from .handshake.http import Headers, Request, Response
 from .options import Limits, Timeouts
 from .server import WebSocketServer
 from .streams.reader import MessageReader
-from .streams.writer import FragmentWriter, Writer
+from .streams.writer import DataFrameWriter, FragmentWriter, Writer
 from .wire.frames import DataFrame
 from .wire.protocol import State
 
@@ -34,6 +34,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionClosedError",
     "DataFrame",
+    "DataFrameWriter",
     "FragmentWriter",
     "HandshakeError",
     "Headers",

@@ -106,6 +106,9 @@ class CloseOutcome:
     """This side's Close frame, if one was sent."""
     detail: str = ""
     """A sentence for people, such as the rule that the peer broke."""
+    withheld: Close | None = None
+    """The Close frame that this side could not send: a data frame was under way that will never be complete, and
+    within it a peer would take anything for payload."""
 
     @property
     def clean(self) -> bool:
@@ -114,21 +117,22 @@ class CloseOutcome:
 
     @property
     def code(self) -> int:
-        """The close code: the initiator's, else the one received, else 1006 (RFC 6455 section 7.1.5)."""
-        first, second = (self.sent, self.received) if self.initiator is Side.LOCAL else (self.received, self.sent)
-        close = first or second
+        """The close code: the initiator's, else the other side's, else 1006 (RFC 6455 section 7.1.5)."""
+        close = self._decisive()
         return CloseCode.ABNORMAL if close is None else close.code
 
     @property
     def reason(self) -> str:
         """The reason that came with `code`."""
-        first, second = (self.sent, self.received) if self.initiator is Side.LOCAL else (self.received, self.sent)
-        close = first or second
+        close = self._decisive()
         return "" if close is None else close.reason
 
+    def _decisive(self) -> Close | None:
+        sent = self.sent or self.withheld
+        return (sent or self.received) if self.initiator is Side.LOCAL else (self.received or sent)
+
     def __str__(self) -> str:
-        said = [
-            f"{verb} {close}" for verb, close in (("received", self.received), ("sent", self.sent)) if close is not None
-        ]
+        closes = {"received": self.received, "sent": self.sent, "could not send": self.withheld}
+        said = [f"{verb} {close}" for verb, close in closes.items() if close is not None]
         detail = f": {self.detail}" if self.detail else ""
         return f"{self.cause}, by the {self.initiator} side ({', '.join(said) or 'no Close frame'}){detail}"

@@ -22,6 +22,7 @@ cdef class Connection:
     cdef bint _large_reads
     cdef bint _buffered
     cdef bint _alive
+    cdef bint _working
     cdef list _closed
     cdef Py_ssize_t _control_backlog
     cdef public object on_ping
@@ -38,6 +39,7 @@ cdef class Connection:
     cdef _work_off(self, object data, Py_ssize_t nbytes)
     @cython.locals(protocol=Protocol)
     cdef _answer_pings(self)
+    @cython.locals(protocol=Protocol)
     cdef _send_owed(self)
     @cython.locals(protocol=Protocol)
     cdef _settle(self)

@@ -100,6 +100,12 @@ class _Ended:
     def truncated(self, detail: str) -> None:
         pass
 
+    def send_control(self, frame: bytes) -> None:
+        pass
+
+    def frame_sent(self) -> None:
+        pass
+
 
 def closed_error(outcome: CloseOutcome) -> ConnectionClosed:
     """What a reader or sender gets when nothing comes or goes any more."""
@@ -123,6 +129,7 @@ class Connection:
         "_server",
         "_share",
         "_view",
+        "_working",
         "environment",
         "inbox",
         "on_lost",
@@ -154,6 +161,7 @@ class Connection:
         self._large_reads = False  # whether the last read was larger than usual, and of a large frame
         self._descriptor = -1  # of a socket that bytes may go to as they are
         self._buffered = True  # whether the transport may hold bytes that have to go first
+        self._working = False  # whether a chunk off the network is being worked off
         self._alive = True  # whether anything has come since the last keepalive ping
         self._closed: list[Future[None]] | None = None  # those who wait for the end
         self._control_backlog = 0
@@ -221,16 +229,24 @@ class Connection:
         if items:
             self.inbox.push(items)
         outbox = self.outbox
-        outbox.begin_batch()
+        # A transport may deliver from inside a write of ours: then no task is entered from inside its own step's end.
+        nested = self._working
+        self._working = True
+        if not nested:
+            outbox.begin_batch()
         try:
             if protocol.pings:
                 self._answer_pings()
             # No user code has run before this point: the whole chunk is parsed.
-            self.inbox.wake()
+            self.inbox.wake(nested)
             if protocol.unsettled:
                 self._settle()
         finally:
-            outbox.end_batch()
+            try:
+                if not nested:
+                    outbox.end_batch()
+            finally:
+                self._working = nested
         if protocol.open:
             # Once closing, what comes is passed over to find the peer's Close: no reader would resume the network.
             self.inbox.check_flow()
@@ -250,8 +266,11 @@ class Connection:
                 self.on_ping(payload)
 
     def _send_owed(self) -> None:
-        owed = self.protocol.owed
-        self.protocol.owed = []
+        protocol = self.protocol
+        if protocol.unsent:
+            return  # inside a data frame the peer would take it for payload: `frame_sent` goes on
+        owed = protocol.owed
+        protocol.owed = []
         for frame in owed:
             self.outbox.put(frame)
 
@@ -273,9 +292,13 @@ class Connection:
         elif protocol.close_received is not None:
             self._closing()
             self.inbox.end()
-            if self._server:
-                # RFC 6455 section 7.1.1: the server closes the TCP connection first.
-                self.transport.close()
+            self._end_handshake()
+
+    def _end_handshake(self) -> None:
+        """The closing handshake is complete, but for a Close frame that waits for the end of a data frame."""
+        if self._server and not self.protocol.unsent:
+            # RFC 6455 section 7.1.1: the server closes the TCP connection first.
+            self.transport.close()
 
     def eof_received(self) -> bool:
         return False
@@ -393,6 +416,19 @@ class Connection:
         """A message of ours will never be complete."""
         self.fail(CloseCode.INTERNAL_ERROR, "", Cause.LOCAL_CANCEL, Side.LOCAL, detail)
 
+    def send_control(self, frame: bytes) -> None:
+        """Send a control frame, as soon as no data frame is under way (RFC 6455 section 5.4)."""
+        self.protocol.owe(frame)
+        self._send_owed()
+
+    def frame_sent(self) -> None:
+        """A data frame that was sent piece by piece is complete: what waited for its end goes now."""
+        self._send_owed()
+        if not self.protocol.open and self.transport is not None:
+            self.outbox.flush()
+            if self.protocol.closed_both_ways:
+                self._end_handshake()
+
     def closed_error(self) -> ConnectionClosed:
         return closed_error(self._final or self.protocol.outcome())
 
@@ -402,7 +438,7 @@ class Connection:
         """Send a Close frame, unless one was sent (RFC 6455 section 7.1.2)."""
         frame = self.protocol.close(code, reason)
         if frame:
-            self.outbox.put(frame)
+            self.send_control(frame)
             self.outbox.flush()
             self._closing()
             self.inbox.unpause()
@@ -497,7 +533,7 @@ class Connection:
         if self._pong_overdue in environment.pong_deadlines:
             return
         self._alive = False
-        self.outbox.put(self.protocol.ping(self.pings.begin(b"").payload))
+        self.send_control(self.protocol.ping(self.pings.begin(b"").payload))
         environment.pong_deadlines.add(self._pong_overdue)
 
     def _pong_overdue(self) -> None:
@@ -507,7 +543,7 @@ class Connection:
             # We do not read, so we cannot know: the time stands still. But whether anyone is there, a write tells:
             # an unasked-for pong, which needs no answer (RFC 6455 section 5.5.3).
             if not self.outbox.paused:
-                self.outbox.put(self.protocol.pong(b""))
+                self.send_control(self.protocol.pong(b""))
             self.environment.pong_deadlines.add(self._pong_overdue)
             return
         seconds = self.environment.timeouts.ping_timeout

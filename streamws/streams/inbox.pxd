@@ -54,7 +54,7 @@ cdef class Inbox:
     @cython.locals(size=Py_ssize_t)
     cpdef push(self, list items)
     @cython.locals(reading=Read)
-    cpdef wake(self)
+    cpdef wake(self, bint soon)
     @cython.locals(reading=Read)
     cpdef check_flow(self)
     cpdef end(self)

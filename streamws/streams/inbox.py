@@ -7,7 +7,7 @@ The queue holds what the parser returns: whole messages as bare `str`, `bytes` o
 `DataFrame`. A frame that is not complete stays with the parser, and a reader of a stream fetches what has come of it.
 """
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, Future, current_task
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
@@ -179,11 +179,11 @@ class Inbox:
         if self._skipping:
             self._skip()
 
-    def wake(self) -> None:
-        """Let the waiting read go on if there is something for it."""
+    def wake(self, soon: bool) -> None:
+        """Let the waiting read go on if there is something for it: at once, or `soon`, in the loop's next turn."""
         reading = self._reading
         if reading is not None and self._is_ready(reading.kind):
-            self._waiter.wake()
+            self._waiter.wake(soon)
 
     def check_flow(self) -> None:
         """Pause the network while more than the high-water mark is unread."""
@@ -208,7 +208,7 @@ class Inbox:
         if self._discarding and not self._claimed and self._held():
             self._discard()
         if self._reading is not None:
-            self._waiter.wake()
+            self._waiter.wake(False)
 
     def detach(self, flow: Flow) -> None:
         """The connection is gone; `flow` speaks for it."""
@@ -324,11 +324,9 @@ class Inbox:
             # The task that waited is being cancelled, and will learn of it in its turn.
             self._reading = None
             return
-        task = self._waiter.waiting_task()
-        name = task.get_name() if hasattr(task, "get_name") else "another task"
         raise ConcurrencyError(
-            f"{read.describe()} while {name} waits in {first.describe()} on the same connection: "
-            "one task at a time can read"
+            f"{read.describe()} of {_name(current_task())} while {_name(self._waiter.waiting_task())} waits in "
+            f"{first.describe()} on the same connection: one task at a time can read"
         )
 
     def _claim(self, read: Read) -> None:
@@ -563,6 +561,10 @@ class _Frames:
 
 
 FRAMES = _Frames()
+
+
+def _name(task: object) -> str:
+    return str(task.get_name()) if hasattr(task, "get_name") else "a task without a name"
 
 
 def stale() -> StaleReader:

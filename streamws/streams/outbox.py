@@ -63,11 +63,6 @@ class Outbox:
         """Whether the transport holds more than its high-water mark."""
         self._drained: list[Future[None]] | None = None  # those who wait until it is not
 
-    @property
-    def size(self) -> int:
-        """Bytes gathered here."""
-        return self._size
-
     def put(self, frame: bytes) -> None:
         """Send a frame."""
         if not self._batching:

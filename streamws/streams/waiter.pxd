@@ -12,4 +12,4 @@ cdef class Waiter:
     cpdef object arm(self)
     cpdef bint is_cancelled(self)
     @cython.locals(callbacks=list, first=tuple)
-    cpdef wake(self)
+    cpdef wake(self, bint soon)

@@ -32,8 +32,8 @@ class Waiter:
         """Whether the task that waited here is being cancelled, and has not run since."""
         return self._future is not None and self._future.cancelled()
 
-    def wake(self) -> None:
-        """Let the task go on."""
+    def wake(self, soon: bool) -> None:
+        """Let the task go on: at once if that can be, or in any case `soon`, in the loop's next turn."""
         future = self._future
         if future is None or future.done():
             return
@@ -41,7 +41,7 @@ class Waiter:
         if not callbacks:
             return  # the task runs, and finds out for itself
         # A task that is stepped from inside another one would be stuck for ever: then the loop wakes it.
-        if len(callbacks) == 1 and current_task(self._loop) is None:
+        if not soon and len(callbacks) == 1 and current_task(self._loop) is None:
             callback, context = callbacks[0]
             future.remove_done_callback(callback)
             run_in(context, callback, self._finished)

@@ -13,15 +13,26 @@ cdef class Writer:
     cdef readonly Protocol _protocol
     cdef readonly Outbox _outbox
     cdef object _pings
-    cdef readonly object _failing
+    cdef readonly object _line
     cdef public bint _busy
     cdef bint _by_frames
     cdef object _waiting
     @cython.locals(protocol=Protocol)
     cpdef object send(self, object data)
 
+@cython.final
 cdef class FragmentWriter:
     cdef Writer _writer
     cdef object _opcode
     cdef bint _entered
     cdef bint _left
+
+@cython.final
+cdef class DataFrameWriter:
+    cdef Writer _writer
+    cdef object _opcode
+    cdef bint _entered
+    cdef bint _begun
+    cdef bint _left
+    cdef readonly object length
+    cdef readonly object remaining

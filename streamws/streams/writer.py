@@ -8,6 +8,7 @@ import typing
 from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import AsyncIterable, Coroutine, Iterable
+from operator import index
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from ..codes import Opcode
 from ..errors import ConnectionClosed, WriteError
 from ..wire.frames import Buffer, DataFrame
 from ..wire.kernels import Done
-from ..wire.protocol import Protocol, check_data
+from ..wire.protocol import Protocol, State, check_data
 from .outbox import Outbox
 from .pings import Pings, fresh_payload
 from .reader import MessageReader
@@ -23,7 +24,7 @@ from .reader import MessageReader
 SENT: Any = Done(None)
 
 
-class Failing(typing.Protocol):
+class Line(typing.Protocol):
     """What the writer asks of the connection."""
 
     def closed_error(self) -> ConnectionClosed:
@@ -31,6 +32,12 @@ class Failing(typing.Protocol):
 
     def truncated(self, detail: str) -> None:
         """A message was left in the middle: close the connection, so that no one takes it for whole."""
+
+    def send_control(self, frame: bytes) -> None:
+        """Send a control frame, as soon as no data frame is under way."""
+
+    def frame_sent(self) -> None:
+        """A data frame that was sent piece by piece is complete: what waited for its end can go."""
 
 
 class _Turn:
@@ -47,16 +54,14 @@ class _Turn:
 class Writer:
     """Sends on one connection; `client.writer`."""
 
-    __slots__ = ("_busy", "_by_frames", "_failing", "_loop", "_outbox", "_pings", "_protocol", "_waiting")
+    __slots__ = ("_busy", "_by_frames", "_line", "_loop", "_outbox", "_pings", "_protocol", "_waiting")
 
-    def __init__(
-        self, loop: AbstractEventLoop, protocol: Protocol, outbox: Outbox, pings: Pings, failing: Failing
-    ) -> None:
+    def __init__(self, loop: AbstractEventLoop, protocol: Protocol, outbox: Outbox, pings: Pings, line: Line) -> None:
         self._loop = loop
         self._protocol = protocol
         self._outbox = outbox
         self._pings = pings
-        self._failing = failing
+        self._line = line
         self._busy = False  # whether a message is being sent in pieces
         self._by_frames = False  # ... by write_frame
         self._waiting: deque[_Turn] | None = None
@@ -99,7 +104,7 @@ class Writer:
     async def _drain(self) -> None:
         await self._outbox.drain()
         if not self._protocol.open:
-            raise self._failing.closed_error()
+            raise self._line.closed_error()
 
     def _send_in_turn(self, data: str | Buffer) -> Coroutine[object, None, None]:
         if not self._protocol.open:
@@ -108,7 +113,7 @@ class Writer:
         return self._wait_sent(self._queue(data))
 
     async def _refuse(self) -> None:
-        raise self._failing.closed_error()
+        raise self._line.closed_error()
 
     async def _wait_sent(self, turn: _Turn) -> None:
         await self._wait(turn)
@@ -137,11 +142,11 @@ class Writer:
     async def _acquire(self) -> None:
         """Wait for the turn to send a message in pieces."""
         if not self._protocol.open:
-            raise self._failing.closed_error()
+            raise self._line.closed_error()
         if self._busy:
             await self._wait(self._queue())
             if not self._protocol.open:
-                raise self._failing.closed_error()
+                raise self._line.closed_error()
         self._busy = True
 
     def _pass_on(self) -> None:
@@ -164,12 +169,12 @@ class Writer:
         self._waiting = None
         for turn in waiting or ():
             if not turn.ready.done():
-                turn.ready.set_exception(self._failing.closed_error())
+                turn.ready.set_exception(self._line.closed_error())
                 turn.ready.exception()  # an awaitable that was dropped must not be reported by the loop
 
-    def _detach(self, failing: Failing) -> None:
-        """The connection is gone; `failing` speaks for it."""
-        self._failing = failing
+    def _detach(self, line: Line) -> None:
+        """The connection is gone; `line` speaks for it."""
+        self._line = line
 
     # Messages in pieces ----------------------------------------------------------------------------------------
 
@@ -184,13 +189,31 @@ class Writer:
             raise ValueError(f"a message is Opcode.TEXT or Opcode.BINARY, not {kind!r}")
         return FragmentWriter(self, kind)
 
+    def data_frame(self, length: int, kind: Opcode = Opcode.BINARY) -> "DataFrameWriter":
+        """Send one message in one frame of a length that is known beforehand, piece by piece and never held whole.
+
+        `async with client.writer.data_frame(length) as frame: await frame.write(part)`
+
+        :param length: bytes of the message, 0 to 2**63 - 1.
+        :param kind: `Opcode.TEXT` or `Opcode.BINARY`.
+        :returns: a `DataFrameWriter`; entering it waits for the turn.
+        :raises ValueError: for another length or kind; `TypeError` for a length that is no `int`.
+        (RFC 6455 section 5.2)
+        """
+        if kind not in (Opcode.TEXT, Opcode.BINARY):
+            raise ValueError(f"a message is Opcode.TEXT or Opcode.BINARY, not {kind!r}")
+        if not 0 <= index(length) < 1 << 63:
+            raise ValueError(f"a frame has 0 to 2**63 - 1 bytes, not {length}")
+        return DataFrameWriter(self, length, kind)
+
     async def write_frame(self, frame: DataFrame) -> None:
         """Send one data frame as it is; it must fit the message under way.
 
         The first frame of a message is TEXT or BINARY, the others are CONTINUATION, the last one has `fin` set.
-        Between the first frame and the last one, other senders wait. Text is sent as given, without a check.
+        Between the first frame and the last one, other senders wait. The frames of a text message may be cut inside
+        a character, but must be UTF-8 in all (section 8.1).
 
-        :raises WriteError: if the frame does not fit; nothing is sent then.
+        :raises WriteError: if the frame does not fit, or would make the text invalid; nothing is sent then.
         :raises ConnectionClosed: if the connection is closing or closed.
 
         Cancelling it before the first frame sends nothing; a frame that was handed over is sent. One task at a time.
@@ -202,13 +225,18 @@ class Writer:
             if frame.opcode is not Opcode.CONTINUATION:
                 raise WriteError("write_frame() has a message under way; CONTINUATION frames go on with it")
             if not self._protocol.open:
-                raise self._failing.closed_error()
+                raise self._line.closed_error()
         else:
             if frame.opcode is Opcode.CONTINUATION:
                 raise WriteError("a CONTINUATION frame needs a message under way; begin one with TEXT or BINARY")
             await self._acquire()
+        try:
+            self._put_fragment(frame.opcode, frame.payload, frame.fin)
+        except BaseException:
+            if not self._by_frames:
+                self._pass_on()  # no message has begun
+            raise
         self._by_frames = not frame.fin
-        self._put_fragment(frame.opcode, frame.payload, frame.fin)
         await self._drain()
 
     async def feed(
@@ -254,11 +282,11 @@ class Writer:
         """
         data = payload.encode() if isinstance(payload, str) else bytes(payload)
         if not self._protocol.open:
-            return self._pings.refused(self._failing.closed_error())
+            return self._pings.refused(self._line.closed_error())
         data = data or fresh_payload()
         frame = self._protocol.ping(data)
         ping = self._pings.begin(data)
-        self._outbox.put(frame)
+        self._line.send_control(frame)
         return self._pings.wait(ping)
 
     def pong(self, payload: str | Buffer = b"") -> Coroutine[object, None, None]:
@@ -272,7 +300,8 @@ class Writer:
         """
         if not self._protocol.open:
             return self._refuse()
-        self._outbox.put(self._protocol.pong(payload.encode() if isinstance(payload, str) else bytes(payload)))
+        data = payload.encode() if isinstance(payload, str) else bytes(payload)
+        self._line.send_control(self._protocol.pong(data))
         return self._drain() if self._outbox.paused else SENT
 
 
@@ -303,8 +332,9 @@ class FragmentWriter:
         """Send a part of the message as one fragment.
 
         :param part: `str` or bytes-like; both fit in either kind of message, but the bytes of a text message
-            must be UTF-8 in all.
-        :raises WriteError: outside the `async with` block.
+            must be UTF-8 in all. A part may end inside a character.
+        :raises WriteError: outside the `async with` block, and for bytes that do not go on with the text; they are
+            not sent, the message may go on with others.
         :raises ConnectionClosed: if the connection is closing or closed.
 
         Cancelling it while it waits for the network leaves the message unfinished: the block's end closes the
@@ -314,7 +344,7 @@ class FragmentWriter:
         if not self._entered or self._left:
             raise WriteError("a fragment is sent inside the `async with writer.fragment()` block")
         if not writer._protocol.open:
-            raise writer._failing.closed_error()
+            raise writer._line.closed_error()
         check_data(part)
         opcode = self._opcode or (Opcode.TEXT if isinstance(part, str) else Opcode.BINARY)
         writer._put_fragment(opcode, part, False)
@@ -331,14 +361,128 @@ class FragmentWriter:
         if not writer._protocol.open:
             writer._busy = False
             if error is None:
-                raise writer._failing.closed_error()
+                raise writer._line.closed_error()
         elif error is None:
-            # An empty message if there was no part: that is what was asked for.
-            writer._put_fragment(self._opcode or Opcode.BINARY, b"", True)
+            try:
+                # An empty message if there was no part: that is what was asked for.
+                writer._put_fragment(self._opcode or Opcode.BINARY, b"", True)
+            except WriteError as unfinished:
+                writer._busy = False
+                writer._line.truncated(str(unfinished))
+                raise
             if writer._outbox.paused:
                 await writer._drain()
         elif begun:
             writer._busy = False
-            writer._failing.truncated(f"a message in fragments was left unfinished: {error!r}")
+            writer._line.truncated(f"a message in fragments was left unfinished: {error!r}")
         else:
             writer._pass_on()
+
+
+class DataFrameWriter:
+    """One message in one frame of declared length, sent piece by piece; made by `Writer.data_frame`.
+
+    `async with` waits for the turn. The frame is complete with its last declared byte; other senders, and control
+    frames, wait until then. Left before that, the connection cannot go on, since the peer would take whatever comes
+    for the rest of the frame: it ends, and its outcome says 1011. If nothing was written and an exception leaves the
+    block, nothing is sent and the connection goes on.
+
+    A closing handshake that begins meanwhile, on either side, waits for the end of the frame, up to `Timeouts.close`.
+    """
+
+    __slots__ = ("_begun", "_entered", "_left", "_opcode", "_writer", "length", "remaining")
+
+    def __init__(self, writer: Writer, length: int, opcode: Opcode) -> None:
+        self._writer = writer
+        self._opcode = opcode
+        self._entered = False
+        self._begun = False  # whether the header was sent
+        self._left = False
+        self.length: int = length
+        """The declared length in bytes."""
+        self.remaining: int = length
+        """Bytes that are still to be written."""
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise WriteError("a frame writer sends one frame; ask for a new one with writer.data_frame()")
+        self._entered = True
+        await self._writer._acquire()
+        return self
+
+    async def write(self, part: str | Buffer) -> None:
+        """Send the next bytes of the frame.
+
+        :param part: `str`, which counts as its UTF-8, or bytes-like. Those of a text message must be UTF-8 in all; a
+            part may end inside a character.
+        :raises ValueError: for more than what remains of the declared length; nothing of it is sent.
+        :raises WriteError: outside the `async with` block, and for bytes that do not go on with the text; they are
+            not sent.
+        :raises ConnectionClosed: if the connection ended before the frame was complete.
+
+        Waits while the peer takes less than is sent (`Limits.write_high`). Cancelling it leaves the part on its way
+        and the frame unfinished: the block's end closes the connection. One task at a time.
+        """
+        if not self._entered or self._left:
+            raise WriteError("a frame is written inside the `async with writer.data_frame()` block")
+        check_data(part)
+        data = part.encode() if isinstance(part, str) else part
+        size = memoryview(data).nbytes
+        if size > self.remaining:
+            raise ValueError(f"{size} bytes are more than remain of the frame: {self.remaining} of {self.length}")
+        writer = self._writer
+        if not self._can_go_on():
+            raise writer._line.closed_error()
+        if not size:
+            return
+        if self._opcode == Opcode.TEXT:
+            writer._protocol.check_text(data, size == self.remaining)
+        self._put(data)
+        await writer._outbox.drain()
+        if not self._can_go_on() and self.remaining:
+            raise writer._line.closed_error()
+
+    def _can_go_on(self) -> bool:
+        protocol = self._writer._protocol
+        # A closing handshake waits for the end of the frame.
+        return protocol.open or (self._begun and not protocol.failed and protocol.state is not State.CLOSED)
+
+    def _put(self, data: Buffer) -> None:
+        writer = self._writer
+        protocol = writer._protocol
+        outbox = writer._outbox
+        if self._begun:
+            part = protocol.frame_part(data)
+            outbox.put(part)
+        else:
+            self._begun = True
+            header = protocol.begin_frame(self._opcode, self.length)
+            part = protocol.frame_part(data)
+            outbox.put_parts(header, part)
+        self.remaining -= len(part)
+        if not self.remaining:
+            writer._line.frame_sent()
+            writer._pass_on()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left = True
+        writer = self._writer
+        if self._begun and not self.remaining:
+            return
+        writer._busy = False
+        if not self._can_go_on():
+            if error is None:
+                raise writer._line.closed_error()
+        elif error is not None:
+            if self._begun:
+                writer._line.truncated(f"a frame was left {self.remaining} bytes short: {error!r}")
+            else:
+                writer._pass_on()
+        elif self.remaining:
+            reason = f"a frame was left {self.remaining} bytes short of the {self.length} that it declared"
+            writer._line.truncated(reason)
+            raise WriteError(reason)
+        else:
+            self._put(b"")

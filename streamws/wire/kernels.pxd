@@ -28,6 +28,7 @@ cdef class Payload:
 cdef class Utf8Check:
     cdef unsigned int _state
     cpdef bint feed(self, const unsigned char *data, Py_ssize_t start, Py_ssize_t end)
+    cpdef Utf8Check copy(self)
     cpdef bint complete(self)
 
 @cython.final

@@ -138,6 +138,13 @@ class Utf8Check:
         self._bad = held[:1] == b"\xed" and held[1:] >= b"\xa0"
         return not self._bad
 
+    def copy(self) -> "Utf8Check":
+        """Another one that stands where this one does."""
+        other = Utf8Check()
+        other._decoder.setstate(self._decoder.getstate())
+        other._bad = self._bad
+        return other
+
     def complete(self) -> bool:
         """Whether the bytes so far end with a whole character; begins a new text."""
         whole = not self._bad and self._decoder.getstate()[0] == b""

@@ -315,6 +315,11 @@ cdef class Utf8Check:
             self._state = sw_utf8(self._state, data + start, end - start)
         return self._state != SW_BAD
 
+    cpdef Utf8Check copy(self):
+        cdef Utf8Check other = Utf8Check()
+        other._state = self._state
+        return other
+
     cpdef bint complete(self):
         cdef bint whole = self._state == 0
         self._state = 0

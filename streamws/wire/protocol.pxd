@@ -1,10 +1,10 @@
 import cython
 
-from .kernels cimport MaskKeys, encode_frame, encode_header
+from .kernels cimport MaskKeys, Utf8Check, encode_frame, encode_header, rotate_key, unmask
 from .parser cimport Parser
 
 cdef Py_ssize_t LARGE
-cdef unsigned char _FIN_TEXT, _FIN_BINARY
+cdef unsigned char _FIN, _FIN_TEXT, _FIN_BINARY, _FIN_PONG
 
 @cython.final
 cdef class Protocol:
@@ -20,6 +20,10 @@ cdef class Protocol:
     cdef readonly object close_sent
     cdef MaskKeys _keys
     cdef readonly unsigned int sending
+    cdef Utf8Check _text
+    cdef readonly unsigned long long unsent
+    cdef unsigned long long _frame_length
+    cdef unsigned int _frame_key
     cdef object _initiator
     cdef object _fixed_cause
     cdef str _detail
@@ -28,6 +32,7 @@ cdef class Protocol:
     @cython.locals(items=list)
     cpdef list receive(self, object data, Py_ssize_t end)
     cdef list _sort_out(self, list events)
+    cdef _owe_pongs(self, list payloads)
     cpdef settle(self)
     @cython.locals(first="unsigned char")
     cpdef bytes message(self, object data)

@@ -1,15 +1,16 @@
 """What may come and go in which state of a connection, and how it closes (RFC 6455 sections 5 to 7); no I/O.
 
 What comes off the network goes in by `receive`, which returns what is there for a reader. What has to be sent in
-answer is in `owed`. Frames to send are made by `message`, `data_frame`, `ping`, `pong` and `close`.
+answer is in `owed`. Frames to send are made by `message`, `fragment`, `begin_frame`, `ping`, `pong` and `close`.
 """
 
 import enum
 from typing import Any, TypeGuard
 
 from ..codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side, is_sendable
+from ..errors import WriteError
 from .frames import Buffer, CloseFrame, Ping, Pong, Violation
-from .kernels import MaskKeys, encode_frame, encode_header
+from .kernels import MaskKeys, Utf8Check, encode_frame, encode_header, rotate_key, unmask
 from .parser import Event, Item, Parser, encode_close
 
 
@@ -54,8 +55,10 @@ MAX_PONGS = 16
 
 CLEAN_CODES = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS})
 
+_FIN = 0x80
 _FIN_TEXT = 0x81
 _FIN_BINARY = 0x82
+_FIN_PONG = 0x8A
 
 
 class Protocol:
@@ -64,8 +67,11 @@ class Protocol:
     __slots__ = (
         "_detail",
         "_fixed_cause",
+        "_frame_key",
+        "_frame_length",
         "_initiator",
         "_keys",
+        "_text",
         "close_received",
         "close_sent",
         "failed",
@@ -76,6 +82,7 @@ class Protocol:
         "pongs",
         "sending",
         "state",
+        "unsent",
         "unsettled",
     )
 
@@ -88,7 +95,7 @@ class Protocol:
         self.unsettled: list[Event] = []
         """What was received and is no data, until it is settled."""
         self.owed: list[bytes] = []
-        """Frames that answer what was received."""
+        """Control frames that are due: answers to what was received, and what waits for the end of a data frame."""
         self.pings: list[bytes] = []
         """Payloads of pings that came; whoever answers them empties it."""
         self.pongs: list[bytes] = []
@@ -98,6 +105,11 @@ class Protocol:
         self._keys = None if server else MaskKeys()
         self.sending: int = 0
         """The opcode of the fragmented message being sent, or 0."""
+        self._text: Utf8Check | None = None  # of the text being sent, where it stands inside a character
+        self.unsent: int = 0
+        """Bytes that are to come of the data frame being sent; until then, no other frame can be."""
+        self._frame_length = 0  # of that frame,
+        self._frame_key = 0  # and its masking key
         self.failed: bool = False
         """Whether the connection was given up: nothing more is read from it."""
         self._initiator: Side | None = None
@@ -136,11 +148,18 @@ class Protocol:
                 self.unsettled.append(event)
             else:
                 items.append(event)
-        self.pings = pings
+        self.pings += pings
         if self.close_sent is None:
-            # Of many pings in one burst only the last ones are answered (RFC 6455 section 5.5.3).
-            self.owed = [self.pong(payload) for payload in pings[-MAX_PONGS:]]
+            self._owe_pongs(pings[-MAX_PONGS:])
         return items
+
+    def _owe_pongs(self, payloads: list[bytes]) -> None:
+        # Of many pings only the last ones are answered, of those in one burst as of those that came while a data
+        # frame was under way (RFC 6455 section 5.5.3).
+        waiting = [frame for frame in self.owed if frame[0] == _FIN_PONG]
+        for frame in waiting[: max(0, len(waiting) + len(payloads) - MAX_PONGS)]:
+            self.owed.remove(frame)
+        self.owed += [self.pong(payload) for payload in payloads]
 
     def settle(self) -> None:
         """Do what the frames in `unsettled` ask for.
@@ -167,6 +186,7 @@ class Protocol:
             self.owe(self._send_close(Close(close.code)))
 
     def owe(self, frame: bytes) -> None:
+        """Put a control frame behind those that are due; none if it is empty."""
         if frame:
             self.owed.append(frame)
 
@@ -190,23 +210,49 @@ class Protocol:
         return encode_header(_FIN_BINARY, len(payload), 0)
 
     def fragment(self, opcode: int, data: str | Buffer, fin: bool) -> bytes:
-        """A frame of a fragmented message: the first one gives the message its type (RFC 6455 section 5.4)."""
-        frame = encode_frame(self._first(opcode, fin), data, 0 if self._keys is None else self._keys.next())
-        self._count(opcode, fin)  # not before: what cannot be encoded is not sent
+        """A frame of a fragmented message: the first one gives the message its type (RFC 6455 section 5.4).
+
+        Raises `WriteError` for bytes that do not go on with a text message (section 8.1); nothing has changed then.
+        """
+        first = opcode if self.sending == 0 else Opcode.CONTINUATION
+        key = 0 if self._keys is None else self._keys.next()
+        frame = encode_frame(first | _FIN if fin else first, data, key)
+        # Not before: what cannot be encoded is not sent.
+        message = self.sending or opcode
+        if message == Opcode.TEXT:
+            self.check_text(data, fin)
+        self.sending = 0 if fin else message
         return frame
 
-    def header(self, opcode: int, length: int, fin: bool, key: int) -> bytes:
-        """The header of a data frame whose payload is sent piece by piece."""
-        header = encode_header(self._first(opcode, fin), length, key)
-        self._count(opcode, fin)
-        return header
+    def check_text(self, data: str | Buffer, fin: bool) -> None:
+        """Raise `WriteError` unless the text being sent can go on with `data`, or end with it for `fin`."""
+        if isinstance(data, str):
+            if self._text is None:
+                return  # between characters, and made of whole ones
+            data = data.encode()
+        part = bytes(data)
+        check = Utf8Check() if self._text is None else self._text.copy()
+        if not check.feed(part, 0, len(part)):
+            raise WriteError("these bytes do not go on with the text message under way: it would not be UTF-8")
+        whole = check.copy().complete()
+        if fin and not whole:
+            raise WriteError("the text message would end inside a character")
+        self._text = None if whole else check
 
-    def _first(self, opcode: int, fin: bool) -> int:
-        first = opcode if self.sending == 0 else Opcode.CONTINUATION
-        return first | 0x80 if fin else first
+    def begin_frame(self, opcode: int, length: int) -> bytes:
+        """The header of a message in one frame of `length` bytes, whose payload `frame_part` makes piece by piece."""
+        self._frame_key = 0 if self._keys is None else self._keys.next()
+        self._frame_length = self.unsent = length
+        return encode_header(opcode | _FIN, length, self._frame_key)
 
-    def _count(self, opcode: int, fin: bool) -> None:
-        self.sending = 0 if fin else self.sending or opcode
+    def frame_part(self, data: Buffer) -> bytes:
+        """The next bytes of the payload of that frame; no more of them than are `unsent`."""
+        part = bytes(data)
+        if self._frame_key:
+            key = rotate_key(self._frame_key, self._frame_length - self.unsent)
+            part = unmask(part, 0, len(part), key)
+        self.unsent -= len(part)
+        return part
 
     def ping(self, payload: bytes) -> bytes:
         """A ping frame."""
@@ -236,7 +282,7 @@ class Protocol:
         return self._send_close(Close(code, reason))
 
     def fail(self, code: int, reason: str, cause: Cause, side: Side, detail: str) -> bytes:
-        """Give the connection up: the Close frame that says so, or nothing if one was sent already.
+        """Give the connection up: the Close frame that says so, or nothing if one was sent or cannot be.
 
         Nothing more is read. `cause`, `side` and `detail` are what the outcome says, unless it is settled already.
         """
@@ -245,7 +291,8 @@ class Protocol:
         self.settle_outcome(cause, side, detail)
         if not self.open:
             return b""
-        return self._send_close(Close(code, shorten(reason)))
+        frame = self._send_close(Close(code, shorten(reason)))
+        return b"" if self.unsent else frame  # inside a data frame the peer would take it for payload
 
     def _send_close(self, close: Close) -> bytes:
         self.close_sent = close
@@ -255,7 +302,7 @@ class Protocol:
     @property
     def closed_both_ways(self) -> bool:
         """Whether the closing handshake is complete (RFC 6455 section 7.1.4)."""
-        return self.close_sent is not None and self.close_received is not None
+        return self.close_sent is not None and self.close_received is not None and not self.unsent
 
     # The outcome -----------------------------------------------------------------------------------------------
 
@@ -278,7 +325,8 @@ class Protocol:
                 cause = Cause.CLEAN
             else:
                 cause = Cause.CLOSED_WITH_ERROR if initiator is Side.LOCAL else Cause.PEER_ERROR
-        return CloseOutcome(cause, initiator, self.close_received, self.close_sent, self._detail)
+        sent, withheld = (None, self.close_sent) if self.unsent else (self.close_sent, None)
+        return CloseOutcome(cause, initiator, self.close_received, sent, self._detail, withheld)
 
 
 def check_data(data: object) -> None:

@@ -56,7 +56,7 @@ class Source:
     def put(self, value: object) -> None:
         """Have a value, and wake the task that waits for it."""
         self.value = value
-        self.waiter.wake()
+        self.waiter.wake(False)
 
 
 async def started(coroutine: Any) -> asyncio.Task[Any]:

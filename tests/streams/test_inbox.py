@@ -425,9 +425,9 @@ async def test_inbox_refuses_second_reader_and_names_both(first: str, second: st
         reading = asyncio.create_task(WAYS[first](client), name="the first")
         await asyncio.sleep(0)
         with pytest.raises(ConcurrencyError) as caught:
-            await WAYS[second](client)
+            await asyncio.create_task(WAYS[second](client), name="the second")
         message = str(caught.value)
-        assert message.startswith(f"{second} while the first waits in {first} ")
+        assert message.startswith(f"{second} of the second while the first waits in {first} ")
         peer.send(TEXT, b"message")
         got = await reading
         if isinstance(got, DataFrame):

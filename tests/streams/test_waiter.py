@@ -105,12 +105,12 @@ async def test_task_is_woken_in_its_own_context(wire: Wire, call: Call) -> None:
 
 async def test_wake_without_a_waiting_task_does_nothing(wire: Wire, call: Call) -> None:
     source = Source(wire)
-    await call(source.waiter.wake)
+    await call(lambda: source.waiter.wake(False))
     task = await started(source.get())
     await call(lambda: source.put(1))
-    await call(source.waiter.wake)
+    await call(lambda: source.waiter.wake(False))
     assert await task == 1
-    await call(source.waiter.wake)
+    await call(lambda: source.waiter.wake(False))
     assert source.waiter.waiting_task() is None
     assert not source.waiter.is_cancelled()
 
@@ -119,7 +119,7 @@ async def test_wake_for_an_awaitable_that_was_dropped_does_nothing(wire: Wire, c
     source = Source(wire)
     source.get().send(None)  # stepped by hand: no task has registered its wake-up
     assert source.waiter.waiting_task() is None
-    await call(source.waiter.wake)
+    await call(lambda: source.waiter.wake(False))
     task = await started(source.get())
     await call(lambda: source.put(1))
     assert await task == 1
@@ -141,7 +141,7 @@ async def test_operation_woken_for_nothing_waits_again(wire: Wire) -> None:
     task = await started(source.get())
     calls: list[Call] = [outside_of_tasks, inside_a_task, outside_of_tasks]
     for call in calls:
-        await call(source.waiter.wake)
+        await call(lambda: source.waiter.wake(False))
         await asyncio.sleep(0)
         assert source.waiter.waiting_task() is task
     source.put(1)

@@ -173,6 +173,31 @@ async def test_fragment_writer_refuses_part_of_other_type_and_goes_on() -> None:
         assert await peer.read_frames(2) == [(0x01, b"a"), (0x80, b"")]
 
 
+async def test_fragment_writer_refuses_bytes_that_are_no_text_and_goes_on() -> None:
+    async with pair() as (client, peer):
+        async with client.writer.fragment(TEXT) as stream:
+            for bad in (b"\xff", b"\xc3\xc3"):
+                with pytest.raises(WriteError, match="UTF-8"):
+                    await stream.send(bad)
+            await stream.send(b"\xc3")
+            with pytest.raises(WriteError, match="UTF-8"):
+                await stream.send("a")
+            await stream.send(memoryview(b"\xa9"))
+        assert await peer.read_frames(3) == [(0x01, b"\xc3"), (0x00, b"\xa9"), (0x80, b"")]
+        await end(client, peer)
+
+
+async def test_fragment_writer_left_inside_a_character_closes_with_1011() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(WriteError, match="inside a character"):
+            async with client.writer.fragment(TEXT) as stream:
+                await stream.send(b"\xc3")
+        assert await peer.read_frame() == (0x01, b"\xc3")
+        assert (await peer.read_close())[0] == 1011
+        assert client.outcome is not None
+        assert "inside a character" in client.outcome.detail
+
+
 async def test_fragment_writer_left_by_exception_before_first_part_lets_connection_go_on() -> None:
     async with pair() as (client, peer):
         with pytest.raises(KeyError):
@@ -482,6 +507,20 @@ async def test_writer_write_frame_refuses_continuation_inside_fragment_writer() 
             with pytest.raises(WriteError, match="CONTINUATION"):
                 await client.writer.write_frame(DataFrame(CONTINUATION, b"mine"))
         assert await peer.read_frames(2) == [(0x01, b"one"), (0x80, b"")]
+
+
+async def test_writer_write_frame_refuses_bytes_that_are_no_text_and_passes_the_turn_on() -> None:
+    async with pair() as (client, peer):
+        for fin in (True, False):
+            with pytest.raises(WriteError, match="UTF-8"):
+                await client.writer.write_frame(DataFrame(TEXT, b"\xff", fin))
+        await client.send("next")
+        await client.writer.write_frame(DataFrame(TEXT, b"\xc3", fin=False))
+        with pytest.raises(WriteError, match="inside a character"):
+            await client.writer.write_frame(DataFrame(CONTINUATION, b""))
+        await client.writer.write_frame(DataFrame(CONTINUATION, b"\xa9"))
+        assert await peer.read_frames(3) == [(0x81, b"next"), (0x01, b"\xc3"), (0x80, b"\xa9")]
+        await end(client, peer)
 
 
 async def test_other_senders_wait_for_last_frame() -> None:

@@ -291,3 +291,39 @@ def test_outcome_reads_as_a_sentence(wire: Wire) -> None:
     reset = codes.CloseOutcome(codes.Cause.RESET, codes.Side.REMOTE, None, None)
     assert str(reset) == "reset, by the remote side (no Close frame)"
     assert (reset.code, reset.reason, reset.clean) == (1006, "", False)
+    cut = codes.CloseOutcome(
+        codes.Cause.LOCAL_CANCEL, codes.Side.LOCAL, None, None, "detail", codes.Close(1011, "sorry")
+    )
+    assert str(cut) == "local cancel, by the local side (could not send 1011 sorry): detail"
+    assert (cut.code, cut.reason, cut.clean) == (1011, "sorry", False)
+
+
+# Inside a data frame that is sent piece by piece ----------------------------------------------------------------
+
+
+def test_protocol_cannot_say_why_it_fails_inside_a_data_frame(wire: Wire, server: bool) -> None:
+    codes = wire.codes
+    protocol = opened(wire, server)
+    protocol.begin_frame(2, 10)
+    protocol.frame_part(b"12345")
+    # The peer would take the Close frame for payload, and might take the frame for complete.
+    assert protocol.fail(1011, "cut", codes.Cause.LOCAL_CANCEL, codes.Side.LOCAL, "cut off") == b""
+    assert protocol.failed
+    assert not protocol.open
+    outcome = protocol.outcome()
+    assert (outcome.cause, outcome.initiator, outcome.detail) == ("local cancel", "local", "cut off")
+    assert (outcome.sent, outcome.withheld, outcome.code) == (None, codes.Close(1011, "cut"), 1011)
+
+
+def test_close_that_waits_for_a_data_frame_counts_when_that_is_sent(wire: Wire, server: bool) -> None:
+    codes = wire.codes
+    protocol = opened(wire, server)
+    protocol.begin_frame(2, 10)
+    assert open_up(protocol.close(1000, ""), server) == frame(CLOSE, NORMAL)
+    receive(protocol, frame(CLOSE, NORMAL, masked=server))
+    assert not protocol.closed_both_ways
+    assert protocol.outcome().withheld == codes.Close(1000)
+    protocol.frame_part(bytes(10))
+    assert protocol.closed_both_ways
+    outcome = protocol.outcome()
+    assert (outcome.sent, outcome.withheld, outcome.cause) == (codes.Close(1000), None, "clean")

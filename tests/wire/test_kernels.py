@@ -168,6 +168,19 @@ def test_utf8_check_stays_bad_until_the_next_text(wire: Wire, bad: bytes) -> Non
     assert check.complete() is True
 
 
+@pytest.mark.parametrize("before", [b"", b"a", b"\xc3", b"\xe2\x82", b"\xf0\x9f", b"\xff"])
+def test_utf8_check_copied_goes_its_own_way(wire: Wire, before: bytes) -> None:
+    check = wire.kernels.Utf8Check()
+    good = check.feed(before, 0, len(before))
+    copy = check.copy()
+    assert copy.feed(b"\xff", 0, 1) is False
+    rest = {b"\xc3": b"\xa9", b"\xe2\x82": b"\xac", b"\xf0\x9f": b"\x98\x80"}.get(before, b"")
+    other = check.copy()
+    for one in (check, other):
+        assert one.feed(rest, 0, len(rest)) is good
+        assert one.complete() is good
+
+
 def test_utf8_check_reads_its_part_of_the_data_only(wire: Wire) -> None:
     for kind in (bytes, bytearray):
         check = wire.kernels.Utf8Check()

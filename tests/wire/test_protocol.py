@@ -146,20 +146,75 @@ def test_protocol_counts_no_fragment_that_could_not_be_encoded(wire: Wire, serve
     assert open_up(protocol.fragment(TEXT, "b", True), server) == frame(CONTINUATION, b"b")
 
 
-@pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536, 1 << 40])
-def test_protocol_makes_header_of_a_frame_sent_in_pieces(wire: Wire, length: int) -> None:
-    key = int.from_bytes(bytes.fromhex("8037fa3d"), "little")
-    for masked in (True, False):
-        protocol = opened(wire, not masked)
-        sent = [
-            protocol.header(BINARY, length, False, key if masked else 0),
-            protocol.header(BINARY, length, True, key if masked else 0),
-        ]
-        assert sent == [
-            header(BINARY, length, fin=False, masked=masked),
-            header(CONTINUATION, length, masked=masked),
-        ]
-        assert protocol.sending == 0
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536, 1 << 40, (1 << 63) - 1])
+def test_protocol_makes_header_of_a_frame_sent_in_pieces(wire: Wire, server: bool, opcode: int, length: int) -> None:
+    protocol = opened(wire, server)
+    sent = protocol.begin_frame(opcode, length)
+    bare = header(opcode, length)
+    assert sent[: len(bare)] == (bare if server else bytes([bare[0], bare[1] | 0x80]) + bare[2:])
+    assert len(sent) == len(bare) + (0 if server else 4)
+    assert protocol.unsent == length
+    assert protocol.sending == 0
+
+
+@pytest.mark.parametrize("sizes", [[10], [1, 2, 3, 4], [3, 0, 7], [65536, 65535, 1]])
+def test_protocol_makes_payload_of_a_frame_in_pieces(wire: Wire, server: bool, sizes: list[int]) -> None:
+    protocol = opened(wire, server)
+    data = bytes(i * 7 & 0xFF for i in range(sum(sizes)))
+    sent = protocol.begin_frame(BINARY, len(data))
+    done = 0
+    for size, kind in zip(sizes, [bytes, bytearray, memoryview, bytes], strict=False):
+        sent += protocol.frame_part(kind(data[done : done + size]))
+        done += size
+        assert protocol.unsent == len(data) - done
+    assert open_up(sent, server) == frame(BINARY, data)
+
+
+@pytest.mark.parametrize(
+    ("parts", "bad"),
+    [
+        ([], b"\xff"),
+        ([b"\xc3"], b"a"),
+        ([b"\xc3"], b"\xc3"),
+        (["a", b"\xe2", b"\x82"], "b"),
+        ([b"\xed"], b"\xa0"),
+        (["a"], b"\xac"),
+        (["\N{EURO SIGN}"], memoryview(b"\x80")),
+    ],
+)
+@pytest.mark.parametrize("fin", [False, True])
+def test_protocol_refuses_part_that_is_no_text_and_goes_on(
+    wire: Wire, server: bool, parts: list[str | bytes], bad: Any, fin: bool
+) -> None:
+    protocol = opened(wire, server)
+    for part in parts:
+        protocol.fragment(TEXT, part, False)
+    before = protocol.sending
+    with pytest.raises(wire.errors.WriteError, match="UTF-8"):
+        protocol.fragment(TEXT, bad, fin)
+    assert protocol.sending == before
+    unfinished = b"".join(part for part in parts if isinstance(part, bytes))
+    rest = {b"\xc3": b"\xa9", b"\xe2\x82": b"\xac", b"\xed": b"\x9f\xbf", b"": b""}[unfinished]
+    assert open_up(protocol.fragment(TEXT, rest, True), server) == frame(CONTINUATION if parts else TEXT, rest)
+    assert open_up(protocol.fragment(TEXT, b"next", True), server) == frame(TEXT, b"next")
+
+
+@pytest.mark.parametrize("last", [b"\xc3", b"a\xe2\x82", "", b""])
+def test_protocol_refuses_end_of_text_inside_a_character(wire: Wire, server: bool, last: str | bytes) -> None:
+    protocol = opened(wire, server)
+    protocol.fragment(TEXT, "a" if last else b"\xc3", False)
+    with pytest.raises(wire.errors.WriteError, match="inside a character"):
+        protocol.fragment(TEXT, last, True)
+    assert protocol.sending == TEXT
+    protocol.fragment(TEXT, "b" if last else b"\xa9", True)
+    assert protocol.sending == 0
+
+
+def test_protocol_sends_any_bytes_as_binary(wire: Wire, server: bool) -> None:
+    protocol = opened(wire, server)
+    protocol.fragment(BINARY, b"\xff", False)
+    assert open_up(protocol.fragment(TEXT, b"\xc3", True), server) == frame(CONTINUATION, b"\xc3")
 
 
 # Control frames ---------------------------------------------------------------------------------------------
@@ -192,6 +247,18 @@ def test_protocol_answers_last_pings_of_a_burst(wire: Wire, server: bool, count:
     answers = [open_up(pong, server) for pong in protocol.owed]
     assert answers == [frame(PONG, payload) for payload in payloads[-16:]]
     assert protocol.unsettled == []
+
+
+def test_protocol_owes_last_pings_of_several_bursts_while_none_can_be_answered(wire: Wire, server: bool) -> None:
+    protocol = opened(wire, server)
+    protocol.begin_frame(BINARY, 1)
+    receive(protocol, b"".join(frame(PING, b"%d" % i, masked=server) for i in range(10)))
+    protocol.owe(b"\x89\0")  # a ping of our own that waits
+    receive(protocol, b"".join(frame(PING, b"%d" % i, masked=server) for i in range(10, 20)))
+    pongs = [open_up(owed, server) for owed in protocol.owed if owed != b"\x89\0"]
+    assert pongs == [frame(PONG, b"%d" % i) for i in range(4, 20)]
+    assert protocol.owed[6] == b"\x89\0"
+    assert protocol.pings == [b"%d" % i for i in range(20)]
 
 
 def test_protocol_settles_pongs(wire: Wire, server: bool) -> None:
