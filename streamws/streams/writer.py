@@ -157,11 +157,14 @@ class Writer:
             if turn.ready.done():
                 continue
             turn.ready.set_result(None)
-            if turn.frame is None and turn.data is None:
-                self._busy = True
-                return
+            frame = turn.frame
+            if frame is None:
+                if turn.data is None:
+                    self._busy = True
+                    return
+                frame = self._protocol.message(turn.data)
             if self._protocol.open:
-                self._outbox.put(turn.frame or self._protocol.message(turn.data or b""))
+                self._outbox.put(frame)
 
     def _close(self) -> None:
         """The connection is closing: those who wait learn of it."""
