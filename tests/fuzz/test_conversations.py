@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from helpers.listening import Listener
-from helpers.speaking import Command, Fate, Order, Part, Sending, Speaker
+from helpers.speaking import Command, Fate, Order, Part, Sending, Speaker, encoded
 from helpers.taps import BINARY, TEXT, Tap
 from helpers.virtual import ALL, VirtualLoop, build_of, connected, packages
 
@@ -214,6 +214,14 @@ class Conversation(RuleBasedStateMachine):
         self.ends[end].start(speaker.send_in_pieces(how, kind, asyncio.Queue()))
         self.go_on()
 
+    @rule(end=ends, size=sizes, kind=st.sampled_from([TEXT, BINARY]))
+    def send_data_frame(self, end: int, size: int, kind: int) -> None:
+        content = self.content(size, True)
+        assert isinstance(content, str)
+        speaker = self.ends[end].speaker
+        self.ends[end].start(speaker.send_in_pieces("data_frame", kind, asyncio.Queue(), content.encode()))
+        self.go_on()
+
     @precondition(lambda self: not all(self.by_frames))
     @rule(end=ends, kind=st.sampled_from([TEXT, BINARY]))
     def write_frames(self, end: int, kind: int) -> None:
@@ -235,6 +243,8 @@ class Conversation(RuleBasedStateMachine):
             return None
         sending = sendings[which % len(sendings)]
         assert sending.commands is not None
+        if sending.how == "write_frame" and isinstance(command, list):
+            command = [b"".join(map(encoded, command))]  # so that it can be ended at any time
         sending.commands.put_nowait(command)
         return sending
 
@@ -244,7 +254,8 @@ class Conversation(RuleBasedStateMachine):
         text = self.content(size, True)
         assert isinstance(text, str)
         data = text.encode()
-        self.order(end, which, [data[: size // 2], data[size // 2 :]] if cut else [text])
+        middle = size // 2 if cut else 0  # inside a character, maybe
+        self.order(end, which, [data[:middle], data[middle:]] if cut else [text])
         self.go_on()
 
     @precondition(lambda self: any(end.in_pieces() for end in self.ends))
@@ -267,7 +278,7 @@ class Conversation(RuleBasedStateMachine):
         self.settle()
         if sending is not None and was_open and middle and sending.fate is not Fate.OPEN:
             if sending.parts:
-                assert here.connection.protocol.close_sent.code == 1011
+                assert here.client.outcome.code == 1011
                 assert here.client.outcome.cause == "local cancel"
             else:
                 assert here.is_open, "nothing was sent of the message"
@@ -351,8 +362,7 @@ class Conversation(RuleBasedStateMachine):
             if hasattr(self, "ends"):
                 self.finish_all()
         finally:
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.close()
+            self.loop.end()
 
     def move_all(self) -> None:
         while any(end.transport.can_move for end in self.ends):

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 import attrs
+import pytest
 
 from .taps import BINARY, CONTINUATION, TEXT, Message, Tap
 from .virtual import Endpoint
@@ -151,9 +152,11 @@ class Speaker:
 
     # In pieces -------------------------------------------------------------------------------------------------
 
-    async def send_in_pieces(self, how: str, opcode: int | None, commands: "asyncio.Queue[Command]") -> None:
-        """Send a message as `commands` says; `how` is the method of the writer."""
-        sending = self._begin(opcode)
+    async def send_in_pieces(
+        self, how: str, opcode: int | None, commands: "asyncio.Queue[Command]", data: bytes = b""
+    ) -> None:
+        """Send a message as `commands` says; `how` is the method of the writer. Of a data frame they say the sizes."""
+        sending = self._begin(opcode, data)
         sending.commands = commands
         sending.how = how
         self.told.append(sending)
@@ -175,7 +178,8 @@ class Speaker:
                 raise Broken
             assert isinstance(command, list)
             for part in command:
-                sending.add(part)
+                if sending.how != "data_frame":
+                    sending.add(part)
                 yield part
 
     async def _by_fragment(self, sending: Sending, kind: Any) -> None:
@@ -195,6 +199,20 @@ class Speaker:
                     await stream.send(part)
             finally:
                 sending.in_pieces = False
+
+    async def _by_data_frame(self, sending: Sending, kind: Any) -> None:
+        content = sending.data
+        place = 0
+        async with self._endpoint.client.writer.data_frame(len(content), kind) as frame:
+            async for part in self._parts(sending):
+                piece = content[place : place + len(part)]
+                place += len(piece)
+                sending.parts += len(piece) > 0
+                sending.in_pieces = place < len(content) or not content
+                await frame.write(piece)
+            with pytest.raises(ValueError, match="more than remain"):
+                await frame.write(content[place:] + b"x")
+            await frame.write(content[place:])
 
     # What must be true -----------------------------------------------------------------------------------------
 

@@ -60,6 +60,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.turn()
         self.settle()
 
+    def end(self) -> None:
+        """Close the loop, whatever is left on it."""
+        for task in asyncio.all_tasks(self):
+            task.cancel()
+        self.settle()
+        self.create_task(self.shutdown_asyncgens())
+        self.settle()
+        self.close()
+
 
 def _nothing(data: bytes) -> None:
     pass
