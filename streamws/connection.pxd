@@ -4,6 +4,7 @@ from .streams.inbox cimport Inbox
 from .streams.outbox cimport Outbox
 from .streams.writer cimport Writer
 from .wire.kernels cimport send_now, send_parts_now
+from .wire.parser cimport Parser
 from .wire.protocol cimport Protocol
 
 cdef Py_ssize_t _USUAL_READ
@@ -20,6 +21,7 @@ cdef class Connection:
     cdef object _final
     cdef int _descriptor
     cdef bint _large_reads
+    cdef bint _greedy
     cdef bint _buffered
     cdef bint _alive
     cdef bint _working
@@ -34,8 +36,8 @@ cdef class Connection:
     cdef public Protocol protocol
     cdef public Writer writer
 
-    @cython.locals(protocol=Protocol, outbox=Outbox, items=list)
     cdef object _get_buffer_for_frame(self)
+    @cython.locals(protocol=Protocol, parser=Parser, outbox=Outbox, items=list)
     cdef _work_off(self, object data, Py_ssize_t nbytes)
     @cython.locals(protocol=Protocol)
     cdef _answer_pings(self)

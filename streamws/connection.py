@@ -124,6 +124,7 @@ class Connection:
         "_control_backlog",
         "_descriptor",
         "_final",
+        "_greedy",
         "_large_reads",
         "_opening",
         "_server",
@@ -159,6 +160,7 @@ class Connection:
         """The transport while there is one."""
         self._final: CloseOutcome | None = None  # the outcome, once there is no transport
         self._large_reads = False  # whether the last read was larger than usual, and of a large frame
+        self._greedy = self._share.greedy
         self._descriptor = -1  # of a socket that bytes may go to as they are
         self._buffered = True  # whether the transport may hold bytes that have to go first
         self._working = False  # whether a chunk off the network is being worked off
@@ -204,7 +206,9 @@ class Connection:
 
     def _get_buffer_for_frame(self) -> memoryview:
         """A larger buffer for the rest of a large frame, and for what comes behind it."""
-        if not self._large_reads and self.protocol.parser.missing <= _USUAL_READ:
+        large = self._large_reads or self.protocol.parser.missing > _USUAL_READ
+        if not large or self.inbox.is_streamed():
+            # Who streams the frame takes it from there at once: better from a buffer that fits into the cache.
             self._buffer = self._share.buffer
             return self._view
         self._buffer = self._share.large_buffer
@@ -213,10 +217,26 @@ class Connection:
     def buffer_updated(self, nbytes: int) -> None:
         if self._opening is None:
             self._work_off(self._buffer, nbytes)
-            # Large frames come in a row. Small ones do not get large reads: they would keep other connections waiting.
-            self._large_reads = nbytes > _USUAL_READ and self.protocol.parser.length > _USUAL_READ
+            if self.protocol.parser.length > _USUAL_READ:
+                # Large frames come in a row.
+                self._large_reads = nbytes > _USUAL_READ
+            else:
+                # Small ones do not get large reads, nor many: working them off would keep other connections waiting.
+                self._large_reads = False
+                if self._greedy and nbytes == len(self._buffer):
+                    self._let_others_read()
         else:
             self._opening.received(self, bytes(memoryview(self._buffer)[:nbytes]))
+
+    def _let_others_read(self) -> None:
+        """There is more to read; but it is the other connections' turn."""
+        if self.transport is not None and not self.transport.is_closing() and not self.inbox.paused:
+            self.transport.pause_reading()
+            self.environment.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self.transport is not None and not self.transport.is_closing() and not self.inbox.paused:
+            self.transport.resume_reading()
 
     def receive(self, data: bytes | bytearray, nbytes: int) -> None:
         """Take `data[:nbytes]`, which came off the network."""
@@ -225,6 +245,9 @@ class Connection:
     def _work_off(self, data: bytes | bytearray, nbytes: int) -> None:
         self._alive = True
         protocol = self.protocol
+        parser = protocol.parser
+        # What a reader waits for need not be copied before that runs. Not where writes may deliver: into this buffer.
+        parser.lending = self._descriptor >= 0 and self.inbox.is_streamed()
         items = protocol.receive(data, nbytes)
         if items:
             self.inbox.push(items)
@@ -242,6 +265,7 @@ class Connection:
             if protocol.unsettled:
                 self._settle()
         finally:
+            parser.keep()
             try:
                 if not nested:
                     outbox.end_batch()

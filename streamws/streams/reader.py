@@ -121,8 +121,16 @@ class MessageReader:
         view = memoryview(buffer).cast("B")
         if view.readonly or not view:
             raise ValueError("readinto() takes a writable buffer of at least one byte")
-        if not self._there() and not await self._fill():
-            return 0
+        while not self._there():
+            self._check()
+            if self._fin:
+                return 0
+            size = self._inbox.pull_into(self, view)
+            if size:
+                self._count(size)
+                return size
+            if not self._pull():
+                await self._inbox.more(self)
         size = min(len(view), self._there())
         view[:size] = memoryview(self._piece)[self._position : self._position + size]
         self._position += size
@@ -246,27 +254,35 @@ class MessageReader:
     async def _fill(self) -> bool:
         """Get the next piece; False at the end of the message."""
         self._check()
-        while not self._fin:
-            piece: Any = self._inbox.pull(self)
-            if piece is None:
+        while not self._there():
+            if self._fin:
+                return False
+            if not self._pull():
                 await self._inbox.more(self)
-                continue
-            if type(piece) is DataFrame:
-                self._fin = piece.fin
-                piece = piece.payload
-            else:
-                self._fin = True
-                if type(piece) is str:
-                    piece = piece.encode()
-            self._received += len(piece)
-            limit = self._limits.max_stream_size
-            if limit is not None and self._received > limit:
-                raise self._inbox.refuse_stream(limit)
-            if piece:
-                self._piece = piece
-                self._position = 0
-                return True
-        return False
+        return True
+
+    def _pull(self) -> bool:
+        """Get the next piece if there is one; it may be empty."""
+        piece: Any = self._inbox.pull(self)
+        if piece is None:
+            return False
+        if type(piece) is DataFrame:
+            self._fin = piece.fin
+            piece = piece.payload
+        else:
+            self._fin = True
+            if type(piece) is str:
+                piece = piece.encode()
+        self._count(len(piece))
+        self._piece = piece
+        self._position = 0
+        return True
+
+    def _count(self, size: int) -> None:
+        self._received += size
+        limit = self._limits.max_stream_size
+        if limit is not None and self._received > limit:
+            raise self._inbox.refuse_stream(limit)
 
     async def _read_all(self) -> bytes:
         limit = self._limits.max_message_size

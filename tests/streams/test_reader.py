@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -163,6 +164,29 @@ async def test_reader_reads_into_buffer(parts: tuple[bytes, ...]) -> None:
         while size := await reader.readinto(buffer):
             got += buffer[:size]
         assert got == b"first\nsecond\nlast"
+
+
+@pytest.mark.parametrize("size", [1000, 65536, 300_000, 2_000_000])
+@pytest.mark.parametrize("pause", [False, True])
+async def test_reader_reads_large_frames_into_buffer_of_size(size: int, pause: bool) -> None:
+    payload = random.Random(size).randbytes(3_000_001)
+    async with pair() as (client, peer):
+
+        async def receive() -> bytes:
+            got = bytearray()
+            async for reader in client.messages():
+                buffer = bytearray(size)
+                while count := await reader.readinto(buffer):
+                    got += memoryview(buffer)[:count]
+                    if pause:
+                        await asyncio.sleep(0)  # what was lent is copied, and comes from there
+            return bytes(got)
+
+        receiving = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        peer.write(frame(BINARY, payload, fin=False) + frame(CONTINUATION, payload[:100_000]) + frame(TEXT, b"text"))
+        peer.send_close()
+        assert await receiving == payload + payload[:100_000] + b"text"
 
 
 async def test_reader_reads_into_part_of_buffer() -> None:
