@@ -92,6 +92,7 @@ cdef class Inbox:
     cdef object _take_beginning(self, object owner)
     cpdef object pull(self, object owner)
     cpdef Py_ssize_t pull_into(self, object owner, target) except -1
+    cdef _check_owner(self, object owner)
     cpdef leave(self, object owner)
     @cython.locals(skipped=Py_ssize_t)
     cdef _skip(self)

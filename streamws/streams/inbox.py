@@ -493,10 +493,9 @@ class Inbox:
 
         A `str` or `bytes` is the whole message. Else it is a `DataFrame`, with `fin` set on the last piece; what is
         pulled of a frame that is not complete is a continuation.
-        Raises `StaleReader` if the message is not, or no longer, `owner`'s.
+        Raises `StaleReader` if the message is not, or no longer, `owner`'s; `ConcurrencyError` if a read waits.
         """
-        if self._owner is not owner:
-            raise stale()
+        self._check_owner(owner)
         piece: Any = None
         if self._head < len(self._items):
             piece = self._pop()
@@ -515,9 +514,15 @@ class Inbox:
 
         Returns how many; 0 if none do, and then `pull` is to be asked.
         """
+        self._check_owner(owner)
+        return 0 if self._head < len(self._items) else self._parser.release_into(target)
+
+    def _check_owner(self, owner: object) -> None:
         if self._owner is not owner:
             raise stale()
-        return 0 if self._head < len(self._items) else self._parser.release_into(target)
+        if self._reading is not None:
+            # It may have been woken and not have run since: what has come is then for that one.
+            self._check_free(_read(self, _MORE, False, owner))
 
     def whole(self, owner: object) -> Read:
         """`owner`'s message as a whole; nothing of it must have been pulled."""
