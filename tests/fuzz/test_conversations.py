@@ -67,7 +67,8 @@ class End:
         self.pongs = 0  # that are waited for
 
     def _received(self, data: bytes) -> None:
-        self.arrived.feed(data)
+        if not self.connection.protocol.failed:
+            self.arrived.feed(data)
         if self.connection.protocol.close_sent is None:
             self.visible.feed(data)
 

@@ -138,7 +138,11 @@ class Listener:
         if self.place >= len(self._visible.messages):
             return False
         message = self._visible.messages[self.place]
-        return message.done if kind == MESSAGE else message.complete > self._frames if kind == FRAME else True
+        if kind == MESSAGE:
+            return message.done
+        if kind == FRAME:
+            return message.complete > self._frames
+        return message.complete > 0 or bool(self._endpoint.connection.protocol.open)
 
     def _took_message(self, value: str | bytes) -> None:
         message = self._visible.messages[self.place]

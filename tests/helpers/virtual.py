@@ -226,6 +226,10 @@ class SynchronousTransport(VirtualTransport):
         super().resume_reading()
         self.other.move(ALL)
 
+    def _lose(self, error: Exception | None) -> None:
+        super()._lose(error)
+        self.move(ALL)
+
 
 class _NoOpening:
     """The opening handshake of a connection that needs none."""
