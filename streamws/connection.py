@@ -492,7 +492,7 @@ class Connection:
             self.send_control(frame)
             self.outbox.flush()
             self._closing()
-            self.inbox.unpause()
+            self.inbox.pass_over()
 
     def fail(self, code: int, reason: str, cause: Cause, side: Side = Side.REMOTE, detail: str = "") -> None:
         """Give the connection up (RFC 6455 section 7.1.7). The peer reads `reason`, the outcome says `detail`."""

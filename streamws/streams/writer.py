@@ -258,11 +258,11 @@ class Writer:
         """
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION):
             raise WriteError(f"write_frame() sends data frames; {frame.opcode.name} frames have methods of their own")
+        if not self._protocol.open:
+            raise self._line.closed_error()
         if self._by_frames:
             if frame.opcode is not Opcode.CONTINUATION:
                 raise WriteError("write_frame() has a message under way; CONTINUATION frames go on with it")
-            if not self._protocol.open:
-                raise self._line.closed_error()
         else:
             if frame.opcode is Opcode.CONTINUATION:
                 raise WriteError("a CONTINUATION frame needs a message under way; begin one with TEXT or BINARY")
