@@ -43,8 +43,8 @@ PAGES: dict[str, tuple[str, str, list[tuple[str, list[str]]]]] = {
     ),
     "writer.md": (
         "Writer",
-        "`from streamws import Writer, FragmentWriter`; they are reached as `client.writer`.",
-        [("streams/writer.py", ["Writer", "FragmentWriter"])],
+        "`from streamws import Writer, FragmentWriter, DataFrameWriter`; they are reached as `client.writer`.",
+        [("streams/writer.py", ["Writer", "FragmentWriter", "DataFrameWriter"])],
     ),
     "errors.md": (
         "Errors",
