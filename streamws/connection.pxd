@@ -22,6 +22,7 @@ cdef class Connection:
     cdef bint _large_reads
     cdef bint _buffered
     cdef bint _alive
+    cdef bint _taken
     cdef bint _working
     cdef list _closed
     cdef Py_ssize_t _control_backlog

@@ -128,6 +128,7 @@ class Connection:
         "_opening",
         "_server",
         "_share",
+        "_taken",
         "_view",
         "_working",
         "environment",
@@ -162,7 +163,8 @@ class Connection:
         self._descriptor = -1  # of a socket that bytes may go to as they are
         self._buffered = True  # whether the transport may hold bytes that have to go first
         self._working = False  # whether a chunk off the network is being worked off
-        self._alive = True  # whether anything has come since the last keepalive ping
+        self._alive = True  # whether anything has come since the last keepalive ping,
+        self._taken = False  # and whether the peer has taken what it had left
         self._closed: list[Future[None]] | None = None  # those who wait for the end
         self._control_backlog = 0
         self.on_ping: Callable[[bytes], None] | None = None
@@ -309,6 +311,7 @@ class Connection:
 
     def resume_writing(self) -> None:
         if self._opening is None:
+            self._taken = True
             self.outbox.resume()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -424,6 +427,8 @@ class Connection:
     def frame_sent(self) -> None:
         """A data frame that was sent piece by piece is complete: what waited for its end goes now."""
         self._send_owed()
+        if self._pong_overdue in self.environment.pong_deadlines:
+            self.environment.pong_deadlines.add(self._pong_overdue)  # a ping goes only now
         if not self.protocol.open and self.transport is not None:
             self.outbox.flush()
             if self.protocol.closed_both_ways:
@@ -532,7 +537,7 @@ class Connection:
         environment.ping_times.add(self._ping_due)
         if self._pong_overdue in environment.pong_deadlines:
             return
-        self._alive = False
+        self._alive = self._taken = False
         self.send_control(self.protocol.ping(self.pings.begin(b"").payload))
         environment.pong_deadlines.add(self._pong_overdue)
 
@@ -544,6 +549,11 @@ class Connection:
             # an unasked-for pong, which needs no answer (RFC 6455 section 5.5.3).
             if not self.outbox.paused:
                 self.send_control(self.protocol.pong(b""))
+            self.environment.pong_deadlines.add(self._pong_overdue)
+            return
+        if self.protocol.unsent and (self._taken or not self.outbox.paused):
+            # The ping waits for the end of a data frame, and the peer takes what there is of that.
+            self._taken = False
             self.environment.pong_deadlines.add(self._pong_overdue)
             return
         seconds = self.environment.timeouts.ping_timeout
