@@ -1,11 +1,12 @@
 """`Client`: one connection as its user holds it, in either role."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from .codes import Close, CloseCode, CloseOutcome
 from .connection import Connection
 from .handshake.http import Request, Response
+from .streams.inbox import Inbox
 from .streams.reader import MessageReader
 from .streams.writer import Writer
 from .wire.frames import Buffer, DataFrame
@@ -15,6 +16,7 @@ MessageCallback = Callable[[MessageReader], Awaitable[None] | None]
 PayloadCallback = Callable[[bytes], Awaitable[None] | None]
 ClosedCallback = Callable[[CloseOutcome], Awaitable[None] | None]
 
+_Message = TypeVar("_Message", bound=str | bytes)
 _OnMessage = TypeVar("_OnMessage", bound=MessageCallback)
 _OnPayload = TypeVar("_OnPayload", bound=PayloadCallback)
 _OnClosed = TypeVar("_OnClosed", bound=ClosedCallback)
@@ -37,6 +39,64 @@ class CallbackRunner(Protocol):
     def on_pong(self, callback: PayloadCallback) -> None: ...
 
     def on_closed(self, callback: ClosedCallback) -> None: ...
+
+
+# The iterators below are no async generators: one of those ends when a read of it is cancelled.
+
+
+class _Readers:
+    """A reader for each message."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __aiter__(self) -> AsyncIterator[MessageReader]:
+        return self
+
+    async def __anext__(self) -> MessageReader:
+        connection = self._connection
+        reader = MessageReader(connection.inbox, connection.environment.limits)
+        reader.type = await connection.inbox.begin(reader)
+        return reader
+
+
+class _Frames:
+    """The data frames."""
+
+    __slots__ = ("_inbox",)
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def __aiter__(self) -> AsyncIterator[DataFrame]:
+        return self
+
+    def __anext__(self) -> Coroutine[object, None, DataFrame]:
+        return self._inbox.next_frame()
+
+
+class _Messages(Generic[_Message]):
+    """The messages, which must be of one kind."""
+
+    __slots__ = ("_connection", "_kind", "_messages", "_otherwise")
+
+    def __init__(self, connection: Connection, kind: type[_Message], otherwise: str) -> None:
+        self._connection = connection
+        self._messages = connection.inbox.messages()
+        self._kind: type[_Message] = kind
+        self._otherwise = otherwise
+
+    def __aiter__(self) -> AsyncIterator[_Message]:
+        return self
+
+    async def __anext__(self) -> _Message:
+        message = await anext(self._messages)
+        if isinstance(message, self._kind):
+            return message
+        self._connection.refuse(Close(CloseCode.UNSUPPORTED_DATA, self._otherwise))
+        raise self._connection.closed_error()
 
 
 class Client:
@@ -126,55 +186,31 @@ class Client:
         """
         return self._connection.inbox.read_frame()
 
-    async def messages(self) -> AsyncIterator[MessageReader]:
+    def messages(self) -> AsyncIterator[MessageReader]:
         """A `MessageReader` for each message, from the moment it begins, to read it as a stream.
 
         Going on to the next message drops what is unread of the last one, up to `Limits.max_skip` bytes. The
         iteration ends after a clean close and raises `ConnectionClosedError` after any other.
         """
-        connection = self._connection
-        inbox = connection.inbox
-        while True:
-            reader = MessageReader(inbox, connection.environment.limits)
-            try:
-                reader.type = await inbox.begin(reader)
-            except StopAsyncIteration:
-                return
-            yield reader
+        return _Readers(self._connection)
 
-    async def frames(self) -> AsyncIterator[DataFrame]:
+    def frames(self) -> AsyncIterator[DataFrame]:
         """The data frames, as `read_frame` gives them; ends and raises as `async for message in client` does."""
-        inbox = self._connection.inbox
-        while True:
-            try:
-                frame = await inbox.next_frame()
-            except StopAsyncIteration:
-                return
-            yield frame
+        return _Frames(self._connection.inbox)
 
-    async def text(self) -> AsyncIterator[str]:
+    def text(self) -> AsyncIterator[str]:
         """The messages, which must be text: a binary one closes the connection with 1003.
 
         Ends and raises as `async for message in client` does; `ConnectionClosedError` after a binary message.
         """
-        async for message in self._connection.inbox.messages():
-            if not isinstance(message, str):
-                raise self._unsupported("binary", "text")
-            yield message
+        return _Messages(self._connection, str, "a binary message where only text is taken")
 
-    async def binary(self) -> AsyncIterator[bytes]:
+    def binary(self) -> AsyncIterator[bytes]:
         """The messages, which must be binary: a text one closes the connection with 1003.
 
         Ends and raises as `async for message in client` does; `ConnectionClosedError` after a text message.
         """
-        async for message in self._connection.inbox.messages():
-            if not isinstance(message, bytes):
-                raise self._unsupported("text", "binary")
-            yield message
-
-    def _unsupported(self, got: str, wanted: str) -> Exception:
-        self._connection.refuse(Close(CloseCode.UNSUPPORTED_DATA, f"a {got} message where only {wanted} is taken"))
-        return self._connection.closed_error()
+        return _Messages(self._connection, bytes, "a text message where only binary is taken")
 
     # Writing ---------------------------------------------------------------------------------------------------
 

@@ -187,17 +187,12 @@ class MessageReader:
             raise StopAsyncIteration
         return self._take(-1)
 
-    async def text(self) -> AsyncIterator[str]:
+    def text(self) -> AsyncIterator[str]:
         """The message as text, in pieces cut between characters.
 
         :raises UnicodeDecodeError: if a binary message is not UTF-8. (A text message always is.)
         """
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        async for part in self:
-            text = decoder.decode(part)
-            if text:
-                yield text
-        decoder.decode(b"", True)
+        return _Text(self)
 
     # Leaving ---------------------------------------------------------------------------------------------------
 
@@ -280,3 +275,24 @@ class MessageReader:
             self._put_back(parts)
             raise
         return bytes(parts)
+
+
+class _Text:
+    """A message as text. No async generator: one of those ends when a read of it is cancelled."""
+
+    __slots__ = ("_decoder", "_reader")
+
+    def __init__(self, reader: MessageReader) -> None:
+        self._reader = reader
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        async for part in self._reader:
+            text = self._decoder.decode(part)
+            if text:
+                return text
+        self._decoder.decode(b"", True)
+        raise StopAsyncIteration
