@@ -1,13 +1,14 @@
 """Every program of the documentation runs, and does what the text says of it."""
 
 import asyncio
+import hashlib
 import json
 import os
 import re
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from helpers.blocks import ROOT, Example, examples, pages
-from helpers.pairs import open_peer
+from helpers.pairs import header, open_peer
 from helpers.programs import SECONDS, Program
 from streamws import Opcode
 
@@ -53,10 +54,10 @@ class Running:
 
 Driver = Callable[[Running], Awaitable[None]]
 DRIVERS: dict[str, Driver] = {}
-INTERRUPTED = {"async-with"}
+INTERRUPTED = {"async-with", "pictures", "ticker"}
 """Programs that SIGINT ends with KeyboardInterrupt, as their page says; the others end with 0."""
 
-FAILING = {"send-a-file"}
+FAILING = {"lifecycle", "send-a-file"}
 """Programs whose handler raises, as their page says; no traceback is in what the others log."""
 
 
@@ -344,36 +345,24 @@ async def _(server: Running) -> None:
                 await peer.send(file)
             *_, last = [json.loads(message) async for message in peer]
             assert re.search(reason, last["error"])
-    async with server.connect() as peer:
-        await peer.send("{}")
-        sending = asyncio.create_task(peer.send(UPLOAD * 3))
-        assert (await _closed_later(peer))[0] == 1009
-        await asyncio.gather(sending, return_exceptions=True)
-    async with server.connect() as peer:
-        await peer.send("{}")
-        sending = asyncio.create_task(peer.send(_endlessly(bytes(MiB))))
-        await peer.recv()
-        assert [file.suffix for file in server.files.iterdir()] == [".part"]
-        peer.transport.abort()
-        await server.program.logs(r"closed: reset, by the remote side")
-        await asyncio.gather(sending, return_exceptions=True)
+    raw = await open_peer(_split(server.address)[1])
+    raw.send(Opcode.TEXT, b"{}")
+    raw.write(header(Opcode.BINARY, 17 * MiB) + bytes(17 * MiB))
+    first, payload = await raw.read_frame()
+    while first == 0x81:  # how far the server is
+        first, payload = await raw.read_frame()
+    assert (first, int.from_bytes(payload[:2], "big")) == (0x88, 1009)
+    await raw.close()
+    raw = await open_peer(_split(server.address)[1])
+    raw.send(Opcode.TEXT, b"{}")
+    raw.write(header(Opcode.BINARY, 8 * MiB) + bytes(3 * MiB // 2))
+    assert (await raw.read_frame())[0] == 0x81
+    assert [file.suffix for file in server.files.iterdir()] == [".part"]
+    await raw.close()
+    await server.program.logs(r"closed: reset, by the remote side")
     server.signal()
     await server.program.end()  # and of the handler
     assert list(server.files.iterdir()) == []
-
-
-async def _closed_later(peer: ClientConnection) -> tuple[int, str]:
-    """How the server closes, whatever it sends before."""
-    with suppress(ConnectionClosed):
-        async for _ in peer:
-            pass
-    return await closed(peer)
-
-
-async def _endlessly(part: bytes) -> AsyncIterator[bytes]:
-    while True:
-        yield part
-        await asyncio.sleep(0.01)
 
 
 # Send a file ------------------------------------------------------------------------------------------------
@@ -528,6 +517,168 @@ async def _(server: Running) -> None:
     async with server.connect("/alone") as one, server.connect("/alone") as other:
         await one.send("hello")
         assert await other.recv() == "hello"
+
+
+# Streams ----------------------------------------------------------------------------------------------------
+
+
+@drives("checksums")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        for data in (UPLOAD, b"", b"a\nb"):
+            await peer.send([b"na", b"me\n", data])
+            assert await peer.recv() == f"name: {hashlib.sha256(data).hexdigest()}"
+
+
+@drives("leaving")
+async def _(server: Running) -> None:
+    raw = await open_peer(_split(server.address)[1])
+    for _ in range(2):
+        raw.send(Opcode.TEXT, b"title\nand", fin=False)
+        assert await raw.read_frame() == (0x82, b"title\n")
+        raw.send(Opcode.CONTINUATION, bytes(MiB))
+    raw.send(Opcode.TEXT, b"title\nand", fin=False)
+    assert await raw.read_frame() == (0x82, b"title\n")
+    for _ in range(5):
+        raw.send(Opcode.CONTINUATION, bytes(MiB), fin=False)
+    assert (await raw.read_close())[0] == 1008
+    await raw.close()
+
+
+@drives("four-ways")
+async def _(server: Running) -> None:
+    raw = await open_peer(_split(server.address)[1])
+    whole = (0x81, b"one message")
+    pieces = [(0x01, b"one "), (0x00, b"message"), (0x80, b"")]
+    assert await raw.read_frames(8) == [whole, *pieces, whole, *pieces]
+    assert await raw.read_close() == (1000, "")
+    await raw.close()
+
+
+@drives("turns")
+async def _(server: Running) -> None:
+    raw = await open_peer(_split(server.address)[1])
+    frames = [(0x01, b"first "), (0x8A, b""), (0x00, b"message"), (0x80, b""), (0x81, b"second")]
+    assert await raw.read_frames(5) == frames
+    assert await raw.read_close() == (1000, "")
+    await raw.close()
+
+
+@drives("checked-text")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        assert await peer.recv() == "grüße"
+        assert await closed(peer) == (1000, "")
+
+
+# Lifecycle and closing --------------------------------------------------------------------------------------
+
+
+@drives("lifecycle")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "hello"
+    await server.program.says(r"^it left: clean, by the remote side \(received 1000, sent 1000\)$")
+    async with server.connect() as peer:
+        await peer.close(4000, "mine")
+    await server.program.says("^it broke off: peer error$")
+    async with server.connect() as peer:
+        peer.transport.abort()
+    await server.program.says("^it broke off: reset$")
+    raw = await open_peer(_split(server.address)[1])
+    raw.send(Opcode.BINARY, b"half", fin=False)
+    raw.half_close()
+    await server.program.says("^it left inside a message, of which 4 bytes came$")
+    await raw.close()
+    async with server.connect() as peer:
+        await peer.send("boom")
+        assert await closed(peer) == (1011, "")
+    await server.program.logs("closed: handler error, .* the handler raised ValueError")
+
+
+@drives("close-in-frame")
+async def _(server: Running) -> None:
+    raw = await open_peer(_split(server.address)[1])
+    assert await raw.read_frame() == (0x82, b"1234567890")
+    assert await raw.read_close() == (1000, "")
+    raw.send_close()
+    await raw.read_end()
+    await raw.close()
+    await server.program.logs("closed: clean, by the local side")
+
+
+# Flow control -----------------------------------------------------------------------------------------------
+
+
+@drives("pictures")
+async def _(server: Running) -> None:
+    slow = await open_peer(_split(server.address)[1], small_buffers=True)
+    async with server.connect() as quick:
+        pictures = [await quick.recv() for _ in range(100)]
+    assert {len(picture) for picture in pictures} == {100_004}
+    number = shown = 0
+    while number < 100:
+        _, picture = await slow.read_frame()
+        assert int.from_bytes(picture[:4], "big") > number
+        number = int.from_bytes(picture[:4], "big")
+        shown += 1
+    assert shown < number - 10
+    await slow.close()
+
+
+@drives("ticker")
+async def _(server: Running) -> None:
+    slow = await open_peer(_split(server.address)[1], small_buffers=True)
+    async with server.connect() as quick:
+        for _ in range(100):
+            await quick.recv()
+        first, payload = await slow.read_frame()
+        while first != 0x88:
+            assert len(payload) == 100_000
+            first, payload = await slow.read_frame()
+        assert int.from_bytes(payload[:2], "big") == 1008
+        await slow.close()
+        await server.program.logs("closed: limit, by the remote side")
+        await quick.recv()
+
+
+# Cancellation -----------------------------------------------------------------------------------------------
+
+
+@drives("patient-reader")
+async def _(server: Running) -> None:
+    raw = await open_peer(_split(server.address)[1])
+    for number in range(2):
+        raw.send(Opcode.TEXT, b"%d " % number, fin=False)
+        for _ in range(2):
+            assert await raw.read_frame() == (0x81, b"still there?")
+        raw.send(Opcode.CONTINUATION, b"lost nothing")
+        assert await raw.read_frame() == (0x81, b"%d lost nothing" % number)
+    raw.send_close()
+    assert await raw.read_close() == (1000, "")
+    await raw.close()
+
+
+@drives("eager")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        assert await heard(peer, 2) == ["first", "second"]
+
+
+@drives("limit-on-parts")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        assert await peer.recv() == "0 (no more)"
+        assert await closed(peer) == (1000, "")
+
+
+@drives("either")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        for message in ("a", "b"):
+            await peer.send(message)
+            assert await peer.recv() == f"you said {message!r}"
 
 
 # README -----------------------------------------------------------------------------------------------------
