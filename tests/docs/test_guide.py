@@ -282,6 +282,14 @@ async def _(server: Running) -> None:
         assert await closed(peer) == (1000, "")
 
 
+@drives("countdown")
+async def _(server: Running) -> None:
+    raw = await open_peer(_split(server.address)[1])
+    assert await raw.read_frame() == (0x82, b"".join(number.to_bytes(8, "big") for number in (3, 2, 1)))
+    assert await raw.read_close() == (1000, "")
+    await raw.close()
+
+
 @drives("mirror")
 async def _(server: Running) -> None:
     async with server.connect() as peer:
