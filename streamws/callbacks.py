@@ -8,7 +8,7 @@ from typing import TypeVar
 from .client import Client, ClosedCallback, MessageCallback, PayloadCallback
 from .codes import Cause, CloseCode, Side
 from .connection import Connection, logger
-from .errors import ConcurrencyError, ConnectionClosed, UsageError
+from .errors import ConcurrencyError, ConnectionClosed, UsageError, tells_of_end
 
 _Argument = TypeVar("_Argument")
 
@@ -101,9 +101,9 @@ async def call(
         result = callback(argument)
         if inspect.isawaitable(result):
             await result
-    except ConnectionClosed:
-        pass  # it used a connection that had ended, and learned of it
     except Exception as error:
+        if tells_of_end(error):
+            return True  # it used a connection that had ended, and learned of it
         logger.exception("%s: the callback %s raised", connection.peer(), name)
         detail = f"the callback {name} raised {error!r}"
         connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
