@@ -26,7 +26,6 @@ from streamws import (
     MessageReader,
     Opcode,
     WebSocketServer,
-    WriteError,
 )
 
 TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
@@ -323,7 +322,6 @@ MESSAGE = PART * 3
 
 
 async def write_frames(client: Client) -> None:
-    """Its user makes good what a frame that was sent leaves to do."""
     for opcode, fin in ((BINARY, False), (CONTINUATION, False), (CONTINUATION, True)):
         await client.writer.write_frame(DataFrame(opcode, PART, fin))
 
@@ -372,7 +370,7 @@ WRITES = {
     "DataFrameWriter.__aenter__": Writing(data_frame, breaks=True),
     "DataFrameWriter.write": Writing(data_frame, breaks=True),
     "DataFrameWriter.__aexit__": Writing(data_frame, breaks=True),
-    "Writer.write_frame": Writing(write_frames),
+    "Writer.write_frame": Writing(write_frames, breaks=True),
 }
 
 
@@ -418,8 +416,6 @@ async def test_write_cancelled_at_any_step_leaves_whole_messages(
             done = not await cancelled(task)
             whole = {MESSAGE, b"".join(HELD), b"f" * 10_000, b"after"}
             if client.outcome is None:
-                if name == "Writer.write_frame":
-                    await finish_frames(client)
                 await client.send("after")
                 await client.writer.ping()
                 assert got.messages[-1] == b"after"
@@ -438,19 +434,11 @@ async def test_write_cancelled_at_any_step_leaves_whole_messages(
                 await client.wait_closed()
                 withheld = client.outcome.withheld is not None
                 assert (got.close is None) is withheld
-            if name == "Writer.write_frame":
-                whole |= {PART * count for count in (1, 2)}
             assert set(got.messages) <= whole
             collecting.cancel()
             await cancelled(collecting)
     assert broken is writing.breaks
     assert last > 1 or (obstacle is other_message and not writing.in_turn), "it never waited"
-
-
-async def finish_frames(client: Client) -> None:
-    """A frame that was handed over is sent; it is for who writes by frames to end the message."""
-    with suppress(WriteError):  # if there is none
-        await client.writer.write_frame(DataFrame(CONTINUATION, b""))
 
 
 # Closing ----------------------------------------------------------------------------------------------------

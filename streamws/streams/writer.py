@@ -5,7 +5,7 @@ queue up in order, and control frames go between the pieces.
 """
 
 import typing
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, CancelledError, Future
 from collections import deque
 from collections.abc import AsyncIterable, Coroutine, Iterable
 from operator import index
@@ -253,7 +253,9 @@ class Writer:
         :raises WriteError: if the frame does not fit, or would make the text invalid; nothing is sent then.
         :raises ConnectionClosed: if the connection is closing or closed.
 
-        Cancelling it before the first frame sends nothing; a frame that was handed over is sent. One task at a time.
+        Cancelling it while it waits for its turn sends nothing. Cancelling it while it waits for the network, inside a
+        message, closes the connection with 1011: no one may take the part for the whole. One task at a time; if it
+        ends inside a message, the others wait until someone sends the last frame, or closes.
         (RFC 6455 section 5.4)
         """
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION):
@@ -274,7 +276,12 @@ class Writer:
                 self._pass_on()  # no message has begun
             raise
         self._by_frames = not frame.fin
-        await self._drain()
+        try:
+            await self._drain()
+        except CancelledError:
+            if not frame.fin:
+                self._line.truncated("a message was left unfinished: write_frame() was cancelled")
+            raise
 
     async def feed(
         self, source: MessageReader | Iterable[str | Buffer] | AsyncIterable[str | Buffer], kind: Opcode | None = None
@@ -285,8 +292,9 @@ class Writer:
         :param kind: as for `fragment`.
         :raises WriteError: if `source` is a `str` or bytes-like itself; `send` sends those.
 
-        If `source` raises, or the call is cancelled, the connection closes with 1011: the peer must not take a part
-        for the whole. Memory is bounded by one part. One `MessageReader` at a time.
+        If `source` raises, or the call is cancelled, after the first part, the connection closes with 1011: the peer
+        must not take a part for the whole. Before it, nothing is sent and the connection goes on. Memory is bounded by
+        one part. Any number of tasks may feed; messages leave one after the other.
         """
         if isinstance(source, (str, bytes, bytearray, memoryview)):
             raise WriteError(f"feed() takes parts; send a {type(source).__name__} with send()")
