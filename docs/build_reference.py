@@ -96,7 +96,7 @@ SPECIAL = {
     "__aiter__": "async for ... in {name}",
     "__enter__": "with {name} as server",
 }
-NOUNS = {"WebSocketServer": "socket", "MessageReader": "reader", "FragmentWriter": "stream"}
+NOUNS = {"WebSocketServer": "socket", "MessageReader": "reader", "FragmentWriter": "stream", "DataFrameWriter": "frame"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -1,12 +1,11 @@
 """`Client`: one connection as its user holds it, in either role."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from .codes import Close, CloseCode, CloseOutcome
 from .connection import Connection
 from .handshake.http import Request, Response
-from .streams.inbox import Inbox
 from .streams.reader import MessageReader
 from .streams.writer import Writer
 from .wire.frames import Buffer, DataFrame
@@ -16,7 +15,6 @@ MessageCallback = Callable[[MessageReader], Awaitable[None] | None]
 PayloadCallback = Callable[[bytes], Awaitable[None] | None]
 ClosedCallback = Callable[[CloseOutcome], Awaitable[None] | None]
 
-_Message = TypeVar("_Message", bound=str | bytes)
 _OnMessage = TypeVar("_OnMessage", bound=MessageCallback)
 _OnPayload = TypeVar("_OnPayload", bound=PayloadCallback)
 _OnClosed = TypeVar("_OnClosed", bound=ClosedCallback)
@@ -39,64 +37,6 @@ class CallbackRunner(Protocol):
     def on_pong(self, callback: PayloadCallback) -> None: ...
 
     def on_closed(self, callback: ClosedCallback) -> None: ...
-
-
-# The iterators below are no async generators: one of those ends when a read of it is cancelled.
-
-
-class _Readers:
-    """A reader for each message."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def __aiter__(self) -> AsyncIterator[MessageReader]:
-        return self
-
-    async def __anext__(self) -> MessageReader:
-        connection = self._connection
-        reader = MessageReader(connection.inbox, connection.environment.limits)
-        reader.type = await connection.inbox.begin(reader)
-        return reader
-
-
-class _Frames:
-    """The data frames."""
-
-    __slots__ = ("_inbox",)
-
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-
-    def __aiter__(self) -> AsyncIterator[DataFrame]:
-        return self
-
-    def __anext__(self) -> Coroutine[object, None, DataFrame]:
-        return self._inbox.next_frame()
-
-
-class _Messages(Generic[_Message]):
-    """The messages, which must be of one kind."""
-
-    __slots__ = ("_connection", "_kind", "_messages", "_otherwise")
-
-    def __init__(self, connection: Connection, kind: type[_Message], otherwise: str) -> None:
-        self._connection = connection
-        self._messages = connection.inbox.messages()
-        self._kind: type[_Message] = kind
-        self._otherwise = otherwise
-
-    def __aiter__(self) -> AsyncIterator[_Message]:
-        return self
-
-    async def __anext__(self) -> _Message:
-        message = await anext(self._messages)
-        if isinstance(message, self._kind):
-            return message
-        self._connection.refuse(Close(CloseCode.UNSUPPORTED_DATA, self._otherwise))
-        raise self._connection.closed_error()
 
 
 class Client:
@@ -190,27 +130,28 @@ class Client:
         """A `MessageReader` for each message, from the moment it begins, to read it as a stream.
 
         Going on to the next message drops what is unread of the last one, up to `Limits.max_skip` bytes. The
-        iteration ends after a clean close and raises `ConnectionClosedError` after any other.
+        iteration ends after a clean close and raises `ConnectionClosedError` after any other. Cancelling it loses
+        nothing, and it can be taken up again.
         """
         return _Readers(self._connection)
 
     def frames(self) -> AsyncIterator[DataFrame]:
         """The data frames, as `read_frame` gives them; ends and raises as `async for message in client` does."""
-        return _Frames(self._connection.inbox)
+        return _Frames(self._connection)
 
     def text(self) -> AsyncIterator[str]:
         """The messages, which must be text: a binary one closes the connection with 1003.
 
         Ends and raises as `async for message in client` does; `ConnectionClosedError` after a binary message.
         """
-        return _Messages(self._connection, str, "a binary message where only text is taken")
+        return _Text(self._connection)
 
     def binary(self) -> AsyncIterator[bytes]:
         """The messages, which must be binary: a text one closes the connection with 1003.
 
         Ends and raises as `async for message in client` does; `ConnectionClosedError` after a text message.
         """
-        return _Messages(self._connection, bytes, "a text message where only binary is taken")
+        return _Binary(self._connection)
 
     # Writing ---------------------------------------------------------------------------------------------------
 
@@ -309,3 +250,82 @@ class Client:
         if self._callbacks is None:
             self._callbacks = self._make_callbacks(self)
         return self._callbacks
+
+
+# No generators: one that is cancelled is over, and to whoever asks it again that looks like the end of the connection.
+
+
+class _Readers:
+    """A reader for each message."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __aiter__(self) -> AsyncIterator[MessageReader]:
+        return self
+
+    async def __anext__(self) -> MessageReader:
+        connection = self._connection
+        reader = MessageReader(connection.inbox, connection.environment.limits)
+        reader.type = await connection.inbox.begin(reader)
+        return reader
+
+
+class _Frames:
+    """The data frames."""
+
+    __slots__ = ("_inbox",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._inbox = connection.inbox
+
+    def __aiter__(self) -> AsyncIterator[DataFrame]:
+        return self
+
+    def __anext__(self) -> Coroutine[object, None, DataFrame]:
+        return self._inbox.next_frame()
+
+
+class _Text:
+    """The messages, all of them text."""
+
+    __slots__ = ("_connection", "_messages")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._messages = connection.inbox.messages()
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        message = await self._messages.__anext__()
+        if not isinstance(message, str):
+            raise _unsupported(self._connection, "binary", "text")
+        return message
+
+
+class _Binary:
+    """The messages, all of them binary."""
+
+    __slots__ = ("_connection", "_messages")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._messages = connection.inbox.messages()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        message = await self._messages.__anext__()
+        if not isinstance(message, bytes):
+            raise _unsupported(self._connection, "text", "binary")
+        return message
+
+
+def _unsupported(connection: Connection, got: str, wanted: str) -> Exception:
+    connection.refuse(Close(CloseCode.UNSUPPORTED_DATA, f"a {got} message where only {wanted} is taken"))
+    return connection.closed_error()

@@ -4,6 +4,7 @@ from .streams.inbox cimport Inbox
 from .streams.outbox cimport Outbox
 from .streams.writer cimport Writer
 from .wire.kernels cimport send_now, send_parts_now
+from .wire.parser cimport Parser
 from .wire.protocol cimport Protocol
 
 cdef Py_ssize_t _USUAL_READ
@@ -20,9 +21,10 @@ cdef class Connection:
     cdef object _final
     cdef int _descriptor
     cdef bint _large_reads
+    cdef bint _greedy
     cdef bint _buffered
     cdef bint _alive
-    cdef bint _taken
+    cdef unsigned long long _untaken
     cdef bint _working
     cdef list _closed
     cdef Py_ssize_t _control_backlog
@@ -35,8 +37,8 @@ cdef class Connection:
     cdef public Protocol protocol
     cdef public Writer writer
 
-    @cython.locals(protocol=Protocol, outbox=Outbox, items=list)
     cdef object _get_buffer_for_frame(self)
+    @cython.locals(protocol=Protocol, parser=Parser, outbox=Outbox, items=list)
     cdef _work_off(self, object data, Py_ssize_t nbytes)
     @cython.locals(protocol=Protocol)
     cdef _answer_pings(self)
@@ -44,7 +46,8 @@ cdef class Connection:
     cdef _send_owed(self)
     @cython.locals(protocol=Protocol)
     cdef _settle(self)
-    cdef bint _is_over_backlog(self)
+    cdef Py_ssize_t _excess(self, Py_ssize_t waiting)
+    cdef _fail_too_slow(self, Py_ssize_t backlog)
     cdef bint _can_send_now(self)
     cpdef fail(self, object code, object reason, object cause, object side=*, object detail=*)
     cdef _give_up(self)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-RECEIVE_BUFFER_SIZE = 256 * 1024
-"""Bytes that one read from the network takes at most,"""
+RECEIVE_BUFFER_SIZE = 128 * 1024
+"""Bytes that one read from the network takes at most: a full one of tiny messages holds the others up for a ms,"""
 
 LARGE_BUFFER_SIZE = 1024 * 1024
 """except for the rest of a frame that is larger than that."""
@@ -117,9 +117,11 @@ class Deadlines:
 class LoopShare:
     """What the connections of one loop share."""
 
-    __slots__ = ("__weakref__", "_large_buffer", "buffer", "turn", "view")
+    __slots__ = ("__weakref__", "_large_buffer", "buffer", "greedy", "turn", "view")
 
-    def __init__(self) -> None:
+    def __init__(self, greedy: bool) -> None:
+        self.greedy: bool = greedy
+        """Whether the loop reads from one connection again and again, while that fills the buffer, before others."""
         self.buffer: bytearray = bytearray(RECEIVE_BUFFER_SIZE)
         """Where each read from the network goes; parsed before the callback that filled it returns."""
         self.view: memoryview = memoryview(self.buffer)
@@ -142,5 +144,6 @@ def share_of(loop: AbstractEventLoop) -> LoopShare:
     """The one share of `loop`."""
     share = _shares.get(loop)
     if share is None:
-        share = _shares[loop] = LoopShare()  # must not refer to the loop, its key
+        # libuv does, up to 32 times. The share must not refer to the loop, its key.
+        share = _shares[loop] = LoopShare(type(loop).__module__.startswith(("uvloop", "winloop")))
     return share

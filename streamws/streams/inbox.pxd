@@ -55,6 +55,7 @@ cdef class Inbox:
     cpdef push(self, list items)
     @cython.locals(reading=Read)
     cpdef wake(self, bint soon)
+    cpdef bint is_streamed(self) noexcept
     @cython.locals(reading=Read)
     cpdef check_flow(self)
     cpdef end(self)
@@ -87,6 +88,7 @@ cdef class Inbox:
     cdef object _take_frame(self)
     cdef object _take_beginning(self, object owner)
     cpdef object pull(self, object owner)
+    cpdef Py_ssize_t pull_into(self, object owner, target) except -1
     cpdef leave(self, object owner)
     @cython.locals(skipped=Py_ssize_t)
     cdef _skip(self)

@@ -185,6 +185,10 @@ class Inbox:
         if reading is not None and self._is_ready(reading.kind):
             self._waiter.wake(soon)
 
+    def is_streamed(self) -> bool:
+        """Whether a reader waits for more of a message, in any pieces."""
+        return self._reading is not None and self._reading.kind == _MORE
+
     def check_flow(self) -> None:
         """Pause the network while more than the high-water mark is unread."""
         if self._skipping:
@@ -494,6 +498,15 @@ class Inbox:
         if self._paused:
             self._resume()
         return piece
+
+    def pull_into(self, owner: object, target: memoryview) -> int:
+        """Bytes of `owner`'s message that lie where the network put them: into `target`, as far as they fit.
+
+        Returns how many; 0 if none do, and then `pull` is to be asked.
+        """
+        if self._owner is not owner:
+            raise stale()
+        return 0 if self._head < len(self._items) else self._parser.release_into(target)
 
     def whole(self, owner: object) -> Read:
         """`owner`'s message as a whole; nothing of it must have been pulled."""

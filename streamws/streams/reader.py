@@ -1,8 +1,8 @@
 """One message, read as a stream: what `asyncio.StreamReader` is to a socket."""
 
 import builtins
-import codecs
 from asyncio import IncompleteReadError, LimitOverrunError
+from codecs import utf_8_decode
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -121,8 +121,16 @@ class MessageReader:
         view = memoryview(buffer).cast("B")
         if view.readonly or not view:
             raise ValueError("readinto() takes a writable buffer of at least one byte")
-        if not self._there() and not await self._fill():
-            return 0
+        while not self._there():
+            self._check()
+            if self._fin:
+                return 0
+            size = self._inbox.pull_into(self, view)
+            if size:
+                self._count(size)
+                return size
+            if not self._pull():
+                await self._inbox.more(self)
         size = min(len(view), self._there())
         view[:size] = memoryview(self._piece)[self._position : self._position + size]
         self._position += size
@@ -194,6 +202,23 @@ class MessageReader:
         """
         return _Text(self)
 
+    async def _read_text(self) -> str:
+        """Text up to where the last whole character ends; nothing at the end of the message."""
+        held = bytearray()  # a character that is not whole yet
+        try:
+            while self._there() or await self._fill():
+                held += self._take(-1)
+                text, size = utf_8_decode(held)
+                if text:
+                    del held[:size]
+                    self._put_back(held)
+                    return text
+            held.decode()
+        except BaseException:
+            self._put_back(held)
+            raise
+        return ""
+
     # Leaving ---------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
@@ -241,27 +266,35 @@ class MessageReader:
     async def _fill(self) -> bool:
         """Get the next piece; False at the end of the message."""
         self._check()
-        while not self._fin:
-            piece: Any = self._inbox.pull(self)
-            if piece is None:
+        while not self._there():
+            if self._fin:
+                return False
+            if not self._pull():
                 await self._inbox.more(self)
-                continue
-            if type(piece) is DataFrame:
-                self._fin = piece.fin
-                piece = piece.payload
-            else:
-                self._fin = True
-                if type(piece) is str:
-                    piece = piece.encode()
-            self._received += len(piece)
-            limit = self._limits.max_stream_size
-            if limit is not None and self._received > limit:
-                raise self._inbox.refuse_stream(limit)
-            if piece:
-                self._piece = piece
-                self._position = 0
-                return True
-        return False
+        return True
+
+    def _pull(self) -> bool:
+        """Get the next piece if there is one; it may be empty."""
+        piece: Any = self._inbox.pull(self)
+        if piece is None:
+            return False
+        if type(piece) is DataFrame:
+            self._fin = piece.fin
+            piece = piece.payload
+        else:
+            self._fin = True
+            if type(piece) is str:
+                piece = piece.encode()
+        self._count(len(piece))
+        self._piece = piece
+        self._position = 0
+        return True
+
+    def _count(self, size: int) -> None:
+        self._received += size
+        limit = self._limits.max_stream_size
+        if limit is not None and self._received > limit:
+            raise self._inbox.refuse_stream(limit)
 
     async def _read_all(self) -> bytes:
         limit = self._limits.max_message_size
@@ -278,21 +311,18 @@ class MessageReader:
 
 
 class _Text:
-    """A message as text. No async generator: one of those ends when a read of it is cancelled."""
+    """The text of one message, piece by piece. No generator: one that is cancelled would look like the end."""
 
-    __slots__ = ("_decoder", "_reader")
+    __slots__ = ("_reader",)
 
     def __init__(self, reader: MessageReader) -> None:
         self._reader = reader
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self
 
     async def __anext__(self) -> str:
-        async for part in self._reader:
-            text = self._decoder.decode(part)
-            if text:
-                return text
-        self._decoder.decode(b"", True)
-        raise StopAsyncIteration
+        text = await self._reader._read_text()
+        if not text:
+            raise StopAsyncIteration
+        return text

@@ -8,6 +8,7 @@ cdef class WideText:
     cdef readonly Py_ssize_t size
 
 cpdef bytes unmask(const unsigned char *data, Py_ssize_t start, Py_ssize_t end, unsigned int key)
+cpdef unmask_into(object target, const unsigned char *data, Py_ssize_t start, Py_ssize_t end, unsigned int key)
 cpdef object unmask_text(const unsigned char *data, Py_ssize_t start, Py_ssize_t end, unsigned int key)
 cpdef unsigned int rotate_key(unsigned int key, unsigned long long offset) noexcept
 

@@ -61,6 +61,11 @@ def unmask(data: Buffer, start: int, end: int, key: int) -> bytes:
     return _translate(part, key)
 
 
+def unmask_into(target: memoryview, data: Buffer, start: int, end: int, key: int) -> None:
+    """The same into the beginning of a writable buffer of bytes that is large enough."""
+    target[: end - start] = unmask(data, start, end, key)
+
+
 def rotate_key(key: int, offset: int) -> int:
     """The masking key as it applies from `offset` bytes into the payload on."""
     shift = 8 * (offset & 3)

@@ -4,7 +4,7 @@
 import os
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_SetObject
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
@@ -225,6 +225,20 @@ cpdef bytes unmask(const unsigned char *data, Py_ssize_t start, Py_ssize_t end, 
     return result
 
 
+cpdef unmask_into(object target, const unsigned char *data, Py_ssize_t start, Py_ssize_t end, unsigned int key):
+    cdef Py_buffer view
+    PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
+    try:
+        if view.len < end - start:
+            raise ValueError("the buffer is too small")
+        if key:
+            sw_xor(<unsigned char *>view.buf, data + start, end - start, key)
+        else:
+            memcpy(view.buf, data + start, end - start)
+    finally:
+        PyBuffer_Release(&view)
+
+
 cpdef unsigned int rotate_key(unsigned int key, unsigned long long offset) noexcept:
     cdef unsigned int shift = 8 * (offset & 3)
     return key if shift == 0 else (key >> shift) | (key << (32 - shift))
@@ -266,8 +280,11 @@ cdef class Payload:
         cdef PyObject *grown
         if needed > self._capacity:
             capacity = 2 * needed
-            if <unsigned long long>capacity > expected:
+            if <unsigned long long>capacity >= expected:
                 capacity = max(<Py_ssize_t>expected, needed)
+            elif self._data is None:
+                # Of a long frame no more than there is: who streams it takes each piece before the next one comes.
+                capacity = needed
             if self._data is None:
                 self._data = PyBytes_FromStringAndSize(NULL, capacity)
             else:

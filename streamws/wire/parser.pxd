@@ -1,6 +1,6 @@
 import cython
 
-from .kernels cimport Payload, Utf8Check, WideText, rotate_key, unmask, unmask_text
+from .kernels cimport Payload, Utf8Check, WideText, rotate_key, unmask, unmask_into, unmask_text
 
 @cython.final
 cdef class Parser:
@@ -12,6 +12,10 @@ cdef class Parser:
     cdef unsigned int _key
     cdef unsigned long long _released
     cdef bint _stopped
+    cdef public bint lending
+    cdef const unsigned char *_lent
+    cdef Py_ssize_t _lent_start
+    cdef Py_ssize_t _lent_end
     cdef readonly bint settle
     cdef readonly bint in_frame
     cdef readonly unsigned int opcode
@@ -26,8 +30,16 @@ cdef class Parser:
     cpdef bint in_data_frame(self) noexcept
     cpdef bint in_message(self) noexcept
     cpdef bint in_fragmented(self) noexcept
+    @cython.locals(lent=Py_ssize_t)
     cpdef Py_ssize_t buffered(self) noexcept
+    @cython.locals(size=Py_ssize_t, start=Py_ssize_t, end=Py_ssize_t, key="unsigned int")
     cpdef bytes release(self)
+    @cython.locals(size=Py_ssize_t, start=Py_ssize_t)
+    cpdef Py_ssize_t release_into(self, target) except -1
+    @cython.locals(payload=Payload, expected="unsigned long long")
+    cpdef keep(self)
+    cdef unsigned int _lent_key(self) noexcept
+    cdef bint _is_binary(self) noexcept
     cpdef stop(self)
 
     @cython.locals(kept=bytes, head=bytes, b="const unsigned char *", more=Py_ssize_t, size=Py_ssize_t,

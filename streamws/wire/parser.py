@@ -8,13 +8,14 @@ What the parser returns, in the order it came:
 - `Violation`, as the last thing: nothing behind it is read. Nothing behind a `CloseFrame` is read either.
 
 A data frame that is not complete is visible before its end: `in_frame` and the fields beside it describe it, and
-`release()` hands over what has come of it.
+`release()` hands over what has come of it. For a reader that waits for just that, the parser may leave it where it is
+(`lending`), so that `release_into()` unmasks it from the caller's buffer into the reader's.
 """
 
 from ..codes import Close, CloseCode, Opcode, is_sendable
 from ..errors import ProtocolViolation
 from .frames import CloseFrame, DataFrame, Ping, Pong, Violation
-from .kernels import Payload, Utf8Check, WideText, rotate_key, unmask, unmask_text
+from .kernels import Payload, Utf8Check, WideText, rotate_key, unmask, unmask_into, unmask_text
 
 Item = str | bytes | WideText | DataFrame
 """What is there for a reader."""
@@ -37,6 +38,9 @@ class Parser:
     __slots__ = (
         "_head",
         "_key",
+        "_lent",
+        "_lent_end",
+        "_lent_start",
         "_mask_bit",
         "_message",
         "_payload",
@@ -45,6 +49,7 @@ class Parser:
         "_utf8",
         "fin",
         "in_frame",
+        "lending",
         "length",
         "missing",
         "opcode",
@@ -62,6 +67,12 @@ class Parser:
         self._key = 0
         self._released = 0  # bytes of the frame under way that were handed over already
         self._stopped = False
+        self.lending: bool = False
+        """Whether the last bytes of `feed`, if they are of a binary frame that goes on, are left in the caller's
+        buffer; the caller then calls `keep` before that changes."""
+        self._lent: bytes | bytearray = b""  # that buffer,
+        self._lent_start = 0  # and the place of those bytes in it
+        self._lent_end = 0
         self.settle: bool = False
         """Whether the events of the last `feed` have other things among them than data."""
         self.in_frame: bool = False
@@ -114,14 +125,49 @@ class Parser:
 
     def buffered(self) -> int:
         """Bytes held of the data frame under way."""
-        return self._payload.size if self._payload is not None and self.opcode < 8 else 0
+        lent = self._lent_end - self._lent_start
+        return lent + self._payload.size if self._payload is not None and self.opcode < 8 else 0
 
     def release(self) -> bytes:
         """Hand over what is held of the data frame under way; its rest comes as a `DataFrame`, or is released too."""
-        if self._payload is None or self.opcode >= 8 or self._payload.size == 0:
+        size = self.buffered()
+        if size == 0 or self._payload is None:
             return b""
-        self._released += self._payload.size
-        return self._payload.take()
+        self._released += size
+        if self._lent_end == 0:
+            return self._payload.take()
+        start = self._lent_start
+        end = self._lent_end
+        key = self._lent_key()
+        self._lent_start = self._lent_end = 0
+        return unmask(self._lent, start, end, key)
+
+    def release_into(self, target: memoryview) -> int:
+        """The same into a writable buffer of bytes, as far as it is lent and fits; returns how many bytes."""
+        size = self._lent_end - self._lent_start
+        if size > len(target):
+            size = len(target)
+        if size:
+            start = self._lent_start
+            unmask_into(target, self._lent, start, start + size, self._lent_key())
+            self._released += size
+            self._lent_start += size
+            if self._lent_start == self._lent_end:
+                self._lent_start = self._lent_end = 0
+        return size
+
+    def keep(self) -> None:
+        """Copy what is lent and was not released: the caller's buffer is about to change."""
+        if self._lent_end:
+            payload = self._payload
+            if payload is not None:
+                expected = self.length - self._released
+                payload.append(self._lent, self._lent_start, self._lent_end, self._lent_key(), expected)
+            self._lent_start = self._lent_end = 0
+
+    def _lent_key(self) -> int:
+        """The masking key as it applies where the lent bytes begin, which are the last that came."""
+        return rotate_key(self._key, self.length - self.missing - (self._lent_end - self._lent_start))
 
     # Headers ---------------------------------------------------------------------------------------------------
 
@@ -243,8 +289,13 @@ class Parser:
         if taken:
             done = self.length - self.missing
             before = payload.size
-            payload.append(data, pos, stop, rotate_key(self._key, done), self.length - self._released)
             self.missing -= taken
+            if self.lending and self.missing and before == 0 and self._is_binary():
+                self._lent = data
+                self._lent_start = pos
+                self._lent_end = stop
+            else:
+                payload.append(data, pos, stop, rotate_key(self._key, done), self.length - self._released)
             if self.opcode < 8:
                 self.received += taken
             if self.opcode < 8 and (self._message or self.opcode) == _TEXT:
@@ -265,6 +316,10 @@ class Parser:
             whole = payload.take()
             self._append_text(whole, 0, self.length, 0, events)
         return stop
+
+    def _is_binary(self) -> bool:
+        """Whether the frame under way is of a binary message."""
+        return self.opcode < 8 and (self._message or self.opcode) == _BINARY
 
     def _complete(self, opcode: int, fin: bool, payload: bytes, counted: bool, events: list[Event]) -> None:
         """A frame is there that is not a whole message. `counted`: its bytes were counted and checked as they came."""
@@ -302,6 +357,7 @@ class Parser:
         """Read nothing more. What is known of a message under way stays, but for its bytes."""
         self._stopped = True
         self._payload = None
+        self._lent_start = self._lent_end = 0
 
     def _control(self, opcode: int, payload: bytes, events: list[Event]) -> None:
         self.settle = True

@@ -4,14 +4,17 @@ from typing import Protocol
 
 from benchmarks.broadcasts import BroadcastCase
 from benchmarks.echoes import EchoCase
+from benchmarks.fairness import FairnessCase
 from benchmarks.frames import TEXT
 from benchmarks.handshakes import HandshakeCase
 from benchmarks.idling import IdleCase
 from benchmarks.measure import Measure
 from benchmarks.process import ServerProcess
+from benchmarks.transfers import DownloadCase, UploadCase
 
 KiB = 1024
 MiB = 1024 * KiB
+GiB = 1024 * MiB
 
 
 class Case(Protocol):
@@ -23,7 +26,7 @@ class Case(Protocol):
 
     @property
     def handler(self) -> str:
-        """What the server is to do: `echo` or `broadcast`."""
+        """What the server is to do: `echo`, `broadcast`, `upload` or `download`."""
 
     @property
     def once(self) -> bool:
@@ -39,6 +42,10 @@ _ALL: list[Case] = [
     EchoCase("ping-pong", connections=64, window=1, size=256),
     EchoCase("large", connections=4, window=2, size=64 * KiB),
     EchoCase("huge", connections=4, window=2, size=MiB),
+    UploadCase("upload", size=GiB),
+    DownloadCase("download", size=GiB),
+    FairnessCase("fairness", flooders=1, size=32),
+    FairnessCase("fairness-8", flooders=8, size=32),
     HandshakeCase("handshake", at_a_time=16),
     BroadcastCase("broadcast", connections=300, broadcasts=100),
     IdleCase("idle", connections=3000),

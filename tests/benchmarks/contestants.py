@@ -15,6 +15,11 @@ _SCRIPTS: dict[str, list[str]] = {
 SERVERS = tuple(_SCRIPTS)
 
 
+def streams(server: str) -> bool:
+    """Whether a server takes and sends parts of a frame, so that a message of any size may come in one."""
+    return server.startswith("streamws")
+
+
 def command(server: str, loop: str) -> list[str] | None:
     """How to start a server on a loop; None where the pair makes no sense.
 

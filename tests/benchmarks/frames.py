@@ -13,12 +13,22 @@ _MASKED = 0x80
 def masked(payload: bytes, opcode: int = BINARY) -> bytes:
     """The frame a client sends, with a random masking key that has no zero byte."""
     key = bytes(byte or 0xA5 for byte in os.urandom(4))
-    return _head(opcode, len(payload), _MASKED) + key + _xor(payload, key)
+    return masked_head(len(payload), key, opcode) + _xor(payload, key)
+
+
+def masked_head(length: int, key: bytes, opcode: int = BINARY) -> bytes:
+    """What comes before the payload in a frame that a client sends."""
+    return _head(opcode, length, _MASKED) + key
 
 
 def unmasked(payload: bytes, opcode: int = BINARY) -> bytes:
     """The frame a server sends."""
-    return _head(opcode, len(payload), 0) + payload
+    return unmasked_head(len(payload), opcode) + payload
+
+
+def unmasked_head(length: int, opcode: int = BINARY) -> bytes:
+    """What comes before the payload in a frame that a server sends."""
+    return _head(opcode, length, 0)
 
 
 def _head(opcode: int, length: int, mask_bit: int) -> bytes:

@@ -1,13 +1,14 @@
 """What one run of one case against one server has shown."""
 
 import time
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from benchmarks.process import CpuTime, ServerProcess
 
 
 class Measure(NamedTuple):
-    """`operations` are messages, handshakes, deliveries or held connections, as the case has it."""
+    """`operations` are messages, handshakes, deliveries, MiB or held connections, as the case has it."""
 
     operations: float
     seconds: float
@@ -15,6 +16,8 @@ class Measure(NamedTuple):
     generator_cpu: float
     memory: int | None = None
     """If the case is about memory: what the connections added to the server's resident memory, in bytes."""
+    figures: Mapping[str, float] = {}
+    """What else the case has to show, by heading."""
 
     @property
     def rate(self) -> float:
@@ -46,16 +49,22 @@ class Measure(NamedTuple):
 class Stopwatch:
     """Starts when made; `stop` gives the measure of what happened since."""
 
-    def __init__(self, server: ServerProcess) -> None:
+    def __init__(self, server: ServerProcess, helpers: Callable[[], float] = float) -> None:
+        """`helpers` tells the CPU time of the generator's other processes, if it has any."""
         self._server = server
-        self._own = time.process_time()
+        self._helpers = helpers
+        self._generator = self._generator_time()
         self._cpu = server.cpu_time()
         self._wall = time.monotonic()
 
-    def stop(self, operations: float, memory: int | None = None) -> Measure:
+    def stop(self, operations: float, memory: int | None = None, figures: Mapping[str, float] | None = None) -> Measure:
         seconds = time.monotonic() - self._wall
         now, before = self._server.cpu_time(), self._cpu
         cpu = CpuTime(*(b - a for a, b in zip(before, now, strict=True)))
         if not operations:
             raise TimeoutError(f"nothing came back within {seconds:.1f} s")
-        return Measure(operations, seconds, cpu, time.process_time() - self._own, memory)
+        generator = self._generator_time() - self._generator
+        return Measure(operations, seconds, cpu, generator, memory, figures or {})
+
+    def _generator_time(self) -> float:
+        return time.process_time() + self._helpers()

@@ -32,7 +32,9 @@ class CpuTime(NamedTuple):
 class ServerProcess:
     """`with ServerProcess(...) as server` has it listening on `server.port`; at the end it is stopped."""
 
-    def __init__(self, arguments: Sequence[str], loop: str, handler: str, core: int | None) -> None:
+    def __init__(self, arguments: Sequence[str], loop: str, handler: str, core: int | None, streams: bool) -> None:
+        self.streams = streams
+        """Whether it takes and sends parts of a frame."""
         script, *options = arguments
         command = [sys.executable, str(BENCHMARKS / "servers" / script), *options]
         command += ["--port", "0", "--loop", loop, "--handler", handler]
@@ -66,6 +68,11 @@ class ServerProcess:
 
     def resident_memory(self) -> int:
         return self._seen.memory_info().rss
+
+    def peak_memory(self) -> int:
+        """The most that its resident memory ever was."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
     def stop(self) -> None:
         self._process.terminate()

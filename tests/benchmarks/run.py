@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.cases import CASES
-from benchmarks.contestants import LOOPS, SERVERS, command
+from benchmarks.contestants import LOOPS, SERVERS, command, streams
 from benchmarks.process import ServerProcess
 from benchmarks.table import Result, as_json, text
 
@@ -31,7 +31,10 @@ x picows            how many times cheaper than picows' core in the same round
 spread              (dearest - cheapest round) / median cost
 waited              share of the time that the server was ready to run but other processes had its core
 busy, generator     share of a core that the server and the generator used; ! where the generator was what
-                    limited the rate in some round: there the cost means something, the rate does not"""
+                    limited the rate in some round: there the cost means something, the rate does not
+peak MiB            by how much the server's resident memory grew at most
+median, 99 %, max   round-trip times beside the flood; in fewer than 100 round trips, 99 % is the slowest one.
+                    To have more of them, measure for longer: --seconds 5"""
 
 
 class Options(argparse.Namespace):
@@ -69,7 +72,7 @@ def run(case: str, loop: str, number: int, server: str, seconds: float, core: in
     arguments = command(server, loop)
     assert arguments is not None
     try:
-        with ServerProcess(arguments, loop, chosen.handler, core) as process:
+        with ServerProcess(arguments, loop, chosen.handler, core, streams(server)) as process:
             measure = chosen.drive(process, seconds)
     except (OSError, ValueError) as error:
         return Result(case, loop, server, number, chosen.unit, None, f"{type(error).__name__}: {error}"[:200])

@@ -50,7 +50,8 @@ def text(results: Sequence[Result]) -> str:
         about_memory = any(run.measure is not None and run.measure.memory is not None for run in runs)
         cost = "KiB a connection" if about_memory else f"µs of CPU time for one of the {runs[0].unit}"
         lines += ["", f"{case}, {loop}: {runs[0].unit}; cost in {cost}"]
-        lines.append(_line(HEADINGS))
+        extra = next((tuple(run.measure.figures) for run in runs if run.measure is not None), ())
+        lines.append(_line([*HEADINGS, *extra]))
         lines += [_line(_cells(row)) for row in rows(runs)]
     return "\n".join(lines[1:])
 
@@ -98,12 +99,13 @@ def _cells(row: Row) -> Iterable[str]:
         f"{median(measure.server_share for measure in row.measures):.0%}",
         f"{median(measure.waited_share for measure in row.measures):.0%}",
         f"{median(measure.generator_share for measure in row.measures):.0%}{' !' if bound else ''}",
+        *(f"{median(measure.figures[name] for measure in row.measures):.2f}" for name in row.measures[0].figures),
         row.failure,
     )
 
 
 def _line(cells: Iterable[str]) -> str:
     first, *others = cells
-    widths = [12, 10, 9, 9, 9, 8, 7, 7, 11]
+    widths = [12, 10, 9, 9, 9, 8, 7, 7, 11, 9, 9, 9]
     padded = [cell.rjust(width) for cell, width in zip(others, widths, strict=False)]
     return "  ".join([first.ljust(15), *padded, *others[len(widths) :]]).rstrip()

@@ -208,19 +208,32 @@ roles = pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmaske
 
 @roles
 @fuzz
-@given(data=st.data(), lengths=cuts, release=releases)
+@given(data=st.data(), lengths=cuts, release=releases, lend=releases, into=st.integers(0, 20))
 def test_builds_agree_on_every_piece(
-    masked: bool, data: st.DataObject, lengths: list[int], release: list[bool]
+    masked: bool, data: st.DataObject, lengths: list[int], release: list[bool], lend: list[bool], into: int
 ) -> None:
     pieces = cut(data.draw(streams(masked) | near_texts(masked)), lengths)
     parsers = [wire.parser.Parser(masked) for wire in WIRES]
     for number, piece in enumerate(pieces):
+        for parser in parsers:
+            parser.lending = lend[number % len(lend)]
         first, *others = ([with_reason(event) for event in parser.feed(piece, len(piece))] for parser in parsers)
         assert all(other == first for other in others)
         assert len({fields(parser) for parser in parsers}) == 1
         if release[number % len(release)]:
+            assert len({released_into(parser, into) for parser in parsers}) == 1
+            assert len({fields(parser) for parser in parsers}) == 1
             assert len({parser.release() for parser in parsers}) == 1
             assert len({fields(parser) for parser in parsers}) == 1
+        for parser in parsers:
+            parser.keep()
+        assert len({fields(parser) for parser in parsers}) == 1
+
+
+def released_into(parser: Any, size: int) -> bytes:
+    """What a parser puts into a buffer of that size."""
+    buffer = bytearray(size)
+    return bytes(buffer[: parser.release_into(memoryview(buffer))])
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.build)
@@ -240,9 +253,9 @@ def test_cuts_change_nothing(wire: Wire, masked: bool, data: st.DataObject, leng
 @pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.build)
 @roles
 @fuzz
-@given(data=st.data(), lengths=cuts, release=releases)
+@given(data=st.data(), lengths=cuts, release=releases, lend=releases, into=st.integers(0, 20))
 def test_releases_lose_nothing(
-    wire: Wire, masked: bool, data: st.DataObject, lengths: list[int], release: list[bool]
+    wire: Wire, masked: bool, data: st.DataObject, lengths: list[int], release: list[bool], lend: list[bool], into: int
 ) -> None:
     stream = b"".join(data.draw(st.lists(messages(masked) | controls(masked), min_size=1, max_size=4)))
     parser = wire.parser.Parser(masked)
@@ -250,15 +263,17 @@ def test_releases_lose_nothing(
     events: list[Plain] = []
     begun = False
     for number, piece in enumerate(cut(stream, lengths)):
+        parser.lending = lend[number % len(lend)]
         for event in parser.feed(piece, len(piece)):
             events.append(plain(event))
             begun = begun and not getattr(event, "fin", False)
         if release[number % len(release)]:
             opcode = CONTINUATION if begun else parser.opcode
-            part = parser.release()
+            part = released_into(parser, into) + parser.release()
             if part:
                 events.append(("DataFrame", opcode, part, False))
                 begun = True
+        parser.keep()
     assert payloads(events) == expected
 
 

@@ -106,7 +106,7 @@ def plain(event: Any) -> Plain:
             return (kind, event.payload)
 
 
-def feed(parser: Any, pieces: Iterable[bytes]) -> list[Plain]:
+def feed(parser: Any, pieces: Iterable[bytes | bytearray]) -> list[Plain]:
     """Feed the pieces one after the other; what they complete, as plain values."""
     return [plain(event) for piece in pieces for event in parser.feed(piece, len(piece))]
 
@@ -129,7 +129,7 @@ CUTS = (whole, bytewise)
 Cut = Callable[[bytes], Iterable[bytes]]
 
 
-def feed_all(parser: Any, data: bytes) -> list[Plain]:
+def feed_all(parser: Any, data: bytes | bytearray) -> list[Plain]:
     """Feed the data in one piece."""
     return feed(parser, [data])
 

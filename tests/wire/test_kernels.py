@@ -34,6 +34,22 @@ def test_unmask_equals_xor_byte_for_byte(wire: Wire, key: int, kind: type[bytes]
 
 
 @pytest.mark.parametrize("key", KEYS)
+def test_unmask_into_fills_the_beginning_of_a_buffer(wire: Wire, key: int) -> None:
+    data = bytes(range(200))
+    for start, end in ((0, 200), (3, 150), (7, 7)):
+        for kind in (bytes, bytearray):
+            target = bytearray(b"-" * 210)
+            wire.kernels.unmask_into(memoryview(target)[5:], kind(data), start, end, key)
+            expected = wire.kernels.unmask(data, start, end, key)
+            assert target == b"-----" + expected + b"-" * (205 - len(expected))
+
+
+def test_unmask_into_refuses_a_buffer_that_is_too_small(wire: Wire) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - each twin has words of its own
+        wire.kernels.unmask_into(memoryview(bytearray(3)), b"abcd", 0, 4, 0)
+
+
+@pytest.mark.parametrize("key", KEYS)
 def test_rotate_key_follows_the_payload(wire: Wire, key: int) -> None:
     for offset in [*range(9), 65535, 65536, (1 << 32) + 3, (1 << 62) + 1, (1 << 63) - 1]:
         turn = offset % 4

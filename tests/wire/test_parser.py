@@ -296,6 +296,110 @@ def test_parser_checks_end_of_released_text(wire: Wire) -> None:
     assert feed_all(parser, b"\xc3") == [("Violation", 1007)]
 
 
+# Lending ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [[100], [1, 2, 3, 4, 90], [99], [7] * 20])
+@pytest.mark.parametrize("fragment", [False, True])
+def test_parser_lends_payload_from_the_callers_buffer(
+    wire: Wire, masked: bool, fragment: bool, sizes: list[int]
+) -> None:
+    payload = bytes(i * 3 for i in range(80))
+    sent = header(BINARY, 82, fin=not fragment, masked=masked) + (xor(payload + b"!?") if masked else payload + b"!?")
+    parser = wire.parser.Parser(masked)
+    parser.lending = True
+    got, left = b"", 2
+    for data in (sent[:-42], sent[-42:-2]):
+        buffer = bytearray(data)
+        assert feed_all(parser, buffer) == []
+        left += 40
+        for size in sizes:
+            held = parser.buffered()
+            assert held == left - 2 - len(got)
+            target = bytearray(size)
+            count = parser.release_into(memoryview(target))
+            assert count == min(size, held)
+            got += target[:count]
+            assert target[count:] == bytes(size - count)
+        parser.keep()
+        buffer[:] = bytes(len(buffer))
+        if parser.buffered():
+            # What was not released in time was copied, and is released no longer into a buffer.
+            assert parser.release_into(memoryview(bytearray(9))) == 0
+            got += parser.release()
+    assert got == payload
+    assert feed_all(parser, sent[-2:]) == [("DataFrame", CONTINUATION, b"!?", not fragment)]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3, 6])
+@pytest.mark.parametrize("kept", [False, True])
+def test_parser_releases_what_it_lent(wire: Wire, masked: bool, taken: int, kept: bool) -> None:
+    payload = b"0123456789"
+    sent = header(BINARY, 10, masked=masked) + (xor(payload) if masked else payload)
+    parser = wire.parser.Parser(masked)
+    parser.lending = True
+    data = sent[:-4]  # which lives as long as it is lent
+    assert feed_all(parser, data) == []
+    target = bytearray(taken)
+    assert parser.release_into(memoryview(target)) == taken
+    if kept:
+        parser.keep()
+    assert target + parser.release() == payload[:6]
+    assert (parser.buffered(), parser.missing, parser.received) == (0, 4, 6)
+    assert feed_all(parser, sent[-4:]) == [("DataFrame", CONTINUATION, payload[6:], True)]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_parser_keeps_what_it_lent_and_no_one_took(wire: Wire, masked: bool, kept: bool) -> None:
+    payload = b"0123456789"
+    sent = header(BINARY, 10, masked=masked) + (xor(payload) if masked else payload)
+    parser = wire.parser.Parser(masked)
+    parser.lending = True
+    buffer = bytearray(sent[:-4])
+    assert feed_all(parser, buffer) == []
+    parser.keep()
+    buffer[:] = bytes(len(buffer))
+    parser.lending = kept
+    assert feed_all(parser, sent[-4:-2]) == []
+    parser.keep()
+    assert feed_all(parser, sent[-2:]) == [("bytes", payload)]
+
+
+@pytest.mark.parametrize("rest", [0, 1])
+def test_parser_lends_no_text_no_control_frame_and_no_end_of_a_frame(wire: Wire, masked: bool, rest: int) -> None:
+    nothing = memoryview(bytearray(9))
+    for opcode, content in ((TEXT, ("str", "abcd")), (PING, ("Ping", b"abcd")), (BINARY, ("bytes", b"abcd"))):
+        sent = frame(opcode, b"abcd", masked=masked)
+        parser = wire.parser.Parser(masked)
+        parser.lending = True
+        if opcode == BINARY and rest:
+            continue
+        cut = len(sent) - rest
+        events = feed_all(parser, sent[:cut])
+        assert parser.release_into(nothing) == 0
+        assert events + feed_all(parser, sent[cut:]) == [content]
+
+
+def test_parser_lends_no_control_frame_inside_a_binary_message(wire: Wire) -> None:
+    parser = wire.parser.Parser(False)
+    parser.lending = True
+    data = frame(BINARY, b"1", fin=False) + frame(PING, b"ping")[:-2]
+    assert feed_all(parser, data) == [("DataFrame", BINARY, b"1", False)]
+    assert parser.release_into(memoryview(bytearray(9))) == 0
+    assert feed_all(parser, b"ng") == [("Ping", b"ping")]
+
+
+def test_parser_stopped_lends_nothing(wire: Wire) -> None:
+    parser = wire.parser.Parser(False)
+    parser.lending = True
+    data = header(BINARY, 10) + b"abc"
+    feed_all(parser, data)
+    parser.stop()
+    parser.keep()
+    assert parser.buffered() == 0
+    assert parser.release_into(memoryview(bytearray(9))) == 0
+
+
 # Bounds -----------------------------------------------------------------------------------------------------
 
 

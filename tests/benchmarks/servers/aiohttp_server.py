@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp import WSMsgType, web
 
-from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, Arguments, run
+from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, TRANSFER, Arguments, run
 
 clients: set[web.WebSocketResponse] = set()
 
@@ -39,9 +39,32 @@ async def broadcast_on_command(request: web.Request) -> web.WebSocketResponse:
     return response
 
 
+async def upload(request: web.Request) -> web.WebSocketResponse:
+    response = await opened(request)
+    received = 0
+    async for message in response:
+        if message.type is WSMsgType.BINARY:
+            received += len(message.data)
+        elif message.type is WSMsgType.TEXT:
+            await response.send_str(str(received))
+            received = 0
+    return response
+
+
+async def download(request: web.Request) -> web.WebSocketResponse:
+    response = await opened(request)
+    async for message in response:
+        for _ in range(int(message.data) // len(TRANSFER)):
+            await response.send_bytes(TRANSFER)
+    return response
+
+
+HANDLERS = {"echo": echo, "broadcast": broadcast_on_command, "upload": upload, "download": download}
+
+
 async def start(arguments: Arguments) -> int:
     application = web.Application()
-    application.router.add_get("/", echo if arguments.handler == "echo" else broadcast_on_command)
+    application.router.add_get("/", HANDLERS[arguments.handler])
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, HOST, arguments.port)

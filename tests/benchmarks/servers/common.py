@@ -13,6 +13,8 @@ import uvloop
 HOST = "127.0.0.1"
 MAX_MESSAGE_SIZE = 4 << 20
 BROADCAST = b"b" * 256
+TRANSFER = bytes(range(256)) * 4096
+"""1 MiB of what is sent up and down."""
 
 
 class Arguments(argparse.Namespace):
@@ -29,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser()
     result.add_argument("--port", type=int, default=0)
     result.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
-    result.add_argument("--handler", choices=["echo", "broadcast"], default="echo")
+    result.add_argument("--handler", choices=["echo", "broadcast", "upload", "download"], default="echo")
     result.add_argument("--core", type=int, help="the CPU core to run on")
     result.add_argument("--lifetime", type=int, default=300, help="seconds after which it ends on its own")
     return result

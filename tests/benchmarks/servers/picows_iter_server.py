@@ -8,7 +8,7 @@ import asyncio
 
 from picows.websockets import ServerConnection, broadcast, serve
 
-from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, Arguments, run
+from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, TRANSFER, Arguments, run
 
 clients: set[ServerConnection] = set()
 
@@ -29,9 +29,28 @@ async def broadcast_on_command(connection: ServerConnection) -> None:
         clients.discard(connection)
 
 
+async def upload(connection: ServerConnection) -> None:
+    received = 0
+    async for message in connection:
+        if isinstance(message, bytes):
+            received += len(message)
+        else:
+            await connection.send(str(received))
+            received = 0
+
+
+async def download(connection: ServerConnection) -> None:
+    async for message in connection:
+        for _ in range(int(message) // len(TRANSFER)):
+            await connection.send(TRANSFER)
+
+
+HANDLERS = {"echo": echo, "broadcast": broadcast_on_command, "upload": upload, "download": download}
+
+
 async def start(arguments: Arguments) -> int:
     server = await serve(
-        echo if arguments.handler == "echo" else broadcast_on_command,
+        HANDLERS[arguments.handler],
         HOST,
         arguments.port,
         compression=None,

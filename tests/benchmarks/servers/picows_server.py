@@ -7,7 +7,7 @@ import asyncio
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
-from benchmarks.servers.common import BROADCAST, HOST, Arguments, run
+from benchmarks.servers.common import BROADCAST, HOST, TRANSFER, Arguments, run
 
 clients: set[WSTransport] = set()
 tasks: set[asyncio.Task[None]] = set()
@@ -46,8 +46,53 @@ async def broadcast(times: int) -> None:
         await asyncio.sleep(0)
 
 
+class Upload(WSListener):
+    def __init__(self) -> None:
+        self.received = 0
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.BINARY:
+            self.received += len(frame.get_payload_as_memoryview())
+        elif frame.msg_type == WSMsgType.TEXT:
+            transport.send(WSMsgType.TEXT, str(self.received))
+            self.received = 0
+        else:
+            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            transport.disconnect()
+
+
+class Download(WSListener):
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.transport = transport
+        self.missing = 0
+        self.paused = False
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            transport.disconnect()
+        else:
+            self.missing = int(frame.get_payload_as_ascii_text())
+            self.go_on()
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        while self.missing and not self.paused:
+            self.missing -= len(TRANSFER)
+            self.transport.send(WSMsgType.BINARY, TRANSFER)
+
+
+LISTENERS = {"echo": Echo, "broadcast": Broadcast, "upload": Upload, "download": Download}
+
+
 async def start(arguments: Arguments) -> int:
-    listener = Echo if arguments.handler == "echo" else Broadcast
+    listener = LISTENERS[arguments.handler]
 
     def accept(request: WSUpgradeRequest) -> WSListener:
         return listener()

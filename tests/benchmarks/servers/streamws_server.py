@@ -3,7 +3,9 @@
 import asyncio
 import sys
 
-from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, Arguments, new_loop, parser, ready
+from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, TRANSFER, Arguments, new_loop, parser, ready
+
+PART_SIZE = 256 * 1024
 
 
 def main(arguments: Arguments) -> None:
@@ -14,7 +16,7 @@ def main(arguments: Arguments) -> None:
     if arguments.no_speed:
         sys.modules["aiofastnet"] = None  # type: ignore[assignment]  # importing it now fails
     # Not at the top: the lines above decide what is imported.
-    from streamws import Client, WebSocketServer
+    from streamws import Client, Opcode, WebSocketServer
     from streamws.options import Limits, Timeouts
 
     async def echo(client: Client) -> None:
@@ -27,11 +29,31 @@ def main(arguments: Arguments) -> None:
                 socket.broadcast(BROADCAST)
                 await asyncio.sleep(0)
 
+    async def upload(client: Client) -> None:
+        buffer = bytearray(PART_SIZE)
+        received = 0
+        async for reader in client.messages():
+            if reader.type is Opcode.TEXT:
+                await client.send(str(received))
+                received = 0
+            else:
+                while count := await reader.readinto(buffer):
+                    received += count
+
+    async def download(client: Client) -> None:
+        part = TRANSFER[:PART_SIZE]
+        async for message in client:
+            size = int(message)
+            async with client.writer.data_frame(size, Opcode.BINARY) as frame:
+                for _ in range(size // PART_SIZE):
+                    await frame.write(part)
+
+    handlers = {"echo": echo, "broadcast": broadcast_on_command, "upload": upload, "download": download}
     loop = new_loop(arguments)
     socket = WebSocketServer(
         HOST,
         arguments.port,
-        handler=echo if arguments.handler == "echo" else broadcast_on_command,
+        handler=handlers[arguments.handler],
         limits=Limits(max_message_size=MAX_MESSAGE_SIZE),
         timeouts=Timeouts(ping_interval=None),
         loop=loop,
