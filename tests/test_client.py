@@ -1,7 +1,7 @@
 """`Client`: reading whole messages and frames, closing, and what is known of the connection."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable
 
 import pytest
 
@@ -288,25 +288,6 @@ async def test_client_read_frame_after_messages_leaves_rest_of_message() -> None
             assert await reader.read() is not None
             break
         assert await client.read_frame() == DataFrame(BINARY, b"next")
-
-
-async def next_of(iterator: AsyncIterator[object]) -> object:
-    return await anext(iterator)
-
-
-@pytest.mark.parametrize("name", ["__aiter__", "messages", "frames", "text"])
-async def test_client_iteration_goes_on_after_cancelled_read(name: str) -> None:
-    async with pair() as (client, peer):
-        iterator = getattr(client, name)()
-        for _ in range(2):
-            waiting = asyncio.create_task(next_of(iterator))
-            await asyncio.sleep(0)
-            waiting.cancel()
-            await asyncio.wait([waiting])
-            assert waiting.cancelled()
-        peer.send(TEXT, b"message")
-        peer.send_close()
-        assert len([item async for item in iterator]) == 1
 
 
 # One kind of message ----------------------------------------------------------------------------------------

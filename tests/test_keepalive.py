@@ -7,7 +7,6 @@ import pytest
 
 from helpers.fixtures import Connect, Serve, client_of, echo, until, within
 from helpers.rawclient import (
-    BINARY,
     CLOSE,
     NARROW,
     PING,
@@ -186,45 +185,3 @@ async def test_no_ping_is_sent_while_closing(serve: Serve, connect: Connect) -> 
     raw = await connect(server)
     assert await raw.read_frame() == (CLOSE, b"\x03\xe8")
     assert await raw.read_until_eof() == b""
-
-
-async def test_server_keeps_who_takes_a_data_frame_that_lasts(serve: Serve, connect: Connect) -> None:
-    """A ping inside the frame would be payload: it waits, and the peer has its time from when it leaves."""
-    go_on = asyncio.Event()
-
-    async def handler(client: Client) -> None:
-        if client.request.path == "/frame":
-            async with client.writer.data_frame(4) as stream:
-                await stream.write(b"ab")
-                await go_on.wait()
-                await stream.write(b"cd")
-        await client.wait_closed()
-
-    server = await serve(handler, timeouts=BRISK)
-    raw = await connect(server, request(target="/frame"))
-    client = client_of(server, raw)
-    for _ in range(2):  # others that are silent meanwhile are closed: so much time has passed
-        silent = await connect(server)
-        await pinged(silent)
-        assert close_of(await silent.read_until_eof())[0] == 1011
-    assert client.outcome is None
-    go_on.set()
-    assert await raw.read_frame() == (BINARY, b"abcd")
-    await raw.send(frame(PONG, await pinged(raw)))
-    await pinged(raw)
-    assert close_of(await raw.read_until_eof()) == (1011, REASON)
-
-
-async def test_server_drops_who_takes_nothing_of_a_data_frame(serve: Serve, connect: Connect) -> None:
-    async def handler(client: Client) -> None:
-        async with client.writer.data_frame(10**9) as stream:
-            while True:
-                await stream.write(bytes(10_000))
-
-    server = await serve(handler, sock=narrow_socket(), timeouts=BRISK)
-    raw = await connect(server, receive_buffer=NARROW)
-    client = client_of(server, raw)
-    await until(lambda: client.outcome is not None)
-    raw.close()
-    await within(client.wait_closed())
-    assert client.outcome == CloseOutcome(Cause.KEEPALIVE, Side.REMOTE, None, None, REASON, Close(1011, REASON))

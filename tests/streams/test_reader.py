@@ -687,22 +687,6 @@ async def test_reader_read_n_cancelled_keeps_its_position() -> None:
         assert waiting.cancelled()
 
 
-@pytest.mark.parametrize("iterate", [aiter, MessageReader.text])
-async def test_reader_iteration_goes_on_after_cancelled_read(
-    iterate: Callable[[MessageReader], AsyncIterator[str | bytes]],
-) -> None:
-    async with pair() as (client, peer):
-        peer.write(header(TEXT, 3) + mask("aé".encode())[:2])
-        parts = iterate(await anext(client.messages()))
-        got = [await anext(parts)]
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await anext(parts)
-        peer.write(mask("aé".encode())[2:])
-        got += [part async for part in parts]
-        assert b"".join(part.encode() if isinstance(part, str) else part for part in got) == "aé".encode()
-
-
 async def test_reader_says_how_far_it_is() -> None:
     async with reading(b"abc", opcode=TEXT) as (reader, _):
         assert repr(reader) == "<MessageReader of a text message, 0 bytes so far>"
