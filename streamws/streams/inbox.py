@@ -11,7 +11,7 @@ from asyncio import AbstractEventLoop, Future, current_task
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from ..codes import Close, CloseCode, Opcode, Side
+from ..codes import Cause, Close, CloseCode, Opcode, Side
 from ..errors import ConcurrencyError, ConnectionClosed, IncompleteMessage, StaleReader
 from ..options import ITEM_OVERHEAD, Limits
 from ..wire.frames import DataFrame
@@ -524,6 +524,10 @@ class Inbox:
             # It may have been woken and not have run since: what has come is then for that one.
             self._check_free(_read(self, _MORE, False, owner))
 
+    def missing(self) -> int:
+        """Bytes that are to come of the frame whose first bytes were pulled last."""
+        return self._parser.missing if self._head == len(self._items) and self._parser.in_data_frame() else 0
+
     def whole(self, owner: object) -> Read:
         """`owner`'s message as a whole; nothing of it must have been pulled."""
         return _read(self, _MESSAGE, False, owner)
@@ -579,6 +583,8 @@ class Inbox:
 
     def _is_cut(self, read: Read, error: ConnectionClosed) -> bool:
         """Whether the end cut off the message that `read` is at."""
+        if error.outcome.cause is Cause.LIMIT:
+            return False  # this side refused it
         if read.kind == _MORE:
             return True
         if read.kind == _BEGINNING or self._skipping:

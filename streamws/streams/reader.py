@@ -63,8 +63,7 @@ class MessageReader:
         """
         if kind is not None and kind not in (Opcode.TEXT, Opcode.BINARY):
             raise ValueError(f"a message is Opcode.TEXT or Opcode.BINARY, not {kind!r}")
-        if self._left:
-            raise stale()
+        self._check()
         if self._received or self._fin:
             raise ReadError("get() gives a whole message, and this one was read already, or a part of it")
         message: str | bytes = await self._inbox.whole(self)
@@ -83,8 +82,8 @@ class MessageReader:
         :param n: the most bytes to return; -1 for all up to the end of the message.
         :raises ConnectionClosedError: with `n=-1`, if that is over `Limits.max_message_size`; the code is 1009.
         """
+        self._check()
         if n == 0:
-            self._check()
             return b""
         if n < 0:
             return await self._read_all()
@@ -99,6 +98,7 @@ class MessageReader:
         """
         if n < 0:
             raise ValueError("readexactly() takes a size of 0 or more")
+        self._check()
         parts = bytearray()
         try:
             while len(parts) < n:
@@ -121,6 +121,7 @@ class MessageReader:
         view = memoryview(buffer).cast("B")
         if view.readonly or not view:
             raise ValueError("readinto() takes a writable buffer of at least one byte")
+        self._check()
         while not self._there():
             self._check()
             if self._fin:
@@ -154,6 +155,7 @@ class MessageReader:
         """
         if not separator:
             raise ValueError("readuntil() takes a separator of at least one byte")
+        self._check()
         limit = self._limits.max_message_size
         end = self._piece.find(separator, self._position) + len(separator)
         if len(separator) <= end - self._position <= limit:
@@ -191,6 +193,7 @@ class MessageReader:
         return self
 
     async def __anext__(self) -> bytes:
+        self._check()
         if not self._there() and not await self._fill():
             raise StopAsyncIteration
         return self._take(-1)
@@ -204,6 +207,7 @@ class MessageReader:
 
     async def _read_text(self) -> str:
         """Text up to where the last whole character ends; nothing at the end of the message."""
+        self._check()
         held = bytearray()  # a character that is not whole yet
         try:
             while self._there() or await self._fill():
@@ -293,7 +297,7 @@ class MessageReader:
     def _count(self, size: int) -> None:
         self._received += size
         limit = self._limits.max_stream_size
-        if limit is not None and self._received > limit:
+        if limit is not None and self._received + (0 if self._fin else self._inbox.missing()) > limit:
             raise self._inbox.refuse_stream(limit)
 
     async def _read_all(self) -> bytes:
