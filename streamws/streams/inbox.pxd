@@ -94,7 +94,7 @@ cdef class Inbox:
     cpdef Py_ssize_t pull_into(self, object owner, target) except -1
     cdef _check_owner(self, object owner)
     cpdef leave(self, object owner)
-    @cython.locals(skipped=Py_ssize_t)
+    @cython.locals(skipped=Py_ssize_t, size=Py_ssize_t)
     cdef _skip(self)
 
 @cython.locals(least="unsigned long long")

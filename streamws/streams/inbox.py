@@ -546,9 +546,12 @@ class Inbox:
         skipped = 0
         while self._skipping and self._head < len(self._items):
             item = self._pop()
-            skipped += _size(item)
+            size = _size(item) - _OVERHEAD
             if type(item) is not DataFrame or item.fin:
                 self._skipping = False
+            elif size == 0:
+                size = _OVERHEAD  # or empty fragments could come for ever
+            skipped += size
         if self._skipping:
             skipped += len(self._parser.release())
         if self._budget >= 0:

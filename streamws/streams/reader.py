@@ -1,8 +1,8 @@
 """One message, read as a stream: what `asyncio.StreamReader` is to a socket."""
 
 import builtins
-import codecs
 from asyncio import IncompleteReadError, LimitOverrunError
+from codecs import utf_8_decode
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -195,17 +195,29 @@ class MessageReader:
             raise StopAsyncIteration
         return self._take(-1)
 
-    async def text(self) -> AsyncIterator[str]:
+    def text(self) -> AsyncIterator[str]:
         """The message as text, in pieces cut between characters.
 
         :raises UnicodeDecodeError: if a binary message is not UTF-8. (A text message always is.)
         """
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        async for part in self:
-            text = decoder.decode(part)
-            if text:
-                yield text
-        decoder.decode(b"", True)
+        return _Text(self)
+
+    async def _read_text(self) -> str:
+        """Text up to where the last whole character ends; nothing at the end of the message."""
+        held = bytearray()  # a character that is not whole yet
+        try:
+            while self._there() or await self._fill():
+                held += self._take(-1)
+                text, size = utf_8_decode(held)
+                if text:
+                    del held[:size]
+                    self._put_back(held)
+                    return text
+            held.decode()
+        except BaseException:
+            self._put_back(held)
+            raise
+        return ""
 
     # Leaving ---------------------------------------------------------------------------------------------------
 
@@ -296,3 +308,21 @@ class MessageReader:
             self._put_back(parts)
             raise
         return bytes(parts)
+
+
+class _Text:
+    """The text of one message, piece by piece. No generator: one that is cancelled would look like the end."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: MessageReader) -> None:
+        self._reader = reader
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        text = await self._reader._read_text()
+        if not text:
+            raise StopAsyncIteration
+        return text

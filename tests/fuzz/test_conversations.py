@@ -8,6 +8,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -134,7 +135,9 @@ class Conversation(RuleBasedStateMachine):
     def connect(self, capacity: int, last: int, drained: bool, stalled: bool) -> None:
         """`last`, `drained` and `stalled` say how it ends."""
         endpoints = connected(self.loop, self.packages, capacity=capacity, limits=LIMITS, timeouts=TIMEOUTS)
-        self.ends = [End(self.loop, endpoint, server) for endpoint, server in zip(endpoints, (True, False), strict=True)]
+        self.ends = [
+            End(self.loop, endpoint, server) for endpoint, server in zip(endpoints, (True, False), strict=True)
+        ]
         self.last, self.drained, self.stalled = self.ends[last], drained, stalled
 
     # The loop --------------------------------------------------------------------------------------------------
@@ -196,7 +199,7 @@ class Conversation(RuleBasedStateMachine):
     def reset(self, end: int, sure: int) -> None:
         if sure == 0:
             for each in (self.ends[end], self.ends[1 - end]):
-                self.call(lambda end=each: end.transport.drop(ConnectionResetError(104, "reset"), 0))
+                self.call(partial(each.transport.drop, ConnectionResetError(104, "reset"), 0))
             self.go_on()
 
     # Sending ---------------------------------------------------------------------------------------------------
@@ -448,4 +451,4 @@ MACHINES = {
 
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 def test_conversation_loses_nothing(machine: type[Conversation]) -> None:
-    run_state_machine_as_test(machine, settings=fuzz)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=fuzz)

@@ -569,6 +569,17 @@ async def test_reader_left_closes_with_1008_over_max_skip(fragments: int) -> Non
         assert "max_skip" in reason
 
 
+async def test_reader_left_closes_with_1008_and_answers_no_ping_behind_the_limit() -> None:
+    async with pair(Limits(max_skip=1000)) as (client, peer):
+        peer.send(BINARY, b"ab", fin=False)
+        async with await anext(client.messages()) as reader:
+            assert await reader.read(2) == b"ab"
+        rest = frame(CONTINUATION, bytes(2000)) + frame(Opcode.PING, b"late")
+        peer.write(rest)
+        assert (await peer.read_close())[0] == 1008
+        await peer.read_end()
+
+
 async def test_reader_left_with_flood_of_empty_fragments_closes_with_1008() -> None:
     async with pair(Limits(max_skip=10_000)) as (client, peer):
         peer.send(BINARY, b"begun", fin=False)

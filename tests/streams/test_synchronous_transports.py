@@ -189,9 +189,8 @@ async def read_frame(end: Endpoint) -> object:
 
 
 async def read_stream(end: Endpoint) -> object:
-    async with contextlib.aclosing(end.client.messages()) as messages:
-        reader = await anext(messages)
-        return (await reader.readexactly(2)).decode() + (await reader.read()).decode()
+    reader = await anext(end.client.messages())
+    return (await reader.readexactly(2)).decode() + (await reader.read()).decode()
 
 
 READS = [read_message, read_frame, read_stream]
@@ -294,8 +293,7 @@ def test_reader_woken_in_a_task_has_its_turn_before_others(loop: VirtualLoop, pa
 
 
 async def begun(end: Endpoint) -> Any:
-    async with contextlib.aclosing(end.client.messages()) as messages:
-        return await anext(messages)
+    return await anext(end.client.messages())
 
 
 async def split(end: Endpoint) -> None:
@@ -309,5 +307,3 @@ def close(loop: VirtualLoop, ends: Pair) -> None:
         for end in ends:
             call(loop, lambda end=end: end.transport.move(ALL))  # type: ignore[misc]
     assert task.done()
-
-
