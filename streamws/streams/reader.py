@@ -236,6 +236,7 @@ class MessageReader:
     def leave(self) -> None:
         """Read no more of this message; the rest of it is dropped as it comes, up to `Limits.max_skip` bytes."""
         if not self._left:
+            self._fin = self.at_eof()  # what is dropped here was not read
             self._left = True
             self._piece = b""
             self._position = 0

@@ -30,7 +30,7 @@ LIMITS = {
 }
 TIMEOUTS = {"close": 5, "ping_interval": 20, "ping_timeout": 20}
 
-EXAMPLES = int(os.environ.get("STREAMWS_CONVERSATIONS", "0"))
+EXAMPLES = int(os.environ.get("STREAMWS_CONVERSATIONS") or 0)
 """How many conversations to have; 0 for the few of a usual run, always the same."""
 
 fuzz = settings(
@@ -125,7 +125,6 @@ class Conversation(RuleBasedStateMachine):
         self.loop = VirtualLoop()
         self.held = 0
         self.numbers = 0
-        self.by_frames = [False, False]
 
     @initialize(
         capacity=st.sampled_from([0, 150, ALL]),
@@ -191,7 +190,11 @@ class Conversation(RuleBasedStateMachine):
             self.call(lambda: transport.move(size), in_task)
         self.go_on()
 
-    @precondition(lambda self: self.ends[0].written.messages)
+    @rule()
+    def move_everything(self) -> None:
+        self.settle()
+        self.move_all()
+
     @rule(end=ends, sure=choices)
     def reset(self, end: int, sure: int) -> None:
         if sure == 0:
@@ -212,32 +215,25 @@ class Conversation(RuleBasedStateMachine):
         self.ends[end].start(self.ends[end].speaker.send(self.content(size, text)))
         self.go_on()
 
-    @rule(end=ends, how=st.sampled_from(["fragment", "feed"]), kind=kinds)
-    def send_in_pieces(self, end: int, how: str, kind: int | None) -> None:
-        speaker = self.ends[end].speaker
-        self.ends[end].start(speaker.send_in_pieces(how, kind, asyncio.Queue()))
-        self.go_on()
-
-    @rule(end=ends, size=sizes, kind=st.sampled_from([TEXT, BINARY]))
-    def send_data_frame(self, end: int, size: int, kind: int) -> None:
-        content = self.content(size, True)
-        assert isinstance(content, str)
-        speaker = self.ends[end].speaker
-        self.ends[end].start(speaker.send_in_pieces("data_frame", kind, asyncio.Queue(), content.encode()))
-        self.go_on()
-
-    @precondition(lambda self: not all(self.by_frames))
-    @rule(end=ends, kind=st.sampled_from([TEXT, BINARY]))
-    def write_frames(self, end: int, kind: int) -> None:
-        if self.by_frames[end]:
+    @rule(
+        end=ends,
+        how=st.sampled_from(["fragment", "feed", "write_frame", "data_frame"]),
+        kind=kinds,
+        size=sizes,
+        parts=st.lists(small_sizes, max_size=2),
+    )
+    def send_in_pieces(self, end: int, how: str, kind: int | None, size: int, parts: list[int]) -> None:
+        """`size` is that of a data frame, the first `parts` are those of any."""
+        here = self.ends[end]
+        if how == "write_frame" and any(sending.how == how for sending in here.in_pieces()):
             return  # one task at a time may
-        self.by_frames[end] = True
-
-        def done(task: object) -> None:
-            self.by_frames[end] = False
-
-        speaker = self.ends[end].speaker
-        self.ends[end].start(speaker.send_in_pieces("write_frame", kind, asyncio.Queue())).add_done_callback(done)
+        if how in ("write_frame", "data_frame"):
+            kind = kind or BINARY
+        commands: asyncio.Queue[Command] = asyncio.Queue()
+        content = encoded(self.content(size, True)) if how == "data_frame" else b""
+        here.start(here.speaker.send_in_pieces(how, kind, commands, content))
+        for part in parts:
+            commands.put_nowait([self.content(part, kind != BINARY)])
         self.go_on()
 
     def order(self, end: int, which: int, command: Command) -> Sending | None:
@@ -272,29 +268,25 @@ class Conversation(RuleBasedStateMachine):
     @rule(end=ends, which=choices)
     def fail(self, end: int, which: int) -> None:
         self.settle()
-        self.broken_off(end, self.order(end, which, Order.FAIL))
+        self.broken_off(end, lambda: self.order(end, which, Order.FAIL))
 
-    def broken_off(self, end: int, sending: Sending | None) -> None:
-        """A task that sends in pieces stops in the middle."""
+    def broken_off(self, end: int, stop: Callable[[], Sending | None]) -> None:
+        """A task that sends in pieces, maybe, is stopped."""
         here = self.ends[end]
         was_open = here.is_open
-        middle = sending is not None and sending.in_pieces and sending.how != "write_frame"
+        middle = {sending for sending in here.in_pieces() if sending.in_pieces and sending.how != "write_frame"}
+        stopped = stop()
         self.settle()
-        if sending is not None and was_open and middle and sending.fate is not Fate.OPEN:
-            if sending.parts:
+        if stopped in middle and was_open and stopped is not None and stopped.fate is not Fate.OPEN:
+            if stopped.parts:
                 assert here.client.outcome.code == 1011
                 assert here.client.outcome.cause == "local cancel"
             else:
                 assert here.is_open, "nothing was sent of the message"
 
-    @rule(end=ends)
-    def ping(self, end: int) -> None:
-        self.ends[end].start(self.ends[end].ping())
-        self.go_on()
-
-    @rule(end=ends)
-    def pong(self, end: int) -> None:
-        self.ends[end].start(self.ends[end].pong())
+    @rule(end=ends, ping=st.booleans())
+    def send_control(self, end: int, ping: bool) -> None:
+        self.ends[end].start(self.ends[end].ping() if ping else self.ends[end].pong())
         self.go_on()
 
     # Reading ---------------------------------------------------------------------------------------------------
@@ -331,27 +323,35 @@ class Conversation(RuleBasedStateMachine):
 
     # Ending ----------------------------------------------------------------------------------------------------
 
+    @precondition(lambda self: any(end.listener.waiting for end in self.ends))
+    @rule(end=ends)
+    def cancel_read(self, end: int) -> None:
+        waiting = self.ends[end].listener.waiting
+        if waiting is not None:
+            self.cancel_task(end, waiting.task)
+
     @precondition(lambda self: any(end.tasks for end in self.ends))
     @rule(end=ends, which=choices)
     def cancel(self, end: int, which: int) -> None:
-        here = self.ends[end]
-        if not here.tasks:
-            return
         if not self.held:
             self.settle()
-        if here.tasks:
-            self.cancel_task(end, here.tasks[which % len(here.tasks)])
+        tasks = self.ends[end].tasks
+        if tasks:
+            self.cancel_task(end, tasks[which % len(tasks)])
 
     def cancel_task(self, end: int, task: "asyncio.Task[None]") -> None:
         here = self.ends[end]
-        sending = next((sending for sending in here.speaker.told if sending.task is task), None)
-        held = self.held
-        task.cancel()
-        here.listener.forget(task)
-        if held:
+
+        def cancel() -> Sending | None:
+            task.cancel()
+            here.listener.forget(task)
+            return next((sending for sending in here.speaker.told if sending.task is task), None)
+
+        if self.held:
+            cancel()
             self.go_on()
         else:
-            self.broken_off(end, sending)
+            self.broken_off(end, cancel)
 
     @rule(end=ends, code=st.sampled_from([1000, 1001, 4000]), sure=choices)
     def close(self, end: int, code: int, sure: int) -> None:
@@ -375,6 +375,17 @@ class Conversation(RuleBasedStateMachine):
                     self.call(lambda end=end: end.transport.move(ALL))  # type: ignore[misc]
             self.settle()
 
+    def read_on(self) -> None:
+        """Have a reader at each end, first of what was begun."""
+        for end in self.ends:
+            listener = end.listener
+            if listener.stream is not None and listener.waiting is None:
+                end.start(listener.read_stream(listener.stream, "all", 0))
+                self.settle()
+            if listener.waiting is None:
+                end.start(listener.iterate("client"))
+                self.settle()
+
     def finish_all(self) -> None:
         self.settle()
         for end in self.ends:
@@ -388,17 +399,11 @@ class Conversation(RuleBasedStateMachine):
         self.settle()
         if not self.stalled:
             self.move_all()
-        self.loop.pass_time(6)  # the end that closes gives up,
+        self.loop.pass_time(6)  # the end that closes gives up, and the other one sees it when it reads on
         self.settle()
-        self.move_all()  # and the other one sees it once it reads on
-        for end in self.ends:
-            if end.listener.waiting is None:
-                end.start(end.listener.iterate("client"))
-            self.settle()
-            if end.listener.waiting is None:
-                end.start(end.listener.iterate("client"))
-        self.settle()
-        self.move_all()
+        for _ in range(2):
+            self.read_on()
+            self.move_all()
         self.loop.pass_time(6)
         self.settle()
         for end in self.ends:
@@ -414,10 +419,7 @@ class Conversation(RuleBasedStateMachine):
     def drain(self) -> None:
         """Everything that was sent arrives and is read."""
         while any(end.transport.can_move or end.listener.waiting is None for end in self.ends):
-            for end in self.ends:
-                if end.listener.waiting is None and end.is_open:
-                    end.start(end.listener.iterate("client"))
-            self.settle()
+            self.read_on()
             self.move_all()
             if not all(end.is_open for end in self.ends):
                 return

@@ -141,7 +141,8 @@ class Speaker:
             if not isinstance(error, (Broken, self._endpoint.streamws.ConnectionClosed)):
                 raise
         else:
-            sending.fate = Fate.SENT
+            # What is handed to a transport that is lost already goes nowhere.
+            sending.fate = Fate.MAYBE if self._endpoint.transport.is_closing() else Fate.SENT
         finally:
             sending.waits = sending.in_pieces = False
 

@@ -519,6 +519,14 @@ async def test_reader_raises_stale_after_it_was_left(
             await method(reader)
 
 
+@pytest.mark.parametrize("read", [0, 3, 7])
+async def test_reader_left_is_at_eof_only_if_it_was_before(read: int) -> None:
+    async with reading(b"message") as (reader, _):
+        assert len(await reader.readexactly(read)) == read
+        reader.leave()
+        assert reader.at_eof() is (read == 7)
+
+
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
 async def test_reader_raises_stale_after_another_read(
     method: Callable[[MessageReader], Awaitable[object]],
