@@ -334,6 +334,10 @@ class Connection:
             self.transport.close()
 
     def eof_received(self) -> bool:
+        """Nothing more comes: the transport sends what it holds and closes, though not before the peer takes that."""
+        if self._opening is None:
+            self.protocol.settle_outcome(Cause.RESET, Side.REMOTE, "")
+            self.environment.close_deadlines.add(self.close_overdue)
         return False
 
     def pause_writing(self) -> None:

@@ -380,6 +380,19 @@ async def test_client_close_is_bounded_when_peer_ignores_it() -> None:
         assert await peer.read_close() == (1000, "")
 
 
+async def test_client_read_is_bounded_when_peer_ends_its_stream_and_takes_nothing() -> None:
+    async with pair(timeouts=Timeouts(close=0.2, ping_interval=None), small_buffers=True) as (client, peer):
+        reading = asyncio.create_task(client.read_message())
+        sending = asyncio.create_task(client.send(b"x" * 10_000_000))
+        await asyncio.sleep(0)
+        peer.half_close()
+        for task in (reading, sending):
+            with pytest.raises(ConnectionClosedError) as caught:
+                await task
+            assert caught.value.outcome.cause is Cause.RESET
+            assert caught.value.outcome.initiator is Side.REMOTE
+
+
 async def test_client_closes_twice_and_first_code_counts() -> None:
     async with pair() as (client, peer):
         closing = [asyncio.create_task(client.close(4001)), asyncio.create_task(client.close(4002))]
