@@ -337,7 +337,7 @@ class Connection:
         """Nothing more comes: the transport sends what it holds and closes, though not before the peer takes that."""
         if self._opening is None:
             self.protocol.settle_outcome(Cause.RESET, Side.REMOTE, "")
-            self.environment.close_deadlines.add(self.close_overdue)
+            self._end_in_time()
         return False
 
     def pause_writing(self) -> None:
@@ -524,8 +524,11 @@ class Connection:
     def _closing(self) -> None:
         """Whatever happens from here on, the end comes in time."""
         self.writer._close()
+        self._end_in_time()
+
+    def _end_in_time(self) -> None:
         deadlines = self.environment.close_deadlines
-        if self.close_overdue not in deadlines:  # the peer's Close, or a broken rule, does not begin it anew
+        if self.close_overdue not in deadlines:  # what else happens meanwhile does not begin it anew
             deadlines.add(self.close_overdue)
 
     def close_overdue(self) -> None:
