@@ -43,8 +43,8 @@ PAGES: dict[str, tuple[str, str, list[tuple[str, list[str]]]]] = {
     ),
     "writer.md": (
         "Writer",
-        "`from streamws import Writer, FragmentWriter`; they are reached as `client.writer`.",
-        [("streams/writer.py", ["Writer", "FragmentWriter"])],
+        "`from streamws import Writer, FragmentWriter, DataFrameWriter`; they are reached as `client.writer`.",
+        [("streams/writer.py", ["Writer", "FragmentWriter", "DataFrameWriter"])],
     ),
     "errors.md": (
         "Errors",
@@ -96,7 +96,7 @@ SPECIAL = {
     "__aiter__": "async for ... in {name}",
     "__enter__": "with {name} as server",
 }
-NOUNS = {"WebSocketServer": "socket", "MessageReader": "reader", "FragmentWriter": "stream"}
+NOUNS = {"WebSocketServer": "socket", "MessageReader": "reader", "FragmentWriter": "stream", "DataFrameWriter": "frame"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

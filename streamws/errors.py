@@ -71,6 +71,13 @@ class ConnectionClosedError(ConnectionClosed):
     """The connection ended in another way than by a clean closing handshake."""
 
 
+def tells_of_end(error: Exception) -> bool:
+    """Whether `error` says that a connection has ended and nothing else, also as the errors of a task group."""
+    if isinstance(error, ExceptionGroup):
+        return error.split(ConnectionClosed)[1] is None
+    return isinstance(error, ConnectionClosed)
+
+
 class IncompleteMessage(ConnectionClosedError):
     """The connection ended inside a message: what was received of it is not the whole."""
 

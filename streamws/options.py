@@ -62,7 +62,8 @@ class Limits:
     the connection closes with 1008."""
 
     max_control_backlog: int = attrs.field(default=1000, validator=_count)
-    """Pings received while the peer takes nothing off the network; one more closes the connection with 1008."""
+    """Pings received while the peer takes nothing off the network, and pings and pongs whose callbacks have not run;
+    one more closes the connection with 1008."""
 
     max_skip: int = attrs.field(default=4 * MiB, validator=_count)
     """Bytes of a message left early that are passed over; past it the connection closes with 1008."""
@@ -103,7 +104,8 @@ class Timeouts:
     """Between keepalive pings."""
 
     ping_timeout: float | None = attrs.field(default=20.0, validator=_seconds_or_none)
-    """For any sign of life after a keepalive ping; past it the connection closes with 1011."""
+    """For any sign of life after a keepalive ping; past it the connection closes with 1011. It stands still while this
+    side has paused reading, and while the ping is behind data that the peer is still taking."""
 
 
 def _seconds(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:

@@ -16,7 +16,7 @@ from .callbacks import Callbacks, call
 from .client import Client, new_id
 from .codes import Cause, CloseCode, Side
 from .connection import AsyncioConnection, Connection, Environment, logger
-from .errors import ConnectionClosed, HandshakeRefused, UsageError
+from .errors import HandshakeRefused, UsageError, tells_of_end
 from .handshake.http import HeadReader, Request, Response
 from .handshake.server import Accept, Policy, Reject, failed, full, judge, refusal, too_slow
 from .options import Limits, Timeouts
@@ -397,11 +397,12 @@ class WebSocketServer:
             code = CloseCode.GOING_AWAY if self._stopping is not None else CloseCode.INTERNAL_ERROR
             connection.fail(code, "", Cause.LOCAL_CANCEL, Side.LOCAL, "the handler was cancelled")
             raise
-        except ConnectionClosed:
-            # It used a connection that had ended, and learned of it: nothing to report.
-            if not connection.is_closed:
-                await client.close()
         except Exception as error:
+            if tells_of_end(error):
+                # It used a connection that had ended, and learned of it: nothing to report.
+                if not connection.is_closed:
+                    await client.close()
+                return
             logger.exception("%s:%s: the handler raised", client.addr, client.port)
             detail = f"the handler raised {error!r}"
             connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)

@@ -74,17 +74,26 @@ async def listen(
     tcp, unix = _ways_to_listen(loop, ssl)
     timeout = None if ssl is None else handshake_timeout
     if path is not None:
-        return await unix(factory, path, ssl=ssl, backlog=backlog, ssl_handshake_timeout=timeout)
-    return await tcp(
-        factory,
-        host,
-        port,
-        sock=sock,
-        ssl=ssl,
-        reuse_port=reuse_port,
-        backlog=backlog,
-        ssl_handshake_timeout=timeout,
-    )
+        server = await unix(factory, path, ssl=ssl, backlog=backlog, ssl_handshake_timeout=timeout, start_serving=False)
+    else:
+        server = await tcp(
+            factory,
+            host,
+            port,
+            sock=sock,
+            ssl=ssl,
+            reuse_port=reuse_port,
+            backlog=backlog,
+            ssl_handshake_timeout=timeout,
+            start_serving=False,
+        )
+    try:
+        # Not at once: loops wait after it, and cancelled there they leave a server that no one can stop.
+        await server.start_serving()
+    except BaseException:
+        server.close()
+        raise
+    return server
 
 
 async def dial(

@@ -35,6 +35,16 @@ async def sending(client: Client, writer: Writer) -> None:
         await stream.send(1)  # type: ignore[arg-type]
     with writer.fragment():  # type: ignore[attr-defined]
         pass
+    writer.data_frame()  # type: ignore[call-arg]
+    writer.data_frame(1.5)  # type: ignore[arg-type]
+    writer.data_frame(b"payload")  # type: ignore[arg-type]
+    writer.data_frame(1, "text")  # type: ignore[arg-type]
+    await writer.data_frame(1).write(1)  # type: ignore[arg-type]
+    with writer.data_frame(1):  # type: ignore[attr-defined]
+        pass
+    async with writer.data_frame(1) as frame:
+        await frame.send(b"a")  # type: ignore[attr-defined]
+        frame.write(b"a")  # type: ignore[unused-coroutine]
 
 
 async def forgetting_await(client: Client) -> None:
@@ -71,6 +81,7 @@ async def changing(client: Client, outcome: CloseOutcome, limits: Limits) -> Non
     client.state = State.OPEN  # type: ignore[misc]
     client.outcome = outcome  # type: ignore[misc]
     outcome.detail = "mine"  # type: ignore[misc]
+    outcome.withheld = None  # type: ignore[misc]
     limits.max_skip = 1  # type: ignore[misc]
 
 

@@ -20,6 +20,7 @@ from streamws import (
     CloseOutcome,
     ConnectionClosed,
     DataFrame,
+    DataFrameWriter,
     FragmentWriter,
     HandshakeError,
     Headers,
@@ -110,6 +111,13 @@ async def writing(client: Client, writer: Writer) -> None:
         assert_type(stream, FragmentWriter)
         await assert_type(stream.send("part"), Coroutine[typing.Any, typing.Any, None])
         await stream.send(bytearray())
+    assert_type(writer.data_frame(1), DataFrameWriter)
+    async with writer.data_frame(length=1, kind=Opcode.TEXT) as frame:
+        assert_type(frame, DataFrameWriter)
+        for part in ("text", b"bytes", bytearray(), memoryview(b"")):
+            await assert_type(frame.write(part), Coroutine[typing.Any, typing.Any, None])
+        assert_type(frame.length, int)
+        assert_type(frame.remaining, int)
     await writer.write_frame(DataFrame(Opcode.TEXT, b"payload"))
 
 
@@ -188,6 +196,7 @@ def ended(outcome: CloseOutcome, close: Close, error: ConnectionClosed, incomple
     assert_type(outcome.initiator, Side)
     assert_type(outcome.received, Close | None)
     assert_type(outcome.sent, Close | None)
+    assert_type(outcome.withheld, Close | None)
     assert_type(outcome.detail, str)
     assert_type(outcome.clean, bool)
     assert_type(outcome.code, int)
@@ -309,7 +318,7 @@ def test_public_names_are_sorted() -> None:
     assert streamws.__all__ == sorted(streamws.__all__)
 
 
-KINDS = [Client, MessageReader, Writer, FragmentWriter, WebSocketServer, Headers, Request, Response]
+KINDS = [Client, MessageReader, Writer, FragmentWriter, DataFrameWriter, WebSocketServer, Headers, Request, Response]
 
 
 @pytest.mark.parametrize("kind", KINDS)
