@@ -148,6 +148,11 @@ def _way(
         raise ValueError(f"{' and '.join(given)} do not go together")
     if isinstance(proxy, str) and (sock is not None or path is not None):
         raise ValueError(f"proxy and {given[0]} do not go together")
+    if sock is not None:
+        try:
+            sock.getpeername()
+        except OSError as error:
+            raise ValueError(f"sock must be a connected socket: {error.strerror}") from error
     chosen = parse_proxy(proxy) if isinstance(proxy, str) else bool(proxy) and sock is None and path is None
     return _Way(ssl, server_hostname, sock, None if path is None else os.fspath(path), local_address, chosen)
 
@@ -340,6 +345,8 @@ class Connecting:
                 sock.close()
             connection.abort()
             environment.close()
+            if not opening.agreed.cancel() and not opening.agreed.cancelled():
+                opening.agreed.exception()  # this error is the one to tell of
             raise
         progress.reader = None
         return _opened(connection, handshake, agreement)
@@ -354,7 +361,7 @@ class Connecting:
         try:
             await dial(loop, lambda: connection, sock=sock, path=self._way.path, ssl=context, server_hostname=name)
         except tls.SSLError as error:
-            raise ConnectError(f"TLS with {place} failed: {_tls_reason(error)}") from error
+            raise ConnectError(f"TLS with {place} failed: {_tls_reason(error, name)}") from error
         except OSError as error:
             what = f"TLS with {place} failed" if url.secure else f"cannot connect to {place}"
             raise ConnectError(f"{what}: {_reason(error) or 'the server hung up'}") from error
@@ -387,7 +394,7 @@ class Connecting:
         local = None
         if self._way.local_address is not None:
             local = await self._find(*self._way.local_address, progress)
-            where += " from {}:{}".format(*self._way.local_address)
+            where += " from {}:{}".format(bracketed(self._way.local_address[0]), self._way.local_address[1])
         progress.waits_for = f"a connection {where}"
         try:
             return await start_connection(
@@ -410,10 +417,19 @@ def _reason(error: Exception) -> str:
     return str(error) if number is None else os.strerror(number)
 
 
-def _tls_reason(error: tls.SSLError) -> str:
+# What OpenSSL says in verify_code.
+_OTHER_NAME = frozenset({62, 64})
+_OTHER_AUTHORITY = frozenset({18, 19, 20, 21})
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+
+
+def _tls_reason(error: tls.SSLError, name: str | None) -> str:
     if isinstance(error, tls.SSLCertVerificationError):
-        return error.verify_message
-    if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
+        if error.verify_code in _OTHER_NAME:
+            return f"its certificate is not valid for {name!r}"
+        hint = "; to trust it, pass ssl= with its certificate authority"
+        return error.verify_message + (hint if error.verify_code in _OTHER_AUTHORITY else "")
+    if error.reason in _NO_TLS:
         return f"the server does not speak TLS on this port; is it ws://? ({error.reason})"
     return error.reason or str(error)
 
