@@ -150,7 +150,10 @@ def join_url(base: Url, location: str) -> Url:
     """
     # urljoin knows what is relative of the schemes of the web only.
     scheme = "https" if base.secure else "http"
-    joined = urljoin(f"{scheme}://{base.authority}{base.target}", location.partition("#")[0])
+    try:
+        joined = urljoin(f"{scheme}://{base.authority}{base.target}", location.partition("#")[0])
+    except ValueError:
+        raise _invalid(location, "its host is malformed") from None
     return parse_url(joined, tuple(_SECURE))
 
 

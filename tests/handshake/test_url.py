@@ -218,7 +218,7 @@ def test_location_is_joined(base: Url, location: str, place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "location", ["ftp://a/", "mailto:a@b", "https://", "https:///a", "/a b", "//a:99999", "//a..b"]
+    "location", ["ftp://a/", "mailto:a@b", "https://", "https:///a", "/a b", "//a:99999", "//a..b", "//[::1"]
 )
 def test_location_that_leads_nowhere_is_refused(location: str) -> None:
     with pytest.raises(InvalidURL):
