@@ -27,6 +27,7 @@ from .errors import (
     HandshakeRefused,
     InvalidHandshake,
     InvalidURL,
+    ProxyError,
     RedirectError,
     UsageError,
 )
@@ -36,7 +37,7 @@ from .handshake.url import Url, bracketed, join_url, parse_url, without_password
 from .options import Backoff, Limits, Timeouts
 from .proxies import Proxy, connect_through_socks, parse_proxy, proxy_of_environment, tunnel
 from .reconnecting import Attempts, is_transient
-from .transports import dial
+from .transports import dial, reason_of
 
 _HEAD_START = 0.25
 """Seconds that an address family has before the other one is tried too (RFC 8305 section 5)."""
@@ -364,7 +365,7 @@ class Connecting:
             raise ConnectError(f"TLS with {place} failed: {_tls_reason(error, name)}") from error
         except OSError as error:
             what = f"TLS with {place} failed" if url.secure else f"cannot connect to {place}"
-            raise ConnectError(f"{what}: {_reason(error) or 'the server hung up'}") from error
+            raise ConnectError(f"{what}: {reason_of(error) or 'the server hung up'}") from error
 
     async def _socket(self, url: Url, progress: "_Progress") -> socket.socket:
         way = self._way
@@ -373,12 +374,13 @@ class Connecting:
             return way.sock
         proxy = proxy_of_environment(url) if way.proxy is True else way.proxy or None
         if proxy is None:
-            return await self._connect(url.host, url.port, progress)
-        if proxy.scheme != "http":
-            progress.waits_for = f"the proxy {proxy}"
-            return await connect_through_socks(proxy, url, way.local_address)
-        sock = await self._connect(proxy.host, proxy.port, progress)
+            where = f"{bracketed(url.host)}:{url.port}"
+            progress.waits_for = f"a connection to {where}"
+            return await self._connect(url.host, url.port, where, ConnectError)
         progress.waits_for = f"the proxy {proxy}"
+        if proxy.scheme != "http":
+            return await connect_through_socks(proxy, url, way.local_address)
+        sock = await self._connect(proxy.host, proxy.port, f"the proxy {proxy}", ProxyError)
         try:
             await tunnel(sock, proxy, url, self._offer.user_agent, self._limits)
         except BaseException:
@@ -386,35 +388,27 @@ class Connecting:
             raise
         return sock
 
-    async def _connect(self, host: str, port: int, progress: "_Progress") -> socket.socket:
+    async def _connect(self, host: str, port: int, place: str, failure: type[ConnectError]) -> socket.socket:
         """A socket connected to whichever address of the host answers first."""
         loop = asyncio.get_running_loop()
-        places = await self._find(host, port, progress)
-        where = f"to {bracketed(host)}:{port}"
+        places = await _find(host, port, failure)
         local = None
         if self._way.local_address is not None:
-            local = await self._find(*self._way.local_address, progress)
-            where += " from {}:{}".format(bracketed(self._way.local_address[0]), self._way.local_address[1])
-        progress.waits_for = f"a connection {where}"
+            local = await _find(*self._way.local_address, failure)
+            place += f" from {bracketed(self._way.local_address[0])}:{self._way.local_address[1]}"
         try:
             return await start_connection(
                 places, local_addr_infos=local, happy_eyeballs_delay=_HEAD_START, interleave=1, loop=loop
             )
         except (OSError, RuntimeError) as error:  # uvloop's may be either
-            raise ConnectError(f"cannot connect {where}: {_reason(error)}") from error
-
-    async def _find(self, host: str, port: int, progress: "_Progress") -> Sequence[AddrInfoType]:
-        progress.waits_for = f"the addresses of {host}"
-        try:
-            return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise ConnectError(f"cannot find the address of {host}: {error.strerror or error}") from error
+            raise failure(f"cannot connect to {place}: {reason_of(error)}") from error
 
 
-def _reason(error: Exception) -> str:
-    """What went wrong on the network, in the words of the system."""
-    number = error.errno if isinstance(error, OSError) else None
-    return str(error) if number is None else os.strerror(number)
+async def _find(host: str, port: int, failure: type[ConnectError]) -> Sequence[AddrInfoType]:
+    try:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise failure(f"cannot find the address of {host}: {reason_of(error)}") from error
 
 
 # What OpenSSL says in verify_code.
@@ -500,7 +494,7 @@ class _Opening:
             self.agreed.set_exception(refused(response))
         else:
             when = "in the middle of its answer" if self.reader.begun else "before it answered"
-            why = f": {_reason(error)}" if error else ""
+            why = f": {reason_of(error)}" if error else ""
             failure = ConnectError(f"{self._handshake.request.host} hung up {when}{why}")
             failure.__cause__ = error
             self.agreed.set_exception(failure)

@@ -12,6 +12,7 @@ from .errors import InvalidHandshake, InvalidURL, ProxyError
 from .handshake.client import ResponseReader, check_tunnel, connect_request
 from .handshake.url import Url, bracketed, split_url, without_password
 from .options import Limits
+from .transports import reason_of
 
 
 def _optional(name: str) -> ModuleType | None:
@@ -103,7 +104,7 @@ async def tunnel(sock: socket.socket, proxy: Proxy, url: Url, user_agent: str | 
     except OSError as error:
         if isinstance(error, ProxyError):
             raise
-        raise ProxyError(f"the connection to the proxy {proxy} broke: {error.strerror or error}") from error
+        raise ProxyError(f"the connection to the proxy {proxy} broke: {reason_of(error)}") from error
     check_tunnel(response, str(proxy))
     if reader.rest:
         raise ProxyError(f"the proxy {proxy} sent something of its own into the tunnel")
@@ -125,6 +126,8 @@ async def connect_through_socks(proxy: Proxy, url: Url, local_address: tuple[str
     )
     try:
         sock: socket.socket = await way.connect(url.host, url.port, timeout=_SOCKS_TIMEOUT, local_addr=local_address)
+    except _socks.ProxyConnectionError as error:
+        raise ProxyError(f"cannot connect to the proxy {proxy}: {reason_of(error)}") from error
     except Exception as error:  # what it raises is not all of one kind
         why = f"{error}" or type(error).__name__
         raise ProxyError(f"the proxy {proxy} does not connect to {url.host_and_port}: {why}") from error

@@ -653,7 +653,7 @@ async def test_resolver_that_stalls_is_timed_out(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     error = await failing("ws://slow.example", ConnectTimeout, timeouts=SOON)
-    assert str(error) == "no connection within 0.2 s; last it waited for the addresses of slow.example"
+    assert str(error) == "no connection within 0.2 s; last it waited for a connection to slow.example:80"
 
 
 async def test_function_for_the_url_that_stalls_is_timed_out() -> None:
