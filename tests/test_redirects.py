@@ -5,13 +5,23 @@ import socket
 import ssl as tls
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from helpers.fixtures import within
-from helpers.scripted import Peer, Script, ScriptedServer, answer, echo, full_listener, scripted, server_close, silent
-from streamws import ConnectTimeout, HandshakeRefused, RedirectError, StreamwsError, Target, Timeouts, connect
+from helpers.scripted import (
+    Peer,
+    Script,
+    ScriptedServer,
+    answer,
+    echo,
+    failing,
+    full_listener,
+    scripted,
+    server_close,
+    silent,
+)
+from streamws import ConnectTimeout, HandshakeRefused, RedirectError, Target, Timeouts, connect
 
 Place = Callable[[], str]
 
@@ -37,15 +47,6 @@ def redirecting(places: dict[str, Place | str], *, status: str = "302 Found", fi
 def lines(server: ScriptedServer) -> list[str]:
     """The request lines that came."""
     return [head.split(b"\r\n")[0].decode() for head in server.heads]
-
-
-async def failing(url: str, kind: type[StreamwsError], **options: Any) -> Any:
-    """The error with which an attempt fails."""
-    async with asyncio.timeout(10):
-        with pytest.raises(kind) as caught:
-            await connect(url, **options)
-    assert type(caught.value) is kind
-    return caught.value
 
 
 @pytest.mark.parametrize("status", ["301 X", "302 X", "303 X", "307 X", "308 X"])
@@ -153,13 +154,13 @@ async def test_password_of_a_location_is_not_shown() -> None:
 async def test_server_that_stalls_behind_a_redirect_is_timed_out() -> None:
     with full_listener() as (host, port):
         async with scripted(redirecting({"/": f"ws://{host}:{port}/"})) as server:
-            error = await failing(server.url, ConnectTimeout, timeouts=Timeouts(open=0.2))
-    assert str(error) == f"no connection within 0.2 s; last it waited for a connection to {host}:{port}"
+            error = await failing(server.url, ConnectTimeout, timeouts=Timeouts(open=0.15))
+    assert str(error) == f"no connection within 0.15 s; last it waited for a connection to {host}:{port}"
 
 
 async def test_all_redirects_are_within_one_time() -> None:
     async with scripted(silent) as slow, scripted(redirecting({"/": lambda: slow.url})) as server:
-        error = await failing(server.url, ConnectTimeout, timeouts=Timeouts(open=0.2))
+        error = await failing(server.url, ConnectTimeout, timeouts=Timeouts(open=0.15))
     assert str(error).endswith(f"the answer of 127.0.0.1:{slow.port}")
 
 

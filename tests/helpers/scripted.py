@@ -1,13 +1,18 @@
 """Servers that play exactly the bytes that a test gives them, for the client to connect to."""
 
 import asyncio
+import re
 import socket
 import ssl as tls
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import pytest
 
 from helpers.rawclient import PATIENCE, apply_mask
+from streamws import StreamwsError, connect
 from streamws.handshake.server import accept_key
 
 
@@ -240,3 +245,17 @@ def closed_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
     return port
+
+
+async def failing(url: str, kind: type[StreamwsError], **options: Any) -> Any:
+    """The error with which an attempt to connect fails."""
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(kind) as caught:
+            await connect(url, **options)
+    assert type(caught.value) is kind
+    return caught.value
+
+
+def message_of(error: BaseException) -> str:
+    """An error's message, without the number of a port."""
+    return re.sub(r"127\.0\.0\.1:\d+", "SERVER", str(error))
