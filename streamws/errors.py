@@ -23,7 +23,6 @@ StreamwsError
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 
 from .codes import CloseCode, CloseOutcome
 
@@ -132,19 +131,19 @@ class HandshakeError(StreamwsError):
         self,
         message: str,
         status: int | None = None,
-        headers: Mapping[str, str] = MappingProxyType({}),
+        headers: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> None:
         super().__init__(message)
         self.status: int | None = status
         """The status of the HTTP answer; None if there was none."""
-        self.headers: Mapping[str, str] = headers
-        """The header fields of the answer; names in any case."""
+        self.headers: Mapping[str, str] = {} if headers is None else headers
+        """The header fields of the answer: a `Headers`, which takes names in any case."""
         self.body: bytes = body
         """The body of the answer, up to 64 KiB of it."""
 
     def __reduce__(self) -> tuple[type["HandshakeError"], tuple[object, ...], dict[str, object]]:
-        return type(self), (str(self), self.status, dict(self.headers), self.body), {}
+        return type(self), (str(self), self.status, self.headers, self.body), self.__dict__
 
 
 class HandshakeRefused(HandshakeError):
@@ -153,17 +152,22 @@ class HandshakeRefused(HandshakeError):
     status: int
 
     def __init__(
-        self, status: int, reason: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"", phrase: str = ""
+        self,
+        status: int,
+        reason: str,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        phrase: str = "",
     ) -> None:
-        super().__init__(f"{status} {phrase}".rstrip() + f": {reason}", status, dict(headers), body)
+        fields = headers if isinstance(headers, Mapping) else dict(headers)
+        super().__init__(f"{status} {phrase}".rstrip() + f": {reason}", status, fields, body)
         self.reason = reason
         """Why, in a sentence: what the body of the answer says."""
         self.phrase = phrase
         """The words beside the status, such as "Unauthorized", where they are known."""
 
     def __reduce__(self) -> tuple[type["HandshakeRefused"], tuple[object, ...], dict[str, object]]:
-        arguments = (self.status, self.reason, tuple(self.headers.items()), self.body, self.phrase)
-        return type(self), arguments, {}
+        return type(self), (self.status, self.reason, self.headers, self.body, self.phrase), self.__dict__
 
 
 class InvalidHandshake(HandshakeError):
@@ -189,7 +193,7 @@ class ProxyError(ConnectError):
         """The body of its answer, up to 64 KiB of it."""
 
     def __reduce__(self) -> tuple[type["ProxyError"], tuple[object, ...], dict[str, object]]:
-        return type(self), (str(self), self.status, self.body), {}
+        return type(self), (str(self), self.status, self.body), self.__dict__
 
 
 class ConnectTimeout(StreamwsError, TimeoutError):

@@ -115,8 +115,16 @@ def _seconds(instance: object, attribute: "attrs.Attribute[Any]", value: float) 
         raise ValueError(f"{attribute.name} must be 0 seconds or more, not {value!r}")
 
 
-def _range(instance: object, attribute: "attrs.Attribute[Any]", value: tuple[float, float]) -> None:
-    low, high = value
+def _number(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{attribute.name} must be a number, not {value!r}")
+
+
+def _range(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    numbers = [part for part in value if isinstance(part, (int, float))] if isinstance(value, tuple) else []
+    if len(numbers) != 2:
+        raise TypeError(f"{attribute.name} must be a tuple of two numbers of seconds, not {value!r}")
+    low, high = numbers
     if not 0 <= low <= high < float("inf"):
         raise ValueError(f"{attribute.name} must be the least and the most seconds, not {value!r}")
 
@@ -128,13 +136,13 @@ class Backoff:
     first: float = attrs.field(default=0.5, validator=_seconds)
     """Before the second attempt, and before the first one after a stable connection has ended."""
 
-    factor: float = attrs.field(default=2.0)
+    factor: float = attrs.field(default=2.0, validator=_number)
     """By how much each wait is longer than the one before; at least 1."""
 
     most: float = attrs.field(default=60.0, validator=_seconds)
     """The longest wait."""
 
-    jitter: float = attrs.field(default=0.5)
+    jitter: float = attrs.field(default=0.5, validator=_number)
     """The share of each wait that is random, 0 to 1, so that many clients do not come back together."""
 
     stable: float = attrs.field(default=10.0, validator=_seconds)

@@ -1,6 +1,7 @@
 """Which transports carry the connections, in both roles: the loop's own, or aiofastnet's on a plain asyncio loop."""
 
 import asyncio
+import os
 import socket
 import ssl as tls
 import sys
@@ -114,3 +115,10 @@ async def dial(
         await unix(factory, path, ssl=ssl, server_hostname=server_hostname)
     else:
         await tcp(factory, sock=sock, ssl=ssl, server_hostname=server_hostname)
+
+
+def reason_of(error: Exception) -> str:
+    """Why the network failed, in the words of the system."""
+    number = error.errno if isinstance(error, OSError) else None
+    # Those of the resolver are not among the system's, and have words of their own.
+    return os.strerror(number) if number is not None and number > 0 else getattr(error, "strerror", None) or str(error)
