@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import math
+import signal
 import ssl as tls
 import sys
 from collections.abc import AsyncIterator, Awaitable
@@ -76,7 +77,7 @@ def add_connect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     proxies.add_argument("--proxy", metavar="URL", help="http:// or socks5://; by default what the environment says")
     proxies.add_argument("--no-proxy", action="store_true", help="whatever the environment says")
     parser.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="for connecting, and for closing (default: 10)"
+        "--timeout", type=float, default=10.0, metavar="SECONDS", help="for connecting, and for closing (default: 10)"
     )
     parser.add_argument(
         "--wait",
@@ -95,7 +96,8 @@ def _connect(options: argparse.Namespace) -> int:
         url = parse_url(options.url)
         if not options.wait >= 0:
             raise ValueError(f"--wait is 0 seconds or more, not {options.wait}")
-        timeouts = Timeouts() if options.timeout is None else Timeouts(open=options.timeout, close=options.timeout)
+        if not 0 < options.timeout < math.inf:
+            raise ValueError(f"--timeout is above 0 seconds, not {options.timeout}")
         connecting = connect(
             options.url,
             headers=[_field(text) for text in options.header],
@@ -104,7 +106,7 @@ def _connect(options: argparse.Namespace) -> int:
             ssl=_unverified() if options.insecure and url.secure else None,
             path=options.path,
             proxy=options.proxy or not options.no_proxy,
-            timeouts=timeouts,
+            timeouts=Timeouts(open=options.timeout, close=options.timeout),
         )
     except ValueError as error:
         parser.error(escape(str(error)))
@@ -113,7 +115,7 @@ def _connect(options: argparse.Namespace) -> int:
     try:
         return asyncio.run(_Dialogue(url, connecting, options.wait).run())
     except KeyboardInterrupt:  # before there was anyone to take the signal
-        return _SIGNALLED + 2
+        return _SIGNALLED + signal.SIGINT
 
 
 def _field(text: str) -> tuple[str, str]:
@@ -147,7 +149,7 @@ class _Display(Protocol):
 
     async def binary(self, parts: AsyncIterator[bytes]) -> None: ...
 
-    def note(self, text: str) -> None:
+    def note(self, *lines: str) -> None:
         """Say something that is no message."""
 
 
@@ -165,8 +167,8 @@ class _Plain:
     async def binary(self, parts: AsyncIterator[bytes]) -> None:
         await self._show("0x", (part.hex() async for part in parts))
 
-    def note(self, text: str) -> None:
-        for line in text.splitlines():
+    def note(self, *lines: str) -> None:
+        for line in lines:
             _complain(line)
 
     async def _show(self, line: str, parts: AsyncIterator[str]) -> None:
@@ -217,8 +219,8 @@ class _Screen:
         # Not to be mistaken for a text, which has a space behind the "<".
         self._show(rows("<0x ", f"{head.hex(' ')}{cut} ({size} byte{'s' if size != 1 else ''})", width()))
 
-    def note(self, text: str) -> None:
-        self._show([row for line in text.splitlines() for row in rows("* ", line, width())])
+    def note(self, *lines: str) -> None:
+        self._show([row for line in lines for row in rows("* ", line, width())])
 
     def _show(self, shown: list[str]) -> None:
         if self._prompt is not None:
@@ -427,7 +429,7 @@ class _Dialogue:
                 case "close":
                     await self._close(client, argument)
                 case "help":
-                    display.note(_HELP)
+                    display.note(*_HELP.splitlines())
                 case _:
                     display.note(f"there is no /{command}; /help says what there is, //{line[1:]} sends it as text")
         except ValueError as error:

@@ -161,6 +161,10 @@ async def test_hostile_messages_are_escaped_and_stay_in_rows_of_their_own(serve:
     assert r"1000 \x1b[2J\u202e" in "".join(terminal.rows[1 + len(shown) :])
 
 
+def ends_with(note: str, rows: list[str]) -> bool:
+    return rows[-1] == "> " and "".join(rows[-2:-1]).endswith(note)
+
+
 async def test_long_messages_are_cut_with_a_note_of_their_size(serve: Serve) -> None:
     peer = Conversation()
     async with typing(url_of(await serve(peer.handle)), width=250) as terminal:
@@ -173,7 +177,7 @@ async def test_long_messages_are_cut_with_a_note_of_their_size(serve: Serve) -> 
         for message, note in messages:
             before = len(terminal.rows)
             await client.send(message)
-            await terminal.until(lambda rows, note=note: rows[-1] == "> " and rows[-2].endswith(note))
+            await terminal.until(partial(ends_with, note))
             assert len(terminal.rows) - before < 20
         terminal.type("\x04")
         assert await terminal.end() == 0
@@ -514,7 +518,7 @@ async def test_signal_while_connecting_ends_it() -> None:
         (["ws://host/", "--header", "a: b\r\nc: d"], "the value of header a has a control character"),
         (["ws://host/", "--header", "Upgrade: h2c"], "Upgrade in the request is set by streamws alone"),
         (["ws://host/", "--subprotocol", "a,b"], "'a,b' in subprotocols is not a token"),
-        (["ws://host/", "--timeout", "0"], "open must be above 0 seconds"),
+        (["ws://host/", "--timeout", "0"], "--timeout is above 0 seconds"),
         (["ws://host/", "--timeout", "soon"], "invalid float value"),
         (["ws://host/", "--wait", "-1"], "--wait is 0 seconds or more"),
         (["ws://host/", "--wait", "nan"], "--wait is 0 seconds or more"),
