@@ -2,6 +2,7 @@
 
 import asyncio
 import codecs
+import fcntl
 import os
 import pty
 import re
@@ -78,7 +79,12 @@ class Terminal:
         self._master, self._slave = pty.openpty()
         termios.tcsetwinsize(self._slave, (24, self.screen.width))
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, env=self._environment, preexec_fn=lambda: os.login_tty(self._slave)
+            *self._command,
+            stdin=self._slave,
+            stdout=self._slave,
+            stderr=self._slave,
+            env=self._environment,
+            preexec_fn=self._take_control,
         )
         asyncio.get_running_loop().add_reader(self._master, self._read)
         return self
@@ -94,6 +100,11 @@ class Terminal:
         os.close(self._slave)
         if error is not None:
             error.add_note("the screen:\n" + "\n".join(self.screen.rows))
+
+    def _take_control(self) -> None:
+        """Make it the terminal of the process that is to be the program: then Ctrl-C and Ctrl-Z are for that."""
+        os.setsid()
+        fcntl.ioctl(self._slave, termios.TIOCSCTTY, 0)
 
     @property
     def process(self) -> asyncio.subprocess.Process:
