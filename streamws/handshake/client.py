@@ -135,7 +135,7 @@ def refused(response: Response) -> HandshakeRefused:
     """The error for an answer other than 101."""
     status = response.status
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
-    return HandshakeRefused(status, _sentence(response), response.headers.items(), response.body, phrase)
+    return HandshakeRefused(status, _sentence(response), response.headers, response.body, phrase)
 
 
 def _invalid(response: Response, why: str) -> InvalidHandshake:
