@@ -145,7 +145,8 @@ class Backoff:
     """The longest that a server's `Retry-After` is heeded."""
 
     max_attempts: int | None = attrs.field(default=None, validator=_count_or_none)
-    """Failures since the last stable connection after which it gives up; None to go on for ever."""
+    """Failures since the last stable connection after which it gives up; None to go on for ever. A connection that
+    ended badly before it was stable is one."""
 
     def __attrs_post_init__(self) -> None:
         if not 1 <= self.factor < float("inf"):
