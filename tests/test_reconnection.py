@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
@@ -435,6 +436,13 @@ async def test_loop_ends_after_the_most_attempts(unused: socket.socket, waits: l
         await take_turns(connect(nowhere(unused), backoff=Backoff(max_attempts=most)))
     assert error.value.count == most
     assert len(waits) == most - 1
+
+
+async def test_certificate_that_is_not_accepted_ends_the_loop(serve: Serve, server_context: ssl.SSLContext) -> None:
+    server = await serve(echo, ssl=server_context)
+    with pytest.raises(ReconnectError, match="self-signed certificate") as error:
+        await take_turns(connect(url_of(server).replace("ws:", "wss:")))
+    assert error.value.count == 1
 
 
 async def test_attempts_without_end_keep_bounded_memory(serve: Serve, waits: list[float]) -> None:
