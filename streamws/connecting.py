@@ -480,7 +480,7 @@ def _opened(connection: Connection, handshake: Handshake, agreement: Agreement, 
         logger.info("connection to %s closed: %s", handshake.request.host, connection.protocol.outcome())
 
     client = Client(connection, number, address, handshake.request, agreement, agreement.subprotocol, callbacks_for)
-    # Without the query, which often holds a token.
+    # Without the query: it is where tokens stand.
     logger.info("connected to %s%s", handshake.request.host, handshake.request.path)
     if connection.is_closed:
         lost()

@@ -132,7 +132,7 @@ class HandshakeError(StreamwsError):
         self.status: int | None = status
         """The status of the HTTP answer; None if there was none."""
         self.headers: Mapping[str, str] = {} if headers is None else headers
-        """The header fields of the answer; names in any case."""
+        """The header fields of the answer: a `Headers`, which takes names in any case."""
         self.body: bytes = body
         """The body of the answer, up to 64 KiB of it."""
 
@@ -153,7 +153,6 @@ class HandshakeRefused(HandshakeError):
         body: bytes = b"",
         phrase: str = "",
     ) -> None:
-        # A mapping stays what it is: one that finds names in any case goes on doing so.
         fields = headers if isinstance(headers, Mapping) else dict(headers)
         super().__init__(f"{status} {phrase}".rstrip() + f": {reason}", status, fields, body)
         self.reason = reason
@@ -212,9 +211,9 @@ class ReconnectError(StreamwsError):
         for reason, alike in groupby(self.attempts, describe):
             times = len(tuple(alike))
             reasons.append(reason if times == 1 else f"{reason} ({times} times)")
-        earlier = "...; " if len(reasons) > _TOLD or self.count > len(self.attempts) else ""
-        failures = "1 failure" if self.count == 1 else f"{self.count} failures"
-        return f"gave up after {failures}: {earlier}{'; '.join(reasons[-_TOLD:])}"
+        earlier = "..., " if len(reasons) > _TOLD or self.count > len(self.attempts) else ""
+        attempts = "1 failed attempt" if self.count == 1 else f"{self.count} failed attempts"
+        return f"gave up after {attempts}: {earlier}{'; '.join(reasons[-_TOLD:])}"
 
 
 _TOLD = 3

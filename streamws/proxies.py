@@ -114,8 +114,7 @@ async def connect_through_socks(proxy: Proxy, url: Url) -> socket.socket:
     :raises ProxyError: if it does not connect it, or python-socks is not installed.
     """
     if _socks is None or _socks_asyncio is None:
-        missing = ModuleNotFoundError("python-socks is not installed")
-        raise ProxyError(f"the proxy {proxy} needs python-socks: pip install 'streamws[socks]'") from missing
+        raise ProxyError(f"the proxy {proxy} needs python-socks: pip install 'streamws[socks]'")
     kind = {"socks4": _socks.ProxyType.SOCKS4, "socks4a": _socks.ProxyType.SOCKS4}.get(
         proxy.scheme, _socks.ProxyType.SOCKS5
     )

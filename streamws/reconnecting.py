@@ -38,7 +38,7 @@ def is_transient(error: Exception) -> bool:
         return error.status in _TRANSIENT
     if isinstance(error, (ConnectTimeout, ConnectionClosedError)):
         return True
-    if isinstance(error.__cause__, (ssl.SSLCertVerificationError, ImportError)) or isinstance(error, InvalidURL):
+    if isinstance(error, InvalidURL) or isinstance(error.__cause__, (ssl.SSLCertVerificationError, ImportError)):
         return False
     return isinstance(error, OSError)
 

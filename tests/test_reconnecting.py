@@ -373,18 +373,21 @@ def test_failures_that_are_kept_hold_nothing_of_their_attempts() -> None:
 @pytest.mark.parametrize(
     ("failures", "message"),
     [
-        ([FAILURE], "gave up after 1 failure: ConnectError: no one listens"),
-        ([FAILURE] * 4, "gave up after 4 failures: ConnectError: no one listens (4 times)"),
+        ([FAILURE], "gave up after 1 failed attempt: ConnectError: no one listens"),
+        ([FAILURE] * 4, "gave up after 4 failed attempts: ConnectError: no one listens (4 times)"),
         (
             [FAILURE, FAILURE, ConnectTimeout("slow"), HandshakeRefused(401, "token expired", phrase="Unauthorized")],
-            "gave up after 4 failures: ConnectError: no one listens (2 times); ConnectTimeout: slow; "
+            "gave up after 4 failed attempts: ConnectError: no one listens (2 times); ConnectTimeout: slow; "
             "HandshakeRefused: 401 Unauthorized: token expired",
         ),
         (
             [ConnectError(name) for name in "abcde"],
-            "gave up after 5 failures: ...; ConnectError: c; ConnectError: d; ConnectError: e",
+            "gave up after 5 failed attempts: ..., ConnectError: c; ConnectError: d; ConnectError: e",
         ),
-        ([KeyError("two\nlines"), TimeoutError()], r"gave up after 2 failures: KeyError: 'two\nlines'; TimeoutError"),
+        (
+            [KeyError("two\nlines"), TimeoutError()],
+            r"gave up after 2 failed attempts: KeyError: 'two\nlines'; TimeoutError",
+        ),
     ],
 )
 def test_reconnect_error_says_why_the_attempts_failed(failures: list[Exception], message: str) -> None:
@@ -396,4 +399,4 @@ def test_reconnect_error_says_why_the_attempts_failed(failures: list[Exception],
 
 def test_reconnect_error_says_how_many_failures_there_were_beside_those_kept() -> None:
     error = ReconnectError([FAILURE] * 100, 5000)
-    assert str(error) == "gave up after 5000 failures: ...; ConnectError: no one listens (100 times)"
+    assert str(error) == "gave up after 5000 failed attempts: ..., ConnectError: no one listens (100 times)"

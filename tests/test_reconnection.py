@@ -425,7 +425,7 @@ async def test_loop_ends_with_the_reasons_of_all_attempts(
     assert [type(each) for each in error.attempts] == [ConnectError, ConnectError, HandshakeRefused, HandshakeRefused]
     assert error.__cause__ is error.attempts[-1]
     assert [bool(each.__traceback__) for each in error.attempts] == [False, False, False, True]
-    assert str(error).startswith("gave up after 4 failures: ConnectError: ")
+    assert str(error).startswith("gave up after 4 failed attempts: ConnectError: ")
     assert str(error).endswith("HandshakeRefused: 401 Unauthorized: token expired")
     assert len(waits) == 3
 
