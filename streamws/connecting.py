@@ -47,15 +47,13 @@ _SECRETS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 @attrs.frozen
 class Target:
-    """Where one attempt to connect goes; what a function given to `connect` returns.
-
-    :param url: as for `connect`.
-    :param headers: further fields of the request, such as a fresh token. They take the place of those of the same
-        names that were given to `connect`.
-    """
+    """Where one attempt to connect goes; what a function given to `connect` returns."""
 
     url: str
+    """As for `connect`."""
     headers: HeaderFields = ()
+    """Further fields of the request, such as a fresh token. They take the place of those of the same names that were
+    given to `connect`."""
 
 
 TargetFactory = Callable[[], str | Target | Awaitable[str | Target]]
@@ -98,13 +96,15 @@ def connect(
     :param local_address: host and port to connect from.
     :param proxy: True for what the environment says (`https_proxy`, `no_proxy` ...), the URL of a proxy
         ("http://", "socks5://" ..., with a user name and a password if it wants them), False or None for none.
-    :param max_redirects: redirects that are followed; 0 for none. No secrets go to another origin.
+    :param max_redirects: redirects that are followed; 0 for none. `Authorization`, `Cookie` and passwords do not go to
+        another origin.
     :param limits: sizes, in bytes.
     :param timeouts: deadlines, in seconds; `Timeouts.open` holds for all of an attempt.
     :param backoff: how long `async for` waits between attempts.
     :param retry: which errors `async for` tries again after; gets what `await connect()` would raise, or how a
         connection ended that ended badly (`ConnectionClosedError`).
     :raises InvalidHeader, ValueError, TypeError: if an argument makes no sense. All else is raised by the attempt.
+
     (RFC 6455 section 4.1)
     """
     return Connecting(
@@ -183,9 +183,15 @@ class Connecting:
         self._client: Client | None = None
 
     def __await__(self) -> Generator[object, None, Client]:
+        """Connect. The connection stays until you or the server closes it."""
         return self._open(_Progress()).__await__()
 
     async def __aenter__(self) -> Client:
+        """Connect, and close the connection at the end of the block.
+
+        With 1000, or with 1011 if an exception leaves the block, or with 1001 if that is a cancellation. It waits for
+        the end, up to `Timeouts.close` seconds.
+        """
         self._client = await self._open(_Progress())
         return self._client
 

@@ -77,7 +77,8 @@ class Limits:
     """The most header lines; 431 past it."""
 
     max_head: int = attrs.field(default=64 * KiB, validator=_count)
-    """The longest HTTP head in all; 431 past it."""
+    """The longest HTTP head in all; 431 past it. These limits of the head hold for a server's answer too:
+    `InvalidHandshake` past them."""
 
     max_clients: int | None = attrs.field(default=None, validator=_count_or_none)
     """The most connections a server holds at once; further ones are answered 503. None for no limit."""
@@ -94,7 +95,8 @@ class Timeouts:
     """How long what may take, in seconds; None switches a deadline off."""
 
     open: float | None = attrs.field(default=10.0, validator=_seconds_or_none)
-    """From the accepted connection to the answered handshake, TLS included; 408 past it."""
+    """From the accepted connection to the answered handshake, TLS included; 408 past it. For `connect`, all of an
+    attempt: names, proxies, TLS, redirects and the answer; `ConnectTimeout` past it."""
 
     close: float | None = attrs.field(default=10.0, validator=_seconds_or_none)
     """For the closing handshake; past it the connection is dropped."""
