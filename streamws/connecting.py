@@ -5,11 +5,12 @@ An attempt goes: URL -> socket (through a proxy) -> TLS -> handshake -> `Client`
 
 import asyncio
 import inspect
+import math
 import os
 import socket
 import ssl as tls
-from asyncio import Future, Task
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
+from asyncio import Future, Task, sleep
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from os import PathLike
 from types import TracebackType
 
@@ -48,14 +49,13 @@ _SECRETS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 @attrs.frozen
 class Target:
-    """Where one attempt to connect goes; what a function given to `connect` returns.
-
-    :param url: as for `connect`.
-    :param headers: further fields of the request, such as a fresh token, beside those given to `connect`.
-    """
+    """Where one attempt to connect goes; what a function given to `connect` returns."""
 
     url: str
+    """As for `connect`."""
     headers: HeaderFields = ()
+    """Further fields of the request, such as a fresh token. They take the place of those of the same names that were
+    given to `connect`."""
 
 
 TargetFactory = Callable[[], str | Target | Awaitable[str | Target]]
@@ -98,13 +98,15 @@ def connect(
     :param local_address: host and port to connect from.
     :param proxy: True for what the environment says (`https_proxy`, `no_proxy` ...), the URL of a proxy
         ("http://", "socks5://" ..., with a user name and a password if it wants them), False or None for none.
-    :param max_redirects: redirects that are followed; 0 for none. No secrets go to another origin.
+    :param max_redirects: redirects that are followed; 0 for none. `Authorization`, `Cookie` and passwords do not go to
+        another origin.
     :param limits: sizes, in bytes.
     :param timeouts: deadlines, in seconds; `Timeouts.open` holds for all of an attempt.
     :param backoff: how long `async for` waits between attempts.
     :param retry: which errors `async for` tries again after; gets what `await connect()` would raise, or how a
         connection ended that ended badly (`ConnectionClosedError`).
     :raises InvalidHeader, ValueError, TypeError: if an argument makes no sense. All else is raised by the attempt.
+
     (RFC 6455 section 4.1)
     """
     if max_redirects < 0:
@@ -203,14 +205,20 @@ class Connecting:
         self._entered = False
 
     def __await__(self) -> Generator[object, None, Client]:
-        return self._open().__await__()
+        """Connect. The connection stays until you or the server closes it."""
+        return self._open(_Progress()).__await__()
 
     async def __aenter__(self) -> Client:
+        """Connect, and close the connection at the end of the block.
+
+        With 1000, or with 1011 if an exception leaves the block, or with 1001 if that is a cancellation. It waits for
+        the end, up to `Timeouts.close` seconds.
+        """
         if self._entered:
             raise UsageError("this connect() is entered already: one `async with` is one connection")
         self._entered = True
         try:
-            self._client = await self._open()
+            self._client = await self._open(_Progress())
         finally:
             self._entered = self._client is not None
         return self._client
@@ -228,35 +236,51 @@ class Connecting:
             cancelled = not isinstance(error, Exception)
             await client.close(CloseCode.GOING_AWAY if cancelled else CloseCode.INTERNAL_ERROR)
 
-    async def __aiter__(self) -> AsyncIterator[Client]:
+    async def __aiter__(self) -> AsyncGenerator[Client, None]:
         """Connections, one after the other: the next one is made when the last one has ended or its turn is over.
 
-        Between attempts it waits as `backoff` says, at least as long as a `Retry-After` field asks for, and longer
-        after the close codes 1012 and 1013. Leaving the loop closes the connection.
+        At the end of a turn the connection is closed with 1000 if it is still open. Then, and after an attempt that
+        failed, it waits as `backoff` says: at least as long as a `Retry-After` field asks for, and longer after the
+        close codes 1012 and 1013.
+
+        What your code raises leaves the loop, a `ConnectionClosed` too; catch that to be given the next connection.
+        However the loop is left, the connection is closed with 1000, by a task of the event loop's that goes on while
+        your code does. `async with contextlib.aclosing(aiter(connect(url))) as clients` around it waits for that.
 
         :raises ReconnectError: when an attempt fails in a way that `retry` does not take, or too many have.
+        :raises UsageError: if there is a `sock`, which is one connection only.
         """
+        if self._way.sock is not None:
+            raise UsageError("a socket is one connection: async for has no second one; use async with")
         attempts = Attempts(self._backoff, self._retry)
+        clock = asyncio.get_running_loop().time
         while True:
+            progress = _Progress()
             try:
-                client = await self._open()
+                client = await self._open(progress)
             except Exception as error:
                 delay = attempts.failed(error)
             else:
-                opened = asyncio.get_running_loop().time()
+                opened = clock()
                 try:
                     yield client
                 finally:
-                    await client.close()
+                    # What counts is how long it was open, not how long the turn or the closing took.
+                    ended = min(clock(), progress.ended)
+                    try:
+                        await client.close()
+                    except asyncio.CancelledError:
+                        client._connection.abort()  # the loop may be about to stop: nothing is left to it
+                        raise
                 assert client.outcome is not None
-                delay = attempts.ended(client.outcome, asyncio.get_running_loop().time() - opened)
+                delay = attempts.ended(client.outcome, ended - opened)
+                del client
             logger.info("connecting again in %.1f s: %s", delay, attempts.reason)
-            await asyncio.sleep(delay)
+            await sleep(delay)
 
     # One attempt -----------------------------------------------------------------------------------------------
 
-    async def _open(self) -> Client:
-        progress = _Progress()
+    async def _open(self, progress: "_Progress") -> Client:
         timeout = asyncio.timeout(self._timeouts.open)
         try:
             async with timeout:
@@ -276,14 +300,9 @@ class Connecting:
         url = parse_url(target.url)
         offer = self._offer
         if target.headers:
-            fields = Headers(target.headers)
-            offer = attrs.evolve(
-                make_offer(fields, None, None, ()),
-                headers=Headers.from_wire(offer.headers.wire + fields.wire),
-                origin=offer.origin,
-                user_agent=offer.user_agent,
-                subprotocols=offer.subprotocols,
-            )
+            fresh = make_offer(target.headers, None, None, ()).headers
+            usual = Headers([(name, value) for name, value in offer.headers.items_all() if name not in fresh])
+            offer = attrs.evolve(offer, headers=Headers.from_wire(usual.wire + fresh.wire))
         if self._way.ssl is not None and not url.secure:
             raise InvalidURL(f"{url} is not encrypted, and ssl= was given: use wss://, or leave ssl= out")
         redirects = 0
@@ -350,7 +369,7 @@ class Connecting:
                 opening.agreed.exception()  # this error is the one to tell of
             raise
         progress.reader = None
-        return _opened(connection, handshake, agreement)
+        return _opened(connection, handshake, agreement, progress)
 
     async def _dial(
         self, connection: AsyncioConnection, url: Url, sock: socket.socket | None, server_hostname: str
@@ -370,6 +389,8 @@ class Connecting:
     async def _socket(self, url: Url, progress: "_Progress") -> socket.socket:
         way = self._way
         if way.sock is not None:
+            if way.sock.fileno() < 0:
+                raise UsageError("the socket given is closed: it serves one connection")
             way.sock.setblocking(False)
             return way.sock
         proxy = proxy_of_environment(url) if way.proxy is True else way.proxy or None
@@ -429,14 +450,17 @@ def _tls_reason(error: tls.SSLError, name: str | None) -> str:
 
 
 class _Progress:
-    """How far an attempt has come, for the error if it takes too long."""
+    """How far an attempt has come, and the connection that it led to."""
 
-    __slots__ = ("reader", "waits_for")
+    __slots__ = ("ended", "reader", "waits_for")
 
     def __init__(self) -> None:
         self.waits_for = "the URL"
+        """What the attempt waits for, for the error if it takes too long."""
         self.reader: ResponseReader | None = None
         """Who reads the server's answer, while it is read."""
+        self.ended = math.inf
+        """When the connection ended, by the loop's clock."""
 
 
 def _redirect_error(message: str, answer: HandshakeRefused) -> RedirectError:
@@ -500,7 +524,7 @@ class _Opening:
             self.agreed.set_exception(failure)
 
 
-def _opened(connection: Connection, handshake: Handshake, agreement: Agreement) -> Client:
+def _opened(connection: Connection, handshake: Handshake, agreement: Agreement, progress: _Progress) -> Client:
     number = new_id()
     environment = connection.environment
     transport = connection.transport
@@ -518,6 +542,7 @@ def _opened(connection: Connection, handshake: Handshake, agreement: Agreement) 
         return Callbacks(client, connection, spawn)
 
     def lost() -> None:
+        progress.ended = environment.loop.time()
         environment.close()
         logger.info("connection to %s closed: %s", handshake.request.host, connection.protocol.outcome())
 

@@ -23,6 +23,7 @@ StreamwsError
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 
 from .codes import CloseCode, CloseOutcome
 
@@ -201,19 +202,35 @@ class ConnectTimeout(StreamwsError, TimeoutError):
 
 
 class ReconnectError(StreamwsError):
-    """No connection could be had, and it makes no sense to try again."""
+    """No connection could be had, and it makes no sense to try again. The last error is the cause."""
 
-    def __init__(self, attempts: Sequence[Exception]) -> None:
-        """`attempts`: why each attempt since the last stable connection failed, oldest first."""
+    def __init__(self, attempts: Sequence[Exception], count: int | None = None) -> None:
+        attempts = tuple(attempts)
         super().__init__(attempts)
-        self.attempts: tuple[Exception, ...] = tuple(attempts)
-        """Why each attempt since the last stable connection failed, oldest first; of many, the last 100."""
+        self.attempts: tuple[Exception, ...] = attempts
+        """Why each attempt since the last stable connection failed, oldest first; of many, the last 100. A connection
+        that ended badly is a `ConnectionClosedError`."""
+        self.count: int = len(attempts) if count is None else count
+        """How many attempts failed."""
 
     def __str__(self) -> str:
-        count = len(self.attempts)
-        reasons = "; ".join(f"{type(error).__name__}: {error}" for error in self.attempts[-3:])
-        earlier = "..., " if count > 3 else ""
-        return f"gave up after {count} failed attempt{'s' if count != 1 else ''}: {earlier}{reasons}"
+        reasons = []
+        for reason, alike in groupby(self.attempts, describe):
+            times = len(tuple(alike))
+            reasons.append(reason if times == 1 else f"{reason} ({times} times)")
+        earlier = "..., " if len(reasons) > _TOLD or self.count > len(self.attempts) else ""
+        attempts = "1 failed attempt" if self.count == 1 else f"{self.count} failed attempts"
+        return f"gave up after {attempts}: {earlier}{'; '.join(reasons[-_TOLD:])}"
+
+
+_TOLD = 3
+"""Reasons that the message of a ReconnectError has room for."""
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line: its kind, and what it says."""
+    text = " ".join("".join(char if char.isprintable() else " " for char in str(error)).split())
+    return f"{type(error).__name__}: {text:.500}" if text else type(error).__name__
 
 
 class InvalidURL(StreamwsError, ValueError):

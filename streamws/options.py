@@ -78,7 +78,8 @@ class Limits:
     """The most header lines; 431 past it."""
 
     max_head: int = attrs.field(default=64 * KiB, validator=_count)
-    """The longest HTTP head in all; 431 past it."""
+    """The longest HTTP head in all; 431 past it. These limits of the head hold for a server's answer too:
+    `InvalidHandshake` past them."""
 
     max_clients: int | None = attrs.field(default=None, validator=_count_or_none)
     """The most connections a server holds at once; further ones are answered 503. None for no limit."""
@@ -95,7 +96,8 @@ class Timeouts:
     """How long what may take, in seconds; None switches a deadline off."""
 
     open: float | None = attrs.field(default=10.0, validator=_seconds_or_none)
-    """From the accepted connection to the answered handshake, TLS included; 408 past it."""
+    """From the accepted connection to the answered handshake, TLS included; 408 past it. For `connect`, all of an
+    attempt: names, proxies, TLS, redirects and the answer; `ConnectTimeout` past it."""
 
     close: float | None = attrs.field(default=10.0, validator=_seconds_or_none)
     """For the closing handshake; past it the connection is dropped."""
@@ -155,7 +157,8 @@ class Backoff:
     """The longest that a server's `Retry-After` is heeded."""
 
     max_attempts: int | None = attrs.field(default=None, validator=_count_or_none)
-    """Failures since the last stable connection after which it gives up; None to go on for ever."""
+    """Failures since the last stable connection after which it gives up; None to go on for ever. A connection that
+    ended badly before it was stable is one."""
 
     def __attrs_post_init__(self) -> None:
         if not 1 <= self.factor < float("inf"):

@@ -277,7 +277,7 @@ class Conversation(RuleBasedStateMachine):
         middle = {sending for sending in here.in_pieces() if sending.in_pieces and sending.how != "write_frame"}
         stopped = stop()
         self.settle()
-        if stopped in middle and was_open and stopped is not None and stopped.fate is not Fate.OPEN:
+        if stopped is not None and stopped in middle and was_open and stopped.fate is not Fate.OPEN:
             if stopped.parts:
                 assert here.client.outcome.code == 1011
                 assert here.client.outcome.cause == "local cancel"
@@ -327,7 +327,7 @@ class Conversation(RuleBasedStateMachine):
     @rule(end=ends)
     def cancel_read(self, end: int) -> None:
         waiting = self.ends[end].listener.waiting
-        if waiting is not None:
+        if waiting is not None and waiting.task is not None:
             self.cancel_task(end, waiting.task)
 
     @precondition(lambda self: any(end.tasks for end in self.ends))
@@ -339,7 +339,7 @@ class Conversation(RuleBasedStateMachine):
         if tasks:
             self.cancel_task(end, tasks[which % len(tasks)])
 
-    def cancel_task(self, end: int, task: "asyncio.Task[None]") -> None:
+    def cancel_task(self, end: int, task: "asyncio.Task[Any]") -> None:
         here = self.ends[end]
 
         def cancel() -> Sending | None:
