@@ -230,9 +230,10 @@ async def test_loops_over_one_connect_are_apart(serve: Serve, visits: Visits) ->
         assert [client.state for client in clients] == [State.OPEN] * 2
 
 
-async def test_loop_with_socket_of_ones_own_is_refused(unused: socket.socket) -> None:
-    with pytest.raises(UsageError, match="one connection"):
-        await take_turns(connect("ws://localhost/", sock=unused))
+async def test_loop_with_socket_of_ones_own_is_refused() -> None:
+    own, other = socket.socketpair()
+    with own, other, pytest.raises(UsageError, match="one connection"):
+        await take_turns(connect("ws://localhost/", sock=own))
 
 
 # Waiting ---------------------------------------------------------------------------------------------------
