@@ -484,7 +484,7 @@ async def test_server_that_cannot_be_reached_or_does_not_answer_exits_with_1() -
         for arguments, complaint in [
             ([f"ws://127.0.0.1:{port}/"], f"cannot connect to 127.0.0.1:{port}: "),
             ([url, "--timeout", "0.1"], "no connection within 0.1 s"),
-            ([url, "--proxy", f"http://127.0.0.1:{port}"], f"cannot connect to 127.0.0.1:{port}: "),
+            ([url, "--proxy", f"http://127.0.0.1:{port}"], f"cannot connect to the proxy http://127.0.0.1:{port}: "),
         ]:
             async with connecting(*arguments) as program:
                 assert await program.end() == 1
@@ -560,7 +560,7 @@ async def test_no_proxy_passes_over_the_proxy_of_the_environment(serve: Serve) -
     environment = {"http_proxy": "http://127.0.0.1:1", "no_proxy": "example.org"}
     async with connecting(url, environment=environment) as program:
         assert await program.end() == 1
-        assert "cannot connect to 127.0.0.1:1: " in program.stderr
+        assert "cannot connect to the proxy http://127.0.0.1:1: " in program.stderr
     async with connecting("--no-proxy", url, environment=environment) as program:
         assert await program.end() == 0
 
