@@ -506,9 +506,7 @@ class _Opening:
         # At once, since frames may come with the answer and behind it.
         connection.start()
         self.agreed.set_result(agreement)
-        rest = self.reader.rest
-        if rest:
-            connection.receive(rest, len(rest))
+        connection.receive_soon(self.reader.rest)
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         if self.agreed.done():

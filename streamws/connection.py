@@ -246,7 +246,16 @@ class Connection:
 
     def receive(self, data: bytes | bytearray, nbytes: int) -> None:
         """Take `data[:nbytes]`, which came off the network."""
-        self._work_off(data, nbytes)
+        if self.transport is not None:
+            self._work_off(data, nbytes)
+
+    def receive_soon(self, data: bytes) -> None:
+        """Take what came behind the handshake, when whom the connection is for has begun to run.
+
+        Nothing else comes before it: the loop calls this before it reads from the network again.
+        """
+        if data:
+            self.environment.loop.call_soon(self.receive, data, len(data))
 
     def _work_off(self, data: bytes | bytearray, nbytes: int) -> None:
         self._alive = True

@@ -493,8 +493,7 @@ class _Opening:
         self._environment.open_deadlines.discard(self._overdue)
         connection.transport.write(verdict.encoded)
         self._server._opened(connection, request, verdict)
-        if rest:
-            connection.receive(rest, len(rest))
+        connection.receive_soon(rest)
 
     def _refuse(self, connection: Connection, response: Response, reason: str, method: str) -> None:
         """Answer and close; what follows is never parsed."""

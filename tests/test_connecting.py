@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import pytest
 
+from helpers.fixtures import echo as send_back
 from helpers.fixtures import until, within
 from helpers.scripted import (
     Peer,
@@ -904,13 +905,25 @@ async def test_callback_that_raises_closes_with_1011(caplog: pytest.LogCaptureFi
     assert "on_message raised" in caplog.text
 
 
+async def test_client_that_reads_at_once_answers_what_came_with_the_handshake_before_a_broken_rule() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=server_frame(0x81, b"first") + b"\x83\x00")
+        assert await peer.read_frame() == (0x81, b"first")
+        first, payload = await peer.read_frame()
+        assert (first, payload[:2]) == (0x88, (1002).to_bytes(2, "big"))
+
+    async with scripted(script) as server, connect(server.url) as client:
+        with pytest.raises(ConnectionClosedError):
+            await send_back(client)
+
+
 async def test_both_sides_ping() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=server_frame(0x89, b"server"))
-        assert await peer.read_frame() == (0x8A, b"server")
-        first, payload = await peer.read_frame()
-        assert (first, payload) == (0x89, b"client")
-        peer.send(server_frame(0x8A, payload))
+        # What came with the answer is worked off after the first step of whom the connection is for.
+        frames = {await peer.read_frame(), await peer.read_frame()}
+        assert frames == {(0x8A, b"server"), (0x89, b"client")}
+        peer.send(server_frame(0x8A, b"client"))
         await peer.close_after_client()
 
     async with scripted(script) as server, connect(server.url) as client:
