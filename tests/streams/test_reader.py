@@ -570,6 +570,23 @@ async def test_reader_raises_stale_though_it_holds_bytes_of_its_message(
             await method(reader)
 
 
+@pytest.mark.parametrize("read", [MessageReader.read, MessageReader.get], ids=["read", "get"])
+async def test_reader_that_is_left_while_it_waits_raises_at_once_and_the_next_one_reads(
+    read: Callable[[MessageReader], Awaitable[object]],
+) -> None:
+    async with pair() as (client, peer):
+        peer.send(BINARY, b"", fin=False)
+        reader = await anext(client.messages())
+        reading = asyncio.ensure_future(read(reader))
+        await peer.settle()
+        reader.leave()
+        with pytest.raises(StaleReader):
+            await reading
+        peer.send(CONTINUATION, b"rest")
+        peer.send(TEXT, b"next")
+        assert await client.read_message() == "next"
+
+
 async def test_stale_reader_does_not_disturb_next_reader() -> None:
     async with pair() as (client, peer):
         peer.write(frame(BINARY, b"first") + frame(BINARY, b"second"))
