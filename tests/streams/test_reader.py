@@ -80,6 +80,18 @@ async def test_reader_get_refuses_other_kinds(kind: Opcode) -> None:
         assert await reader.get() == b"whole"
 
 
+@pytest.mark.parametrize("kind", [None, TEXT, BINARY])
+async def test_reader_get_keeps_type_after_a_cancelled_read_passed_an_empty_fragment(kind: Opcode | None) -> None:
+    async with pair() as (client, peer):
+        peer.send(TEXT, b"", fin=False)
+        reader = await anext(client.messages())
+        reading = asyncio.create_task(reader.read())
+        await peer.settle()
+        reading.cancel()
+        peer.send(CONTINUATION, "grüße".encode())
+        assert await reader.get(kind) == ("grüße".encode() if kind is BINARY else "grüße")  # type: ignore[call-overload]
+
+
 async def test_reader_get_raises_after_part_was_read() -> None:
     async with reading(b"whole") as (reader, _):
         assert await reader.read(2) == b"wh"
