@@ -89,7 +89,7 @@ async def test_reader_get_keeps_type_after_a_cancelled_read_passed_an_empty_frag
         await peer.settle()
         reading.cancel()
         peer.send(CONTINUATION, "grüße".encode())
-        assert await reader.get(kind) == ("grüße".encode() if kind is BINARY else "grüße")  # type: ignore[call-overload]
+        assert await reader.get(kind) == ("grüße".encode() if kind is BINARY else "grüße")  # type: ignore[arg-type]
 
 
 async def test_reader_get_raises_after_part_was_read() -> None:
