@@ -68,14 +68,14 @@ class Outbox:
 
     def put(self, frame: bytes) -> None:
         """Send a frame."""
-        if not self._batching:
+        # What was gathered goes first, in a new turn too: the flush of another outbox may lead here.
+        if not self._batching and not self._frames:
             if self._turn_number != self._turn.number:
                 self._turn_number = self._turn.number
                 self._turn.begin(self._loop)
                 self._write(frame)
                 return
-            if not self._frames:
-                self._turn.add(self)
+            self._turn.add(self)
         self._frames.append(frame)
         self._size += len(frame)
         if self._size >= self._flush_size:

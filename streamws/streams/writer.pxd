@@ -9,7 +9,6 @@ cdef object SENT
 @cython.final
 cdef class Writer:
     cdef object _loop
-    # FragmentWriter, a plain class, uses those that are readonly or public.
     cdef readonly Protocol _protocol
     cdef readonly Outbox _outbox
     cdef object _pings

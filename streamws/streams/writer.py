@@ -481,7 +481,7 @@ class DataFrameWriter:
         :raises ValueError: for more than what remains of the declared length; nothing of it is sent.
         :raises WriteError: outside the `async with` block, and for bytes that do not go on with the text; they are
             not sent.
-        :raises ConnectionClosed: if the connection ended before the frame was complete.
+        :raises ConnectionClosed: if the connection ended before the frame was complete, or uncleanly while this waited.
 
         Waits while the peer takes less than is sent (`Limits.write_high`). Cancelling it leaves the part on its way
         and the frame unfinished: the block's end closes the connection. One task at a time.
@@ -502,8 +502,10 @@ class DataFrameWriter:
             writer._protocol.check_text(data, size == self.remaining)
         self._put(data)
         await writer._outbox.drain()
-        if not self._can_go_on() and self.remaining:
-            raise writer._line.closed_error()
+        if not self._can_go_on():
+            error = writer._line.closed_error()
+            if self.remaining or not error.outcome.clean:
+                raise error
 
     def _can_go_on(self) -> bool:
         protocol = self._writer._protocol
