@@ -5,6 +5,10 @@ The server speaks Autobahn's protocol: /getCaseCount says how many cases there a
 """
 
 import argparse
+from collections.abc import Iterator
+
+AT_ONCE = 8
+"""Cases that run at the same time: many consist of waiting."""
 
 
 class Arguments(argparse.Namespace):
@@ -30,14 +34,18 @@ def main(arguments: Arguments) -> None:
         async for message in client:
             await client.send(message)
 
-    async def run() -> None:
-        async with connect(f"{arguments.url}/getCaseCount", proxy=None) as client:
-            count = int(await client.read_message())
-        for number in range(1, count + 1):
+    async def work_off(cases: Iterator[int]) -> None:
+        for number in cases:
             url = f"{arguments.url}/runCase?case={number}&agent=streamws"
             with suppress(ConnectionClosed):
                 async with connect(url, proxy=None, limits=limits) as client:
                     await echo(client)
+
+    async def run() -> None:
+        async with connect(f"{arguments.url}/getCaseCount", proxy=None) as client:
+            count = int(await client.read_message())
+        cases = iter(range(1, count + 1))
+        await asyncio.gather(*(work_off(cases) for _ in range(AT_ONCE)))
         with suppress(ConnectionClosed):
             async with connect(f"{arguments.url}/updateReports?agent=streamws", proxy=None) as client:
                 await echo(client)
