@@ -15,6 +15,7 @@ cdef class Writer:
     cdef readonly object _line
     cdef public bint _busy
     cdef bint _by_frames
+    cdef object _holder
     cdef object _waiting
     cdef Py_ssize_t _queued
     @cython.locals(protocol=Protocol)
