@@ -26,13 +26,13 @@ def streams(server: str) -> bool:
 def command(server: str, loop: str, role: Role) -> list[str] | None:
     """How to start a library's server or client on a loop; None where the pair makes no sense.
 
-    On uvloop, streamws does what it does by default. On asyncio, `streamws` and `streamws-pure` go without
-    aiofastnet's transports, and `streamws-speed` is streamws with them.
+    `streamws` and `streamws-pure` go without aiofastnet's transports, and `streamws-speed` is streamws with them, which
+    servers use on asyncio only.
     """
     name, *options = _SCRIPTS[server]
     script = [f"{role}s/{name}_{role}.py", *options]
     if server == "streamws-speed":
-        return script if loop == "asyncio" else None
-    if server.startswith("streamws") and loop == "asyncio":
+        return script if loop == "asyncio" or role == "client" else None
+    if server.startswith("streamws"):
         return [*script, "--no-speed"]
     return script

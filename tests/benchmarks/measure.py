@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import NamedTuple
 
 from benchmarks.process import Contestant, CpuTime
@@ -57,13 +58,21 @@ class Stopwatch:
         self._cpu = contestant.cpu_time()
         self._wall = time.monotonic()
 
-    def stop(self, operations: float, memory: int | None = None, figures: Mapping[str, float] | None = None) -> Measure:
+    def stop(
+        self,
+        operations: float,
+        busy: float = inf,
+        *,
+        memory: int | None = None,
+        figures: Mapping[str, float] | None = None,
+    ) -> Measure:
+        """`busy`: for how many seconds the generator had something to do, if it never sleeps."""
         seconds = time.monotonic() - self._wall
         now, before = self._contestant.cpu_time(), self._cpu
         cpu = CpuTime(*(b - a for a, b in zip(before, now, strict=True)))
         if not operations:
             raise TimeoutError(f"nothing came back within {seconds:.1f} s")
-        generator = self._generator_time() - self._generator
+        generator = min(busy, self._generator_time() - self._generator)
         return Measure(operations, seconds, cpu, generator, memory, figures or {})
 
     def _generator_time(self) -> float:
