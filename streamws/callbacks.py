@@ -8,7 +8,7 @@ from typing import TypeVar
 from .client import Client, ClosedCallback, MessageCallback, PayloadCallback
 from .codes import Cause, CloseCode, Side
 from .connection import Connection, logger
-from .errors import ConcurrencyError, ConnectionClosed, UsageError
+from .errors import ConcurrencyError, ConnectionClosed, UsageError, tells_of_end
 
 _Argument = TypeVar("_Argument")
 
@@ -16,7 +16,7 @@ _Argument = TypeVar("_Argument")
 class Callbacks:
     """Calls the functions that one client's decorators registered, one after the other."""
 
-    __slots__ = ("_client", "_connection", "_failed", "_lock", "_message", "_spawn")
+    __slots__ = ("_client", "_connection", "_failed", "_lock", "_message", "_spawn", "_waiting")
 
     def __init__(
         self, client: Client, connection: Connection, spawn: Callable[[Coroutine[object, None, None]], Task[None]]
@@ -27,6 +27,7 @@ class Callbacks:
         self._spawn = spawn
         self._lock = Lock()  # first come, first served: so callbacks run in the order of what they tell
         self._message: Task[None] | None = None
+        self._waiting = 0  # pings and pongs that came and whose callbacks have not run
         self._failed = False  # whether one raised: then only `closed` is called
 
     def on_message(self, callback: MessageCallback) -> None:
@@ -38,22 +39,31 @@ class Callbacks:
         if self._connection.on_ping is not None:
             raise UsageError("this client has a @client.ping callback already")
 
-        def received(payload: bytes) -> None:
-            self._spawn(self._call(callback, payload))
-
-        self._connection.on_ping = received
+        self._connection.on_ping = lambda payload: self._receive(callback, payload)
 
     def on_pong(self, callback: PayloadCallback) -> None:
         if self._connection.on_pong is not None:
             raise UsageError("this client has a @client.pong callback already")
 
-        def received(payload: bytes) -> None:
-            self._spawn(self._call(callback, payload))
-
-        self._connection.on_pong = received
+        self._connection.on_pong = lambda payload: self._receive(callback, payload)
 
     def on_closed(self, callback: ClosedCallback) -> None:
         self._spawn(self._tell_closed(callback))
+
+    def _receive(self, callback: PayloadCallback, payload: bytes) -> None:
+        """A ping or a pong has come: reading is not paused for those, so what waits for its callback is bounded."""
+        if self._waiting >= self._connection.environment.limits.max_control_backlog:
+            reason = "pings and pongs came faster than their callbacks run"
+            self._connection.fail(CloseCode.POLICY_VIOLATION, reason, Cause.LIMIT)
+            return
+        self._waiting += 1
+        self._spawn(self._tell(callback, payload))
+
+    async def _tell(self, callback: PayloadCallback, payload: bytes) -> None:
+        try:
+            await self._call(callback, payload)
+        finally:
+            self._waiting -= 1
 
     async def _read_messages(self, callback: MessageCallback) -> None:
         try:
@@ -91,9 +101,9 @@ async def call(
         result = callback(argument)
         if inspect.isawaitable(result):
             await result
-    except ConnectionClosed:
-        pass  # it used a connection that had ended, and learned of it
     except Exception as error:
+        if tells_of_end(error):
+            return True  # it used a connection that had ended, and learned of it
         logger.exception("%s: the callback %s raised", connection.peer(), name)
         detail = f"the callback {name} raised {error!r}"
         connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)

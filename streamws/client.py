@@ -49,7 +49,7 @@ class CallbackRunner(Protocol):
 
 
 class Client:
-    """One WebSocket connection. A server's handler or callback gets it; it is never built by the user.
+    """One WebSocket connection. A server's handler or callback gets it, or `connect` gives it; you never build it.
 
     One task at a time reads, any number of tasks send. The ways to read (`async for`, `read_message`, `read_frame`,
     `messages`, `text`, `binary`, `frames`) can be mixed: each begins where the last one ended.
@@ -88,7 +88,7 @@ class Client:
         self.id: int = number
         """A number that no other connection of this process has."""
         self.addr: str = address[0]
-        """The peer's address; for a Unix socket the path of the socket."""
+        """The peer's address, or that of the proxy to it; for a Unix socket the path of the socket."""
         self.port: int = address[1]
         """The peer's port; for a Unix socket the same number as `id`."""
         self.request: Request = request
@@ -135,55 +135,32 @@ class Client:
         """
         return self._connection.inbox.read_frame()
 
-    async def messages(self) -> AsyncIterator[MessageReader]:
+    def messages(self) -> AsyncIterator[MessageReader]:
         """A `MessageReader` for each message, from the moment it begins, to read it as a stream.
 
         Going on to the next message drops what is unread of the last one, up to `Limits.max_skip` bytes. The
-        iteration ends after a clean close and raises `ConnectionClosedError` after any other.
+        iteration ends after a clean close and raises `ConnectionClosedError` after any other. Cancelling it loses
+        nothing, and it can be taken up again.
         """
-        connection = self._connection
-        inbox = connection.inbox
-        while True:
-            reader = MessageReader(inbox, connection.environment.limits)
-            try:
-                reader.type = await inbox.begin(reader)
-            except StopAsyncIteration:
-                return
-            yield reader
+        return _Readers(self._connection)
 
-    async def frames(self) -> AsyncIterator[DataFrame]:
+    def frames(self) -> AsyncIterator[DataFrame]:
         """The data frames, as `read_frame` gives them; ends and raises as `async for message in client` does."""
-        inbox = self._connection.inbox
-        while True:
-            try:
-                frame = await inbox.next_frame()
-            except StopAsyncIteration:
-                return
-            yield frame
+        return _Frames(self._connection)
 
-    async def text(self) -> AsyncIterator[str]:
+    def text(self) -> AsyncIterator[str]:
         """The messages, which must be text: a binary one closes the connection with 1003.
 
         Ends and raises as `async for message in client` does; `ConnectionClosedError` after a binary message.
         """
-        async for message in self._connection.inbox.messages():
-            if not isinstance(message, str):
-                raise self._unsupported("binary", "text")
-            yield message
+        return _Text(self._connection)
 
-    async def binary(self) -> AsyncIterator[bytes]:
+    def binary(self) -> AsyncIterator[bytes]:
         """The messages, which must be binary: a text one closes the connection with 1003.
 
         Ends and raises as `async for message in client` does; `ConnectionClosedError` after a text message.
         """
-        async for message in self._connection.inbox.messages():
-            if not isinstance(message, bytes):
-                raise self._unsupported("text", "binary")
-            yield message
-
-    def _unsupported(self, got: str, wanted: str) -> Exception:
-        self._connection.refuse(Close(CloseCode.UNSUPPORTED_DATA, f"a {got} message where only {wanted} is taken"))
-        return self._connection.closed_error()
+        return _Binary(self._connection)
 
     # Writing ---------------------------------------------------------------------------------------------------
 
@@ -282,3 +259,82 @@ class Client:
         if self._callbacks is None:
             self._callbacks = self._make_callbacks(self)
         return self._callbacks
+
+
+# No generators: one that is cancelled is over, and to whoever asks it again that looks like the end of the connection.
+
+
+class _Readers:
+    """A reader for each message."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __aiter__(self) -> AsyncIterator[MessageReader]:
+        return self
+
+    async def __anext__(self) -> MessageReader:
+        connection = self._connection
+        reader = MessageReader(connection.inbox, connection.environment.limits)
+        reader.type = await connection.inbox.begin(reader)
+        return reader
+
+
+class _Frames:
+    """The data frames."""
+
+    __slots__ = ("_inbox",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._inbox = connection.inbox
+
+    def __aiter__(self) -> AsyncIterator[DataFrame]:
+        return self
+
+    def __anext__(self) -> Coroutine[object, None, DataFrame]:
+        return self._inbox.next_frame()
+
+
+class _Text:
+    """The messages, all of them text."""
+
+    __slots__ = ("_connection", "_messages")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._messages = connection.inbox.messages()
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        message = await self._messages.__anext__()
+        if not isinstance(message, str):
+            raise _unsupported(self._connection, "binary", "text")
+        return message
+
+
+class _Binary:
+    """The messages, all of them binary."""
+
+    __slots__ = ("_connection", "_messages")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._messages = connection.inbox.messages()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        message = await self._messages.__anext__()
+        if not isinstance(message, bytes):
+            raise _unsupported(self._connection, "text", "binary")
+        return message
+
+
+def _unsupported(connection: Connection, got: str, wanted: str) -> Exception:
+    connection.refuse(Close(CloseCode.UNSUPPORTED_DATA, f"a {got} message where only {wanted} is taken"))
+    return connection.closed_error()

@@ -72,7 +72,7 @@ class Cause(enum.StrEnum):
     PROTOCOL_ERROR = "protocol error"
     """The peer broke a rule of RFC 6455; the code sent says which kind of rule."""
     LIMIT = "limit"
-    """The peer went over a limit of `streamws.Limits`."""
+    """The peer went over a limit of `streamws.Limits`, or sent a message of a kind that is not taken."""
     KEEPALIVE = "keepalive"
     """The peer gave no sign of life within `Timeouts.ping_timeout`."""
     HANDLER_ERROR = "handler error"

@@ -5,15 +5,17 @@ An attempt goes: URL -> socket (through a proxy) -> TLS -> handshake -> `Client`
 
 import asyncio
 import inspect
+import math
+import os
 import socket
 import ssl as tls
-from asyncio import Future, Task
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
-from os import PathLike, fspath
+from asyncio import Future, Task, sleep
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
+from os import PathLike
 from types import TracebackType
 
 import attrs
-from aiohappyeyeballs import start_connection
+from aiohappyeyeballs import AddrInfoType, start_connection
 
 from .callbacks import Callbacks
 from .client import Client, new_id
@@ -21,20 +23,22 @@ from .codes import CloseCode
 from .connection import AsyncioConnection, Connection, Environment, logger
 from .errors import (
     ConnectError,
+    ConnectionClosed,
     ConnectTimeout,
     HandshakeRefused,
     InvalidHandshake,
     InvalidURL,
+    ProxyError,
     RedirectError,
-    StreamwsError,
+    UsageError,
 )
 from .handshake.client import Agreement, Handshake, Offer, ResponseReader, begin, check, make_offer, refused
 from .handshake.headers import HeaderFields, Headers
-from .handshake.url import Url, join_url, parse_url
+from .handshake.url import Url, bracketed, join_url, parse_url, without_password
 from .options import Backoff, Limits, Timeouts
 from .proxies import Proxy, connect_through_socks, parse_proxy, proxy_of_environment, tunnel
 from .reconnecting import Attempts, is_transient
-from .transports import dial
+from .transports import dial, reason_of
 
 _HEAD_START = 0.25
 """Seconds that an address family has before the other one is tried too (RFC 8305 section 5)."""
@@ -45,14 +49,13 @@ _SECRETS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 @attrs.frozen
 class Target:
-    """Where one attempt to connect goes; what a function given to `connect` returns.
-
-    :param url: as for `connect`.
-    :param headers: further fields of the request, such as a fresh token, beside those given to `connect`.
-    """
+    """Where one attempt to connect goes; what a function given to `connect` returns."""
 
     url: str
+    """As for `connect`."""
     headers: HeaderFields = ()
+    """Further fields of the request, such as a fresh token. They take the place of those of the same names that were
+    given to `connect`."""
 
 
 TargetFactory = Callable[[], str | Target | Awaitable[str | Target]]
@@ -95,15 +98,19 @@ def connect(
     :param local_address: host and port to connect from.
     :param proxy: True for what the environment says (`https_proxy`, `no_proxy` ...), the URL of a proxy
         ("http://", "socks5://" ..., with a user name and a password if it wants them), False or None for none.
-    :param max_redirects: redirects that are followed; 0 for none. No secrets go to another origin.
+    :param max_redirects: redirects that are followed; 0 for none. `Authorization`, `Cookie` and passwords do not go to
+        another origin.
     :param limits: sizes, in bytes.
     :param timeouts: deadlines, in seconds; `Timeouts.open` holds for all of an attempt.
     :param backoff: how long `async for` waits between attempts.
     :param retry: which errors `async for` tries again after; gets what `await connect()` would raise, or how a
         connection ended that ended badly (`ConnectionClosedError`).
     :raises InvalidHeader, ValueError, TypeError: if an argument makes no sense. All else is raised by the attempt.
+
     (RFC 6455 section 4.1)
     """
+    if max_redirects < 0:
+        raise ValueError(f"max_redirects must be 0 or more, not {max_redirects!r}")
     return Connecting(
         url,
         offer=make_offer(headers, origin, user_agent, subprotocols),
@@ -138,13 +145,19 @@ def _way(
 ) -> _Way:
     if ssl is not None and not isinstance(ssl, tls.SSLContext):
         raise TypeError(f"ssl must be an ssl.SSLContext, not {ssl!r}")
-    given = [name for name, value in (("sock", sock), ("path", path), ("local_address", local_address)) if value]
+    ways = (("sock", sock), ("path", path), ("local_address", local_address))
+    given = [name for name, value in ways if value is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} do not go together")
     if isinstance(proxy, str) and (sock is not None or path is not None):
         raise ValueError(f"proxy and {given[0]} do not go together")
-    chosen = parse_proxy(proxy) if isinstance(proxy, str) else bool(proxy) and not (sock or path)
-    return _Way(ssl, server_hostname, sock, None if path is None else fspath(path), local_address, chosen)
+    if sock is not None:
+        try:
+            sock.getpeername()
+        except OSError as error:
+            raise ValueError(f"sock must be a connected socket: {error.strerror}") from error
+    chosen = parse_proxy(proxy) if isinstance(proxy, str) else bool(proxy) and sock is None and path is None
+    return _Way(ssl, server_hostname, sock, None if path is None else os.fspath(path), local_address, chosen)
 
 
 class Connecting:
@@ -155,7 +168,18 @@ class Connecting:
     Cancelling one leaves nothing behind. Each await is a connection of its own.
     """
 
-    __slots__ = ("_backoff", "_client", "_limits", "_max_redirects", "_offer", "_retry", "_timeouts", "_url", "_way")
+    __slots__ = (
+        "_backoff",
+        "_client",
+        "_entered",
+        "_limits",
+        "_max_redirects",
+        "_offer",
+        "_retry",
+        "_timeouts",
+        "_url",
+        "_way",
+    )
 
     def __init__(
         self,
@@ -177,56 +201,86 @@ class Connecting:
         self._timeouts = timeouts
         self._backoff = backoff
         self._retry = retry
-        self._client: Client | None = None
+        self._client: Client | None = None  # of `async with`
+        self._entered = False
 
     def __await__(self) -> Generator[object, None, Client]:
-        return self._open().__await__()
+        """Connect. The connection stays until you or the server closes it."""
+        return self._open(_Progress()).__await__()
 
     async def __aenter__(self) -> Client:
-        self._client = await self._open()
+        """Connect, and close the connection at the end of the block.
+
+        With 1000, or with 1011 if an exception leaves the block, or with 1001 if that is a cancellation. It waits for
+        the end, up to `Timeouts.close` seconds.
+        """
+        if self._entered:
+            raise UsageError("this connect() is entered already: one `async with` is one connection")
+        self._entered = True
+        try:
+            self._client = await self._open(_Progress())
+        finally:
+            self._entered = self._client is not None
         return self._client
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         client, self._client = self._client, None
+        self._entered = False
         assert client is not None
-        if error is None or isinstance(error, StreamwsError):
+        if error is None or isinstance(error, ConnectionClosed):
             await client.close()
         else:
             # A task that is cancelled goes away; what else leaves the block is a failure of it.
             cancelled = not isinstance(error, Exception)
             await client.close(CloseCode.GOING_AWAY if cancelled else CloseCode.INTERNAL_ERROR)
 
-    async def __aiter__(self) -> AsyncIterator[Client]:
+    async def __aiter__(self) -> AsyncGenerator[Client, None]:
         """Connections, one after the other: the next one is made when the last one has ended or its turn is over.
 
-        Between attempts it waits as `backoff` says, at least as long as a `Retry-After` field asks for, and longer
-        after the close codes 1012 and 1013. Leaving the loop closes the connection.
+        At the end of a turn the connection is closed with 1000 if it is still open. Then, and after an attempt that
+        failed, it waits as `backoff` says: at least as long as a `Retry-After` field asks for, and longer after the
+        close codes 1012 and 1013.
+
+        What your code raises leaves the loop, a `ConnectionClosed` too; catch that to be given the next connection.
+        However the loop is left, the connection is closed with 1000, by a task of the event loop's that goes on while
+        your code does. `async with contextlib.aclosing(aiter(connect(url))) as clients` around it waits for that.
 
         :raises ReconnectError: when an attempt fails in a way that `retry` does not take, or too many have.
+        :raises UsageError: if there is a `sock`, which is one connection only.
         """
+        if self._way.sock is not None:
+            raise UsageError("a socket is one connection: async for has no second one; use async with")
         attempts = Attempts(self._backoff, self._retry)
+        clock = asyncio.get_running_loop().time
         while True:
+            progress = _Progress()
             try:
-                client = await self._open()
+                client = await self._open(progress)
             except Exception as error:
                 delay = attempts.failed(error)
             else:
-                opened = asyncio.get_running_loop().time()
+                opened = clock()
                 try:
                     yield client
                 finally:
-                    await client.close()
+                    # What counts is how long it was open, not how long the turn or the closing took.
+                    ended = min(clock(), progress.ended)
+                    try:
+                        await client.close()
+                    except asyncio.CancelledError:
+                        client._connection.abort()  # the loop may be about to stop: nothing is left to it
+                        raise
                 assert client.outcome is not None
-                delay = attempts.ended(client.outcome, asyncio.get_running_loop().time() - opened)
+                delay = attempts.ended(client.outcome, ended - opened)
+                del client
             logger.info("connecting again in %.1f s: %s", delay, attempts.reason)
-            await asyncio.sleep(delay)
+            await sleep(delay)
 
     # One attempt -----------------------------------------------------------------------------------------------
 
-    async def _open(self) -> Client:
-        progress = _Progress()
+    async def _open(self, progress: "_Progress") -> Client:
         timeout = asyncio.timeout(self._timeouts.open)
         try:
             async with timeout:
@@ -235,7 +289,7 @@ class Connecting:
             if not timeout.expired():
                 raise
             answer = None if progress.reader is None else progress.reader.finish()
-            if answer is not None:
+            if answer is not None and answer.status != 101:
                 raise refused(answer) from error  # its body never ended
             message = f"no connection within {self._timeouts.open} s; last it waited for {progress.waits_for}"
             raise ConnectTimeout(message) from error
@@ -246,20 +300,18 @@ class Connecting:
         url = parse_url(target.url)
         offer = self._offer
         if target.headers:
-            fields = Headers(target.headers)
-            offer = attrs.evolve(
-                make_offer(fields, None, None, ()),
-                headers=Headers.from_wire(offer.headers.wire + fields.wire),
-                origin=offer.origin,
-                user_agent=offer.user_agent,
-                subprotocols=offer.subprotocols,
-            )
+            fresh = make_offer(target.headers, None, None, ()).headers
+            usual = Headers([(name, value) for name, value in offer.headers.items_all() if name not in fresh])
+            offer = attrs.evolve(offer, headers=Headers.from_wire(usual.wire + fresh.wire))
         if self._way.ssl is not None and not url.secure:
             raise InvalidURL(f"{url} is not encrypted, and ssl= was given: use wss://, or leave ssl= out")
         redirects = 0
+        first = url.origin
         while True:
+            # The name that a certificate must have is given for the first server, not for where it redirects to.
+            name = self._way.server_hostname if url.origin == first else None
             try:
-                return await self._attempt(url, offer, progress)
+                return await self._attempt(url, offer, name or url.host, progress)
             except HandshakeRefused as answer:
                 location = answer.headers.get("Location")
                 if answer.status not in _REDIRECTS or location is None or self._max_redirects == 0:
@@ -293,17 +345,19 @@ class Connecting:
         kept = [(name, value) for name, value in kept if name.lower() != "host"]
         return place, attrs.evolve(offer, headers=Headers(kept))
 
-    async def _attempt(self, url: Url, offer: Offer, progress: "_Progress") -> Client:
+    async def _attempt(self, url: Url, offer: Offer, name: str, progress: "_Progress") -> Client:
         loop = asyncio.get_running_loop()
+        progress.reader = None  # of the answer that redirected to here
         handshake = begin(url, offer)
         opening = _Opening(handshake, self._limits, loop.create_future())
         environment = Environment(loop, self._limits, self._timeouts)
         connection = AsyncioConnection(environment, False, opening)
         sock = None if self._way.path is not None else await self._socket(url, progress)
-        progress.waits_for = "TLS" if url.secure else "the connection"
+        place = self._way.path or url.host_and_port
+        progress.waits_for = f"TLS with {place}" if url.secure else f"a connection to {place}"
         try:
-            await self._dial(connection, url, sock)
-            progress.waits_for = f"the answer of {url.host_and_port}"
+            await self._dial(connection, url, sock, name)
+            progress.waits_for = f"the answer of {place}"
             progress.reader = opening.reader
             agreement = await opening.agreed
         except BaseException:
@@ -311,36 +365,43 @@ class Connecting:
                 sock.close()
             connection.abort()
             environment.close()
+            if not opening.agreed.cancel() and not opening.agreed.cancelled():
+                opening.agreed.exception()  # this error is the one to tell of
             raise
         progress.reader = None
-        return _opened(connection, handshake, agreement)
+        return _opened(connection, handshake, agreement, progress)
 
-    async def _dial(self, connection: AsyncioConnection, url: Url, sock: socket.socket | None) -> None:
+    async def _dial(
+        self, connection: AsyncioConnection, url: Url, sock: socket.socket | None, server_hostname: str
+    ) -> None:
         loop = asyncio.get_running_loop()
         context = self._way.ssl or _default_context() if url.secure else None
-        name = (self._way.server_hostname or url.host) if url.secure else None
+        name = server_hostname if url.secure else None
         place = self._way.path or url.host_and_port
         try:
             await dial(loop, lambda: connection, sock=sock, path=self._way.path, ssl=context, server_hostname=name)
         except tls.SSLError as error:
-            reason = getattr(error, "verify_message", "") or error.reason or str(error)
-            raise ConnectError(f"TLS with {place} failed: {reason}") from error
+            raise ConnectError(f"TLS with {place} failed: {_tls_reason(error, name)}") from error
         except OSError as error:
-            raise ConnectError(f"cannot connect to {place}: {error.strerror or str(error) or 'it hung up'}") from error
+            what = f"TLS with {place} failed" if url.secure else f"cannot connect to {place}"
+            raise ConnectError(f"{what}: {reason_of(error) or 'the server hung up'}") from error
 
     async def _socket(self, url: Url, progress: "_Progress") -> socket.socket:
         way = self._way
         if way.sock is not None:
+            if way.sock.fileno() < 0:
+                raise UsageError("the socket given is closed: it serves one connection")
             way.sock.setblocking(False)
             return way.sock
         proxy = proxy_of_environment(url) if way.proxy is True else way.proxy or None
         if proxy is None:
-            return await self._connect(url.host, url.port, progress)
-        if proxy.scheme != "http":
-            progress.waits_for = f"the proxy {proxy}"
-            return await connect_through_socks(proxy, url)
-        sock = await self._connect(proxy.host, proxy.port, progress)
+            where = f"{bracketed(url.host)}:{url.port}"
+            progress.waits_for = f"a connection to {where}"
+            return await self._connect(url.host, url.port, where, ConnectError)
         progress.waits_for = f"the proxy {proxy}"
+        if proxy.scheme != "http":
+            return await connect_through_socks(proxy, url, way.local_address)
+        sock = await self._connect(proxy.host, proxy.port, f"the proxy {proxy}", ProxyError)
         try:
             await tunnel(sock, proxy, url, self._offer.user_agent, self._limits)
         except BaseException:
@@ -348,40 +409,63 @@ class Connecting:
             raise
         return sock
 
-    async def _connect(self, host: str, port: int, progress: "_Progress") -> socket.socket:
+    async def _connect(self, host: str, port: int, place: str, failure: type[ConnectError]) -> socket.socket:
         """A socket connected to whichever address of the host answers first."""
         loop = asyncio.get_running_loop()
-        progress.waits_for = f"the addresses of {host}"
-        try:
-            places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            local = None
-            if self._way.local_address is not None:
-                local = await loop.getaddrinfo(*self._way.local_address, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise ConnectError(f"cannot find the address of {host}: {error.strerror or error}") from error
-        progress.waits_for = f"a connection to {host}:{port}"
+        places = await _find(host, port, failure)
+        local = None
+        if self._way.local_address is not None:
+            local = await _find(*self._way.local_address, failure)
+            place += f" from {bracketed(self._way.local_address[0])}:{self._way.local_address[1]}"
         try:
             return await start_connection(
                 places, local_addr_infos=local, happy_eyeballs_delay=_HEAD_START, interleave=1, loop=loop
             )
-        except OSError as error:
-            raise ConnectError(f"cannot connect to {host}:{port}: {error.strerror or error}") from error
+        except (OSError, RuntimeError) as error:  # uvloop's may be either
+            raise failure(f"cannot connect to {place}: {reason_of(error)}") from error
+
+
+async def _find(host: str, port: int, failure: type[ConnectError]) -> Sequence[AddrInfoType]:
+    try:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise failure(f"cannot find the address of {host}: {reason_of(error)}") from error
+
+
+# What OpenSSL says in verify_code.
+_OTHER_NAME = frozenset({62, 64})
+_OTHER_AUTHORITY = frozenset({18, 19, 20, 21})
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+
+
+def _tls_reason(error: tls.SSLError, name: str | None) -> str:
+    if isinstance(error, tls.SSLCertVerificationError):
+        if error.verify_code in _OTHER_NAME:
+            return f"its certificate is not valid for {name!r}"
+        hint = "; to trust it, pass ssl= with its certificate authority"
+        return error.verify_message + (hint if error.verify_code in _OTHER_AUTHORITY else "")
+    if error.reason in _NO_TLS:
+        return f"the server does not speak TLS on this port; is it ws://? ({error.reason})"
+    return error.reason or str(error)
 
 
 class _Progress:
-    """How far an attempt has come, for the error if it takes too long."""
+    """How far an attempt has come, and the connection that it led to."""
 
-    __slots__ = ("reader", "waits_for")
+    __slots__ = ("ended", "reader", "waits_for")
 
     def __init__(self) -> None:
         self.waits_for = "the URL"
+        """What the attempt waits for, for the error if it takes too long."""
         self.reader: ResponseReader | None = None
         """Who reads the server's answer, while it is read."""
+        self.ended = math.inf
+        """When the connection ended, by the loop's clock."""
 
 
 def _redirect_error(message: str, answer: HandshakeRefused) -> RedirectError:
     location = answer.headers.get("Location", "")
-    return RedirectError(f"{message} {location!r:.200}", answer.status, answer.headers, answer.body)
+    return RedirectError(f"{message} {without_password(location)!r:.200}", answer.status, answer.headers, answer.body)
 
 
 _context: tls.SSLContext | None = None
@@ -433,12 +517,14 @@ class _Opening:
         if response is not None:
             self.agreed.set_exception(refused(response))
         else:
-            failure = ConnectError(f"the server hung up before it answered{f': {error}' if error else ''}")
+            when = "in the middle of its answer" if self.reader.begun else "before it answered"
+            why = f": {reason_of(error)}" if error else ""
+            failure = ConnectError(f"{self._handshake.request.host} hung up {when}{why}")
             failure.__cause__ = error
             self.agreed.set_exception(failure)
 
 
-def _opened(connection: Connection, handshake: Handshake, agreement: Agreement) -> Client:
+def _opened(connection: Connection, handshake: Handshake, agreement: Agreement, progress: _Progress) -> Client:
     number = new_id()
     environment = connection.environment
     transport = connection.transport
@@ -456,11 +542,13 @@ def _opened(connection: Connection, handshake: Handshake, agreement: Agreement) 
         return Callbacks(client, connection, spawn)
 
     def lost() -> None:
+        progress.ended = environment.loop.time()
         environment.close()
         logger.info("connection to %s closed: %s", handshake.request.host, connection.protocol.outcome())
 
     client = Client(connection, number, address, handshake.request, agreement, agreement.subprotocol, callbacks_for)
-    logger.info("connected to %s%s", handshake.request.host, handshake.request.target)
+    # Without the query: it is where tokens stand.
+    logger.info("connected to %s%s", handshake.request.host, handshake.request.path)
     if connection.is_closed:
         lost()
     else:

@@ -24,6 +24,7 @@ cdef class Connection:
     cdef bint _greedy
     cdef bint _buffered
     cdef bint _alive
+    cdef unsigned long long _untaken
     cdef bint _working
     cdef list _closed
     cdef Py_ssize_t _control_backlog
@@ -46,7 +47,8 @@ cdef class Connection:
     cdef _send_owed(self)
     @cython.locals(protocol=Protocol)
     cdef _settle(self)
-    cdef bint _is_over_backlog(self)
+    cdef Py_ssize_t _excess(self, Py_ssize_t waiting)
+    cdef _fail_too_slow(self, Py_ssize_t backlog)
     cdef bint _can_send_now(self)
     cpdef fail(self, object code, object reason, object cause, object side=*, object detail=*)
     cdef _give_up(self)

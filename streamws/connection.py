@@ -26,6 +26,7 @@ from .wire.protocol import Change, Protocol
 logger: logging.Logger = logging.getLogger("streamws")
 
 _USUAL_READ = RECEIVE_BUFFER_SIZE
+_FIN_PING = 0x89
 
 
 class Environment:
@@ -100,6 +101,9 @@ class _Ended:
     def truncated(self, detail: str) -> None:
         pass
 
+    def is_too_slow(self, waiting: int) -> bool:
+        return True
+
     def send_control(self, frame: bytes) -> None:
         pass
 
@@ -129,6 +133,7 @@ class Connection:
         "_opening",
         "_server",
         "_share",
+        "_untaken",
         "_view",
         "_working",
         "environment",
@@ -164,7 +169,8 @@ class Connection:
         self._descriptor = -1  # of a socket that bytes may go to as they are
         self._buffered = True  # whether the transport may hold bytes that have to go first
         self._working = False  # whether a chunk off the network is being worked off
-        self._alive = True  # whether anything has come since the last keepalive ping
+        self._alive = True  # whether anything has come since the last keepalive ping,
+        self._untaken = 0  # and what was not taken by the network when that was due
         self._closed: list[Future[None]] | None = None  # those who wait for the end
         self._control_backlog = 0
         self.on_ping: Callable[[bytes], None] | None = None
@@ -279,6 +285,9 @@ class Connection:
         protocol = self.protocol
         pings = protocol.pings
         protocol.pings = []
+        if protocol.failed:
+            protocol.owed = []  # what came before them went over a limit: nothing is sent after that
+            return
         self._control_backlog = self._control_backlog + len(pings) if self.outbox.paused else 0
         if self._control_backlog > self.environment.limits.max_control_backlog:
             protocol.owed = []
@@ -325,6 +334,10 @@ class Connection:
             self.transport.close()
 
     def eof_received(self) -> bool:
+        """Nothing more comes: the transport sends what it holds and closes, though not before the peer takes that."""
+        if self._opening is None:
+            self.protocol.settle_outcome(Cause.RESET, Side.REMOTE, "")
+            self._end_in_time()
         return False
 
     def pause_writing(self) -> None:
@@ -371,8 +384,9 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the network. This and `write_parts` are the only way to it after the handshake."""
-        if self.transport is None or (self.outbox.paused and self._is_over_backlog()):
+        if self.transport is None:
             return
+        backlog = self._excess(0) if self.outbox.paused else 0
         if self._can_send_now():
             sent = send_now(self._descriptor, data)
             if sent == len(data):
@@ -381,11 +395,15 @@ class Connection:
             self.transport.write(memoryview(data)[sent:])
         else:
             self.transport.write(data)
+        if backlog:
+            # Not before: it may be the rest of a frame, in the place of which the peer would take the Close frame.
+            self._fail_too_slow(backlog)
 
     def write_parts(self, parts: list[bytes]) -> None:
         """Hand bytes to the network that are better not joined."""
-        if self.transport is None or (self.outbox.paused and self._is_over_backlog()):
+        if self.transport is None:
             return
+        backlog = self._excess(0) if self.outbox.paused else 0
         if self._can_send_now():
             sent = send_parts_now(self._descriptor, parts)
             rest: list[bytes | memoryview] = []
@@ -398,6 +416,8 @@ class Connection:
                 self.transport.writelines(rest)
         else:
             self.transport.writelines(parts)
+        if backlog:
+            self._fail_too_slow(backlog)
 
     def _can_send_now(self) -> bool:
         """Whether bytes may go to the socket itself: at once, where a transport may wait for the end of the turn."""
@@ -407,13 +427,24 @@ class Connection:
             self._buffered = self.transport.get_write_buffer_size() > 0
         return not self._buffered
 
-    def _is_over_backlog(self) -> bool:
-        """Whether the peer is too slow for what is sent to it; fails the connection then."""
-        backlog = self.transport.get_write_buffer_size()
+    def _excess(self, waiting: int) -> int:
+        """Bytes that the peer has left untaken, with `waiting` that wait for their turn, if too many; else 0."""
+        backlog: int = self.transport.get_write_buffer_size() + waiting
         if self.outbox.exempt or not self.protocol.open or backlog <= self.environment.limits.max_write_backlog:
-            return False
+            return 0
+        return backlog
+
+    def _fail_too_slow(self, backlog: int) -> None:
         self.fail(CloseCode.POLICY_VIOLATION, f"{backlog} bytes sent were not read", Cause.LIMIT)
-        return True
+
+    def is_too_slow(self, waiting: int) -> bool:
+        """Whether too much is untaken for a further message, with `waiting` bytes that wait; fails then."""
+        if self.transport is None:
+            return True
+        backlog = self._excess(waiting)
+        if backlog:
+            self._fail_too_slow(backlog)
+        return backlog > 0
 
     def pause_reading(self) -> None:
         if self.transport is not None:
@@ -447,6 +478,8 @@ class Connection:
 
     def frame_sent(self) -> None:
         """A data frame that was sent piece by piece is complete: what waited for its end goes now."""
+        if self._is_ping_held():
+            self.environment.pong_deadlines.add(self._pong_overdue)  # it can be answered from now on
         self._send_owed()
         if not self.protocol.open and self.transport is not None:
             self.outbox.flush()
@@ -465,7 +498,7 @@ class Connection:
             self.send_control(frame)
             self.outbox.flush()
             self._closing()
-            self.inbox.unpause()
+            self.inbox.pass_over()
 
     def fail(self, code: int, reason: str, cause: Cause, side: Side = Side.REMOTE, detail: str = "") -> None:
         """Give the connection up (RFC 6455 section 7.1.7). The peer reads `reason`, the outcome says `detail`."""
@@ -474,10 +507,10 @@ class Connection:
         frame = self.protocol.fail(code, reason, cause, side, detail or reason)
         if frame:
             self.outbox.put(frame)
-            self.outbox.flush()
         self._give_up()
 
     def _give_up(self) -> None:
+        self.outbox.flush()  # nothing can be written behind the end of the stream
         self._closing()
         self.inbox.end()
         self.inbox.unpause()
@@ -493,7 +526,12 @@ class Connection:
     def _closing(self) -> None:
         """Whatever happens from here on, the end comes in time."""
         self.writer._close()
-        self.environment.close_deadlines.add(self.close_overdue)
+        self._end_in_time()
+
+    def _end_in_time(self) -> None:
+        deadlines = self.environment.close_deadlines
+        if self.close_overdue not in deadlines:  # what else happens meanwhile does not begin it anew
+            deadlines.add(self.close_overdue)
 
     def close_overdue(self) -> None:
         """The time for the closing handshake is over: drop the connection."""
@@ -520,7 +558,11 @@ class Connection:
             self._closed = []
         future: Future[None] = self.environment.loop.create_future()
         self._closed.append(future)
-        await future
+        try:
+            await future
+        finally:
+            if self._closed is not None:
+                self._closed.remove(future)  # it was cancelled
 
     async def wait_gone(self) -> None:
         """Wait until there is no transport, whatever became of the handshake."""
@@ -558,6 +600,7 @@ class Connection:
             return
         self._alive = False
         self.send_control(self.protocol.ping(self.pings.begin(b"").payload))
+        self._untaken = self._count_untaken()
         environment.pong_deadlines.add(self._pong_overdue)
 
     def _pong_overdue(self) -> None:
@@ -570,9 +613,25 @@ class Connection:
                 self.send_control(self.protocol.pong(b""))
             self.environment.pong_deadlines.add(self._pong_overdue)
             return
+        before = self._untaken
+        self._untaken = self._count_untaken()
+        if self._untaken < before or (self._is_ping_held() and not self.outbox.paused):
+            # The ping is behind data that the peer is taking, or behind a data frame that this side takes its time
+            # with: it could not be answered yet.
+            self.environment.pong_deadlines.add(self._pong_overdue)
+            return
         seconds = self.environment.timeouts.ping_timeout
         reason = f"no sign of life within {seconds} s of a ping"
         self.fail(CloseCode.INTERNAL_ERROR, reason, Cause.KEEPALIVE)
+
+    def _is_ping_held(self) -> bool:
+        """Whether a ping waits for the end of a data frame."""
+        return any(frame[0] == _FIN_PING for frame in self.protocol.owed)
+
+    def _count_untaken(self) -> int:
+        """Bytes that the network has not taken, with those of a data frame that are to come."""
+        untaken: int = self.protocol.unsent + self.transport.get_write_buffer_size()
+        return untaken
 
     # About the transport ---------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ StreamwsError
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from itertools import groupby
 
 from .codes import CloseCode, CloseOutcome
 
@@ -69,6 +69,13 @@ class ConnectionClosed(StreamwsError):
 
 class ConnectionClosedError(ConnectionClosed):
     """The connection ended in another way than by a clean closing handshake."""
+
+
+def tells_of_end(error: Exception) -> bool:
+    """Whether `error` says that a connection has ended and nothing else, also as the errors of a task group."""
+    if isinstance(error, ExceptionGroup):
+        return error.split(ConnectionClosed)[1] is None
+    return isinstance(error, ConnectionClosed)
 
 
 class IncompleteMessage(ConnectionClosedError):
@@ -125,19 +132,19 @@ class HandshakeError(StreamwsError):
         self,
         message: str,
         status: int | None = None,
-        headers: Mapping[str, str] = MappingProxyType({}),
+        headers: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> None:
         super().__init__(message)
         self.status: int | None = status
         """The status of the HTTP answer; None if there was none."""
-        self.headers: Mapping[str, str] = headers
-        """The header fields of the answer; names in any case."""
+        self.headers: Mapping[str, str] = {} if headers is None else headers
+        """The header fields of the answer: a `Headers`, which takes names in any case."""
         self.body: bytes = body
         """The body of the answer, up to 64 KiB of it."""
 
     def __reduce__(self) -> tuple[type["HandshakeError"], tuple[object, ...], dict[str, object]]:
-        return type(self), (str(self), self.status, dict(self.headers), self.body), {}
+        return type(self), (str(self), self.status, self.headers, self.body), self.__dict__
 
 
 class HandshakeRefused(HandshakeError):
@@ -146,17 +153,22 @@ class HandshakeRefused(HandshakeError):
     status: int
 
     def __init__(
-        self, status: int, reason: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"", phrase: str = ""
+        self,
+        status: int,
+        reason: str,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        phrase: str = "",
     ) -> None:
-        super().__init__(f"{status} {phrase}".rstrip() + f": {reason}", status, dict(headers), body)
+        fields = headers if isinstance(headers, Mapping) else dict(headers)
+        super().__init__(f"{status} {phrase}".rstrip() + f": {reason}", status, fields, body)
         self.reason = reason
         """Why, in a sentence: what the body of the answer says."""
         self.phrase = phrase
         """The words beside the status, such as "Unauthorized", where they are known."""
 
     def __reduce__(self) -> tuple[type["HandshakeRefused"], tuple[object, ...], dict[str, object]]:
-        arguments = (self.status, self.reason, tuple(self.headers.items()), self.body, self.phrase)
-        return type(self), arguments, {}
+        return type(self), (self.status, self.reason, self.headers, self.body, self.phrase), self.__dict__
 
 
 class InvalidHandshake(HandshakeError):
@@ -182,7 +194,7 @@ class ProxyError(ConnectError):
         """The body of its answer, up to 64 KiB of it."""
 
     def __reduce__(self) -> tuple[type["ProxyError"], tuple[object, ...], dict[str, object]]:
-        return type(self), (str(self), self.status, self.body), {}
+        return type(self), (str(self), self.status, self.body), self.__dict__
 
 
 class ConnectTimeout(StreamwsError, TimeoutError):
@@ -190,19 +202,35 @@ class ConnectTimeout(StreamwsError, TimeoutError):
 
 
 class ReconnectError(StreamwsError):
-    """No connection could be had, and it makes no sense to try again."""
+    """No connection could be had, and it makes no sense to try again. The last error is the cause."""
 
-    def __init__(self, attempts: Sequence[Exception]) -> None:
-        """`attempts`: why each attempt since the last stable connection failed, oldest first."""
+    def __init__(self, attempts: Sequence[Exception], count: int | None = None) -> None:
+        attempts = tuple(attempts)
         super().__init__(attempts)
-        self.attempts: tuple[Exception, ...] = tuple(attempts)
-        """Why each attempt since the last stable connection failed, oldest first; of many, the last 100."""
+        self.attempts: tuple[Exception, ...] = attempts
+        """Why each attempt since the last stable connection failed, oldest first; of many, the last 100. A connection
+        that ended badly is a `ConnectionClosedError`."""
+        self.count: int = len(attempts) if count is None else count
+        """How many attempts failed."""
 
     def __str__(self) -> str:
-        count = len(self.attempts)
-        reasons = "; ".join(f"{type(error).__name__}: {error}" for error in self.attempts[-3:])
-        earlier = "..., " if count > 3 else ""
-        return f"gave up after {count} failed attempt{'s' if count != 1 else ''}: {earlier}{reasons}"
+        reasons = []
+        for reason, alike in groupby(self.attempts, describe):
+            times = len(tuple(alike))
+            reasons.append(reason if times == 1 else f"{reason} ({times} times)")
+        earlier = "..., " if len(reasons) > _TOLD or self.count > len(self.attempts) else ""
+        attempts = "1 failed attempt" if self.count == 1 else f"{self.count} failed attempts"
+        return f"gave up after {attempts}: {earlier}{'; '.join(reasons[-_TOLD:])}"
+
+
+_TOLD = 3
+"""Reasons that the message of a ReconnectError has room for."""
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line: its kind, and what it says."""
+    text = " ".join("".join(char if char.isprintable() else " " for char in str(error)).split())
+    return f"{type(error).__name__}: {text:.500}" if text else type(error).__name__
 
 
 class InvalidURL(StreamwsError, ValueError):

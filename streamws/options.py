@@ -62,7 +62,8 @@ class Limits:
     the connection closes with 1008."""
 
     max_control_backlog: int = attrs.field(default=1000, validator=_count)
-    """Pings received while the peer takes nothing off the network; one more closes the connection with 1008."""
+    """Pings received while the peer takes nothing off the network, and pings and pongs whose callbacks have not run;
+    one more closes the connection with 1008."""
 
     max_skip: int = attrs.field(default=4 * MiB, validator=_count)
     """Bytes of a message left early that are passed over; past it the connection closes with 1008."""
@@ -77,7 +78,8 @@ class Limits:
     """The most header lines; 431 past it."""
 
     max_head: int = attrs.field(default=64 * KiB, validator=_count)
-    """The longest HTTP head in all; 431 past it."""
+    """The longest HTTP head in all; 431 past it. These limits of the head hold for a server's answer too:
+    `InvalidHandshake` past them."""
 
     max_clients: int | None = attrs.field(default=None, validator=_count_or_none)
     """The most connections a server holds at once; further ones are answered 503. None for no limit."""
@@ -94,7 +96,8 @@ class Timeouts:
     """How long what may take, in seconds; None switches a deadline off."""
 
     open: float | None = attrs.field(default=10.0, validator=_seconds_or_none)
-    """From the accepted connection to the answered handshake, TLS included; 408 past it."""
+    """From the accepted connection to the answered handshake, TLS included; 408 past it. For `connect`, all of an
+    attempt: names, proxies, TLS, redirects and the answer; `ConnectTimeout` past it."""
 
     close: float | None = attrs.field(default=10.0, validator=_seconds_or_none)
     """For the closing handshake; past it the connection is dropped."""
@@ -103,7 +106,8 @@ class Timeouts:
     """Between keepalive pings."""
 
     ping_timeout: float | None = attrs.field(default=20.0, validator=_seconds_or_none)
-    """For any sign of life after a keepalive ping; past it the connection closes with 1011."""
+    """For any sign of life after a keepalive ping; past it the connection closes with 1011. It stands still while this
+    side has paused reading, and while the ping is behind data that the peer is still taking."""
 
 
 def _seconds(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
@@ -113,8 +117,16 @@ def _seconds(instance: object, attribute: "attrs.Attribute[Any]", value: float) 
         raise ValueError(f"{attribute.name} must be 0 seconds or more, not {value!r}")
 
 
-def _range(instance: object, attribute: "attrs.Attribute[Any]", value: tuple[float, float]) -> None:
-    low, high = value
+def _number(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{attribute.name} must be a number, not {value!r}")
+
+
+def _range(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    numbers = [part for part in value if isinstance(part, (int, float))] if isinstance(value, tuple) else []
+    if len(numbers) != 2:
+        raise TypeError(f"{attribute.name} must be a tuple of two numbers of seconds, not {value!r}")
+    low, high = numbers
     if not 0 <= low <= high < float("inf"):
         raise ValueError(f"{attribute.name} must be the least and the most seconds, not {value!r}")
 
@@ -126,13 +138,13 @@ class Backoff:
     first: float = attrs.field(default=0.5, validator=_seconds)
     """Before the second attempt, and before the first one after a stable connection has ended."""
 
-    factor: float = attrs.field(default=2.0)
+    factor: float = attrs.field(default=2.0, validator=_number)
     """By how much each wait is longer than the one before; at least 1."""
 
     most: float = attrs.field(default=60.0, validator=_seconds)
     """The longest wait."""
 
-    jitter: float = attrs.field(default=0.5)
+    jitter: float = attrs.field(default=0.5, validator=_number)
     """The share of each wait that is random, 0 to 1, so that many clients do not come back together."""
 
     stable: float = attrs.field(default=10.0, validator=_seconds)
@@ -145,7 +157,8 @@ class Backoff:
     """The longest that a server's `Retry-After` is heeded."""
 
     max_attempts: int | None = attrs.field(default=None, validator=_count_or_none)
-    """Failures since the last stable connection after which it gives up; None to go on for ever."""
+    """Failures since the last stable connection after which it gives up; None to go on for ever. A connection that
+    ended badly before it was stable is one."""
 
     def __attrs_post_init__(self) -> None:
         if not 1 <= self.factor < float("inf"):

@@ -4,15 +4,15 @@ import asyncio
 import socket
 from importlib import import_module
 from types import ModuleType
-from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import attrs
 
 from .errors import InvalidHandshake, InvalidURL, ProxyError
 from .handshake.client import ResponseReader, check_tunnel, connect_request
-from .handshake.url import Url, without_password
+from .handshake.url import Url, bracketed, split_url, without_password
 from .options import Limits
+from .transports import reason_of
 
 
 def _optional(name: str) -> ModuleType | None:
@@ -42,7 +42,7 @@ class Proxy:
     credentials: tuple[str, str] | None = attrs.field(repr=False)
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.host}:{self.port}"
+        return f"{self.scheme}://{bracketed(self.host)}:{self.port}"
 
 
 def parse_proxy(text: str) -> Proxy:
@@ -50,16 +50,18 @@ def parse_proxy(text: str) -> Proxy:
 
     :raises InvalidURL: if it is none, or of a kind that is not supported.
     """
-    try:
-        parts = urlsplit(text if "://" in text else f"http://{text}")
-        port = parts.port
-    except ValueError as error:
-        raise InvalidURL(f"{without_password(text)!r:.200} is not the URL of a proxy: {error}") from error
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        kinds = ", ".join(f"{scheme}://" for scheme in _DEFAULT_PORTS)
-        raise InvalidURL(f"{without_password(text)!r:.200} is not the URL of a proxy: it is one of {kinds} and a host")
-    credentials = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
-    return Proxy(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme], credentials)
+    parts, host, port, credentials = split_url(text if "://" in text else f"http://{text}", _DEFAULT_PORTS, _invalid)
+    if credentials is not None and parts.scheme != "http" and not all(map(_suits_socks, filter(None, credentials))):
+        raise _invalid(text, "SOCKS takes up to 255 characters of ASCII for user name and password")
+    return Proxy(parts.scheme, host, _DEFAULT_PORTS[parts.scheme] if port is None else port, credentials)
+
+
+def _invalid(text: str, why: str) -> InvalidURL:
+    return InvalidURL(f"{without_password(text)!r:.200} is not the URL of a proxy: {why}")
+
+
+def _suits_socks(text: str) -> bool:
+    return text.isascii() and len(text) <= 255  # RFC 1929 section 2
 
 
 def proxy_of_environment(url: Url) -> Proxy | None:
@@ -102,31 +104,32 @@ async def tunnel(sock: socket.socket, proxy: Proxy, url: Url, user_agent: str | 
     except OSError as error:
         if isinstance(error, ProxyError):
             raise
-        raise ProxyError(f"the connection to the proxy {proxy} broke: {error}") from error
-    check_tunnel(response)
+        raise ProxyError(f"the connection to the proxy {proxy} broke: {reason_of(error)}") from error
+    check_tunnel(response, str(proxy))
     if reader.rest:
         raise ProxyError(f"the proxy {proxy} sent something of its own into the tunnel")
 
 
-async def connect_through_socks(proxy: Proxy, url: Url) -> socket.socket:
-    """A socket that a SOCKS proxy has connected to the server. Names are resolved by the proxy.
+async def connect_through_socks(proxy: Proxy, url: Url, local_address: tuple[str, int] | None) -> socket.socket:
+    """A socket that a SOCKS proxy has connected to the server. The proxy looks names up, but for plain socks4.
 
     :raises ProxyError: if it does not connect it, or python-socks is not installed.
     """
     if _socks is None or _socks_asyncio is None:
-        raise ProxyError(f"the proxy {proxy} needs python-socks: pip install 'streamws[socks]'")
-    kind = {"socks4": _socks.ProxyType.SOCKS4, "socks4a": _socks.ProxyType.SOCKS4}.get(
-        proxy.scheme, _socks.ProxyType.SOCKS5
-    )
+        error = ProxyError(f"the proxy {proxy} needs python-socks: pip install 'streamws[socks]'")
+        raise error from ModuleNotFoundError("python_socks")
+    kind = _socks.ProxyType.SOCKS4 if proxy.scheme.startswith("socks4") else _socks.ProxyType.SOCKS5
     username, password = proxy.credentials or (None, None)
-    remote = proxy.scheme in ("socks4a", "socks5h", "socks5")
+    loop = asyncio.get_running_loop()
     way = _socks_asyncio.Proxy(
-        kind, proxy.host, proxy.port, username, password, rdns=remote, loop=asyncio.get_running_loop()
+        kind, proxy.host, proxy.port, username, password, rdns=proxy.scheme != "socks4", loop=loop
     )
     try:
-        sock = await way.connect(url.host, url.port, timeout=_SOCKS_TIMEOUT)
-    except (OSError, _socks.ProxyError, _socks.ProxyConnectionError, _socks.ProxyTimeoutError) as error:
-        raise ProxyError(f"the proxy {proxy} does not connect to {url.host_and_port}: {error}") from error
-    connected: socket.socket = sock
-    connected.setblocking(False)
-    return connected
+        sock: socket.socket = await way.connect(url.host, url.port, timeout=_SOCKS_TIMEOUT, local_addr=local_address)
+    except _socks.ProxyConnectionError as error:
+        raise ProxyError(f"cannot connect to the proxy {proxy}: {reason_of(error)}") from error
+    except Exception as error:  # what it raises is not all of one kind
+        why = f"{error}" or type(error).__name__
+        raise ProxyError(f"the proxy {proxy} does not connect to {url.host_and_port}: {why}") from error
+    sock.setblocking(False)
+    return sock

@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import logging
 import os
-import signal
 import socket
 import ssl as tls
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -16,10 +15,11 @@ from .callbacks import Callbacks, call
 from .client import Client, new_id
 from .codes import Cause, CloseCode, Side
 from .connection import AsyncioConnection, Connection, Environment, logger
-from .errors import ConnectionClosed, HandshakeRefused, UsageError
+from .errors import HandshakeRefused, UsageError, tells_of_end
 from .handshake.http import HeadReader, Request, Response
 from .handshake.server import Accept, Policy, Reject, failed, full, judge, refusal, too_slow
 from .options import Limits, Timeouts
+from .signals import on_signals
 from .transports import listen, new_loop
 from .wire.frames import Buffer
 from .wire.kernels import encode_frame
@@ -340,10 +340,10 @@ class WebSocketServer:
         stop = asyncio.Event()
         drop = asyncio.Event()
 
-        def signalled() -> None:
+        def signalled(number: int) -> None:
             (drop if stop.is_set() else stop).set()
 
-        restore = _on_signals(loop, signalled)
+        restore = on_signals(loop, signalled)
         try:
             async with self:
                 await stop.wait()
@@ -397,11 +397,12 @@ class WebSocketServer:
             code = CloseCode.GOING_AWAY if self._stopping is not None else CloseCode.INTERNAL_ERROR
             connection.fail(code, "", Cause.LOCAL_CANCEL, Side.LOCAL, "the handler was cancelled")
             raise
-        except ConnectionClosed:
-            # It used a connection that had ended, and learned of it: nothing to report.
-            if not connection.is_closed:
-                await client.close()
         except Exception as error:
+            if tells_of_end(error):
+                # It used a connection that had ended, and learned of it: nothing to report.
+                if not connection.is_closed:
+                    await client.close()
+                return
             logger.exception("%s:%s: the handler raised", client.addr, client.port)
             detail = f"the handler raised {error!r}"
             connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
@@ -554,25 +555,3 @@ def _remove_socket(path: str, inode: int) -> None:
             os.unlink(path)
     except FileNotFoundError:
         pass
-
-
-def _on_signals(loop: asyncio.AbstractEventLoop, signalled: Callable[[], None]) -> Callable[[], None]:
-    """Have SIGINT and SIGTERM call `signalled`; returns what undoes it."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        for number in numbers:
-            loop.add_signal_handler(number, signalled)
-    except NotImplementedError:  # Windows
-        before = {number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(signalled)) for number in numbers}
-
-        def restore() -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-        return restore
-
-    def remove() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    return remove

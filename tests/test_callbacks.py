@@ -447,3 +447,27 @@ async def test_message_callback_beside_another_reader_is_logged(caplog: pytest.L
     [record] = errors(caplog)
     assert record.exc_info is not None
     assert "the reader waits in read_message()" in str(record.exc_info[1])
+
+
+@pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG])
+async def test_control_frames_that_wait_for_slow_callback_are_bounded(opcode: Opcode) -> None:
+    async with pair(Limits(max_control_backlog=100)) as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            await client.wait_closed()
+
+        @client.ping
+        @client.pong
+        async def on_control(payload: bytes) -> None:
+            pass
+
+        peer.send(TEXT, b"message")
+        peer.write(frame(opcode) * 101)
+        while (first := (await peer.read_frame())[0]) == 0x8A:
+            pass
+        assert first == 0x88
+        await peer.close()
+        await client.wait_closed()
+        assert client.outcome is not None
+        assert (client.outcome.cause, client.outcome.code) == (Cause.LIMIT, 1008)

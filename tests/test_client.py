@@ -1,6 +1,7 @@
 """`Client`: reading whole messages and frames, closing, and what is known of the connection."""
 
 import asyncio
+from collections.abc import AsyncIterable
 
 import pytest
 
@@ -26,6 +27,10 @@ TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
 
 async def collect(client: Client) -> list[str | bytes]:
     return [message async for message in client]
+
+
+async def collect_all(iterable: AsyncIterable[object]) -> list[object]:
+    return [item async for item in iterable]
 
 
 # Whole messages ---------------------------------------------------------------------------------------------
@@ -375,6 +380,19 @@ async def test_client_close_is_bounded_when_peer_ignores_it() -> None:
         assert await peer.read_close() == (1000, "")
 
 
+async def test_client_read_is_bounded_when_peer_ends_its_stream_and_takes_nothing() -> None:
+    async with pair(timeouts=Timeouts(close=0.2, ping_interval=None), small_buffers=True) as (client, peer):
+        reading = asyncio.create_task(client.read_message())
+        sending = asyncio.create_task(client.send(b"x" * 10_000_000))
+        await asyncio.sleep(0)
+        peer.half_close()
+        for task in (reading, sending):
+            with pytest.raises(ConnectionClosedError) as caught:
+                await task
+            assert caught.value.outcome.cause is Cause.RESET
+            assert caught.value.outcome.initiator is Side.REMOTE
+
+
 async def test_client_closes_twice_and_first_code_counts() -> None:
     async with pair() as (client, peer):
         closing = [asyncio.create_task(client.close(4001)), asyncio.create_task(client.close(4002))]
@@ -537,6 +555,23 @@ async def test_client_reads_what_had_come_after_own_close() -> None:
         peer.send_close()
         await closing
         assert await collect(client) == ["had come"]
+
+
+@pytest.mark.parametrize("size", [10, 1001], ids=["small", "over the limit"])
+@pytest.mark.parametrize("how", ["__aiter__", "messages", "frames"])
+async def test_client_iteration_passes_over_frame_that_begins_after_own_close(how: str, size: int) -> None:
+    async with pair(Limits(max_message_size=1000)) as (client, peer):
+        reading = asyncio.create_task(collect_all(getattr(client, how)()))
+        closing = asyncio.create_task(client.close())
+        await peer.read_close()
+        peer.write(frame(BINARY, b"x" * size)[:-1])
+        await until(lambda: client._connection.protocol.parser.missing == 1)
+        peer.write(frame(BINARY, b"x" * size)[-1:])
+        peer.send_close()
+        await closing
+        assert await reading == []
+        assert client.outcome is not None
+        assert client.outcome.cause is Cause.CLEAN
 
 
 async def test_client_iteration_ends_when_other_task_closes() -> None:

@@ -138,6 +138,61 @@ async def test_handler_that_uses_a_dead_connection_is_no_error(
     assert errors(caplog) == []
 
 
+async def read_and_send(client: Client) -> None:
+    """Two tasks, which both learn that the connection has ended."""
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(2):
+            tasks.create_task(client.writer.ping())
+        tasks.create_task(client.read_message())
+
+
+async def test_handler_whose_task_group_uses_a_dead_connection_is_no_error(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(read_and_send)
+    raw = await connect(server)
+    client = client_of(server, raw)
+    await raw.send(text("a"))
+    await raw.read_frame()
+    raw.reset()
+    await within(client.wait_closed())
+    await within(server.close())  # the handler is over
+    assert errors(caplog) == []
+
+
+async def test_callback_whose_task_group_uses_a_dead_connection_is_no_error(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(connection=read_and_send)
+    raw = await connect(server)
+    client = client_of(server, raw)
+    await raw.read_frame()
+    raw.reset()
+    await within(client.wait_closed())
+    await within(server.close())
+    assert errors(caplog) == []
+
+
+async def test_handler_whose_task_group_makes_a_mistake_too_is_an_error(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def mistake() -> None:
+        raise ValueError("mine")
+
+    async def handler(client: Client) -> None:
+        await client.wait_closed()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(client.send("too late"))
+            tasks.create_task(mistake())
+
+    raw = await connect(await serve(handler))
+    raw.reset()
+    await until(lambda: errors(caplog))
+    (record,) = errors(caplog)
+    assert record.exc_info is not None
+    assert "mine" in repr(record.exc_info[1])
+
+
 async def test_handler_closes_with_its_own_code(serve: Serve, connect: Connect) -> None:
     async def handler(client: Client) -> None:
         await client.close(4001, "enough")

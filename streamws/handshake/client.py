@@ -1,5 +1,6 @@
 """The opening handshake on the client's side (RFC 6455 section 4.1): the request, and what the answer must be."""
 
+import html
 import os
 import re
 from base64 import b64encode
@@ -114,7 +115,7 @@ def check(handshake: Handshake, response: Response) -> Agreement:
     if response.status != 101:
         raise refused(response)
     headers = response.headers
-    if headers.get("Upgrade", "").lower() != "websocket":
+    if headers.get("Upgrade", "").encode().lower() != b"websocket":  # bytes: of ASCII alone case does not matter
         raise _invalid(response, "its Upgrade field is not websocket")
     if "upgrade" not in [token.strip(" \t").lower() for token in headers.get("Connection", "").split(",")]:
         raise _invalid(response, "its Connection field lacks Upgrade")
@@ -135,7 +136,7 @@ def refused(response: Response) -> HandshakeRefused:
     """The error for an answer other than 101."""
     status = response.status
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
-    return HandshakeRefused(status, _sentence(response), response.headers.items(), response.body, phrase)
+    return HandshakeRefused(status, _sentence(response), response.headers, response.body, phrase)
 
 
 def _invalid(response: Response, why: str) -> InvalidHandshake:
@@ -143,19 +144,39 @@ def _invalid(response: Response, why: str) -> InvalidHandshake:
     return InvalidHandshake(message, response.status, response.headers, response.body)
 
 
+_TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
+_WANTS_TLS = re.compile(r"plain HTTP request was sent|HTTP request to an HTTPS|plain HTTP to an SSL", re.IGNORECASE)
+"""What nginx, Go's net/http and Apache say on a port that speaks TLS."""
+
+
 def _sentence(response: Response) -> str:
-    """The beginning of a body, if it is text that a person can read."""
+    """What a body says, if it is text that a person can read."""
     kind = response.headers.get("Content-Type", "text/plain").partition(";")[0].strip().lower()
-    if kind not in ("text/plain", "application/json", "application/problem+json"):
-        return f"the answer's body is {kind}" if response.body else "the answer has no body"
-    text = response.body[:1000].decode("utf-8", "replace")
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return (line[:200] + "..." if len(line) > 200 else line) or "the answer has no body"
+    body = response.body.decode("utf-8", "replace")
+    title = _TITLE.search(body) if "html" in kind else None
+    if title is not None:
+        said = _one_line(html.unescape(title[1]))
+    elif kind in ("text/plain", "application/json") or kind.endswith("+json"):
+        said = _one_line(body)
+    elif body:
+        said = f"the answer's body is {_one_line(kind)}"
+    else:
+        said = ""
+    if response.status == 400 and _WANTS_TLS.search(body):
+        said += " (this port speaks TLS: use wss://)"
+    return said or "the answer has no body"
+
+
+def _one_line(text: str) -> str:
+    """What a peer wrote, printable and not too much of it."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[:1000]).split())
+    return line[:200] + "..." if len(line) > 200 else line
 
 
 # Reading the answer ---------------------------------------------------------------------------------------------
 
 _MOST_INTERIM = 10
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 class ResponseReader:
@@ -164,7 +185,21 @@ class ResponseReader:
     httptools (llhttp) judges it. Interim answers (1xx other than 101) are passed over.
     """
 
-    __slots__ = ("_body", "_buffer", "_complete", "_connect", "_head", "_interim", "_limits", "_parser", "rest")
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_complete",
+        "_connect",
+        "_count",
+        "_head",
+        "_head_judged",
+        "_interim",
+        "_limits",
+        "_line",
+        "_parser",
+        "_searched",
+        "rest",
+    )
 
     rest: bytes
     """What came behind a head that ends HTTP on the connection: of a 101, or of a proxy's 2xx."""
@@ -173,11 +208,15 @@ class ResponseReader:
         """`connect`: the request was CONNECT, so that a 2xx has no body (RFC 9110 section 9.3.6)."""
         self._limits = limits
         self._connect = connect
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._line = 0  # where the line under way begins
+        self._searched = 0  # up to here there is no LF in it
+        self._count = 0  # complete header lines
         self._interim = 0
         self._parser = HttpResponseParser(self)
         self._head: Response | None = None
         self._body = bytearray()
+        self._head_judged = False  # whether httptools has taken the head
         self._complete = False  # whether the body is
         self.rest = b""
 
@@ -191,7 +230,7 @@ class ResponseReader:
             self._head = self._read_head()
             if self._head is None:
                 return None
-            data = self._buffer
+            data = bytes(self._buffer)
             if self._head.status == 101 or (self._connect and 200 <= self._head.status < 300):
                 self.rest = data
                 return self._head
@@ -208,7 +247,15 @@ class ResponseReader:
             return None
         return Response.from_wire(self._head.status, self._head.headers, bytes(self._body))
 
+    @property
+    def begun(self) -> bool:
+        """Whether any of it has come."""
+        return self._head is not None or bool(self._buffer) or self._interim > 0
+
     # What httptools calls
+    def on_headers_complete(self) -> None:
+        self._head_judged = True
+
     def on_body(self, part: bytes) -> None:
         self._body += part[: BODY_SIZE - len(self._body)]
         if len(self._body) == BODY_SIZE:
@@ -220,36 +267,69 @@ class ResponseReader:
     def _read_head(self) -> Response | None:
         while True:
             if not self._buffer.startswith(b"HTTP/1."[: len(self._buffer)]):
-                raise InvalidHandshake(f"the server does not speak HTTP/1.1: it begins with {self._buffer[:20]!r}")
-            end = self._buffer.find(b"\r\n\r\n") + 4
-            if end == 3:
-                if len(self._buffer) > self._limits.max_head:
-                    raise InvalidHandshake(f"the head of the answer is over {self._limits.max_head} bytes")
+                raise _not_http(bytes(self._buffer[:20]))
+            end = self._scan()
+            if not end:
                 return None
-            head = self._judge(self._buffer[:end])
-            self._buffer = self._buffer[end:]
+            head = self._judge(bytes(self._buffer[:end]))
+            del self._buffer[:end]
             if head.status >= 200 or head.status == 101:
                 return head
             self._interim += 1
             if self._interim > _MOST_INTERIM:
                 raise InvalidHandshake(f"more than {_MOST_INTERIM} interim answers ({head.status}) and no other")
-            self._complete = False
             self._parser = HttpResponseParser(self)
+            self._complete = self._head_judged = False
+            self._line = self._searched = self._count = 0
+
+    def _scan(self) -> int:
+        """Hold the limits line by line, as far as the bytes go; returns where the head ends, 0 before."""
+        limits = self._limits
+        buffer = self._buffer
+        while True:
+            window = min(len(buffer), limits.max_head)
+            newline = buffer.find(b"\n", self._searched, window)
+            end = window if newline < 0 else newline
+            # A CR at the end of an open line may be the first half of its CRLF, and does not count yet.
+            ends_in_cr = end > self._line and buffer[end - 1] == 0x0D
+            length = end - self._line - ends_in_cr
+            if length > limits.max_header_line:
+                raise InvalidHandshake(f"a line in the head of the answer is over {limits.max_header_line} bytes")
+            if self._line and length and self._count == limits.max_headers:
+                raise InvalidHandshake(f"the head of the answer has more than {limits.max_headers} header lines")
+            if newline < 0:
+                self._searched = window
+                if len(buffer) > limits.max_head:
+                    raise InvalidHandshake(f"the head of the answer is over {limits.max_head} bytes")
+                return 0
+            if not ends_in_cr:
+                raise InvalidHandshake("the head of the answer is malformed: a line ends in LF without CR")
+            if self._line:
+                if not length:
+                    return newline + 1
+                self._count += 1
+            self._line = self._searched = newline + 1
 
     def _judge(self, head: bytes) -> Response:
-        limits = self._limits
-        lines = head.split(b"\r\n")[1:-2]
-        if len(head) > limits.max_head or len(lines) > limits.max_headers:
-            raise InvalidHandshake(f"the head of the answer has {len(lines)} lines and {len(head)} bytes: too many")
-        if any(len(line) > limits.max_header_line for line in lines):
-            raise InvalidHandshake(f"a header line of the answer is over {limits.max_header_line} bytes")
         try:
             self._parser.feed_data(head)
         except HttpParserUpgrade:
             pass
         except HttpParserError as error:
-            raise InvalidHandshake(f"the head of the answer is malformed: {error}") from error
-        return Response.from_wire(self._parser.get_status_code(), Headers.from_wire(head[head.index(b"\r\n") : -4]))
+            if not self._head_judged:
+                raise InvalidHandshake(f"the head of the answer is malformed: {error}") from error
+            # Else it says that HTTP ends here, as it does for a 101 that upgrades to nothing: `check` says so better.
+        status = self._parser.get_status_code()
+        if status == 101 and self._parser.get_http_version() != "1.1":
+            raise InvalidHandshake("the server's answer is none of a WebSocket server: a 101 in HTTP/1.0", status)
+        return Response.from_wire(status, Headers.from_wire(head[head.index(b"\r\n") : -4]))
+
+
+def _not_http(begin: bytes) -> InvalidHandshake:
+    # RFC 8446 section 5.1: an alert (0x15) or a handshake message (0x16), and the major version 3.
+    if begin[0] in (0x15, 0x16) and begin[1:2] in (b"", b"\x03"):
+        return InvalidHandshake("the server speaks TLS on this port: use wss://")
+    return InvalidHandshake(f"the server does not speak HTTP/1.1: it begins with {begin[:20]!r}")
 
 
 # Through a proxy ------------------------------------------------------------------------------------------------
@@ -265,7 +345,7 @@ def connect_request(url: Url, credentials: tuple[str, str] | None, user_agent: s
     return f"CONNECT {url.host_and_port} HTTP/1.1".encode() + Headers(fields).wire + b"\r\n\r\n"
 
 
-def check_tunnel(response: Response) -> None:
+def check_tunnel(response: Response, proxy: str) -> None:
     """:raises ProxyError: unless the proxy has opened the tunnel."""
     if not 200 <= response.status < 300:
-        raise ProxyError(f"the proxy answered {refused(response)}", response.status, response.body)
+        raise ProxyError(f"the proxy {proxy} answered {refused(response)}", response.status, response.body)

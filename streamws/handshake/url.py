@@ -3,7 +3,8 @@
 import ipaddress
 import re
 from base64 import b64encode
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from collections.abc import Callable, Collection
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 import attrs
 
@@ -32,7 +33,8 @@ class Url:
     @property
     def authority(self) -> str:
         """What the Host field says: without the port where it is the scheme's."""
-        return self.host_and_port if self.port != default_port(self.secure) else bracketed(self.host)
+        host = bracketed(self.host.partition("%")[0])  # RFC 6874 section 1: a zone is no one else's business
+        return f"{host}:{self.port}" if self.port != default_port(self.secure) else host
 
     @property
     def host_and_port(self) -> str:
@@ -65,57 +67,80 @@ def parse_url(text: str, schemes: tuple[str, ...] = ("ws", "wss")) -> Url:
     """
     if not isinstance(text, str):
         raise TypeError(f"a URL is str, not {type(text).__name__}")
-    if _UNSAFE.search(text):
-        raise _invalid(text, "it has a space or a control character")
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise _invalid(text, str(error)) from error
-    if parts.scheme not in schemes:
-        raise _invalid(text, f"it must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    parts, host, port, credentials = split_url(text, schemes, _invalid)
     if "#" in text:
         raise _invalid(text, "a fragment (#) has no meaning for a WebSocket")  # RFC 6455 section 3
-    if not parts.netloc or not parts.hostname:
-        raise _invalid(text, "a host is missing")
-    if port == 0:
-        raise _invalid(text, "no one can listen on port 0")
     secure = _SECURE[parts.scheme]
     target = quote(parts.path or "/", safe=_PATH)
     if parts.query:
         target += "?" + quote(parts.query, safe=_PATH + "?")
-    credentials = None
-    if parts.username is not None:
-        credentials = (unquote(parts.username), unquote(parts.password or ""))
-    host = _host(parts.hostname, text)
     return Url(secure, host, default_port(secure) if port is None else port, target, credentials)
 
 
-def _host(name: str, text: str) -> str:
+def split_url(
+    text: str, schemes: Collection[str], invalid: Callable[[str, str], InvalidURL]
+) -> tuple[SplitResult, str, int | None, tuple[str, str] | None]:
+    """The parts of a URL, of them the host in ASCII, the port if there is one, and user name and password.
+
+    :param invalid: makes the error for the URL and what is wrong with it.
+    :raises InvalidURL: if it is malformed, or has another scheme.
+    """
+    if _UNSAFE.search(text):
+        raise invalid(text, "it has a space or a control character")
+    # Not chained: what the standard library says of a URL may have the password in it.
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise invalid(text, "its host is malformed") from None
+    if parts.scheme not in schemes:
+        *others, last = [f"{scheme}://" for scheme in schemes]
+        raise invalid(text, f"it must begin with {', '.join(others)} or {last}")
+    if not parts.hostname:
+        raise invalid(text, "a host is missing")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise invalid(text, "a port is a number from 1 to 65535")
+    host = _host(parts.hostname)
+    if host is None:
+        raise invalid(text, "its host is malformed")
+    credentials = None
+    if parts.username is not None:
+        credentials = (unquote(parts.username), unquote(parts.password or ""))
+    return parts, host, port, credentials
+
+
+def _host(name: str) -> str | None:
+    """A host name or address in ASCII; None if it is neither."""
     if ":" in name:
+        address, percent, zone = name.partition("%")
         try:
-            return str(ipaddress.IPv6Address(name))
-        except ValueError as error:
-            raise _invalid(text, str(error)) from error
-    if name.isascii():
-        host = name
-    else:
-        try:
-            host = name.encode("idna").decode()
-        except UnicodeError as error:
-            raise _invalid(text, f"its host has no name in DNS: {error}") from error
-    if not _NAME.fullmatch(host):
-        raise _invalid(text, "its host is malformed")
-    return host
+            # RFC 6874 section 2: the % before a zone stands percent-encoded in a URL.
+            return str(ipaddress.IPv6Address(address + percent + unquote(percent + zone)[1:]))
+        except ValueError:
+            return None
+    try:
+        host = name.encode("idna").decode()  # the resolver does no other, and raises where a label is empty or too long
+    except UnicodeError:
+        return None
+    return host if _NAME.fullmatch(host) else None
 
 
 def _invalid(text: str, why: str) -> InvalidURL:
     return InvalidURL(f"{without_password(text)!r:.200} is not the URL of a WebSocket: {why}")
 
 
+_USER = re.compile(
+    r"//(?:[^/?#]*@"
+    r"|[^/?#]*:(?![0-9]*(?:[/?#]|$)).*@)"  # a "/", "?" or "#" in a password that was not percent-encoded
+)
+
+
 def without_password(text: str) -> str:
     """A URL that may be shown."""
-    return re.sub(r"//[^/?#]*@", "//***@", text)
+    return _USER.sub("//***@", text)
 
 
 def join_url(base: Url, location: str) -> Url:
@@ -125,7 +150,10 @@ def join_url(base: Url, location: str) -> Url:
     """
     # urljoin knows what is relative of the schemes of the web only.
     scheme = "https" if base.secure else "http"
-    joined = urljoin(f"{scheme}://{base.authority}{base.target}", location.partition("#")[0])
+    try:
+        joined = urljoin(f"{scheme}://{base.authority}{base.target}", location.partition("#")[0])
+    except ValueError:
+        raise _invalid(location, "its host is malformed") from None
     return parse_url(joined, tuple(_SECURE))
 
 

@@ -46,6 +46,7 @@ cdef class Inbox:
     cdef bint _skipping
     cdef Py_ssize_t _budget
     cdef bint _paused
+    cdef bint _passing_over
     cdef bint _ended
     cdef bint _claimed
     cdef bint _discarding
@@ -59,6 +60,7 @@ cdef class Inbox:
     @cython.locals(reading=Read)
     cpdef check_flow(self)
     cpdef end(self)
+    cpdef pass_over(self)
     cpdef unpause(self)
     cdef Py_ssize_t _held(self)
     cdef _discard(self)
@@ -84,13 +86,15 @@ cdef class Inbox:
     @cython.locals(size="unsigned long long", frames="unsigned long long")
     cdef unsigned long long _announced(self) except? 0
     cdef bint _frame_too_big(self)
+    cdef bint _in_data_frame(self)
     cdef object _pop(self)
     cdef object _take_frame(self)
     cdef object _take_beginning(self, object owner)
     cpdef object pull(self, object owner)
     cpdef Py_ssize_t pull_into(self, object owner, target) except -1
+    cdef _check_owner(self, object owner)
     cpdef leave(self, object owner)
-    @cython.locals(skipped=Py_ssize_t)
+    @cython.locals(skipped=Py_ssize_t, size=Py_ssize_t)
     cdef _skip(self)
 
 @cython.locals(least="unsigned long long")

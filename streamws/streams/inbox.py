@@ -11,7 +11,7 @@ from asyncio import AbstractEventLoop, Future, current_task
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from ..codes import Close, CloseCode, Opcode, Side
+from ..codes import Cause, Close, CloseCode, Opcode, Side
 from ..errors import ConcurrencyError, ConnectionClosed, IncompleteMessage, StaleReader
 from ..options import ITEM_OVERHEAD, Limits
 from ..wire.frames import DataFrame
@@ -115,6 +115,7 @@ class Inbox:
         "_open_size",
         "_owner",
         "_parser",
+        "_passing_over",
         "_paused",
         "_read_high",
         "_read_low",
@@ -148,6 +149,7 @@ class Inbox:
         self._skipping = False  # whether the rest of the message at the head is passed over,
         self._budget = 0  # and how many bytes of it may still be
         self._paused = False
+        self._passing_over = False  # whether this side closes, and what comes is not kept
         self._ended = False
         self._claimed = False  # whether anyone has ever read
         self._discarding = False  # whether what no one has claimed is dropped rather than kept waiting,
@@ -213,6 +215,11 @@ class Inbox:
             self._discard()
         if self._reading is not None:
             self._waiter.wake(False)
+
+    def pass_over(self) -> None:
+        """This side closes: a frame that is not complete will never be there for a reader."""
+        self._passing_over = True
+        self.unpause()
 
     def detach(self, flow: Flow) -> None:
         """The connection is gone; `flow` speaks for it."""
@@ -359,7 +366,7 @@ class Inbox:
         if kind == _FRAME:
             return there or self._frame_too_big()
         if kind == _BEGINNING:
-            return there or self._parser.in_data_frame()
+            return there or self._in_data_frame()
         return there or self._parser.buffered() > 0
 
     def _is_exhausted(self) -> bool:
@@ -418,14 +425,18 @@ class Inbox:
         """What the message that is not complete counts, with the declared length of the frame under way."""
         size = self._open_size
         frames = self._open_frames
-        if self._parser.in_data_frame():
+        if self._in_data_frame():
             size += self._parser.length
             if self._parser.in_fragmented():
                 frames += 1
         return _counted(size, frames)
 
     def _frame_too_big(self) -> bool:
-        return self._parser.in_data_frame() and self._parser.length > self._max_size
+        return self._in_data_frame() and self._parser.length > self._max_size
+
+    def _in_data_frame(self) -> bool:
+        """Whether a data frame is under way that someone may read."""
+        return not self._passing_over and self._parser.in_data_frame()
 
     def _refuse(self, size: int) -> Any:
         reason = f"a message of at least {size} bytes is over max_message_size ({self._max_size})"
@@ -468,7 +479,7 @@ class Inbox:
             if type(item) is DataFrame:
                 return item.opcode
             return Opcode.BINARY if type(item) is bytes else Opcode.TEXT
-        if self._parser.in_data_frame():
+        if self._in_data_frame():
             self._owner = owner
             return Opcode(self._parser.opcode)
         return PENDING
@@ -482,10 +493,9 @@ class Inbox:
 
         A `str` or `bytes` is the whole message. Else it is a `DataFrame`, with `fin` set on the last piece; what is
         pulled of a frame that is not complete is a continuation.
-        Raises `StaleReader` if the message is not, or no longer, `owner`'s.
+        Raises `StaleReader` if the message is not, or no longer, `owner`'s; `ConcurrencyError` if a read waits.
         """
-        if self._owner is not owner:
-            raise stale()
+        self._check_owner(owner)
         piece: Any = None
         if self._head < len(self._items):
             piece = self._pop()
@@ -504,9 +514,19 @@ class Inbox:
 
         Returns how many; 0 if none do, and then `pull` is to be asked.
         """
+        self._check_owner(owner)
+        return 0 if self._head < len(self._items) else self._parser.release_into(target)
+
+    def _check_owner(self, owner: object) -> None:
         if self._owner is not owner:
             raise stale()
-        return 0 if self._head < len(self._items) else self._parser.release_into(target)
+        if self._reading is not None:
+            # It may have been woken and not have run since: what has come is then for that one.
+            self._check_free(_read(self, _MORE, False, owner))
+
+    def missing(self) -> int:
+        """Bytes that are to come of the frame whose first bytes were pulled last."""
+        return self._parser.missing if self._head == len(self._items) and self._parser.in_data_frame() else 0
 
     def whole(self, owner: object) -> Read:
         """`owner`'s message as a whole; nothing of it must have been pulled."""
@@ -530,9 +550,12 @@ class Inbox:
         skipped = 0
         while self._skipping and self._head < len(self._items):
             item = self._pop()
-            skipped += _size(item)
+            size = _size(item) - _OVERHEAD
             if type(item) is not DataFrame or item.fin:
                 self._skipping = False
+            elif size == 0:
+                size = _OVERHEAD  # or empty fragments could come for ever
+            skipped += size
         if self._skipping:
             skipped += len(self._parser.release())
         if self._budget >= 0:
@@ -560,6 +583,8 @@ class Inbox:
 
     def _is_cut(self, read: Read, error: ConnectionClosed) -> bool:
         """Whether the end cut off the message that `read` is at."""
+        if error.outcome.cause is Cause.LIMIT:
+            return False  # this side refused it
         if read.kind == _MORE:
             return True
         if read.kind == _BEGINNING or self._skipping:

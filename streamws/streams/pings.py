@@ -2,12 +2,11 @@
 
 import os
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Coroutine, Generator
 from time import perf_counter
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..errors import ConnectionClosed
+from .later import Later
 
 
 class Failing(Protocol):
@@ -39,39 +38,6 @@ class Ping:
             self.waiter.set_result(None)
 
 
-class RoundTrip(Coroutine[object, None, float]):
-    """The round-trip time of a ping: a coroutine that need not be awaited, since no one has to want the pong."""
-
-    __slots__ = ("_begin", "_coroutine")
-
-    def __init__(self, begin: Callable[[], Coroutine[Any, None, float]]) -> None:
-        self._begin = begin
-        self._coroutine: Coroutine[Any, None, float] | None = None
-
-    def _begun(self) -> Coroutine[Any, None, float]:
-        if self._coroutine is None:
-            self._coroutine = self._begin()
-        return self._coroutine
-
-    def __await__(self) -> Generator[Any, None, float]:
-        return self._begun().__await__()
-
-    def send(self, value: None) -> object:
-        return self._begun().send(value)
-
-    def throw(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
-    ) -> object:
-        error = typ if isinstance(typ, BaseException) else val if isinstance(val, BaseException) else typ()
-        return self._begun().throw(error if tb is None else error.with_traceback(tb))
-
-    def close(self) -> None:
-        self._begun().close()
-
-
 class Pings:
     """The pings under way, oldest first."""
 
@@ -91,9 +57,9 @@ class Pings:
         self._under_way.append(ping)
         return ping
 
-    def wait(self, ping: Ping) -> RoundTrip:
-        """The round-trip time of a ping."""
-        return RoundTrip(lambda: self._wait(ping))
+    def wait(self, ping: Ping) -> Later[float]:
+        """The round-trip time of a ping; no one has to want the pong."""
+        return Later(lambda: self._wait(ping))
 
     async def _wait(self, ping: Ping) -> float:
         while ping.round_trip is None:
@@ -103,13 +69,13 @@ class Pings:
             await ping.waiter
         return ping.round_trip
 
-    def refused(self, error: ConnectionClosed) -> RoundTrip:
+    def refused(self, error: ConnectionClosed) -> Later[float]:
         """The awaitable of a ping that could not be sent."""
 
         async def refuse() -> float:
             raise error
 
-        return RoundTrip(refuse)
+        return Later(refuse)
 
     def answer(self, payload: bytes) -> None:
         """A pong came: it answers the ping with its payload and those before it."""

@@ -1,8 +1,8 @@
 """One message, read as a stream: what `asyncio.StreamReader` is to a socket."""
 
 import builtins
-import codecs
 from asyncio import IncompleteReadError, LimitOverrunError
+from codecs import utf_8_decode
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -63,8 +63,7 @@ class MessageReader:
         """
         if kind is not None and kind not in (Opcode.TEXT, Opcode.BINARY):
             raise ValueError(f"a message is Opcode.TEXT or Opcode.BINARY, not {kind!r}")
-        if self._left:
-            raise stale()
+        self._check()
         if self._received or self._fin:
             raise ReadError("get() gives a whole message, and this one was read already, or a part of it")
         message: str | bytes = await self._inbox.whole(self)
@@ -83,8 +82,8 @@ class MessageReader:
         :param n: the most bytes to return; -1 for all up to the end of the message.
         :raises ConnectionClosedError: with `n=-1`, if that is over `Limits.max_message_size`; the code is 1009.
         """
+        self._check()
         if n == 0:
-            self._check()
             return b""
         if n < 0:
             return await self._read_all()
@@ -99,6 +98,7 @@ class MessageReader:
         """
         if n < 0:
             raise ValueError("readexactly() takes a size of 0 or more")
+        self._check()
         parts = bytearray()
         try:
             while len(parts) < n:
@@ -121,6 +121,7 @@ class MessageReader:
         view = memoryview(buffer).cast("B")
         if view.readonly or not view:
             raise ValueError("readinto() takes a writable buffer of at least one byte")
+        self._check()
         while not self._there():
             self._check()
             if self._fin:
@@ -154,6 +155,7 @@ class MessageReader:
         """
         if not separator:
             raise ValueError("readuntil() takes a separator of at least one byte")
+        self._check()
         limit = self._limits.max_message_size
         end = self._piece.find(separator, self._position) + len(separator)
         if len(separator) <= end - self._position <= limit:
@@ -191,21 +193,35 @@ class MessageReader:
         return self
 
     async def __anext__(self) -> bytes:
+        self._check()
         if not self._there() and not await self._fill():
             raise StopAsyncIteration
         return self._take(-1)
 
-    async def text(self) -> AsyncIterator[str]:
+    def text(self) -> AsyncIterator[str]:
         """The message as text, in pieces cut between characters.
 
         :raises UnicodeDecodeError: if a binary message is not UTF-8. (A text message always is.)
         """
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        async for part in self:
-            text = decoder.decode(part)
-            if text:
-                yield text
-        decoder.decode(b"", True)
+        return _Text(self)
+
+    async def _read_text(self) -> str:
+        """Text up to where the last whole character ends; nothing at the end of the message."""
+        self._check()
+        held = bytearray()  # a character that is not whole yet
+        try:
+            while self._there() or await self._fill():
+                held += self._take(-1)
+                text, size = utf_8_decode(held)
+                if text:
+                    del held[:size]
+                    self._put_back(held)
+                    return text
+            held.decode()
+        except BaseException:
+            self._put_back(held)
+            raise
+        return ""
 
     # Leaving ---------------------------------------------------------------------------------------------------
 
@@ -220,6 +236,7 @@ class MessageReader:
     def leave(self) -> None:
         """Read no more of this message; the rest of it is dropped as it comes, up to `Limits.max_skip` bytes."""
         if not self._left:
+            self._fin = self.at_eof()  # what is dropped here was not read
             self._left = True
             self._piece = b""
             self._position = 0
@@ -281,7 +298,7 @@ class MessageReader:
     def _count(self, size: int) -> None:
         self._received += size
         limit = self._limits.max_stream_size
-        if limit is not None and self._received > limit:
+        if limit is not None and self._received + (0 if self._fin else self._inbox.missing()) > limit:
             raise self._inbox.refuse_stream(limit)
 
     async def _read_all(self) -> bytes:
@@ -296,3 +313,21 @@ class MessageReader:
             self._put_back(parts)
             raise
         return bytes(parts)
+
+
+class _Text:
+    """The text of one message, piece by piece. No generator: one that is cancelled would look like the end."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: MessageReader) -> None:
+        self._reader = reader
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        text = await self._reader._read_text()
+        if not text:
+            raise StopAsyncIteration
+        return text

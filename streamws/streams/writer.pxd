@@ -17,6 +17,7 @@ cdef class Writer:
     cdef public bint _busy
     cdef bint _by_frames
     cdef object _waiting
+    cdef Py_ssize_t _queued
     @cython.locals(protocol=Protocol)
     cpdef object send(self, object data)
 

@@ -5,7 +5,7 @@ queue up in order, and control frames go between the pieces.
 """
 
 import typing
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, CancelledError, Future
 from collections import deque
 from collections.abc import AsyncIterable, Coroutine, Iterable
 from operator import index
@@ -14,9 +14,11 @@ from typing import Any, Self
 
 from ..codes import Opcode
 from ..errors import ConnectionClosed, WriteError
+from ..options import ITEM_OVERHEAD
 from ..wire.frames import Buffer, DataFrame
 from ..wire.kernels import Done
 from ..wire.protocol import CHUNK, Protocol, State, check_data
+from .later import Later
 from .outbox import Outbox
 from .pings import Pings, fresh_payload
 from .reader import MessageReader
@@ -33,6 +35,10 @@ class Line(typing.Protocol):
     def truncated(self, detail: str) -> None:
         """A message was left in the middle: close the connection, so that no one takes it for whole."""
 
+    def is_too_slow(self, waiting: int) -> bool:
+        """Whether the peer has left too much untaken for a further message, with `waiting` bytes that wait for their
+        turn; the connection fails then."""
+
     def send_control(self, frame: bytes) -> None:
         """Send a control frame, as soon as no data frame is under way."""
 
@@ -43,18 +49,29 @@ class Line(typing.Protocol):
 class _Turn:
     """One who waits to send data: a message or a frame that is sent for it, or nothing, to send on its own."""
 
-    __slots__ = ("data", "frame", "ready")
+    __slots__ = ("data", "frame", "ready", "size")
 
     def __init__(self, ready: "Future[None]", data: str | Buffer | None, frame: bytes | None) -> None:
         self.ready = ready
         self.data = data
         self.frame = frame
+        message = frame or data or b""
+        self.size = (message.nbytes if isinstance(message, memoryview) else len(message)) + ITEM_OVERHEAD
+
+    def encoded(self, protocol: Protocol) -> bytes:
+        """What is sent for it."""
+        return protocol.message(b"" if self.data is None else self.data) if self.frame is None else self.frame
+
+    def fail(self, error: Exception) -> None:
+        """Nothing is sent for it."""
+        self.ready.set_exception(error)
+        self.ready.exception()  # an awaitable that was dropped must not be reported by the loop
 
 
 class Writer:
     """Sends on one connection; `client.writer`."""
 
-    __slots__ = ("_busy", "_by_frames", "_line", "_loop", "_outbox", "_pings", "_protocol", "_waiting")
+    __slots__ = ("_busy", "_by_frames", "_line", "_loop", "_outbox", "_pings", "_protocol", "_queued", "_waiting")
 
     def __init__(self, loop: AbstractEventLoop, protocol: Protocol, outbox: Outbox, pings: Pings, line: Line) -> None:
         self._loop = loop
@@ -65,6 +82,7 @@ class Writer:
         self._busy = False  # whether a message is being sent in pieces
         self._by_frames = False  # ... by write_frame
         self._waiting: deque[_Turn] | None = None
+        self._queued = 0  # bytes of the messages that wait, with what each costs beside them
 
     # Whole messages --------------------------------------------------------------------------------------------
 
@@ -87,6 +105,8 @@ class Writer:
             if protocol.is_large(data):
                 self._outbox.put_parts(protocol.binary_header(data), data)
             elif protocol.is_masked_in_chunks(data):
+                if self._outbox.paused and self._line.is_too_slow(0):
+                    return self._refuse()
                 self._put_in_chunks(data)
             else:
                 self._outbox.put(protocol.message(data))
@@ -111,6 +131,8 @@ class Writer:
         """Send a whole message that is a frame already, after what is under way; False if nothing can be sent."""
         if not self._protocol.open:
             return False
+        if (self._busy or self._outbox.paused) and self._line.is_too_slow(self._queued):
+            return False
         if self._busy:
             self._queue(None, frame)
         else:
@@ -126,7 +148,10 @@ class Writer:
         if not self._protocol.open:
             return self._refuse()
         check_data(data)
-        return self._wait_sent(self._queue(data))
+        if self._line.is_too_slow(self._queued):
+            return self._refuse()
+        turn = self._queue(data)
+        return Later(lambda: self._wait_sent(turn), lambda: self._forget(turn))
 
     async def _refuse(self) -> None:
         raise self._line.closed_error()
@@ -142,18 +167,24 @@ class Writer:
             self._waiting = deque()
         turn = _Turn(self._loop.create_future(), data, frame)
         self._waiting.append(turn)
+        self._queued += turn.size
         return turn
 
     async def _wait(self, turn: _Turn) -> None:
         try:
             await turn.ready
         except BaseException:
-            if self._waiting is not None and turn in self._waiting:
-                self._waiting.remove(turn)
-            elif turn.data is None and turn.frame is None and turn.ready.done() and not turn.ready.cancelled():
-                # It was this one's turn already, and no piece was sent.
-                self._pass_on()
+            self._forget(turn)
             raise
+
+    def _forget(self, turn: _Turn) -> None:
+        """No one waits for this turn any longer."""
+        if self._waiting is not None and turn in self._waiting:
+            self._waiting.remove(turn)
+            self._queued -= turn.size
+        elif turn.data is None and turn.frame is None and turn.ready.done() and not turn.ready.cancelled():
+            # It was this one's turn already, and no piece was sent.
+            self._pass_on()
 
     async def _acquire(self) -> None:
         """Wait for the turn to send a message in pieces."""
@@ -170,23 +201,31 @@ class Writer:
         self._busy = False
         while self._waiting:
             turn = self._waiting.popleft()
+            self._queued -= turn.size
             if turn.ready.done():
                 continue
-            turn.ready.set_result(None)
             if turn.frame is None and turn.data is None:
+                turn.ready.set_result(None)
                 self._busy = True
                 return
+            try:
+                frame = turn.encoded(self._protocol)
+            except Exception as error:
+                # A text with a lone surrogate, a memoryview released since: that is for the one who sends it.
+                turn.fail(error)
+                continue
+            turn.ready.set_result(None)
             if self._protocol.open:
-                self._outbox.put(turn.frame or self._protocol.message(turn.data or b""))
+                self._outbox.put(frame)
 
     def _close(self) -> None:
         """The connection is closing: those who wait learn of it."""
         waiting = self._waiting
         self._waiting = None
+        self._queued = 0
         for turn in waiting or ():
             if not turn.ready.done():
-                turn.ready.set_exception(self._line.closed_error())
-                turn.ready.exception()  # an awaitable that was dropped must not be reported by the loop
+                turn.fail(self._line.closed_error())
 
     def _detach(self, line: Line) -> None:
         """The connection is gone; `line` speaks for it."""
@@ -232,16 +271,18 @@ class Writer:
         :raises WriteError: if the frame does not fit, or would make the text invalid; nothing is sent then.
         :raises ConnectionClosed: if the connection is closing or closed.
 
-        Cancelling it before the first frame sends nothing; a frame that was handed over is sent. One task at a time.
+        Cancelling it while it waits for its turn sends nothing. Cancelling it while it waits for the network, inside a
+        message, closes the connection with 1011: no one may take the part for the whole. One task at a time; if it
+        ends inside a message, the others wait until someone sends the last frame, or closes.
         (RFC 6455 section 5.4)
         """
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION):
             raise WriteError(f"write_frame() sends data frames; {frame.opcode.name} frames have methods of their own")
+        if not self._protocol.open:
+            raise self._line.closed_error()
         if self._by_frames:
             if frame.opcode is not Opcode.CONTINUATION:
                 raise WriteError("write_frame() has a message under way; CONTINUATION frames go on with it")
-            if not self._protocol.open:
-                raise self._line.closed_error()
         else:
             if frame.opcode is Opcode.CONTINUATION:
                 raise WriteError("a CONTINUATION frame needs a message under way; begin one with TEXT or BINARY")
@@ -253,7 +294,12 @@ class Writer:
                 self._pass_on()  # no message has begun
             raise
         self._by_frames = not frame.fin
-        await self._drain()
+        try:
+            await self._drain()
+        except CancelledError:
+            if not frame.fin:
+                self._line.truncated("a message was left unfinished: write_frame() was cancelled")
+            raise
 
     async def feed(
         self, source: MessageReader | Iterable[str | Buffer] | AsyncIterable[str | Buffer], kind: Opcode | None = None
@@ -264,8 +310,9 @@ class Writer:
         :param kind: as for `fragment`.
         :raises WriteError: if `source` is a `str` or bytes-like itself; `send` sends those.
 
-        If `source` raises, or the call is cancelled, the connection closes with 1011: the peer must not take a part
-        for the whole. Memory is bounded by one part. One `MessageReader` at a time.
+        If `source` raises, or the call is cancelled, after the first part, the connection closes with 1011: the peer
+        must not take a part for the whole. Before it, nothing is sent and the connection goes on. Memory is bounded by
+        one part. Any number of tasks may feed; messages leave one after the other.
         """
         if isinstance(source, (str, bytes, bytearray, memoryview)):
             raise WriteError(f"feed() takes parts; send a {type(source).__name__} with send()")

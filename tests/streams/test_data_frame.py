@@ -370,6 +370,62 @@ async def test_keepalive_ping_waits_for_end_of_data_frame() -> None:
         assert (await peer.read_frame())[0] == 0x89
 
 
+BRISK = Timeouts(open=5, close=5, ping_interval=0.05, ping_timeout=0.2)
+
+
+async def silent_client_is_closed(timeouts: Timeouts) -> None:
+    """So much time has passed."""
+    async with pair(timeouts=timeouts) as (client, _):
+        await until(lambda: client.outcome)
+
+
+async def test_keepalive_does_not_count_time_of_data_frame_that_application_takes_its_time_with() -> None:
+    async with pair(timeouts=BRISK) as (client, peer):
+        async with client.writer.data_frame(2) as stream:
+            await stream.write(b"a")
+            await silent_client_is_closed(BRISK)
+            await silent_client_is_closed(BRISK)
+            await stream.write(b"b")
+        assert await peer.read_frame() == (0x82, b"ab")
+        first, payload = await peer.read_frame()
+        assert first == 0x89
+        peer.send(Opcode.PONG, payload)
+        await until(lambda: client.latency is not None)
+        assert client.outcome is None
+
+
+async def test_keepalive_does_not_count_time_of_data_frame_that_peer_takes_slowly() -> None:
+    async with pair(Limits(write_high=20_000, write_low=5_000), BRISK, small_buffers=True) as (client, peer):
+
+        async def write() -> None:
+            async with client.writer.data_frame(2_000_000) as stream:
+                while stream.remaining:
+                    await stream.write(bytes(100_000))
+
+        writing = asyncio.create_task(write())
+        enough = asyncio.create_task(silent_client_is_closed(BRISK))
+        assert await peer.reader.readexactly(10)
+        received = 0
+        while received < 2_000_000:
+            received += len(await peer.reader.readexactly(1000))
+            if not enough.done():
+                await asyncio.sleep(0.001)
+        await enough
+        await writing
+        assert client.outcome is None
+
+
+async def test_keepalive_ends_connection_whose_peer_takes_no_more_of_data_frame() -> None:
+    async with pair(Limits(write_high=20_000, write_low=5_000), BRISK, small_buffers=True) as (client, _):
+        with pytest.raises(ConnectionClosedError) as caught:  # noqa: PT012
+            async with client.writer.data_frame(4_000_000) as stream:
+                writing = asyncio.create_task(stream.write(bytes(3_000_000)))
+                await until(lambda: client.outcome)
+                client._connection.abort()
+                await writing
+        assert caught.value.outcome.cause is Cause.KEEPALIVE
+
+
 # Closing meanwhile ------------------------------------------------------------------------------------------
 
 
@@ -468,3 +524,28 @@ async def test_data_frame_cannot_be_entered_on_closed_connection() -> None:
         with pytest.raises(ConnectionClosed):
             async with client.writer.data_frame(1):
                 raise AssertionError("entered")
+
+
+async def test_data_frame_of_peer_that_is_too_slow_is_never_completed_by_a_close_frame() -> None:
+    limits = Limits(write_high=2_000, write_low=1_000, max_write_backlog=3_000)
+    async with pair(limits, small_buffers=True) as (client, peer):
+        async with client.writer.data_frame(100_000) as stream:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await stream.write(b"a" * 99_998)
+            waiting = asyncio.create_task(stream.write(b"bb"))
+            await until(lambda: client.outcome)
+        assert outcome_of(client).cause is Cause.LIMIT
+        assert await peer.read_frame() == (0x82, b"a" * 99_998 + b"bb")
+        assert (await peer.read_close())[0] == 1008
+        await asyncio.wait([waiting])
+
+
+async def test_data_frame_left_early_sends_all_that_was_written_and_nothing_after() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(KeyError):  # noqa: PT012
+            async with client.writer.data_frame(8) as stream:
+                for part in (b"1", b"2", b"3", b"4"):
+                    await stream.write(part)
+                raise KeyError("mine")
+        await broken(client, peer, b"\x82\x081234")

@@ -3,12 +3,11 @@
 import asyncio
 import contextvars
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine
 
 import pytest
 
-from helpers.pairs import Peer, frame, header, mask, pair, until
+from helpers.pairs import frame, header, mask, pair, until
 from streamws import (
     Cause,
     Client,
@@ -293,31 +292,6 @@ async def test_inbox_read_that_timed_out_loses_nothing() -> None:
         assert await asyncio.wait_for(client.read_message(), 5) == "whole message"
 
 
-READS: list[Callable[[Client], Coroutine[object, None, object]]] = [
-    lambda client: client.read_message(),
-    lambda client: client.read_frame(),
-]
-
-
-@pytest.mark.parametrize("read", READS, ids=["read_message", "read_frame"])
-async def test_inbox_read_cancelled_at_every_point_loses_nothing(
-    read: Callable[[Client], Coroutine[object, None, object]],
-) -> None:
-    wire = frame(BINARY, b"one") + frame(BINARY, bytes(range(200))) + frame(BINARY, b"three")
-    got: list[object] = []
-    async with pair() as (client, peer):
-        for byte in wire:
-            reading = asyncio.create_task(read(client))
-            await asyncio.sleep(0)
-            peer.write(bytes([byte]))
-            reading.cancel()
-            with suppress(asyncio.CancelledError):
-                got.append(await reading)
-        while len(got) < 3:
-            got.append(await read(client))
-    assert [getattr(item, "payload", item) for item in got] == [b"one", bytes(range(200)), b"three"]
-
-
 @pytest.mark.parametrize("first", ["cancel", "data"])
 async def test_inbox_read_cancelled_in_turn_of_data_loses_nothing(first: str) -> None:
     loop = asyncio.get_running_loop()
@@ -472,82 +446,6 @@ async def test_inbox_takes_other_task_after_first_one_is_done() -> None:
 
 
 # Awaitables that asyncio takes for coroutines ---------------------------------------------------------------
-
-
-@asynccontextmanager
-async def echoing_pongs(peer: Peer) -> AsyncIterator[None]:
-    """The peer answers every ping."""
-
-    async def answer() -> None:
-        while True:
-            first, payload = await peer.read_frame()
-            if first == 0x89:
-                peer.send(Opcode.PONG, payload)
-
-    task = asyncio.create_task(answer())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-OPERATIONS: dict[str, Callable[[Client], Coroutine[object, None, object]]] = {
-    "read_message": lambda client: client.read_message(),
-    "read_frame": lambda client: client.read_frame(),
-    "send": lambda client: client.send("x"),
-    "ping": lambda client: client.writer.ping(),
-    "pong": lambda client: client.writer.pong(),
-}
-
-
-async def in_timeout(operation: Coroutine[object, None, object]) -> object:
-    async with asyncio.timeout(5):
-        return await operation
-
-
-async def in_group(operation: Coroutine[object, None, object]) -> object:
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(operation)
-    return task.result()
-
-
-async def in_gather(operation: Coroutine[object, None, object]) -> object:
-    return (await asyncio.gather(operation))[0]
-
-
-async def in_task(operation: Coroutine[object, None, object]) -> object:
-    return await asyncio.create_task(operation)
-
-
-async def in_shield(operation: Coroutine[object, None, object]) -> object:
-    return await asyncio.shield(operation)
-
-
-async def in_wait_for(operation: Coroutine[object, None, object]) -> object:
-    return await asyncio.wait_for(operation, 5)
-
-
-@pytest.mark.parametrize("ready", [True, False])
-@pytest.mark.parametrize("run", [in_timeout, in_group, in_gather, in_task, in_shield, in_wait_for])
-@pytest.mark.parametrize("name", OPERATIONS)
-async def test_awaitable_runs_where_coroutines_do(
-    name: str, run: Callable[[Coroutine[object, None, object]], Awaitable[object]], ready: bool
-) -> None:
-    async with pair() as (client, peer):
-        if ready:
-            peer.send(TEXT, b"message")
-            await peer.settle()
-        async with echoing_pongs(peer):
-            operation = OPERATIONS[name](client)
-            assert asyncio.iscoroutine(operation)
-            running = asyncio.ensure_future(run(operation))
-            await asyncio.sleep(0)
-            if not ready:
-                peer.send(TEXT, b"message")
-            result = await running
-        expected = {"read_message": str, "read_frame": DataFrame, "ping": float}
-        assert isinstance(result, expected.get(name, type(None)))
 
 
 async def test_awaitable_can_be_closed_without_await() -> None:

@@ -400,6 +400,21 @@ async def test_reader_streams_message_at_max_stream_size() -> None:
         assert len(await reader.read()) == 100
 
 
+@pytest.mark.parametrize("length", [99, 101])
+async def test_reader_closes_with_1009_when_declared_length_is_over_max_stream_size(length: int) -> None:
+    async with pair(Limits(max_stream_size=100)) as (client, peer):
+        peer.write(frame(BINARY, b"x", fin=False) + header(CONTINUATION, length) + mask(b"abc"))
+        reader = await anext(client.messages())
+        assert await reader.read(1) == b"x"
+        if length == 99:
+            assert await reader.readexactly(3) == b"abc"
+            return
+        with pytest.raises(ConnectionClosedError) as caught:
+            await reader.read(1)
+        assert type(caught.value) is ConnectionClosedError
+        assert (await peer.read_close())[0] == 1009
+
+
 async def test_reader_closes_with_1009_over_max_stream_size() -> None:
     async with reading(b"x" * 60, b"x" * 41, limits=Limits(max_stream_size=100)) as (reader, peer):
         got = b""
@@ -504,6 +519,14 @@ async def test_reader_raises_stale_after_it_was_left(
             await method(reader)
 
 
+@pytest.mark.parametrize("read", [0, 3, 7])
+async def test_reader_left_is_at_eof_only_if_it_was_before(read: int) -> None:
+    async with reading(b"message") as (reader, _):
+        assert len(await reader.readexactly(read)) == read
+        reader.leave()
+        assert reader.at_eof() is (read == 7)
+
+
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
 async def test_reader_raises_stale_after_another_read(
     method: Callable[[MessageReader], Awaitable[object]],
@@ -530,6 +553,21 @@ async def test_reader_raises_stale_in_middle_of_message_after_another_read() -> 
         with pytest.raises(StaleReader):
             await reader.read()
         assert not reader.at_eof()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+async def test_reader_raises_stale_though_it_holds_bytes_of_its_message(
+    method: Callable[[MessageReader], Awaitable[object]],
+) -> None:
+    async with pair() as (client, peer):
+        peer.send(BINARY, b"mess", fin=False)
+        reader = await anext(client.messages())
+        assert await reader.read(2) == b"me"
+        peer.send(CONTINUATION, b"age")
+        peer.send(TEXT, b"next")
+        assert await client.read_message() == "next"
+        with pytest.raises(StaleReader):
+            await method(reader)
 
 
 async def test_stale_reader_does_not_disturb_next_reader() -> None:
@@ -567,6 +605,17 @@ async def test_reader_left_closes_with_1008_over_max_skip(fragments: int) -> Non
         code, reason = await peer.read_close()
         assert code == 1008
         assert "max_skip" in reason
+
+
+async def test_reader_left_closes_with_1008_and_answers_no_ping_behind_the_limit() -> None:
+    async with pair(Limits(max_skip=1000)) as (client, peer):
+        peer.send(BINARY, b"ab", fin=False)
+        async with await anext(client.messages()) as reader:
+            assert await reader.read(2) == b"ab"
+        rest = frame(CONTINUATION, bytes(2000)) + frame(Opcode.PING, b"late")
+        peer.write(rest)
+        assert (await peer.read_close())[0] == 1008
+        await peer.read_end()
 
 
 async def test_reader_left_with_flood_of_empty_fragments_closes_with_1008() -> None:

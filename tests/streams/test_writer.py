@@ -13,6 +13,7 @@ from streamws import (
     ConnectionClosed,
     ConnectionClosedError,
     DataFrame,
+    Limits,
     Opcode,
     Side,
     State,
@@ -357,6 +358,56 @@ async def test_other_senders_wait_for_fragments_in_order() -> None:
         await asyncio.gather(*tasks)
 
 
+async def test_send_that_waits_for_its_turn_keeps_its_kind() -> None:
+    messages: list[str | bytes] = ["", b"", "text", b"binary"]
+    async with pair() as (client, peer):
+        async with client.writer.fragment() as stream:
+            await stream.send("part")
+            tasks = [asyncio.create_task(client.send(message)) for message in messages]
+            await asyncio.sleep(0)
+        frames = await peer.read_frames(6)
+        assert frames[2:] == [(0x81, b""), (0x82, b""), (0x81, b"text"), (0x82, b"binary")]
+        await asyncio.gather(*tasks)
+
+
+async def test_send_that_cannot_be_encoded_in_its_turn_fails_alone() -> None:
+    async with pair() as (client, peer):
+        view = memoryview(b"gone")
+        async with client.writer.fragment() as stream:
+            await stream.send("part")
+            bad = [client.send("\ud800"), client.send(view)]
+            good = client.send("good")
+            view.release()
+        assert await peer.read_frames(3) == [(0x01, b"part"), (0x80, b""), (0x81, b"good")]
+        for sending, error in zip(bad, (UnicodeEncodeError, ValueError), strict=True):
+            with pytest.raises(error):
+                await sending
+        await good
+
+
+@pytest.mark.parametrize("way", ["send", "broadcast"])
+async def test_messages_that_wait_for_their_turn_are_bounded(way: str) -> None:
+    async with pair(Limits(max_write_backlog=100_000)) as (client, peer):
+        count = 0
+        sending = []
+        with pytest.raises(ConnectionClosed):  # noqa: PT012
+            async with client.writer.fragment() as stream:
+                await stream.send("part")
+                while client.outcome is None:
+                    if way == "send":
+                        sending.append(client.send(bytes(1000)))
+                    else:
+                        client.writer._send_encoded(bytes(1000))
+                    count += 1
+                    assert count < 1000, "nothing bounds what waits"
+        assert 90 < count < 100
+        for awaitable in sending:
+            with pytest.raises(ConnectionClosed):
+                await awaitable
+        assert await peer.read_frame() == (0x01, b"part")
+        assert (await peer.read_close())[0] == 1008
+
+
 async def test_send_without_await_keeps_its_turn() -> None:
     async with pair() as (client, peer):
         async with client.writer.fragment() as stream:
@@ -368,12 +419,14 @@ async def test_send_without_await_keeps_its_turn() -> None:
         await queued
 
 
-async def test_send_cancelled_while_it_waits_for_its_turn_is_never_sent() -> None:
+@pytest.mark.parametrize("begun", [True, False])
+async def test_send_cancelled_while_it_waits_for_its_turn_is_never_sent(begun: bool) -> None:
     async with pair() as (client, peer):
         async with client.writer.fragment() as stream:
             await stream.send("part")
             tasks = [asyncio.create_task(client.send(str(number))) for number in range(3)]
-            await asyncio.sleep(0)
+            if begun:
+                await asyncio.sleep(0)
             tasks[1].cancel()
             await asyncio.wait([tasks[1]])
         frames = await peer.read_frames(4)

@@ -1,0 +1,454 @@
+"""Random conversations over one connection: whatever both ends do, and however the bytes come, nothing is lost.
+
+Each end is driven by tasks that read, send, are cancelled and fail, while the network moves bytes and time passes as
+hypothesis says. The models of a speaker and of a listener know what must come of it.
+"""
+
+import asyncio
+import gc
+import os
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from helpers.listening import Listener
+from helpers.speaking import Command, Fate, Order, Part, Sending, Speaker, encoded
+from helpers.taps import BINARY, TEXT, Tap
+from helpers.virtual import ALL, VirtualLoop, build_of, connected, packages
+
+LIMITS = {
+    "max_message_size": 1 << 20,
+    "read_high": 400,
+    "read_low": 100,
+    "write_high": 300,
+    "write_low": 100,
+}
+TIMEOUTS = {"close": 5, "ping_interval": 20, "ping_timeout": 20}
+
+EXAMPLES = int(os.environ.get("STREAMWS_CONVERSATIONS") or 0)
+"""How many conversations to have; 0 for the few of a usual run, always the same."""
+
+fuzz = settings(
+    max_examples=EXAMPLES or 40,
+    stateful_step_count=40,
+    deadline=None,
+    report_multiple_bugs=False,
+    derandomize=not EXAMPLES,
+    suppress_health_check=list(HealthCheck),
+)
+
+ends = st.integers(0, 1)
+kinds = st.sampled_from([None, TEXT, BINARY])
+sizes = st.sampled_from([0, 1, 3, 20, 20, 124, 125, 126, 127, 300, 1000, 65535, 65536])
+small_sizes = st.sampled_from([0, 1, 2, 5, 130, 500])
+moves = st.sampled_from([1, 2, 5, 30, 200, ALL, ALL])
+choices = st.integers(0, 3)
+
+
+class End:
+    """One end with all that goes on there."""
+
+    def __init__(self, loop: VirtualLoop, endpoint: Any, server: bool) -> None:
+        self.loop = loop
+        self.client = endpoint.client
+        self.connection = endpoint.connection
+        self.transport = endpoint.transport
+        self.streamws = endpoint.streamws
+        self.written, self.arrived, self.visible = Tap(not server), Tap(server), Tap(server)
+        self.transport.on_written = self.written.feed
+        self.transport.on_received = self._received
+        self.speaker = Speaker(endpoint, self.written)
+        self.listener = Listener(endpoint, self.visible, self.arrived)
+        self.tasks: list[asyncio.Task[None]] = []
+        self.pongs = 0  # that are waited for
+
+    def _received(self, data: bytes) -> None:
+        if not self.connection.protocol.failed:
+            self.arrived.feed(data)
+        if self.connection.protocol.close_sent is None:
+            self.visible.feed(data)
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self.connection.protocol.open)
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = self.loop.create_task(coroutine)
+        self.tasks.append(task)
+        return task
+
+    def in_pieces(self) -> list[Sending]:
+        """The messages that tasks send in pieces, as they are told."""
+        return [sending for sending in self.speaker.told if sending.fate is Fate.OPEN]
+
+    async def ping(self) -> None:
+        self.pongs += 1
+        try:
+            assert await self.client.writer.ping() >= 0
+        except self.streamws.ConnectionClosed:
+            assert not self.is_open
+        finally:
+            self.pongs -= 1
+
+    async def pong(self) -> None:
+        try:
+            await self.client.writer.pong(b"unasked for")
+        except self.streamws.ConnectionClosed:
+            assert not self.is_open
+
+    async def close(self, code: int) -> None:
+        await self.client.close(code)
+        assert self.client.state == 3
+
+    def check(self) -> None:
+        """What is true whenever nothing is ready to run."""
+        for task in [task for task in self.tasks if task.done()]:
+            self.tasks.remove(task)
+            if not task.cancelled():
+                task.result()
+        self.listener.check_waiting()
+        self.speaker.check_waiting()
+
+
+class Conversation(RuleBasedStateMachine):
+    """A server's end and a client's end, and the network between them."""
+
+    packages = ("streamws", "streamws")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = VirtualLoop()
+        self.held = 0
+        self.numbers = 0
+
+    @initialize(
+        capacity=st.sampled_from([0, 150, ALL]),
+        last=ends,
+        drained=st.booleans(),
+        stalled=st.booleans(),
+    )
+    def connect(self, capacity: int, last: int, drained: bool, stalled: bool) -> None:
+        """`last`, `drained` and `stalled` say how it ends."""
+        endpoints = connected(self.loop, self.packages, capacity=capacity, limits=LIMITS, timeouts=TIMEOUTS)
+        self.ends = [
+            End(self.loop, endpoint, server) for endpoint, server in zip(endpoints, (True, False), strict=True)
+        ]
+        self.last, self.drained, self.stalled = self.ends[last], drained, stalled
+
+    # The loop --------------------------------------------------------------------------------------------------
+
+    def go_on(self) -> None:
+        """Run what is ready, unless several steps are to happen at once."""
+        if self.held:
+            self.held -= 1
+        else:
+            self.settle()
+
+    def settle(self) -> None:
+        self.held = 0
+        self.loop.settle()
+        for end in self.ends:
+            end.check()
+        assert not self.loop.errors
+
+    def call(self, function: Callable[[], object], in_task: bool = False) -> None:
+        """Call it inside the loop."""
+
+        async def call() -> None:
+            function()
+
+        if in_task:
+            self.loop.create_task(call())
+        else:
+            self.loop.call_soon(function)
+
+    @rule(steps=st.integers(1, 3))
+    def hold(self, steps: int) -> None:
+        """The next steps happen before any task runs."""
+        self.held = steps
+
+    @rule()
+    def turn(self) -> None:
+        self.loop.turn()
+
+    @rule(seconds=st.sampled_from([1, 6, 21]))
+    def pass_time(self, seconds: int) -> None:
+        self.loop.pass_time(seconds)
+        self.settle()
+
+    # The network -----------------------------------------------------------------------------------------------
+
+    @rule(end=ends, size=moves, times=st.integers(1, 3), in_task=st.booleans())
+    def move(self, end: int, size: int, times: int, in_task: bool) -> None:
+        transport = self.ends[end].transport
+        for _ in range(times):
+            self.call(lambda: transport.move(size), in_task)
+        self.go_on()
+
+    @rule()
+    def move_everything(self) -> None:
+        self.settle()
+        self.move_all()
+
+    @rule(end=ends, sure=choices)
+    def reset(self, end: int, sure: int) -> None:
+        if sure == 0:
+            for each in (self.ends[end], self.ends[1 - end]):
+                self.call(partial(each.transport.drop, ConnectionResetError(104, "reset"), 0))
+            self.go_on()
+
+    # Sending ---------------------------------------------------------------------------------------------------
+
+    def content(self, size: int, text: bool) -> Part:
+        """Some content that is not repeated soon."""
+        self.numbers += 1
+        some = (f"{self.numbers}\né€𝄞" if self.numbers % 2 else f"{self.numbers}\n") * (size // 2 + 1)
+        return some[:size] if text else some.encode()[:size]
+
+    @rule(end=ends, size=sizes, text=st.booleans())
+    def send(self, end: int, size: int, text: bool) -> None:
+        self.ends[end].start(self.ends[end].speaker.send(self.content(size, text)))
+        self.go_on()
+
+    @rule(
+        end=ends,
+        how=st.sampled_from(["fragment", "feed", "write_frame", "data_frame"]),
+        kind=kinds,
+        size=sizes,
+        parts=st.lists(small_sizes, max_size=2),
+    )
+    def send_in_pieces(self, end: int, how: str, kind: int | None, size: int, parts: list[int]) -> None:
+        """`size` is that of a data frame, the first `parts` are those of any."""
+        here = self.ends[end]
+        if how == "write_frame" and any(sending.how == how for sending in here.in_pieces()):
+            return  # one task at a time may
+        if how in ("write_frame", "data_frame"):
+            kind = kind or BINARY
+        commands: asyncio.Queue[Command] = asyncio.Queue()
+        content = encoded(self.content(size, True)) if how == "data_frame" else b""
+        here.start(here.speaker.send_in_pieces(how, kind, commands, content))
+        for part in parts:
+            commands.put_nowait([self.content(part, kind != BINARY)])
+        self.go_on()
+
+    def order(self, end: int, which: int, command: Command) -> Sending | None:
+        """Tell a task that sends in pieces what comes next."""
+        sendings = self.ends[end].in_pieces()
+        if not sendings:
+            return None
+        sending = sendings[which % len(sendings)]
+        assert sending.commands is not None
+        if sending.how == "write_frame" and isinstance(command, list):
+            command = [b"".join(map(encoded, command))]  # so that it can be ended at any time
+        sending.commands.put_nowait(command)
+        return sending
+
+    @precondition(lambda self: any(end.in_pieces() for end in self.ends))
+    @rule(end=ends, which=choices, size=small_sizes, cut=st.booleans())
+    def send_part(self, end: int, which: int, size: int, cut: bool) -> None:
+        text = self.content(size, True)
+        assert isinstance(text, str)
+        data = text.encode()
+        middle = size // 2 if cut else 0  # inside a character, maybe
+        self.order(end, which, [data[:middle], data[middle:]] if cut else [text])
+        self.go_on()
+
+    @precondition(lambda self: any(end.in_pieces() for end in self.ends))
+    @rule(end=ends, which=choices)
+    def finish(self, end: int, which: int) -> None:
+        self.order(end, which, Order.FINISH)
+        self.go_on()
+
+    @precondition(lambda self: any(end.in_pieces() for end in self.ends))
+    @rule(end=ends, which=choices)
+    def fail(self, end: int, which: int) -> None:
+        self.settle()
+        self.broken_off(end, lambda: self.order(end, which, Order.FAIL))
+
+    def broken_off(self, end: int, stop: Callable[[], Sending | None]) -> None:
+        """A task that sends in pieces, maybe, is stopped."""
+        here = self.ends[end]
+        was_open = here.is_open
+        middle = {sending for sending in here.in_pieces() if sending.in_pieces and sending.how != "write_frame"}
+        stopped = stop()
+        self.settle()
+        if stopped is not None and stopped in middle and was_open and stopped.fate is not Fate.OPEN:
+            if stopped.parts:
+                assert here.client.outcome.code == 1011
+                assert here.client.outcome.cause == "local cancel"
+            else:
+                assert here.is_open, "nothing was sent of the message"
+
+    @rule(end=ends, ping=st.booleans())
+    def send_control(self, end: int, ping: bool) -> None:
+        self.ends[end].start(self.ends[end].ping() if ping else self.ends[end].pong())
+        self.go_on()
+
+    # Reading ---------------------------------------------------------------------------------------------------
+
+    @rule(end=ends, how=st.sampled_from(["read_message", "read_frame", "begin"]))
+    def read(self, end: int, how: str) -> None:
+        self.ends[end].start(getattr(self.ends[end].listener, how)())
+        self.go_on()
+
+    @rule(end=ends, how=st.sampled_from(["client", "text", "binary", "frames"]), count=st.integers(1, 3))
+    def iterate(self, end: int, how: str, count: int) -> None:
+        self.ends[end].start(self.ends[end].listener.iterate(how, count))
+        self.go_on()
+
+    @precondition(lambda self: any(end.listener.stream for end in self.ends))
+    @rule(
+        end=ends,
+        how=st.sampled_from(["read", "all", "readexactly", "readinto", "readline", "chunk", "get"]),
+        size=st.sampled_from([1, 2, 10, 100, 1000]),
+    )
+    def read_stream(self, end: int, how: str, size: int) -> None:
+        listener = self.ends[end].listener
+        if listener.stream is not None:
+            self.ends[end].start(listener.read_stream(listener.stream, how, size))
+        self.go_on()
+
+    @precondition(lambda self: any(end.listener.stream for end in self.ends))
+    @rule(end=ends)
+    def leave(self, end: int) -> None:
+        self.settle()
+        listener = self.ends[end].listener
+        if listener.stream is not None and listener.waiting is None:
+            listener.leave(listener.stream)
+
+    # Ending ----------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: any(end.listener.waiting for end in self.ends))
+    @rule(end=ends)
+    def cancel_read(self, end: int) -> None:
+        waiting = self.ends[end].listener.waiting
+        if waiting is not None and waiting.task is not None:
+            self.cancel_task(end, waiting.task)
+
+    @precondition(lambda self: any(end.tasks for end in self.ends))
+    @rule(end=ends, which=choices)
+    def cancel(self, end: int, which: int) -> None:
+        if not self.held:
+            self.settle()
+        tasks = self.ends[end].tasks
+        if tasks:
+            self.cancel_task(end, tasks[which % len(tasks)])
+
+    def cancel_task(self, end: int, task: "asyncio.Task[Any]") -> None:
+        here = self.ends[end]
+
+        def cancel() -> Sending | None:
+            task.cancel()
+            here.listener.forget(task)
+            return next((sending for sending in here.speaker.told if sending.task is task), None)
+
+        if self.held:
+            cancel()
+            self.go_on()
+        else:
+            self.broken_off(end, cancel)
+
+    @rule(end=ends, code=st.sampled_from([1000, 1001, 4000]), sure=choices)
+    def close(self, end: int, code: int, sure: int) -> None:
+        if sure == 0:
+            self.ends[end].start(self.ends[end].close(code))
+            self.go_on()
+
+    # The end ---------------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "ends"):
+                self.finish_all()
+        finally:
+            self.loop.end()
+
+    def move_all(self) -> None:
+        while any(end.transport.can_move for end in self.ends):
+            for end in self.ends:
+                if end.transport.can_move:
+                    self.call(lambda end=end: end.transport.move(ALL))  # type: ignore[misc]
+            self.settle()
+
+    def read_on(self) -> None:
+        """Have a reader at each end, first of what was begun."""
+        for end in self.ends:
+            listener = end.listener
+            if listener.stream is not None and listener.waiting is None:
+                end.start(listener.read_stream(listener.stream, "all", 0))
+                self.settle()
+            if listener.waiting is None:
+                end.start(listener.iterate("client"))
+                self.settle()
+
+    def finish_all(self) -> None:
+        self.settle()
+        for end in self.ends:
+            for sending in end.in_pieces():
+                assert sending.commands is not None
+                sending.commands.put_nowait(Order.FINISH)
+        self.settle()
+        if self.drained:
+            self.drain()
+        self.last.start(self.last.close(1000))
+        self.settle()
+        if not self.stalled:
+            self.move_all()
+        self.loop.pass_time(6)  # the end that closes gives up, and the other one sees it when it reads on
+        self.settle()
+        for _ in range(2):
+            self.read_on()
+            self.move_all()
+        self.loop.pass_time(6)
+        self.settle()
+        for end in self.ends:
+            assert not end.tasks, "tasks hang"
+            assert end.client.state == 3
+            assert end.client.outcome is not None
+            assert end.client.outcome.cause != "protocol error"
+            end.listener.check_all_read()
+            end.speaker.check_written()
+        gc.collect(0)
+        assert not self.loop.errors
+
+    def drain(self) -> None:
+        """Everything that was sent arrives and is read."""
+        while any(end.transport.can_move or end.listener.waiting is None for end in self.ends):
+            self.read_on()
+            self.move_all()
+            if not all(end.is_open for end in self.ends):
+                return
+        for end, other in zip(self.ends, reversed(self.ends), strict=True):
+            assert end.pongs == 0, "a ping has no pong"
+            assert all(sending.fate is not Fate.OPEN for sending in end.speaker.sendings)
+            assert len(end.visible.messages) == len(other.written.messages)
+            end.listener.check_all_read()
+            end.speaker.check_written()
+
+
+class BetweenPure(Conversation):
+    packages = (packages()[-1], packages()[-1])
+
+
+class CompiledServerPureClient(Conversation):
+    packages = (packages()[0], packages()[-1])
+
+
+class PureServerCompiledClient(Conversation):
+    packages = (packages()[-1], packages()[0])
+
+
+MACHINES = {
+    "-".join(map(build_of, machine.packages)): machine
+    for machine in (Conversation, BetweenPure, CompiledServerPureClient, PureServerCompiledClient)
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+def test_conversation_loses_nothing(machine: type[Conversation]) -> None:
+    run_state_machine_as_test(machine, settings=fuzz)

@@ -1,0 +1,299 @@
+"""What one end of a conversation reads, and whether that is what came: the model of a reader."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import attrs
+
+from .taps import BINARY, CONTINUATION, TEXT, Message, Tap
+from .virtual import Endpoint
+
+T = TypeVar("T")
+
+MESSAGE, FRAME, BEGINNING = "message", "frame", "beginning"
+FRAMES = "frames"
+"""Who reads a message frame by frame."""
+
+
+class Refused(Exception):
+    """This was a second read beside one that waits."""
+
+
+@attrs.define(eq=False)
+class Waiting:
+    """A read under way."""
+
+    task: "asyncio.Task[Any] | None"
+    is_ready: Callable[[], bool]
+    """Whether it could go on with what has come."""
+
+
+@attrs.define(eq=False)
+class Stream:
+    """A MessageReader."""
+
+    reader: Any
+    message: Message
+    turn: int
+    """Of the reads that begin something, this was the n-th."""
+    offset: int = 0
+    ended: bool = False
+    left: bool = False
+    touched: bool = False
+
+
+class Listener:
+    """Reads at one end of a connection."""
+
+    def __init__(self, endpoint: Endpoint, visible: Tap, arrived: Tap) -> None:
+        """`arrived` is what came, `visible` what came before this end sent a Close."""
+        self._endpoint = endpoint
+        self._visible = visible
+        self._arrived = arrived
+        self.place = 0
+        """The message that the next read is about, among those that came."""
+        self._begun: object = None  # who reads it piece by piece
+        self._frames = 0  # of it that were read
+        self._turn = 0
+        self.waiting: Waiting | None = None
+        self.stream: Stream | None = None
+        """The reader that was begun last."""
+
+    def forget(self, task: "asyncio.Task[Any]") -> None:
+        """The task was cancelled."""
+        if self.waiting is not None and self.waiting.task is task:
+            self.waiting = None
+
+    # Reads -----------------------------------------------------------------------------------------------------
+
+    async def read_message(self) -> None:
+        await self._read(MESSAGE, self._endpoint.client.read_message, self._took_message)
+
+    async def read_frame(self) -> None:
+        await self._read(FRAME, self._endpoint.client.read_frame, self._took_frame)
+
+    async def begin(self) -> None:
+        await self._read(BEGINNING, aiter(self._endpoint.client.messages()).__anext__, self._took_beginning)
+
+    async def iterate(self, how: str, count: int | None = None) -> None:
+        """Read by an async iterator, up to the end or `count` times."""
+        client = self._endpoint.client
+        iterator = aiter(client if how == "client" else getattr(client, how)())
+        kind, took = (FRAME, self._took_frame) if how == "frames" else (MESSAGE, self._took_message)
+        while count is None or count > 0:
+            if not await self._read(kind, iterator.__anext__, took, {"text": TEXT, "binary": BINARY}.get(how)):
+                return
+            count = None if count is None else count - 1
+
+    async def _read(
+        self, kind: str, call: Callable[[], Awaitable[Any]], took: Callable[[Any], None], only: int | None = None
+    ) -> bool:
+        """One read, of `only` one kind of messages; whether another one may follow it."""
+        second = self.waiting is not None
+        if not second:
+            self._claim(kind)
+        try:
+            result = await self._wait(call, lambda: self._is_there(kind))
+        except Refused:
+            return False
+        except StopAsyncIteration:
+            self._ended(kind, only, None)
+            return False
+        except self._endpoint.streamws.ConnectionClosed as error:
+            self._ended(kind, only, error)
+            return False
+        assert not second, "two reads at once"
+        took(result)
+        return True
+
+    async def _wait(self, call: Callable[[], Awaitable[T]], is_ready: Callable[[], bool]) -> T:
+        first = self.waiting
+        mine = Waiting(asyncio.current_task(), is_ready)
+        if first is None:
+            self.waiting = mine
+        try:
+            return await call()
+        except self._endpoint.streamws.ConcurrencyError:
+            assert first is not None, "there is no other read"
+            raise Refused from None
+        finally:
+            if self.waiting is mine:
+                self.waiting = None
+
+    def _claim(self, kind: str) -> None:
+        """A read begins, and leaves a message behind that was read in part."""
+        if kind == FRAME and self._begun is FRAMES:
+            return
+        self._turn += 1
+        if self._begun is not None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self.place += 1
+        self._begun = None
+        self._frames = 0
+
+    def _is_there(self, kind: str) -> bool:
+        if self.place >= len(self._visible.messages):
+            return False
+        message = self._visible.messages[self.place]
+        if kind == MESSAGE:
+            return message.done
+        if kind == FRAME:
+            return message.complete > self._frames
+        return message.complete > 0 or bool(self._endpoint.connection.protocol.open)
+
+    def _took_message(self, value: str | bytes) -> None:
+        message = self._visible.messages[self.place]
+        assert message.done, "a message that is not whole"
+        assert value == message.value
+        self._go_on()
+
+    def _took_frame(self, frame: Any) -> None:
+        message = self._visible.messages[self.place]
+        assert self._frames < message.complete, "a frame that is not whole"
+        assert frame.payload == message.frames[self._frames]
+        assert frame.opcode == (CONTINUATION if self._frames else message.opcode)
+        self._begun = FRAMES
+        self._frames += 1
+        assert frame.fin == (message.done and self._frames == len(message.frames))
+        if frame.fin:
+            self._go_on()
+
+    def _took_beginning(self, reader: Any) -> None:
+        message = self._visible.messages[self.place]
+        assert reader.type == message.opcode
+        self._begun = self.stream = Stream(reader, message, self._turn)
+
+    def _ended(self, kind: str, only: int | None, error: Any) -> None:
+        """A read learned that nothing more comes."""
+        streamws = self._endpoint.streamws
+        outcome = self._endpoint.connection.outcome()
+        assert outcome is not None, "the connection is open"
+        if self._is_there(kind) and only not in (None, self._visible.messages[self.place].opcode):
+            self._go_on()  # text() or binary() refused a message of the other kind
+            return
+        assert not self._is_there(kind), "there is something to read"
+        if isinstance(error, streamws.IncompleteMessage):
+            assert self._visible.cut or self._arrived.cut
+            return
+        expected = streamws.ConnectionClosed if outcome.clean else streamws.ConnectionClosedError
+        assert (type(error) is expected) or (error is None and outcome.clean)
+        if kind != BEGINNING and self.place < len(self._visible.messages):
+            assert outcome.initiator == "local", "a message was cut off, and no one said so"
+
+    # Streams ---------------------------------------------------------------------------------------------------
+
+    def leave(self, stream: Stream) -> None:
+        stream.reader.leave()
+        stream.left = True
+        if self._begun is stream:
+            self._go_on()
+
+    async def read_stream(self, stream: Stream, how: str, size: int) -> None:
+        """One call of a method of the reader."""
+        streamws = self._endpoint.streamws
+        message = stream.message
+        rest = len(message.data) - stream.offset
+        try:
+            data = await self._wait(
+                lambda: self._call(stream, how, size), lambda: self._is_stream_ready(stream, how, size)
+            )
+        except Refused:
+            pass
+        except streamws.StaleReader:
+            assert stream.left or (stream.turn != self._turn and not stream.ended), "this reader is in its turn"
+        except streamws.ReadError:
+            assert how == "get"
+            assert stream.touched
+        except asyncio.IncompleteReadError as error:
+            assert how == "readexactly"
+            assert message.done, "the message is not whole"
+            self._took_part(stream, error.partial)
+            assert stream.offset == len(message.data)
+        except streamws.IncompleteMessage:
+            assert not message.done, "the message is whole"
+        except streamws.ConnectionClosed:
+            assert how == "get"
+            assert not message.done
+        else:
+            if how == "get":
+                assert message.done, "the message is not whole"
+                assert data == message.value
+                data = message.data
+            self._took_part(stream, data)
+            rest = len(message.data) - stream.offset
+            if how == "all" or not data or (how == "readline" and data[-1:] != b"\n"):
+                assert message.done, "the message is not whole"
+                assert rest == 0
+            if how == "readline":
+                assert b"\n" not in data[:-1]
+            if how in ("read", "readinto"):
+                assert len(data) <= size
+            if how == "readexactly":
+                assert len(data) == size
+        finally:
+            stream.touched = True
+            if stream.reader.at_eof():
+                assert message.done, "the message is not whole"
+                assert stream.offset == len(message.data)
+                stream.ended = True
+                if self._begun is stream:
+                    self._go_on()
+
+    async def _call(self, stream: Stream, how: str, size: int) -> Any:
+        reader = stream.reader
+        match how:
+            case "all":
+                return await reader.read()
+            case "chunk":
+                try:
+                    return await anext(reader)
+                except StopAsyncIteration:
+                    return b""
+            case "readinto":
+                buffer = bytearray(size)
+                return bytes(buffer[: await reader.readinto(buffer)])
+            case "read" | "readexactly":
+                return await getattr(reader, how)(size)
+            case _:
+                return await getattr(reader, how)()
+
+    def _is_stream_ready(self, stream: Stream, how: str, size: int) -> bool:
+        if stream.message.done:
+            return True
+        rest = stream.message.data[stream.offset :]
+        match how:
+            case "all" | "get":
+                return False
+            case "readexactly":
+                return len(rest) >= size
+            case "readline":
+                return b"\n" in rest
+            case _:
+                return len(rest) > 0
+
+    def _took_part(self, stream: Stream, data: bytes) -> None:
+        assert stream.message.data[stream.offset : stream.offset + len(data)] == data
+        stream.offset += len(data)
+
+    # What must be true -----------------------------------------------------------------------------------------
+
+    def check_waiting(self) -> None:
+        """No task waits for what is there."""
+        waiting = self.waiting
+        if waiting is None:
+            return
+        protocol = self._endpoint.connection.protocol
+        assert not waiting.is_ready(), "a task waits for what is there"
+        if protocol.open:
+            assert self._endpoint.transport.is_reading(), "a task waits, and the network is paused"
+        else:
+            assert protocol.close_received is None, "a task waits, and the connection has ended"
+            assert not protocol.failed, "a task waits, and the connection was given up"
+            assert not self._endpoint.transport.lost, "a task waits, and there is no connection"
+
+    def check_all_read(self) -> None:
+        """Every message that came was read."""
+        assert self.place >= len(self._visible.done()), "messages are left"

@@ -1,0 +1,105 @@
+"""A second opinion on a stream of frames: what any observer of the wire sees, written down with no care for speed."""
+
+import attrs
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+
+
+@attrs.define(eq=False)
+class Message:
+    """A message as far as it was seen."""
+
+    opcode: int
+    frames: list[bytearray] = attrs.field(factory=list)
+    complete: int = 0
+    """How many of the frames were seen to their end."""
+    done: bool = False
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(self.frames)
+
+    @property
+    def value(self) -> str | bytes:
+        return self.data.decode() if self.opcode == TEXT else self.data
+
+
+@attrs.define(eq=False)
+class _Frame:
+    opcode: int
+    fin: bool
+    key: bytes
+    missing: int
+    payload: bytearray = attrs.field(factory=bytearray)
+
+
+def _xor(data: bytes, key: bytes, offset: int) -> bytes:
+    if not key:
+        return data
+    mask = (key[offset % 4 :] + key * (len(data) // 4 + 1))[: len(data)]
+    return (int.from_bytes(data, "big") ^ int.from_bytes(mask, "big")).to_bytes(len(data), "big")
+
+
+class Tap:
+    """Takes down the messages of one direction; fails where a frame breaks a rule."""
+
+    def __init__(self, masked: bool) -> None:
+        self._masked = masked
+        self._held = bytearray()
+        self._frame: _Frame | None = None
+        self.messages: list[Message] = []
+        self.closes: list[bytes] = []
+
+    @property
+    def cut(self) -> bool:
+        """Whether a message has begun and is not done."""
+        return bool(self.messages) and not self.messages[-1].done
+
+    def done(self) -> list[Message]:
+        """The messages that are complete."""
+        return [message for message in self.messages if message.done]
+
+    def feed(self, data: bytes) -> None:
+        self._held += data
+        while self._frame is not None or self._begin():
+            frame = self._frame
+            assert frame is not None
+            part = bytes(self._held[: frame.missing])
+            del self._held[: len(part)]
+            frame.payload += _xor(part, frame.key, len(frame.payload))
+            frame.missing -= len(part)
+            if frame.missing:
+                return
+            self._end(frame)
+
+    def _begin(self) -> bool:
+        held = self._held
+        if len(held) < 2:
+            return False
+        form = {126: 2, 127: 8}.get(held[1] & 0x7F, 0)
+        size = 2 + form + (4 if self._masked else 0)
+        if len(held) < size:
+            return False
+        assert not self.closes, "nothing goes behind a Close frame"
+        assert held[1] >> 7 == self._masked, "a client masks its frames, a server does not"
+        length = int.from_bytes(held[2 : 2 + form], "big") if form else held[1] & 0x7F
+        opcode, fin = held[0] & 0x0F, held[0] >= 0x80
+        frame = _Frame(opcode, fin, bytes(held[2 + form : size]), length)
+        del held[:size]
+        if opcode >= CLOSE:
+            assert fin, "control frames are not fragmented"
+        else:
+            assert (opcode == CONTINUATION) == self.cut, "one message comes after the other"
+            if opcode != CONTINUATION:
+                self.messages.append(Message(opcode))
+            self.messages[-1].frames.append(frame.payload)
+        self._frame = frame
+        return True
+
+    def _end(self, frame: _Frame) -> None:
+        self._frame = None
+        if frame.opcode < CLOSE:
+            self.messages[-1].complete += 1
+            self.messages[-1].done = frame.fin
+        elif frame.opcode == CLOSE:
+            self.closes.append(bytes(frame.payload))

@@ -1,0 +1,297 @@
+"""A connection without a network: both ends in one loop, whose time and whose bytes move when a test says so."""
+
+import asyncio
+import importlib
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import attrs
+
+from . import builds
+
+ALL = 1 << 40
+"""As many bytes as there are."""
+
+
+def packages() -> list[str]:
+    """The installed build, and the pure one beside it if the installed one is compiled."""
+    return ["streamws", builds.load_pure().__name__] if builds.is_compiled() else ["streamws"]
+
+
+def build_of(package: str) -> str:
+    """How a test calls the build."""
+    return "pure" if package != "streamws" or not builds.is_compiled() else "compiled"
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop that runs turn by turn and never sleeps."""
+
+    now = 1000.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[str] = []
+        """What would have been logged: exceptions that no one saw."""
+        self.set_exception_handler(self._note)
+
+    def _note(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+        self.errors.append(f"{context['message']}: {context.get('exception')!r}")
+
+    def time(self) -> float:
+        return self.now
+
+    def turn(self) -> None:
+        """Run what is ready now."""
+        self.stop()
+        self.run_forever()
+
+    def settle(self) -> None:
+        """Run until nothing is ready."""
+        for _ in range(10_000):
+            if not self._ready:  # type: ignore[attr-defined]
+                return
+            self.turn()
+        raise AssertionError("the loop does not come to rest")
+
+    def pass_time(self, seconds: float) -> None:
+        """Let timers expire."""
+        self.now += seconds
+        self.turn()
+        self.settle()
+
+    def end(self) -> None:
+        """Close the loop, whatever is left on it."""
+        for task in asyncio.all_tasks(self):
+            task.cancel()
+        self.settle()
+        self.create_task(self.shutdown_asyncgens())
+        self.settle()
+        self.close()
+
+
+def _nothing(data: bytes) -> None:
+    pass
+
+
+class VirtualTransport(asyncio.Transport):
+    """One end of a pair. What is written lies here until `move` takes it to the other end.
+
+    The first `capacity` bytes are the network's: they count for sent. What is behind them is the transport's buffer.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, capacity: int) -> None:
+        super().__init__()
+        self._loop = loop
+        self._capacity = capacity
+        self.other: VirtualTransport = self
+        self.on_written: Callable[[bytes], None] = _nothing
+        """Sees what is written,"""
+        self.on_received: Callable[[bytes], None] = _nothing
+        """and what comes, before the protocol does."""
+        self._protocol: Any = None
+        self._on_the_way = bytearray()
+        self._low, self._high = 0, 1 << 16
+        self._writing_paused = False
+        self._reading = True
+        self._closing = False
+        self._ending = False
+        self._end_written = False
+        self._end_moved = False
+        self.lost = False
+
+    # What a protocol uses --------------------------------------------------------------------------------------
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high is not None
+        assert low is not None
+        self._low, self._high = low, high
+
+    def get_write_buffer_size(self) -> int:
+        return max(0, len(self._on_the_way) - self._capacity)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._end_written:
+            raise RuntimeError("write() after write_eof()")
+        self.on_written(bytes(data))
+        if self._closing or self.other.lost:
+            return
+        self._on_the_way += data
+        if self.get_write_buffer_size() > self._high and not self._writing_paused:
+            self._writing_paused = True
+            self._protocol.pause_writing()
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self._end_written = True
+
+    def is_reading(self) -> bool:
+        return self._reading and not self._closing
+
+    def pause_reading(self) -> None:
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        self._reading = True
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        self._closing = True
+        self._taken()
+
+    def abort(self) -> None:
+        self.drop(None, keep=self._capacity)
+
+    # What a network does ---------------------------------------------------------------------------------------
+
+    def connect(self, protocol: Any) -> None:
+        self._protocol = protocol
+        protocol.connection_made(self)
+
+    @property
+    def writing_paused(self) -> bool:
+        return self._writing_paused
+
+    @property
+    def can_move(self) -> bool:
+        """Whether there is something for the other end that it takes."""
+        ends = self._end_written and not self._end_moved
+        return self.other.is_reading() and (len(self._on_the_way) > 0 or ends)
+
+    def move(self, size: int) -> None:
+        """Take bytes to the other end, and the end of the stream behind the last one."""
+        while size > 0 and self._on_the_way and self.other.is_reading():
+            buffer = self.other._protocol.get_buffer(-1)
+            data = bytes(self._on_the_way[: min(size, len(buffer))])
+            size -= len(data)
+            del self._on_the_way[: len(data)]
+            self._taken()
+            buffer[: len(data)] = data
+            self.other.on_received(data)
+            self.other._protocol.buffer_updated(len(data))
+        if size > 0 and self.can_move:
+            self._end_moved = True
+            if not self.other._protocol.eof_received():
+                self.other.close()
+
+    def drop(self, error: Exception | None, keep: int) -> None:
+        """End at once; only the first `keep` bytes still come to the other end."""
+        self._closing = True
+        del self._on_the_way[keep:]
+        self._end(error)
+
+    def _taken(self) -> None:
+        """Some of what was written is gone."""
+        size = self.get_write_buffer_size()
+        if self._writing_paused and size <= self._low:
+            self._writing_paused = False
+            self._protocol.resume_writing()
+        if self._closing and size == 0:
+            self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._ending:
+            self._ending = True
+            self._loop.call_soon(self._lose, error)
+
+    def _lose(self, error: Exception | None) -> None:
+        self.lost = self._end_written = True
+        self._protocol.connection_lost(error)
+        self.other._on_the_way.clear()
+        self.other._taken()
+
+
+class SynchronousTransport(VirtualTransport):
+    """A transport whose `write` is the other end's `buffer_updated`."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        super().write(data)
+        self.move(ALL)
+
+    def write_eof(self) -> None:
+        super().write_eof()
+        self.move(ALL)
+
+    def resume_reading(self) -> None:
+        super().resume_reading()
+        self.other.move(ALL)
+
+    def _lose(self, error: Exception | None) -> None:
+        super()._lose(error)
+        self.move(ALL)
+
+
+class _NoOpening:
+    """The opening handshake of a connection that needs none."""
+
+    def connected(self, connection: object) -> None:
+        pass
+
+    def received(self, connection: object, data: bytes) -> None:
+        raise AssertionError("bytes before the connection was started")
+
+    def lost(self, connection: object, error: Exception | None) -> None:
+        raise AssertionError("lost before the connection was started")
+
+
+@attrs.frozen(eq=False)
+class Endpoint:
+    """One end of a connection, of one of the builds."""
+
+    streamws: ModuleType
+    client: Any
+    connection: Any
+    transport: VirtualTransport
+
+
+def endpoint(
+    loop: asyncio.AbstractEventLoop,
+    package: str,
+    transport: VirtualTransport,
+    *,
+    server: bool,
+    limits: Mapping[str, Any],
+    timeouts: Mapping[str, Any],
+) -> Endpoint:
+    """An open connection on a transport, as a server makes it after the opening handshake."""
+    streamws = importlib.import_module(package)
+    connections = importlib.import_module(f"{package}.connection")
+    environment = connections.Environment(loop, streamws.Limits(**limits), streamws.Timeouts(**timeouts))
+    connection = connections.AsyncioConnection(environment, server, _NoOpening())
+    transport.connect(connection)
+    connection.start()
+    client = streamws.Client(connection, 1, ("virtual", 1), None, None, None, None)
+    return Endpoint(streamws, client, connection, transport)
+
+
+QUIET: Mapping[str, Any] = {"close": 5, "ping_interval": None, "ping_timeout": None}
+"""No keepalive pings."""
+
+
+def connected(
+    loop: asyncio.AbstractEventLoop,
+    packages: tuple[str, str],
+    *,
+    kind: type[VirtualTransport] = VirtualTransport,
+    capacity: int = 0,
+    limits: Mapping[str, Any] | None = None,
+    timeouts: Mapping[str, Any] = QUIET,
+) -> tuple[Endpoint, Endpoint]:
+    """A server's end and a client's end, connected."""
+    one, other = kind(loop, capacity), kind(loop, capacity)
+    one.other, other.other = other, one
+    limits = limits or {}
+    return (
+        endpoint(loop, packages[0], one, server=True, limits=limits, timeouts=timeouts),
+        endpoint(loop, packages[1], other, server=False, limits=limits, timeouts=timeouts),
+    )

@@ -1,0 +1,310 @@
+"""Transports that deliver from inside a write, and readers that end while they are woken: nothing stuck or lost."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from helpers.taps import BINARY
+from helpers.virtual import (
+    ALL,
+    Endpoint,
+    SynchronousTransport,
+    VirtualLoop,
+    build_of,
+    connected,
+    packages,
+)
+
+ROUNDS = 600
+"""Enough for any recursion without bound to be noticed."""
+
+Pair = tuple[Endpoint, Endpoint]
+
+
+def lazy(loop: VirtualLoop) -> None:
+    """Tasks begin in the loop's next turn."""
+
+
+def eager(loop: VirtualLoop) -> None:
+    """Tasks begin in the call that makes them."""
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
+
+
+def debugging(loop: VirtualLoop) -> None:
+    """The loop checks what it is asked to do."""
+    loop.set_debug(True)
+    loop.slow_callback_duration = 60
+
+
+MODES = [lazy, debugging] if sys.version_info < (3, 12) else [lazy, debugging, eager]
+
+
+@pytest.fixture(params=MODES, ids=lambda mode: mode.__name__)
+def loop(request: pytest.FixtureRequest) -> Iterator[VirtualLoop]:
+    loop = VirtualLoop()
+    request.param(loop)
+    yield loop
+    try:
+        assert not asyncio.all_tasks(loop), "tasks hang"
+        assert not loop.errors
+    finally:
+        loop.end()
+
+
+@pytest.fixture(params=packages(), ids=build_of)
+def package(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@contextlib.contextmanager
+def running(loop: VirtualLoop) -> Iterator[None]:
+    """Make tasks as the loop makes them when it runs."""
+    # An eager task needs the running loop.
+    asyncio.events._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio.events._set_running_loop(None)
+
+
+def start(loop: VirtualLoop, *coroutines: Coroutine[Any, Any, Any]) -> list["asyncio.Task[Any]"]:
+    """Tasks that have run as far as they can."""
+    with running(loop):
+        tasks = [loop.create_task(coroutine) for coroutine in coroutines]
+    loop.settle()
+    return tasks
+
+
+def call(loop: VirtualLoop, function: Callable[[], object]) -> None:
+    """Call it from the loop, and run what comes of it."""
+    loop.call_soon(function)
+    loop.settle()
+
+
+async def pass_back(end: Endpoint, log: list[str]) -> None:
+    """Answer each number with the next one; the last one closes."""
+    async for message in end.client:
+        log.append(message)
+        if int(message) == ROUNDS:
+            await end.client.close()
+        else:
+            await end.client.send(str(int(message) + 1))
+
+
+NUMBERS = [str(number) for number in range(1, ROUNDS + 1)]
+
+
+@pytest.mark.parametrize("capacity", [0, ALL])
+def test_ping_pong_over_transport_that_delivers_inside_write(loop: VirtualLoop, package: str, capacity: int) -> None:
+    ends = connected(loop, (package, package), kind=SynchronousTransport, capacity=capacity)
+    log: list[str] = []
+    tasks = start(loop, *(pass_back(end, log) for end in ends))
+    start(loop, ends[0].client.send("1"))
+    assert log == NUMBERS
+    assert all(task.done() for task in tasks)
+    assert [end.client.outcome.cause for end in ends] == ["clean", "clean"]
+
+
+def test_ping_pong_begins_outside_of_tasks(loop: VirtualLoop, package: str) -> None:
+    """Where no task runs, the reader is entered from inside the delivery, and its answer is delivered from there."""
+    ends = connected(loop, (package, package), kind=SynchronousTransport)
+    log: list[str] = []
+    start(loop, *(pass_back(end, log) for end in ends))
+    call(loop, lambda: ends[0].client.send("1"))
+    assert log == NUMBERS
+
+
+def test_ping_pong_of_many_balls_keeps_their_order(loop: VirtualLoop, package: str) -> None:
+    ends = connected(loop, (package, package), kind=SynchronousTransport)
+    sent: dict[Endpoint, list[str]] = {end: [] for end in ends}
+    received: dict[Endpoint, list[str]] = {end: [] for end in ends}
+
+    def send(end: Endpoint, ball: str) -> Any:
+        sent[end].append(ball)
+        return end.client.send(ball)
+
+    async def pass_on(end: Endpoint) -> None:
+        async for message in end.client:
+            received[end].append(message)
+            if len(received[end]) < ROUNDS:
+                await send(end, message)
+
+    tasks = start(loop, *(pass_on(end) for end in ends))
+    call(loop, lambda: [send(ends[0], ball) for ball in "abc"])
+    assert sent == {ends[0]: received[ends[1]], ends[1]: received[ends[0]]}
+    assert len(received[ends[1]]) >= ROUNDS
+    start(loop, ends[0].client.close())
+    assert all(task.done() for task in tasks)
+
+
+def test_streams_over_transport_that_delivers_inside_write(loop: VirtualLoop, package: str) -> None:
+    """Each part is answered with a part, inside one another."""
+    ends = connected(loop, (package, package), kind=SynchronousTransport, limits={"read_high": 100, "read_low": 50})
+    echoed = bytearray()
+
+    async def echo() -> None:
+        async for reader in ends[0].client.messages():
+            await ends[0].client.writer.feed(reader)
+
+    async def collect() -> None:
+        async for reader in ends[1].client.messages():
+            async for part in reader:
+                echoed.extend(part)
+            await ends[1].client.close()
+
+    async def send() -> None:
+        async with ends[1].client.writer.fragment() as stream:
+            for number in range(ROUNDS):
+                await stream.send(b"%05d" % number)
+
+    tasks = start(loop, echo(), collect(), send())
+    assert all(task.done() for task in tasks)
+    assert echoed == b"".join(b"%05d" % number for number in range(ROUNDS))
+
+
+def test_pings_are_answered_inside_write(loop: VirtualLoop, package: str) -> None:
+    ends = connected(loop, (package, package), kind=SynchronousTransport)
+    (task,) = start(loop, asyncio_gather(*(end.client.writer.ping() for end in ends for _ in range(50))))
+    assert len(task.result()) == 100
+    start(loop, ends[1].client.close())
+
+
+async def asyncio_gather(*awaitables: Any) -> list[Any]:
+    return list(await asyncio.gather(*awaitables))
+
+
+# A task that ends while it is woken -------------------------------------------------------------------------
+
+
+async def read_message(end: Endpoint) -> object:
+    return await end.client.read_message()
+
+
+async def read_frame(end: Endpoint) -> object:
+    return (await end.client.read_frame()).payload.decode()
+
+
+async def read_stream(end: Endpoint) -> object:
+    reader = await anext(end.client.messages())
+    return (await reader.readexactly(2)).decode() + (await reader.read()).decode()
+
+
+READS = [read_message, read_frame, read_stream]
+
+
+@pytest.mark.parametrize("next_read", READS)
+@pytest.mark.parametrize("first_read", READS)
+@pytest.mark.parametrize("together", [True, False])
+def test_task_that_ends_while_it_is_woken_leaves_the_rest_to_the_next(
+    loop: VirtualLoop, package: str, first_read: Any, next_read: Any, together: bool
+) -> None:
+    """Also where both messages came in one chunk."""
+    sender, receiver = ends = connected(loop, (package, package), capacity=ALL)
+    (first,) = start(loop, first_read(receiver))
+    (sent,) = start(loop, sender.client.send("first"))
+    if not together:
+        call(loop, lambda: sender.transport.move(ALL))
+        assert first.result() == "first"
+    start(loop, sender.client.send("second"))
+    if not together:
+        (second,) = start(loop, next_read(receiver))
+    call(loop, lambda: sender.transport.move(ALL))
+    if together:
+        (second,) = start(loop, next_read(receiver))
+    assert (first.result(), second.result(), sent.result()) == ("first", "second", None)
+    close(loop, ends)
+
+
+@pytest.mark.parametrize("size", [1, 3, ALL])
+def test_one_task_after_the_other_reads_a_message_each(loop: VirtualLoop, package: str, size: int) -> None:
+    """Each reader returns right from its wake-up, after it made the next one."""
+    sender, receiver = ends = connected(loop, (package, package), capacity=ALL)
+    got: list[object] = []
+    tasks: list[asyncio.Task[None]] = []
+    numbers = NUMBERS[:100]  # an eager task runs inside the one that makes it: all of them would be too deep a stack
+
+    async def read() -> None:
+        got.append(await receiver.client.read_message())
+        if len(got) < len(numbers):
+            tasks.append(asyncio.create_task(read()))
+
+    tasks.extend(start(loop, read()))
+    for number in numbers:
+        start(loop, sender.client.send(number))
+    while sender.transport.can_move:
+        call(loop, lambda: sender.transport.move(size))
+    assert got == numbers
+    assert all(task.done() for task in tasks)
+    close(loop, ends)
+
+
+@pytest.mark.parametrize("read", READS)
+def test_read_cancelled_in_the_turn_in_which_its_message_comes_loses_nothing(
+    loop: VirtualLoop, package: str, read: Any
+) -> None:
+    sender, receiver = ends = connected(loop, (package, package), capacity=ALL)
+    (cancelled,) = start(loop, read(receiver))
+    start(loop, sender.client.send("first"))
+    loop.call_soon(cancelled.cancel)
+    loop.call_soon(sender.transport.move, ALL)
+    loop.settle()
+    assert cancelled.cancelled()
+    (task,) = start(loop, read(receiver))
+    assert task.result() == "first"
+    close(loop, ends)
+
+
+def test_second_reader_in_a_task_is_refused_and_disturbs_nothing(loop: VirtualLoop, package: str) -> None:
+    sender, receiver = ends = connected(loop, (package, package), capacity=ALL)
+    first, second = start(loop, read_message(receiver), read_frame(receiver))
+    assert isinstance(second.exception(), receiver.streamws.ConcurrencyError)
+    start(loop, sender.client.send("first"))
+    call(loop, lambda: sender.transport.move(ALL))
+    assert first.result() == "first"
+    close(loop, ends)
+
+
+def test_reader_woken_in_a_task_has_its_turn_before_others(loop: VirtualLoop, package: str) -> None:
+    """Bytes that come inside a task wake the reader in the loop's next turn; till then a second one is refused."""
+    sender, receiver = ends = connected(loop, (package, package), capacity=ALL)
+    (beginning,) = start(loop, begun(receiver))
+    start(loop, split(sender))
+    call(loop, lambda: sender.transport.move(2 + 1))  # header and one byte
+    reader = beginning.result() if beginning.done() else None
+    assert reader is not None
+    (first,) = start(loop, reader.readexactly(4))
+
+    async def deliver() -> None:
+        sender.transport.move(1)
+
+    async def second() -> bytes:
+        return bytes(await reader.read(1))
+
+    with running(loop):
+        tasks = [loop.create_task(deliver()), loop.create_task(second())]
+    loop.settle()
+    assert isinstance(tasks[1].exception(), receiver.streamws.ConcurrencyError)
+    call(loop, lambda: sender.transport.move(ALL))
+    assert first.result() == b"abcd"
+    close(loop, ends)
+
+
+async def begun(end: Endpoint) -> Any:
+    return await anext(end.client.messages())
+
+
+async def split(end: Endpoint) -> None:
+    await end.client.writer.write_frame(end.streamws.DataFrame(BINARY, b"abcd"))
+
+
+def close(loop: VirtualLoop, ends: Pair) -> None:
+    """The closing handshake."""
+    (task,) = start(loop, ends[1].client.close())
+    while any(end.transport.can_move for end in ends):
+        for end in ends:
+            call(loop, lambda end=end: end.transport.move(ALL))  # type: ignore[misc]
+    assert task.done()
