@@ -40,6 +40,7 @@ cdef class Connection:
     cdef public Writer writer
 
     cdef object _get_buffer_for_frame(self)
+    cpdef buffer_updated(self, Py_ssize_t nbytes)
     @cython.locals(protocol=Protocol, parser=Parser, outbox=Outbox, items=list)
     cdef _work_off(self, object data, Py_ssize_t nbytes)
     @cython.locals(protocol=Protocol)

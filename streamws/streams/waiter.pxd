@@ -2,13 +2,14 @@ import cython
 
 from ..wire.kernels cimport run_in
 
-cdef object current_task
+cdef object _current_task
 
 @cython.final
 cdef class Waiter:
     cdef object _loop
     cdef object _finished
     cdef object _future
+    cdef bint _unused
     cpdef object arm(self)
     cpdef bint is_cancelled(self)
     @cython.locals(callbacks=list, first=tuple)

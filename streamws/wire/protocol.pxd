@@ -3,7 +3,7 @@ import cython
 from .kernels cimport MaskKeys, Utf8Check, encode_frame, encode_header, rotate_key, unmask
 from .parser cimport Parser
 
-cdef Py_ssize_t LARGE
+cdef Py_ssize_t LARGE, _LONG
 cdef unsigned char _FIN, _FIN_TEXT, _FIN_BINARY, _FIN_PONG
 
 @cython.final

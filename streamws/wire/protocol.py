@@ -53,6 +53,8 @@ LARGE = 16 * 1024
 CHUNK = 128 * 1024
 """Bytes that are masked at a time of a large payload: as many as fit into the processor's cache."""
 
+_LONG = 2 * CHUNK  # bytes above which that is worth the while
+
 MAX_PONGS = 16
 """Pings of one burst that are answered, the last ones."""
 
@@ -210,7 +212,7 @@ class Protocol:
 
     def is_masked_in_chunks(self, data: str | Buffer) -> bool:
         """Whether a message is better masked and sent chunk by chunk than copied whole."""
-        return self._keys is not None and not isinstance(data, str) and len(data) > 2 * CHUNK
+        return self._keys is not None and not isinstance(data, str) and len(data) > _LONG
 
     def binary_header(self, payload: bytes) -> bytes:
         """The header for a message that is sent beside it."""

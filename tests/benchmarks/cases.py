@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from benchmarks.broadcasts import BroadcastCase
-from benchmarks.echoes import EchoCase
+from benchmarks.echoes import ClientEchoCase, EchoCase
 from benchmarks.fairness import FairnessCase
 from benchmarks.frames import TEXT
 from benchmarks.handshakes import HandshakeCase
@@ -17,7 +17,9 @@ MiB = 1024 * KiB
 GiB = 1024 * MiB
 
 
-class Case(Protocol):
+class ServerCase(Protocol):
+    """A case in which servers are measured."""
+
     @property
     def name(self) -> str: ...
     @property
@@ -36,6 +38,8 @@ class Case(Protocol):
         """Load the server, warm it up, and measure it for so many seconds."""
 
 
+Case = ServerCase | ClientEchoCase
+
 _ALL: list[Case] = [
     EchoCase("small", connections=8, window=32, size=32),
     EchoCase("small-text", connections=8, window=32, size=32, opcode=TEXT),
@@ -49,5 +53,15 @@ _ALL: list[Case] = [
     HandshakeCase("handshake", at_a_time=16),
     BroadcastCase("broadcast", connections=300, broadcasts=100),
     IdleCase("idle", connections=3000),
+    ClientEchoCase("client-small", connections=8, window=32, size=32),
+    ClientEchoCase("client-one", connections=1, window=32, size=32),
+    ClientEchoCase("client-256", connections=4, window=1, size=256),
+    ClientEchoCase("client-8k", connections=4, window=1, size=8 * KiB),
+    ClientEchoCase("client-100k", connections=4, window=1, size=100_000),
+    ClientEchoCase("client-small-tls", connections=8, window=32, size=32, tls=True),
+    ClientEchoCase("client-one-tls", connections=1, window=32, size=32, tls=True),
+    ClientEchoCase("client-256-tls", connections=4, window=1, size=256, tls=True),
+    ClientEchoCase("client-8k-tls", connections=4, window=1, size=8 * KiB, tls=True),
+    ClientEchoCase("client-100k-tls", connections=4, window=1, size=100_000, tls=True),
 ]
 CASES: dict[str, Case] = {case.name: case for case in _ALL}

@@ -1,16 +1,19 @@
-"""The servers that are measured, by name: the script of each and its options."""
+"""The libraries that are measured, by name: the scripts of each, and their options."""
 
+from typing import Literal
+
+Role = Literal["server", "client"]
 LOOPS = ("uvloop", "asyncio")
 REFERENCE = "picows"
 
 _SCRIPTS: dict[str, list[str]] = {
-    "streamws": ["streamws_server.py"],
-    "streamws-speed": ["streamws_server.py"],
-    "streamws-pure": ["streamws_server.py", "--pure"],
-    "picows": ["picows_server.py"],
-    "picows-iter": ["picows_iter_server.py"],
-    "aiohttp": ["aiohttp_server.py"],
-    "websockets": ["websockets_server.py"],
+    "streamws": ["streamws"],
+    "streamws-speed": ["streamws"],
+    "streamws-pure": ["streamws", "--pure"],
+    "picows": ["picows"],
+    "picows-iter": ["picows_iter"],
+    "aiohttp": ["aiohttp"],
+    "websockets": ["websockets"],
 }
 SERVERS = tuple(_SCRIPTS)
 
@@ -20,15 +23,16 @@ def streams(server: str) -> bool:
     return server.startswith("streamws")
 
 
-def command(server: str, loop: str) -> list[str] | None:
-    """How to start a server on a loop; None where the pair makes no sense.
+def command(server: str, loop: str, role: Role) -> list[str] | None:
+    """How to start a library's server or client on a loop; None where the pair makes no sense.
 
-    On uvloop, streamws does what it does by default. On asyncio, `streamws` and `streamws-pure` go without
-    aiofastnet's transports, and `streamws-speed` is streamws with them.
+    `streamws` and `streamws-pure` go without aiofastnet's transports, and `streamws-speed` is streamws with them, which
+    servers use on asyncio only.
     """
-    script = _SCRIPTS[server]
+    name, *options = _SCRIPTS[server]
+    script = [f"{role}s/{name}_{role}.py", *options]
     if server == "streamws-speed":
-        return script if loop == "asyncio" else None
-    if server.startswith("streamws") and loop == "asyncio":
+        return script if loop == "asyncio" or role == "client" else None
+    if server.startswith("streamws"):
         return [*script, "--no-speed"]
     return script

@@ -1,24 +1,31 @@
-"""The load of the echo cases: a window of messages in flight on each of a few connections.
+"""The load of the echo cases, of a server and of a client: a window of messages in flight on each of a few connections.
 
 All frames are built beforehand. What has come back is told by counting bytes, since the size of each echo is
 known. A batch of messages costs two system calls however long it is, so that a generator in Python is fast
 enough: beside a bare C server it reached 4.7 million messages a second with `small`. With `ping-pong`, where
 a batch is one message, 166 000 was the most.
+
+A client connects to the generator, which is a neutral server then: it sends the messages, and the client's echoes come
+back masked. It never sleeps: to wake it would cost the client, whose `send` does that where both are on one machine, up
+to 1 µs, and the more often the faster the client is.
 """
 
 import os
 import select
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks import frames
 from benchmarks.measure import Measure, Stopwatch
-from benchmarks.opening import opened, receive_exactly
-from benchmarks.process import ServerProcess
+from benchmarks.neutral import Listener, send_all
+from benchmarks.opening import Connection, opened, receive_exactly
+from benchmarks.process import ClientProcess, ServerProcess
 
 WARM_UP = 0.2
 RECEIVE_BUFFER = 1 << 18
+PATIENCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class EchoCase:
         try:
             for connection in connections:
                 _check_echo(connection, sent, echoes)
-            load = EchoLoad(connections, sent, len(echoes[0]))
+            load = EchoLoad(connections, sent, len(echoes[0]), PATIENCE)
             load.run(WARM_UP)
             watch = Stopwatch(server)
             received = load.run(seconds)
@@ -56,10 +63,39 @@ class EchoCase:
         return os.urandom(self.size)
 
 
+@dataclass(frozen=True)
+class ClientEchoCase:
+    name: str
+    connections: int
+    window: int
+    """Messages in flight on each connection."""
+    size: int
+    tls: bool = False
+    unit = "messages"
+    once = False
+
+    def drive(self, client: ClientProcess, listener: Listener, seconds: float) -> Measure:
+        payloads = [os.urandom(self.size) for _ in range(self.window)]
+        sent = [frames.unmasked(payload) for payload in payloads]
+        peers = [listener.accept() for _ in range(self.connections)]
+        for peer in peers:
+            _check_masked_echo(peer, sent, payloads)
+        echo_size = len(frames.masked(payloads[0]))
+        load = EchoLoad(peers, sent, echo_size, 0)
+        load.run(WARM_UP)
+        watch = Stopwatch(client)
+        received = load.run(seconds)
+        return watch.stop(received / echo_size, load.busy)
+
+
 class EchoLoad:
     """Keeps the window of every connection filled while it runs; it may run several times."""
 
-    def __init__(self, connections: list[socket.socket], sent: list[bytes], echo_size: int) -> None:
+    def __init__(self, connections: Sequence[Connection], sent: list[bytes], echo_size: int, patience: float) -> None:
+        """`patience`: for how long it sleeps at most while there is nothing to do, in seconds."""
+        self._patience = patience
+        self.busy = 0.0
+        """For how many seconds of the last run it had something to do."""
         self._frame_size = len(sent[0])
         self._echo_size = echo_size
         self._ring_size = self._frame_size * len(sent)
@@ -76,17 +112,26 @@ class EchoLoad:
     def run(self, seconds: float) -> int:
         """The number of bytes that came back."""
         total = 0
-        until = time.monotonic() + seconds
         frame_size, echo_size, ring_size = self._frame_size, self._echo_size, self._ring_size
         ring, buffer, epoll, streams = self._ring, self._buffer, self._epoll, self._streams
         readable, writable = select.EPOLLIN, select.EPOLLOUT
-        while time.monotonic() < until:
-            for descriptor, events in epoll.poll(0.05):
+        idle = 0.0
+        now = time.monotonic()
+        until = now + seconds
+        while now < until:
+            ready = epoll.poll(self._patience)
+            before, now = now, time.monotonic()
+            if not ready:
+                idle += now - before
+            for descriptor, events in ready:
                 stream = streams[descriptor]
                 if events & readable:
-                    count = stream.recv_into(buffer)
+                    try:
+                        count = stream.recv_into(buffer)
+                    except BlockingIOError:
+                        continue  # a part of a TLS record
                     if not count:
-                        raise ConnectionError("the server closed the connection under load")
+                        raise ConnectionError("the connection was closed under load")
                     total += count
                     whole, stream.partial = divmod(stream.partial + count, echo_size)
                     stream.due += whole * frame_size
@@ -100,6 +145,7 @@ class EchoLoad:
                 if stream.watches_out != (stream.due > 0):
                     stream.watches_out = stream.due > 0
                     epoll.modify(descriptor, readable | writable if stream.watches_out else readable)
+        self.busy = seconds - idle
         return total
 
 
@@ -108,7 +154,7 @@ class _Stream:
 
     __slots__ = ("at", "due", "partial", "recv_into", "send", "watches_out")
 
-    def __init__(self, connection: socket.socket, due: int) -> None:
+    def __init__(self, connection: Connection, due: int) -> None:
         self.recv_into = connection.recv_into
         self.send = connection.send
         self.at = 0
@@ -121,4 +167,14 @@ def _check_echo(connection: socket.socket, sent: list[bytes], echoes: list[bytes
     for frame, echo in zip(sent, echoes, strict=True):
         connection.sendall(frame)
         if receive_exactly(connection, len(echo)) != echo:
+            raise ValueError("the echo is not what was sent")
+
+
+def _check_masked_echo(peer: Connection, sent: list[bytes], payloads: list[bytes]) -> None:
+    for frame, payload in zip(sent, payloads, strict=True):
+        send_all(peer, frame)
+        head = frames.masked_head(len(payload), b"")
+        echo = receive_exactly(peer, len(head) + 4 + len(payload))
+        key = echo[len(head) : len(head) + 4]
+        if echo != head + key + frames.xor(payload, key):
             raise ValueError("the echo is not what was sent")

@@ -13,7 +13,7 @@ _MASKED = 0x80
 def masked(payload: bytes, opcode: int = BINARY) -> bytes:
     """The frame a client sends, with a random masking key that has no zero byte."""
     key = bytes(byte or 0xA5 for byte in os.urandom(4))
-    return masked_head(len(payload), key, opcode) + _xor(payload, key)
+    return masked_head(len(payload), key, opcode) + xor(payload, key)
 
 
 def masked_head(length: int, key: bytes, opcode: int = BINARY) -> bytes:
@@ -39,7 +39,7 @@ def _head(opcode: int, length: int, mask_bit: int) -> bytes:
     return struct.pack("!BBQ", _FIN | opcode, mask_bit | 127, length)
 
 
-def _xor(payload: bytes, key: bytes) -> bytes:
+def xor(payload: bytes, key: bytes) -> bytes:
     length = len(payload)
     stream = (key * (length // 4 + 1))[:length]
     return (int.from_bytes(payload) ^ int.from_bytes(stream)).to_bytes(length)

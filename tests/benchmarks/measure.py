@@ -1,10 +1,11 @@
-"""What one run of one case against one server has shown."""
+"""What one run of one case with one server or client has shown."""
 
 import time
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import NamedTuple
 
-from benchmarks.process import CpuTime, ServerProcess
+from benchmarks.process import Contestant, CpuTime
 
 
 class Measure(NamedTuple):
@@ -15,7 +16,7 @@ class Measure(NamedTuple):
     cpu: CpuTime
     generator_cpu: float
     memory: int | None = None
-    """If the case is about memory: what the connections added to the server's resident memory, in bytes."""
+    """If the case is about memory: what the connections added to the process's resident memory, in bytes."""
     figures: Mapping[str, float] = {}
     """What else the case has to show, by heading."""
 
@@ -25,11 +26,11 @@ class Measure(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """What one operation costs the server: seconds of CPU time, or bytes if the case is about memory."""
+        """What one operation costs: seconds of CPU time, or bytes if the case is about memory."""
         return (self.cpu.total if self.memory is None else self.memory) / self.operations
 
     @property
-    def server_share(self) -> float:
+    def share(self) -> float:
         return self.cpu.total / self.seconds
 
     @property
@@ -42,28 +43,36 @@ class Measure(NamedTuple):
 
     @property
     def generator_bound(self) -> bool:
-        """Whether the load generator, not the server, was what limited the rate."""
-        return self.memory is None and self.generator_share > 0.95 and self.server_share < 0.90
+        """Whether the load generator was what limited the rate."""
+        return self.memory is None and self.generator_share > 0.95 and self.share < 0.90
 
 
 class Stopwatch:
     """Starts when made; `stop` gives the measure of what happened since."""
 
-    def __init__(self, server: ServerProcess, helpers: Callable[[], float] = float) -> None:
+    def __init__(self, contestant: Contestant, helpers: Callable[[], float] = float) -> None:
         """`helpers` tells the CPU time of the generator's other processes, if it has any."""
-        self._server = server
+        self._contestant = contestant
         self._helpers = helpers
         self._generator = self._generator_time()
-        self._cpu = server.cpu_time()
+        self._cpu = contestant.cpu_time()
         self._wall = time.monotonic()
 
-    def stop(self, operations: float, memory: int | None = None, figures: Mapping[str, float] | None = None) -> Measure:
+    def stop(
+        self,
+        operations: float,
+        busy: float = inf,
+        *,
+        memory: int | None = None,
+        figures: Mapping[str, float] | None = None,
+    ) -> Measure:
+        """`busy`: for how many seconds the generator had something to do, if it never sleeps."""
         seconds = time.monotonic() - self._wall
-        now, before = self._server.cpu_time(), self._cpu
+        now, before = self._contestant.cpu_time(), self._cpu
         cpu = CpuTime(*(b - a for a, b in zip(before, now, strict=True)))
         if not operations:
             raise TimeoutError(f"nothing came back within {seconds:.1f} s")
-        generator = self._generator_time() - self._generator
+        generator = min(busy, self._generator_time() - self._generator)
         return Measure(operations, seconds, cpu, generator, memory, figures or {})
 
     def _generator_time(self) -> float:

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from typing import Protocol
 
 HOST = "127.0.0.1"
 TIMEOUT = 10.0
@@ -10,6 +11,16 @@ SWITCHING_PROTOCOLS = b"HTTP/1.1 101 "
 
 _KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 _ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # the answer to that key, RFC 6455, section 1.3
+
+
+class Connection(Protocol):
+    """A socket, or what takes its place."""
+
+    def fileno(self) -> int: ...
+    def setblocking(self, flag: bool, /) -> None: ...
+    def recv(self, bufsize: int, /) -> bytes: ...
+    def recv_into(self, buffer: bytearray, /) -> int: ...
+    def send(self, data: bytes | memoryview, /) -> int: ...
 
 
 def upgrade_request(port: int) -> bytes:
@@ -50,12 +61,12 @@ def opened(port: int) -> socket.socket:
     return connection
 
 
-def receive_exactly(connection: socket.socket, length: int) -> bytes:
+def receive_exactly(connection: Connection, length: int) -> bytes:
     received = bytearray()
     while len(received) < length:
         part = connection.recv(min(length - len(received), 1 << 20))
         if not part:
-            raise ConnectionError(f"the server closed the connection after {len(received)} of {length} bytes")
+            raise ConnectionError(f"the connection was closed after {len(received)} of {length} bytes")
         received += part
     return bytes(received)
 

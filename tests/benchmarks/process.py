@@ -1,4 +1,4 @@
-"""A server under measurement: started as its own process, measured from outside, stopped."""
+"""A server or client under measurement: started as its own process, measured from outside, stopped."""
 
 import os
 import selectors
@@ -29,26 +29,19 @@ class CpuTime(NamedTuple):
     """What it was ready to run and had no core, since other processes had it; 0 where that is not known."""
 
 
-class ServerProcess:
-    """`with ServerProcess(...) as server` has it listening on `server.port`; at the end it is stopped."""
+class Contestant:
+    """A process under measurement. `with` has it stopped at the end."""
 
-    def __init__(self, arguments: Sequence[str], loop: str, handler: str, core: int | None, streams: bool) -> None:
-        self.streams = streams
-        """Whether it takes and sends parts of a frame."""
-        script, *options = arguments
-        command = [sys.executable, str(BENCHMARKS / "servers" / script), *options]
-        command += ["--port", "0", "--loop", loop, "--handler", handler]
+    def __init__(self, arguments: Sequence[str], loop: str, core: int | None, options: Sequence[str]) -> None:
+        """`arguments`: a script of this folder, and its options."""
+        script, *own = arguments
+        command = [sys.executable, str(BENCHMARKS / script), *own, "--loop", loop, *options]
         if core is not None:
             command += ["--core", str(core)]
         paths = [str(TESTS), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-        try:
-            self.port = self._read_port()
-            self._seen = psutil.Process(self._process.pid)
-        except BaseException:
-            self.stop()
-            raise
+        self._seen = psutil.Process(self._process.pid)
 
     def __enter__(self) -> Self:
         return self
@@ -84,6 +77,30 @@ class ServerProcess:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
+    def _scheduled(self) -> tuple[float, float]:
+        """Seconds on a CPU and waiting for one, of all threads, as Linux's scheduler counts; 0 elsewhere."""
+        ran = waited = 0
+        with suppress(OSError):
+            for task in Path(f"/proc/{self._process.pid}/task").iterdir():
+                fields = (task / "schedstat").read_text().split()
+                ran += int(fields[0])
+                waited += int(fields[1])
+        return ran / 1e9, waited / 1e9
+
+
+class ServerProcess(Contestant):
+    """A server; from its making on it listens on `port`."""
+
+    def __init__(self, arguments: Sequence[str], loop: str, handler: str, core: int | None, streams: bool) -> None:
+        self.streams = streams
+        """Whether it takes and sends parts of a frame."""
+        super().__init__(arguments, loop, core, ["--port", "0", "--handler", handler])
+        try:
+            self.port = self._read_port()
+        except BaseException:
+            self.stop()
+            raise
+
     def _read_port(self) -> int:
         output = self._process.stdout
         assert output is not None
@@ -96,12 +113,9 @@ class ServerProcess:
             raise ChildProcessError(f"the server ended with status {self._process.wait(STOP_TIMEOUT)}")
         return int(line)
 
-    def _scheduled(self) -> tuple[float, float]:
-        """Seconds on a CPU and waiting for one, of all threads, as Linux's scheduler counts; 0 elsewhere."""
-        ran = waited = 0
-        with suppress(OSError):
-            for task in Path(f"/proc/{self._process.pid}/task").iterdir():
-                fields = (task / "schedstat").read_text().split()
-                ran += int(fields[0])
-                waited += int(fields[1])
-        return ran / 1e9, waited / 1e9
+
+class ClientProcess(Contestant):
+    """A client: it connects to a URL, so many times, and echoes what comes."""
+
+    def __init__(self, arguments: Sequence[str], loop: str, core: int | None, url: str, connections: int) -> None:
+        super().__init__(arguments, loop, core, ["--url", url, "--connections", str(connections)])

@@ -1,9 +1,9 @@
 """Measure streamws beside its peers: `python tests/benchmarks/run.py --help`.
 
-Every run has a server process of its own, and the rounds interleave the servers, so that a noisy machine is
-noisy for all of them. Look at the server's CPU time for one message rather than at messages a second, and at
-ratios rather than at times. All servers: loopback, no TLS, no compression, no logging, no keepalive pings,
-messages up to 4 MiB at least.
+Servers are measured, and in the cases named client-* clients. Every run has a process of its own for the server or
+client, and the rounds interleave the libraries, so that a noisy machine is noisy for all of them. Look at the CPU time
+for one message rather than at messages a second, and at ratios rather than at times. All of them: loopback, no TLS but
+in the cases named *-tls, no compression, no logging, no keepalive pings, messages up to 4 MiB at least.
 """
 
 import argparse
@@ -20,19 +20,21 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.cases import CASES
-from benchmarks.contestants import LOOPS, SERVERS, command, streams
-from benchmarks.process import ServerProcess
+from benchmarks.contestants import LOOPS, SERVERS, Role, command, streams
+from benchmarks.echoes import ClientEchoCase
+from benchmarks.neutral import Listener
+from benchmarks.process import ClientProcess, ServerProcess
 from benchmarks.table import Result, as_json, text
 
 LEGEND = """
 All figures are medians over the rounds.
-cost                the server's; user and system are its parts
+cost                of the server, or of the client where that is measured; user and system are its parts
 x picows            how many times cheaper than picows' core in the same round
 spread              (dearest - cheapest round) / median cost
-waited              share of the time that the server was ready to run but other processes had its core
-busy, generator     share of a core that the server and the generator used; ! where the generator was what
+waited              share of the time that it was ready to run but other processes had its core
+busy, generator     share of a core that it and the generator used; ! where the generator was what
                     limited the rate in some round: there the cost means something, the rate does not
-peak MiB            by how much the server's resident memory grew at most
+peak MiB            by how much its resident memory grew at most
 median, 99 %, max   round-trip times beside the flood; in fewer than 100 round trips, 99 % is the slowest one.
                     To have more of them, measure for longer: --seconds 5"""
 
@@ -49,7 +51,9 @@ class Options(argparse.Namespace):
 def options() -> Options:
     parser = argparse.ArgumentParser(description="Measure streamws beside its peers.")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
+    parser.add_argument(
+        "--servers", nargs="+", choices=SERVERS, default=list(SERVERS), help="whose servers and clients"
+    )
     parser.add_argument("--loops", nargs="+", choices=LOOPS, default=list(LOOPS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.8, help="how long each run is measured")
@@ -57,23 +61,34 @@ def options() -> Options:
     return parser.parse_args(namespace=Options())
 
 
+def role(case: str) -> Role:
+    return "client" if isinstance(CASES[case], ClientEchoCase) else "server"
+
+
 def schedule(chosen: Options) -> Iterator[tuple[str, str, int, str]]:
-    """Case, loop, round and server of each run, in order."""
+    """Case, loop, round and library of each run, in order."""
     for case in chosen.cases:
         for loop in chosen.loops:
             for number in range(1 if CASES[case].once else chosen.rounds):
                 for server in chosen.servers:
-                    if command(server, loop) is not None:
+                    if command(server, loop, role(case)) is not None:
                         yield case, loop, number, server
 
 
 def run(case: str, loop: str, number: int, server: str, seconds: float, core: int | None) -> Result:
     chosen = CASES[case]
-    arguments = command(server, loop)
+    arguments = command(server, loop, role(case))
     assert arguments is not None
     try:
-        with ServerProcess(arguments, loop, chosen.handler, core, streams(server)) as process:
-            measure = chosen.drive(process, seconds)
+        if isinstance(chosen, ClientEchoCase):
+            with (
+                Listener(chosen.tls) as listener,
+                ClientProcess(arguments, loop, core, listener.url, chosen.connections) as client,
+            ):
+                measure = chosen.drive(client, listener, seconds)
+        else:
+            with ServerProcess(arguments, loop, chosen.handler, core, streams(server)) as process:
+                measure = chosen.drive(process, seconds)
     except (OSError, ValueError) as error:
         return Result(case, loop, server, number, chosen.unit, None, f"{type(error).__name__}: {error}"[:200])
     return Result(case, loop, server, number, chosen.unit, measure)

@@ -8,7 +8,7 @@ from benchmarks.contestants import REFERENCE
 from benchmarks.measure import Measure
 
 HEADINGS = (
-    "server",
+    "library",
     "per second",
     "cost",
     "user",
@@ -96,7 +96,7 @@ def _cells(row: Row) -> Iterable[str]:
         "" if about_memory else f"{median(m.cpu.system / m.operations for m in row.measures) * scale:.2f}",
         f"{median(row.ratios):.2f}" if row.ratios else "",
         f"{(max(costs) - min(costs)) / middle:.0%}" if len(costs) > 1 and middle else "",
-        f"{median(measure.server_share for measure in row.measures):.0%}",
+        f"{median(measure.share for measure in row.measures):.0%}",
         f"{median(measure.waited_share for measure in row.measures):.0%}",
         f"{median(measure.generator_share for measure in row.measures):.0%}{' !' if bound else ''}",
         *(f"{median(measure.figures[name] for measure in row.measures):.2f}" for name in row.measures[0].figures),

@@ -30,11 +30,16 @@ class Arguments(argparse.Namespace):
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser()
     result.add_argument("--port", type=int, default=0)
-    result.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
     result.add_argument("--handler", choices=["echo", "broadcast", "upload", "download"], default="echo")
-    result.add_argument("--core", type=int, help="the CPU core to run on")
-    result.add_argument("--lifetime", type=int, default=300, help="seconds after which it ends on its own")
+    add_surroundings(result)
     return result
+
+
+def add_surroundings(parser: argparse.ArgumentParser) -> None:
+    """The options of servers and clients alike."""
+    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
+    parser.add_argument("--core", type=int, help="the CPU core to run on")
+    parser.add_argument("--lifetime", type=int, default=300, help="seconds after which it ends on its own")
 
 
 def new_loop(arguments: Arguments) -> asyncio.AbstractEventLoop:
