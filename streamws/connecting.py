@@ -44,7 +44,6 @@ _HEAD_START = 0.25
 """Seconds that an address family has before the other one is tried too (RFC 8305 section 5)."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_SECRETS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 @attrs.frozen
@@ -98,8 +97,7 @@ def connect(
     :param local_address: host and port to connect from.
     :param proxy: True for what the environment says (`https_proxy`, `no_proxy` ...), the URL of a proxy
         ("http://", "socks5://" ..., with a user name and a password if it wants them), False or None for none.
-    :param max_redirects: redirects that are followed; 0 for none. `Authorization`, `Cookie` and passwords do not go to
-        another origin.
+    :param max_redirects: redirects that are followed; 0 for none. Neither `headers` nor passwords go to another origin.
     :param limits: sizes, in bytes.
     :param timeouts: deadlines, in seconds; `Timeouts.open` holds for all of an attempt.
     :param backoff: how long `async for` waits between attempts.
@@ -341,9 +339,8 @@ class Connecting:
             return attrs.evolve(place, credentials=place.credentials or url.credentials), offer
         if self._way.sock is not None or self._way.path is not None:
             raise _redirect_error("a redirect leads to another server than the socket given:", answer) from answer
-        kept = [(name, value) for name, value in offer.headers.items_all() if name.lower() not in _SECRETS]
-        kept = [(name, value) for name, value in kept if name.lower() != "host"]
-        return place, attrs.evolve(offer, headers=Headers(kept))
+        # Any of the application's fields may be a secret: Authorization, Cookie, X-Api-Key ...
+        return place, attrs.evolve(offer, headers=Headers())
 
     async def _attempt(self, url: Url, offer: Offer, name: str, progress: "_Progress") -> Client:
         loop = asyncio.get_running_loop()

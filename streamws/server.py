@@ -385,7 +385,7 @@ class WebSocketServer:
                 logger.info("%s:%s closed: %s", *address, connection.protocol.outcome())
 
         connection.on_lost = lost
-        logger.info("%s:%s opened %s", *address, request.target)
+        logger.info("%s:%s opened %s", *address, request.path)  # a query may hold a token
         self._spawn(self._own(client, connection) if self._handler is not None else self._notify(client, connection))
 
     async def _own(self, client: Client, connection: Connection) -> None:
