@@ -165,6 +165,7 @@ class Conversation(WSListener):
     def __init__(self, path: str, closes: asyncio.Queue[Close]) -> None:
         self._path = path
         self._closes = closes
+        self._leaves = False
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         match self._path.split("/")[1:]:
@@ -176,6 +177,7 @@ class Conversation(WSListener):
             case ["ping"]:
                 transport.send_ping(BEAT)
             case ["leave", code]:
+                self._leaves = True
                 transport.send(WSMsgType.CLOSE, int(code).to_bytes(2, "big") + REASON.encode())
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -183,12 +185,12 @@ class Conversation(WSListener):
         match frame.msg_type:
             case WSMsgType.CLOSE:
                 self._closes.put_nowait(Close(int.from_bytes(payload[:2], "big"), payload[2:].decode()))
-                if not transport.is_close_frame_sent:
+                if not self._leaves:
                     transport.send(WSMsgType.CLOSE, payload)
                 transport.disconnect()
             case WSMsgType.PONG:
                 assert payload == BEAT
-                transport.send(WSMsgType.TEXT, "pong")
+                transport.send(WSMsgType.TEXT, b"pong")
             case WSMsgType.TEXT | WSMsgType.BINARY | WSMsgType.CONTINUATION:
                 transport.send(frame.msg_type, payload, frame.fin)
 
