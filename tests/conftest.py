@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--peers",
         action="store_true",
-        help="also run tests/interop/peers, which need Node.js with ws, Chromium, curl and a JDK",
+        help="also run tests/interop/peers, which need Node.js with ws, Chromium, curl, nginx and a JDK",
     )
 
 

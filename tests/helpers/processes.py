@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from asyncio.subprocess import DEVNULL, PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -51,3 +52,22 @@ def python_environment() -> dict[str, str]:
     """For a Python that imports the same streamws and the tests' helpers."""
     paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 for a program that cannot choose one itself."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port: int = reserved.getsockname()[1]
+    return port
+
+
+async def listens(port: int) -> None:
+    """Wait until a program listens on the port."""
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(ConnectionRefusedError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                break
+            await asyncio.sleep(0.05)
+    writer.close()
+    await writer.wait_closed()

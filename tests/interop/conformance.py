@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-import socket
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from helpers.processes import TESTS, python_environment, run, running
+from helpers.processes import TESTS, free_port, listens, python_environment, run, running
 
 BUILDS = ("installed", "pure")
 
@@ -54,31 +53,18 @@ async def judge_client(build: str, cases: Sequence[str], folder: Path, *, second
     kosoku = Path(sysconfig.get_path("scripts"), "kosoku")
     chosen = [option for case in cases for option in ("--include", case)]
     options = ["--mode", "fuzzingserver", "--outdir", str(folder), *chosen]
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
+    port = free_port()
     script = str(TESTS / "interop" / "echo_client.py")
     client = [sys.executable, script, *(["--pure"] if build == "pure" else [])]
     with (folder / "kosoku.log").open("wb") as log:
         async with running(kosoku, *options, f"127.0.0.1:{port}", errors=log) as server:
-            await _listens(port)
+            await listens(port)
             url = f"ws://127.0.0.1:{port}"
             ended = await run(*client, url, seconds=seconds, environment=python_environment())
             assert (ended.status, ended.errors) == (0, "")
             async with asyncio.timeout(20):
                 await server.wait()  # it writes the verdicts when the client has asked for them, and ends
     return _verdicts(folder, ended.errors)
-
-
-async def _listens(port: int) -> None:
-    """Wait until someone listens on the port."""
-    async with asyncio.timeout(20):
-        while True:
-            with suppress(ConnectionRefusedError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                break
-            await asyncio.sleep(0.05)
-    writer.close()
-    await writer.wait_closed()
 
 
 def _verdicts(folder: Path, errors: str) -> Mapping[str, Verdict]:

@@ -1,4 +1,4 @@
-"""The client of picows: its core, with callbacks."""
+"""The client and the server of picows: its core, with callbacks."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,8 +6,29 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import pytest
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import (
+    WSCloseCode,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_connect,
+    ws_create_server,
+)
 
+from interop.conversations import (
+    BEAT,
+    REASON,
+    RETRY_AFTER,
+    SUBPROTOCOL,
+    TEXT,
+    UNAUTHORIZED,
+    FragmentedConversations,
+)
+from interop.conversations import Peer as ServerPeer
 from interop.serving import MESSAGES, serving
 from streamws import Cause, Client, Close, Side
 
@@ -135,3 +156,65 @@ async def test_server_closes() -> None:
 
     assert (outcome.cause, outcome.initiator) == (Cause.CLOSED_WITH_ERROR, Side.LOCAL)
     assert (outcome.sent, outcome.received) == (Close(4000, "bye"), Close(4000))
+
+
+# Its server -----------------------------------------------------------------------------------------------------
+
+
+class Conversation(WSListener):
+    def __init__(self, path: str, closes: asyncio.Queue[Close]) -> None:
+        self._path = path
+        self._closes = closes
+        self._leaves = False
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        match self._path.split("/")[1:]:
+            case ["fragments"]:
+                transport.send(WSMsgType.TEXT, TEXT[0].encode(), False)
+                transport.send_ping(BEAT)
+                for part in TEXT[1:]:
+                    transport.send(WSMsgType.CONTINUATION, part.encode(), part is TEXT[-1])
+            case ["ping"]:
+                transport.send_ping(BEAT)
+            case ["leave", code]:
+                self._leaves = True
+                transport.send(WSMsgType.CLOSE, int(code).to_bytes(2, "big") + REASON.encode())
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        payload = frame.get_payload_as_bytes()
+        match frame.msg_type:
+            case WSMsgType.CLOSE:
+                self._closes.put_nowait(Close(int.from_bytes(payload[:2], "big"), payload[2:].decode()))
+                if not self._leaves:
+                    transport.send(WSMsgType.CLOSE, payload)
+                transport.disconnect()
+            case WSMsgType.PONG:
+                assert payload == BEAT
+                transport.send(WSMsgType.TEXT, b"pong")
+            case WSMsgType.TEXT | WSMsgType.BINARY | WSMsgType.CONTINUATION:
+                transport.send(frame.msg_type, payload, frame.fin)
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[ServerPeer]:
+    closes: asyncio.Queue[Close] = asyncio.Queue()
+
+    def answer(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+        match request.path.decode():
+            case "/unauthorized":
+                refusal = WSUpgradeResponse.create_error_response(401, UNAUTHORIZED.encode())
+                return WSUpgradeResponseWithListener(refusal, None)
+            case "/busy":
+                refusal = WSUpgradeResponse.create_error_response(503, b"", {"Retry-After": RETRY_AFTER})
+                return WSUpgradeResponseWithListener(refusal, None)
+        speaks = SUBPROTOCOL in request.headers.get("Sec-WebSocket-Protocol", "")
+        headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL} if speaks else None
+        response = WSUpgradeResponse.create_101_response(extra_headers=headers)
+        return WSUpgradeResponseWithListener(response, Conversation(request.path.decode(), closes))
+
+    async with await ws_create_server(answer, "127.0.0.1", 0) as server:
+        yield ServerPeer(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", closes.get)
+
+
+class TestConnect(FragmentedConversations):
+    """`connect()` with this server."""

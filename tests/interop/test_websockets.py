@@ -1,14 +1,27 @@
-"""The clients of `websockets`."""
+"""The clients and the server of `websockets`."""
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import pytest
-from websockets.asyncio import client
+from websockets.asyncio import client, server
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.frames import Close
+from websockets.http11 import Request, Response
 from websockets.typing import Origin, Subprotocol
 
+from interop.conversations import (
+    BEAT,
+    REASON,
+    RETRY_AFTER,
+    SUBPROTOCOL,
+    TEXT,
+    UNAUTHORIZED,
+    FragmentedConversations,
+    Peer,
+)
 from interop.serving import MESSAGES, serving
 from streamws import Cause, Client, Limits, Opcode, Side
 from streamws import Close as Said
@@ -224,3 +237,61 @@ async def test_server_reads_frames_as_sent() -> None:
         seen = [await peer.recv() for _ in range(3)]
 
     assert seen == [f"{Opcode.TEXT.name} a False", "CONTINUATION b False", "CONTINUATION  True"]
+
+
+# Its server -----------------------------------------------------------------------------------------------------
+
+
+async def converse(peer: server.ServerConnection) -> None:
+    assert peer.request is not None
+    match peer.request.path.split("/")[1:]:
+        case ["fragments"]:
+            await peer.send(fragments_and_ping(peer))
+        case ["ping"]:
+            await (await peer.ping(BEAT))
+            await peer.send("pong")
+        case ["leave", code]:
+            await peer.close(int(code), REASON)
+    async for message in peer:
+        await peer.send(message)
+
+
+async def fragments_and_ping(peer: server.ServerConnection) -> AsyncIterator[str]:
+    yield TEXT[0]
+    await peer.ping(BEAT)
+    for part in TEXT[1:]:
+        yield part
+
+
+def answer(peer: server.ServerConnection, request: Request) -> Response | None:
+    match request.path:
+        case "/unauthorized":
+            return peer.respond(401, UNAUTHORIZED)
+        case "/busy":
+            response = peer.respond(503, "")
+            response.headers["Retry-After"] = RETRY_AFTER
+            return response
+    return None
+
+
+def choose(peer: server.ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    closes: asyncio.Queue[Said] = asyncio.Queue()
+
+    async def handle(peer: server.ServerConnection) -> None:
+        with suppress(ConnectionClosedError):
+            await converse(peer)
+        received = peer.protocol.close_rcvd
+        assert received is not None
+        closes.put_nowait(Said(received.code, received.reason))
+
+    async with server.serve(handle, "127.0.0.1", 0, process_request=answer, select_subprotocol=choose) as served:
+        yield Peer(f"ws://127.0.0.1:{served.sockets[0].getsockname()[1]}", closes.get)
+
+
+class TestConnect(FragmentedConversations):
+    """`connect()` with this server."""

@@ -1,0 +1,51 @@
+"""`connect()` with the server of Node.js' `ws`, which `npm install` puts into this folder."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from helpers.processes import running
+from interop.conversations import (
+    BEAT,
+    REASON,
+    RETRY_AFTER,
+    SUBPROTOCOL,
+    TEXT,
+    UNAUTHORIZED,
+    FragmentedConversations,
+    Peer,
+)
+from streamws import Close
+
+SCRIPT = Path(__file__).parent / "server.mjs"
+SAYINGS = {
+    "beat": BEAT.decode(),
+    "reason": REASON,
+    "text": TEXT,
+    "subprotocol": SUBPROTOCOL,
+    "unauthorized": UNAUTHORIZED,
+    "retryAfter": RETRY_AFTER,
+}
+
+
+@pytest.fixture
+async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
+    log = tmp_path / "errors"
+    with log.open("wb") as errors:
+        async with running("node", SCRIPT, json.dumps(SAYINGS), errors=errors) as process:
+            assert process.stdout is not None
+            lines = process.stdout
+
+            async def closed() -> Close:
+                return Close(**json.loads(await lines.readline()))
+
+            port = await lines.readline()
+            assert port, log.read_text()
+            yield Peer(f"ws://127.0.0.1:{int(port)}", closed)
+    assert log.read_text() == ""
+
+
+class TestConnect(FragmentedConversations):
+    """`connect()` with this server."""
