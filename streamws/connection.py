@@ -244,6 +244,16 @@ class Connection:
         if self.transport is not None and not self.transport.is_closing() and not self.inbox.paused:
             self.transport.resume_reading()
 
+    def receive_soon(self, data: bytes) -> None:
+        """Take `data`, and what comes behind it, in the loop's next turn."""
+        self.transport.pause_reading()
+        self.environment.loop.call_soon(self._receive_held, data)
+
+    def _receive_held(self, data: bytes) -> None:
+        self._read_on()  # first, since not every transport can be resumed once it closes
+        if data and self.transport is not None:
+            self._work_off(data, len(data))
+
     def receive(self, data: bytes | bytearray, nbytes: int) -> None:
         """Take `data[:nbytes]`, which came off the network."""
         self._work_off(data, nbytes)
