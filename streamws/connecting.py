@@ -503,6 +503,7 @@ class _Opening:
         # At once, since frames may come with the answer and behind it.
         connection.start()
         self.agreed.set_result(agreement)
+        # But who waits for the connection runs first: so it is not too late to answer, or to register callbacks.
         connection.receive_soon(self.reader.rest)
 
     def lost(self, connection: Connection, error: Exception | None) -> None:

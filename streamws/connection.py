@@ -254,12 +254,14 @@ class Connection:
             self._work_off(data, nbytes)
 
     def receive_soon(self, data: bytes) -> None:
-        """Take what came behind the handshake, when whom the connection is for has begun to run.
+        """Take what came behind the handshake, and what follows, when whom the connection is for has begun to run."""
+        if data or not self._server:
+            self.transport.pause_reading()  # some transports bring more before the turn ends
+            self.environment.loop.call_soon(self._receive_held, data)
 
-        Nothing else comes before it: the loop calls this before it reads from the network again.
-        """
-        if data:
-            self.environment.loop.call_soon(self.receive, data, len(data))
+    def _receive_held(self, data: bytes) -> None:
+        self._read_on()  # first, since not every transport can be resumed once it closes
+        self.receive(data, len(data))
 
     def _work_off(self, data: bytes | bytearray, nbytes: int) -> None:
         self._alive = True

@@ -6,6 +6,7 @@ import re
 import socket
 import ssl as tls
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,45 @@ async def test_client_reads_frames_that_come_with_the_answer(split: bool) -> Non
     async with scripted(script) as server, connect(server.url) as client:
         assert await within(client.read_message()) == "one"
         assert await within(client.read_message()) == b"two"
+
+
+@pytest.mark.parametrize("last", [server_close(1000), server_frame(0xA1)], ids=["close", "broken rule"])
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+async def test_client_may_answer_what_comes_with_the_answer(
+    secure: bool, split: bool, last: bytes, server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    frames = []
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        pieces = [peer.acceptance(), server_frame(0x81, b"one") + last]
+        for piece in pieces if split else [b"".join(pieces)]:
+            peer.send(piece)
+        frames.append(await peer.read_frame())
+        await peer.read_close()
+
+    async with scripted(script, ssl=server_context if secure else None) as server, asyncio.timeout(10):
+        client = await connect(server.url, ssl=client_context if secure else None)
+        with suppress(ConnectionClosedError):
+            async for message in client:
+                await client.send(message)
+        await server.finish()
+        await client.wait_closed()
+    assert frames == [(0x81, b"one")]
+
+
+async def test_callback_that_is_registered_at_once_misses_nothing() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=server_frame(0x89, b"early") + server_close(1000))
+        peer.close()
+
+    payloads: list[bytes] = []
+    async with scripted(script) as server:
+        client = await within(connect(server.url))
+        client.ping(payloads.append)
+        await within(client.wait_closed())
+    assert payloads == [b"early"]
 
 
 async def test_client_reads_answer_and_frames_byte_by_byte() -> None:
@@ -927,13 +967,8 @@ async def test_both_sides_ping() -> None:
         await peer.close_after_client()
 
     async with scripted(script) as server, connect(server.url) as client:
-        await until(lambda: len(server.peers) == 1)
-        assert await within(_ping_after_pong(client)) >= 0
+        assert await within(client.writer.ping(b"client")) >= 0
         assert client.latency is not None
-
-
-async def _ping_after_pong(client: Client) -> float:
-    return await client.writer.ping(b"client")
 
 
 async def test_log_has_a_line_for_the_open_and_one_for_the_end_and_no_secret(
