@@ -12,7 +12,7 @@ import pytest
 from helpers.blocks import PEM, ROOT, Example, examples
 from helpers.fixtures import echo
 from helpers.programs import SECONDS, Program
-from helpers.relays import http_proxy, socks_proxy
+from helpers.proxies import proxy_server
 from streamws import Client, Request, Response, WebSocketServer
 from streamws.server import Handler
 
@@ -149,25 +149,34 @@ BEHIND = "server.invalid:8765"
 """Where the server is for the proxies alone."""
 
 
+def place_of(places: Mapping[str, str]) -> tuple[str, int]:
+    """Where the server is that a proxy connects to, whatever host the program names."""
+    host, _, port = places[PLACE].rpartition(":")
+    return host, int(port)
+
+
 @surrounds("http-proxy")
 @asynccontextmanager
 async def _(folder: Path) -> AsyncIterator[Mapping[str, str]]:
-    async with serving() as places, http_proxy(places[PLACE], "Ann", "secret") as proxy:
-        yield {PLACE: BEHIND, "localhost:3128": proxy}
+    async with (
+        serving() as places,
+        proxy_server("http", target=place_of(places), credentials=("Ann", "secret")) as proxy,
+    ):
+        yield {PLACE: BEHIND, "localhost:3128": f"127.0.0.1:{proxy.port}"}
 
 
 @surrounds("socks-proxy")
 @asynccontextmanager
 async def _(folder: Path) -> AsyncIterator[Mapping[str, str]]:
-    async with serving() as places, socks_proxy(places[PLACE]) as proxy:
-        yield {PLACE: BEHIND, "localhost:1080": proxy}
+    async with serving() as places, proxy_server("socks5", target=place_of(places)) as proxy:
+        yield {PLACE: BEHIND, "localhost:1080": f"127.0.0.1:{proxy.port}"}
 
 
 @surrounds("environment-proxy")
 @asynccontextmanager
 async def _(folder: Path) -> AsyncIterator[Mapping[str, str]]:
-    async with serving() as places, http_proxy(places[PLACE]) as proxy:
-        yield {PLACE: BEHIND, "http_proxy=": f"http://{proxy}"}
+    async with serving() as places, proxy_server("http", target=place_of(places)) as proxy:
+        yield {PLACE: BEHIND, "http_proxy=": proxy.url("http")}
 
 
 # Certificates -----------------------------------------------------------------------------------------------
