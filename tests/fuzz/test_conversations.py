@@ -166,17 +166,21 @@ class Conversation(RuleBasedStateMachine):
     @initialize(
         capacity=st.sampled_from([0, 150, ALL]),
         flowing=st.booleans(),
+        piece=st.sampled_from([ALL, 3, 50]),
+        how=st.sampled_from(["client", "stream", "frames"]),
         last=ends,
         drained=st.booleans(),
         stalled=st.booleans(),
     )
-    def connect(self, capacity: int, flowing: bool, last: int, drained: bool, stalled: bool) -> None:
-        """`flowing` says whether bytes move by themselves; `last`, `drained` and `stalled`, how it ends."""
+    def connect(
+        self, capacity: int, flowing: bool, piece: int, how: str, last: int, drained: bool, stalled: bool
+    ) -> None:
+        """`flowing` and `piece` say whether and how bytes move by themselves; `how`, `last`, ... how it ends."""
         endpoints = connected(self.loop, self.packages, capacity=capacity, limits=LIMITS, timeouts=TIMEOUTS)
         self.ends = [
             End(self.loop, endpoint, server) for endpoint, server in zip(endpoints, (True, False), strict=True)
         ]
-        self.flowing = flowing
+        self.flowing, self.piece, self.how = flowing, piece, how
         self.last, self.drained, self.stalled = self.ends[last], drained, stalled
 
     @rule(what=steps())
@@ -345,7 +349,7 @@ class Conversation(RuleBasedStateMachine):
     @happens(
         9,
         end=ends,
-        how=st.sampled_from(["client", "client", "frames", "frames", "text", "binary"]),
+        how=st.sampled_from(["client", "stream", "stream", "frames", "text", "binary"]),
         count=st.integers(1, 3),
     )
     def iterate(self, end: int, how: str, count: int) -> None:
@@ -360,16 +364,16 @@ class Conversation(RuleBasedStateMachine):
     )
     def read_stream(self, end: int, how: str, size: int) -> None:
         listener = self.ends[end].listener
-        if listener.stream is not None:
-            self.ends[end].start(listener.read_stream(listener.stream, how, size))
+        if listener.begun is not None:
+            self.ends[end].start(listener.read_stream(listener.begun, how, size))
         self.go_on()
 
     @happens(3, end=ends)
     def leave(self, end: int) -> None:
         self.settle()
         listener = self.ends[end].listener
-        if listener.stream is not None and listener.waiting is None:
-            listener.leave(listener.stream)
+        if listener.begun is not None and listener.waiting is None:
+            listener.leave(listener.begun)
 
     # Ending ----------------------------------------------------------------------------------------------------
 
@@ -416,21 +420,23 @@ class Conversation(RuleBasedStateMachine):
             self.loop.end()
 
     def move_all(self) -> None:
+        rounds = 0
         while any(end.transport.can_move for end in self.ends):
+            rounds += 1
             for end in self.ends:
                 if end.transport.can_move:
-                    self.call(lambda end=end: end.transport.move(ALL))  # type: ignore[misc]
+                    self.call(partial(end.transport.move, self.piece if rounds < 20 else ALL))
             self.settle()
 
     def read_on(self) -> None:
         """Have a reader at each end, first of what was begun."""
         for end in self.ends:
             listener = end.listener
-            if listener.stream is not None and listener.waiting is None:
-                end.start(listener.read_stream(listener.stream, "all", 0))
+            if listener.begun is not None and listener.waiting is None:
+                end.start(listener.read_stream(listener.begun, "all", 0))
                 self.settle()
             if listener.waiting is None:
-                end.start(listener.iterate("client"))
+                end.start(listener.iterate(self.how))
                 self.settle()
 
     def finish_all(self) -> None:

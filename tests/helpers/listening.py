@@ -57,7 +57,7 @@ class Listener:
         self._frames = 0  # of it that were read
         self._turn = 0
         self.waiting: Waiting | None = None
-        self.stream: Stream | None = None
+        self.begun: Stream | None = None
         """The reader that was begun last."""
 
     def forget(self, task: "asyncio.Task[Any]") -> None:
@@ -76,8 +76,25 @@ class Listener:
     async def begin(self) -> None:
         await self._read(BEGINNING, aiter(self._endpoint.client.messages()).__anext__, self._took_beginning)
 
+    async def stream(self, count: int | None = None) -> None:
+        """Read messages as they come, piece by piece, up to the end or `count` of them."""
+        while count is None or count > 0:
+            if not await self._read(BEGINNING, aiter(self._endpoint.client.messages()).__anext__, self._took_beginning):
+                return
+            stream = self.begun
+            assert stream is not None
+            while not stream.ended:
+                before = stream.offset
+                await self.read_stream(stream, "chunk", 0)
+                if stream.offset == before and not stream.ended:
+                    return
+            count = None if count is None else count - 1
+
     async def iterate(self, how: str, count: int | None = None) -> None:
         """Read by an async iterator, up to the end or `count` times."""
+        if how == "stream":
+            await self.stream(count)
+            return
         client = self._endpoint.client
         iterator = aiter(client if how == "client" else getattr(client, how)())
         kind, took = (FRAME, self._took_frame) if how == "frames" else (MESSAGE, self._took_message)
@@ -164,7 +181,7 @@ class Listener:
     def _took_beginning(self, reader: Any) -> None:
         message = self._visible.messages[self.place]
         assert reader.type == message.opcode
-        self._begun = self.stream = Stream(reader, message, self._turn)
+        self._begun = self.begun = Stream(reader, message, self._turn)
 
     def _ended(self, kind: str, only: int | None, error: Any) -> None:
         """A read learned that nothing more comes."""
@@ -215,8 +232,8 @@ class Listener:
             assert stream.offset == len(message.data)
         except streamws.IncompleteMessage:
             assert not message.done, "the message is whole"
-        except streamws.ConnectionClosed as error:
-            assert how == "get" or error.outcome.cause == "limit"
+        except streamws.ConnectionClosed:
+            assert how == "get" or self._endpoint.connection.outcome().cause == "limit"
             assert not message.done
         else:
             assert not stream.left
