@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from helpers.listening import Listener
 from helpers.speaking import Command, Fate, Order, Part, Sending, Speaker, encoded
 from helpers.taps import BINARY, TEXT, Tap
-from helpers.virtual import ALL, VirtualLoop, build_of, connected, packages
+from helpers.virtual import ALL, NoSocket, VirtualLoop, build_of, connected, packages
 
 LIMITS = {
     "max_message_size": 1 << 20,
@@ -34,7 +34,7 @@ EXAMPLES = int(os.environ.get("STREAMWS_CONVERSATIONS") or 0)
 """How many conversations to have; 0 for the few of a usual run, always the same."""
 
 fuzz = settings(
-    max_examples=EXAMPLES or 80,
+    max_examples=EXAMPLES or 60,
     stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,
@@ -165,6 +165,7 @@ class Conversation(RuleBasedStateMachine):
 
     @initialize(
         capacity=st.sampled_from([0, 150, ALL]),
+        socket=st.sampled_from([NoSocket(), None]),
         flowing=st.booleans(),
         piece=st.sampled_from([ALL, 3, 50]),
         how=st.sampled_from(["client", "stream", "frames"]),
@@ -173,10 +174,20 @@ class Conversation(RuleBasedStateMachine):
         stalled=st.booleans(),
     )
     def connect(
-        self, capacity: int, flowing: bool, piece: int, how: str, last: int, drained: bool, stalled: bool
+        self,
+        capacity: int,
+        socket: NoSocket | None,
+        flowing: bool,
+        piece: int,
+        how: str,
+        last: int,
+        drained: bool,
+        stalled: bool,
     ) -> None:
         """`flowing` and `piece` say whether and how bytes move by themselves; `how`, `last`, ... how it ends."""
-        endpoints = connected(self.loop, self.packages, capacity=capacity, limits=LIMITS, timeouts=TIMEOUTS)
+        endpoints = connected(
+            self.loop, self.packages, capacity=capacity, socket=socket, limits=LIMITS, timeouts=TIMEOUTS
+        )
         self.ends = [
             End(self.loop, endpoint, server) for endpoint, server in zip(endpoints, (True, False), strict=True)
         ]

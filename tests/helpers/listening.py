@@ -213,7 +213,7 @@ class Listener:
         """One call of a method of the reader."""
         streamws = self._endpoint.streamws
         message = stream.message
-        rest = len(message.data) - stream.offset
+        touched, stream.touched = stream.touched, True
         try:
             data = await self._wait(
                 lambda: self._call(stream, how, size), lambda: self._is_stream_ready(stream, how, size)
@@ -224,7 +224,7 @@ class Listener:
             assert stream.left or (stream.turn != self._turn and not stream.ended), "this reader is in its turn"
         except streamws.ReadError:
             assert how == "get"
-            assert stream.touched
+            assert touched
         except asyncio.IncompleteReadError as error:
             assert how == "readexactly"
             assert message.done, "the message is not whole"
@@ -255,7 +255,6 @@ class Listener:
             if how == "readexactly":
                 assert len(data) == size
         finally:
-            stream.touched = True
             if stream.reader.at_eof():
                 assert message.done, "the message is not whole"
                 assert stream.offset == len(message.data)

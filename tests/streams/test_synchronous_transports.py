@@ -12,6 +12,7 @@ from helpers.taps import BINARY
 from helpers.virtual import (
     ALL,
     Endpoint,
+    NoSocket,
     SynchronousTransport,
     VirtualLoop,
     build_of,
@@ -19,7 +20,7 @@ from helpers.virtual import (
     packages,
 )
 
-ROUNDS = 600
+ROUNDS = 300
 """Enough for any recursion without bound to be noticed."""
 
 Pair = tuple[Endpoint, Endpoint]
@@ -141,9 +142,13 @@ def test_ping_pong_of_many_balls_keeps_their_order(loop: VirtualLoop, package: s
     assert all(task.done() for task in tasks)
 
 
-def test_streams_over_transport_that_delivers_inside_write(loop: VirtualLoop, package: str) -> None:
-    """Each part is answered with a part, inside one another."""
-    ends = connected(loop, (package, package), kind=SynchronousTransport, limits={"read_high": 100, "read_low": 50})
+@pytest.mark.parametrize("socket", [None, NoSocket()], ids=["kept", "lent"])
+def test_streams_over_transport_that_delivers_inside_write(
+    loop: VirtualLoop, package: str, socket: NoSocket | None
+) -> None:
+    """Each part is answered with a part, inside one another; also where a reader takes bytes from where they came."""
+    limits = {"read_high": 100, "read_low": 50}
+    ends = connected(loop, (package, package), kind=SynchronousTransport, socket=socket, limits=limits)
     echoed = bytearray()
 
     async def echo() -> None:
