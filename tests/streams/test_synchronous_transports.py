@@ -228,20 +228,21 @@ def test_task_that_ends_while_it_is_woken_leaves_the_rest_to_the_next(
 def test_one_task_after_the_other_reads_a_message_each(loop: VirtualLoop, package: str, size: int) -> None:
     """Each reader returns right from its wake-up, after it made the next one."""
     sender, receiver = ends = connected(loop, (package, package), capacity=ALL)
+    numbers = NUMBERS[:50]  # eager tasks begin inside one another
     got: list[object] = []
     tasks: list[asyncio.Task[None]] = []
 
     async def read() -> None:
         got.append(await receiver.client.read_message())
-        if len(got) < len(NUMBERS):
+        if len(got) < len(numbers):
             tasks.append(asyncio.create_task(read()))
 
     tasks.extend(start(loop, read()))
-    for number in NUMBERS:
+    for number in numbers:
         start(loop, sender.client.send(number))
     while sender.transport.can_move:
         call(loop, lambda: sender.transport.move(size))
-    assert got == NUMBERS
+    assert got == numbers
     assert all(task.done() for task in tasks)
     close(loop, ends)
 
