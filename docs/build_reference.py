@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from streamws import Limits, Timeouts
+from streamws import Backoff, Limits, Timeouts
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,6 +25,15 @@ PAGES: dict[str, tuple[str, str, list[tuple[str, list[str]]]]] = {
             ("server.py", ["WebSocketServer"]),
             ("handshake/http.py", ["Request", "Response"]),
             ("handshake/headers.py", ["Headers"]),
+        ],
+    ),
+    "connect.md": (
+        "Connect",
+        "`from streamws import connect, Connecting, Target, is_transient`. There are examples in "
+        "[Connecting](../topics/connecting.md).",
+        [
+            ("connecting.py", ["connect", "Connecting", "Target"]),
+            ("reconnecting.py", ["is_transient"]),
         ],
     ),
     "client.md": (
@@ -48,7 +57,7 @@ PAGES: dict[str, tuple[str, str, list[tuple[str, list[str]]]]] = {
     ),
     "errors.md": (
         "Errors",
-        "All but `HandshakeRefused`, which a server answers itself, can be imported from `streamws`.",
+        "All can be imported from `streamws`.",
         [
             (
                 "errors.py",
@@ -63,6 +72,14 @@ PAGES: dict[str, tuple[str, str, list[tuple[str, list[str]]]]] = {
                     "WriteError",
                     "ProtocolViolation",
                     "HandshakeError",
+                    "HandshakeRefused",
+                    "InvalidHandshake",
+                    "RedirectError",
+                    "ConnectError",
+                    "ProxyError",
+                    "ConnectTimeout",
+                    "ReconnectError",
+                    "InvalidURL",
                     "InvalidHeader",
                     "UsageError",
                 ],
@@ -88,15 +105,19 @@ ALIASES = {
     "Buffer": "bytes | bytearray | memoryview",
     "Handler": "Callable[[Client], Awaitable[None]]",
     "HeaderFields": "Mapping[str, str] | Iterable[tuple[str, str]]",
+    "TargetFactory": "Callable[[], str | Target | Awaitable[str | Target]]",
     "tls.SSLContext": "ssl.SSLContext",
 }
 """Names of types that are none of the package's public names."""
 
 SPECIAL = {
     "__aiter__": "async for ... in {name}",
+    "__await__": "await {name}",
+    "__aenter__": "async with {name} as client",
     "__enter__": "with {name} as server",
 }
 NOUNS = {"WebSocketServer": "socket", "MessageReader": "reader", "FragmentWriter": "stream", "DataFrameWriter": "frame"}
+NOUNS |= {"Connecting": "connect(url)"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -124,9 +145,10 @@ def main() -> None:
 def _page(title: str, start: str, sources: list[tuple[str, list[str]]]) -> str:
     parts = [f"# {title}", start]
     for source, names in sources:
-        classes = {node.name: node for node in _module(source).body if isinstance(node, ast.ClassDef)}
+        nodes = {node.name: node for node in _module(source).body if isinstance(node, ast.ClassDef | Function)}
         for name in names:
-            parts += _class(classes[name])
+            node = nodes[name]
+            parts += _class(node) if isinstance(node, ast.ClassDef) else _function(node)
     return "\n\n".join(parts) + "\n"
 
 
@@ -168,6 +190,12 @@ def _class(node: ast.ClassDef) -> Iterator[str]:
             title = _signature(method.name, method)
         yield f"### `{title}`"
         yield _text(docstring, _types(method))
+
+
+def _function(node: Function) -> Iterator[str]:
+    yield f"## {node.name}"
+    yield f"### `{_signature(node.name, node)}`"
+    yield _text(ast.get_docstring(node) or "", _types(node))
 
 
 def _attributes(body: list[ast.stmt]) -> Iterator[str]:
@@ -278,10 +306,12 @@ def _options() -> str:
     classes = {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}
     parts = [
         "# Options",
-        "`from streamws import Limits, Timeouts`. Give them to a server as `limits=` and `timeouts=`. Both "
-        "are frozen; `attrs.evolve(limits, max_clients=100)` makes a changed copy.",
+        "`from streamws import Limits, Timeouts, Backoff`. Give them to a server or to `connect` as `limits=` and "
+        "`timeouts=`, and to `connect` as `backoff=`. All are frozen; `attrs.evolve(limits, max_clients=100)` makes a "
+        "changed copy.",
     ]
-    for name, options, unit in (("Limits", Limits, _size), ("Timeouts", Timeouts, _seconds)):
+    kinds = (("Limits", Limits, _size), ("Timeouts", Timeouts, _seconds), ("Backoff", Backoff, _wait))
+    for name, options, unit in kinds:
         parts += [f"## {name}", _text(ast.get_docstring(classes[name]) or "")]
         described = dict(_described(classes[name].body))
         rows = ["| option | default | |", "|---|---|---|"]
@@ -313,6 +343,12 @@ def _size(name: str, value: Any) -> str:
 
 def _seconds(name: str, value: float | None) -> str:
     return "`None`" if value is None else f"{value:g} s"
+
+
+def _wait(name: str, value: Any) -> str:
+    if isinstance(value, tuple):
+        return " to ".join(_seconds(name, part) for part in value)
+    return f"{value:g}" if name in ("factor", "jitter") else _seconds(name, value)
 
 
 if __name__ == "__main__":

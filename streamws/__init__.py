@@ -2,22 +2,32 @@
 
 from .client import Client
 from .codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side
+from .connecting import Connecting, Target, connect
 from .errors import (
     ConcurrencyError,
+    ConnectError,
     ConnectionClosed,
     ConnectionClosedError,
+    ConnectTimeout,
     HandshakeError,
+    HandshakeRefused,
     IncompleteMessage,
+    InvalidHandshake,
     InvalidHeader,
+    InvalidURL,
     ProtocolViolation,
+    ProxyError,
     ReadError,
+    ReconnectError,
+    RedirectError,
     StaleReader,
     StreamwsError,
     UsageError,
     WriteError,
 )
 from .handshake.http import Headers, Request, Response
-from .options import Limits, Timeouts
+from .options import Backoff, Limits, Timeouts
+from .reconnecting import is_transient
 from .server import WebSocketServer
 from .streams.reader import MessageReader
 from .streams.writer import DataFrameWriter, FragmentWriter, Writer
@@ -25,35 +35,48 @@ from .wire.frames import DataFrame
 from .wire.protocol import State
 
 __all__ = [
+    "Backoff",
     "Cause",
     "Client",
     "Close",
     "CloseCode",
     "CloseOutcome",
     "ConcurrencyError",
+    "ConnectError",
+    "ConnectTimeout",
+    "Connecting",
     "ConnectionClosed",
     "ConnectionClosedError",
     "DataFrame",
     "DataFrameWriter",
     "FragmentWriter",
     "HandshakeError",
+    "HandshakeRefused",
     "Headers",
     "IncompleteMessage",
+    "InvalidHandshake",
     "InvalidHeader",
+    "InvalidURL",
     "Limits",
     "MessageReader",
     "Opcode",
     "ProtocolViolation",
+    "ProxyError",
     "ReadError",
+    "ReconnectError",
+    "RedirectError",
     "Request",
     "Response",
     "Side",
     "StaleReader",
     "State",
     "StreamwsError",
+    "Target",
     "Timeouts",
     "UsageError",
     "WebSocketServer",
     "WriteError",
     "Writer",
+    "connect",
+    "is_transient",
 ]

@@ -1,10 +1,12 @@
-"""The command line. `python -m streamws echo`: a server to try clients against, and a page to talk to it."""
+"""The command line. `python -m streamws echo`: a server to try clients against, and a page to talk to it.
+
+`connect`, the other command, is in `dialogue`.
+"""
 
 import argparse
 import asyncio
 import base64
 import hashlib
-import json
 import logging
 import re
 import shlex
@@ -15,6 +17,7 @@ from ssl import Purpose, SSLContext, create_default_context
 from typing import Any, Literal
 
 from .client import Client
+from .dialogue import add_connect
 from .handshake.http import Request, Response
 from .server import WebSocketServer
 
@@ -31,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="streamws", description="WebSocket streams for asyncio.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_echo(commands)
+    add_connect(commands)
     options = parser.parse_args(arguments)
     code: int = options.run(options)
     return code
@@ -196,7 +200,7 @@ def _greeting(host: str | None, secure: bool, addresses: Sequence[Any]) -> list[
         lines += [
             f"  in a browser         http{s}://{authority}/",
             f"  from any client      ws{s}://{authority}/",
-            f"  from a terminal      python -m websockets ws{s}://{authority}/",
+            f"  from a terminal      python -m streamws connect ws{s}://{authority}/",
         ]
     return [*lines, _STOP]
 
@@ -205,15 +209,12 @@ _STOP = "Press Ctrl-C to stop."
 
 
 def _unix_hints(path: str, secure: bool) -> list[str]:
-    scheme = "https" if secure else "http"
-    hints = [f"  is it there?         curl --unix-socket {shlex.quote(path)} {scheme}://localhost/healthz"]
-    if not secure:
-        program = (
-            "from websockets.sync.client import unix_connect; "
-            f'peer = unix_connect({json.dumps(path)}); peer.send("hello"); print(peer.recv())'
-        )
-        hints.append(f"  does it echo?        python -c {shlex.quote(program)}")
-    return hints
+    s = "s" if secure else ""
+    place = shlex.quote(path)
+    return [
+        f"  is it there?         curl --unix-socket {place} http{s}://localhost/healthz",
+        f"  from a terminal      python -m streamws connect --path {place} ws{s}://localhost/",
+    ]
 
 
 def _authorities(host: str, addresses: Sequence[Any]) -> list[str]:

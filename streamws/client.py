@@ -1,5 +1,6 @@
 """`Client`: one connection as its user holds it, in either role."""
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Protocol, TypeVar
 
@@ -14,6 +15,14 @@ from .wire.protocol import State
 MessageCallback = Callable[[MessageReader], Awaitable[None] | None]
 PayloadCallback = Callable[[bytes], Awaitable[None] | None]
 ClosedCallback = Callable[[CloseOutcome], Awaitable[None] | None]
+
+_ids = itertools.count(1)
+
+
+def new_id() -> int:
+    """A number that no other connection of this process has."""
+    return next(_ids)
+
 
 _OnMessage = TypeVar("_OnMessage", bound=MessageCallback)
 _OnPayload = TypeVar("_OnPayload", bound=PayloadCallback)
@@ -40,7 +49,7 @@ class CallbackRunner(Protocol):
 
 
 class Client:
-    """One WebSocket connection. A server's handler or callback gets it; it is never built by the user.
+    """One WebSocket connection. A server's handler or callback gets it, or `connect` gives it; you never build it.
 
     One task at a time reads, any number of tasks send. The ways to read (`async for`, `read_message`, `read_frame`,
     `messages`, `text`, `binary`, `frames`) can be mixed: each begins where the last one ended.
@@ -79,7 +88,7 @@ class Client:
         self.id: int = number
         """A number that no other connection of this process has."""
         self.addr: str = address[0]
-        """The peer's address; for a Unix socket the path of the socket."""
+        """The peer's address, or that of the proxy to it; for a Unix socket the path of the socket."""
         self.port: int = address[1]
         """The peer's port; for a Unix socket the same number as `id`."""
         self.request: Request = request

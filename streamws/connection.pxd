@@ -24,7 +24,9 @@ cdef class Connection:
     cdef bint _greedy
     cdef bint _buffered
     cdef bint _alive
-    cdef unsigned long long _untaken
+    cdef long long _handed
+    cdef long long _ping_place
+    cdef long long _taken
     cdef bint _working
     cdef list _closed
     cdef Py_ssize_t _control_backlog

@@ -14,7 +14,7 @@ from typing import Protocol as Interface
 
 from .codes import Cause, Close, CloseCode, CloseOutcome, Side
 from .errors import ConnectionClosed, ConnectionClosedError
-from .loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, share_of
+from .loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, held_by_system, share_of
 from .options import Limits, Timeouts
 from .streams.inbox import Inbox
 from .streams.outbox import Outbox
@@ -129,11 +129,13 @@ class Connection:
         "_descriptor",
         "_final",
         "_greedy",
+        "_handed",
         "_large_reads",
         "_opening",
+        "_ping_place",
         "_server",
         "_share",
-        "_untaken",
+        "_taken",
         "_view",
         "_working",
         "environment",
@@ -170,7 +172,9 @@ class Connection:
         self._buffered = True  # whether the transport may hold bytes that have to go first
         self._working = False  # whether a chunk off the network is being worked off
         self._alive = True  # whether anything has come since the last keepalive ping,
-        self._untaken = 0  # and what was not taken by the network when that was due
+        self._handed = 0  # bytes handed to the network in all; up to the ping and with it,
+        self._ping_place = 0
+        self._taken = 0  # and those of them that the peer had taken when that was looked at last
         self._closed: list[Future[None]] | None = None  # those who wait for the end
         self._control_backlog = 0
         self.on_ping: Callable[[bytes], None] | None = None
@@ -246,7 +250,16 @@ class Connection:
 
     def receive(self, data: bytes | bytearray, nbytes: int) -> None:
         """Take `data[:nbytes]`, which came off the network."""
-        self._work_off(data, nbytes)
+        if self.transport is not None:
+            self._work_off(data, nbytes)
+
+    def receive_soon(self, data: bytes) -> None:
+        """Take what came behind the handshake, when whom the connection is for has begun to run.
+
+        Nothing else comes before it: the loop calls this before it reads from the network again.
+        """
+        if data:
+            self.environment.loop.call_soon(self.receive, data, len(data))
 
     def _work_off(self, data: bytes | bytearray, nbytes: int) -> None:
         self._alive = True
@@ -337,7 +350,7 @@ class Connection:
         """Nothing more comes: the transport sends what it holds and closes, though not before the peer takes that."""
         if self._opening is None:
             self.protocol.settle_outcome(Cause.RESET, Side.REMOTE, "")
-            self.environment.close_deadlines.add(self.close_overdue)
+            self._end_in_time()
         return False
 
     def pause_writing(self) -> None:
@@ -387,6 +400,7 @@ class Connection:
         if self.transport is None:
             return
         backlog = self._excess(0) if self.outbox.paused else 0
+        self._handed += len(data)
         if self._can_send_now():
             sent = send_now(self._descriptor, data)
             if sent == len(data):
@@ -404,6 +418,8 @@ class Connection:
         if self.transport is None:
             return
         backlog = self._excess(0) if self.outbox.paused else 0
+        for part in parts:
+            self._handed += len(part)
         if self._can_send_now():
             sent = send_parts_now(self._descriptor, parts)
             rest: list[bytes | memoryview] = []
@@ -430,7 +446,9 @@ class Connection:
     def _excess(self, waiting: int) -> int:
         """Bytes that the peer has left untaken, with `waiting` that wait for their turn, if too many; else 0."""
         backlog: int = self.transport.get_write_buffer_size() + waiting
-        return backlog if self.protocol.open and backlog > self.environment.limits.max_write_backlog else 0
+        if self.outbox.exempt or not self.protocol.open or backlog <= self.environment.limits.max_write_backlog:
+            return 0
+        return backlog
 
     def _fail_too_slow(self, backlog: int) -> None:
         self.fail(CloseCode.POLICY_VIOLATION, f"{backlog} bytes sent were not read", Cause.LIMIT)
@@ -524,8 +542,11 @@ class Connection:
     def _closing(self) -> None:
         """Whatever happens from here on, the end comes in time."""
         self.writer._close()
+        self._end_in_time()
+
+    def _end_in_time(self) -> None:
         deadlines = self.environment.close_deadlines
-        if self.close_overdue not in deadlines:  # the peer's Close, or a broken rule, does not begin it anew
+        if self.close_overdue not in deadlines:  # what else happens meanwhile does not begin it anew
             deadlines.add(self.close_overdue)
 
     def close_overdue(self) -> None:
@@ -595,7 +616,8 @@ class Connection:
             return
         self._alive = False
         self.send_control(self.protocol.ping(self.pings.begin(b"").payload))
-        self._untaken = self._count_untaken()
+        self._ping_place = self._handed + self.protocol.unsent
+        self._taken = self._count_taken()
         environment.pong_deadlines.add(self._pong_overdue)
 
     def _pong_overdue(self) -> None:
@@ -608,10 +630,10 @@ class Connection:
                 self.send_control(self.protocol.pong(b""))
             self.environment.pong_deadlines.add(self._pong_overdue)
             return
-        before = self._untaken
-        self._untaken = self._count_untaken()
-        if self._untaken < before or (self._is_ping_held() and not self.outbox.paused):
-            # The ping is behind data that the peer is taking, or behind a data frame that this side takes its time
+        before = self._taken
+        self._taken = self._count_taken()
+        if before < self._ping_place and (self._taken > before or (self._is_ping_held() and not self.outbox.paused)):
+            # The ping was behind data that the peer is taking, or behind a data frame that this side takes its time
             # with: it could not be answered yet.
             self.environment.pong_deadlines.add(self._pong_overdue)
             return
@@ -623,10 +645,13 @@ class Connection:
         """Whether a ping waits for the end of a data frame."""
         return any(frame[0] == _FIN_PING for frame in self.protocol.owed)
 
-    def _count_untaken(self) -> int:
-        """Bytes that the network has not taken, with those of a data frame that are to come."""
-        untaken: int = self.protocol.unsent + self.transport.get_write_buffer_size()
-        return untaken
+    def _count_taken(self) -> int:
+        """Bytes that the peer has taken, as far as one can know."""
+        held: int = self.transport.get_write_buffer_size()
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            held += held_by_system(sock)
+        return max(0, self._handed - held)
 
     # About the transport ---------------------------------------------------------------------------------------
 

@@ -1,9 +1,17 @@
-"""What the connections of one event loop share: a receive buffer, the end of a turn, and deadlines."""
+"""What the connections of one event loop share: a receive buffer, the end of a turn, and deadlines; and the system."""
 
+import socket
+import struct
 from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
 from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 RECEIVE_BUFFER_SIZE = 128 * 1024
 """Bytes that one read from the network takes at most: a full one of tiny messages holds the others up for a ms,"""
@@ -147,3 +155,14 @@ def share_of(loop: AbstractEventLoop) -> LoopShare:
         # libuv does, up to 32 times. The share must not refer to the loop, its key.
         share = _shares[loop] = LoopShare(type(loop).__module__.startswith(("uvloop", "winloop")))
     return share
+
+
+def held_by_system(sock: socket.socket) -> int:
+    """Bytes that the system holds of what was sent, since the peer has not taken them; 0 where it does not tell."""
+    if fcntl is None:
+        return 0
+    try:
+        size: int = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+    except OSError:  # not every system knows it of every socket
+        return 0
+    return size

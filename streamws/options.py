@@ -78,7 +78,8 @@ class Limits:
     """The most header lines; 431 past it."""
 
     max_head: int = attrs.field(default=64 * KiB, validator=_count)
-    """The longest HTTP head in all; 431 past it."""
+    """The longest HTTP head in all; 431 past it. These limits of the head hold for a server's answer too:
+    `InvalidHandshake` past them."""
 
     max_clients: int | None = attrs.field(default=None, validator=_count_or_none)
     """The most connections a server holds at once; further ones are answered 503. None for no limit."""
@@ -95,7 +96,8 @@ class Timeouts:
     """How long what may take, in seconds; None switches a deadline off."""
 
     open: float | None = attrs.field(default=10.0, validator=_seconds_or_none)
-    """From the accepted connection to the answered handshake, TLS included; 408 past it."""
+    """From the accepted connection to the answered handshake, TLS included; 408 past it. For `connect`, all of an
+    attempt: names, proxies, TLS, redirects and the answer; `ConnectTimeout` past it."""
 
     close: float | None = attrs.field(default=10.0, validator=_seconds_or_none)
     """For the closing handshake; past it the connection is dropped."""
@@ -106,3 +108,62 @@ class Timeouts:
     ping_timeout: float | None = attrs.field(default=20.0, validator=_seconds_or_none)
     """For any sign of life after a keepalive ping; past it the connection closes with 1011. It stands still while this
     side has paused reading, and while the ping is behind data that the peer is still taking."""
+
+
+def _seconds(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{attribute.name} must be 0 seconds or more, not {value!r}")
+
+
+def _number(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{attribute.name} must be a number, not {value!r}")
+
+
+def _range(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    numbers = [part for part in value if isinstance(part, (int, float))] if isinstance(value, tuple) else []
+    if len(numbers) != 2:
+        raise TypeError(f"{attribute.name} must be a tuple of two numbers of seconds, not {value!r}")
+    low, high = numbers
+    if not 0 <= low <= high < float("inf"):
+        raise ValueError(f"{attribute.name} must be the least and the most seconds, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Backoff:
+    """How long `async for client in connect()` waits between attempts, in seconds."""
+
+    first: float = attrs.field(default=0.5, validator=_seconds)
+    """Before the second attempt, and before the first one after a stable connection has ended."""
+
+    factor: float = attrs.field(default=2.0, validator=_number)
+    """By how much each wait is longer than the one before; at least 1."""
+
+    most: float = attrs.field(default=60.0, validator=_seconds)
+    """The longest wait."""
+
+    jitter: float = attrs.field(default=0.5, validator=_number)
+    """The share of each wait that is random, 0 to 1, so that many clients do not come back together."""
+
+    stable: float = attrs.field(default=10.0, validator=_seconds)
+    """How long a connection must have been open for the waits to begin anew."""
+
+    restart: tuple[float, float] = attrs.field(default=(5.0, 30.0), validator=_range)
+    """The least and the most after a server closed with 1012 or 1013; in between it is random."""
+
+    max_retry_after: float = attrs.field(default=600.0, validator=_seconds)
+    """The longest that a server's `Retry-After` is heeded."""
+
+    max_attempts: int | None = attrs.field(default=None, validator=_count_or_none)
+    """Failures since the last stable connection after which it gives up; None to go on for ever. A connection that
+    ended badly before it was stable is one."""
+
+    def __attrs_post_init__(self) -> None:
+        if not 1 <= self.factor < float("inf"):
+            raise ValueError(f"factor must be at least 1, not {self.factor!r}")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"jitter must be from 0 to 1, not {self.jitter!r}")
+        if self.first > self.most:
+            raise ValueError(f"first ({self.first}) must not be above most ({self.most})")

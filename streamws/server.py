@@ -2,10 +2,8 @@
 
 import asyncio
 import inspect
-import itertools
 import logging
 import os
-import signal
 import socket
 import ssl as tls
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -14,13 +12,14 @@ from types import MappingProxyType, TracebackType
 from typing import Literal, Self, TypeVar
 
 from .callbacks import Callbacks, call
-from .client import Client
+from .client import Client, new_id
 from .codes import Cause, CloseCode, Side
 from .connection import AsyncioConnection, Connection, Environment, logger
 from .errors import HandshakeRefused, UsageError, tells_of_end
 from .handshake.http import HeadReader, Request, Response
 from .handshake.server import Accept, Policy, Reject, failed, full, judge, refusal, too_slow
 from .options import Limits, Timeouts
+from .signals import on_signals
 from .transports import listen, new_loop
 from .wire.frames import Buffer
 from .wire.kernels import encode_frame
@@ -31,8 +30,6 @@ RequestCallback = Callable[[Request], Awaitable[Response | None] | Response | No
 
 _OnConnection = TypeVar("_OnConnection", bound=ConnectionCallback)
 _OnRequest = TypeVar("_OnRequest", bound=RequestCallback)
-
-_ids = itertools.count(1)
 
 
 class WebSocketServer:
@@ -343,10 +340,10 @@ class WebSocketServer:
         stop = asyncio.Event()
         drop = asyncio.Event()
 
-        def signalled() -> None:
+        def signalled(number: int) -> None:
             (drop if stop.is_set() else stop).set()
 
-        restore = _on_signals(loop, signalled)
+        restore = on_signals(loop, signalled)
         try:
             async with self:
                 await stop.wait()
@@ -375,7 +372,7 @@ class WebSocketServer:
 
     def _opened(self, connection: Connection, request: Request, accept: Accept) -> None:
         """The handshake is complete: hand the connection to whom it is for."""
-        number = next(_ids)
+        number = new_id()
         connection.start()
         address = _peer_address(connection, number)
         client = Client(connection, number, address, request, accept, accept.subprotocol, self._callbacks_for)
@@ -496,8 +493,7 @@ class _Opening:
         self._environment.open_deadlines.discard(self._overdue)
         connection.transport.write(verdict.encoded)
         self._server._opened(connection, request, verdict)
-        if rest:
-            connection.receive(rest, len(rest))
+        connection.receive_soon(rest)
 
     def _refuse(self, connection: Connection, response: Response, reason: str, method: str) -> None:
         """Answer and close; what follows is never parsed."""
@@ -558,25 +554,3 @@ def _remove_socket(path: str, inode: int) -> None:
             os.unlink(path)
     except FileNotFoundError:
         pass
-
-
-def _on_signals(loop: asyncio.AbstractEventLoop, signalled: Callable[[], None]) -> Callable[[], None]:
-    """Have SIGINT and SIGTERM call `signalled`; returns what undoes it."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        for number in numbers:
-            loop.add_signal_handler(number, signalled)
-    except NotImplementedError:  # Windows
-        before = {number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(signalled)) for number in numbers}
-
-        def restore() -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-        return restore
-
-    def remove() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    return remove

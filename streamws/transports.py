@@ -1,6 +1,7 @@
-"""Which transports carry the connections: the loop's own, or aiofastnet's on a plain asyncio loop."""
+"""Which transports carry the connections, in both roles: the loop's own, or aiofastnet's on a plain asyncio loop."""
 
 import asyncio
+import os
 import socket
 import ssl as tls
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from .connection import AsyncioConnection
 
@@ -26,6 +28,7 @@ loops: ModuleType | None = _optional("winloop" if sys.platform == "win32" else "
 
 Factory = Callable[[], AsyncioConnection]
 Listen = Callable[..., Awaitable[Server]]
+Dial = Callable[..., Awaitable[object]]
 
 
 def _ways_to_listen(loop: AbstractEventLoop, ssl: tls.SSLContext | None) -> tuple[Listen, Listen]:
@@ -38,6 +41,34 @@ def _ways_to_listen(loop: AbstractEventLoop, ssl: tls.SSLContext | None) -> tupl
             partial(fast.create_unix_server, loop),
         )
     return loop.create_server, loop.create_unix_server
+
+
+def _ways_to_dial(loop: AbstractEventLoop, ssl: tls.SSLContext | None) -> tuple[Dial, Dial]:
+    """What connects by TCP and to a Unix socket."""
+    # aiofastnet's TLS is the faster one on uvloop too (measured).
+    if fast is not None and (ssl is not None or isinstance(loop, BaseEventLoop)):
+        calm = _Calm(loop)
+        return partial(fast.create_connection, calm), partial(fast.create_unix_connection, calm)
+    return loop.create_connection, loop.create_unix_connection
+
+
+class _Calm:
+    """A loop as aiofastnet 1.2 sees it, whose TLS reports a peer that hangs up in the handshake as a bug.
+
+    It hands the class `ConnectionResetError` to the loop's exception handler, beside raising what `dial` tells of.
+    """
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if context.get("exception") is not ConnectionResetError:
+            self._loop.call_exception_handler(context)
 
 
 def new_loop() -> AbstractEventLoop:
@@ -86,3 +117,30 @@ async def listen(
         server.close()
         raise
     return server
+
+
+async def dial(
+    loop: AbstractEventLoop,
+    factory: Factory,
+    *,
+    sock: socket.socket | None,
+    path: str | None,
+    ssl: tls.SSLContext | None,
+    server_hostname: str | None,
+) -> None:
+    """Make a connected socket, or a connection to the path of a Unix socket, the transport of what `factory` makes.
+
+    :raises OSError: if the connection or TLS fails.
+    """
+    tcp, unix = _ways_to_dial(loop, ssl)
+    if path is not None:
+        await unix(factory, path, ssl=ssl, server_hostname=server_hostname)
+    else:
+        await tcp(factory, sock=sock, ssl=ssl, server_hostname=server_hostname)
+
+
+def reason_of(error: Exception) -> str:
+    """Why the network failed, in the words of the system."""
+    number = error.errno if isinstance(error, OSError) else None
+    # Those of the resolver are not among the system's, and have words of their own.
+    return os.strerror(number) if number is not None and number > 0 else getattr(error, "strerror", None) or str(error)

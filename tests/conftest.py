@@ -6,6 +6,7 @@ Nothing here may import streamws before `pytest_configure` has chosen the build.
 import asyncio
 import gc
 import inspect
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -40,6 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # `connect()` heeds them, and the tests talk to this machine alone.
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]
     if config.getoption("build") == "pure":
         use_pure()
     config.pluginmanager.import_plugin("helpers.fixtures")

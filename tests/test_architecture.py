@@ -12,16 +12,16 @@ from helpers.builds import package_folder
 
 # An import points to an earlier row, or to the left within its own row: so there are no cycles either.
 LAYERS = """
-    codes errors options
+    codes errors options signals terminal
     wire.frames wire.kernels
     wire.parser wire.deflate
     wire.protocol loops
     handshake.headers handshake.url handshake.http handshake.extensions handshake.server handshake.client
     streams.waiter streams.inbox streams.outbox streams.later streams.pings streams.reader streams.writer
     connection
-    client transports
+    client transports reconnecting proxies
     callbacks connecting server
-    __init__ cli __main__
+    __init__ dialogue cli __main__
 """
 # What a package may see of the others, and what of the outside it may not.
 SEES = {"wire": "wire codes errors options", "handshake": "handshake codes errors options"}

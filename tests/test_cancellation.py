@@ -7,7 +7,7 @@ import asyncio
 import inspect
 import tracemalloc
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import Any
 
@@ -17,8 +17,9 @@ import pytest
 from helpers.builds import load_pure
 from helpers.cancelling import NARROW, Collected, cancelled, collect, full_network, turns
 from helpers.leaks import open_sockets
-from helpers.pairs import QUIET, Peer, frame, open_peer, pair
+from helpers.pairs import QUIET, Peer, frame, open_peer, pair, until
 from streamws import (
+    Backoff,
     Cause,
     Client,
     ConnectionClosedError,
@@ -26,6 +27,7 @@ from streamws import (
     MessageReader,
     Opcode,
     WebSocketServer,
+    connect,
 )
 
 TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
@@ -42,7 +44,7 @@ async def works(client: Client, peer: Peer) -> None:
 
 # What there is to await -------------------------------------------------------------------------------------
 
-AWAITED = (Coroutine, Awaitable, AsyncIterator)
+AWAITED = (Coroutine, Awaitable, AsyncIterator, AsyncGenerator)
 DUNDERS = {"__aiter__", "__anext__", "__aenter__", "__aexit__"}
 
 
@@ -67,7 +69,7 @@ def public_awaitables() -> set[str]:
 
 
 def test_every_public_awaitable_has_a_scenario() -> None:
-    assert public_awaitables() == READS.keys() | WRITES.keys() | ENDS.keys() | SERVERS.keys()
+    assert public_awaitables() == READS.keys() | WRITES.keys() | ENDS.keys() | SERVERS.keys() | CONNECTS.keys()
 
 
 # Reading ----------------------------------------------------------------------------------------------------
@@ -607,3 +609,48 @@ async def test_server_cancelled_at_any_step(name: str) -> None:
     check, call = SERVERS[name]
     async with asyncio.timeout(10):
         await check(call)
+
+
+# Connecting -------------------------------------------------------------------------------------------------
+
+
+async def echo(client: Client) -> None:
+    async for message in client:
+        await client.send(message)
+
+
+async def visit(url: str) -> None:
+    async with connect(url, proxy=None, timeouts=QUIET) as client:
+        await client.send("there")
+        assert await client.read_message() == "there"
+
+
+async def visits(url: str) -> None:
+    async for client in connect(url, proxy=None, timeouts=QUIET, backoff=Backoff(first=0)):
+        await client.send("there")
+        assert await client.read_message() == "there"
+        await client.close()
+
+
+CONNECTS: dict[str, Callable[[str], Coroutine[Any, Any, None]]] = {
+    "Connecting.__aenter__": visit,
+    "Connecting.__aexit__": visit,
+    "Connecting.__aiter__": visits,
+}
+
+
+@pytest.mark.parametrize("name", CONNECTS)
+async def test_connecting_cancelled_at_any_step_leaves_nothing_behind(name: str) -> None:
+    async with WebSocketServer("127.0.0.1", 0, handler=echo, timeouts=QUIET) as server:
+        port = server.sockets[0].getsockname()[1]
+        last = -1
+        done = False
+        while not done and last < 40:
+            last += 1
+            task = asyncio.create_task(Steps(CONNECTS[name](f"ws://127.0.0.1:{port}/"), last))
+            if not last:
+                task.cancel()
+            done = not await cancelled(task)
+            await until(lambda: not server.clients)
+            assert await is_served(server)
+    assert last > 3, "it never waited"

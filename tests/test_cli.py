@@ -58,7 +58,7 @@ async def test_echo_sends_messages_back_at_the_url_it_names() -> None:
         async with connect(url, proxy=None) as peer:
             await assert_echoes(peer)
         assert await program.interrupt() == 0
-        assert f"python -m websockets {url}" in program.stdout
+        assert f"python -m streamws connect {url}" in program.stdout
         assert url.replace("ws:", "http:") in program.stdout
         assert program.stderr == ""
 
@@ -86,11 +86,11 @@ async def test_echo_on_a_unix_socket_answers(tmp_path: Path) -> None:
         assert f"curl --unix-socket {path} " in program.stdout
 
 
-async def test_echo_on_a_unix_socket_names_a_one_liner_that_works(tmp_path: Path) -> None:
+async def test_echo_on_a_unix_socket_names_a_command_that_talks_to_it(tmp_path: Path) -> None:
     async with echo("--path", str(tmp_path / "it's.sock"), port=None) as server:
-        command = await server.says("(python -c .*)")
+        command = await server.says("(python -m streamws .*)")
         shell = await asyncio.create_subprocess_shell(
-            f'python() {{ "{sys.executable}" -P "$@"; }}; {command}', stdout=asyncio.subprocess.PIPE
+            f'python() {{ "{sys.executable}" -P "$@"; }}; echo hello | {command}', stdout=asyncio.subprocess.PIPE
         )
         async with asyncio.timeout(SECONDS):
             assert (await shell.communicate())[0] == b"hello\n"

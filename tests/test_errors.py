@@ -12,13 +12,22 @@ from streamws import (
     Close,
     CloseOutcome,
     ConcurrencyError,
+    ConnectError,
     ConnectionClosed,
     ConnectionClosedError,
+    ConnectTimeout,
     HandshakeError,
+    HandshakeRefused,
+    Headers,
     IncompleteMessage,
+    InvalidHandshake,
     InvalidHeader,
+    InvalidURL,
     ProtocolViolation,
+    ProxyError,
     ReadError,
+    ReconnectError,
+    RedirectError,
     Side,
     StaleReader,
     StreamwsError,
@@ -26,7 +35,6 @@ from streamws import (
     WriteError,
     errors,
 )
-from streamws.errors import HandshakeRefused
 
 OUTCOME = CloseOutcome(Cause.RESET, Side.REMOTE, None, Close(1001, "bye"), "detail")
 RESET = "reset, by the remote side (sent 1001 bye): detail"
@@ -43,6 +51,13 @@ TREE: dict[type[BaseException], type[BaseException]] = {
     ProtocolViolation: StreamwsError,
     HandshakeError: StreamwsError,
     HandshakeRefused: HandshakeError,
+    InvalidHandshake: HandshakeError,
+    RedirectError: HandshakeError,
+    ConnectError: StreamwsError,
+    ProxyError: ConnectError,
+    ConnectTimeout: StreamwsError,
+    ReconnectError: StreamwsError,
+    InvalidURL: StreamwsError,
     InvalidHeader: StreamwsError,
     UsageError: StreamwsError,
 }
@@ -66,6 +81,14 @@ EXAMPLES: list[tuple[StreamwsError, str]] = [
     (ProtocolViolation("said", 1007), "said"),
     (HandshakeError("said"), "said"),
     (HandshakeRefused(426, "said", (("Upgrade", "websocket"),)), "426: said"),
+    (HandshakeRefused(401, "said", Headers({"Retry-After": "1"}), b"body", "Unauthorized"), "401 Unauthorized: said"),
+    (InvalidHandshake("said", 101, Headers({"Upgrade": "h2c"}), b"body"), "said"),
+    (RedirectError("said", 302, Headers({"Location": "/"}), b"body"), "said"),
+    (ConnectError("said"), "said"),
+    (ProxyError("said", 407, b"body"), "said"),
+    (ConnectTimeout("said"), "said"),
+    (ReconnectError([]), "gave up after 0 failed attempts: "),
+    (InvalidURL("said"), "said"),
     (InvalidHeader("said"), "said"),
     (UsageError("said"), "said"),
 ]
@@ -96,12 +119,22 @@ def test_tree_is_drawn_in_the_docstring() -> None:
 
 def test_errors_are_public() -> None:
     assert set(errors.__all__) == {kind.__name__ for kind in TREE}
-    assert set(errors.__all__) - set(streamws.__all__) == {"HandshakeRefused"}
+    assert set(errors.__all__) <= set(streamws.__all__)
 
 
-def test_errors_that_are_builtin_ones_too() -> None:
-    assert issubclass(InvalidHeader, ValueError)
-    assert issubclass(UsageError, RuntimeError)
+@pytest.mark.parametrize(
+    ("kind", "builtin"),
+    [
+        (InvalidHeader, ValueError),
+        (InvalidURL, ValueError),
+        (UsageError, RuntimeError),
+        (ConnectError, OSError),
+        (ProxyError, OSError),
+        (ConnectTimeout, TimeoutError),
+    ],
+)
+def test_errors_that_are_builtin_ones_too(kind: type[StreamwsError], builtin: type[Exception]) -> None:
+    assert issubclass(kind, builtin)
 
 
 @pytest.mark.parametrize(("error", "message"), EXAMPLES, ids=lambda value: type(value).__name__)
@@ -137,3 +170,32 @@ def test_protocol_violation_is_1002_unless_said_otherwise() -> None:
 def test_incomplete_message_tells_of_what_came() -> None:
     error = IncompleteMessage(OUTCOME, 3, 5)
     assert (error.outcome, error.received, error.missing) == (OUTCOME, 3, 5)
+
+
+def test_handshake_error_has_the_answer() -> None:
+    headers = Headers({"Retry-After": "1"})
+    refusal = HandshakeRefused(401, "said", headers, b"body", "Unauthorized")
+    assert (refusal.status, refusal.reason, refusal.body, refusal.phrase) == (401, "said", b"body", "Unauthorized")
+    for error in (refusal, InvalidHandshake("said", 101, headers), pickle.loads(pickle.dumps(refusal))):
+        assert error.headers["retry-after"] == error.headers["Retry-After"] == "1"
+
+
+def test_handshake_error_without_an_answer_has_nothing() -> None:
+    error = InvalidHandshake("said")
+    assert (error.status, dict(error.headers), error.body) == (None, {}, b"")
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        (1, "gave up after 1 failed attempt: ConnectError: 0"),
+        (3, "gave up after 3 failed attempts: ConnectError: 0; ConnectError: 1; ConnectError: 2"),
+        (5, "gave up after 5 failed attempts: ..., ConnectError: 2; ConnectError: 3; ConnectError: 4"),
+    ],
+)
+def test_reconnect_error_has_all_attempts_and_shows_the_last(count: int, message: str) -> None:
+    error = ReconnectError([ConnectError(str(number)) for number in range(count)])
+    assert str(error) == message
+    assert [str(attempt) for attempt in error.attempts] == [str(number) for number in range(count)]
+    other = pickle.loads(pickle.dumps(error))
+    assert (str(other), len(other.attempts)) == (message, count)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from helpers.fixtures import Connect, Serve, client_of, echo, until, within
+from helpers.pairs import pair
 from helpers.rawclient import (
     CLOSE,
     NARROW,
@@ -20,7 +21,7 @@ from helpers.rawclient import (
     request,
     text,
 )
-from streamws import Cause, Client, Close, CloseOutcome, Limits, Side, Timeouts
+from streamws import Cause, Client, Close, CloseOutcome, ConnectionClosedError, Limits, Opcode, Side, Timeouts
 
 BRISK = Timeouts(ping_interval=0.1, ping_timeout=0.4)
 REASON = "no sign of life within 0.4 s of a ping"
@@ -70,6 +71,30 @@ async def test_server_takes_any_byte_for_life(serve: Serve, connect: Connect) ->
         await pinged(raw)
         await raw.send(bytes((byte,)))
     assert await raw.read_frame() == (TEXT, b"")
+
+
+async def test_server_keeps_who_takes_slowly_what_is_sent_without_end() -> None:
+    timeouts = Timeouts(ping_interval=0.1, ping_timeout=0.5, close=0.2)
+    async with pair(Limits(write_high=4096, write_low=1024), timeouts, small_buffers=True) as (client, peer):
+
+        async def send() -> None:
+            while True:
+                await client.send(bytes(3000))
+
+        sending = asyncio.create_task(send())
+        taken = pings = 0
+        while pings < 2 or taken < 60_000:
+            first, payload = await peer.read_frame()
+            taken += len(payload)
+            if first == PING:
+                pings += 1
+                peer.send(Opcode.PONG, payload)
+            await asyncio.sleep(0.03)
+        assert client.outcome is None
+        # Who takes no more is no longer waited for.
+        with pytest.raises(ConnectionClosedError) as caught:
+            await sending
+        assert caught.value.outcome.cause is Cause.KEEPALIVE
 
 
 async def test_server_pings_no_one_without_an_interval(serve: Serve, connect: Connect) -> None:

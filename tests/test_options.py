@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 import streamws.options
-from streamws import Limits, Timeouts
+from streamws import Backoff, Limits, Timeouts
 from streamws.options import KiB, MiB
 
 SIZES = {
@@ -27,6 +27,16 @@ SIZES = {
     "max_clients": None,
 }
 SECONDS = {"open": 10, "close": 10, "ping_interval": 20, "ping_timeout": 20}
+BACKOFF = {
+    "first": 0.5,
+    "factor": 2,
+    "most": 60,
+    "jitter": 0.5,
+    "stable": 10,
+    "restart": (5, 30),
+    "max_retry_after": 600,
+    "max_attempts": None,
+}
 MARKS = ("read_high", "read_low", "write_high", "write_low")
 
 
@@ -96,8 +106,59 @@ def test_timeouts_refuse_other_types(name: str, value: Any) -> None:
         Timeouts(**{name: value})
 
 
-@pytest.mark.parametrize("options", [Limits(), Timeouts()])
-def test_options_are_frozen_values(options: Limits | Timeouts) -> None:
+def test_backoff_has_defaults() -> None:
+    assert attrs.asdict(Backoff()) == BACKOFF
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("first", 0),
+        ("first", 60),
+        ("most", 0.5),
+        ("most", 1e9),
+        ("factor", 1),
+        ("factor", 1.5),
+        ("jitter", 0),
+        ("jitter", 1),
+        ("stable", 0),
+        ("restart", (0, 0)),
+        ("restart", (1.5, 2)),
+        ("max_retry_after", 0),
+        ("max_attempts", 1),
+    ],
+)
+def test_backoff_takes(name: str, value: Any) -> None:
+    assert getattr(Backoff(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name in ("first", "most", "stable", "max_retry_after") for value in (-1, float("inf"))]
+    + [("factor", value) for value in (0.9, 0, -2, float("inf"), float("nan"))]
+    + [("jitter", value) for value in (-0.1, 1.1, float("nan"))]
+    + [("restart", value) for value in ((2, 1), (-1, 1), (1, float("inf")), (float("nan"), 1))]
+    + [("max_attempts", value) for value in (0, -1)],
+)
+def test_backoff_refuses(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        Backoff(**{name: value})
+
+
+@pytest.mark.parametrize("name", BACKOFF)
+@pytest.mark.parametrize("value", ["1", True, b"1", ("1", "2"), (1,)])
+def test_backoff_refuses_other_types(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must be"):
+        Backoff(**{name: value})
+
+
+def test_backoff_refuses_first_wait_above_the_longest() -> None:
+    with pytest.raises(ValueError, match=r"first \(2\) must not be above most \(1\)"):
+        Backoff(first=2, most=1)
+
+
+@pytest.mark.parametrize("options", [Limits(), Timeouts(), Backoff()])
+def test_options_are_frozen_values(options: Limits | Timeouts | Backoff) -> None:
     name = attrs.fields(type(options))[0].name
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         setattr(options, name, 1)
@@ -105,7 +166,7 @@ def test_options_are_frozen_values(options: Limits | Timeouts) -> None:
     assert hash(options) == hash(type(options)())
 
 
-@pytest.mark.parametrize("kind", [Limits, Timeouts])
+@pytest.mark.parametrize("kind", [Limits, Timeouts, Backoff])
 def test_options_are_given_by_name(kind: type[object]) -> None:
     with pytest.raises(TypeError):
         kind(1)  # type: ignore[call-arg]
@@ -113,6 +174,6 @@ def test_options_are_given_by_name(kind: type[object]) -> None:
 
 def test_every_option_is_described() -> None:
     source = Path(streamws.options.__file__).read_text()
-    for name in [*SIZES, *SECONDS]:
+    for name in [*SIZES, *SECONDS, *BACKOFF]:
         _, _, behind = source.partition(f"    {name}: ")
         assert behind.split("\n", 1)[1].startswith('    """'), name

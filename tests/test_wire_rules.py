@@ -20,6 +20,7 @@ from helpers.rawclient import (
     frame,
     frames,
     header,
+    request,
     text,
 )
 from streamws import Cause, Client, Close, CloseOutcome, Limits, Side
@@ -179,6 +180,15 @@ async def test_server_answers_close_with_its_code(
     number = code or 1005
     assert client.outcome == CloseOutcome(cause, Side.REMOTE, Close(number, reason), Close(number))
     assert lines_about(raw, caplog) == ["{}:{} closed: {}".format(*raw.address, client.outcome)]
+
+
+@pytest.mark.parametrize("last", [close(), frame(0x83)], ids=["close", "broken rule"])
+async def test_server_answers_what_came_in_one_packet_with_the_request(
+    last: bytes, serve: Serve, connect: Connect
+) -> None:
+    raw = await connect(await serve(echo), request() + text("a") + text("b") + last)
+    first, second, (end, _) = frames(await raw.read_until_eof())
+    assert (first, second, end) == ((TEXT, b"a"), (TEXT, b"b"), CLOSE)
 
 
 async def test_server_reads_nothing_after_close(serve: Serve, connect: Connect) -> None:

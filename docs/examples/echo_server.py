@@ -2,7 +2,7 @@
 
     python docs/examples/echo_server.py localhost 8765
 
-Talk to it with `python -m websockets ws://localhost:8765/`.
+Talk to it with `python -m streamws connect ws://localhost:8765/`.
 """
 
 import logging

@@ -139,6 +139,9 @@ class Headers(Mapping[str, str]):
     def __hash__(self) -> int:
         return hash(frozenset(self._folded().items()))
 
+    def __reduce__(self) -> tuple[object, tuple[bytes]]:
+        return Headers.from_wire, (self._wire,)
+
     def __repr__(self) -> str:
         return f"Headers({list(self.items_all())!r})"
 

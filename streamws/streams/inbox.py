@@ -290,8 +290,10 @@ class Inbox:
     def poll(self, read: Read) -> Any:
         """The result of a read, `PENDING` or `FAILED`."""
         self._claimed = True
-        if self._reading is not None and self._reading is not read:
-            self._check_free(read)
+        if self._reading is not None:
+            if self._reading is not read:
+                self._check_free(read)
+            self._reading = None  # whatever is raised from here on: it waits no longer
         if self._owner is not None or read.owner is not None or self._skipping:
             self._claim(read)
         result = PENDING if self._skipping else self._take(read)
@@ -299,10 +301,8 @@ class Inbox:
             if not self._ended:
                 self._suspend(read)
                 return PENDING
-            self._reading = None
             read.error = self._end_of(read)
             return FAILED
-        self._reading = None
         if read.kind == _MESSAGE and self._owner is not None:
             self._owner = None
         if self._paused:
@@ -545,6 +545,8 @@ class Inbox:
             self._skipping = True
             self._budget = self._limits.max_skip
             self._skip()
+            if self._reading is not None and self._reading.owner is owner:
+                self._waiter.wake(False)  # it is stale
 
     def _skip(self) -> None:
         skipped = 0

@@ -14,6 +14,7 @@ cdef class Outbox:
     cdef Py_ssize_t _flush_size
     cdef bint _batching
     cdef readonly bint paused
+    cdef public bint exempt
     cdef list _drained
     cpdef put(self, bytes frame)
     cpdef put_parts(self, bytes header, bytes payload)

@@ -35,6 +35,7 @@ class Outbox:
         "_turn_number",
         "_write",
         "_write_parts",
+        "exempt",
         "paused",
     )
 
@@ -61,18 +62,20 @@ class Outbox:
         self._batching = False
         self.paused: bool = False
         """Whether the transport holds more than its high-water mark."""
+        self.exempt: bool = False
+        """Whether what is sent goes on with a message that was let in: then no backlog is too much."""
         self._drained: list[Future[None]] | None = None  # those who wait until it is not
 
     def put(self, frame: bytes) -> None:
         """Send a frame."""
-        if not self._batching:
+        # What was gathered goes first, in a new turn too: the flush of another outbox may lead here.
+        if not self._batching and not self._frames:
             if self._turn_number != self._turn.number:
                 self._turn_number = self._turn.number
                 self._turn.begin(self._loop)
                 self._write(frame)
                 return
-            if not self._frames:
-                self._turn.add(self)
+            self._turn.add(self)
         self._frames.append(frame)
         self._size += len(frame)
         if self._size >= self._flush_size:

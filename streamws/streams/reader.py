@@ -68,11 +68,10 @@ class MessageReader:
             raise ReadError("get() gives a whole message, and this one was read already, or a part of it")
         message: str | bytes = await self._inbox.whole(self)
         self._fin = True
-        if kind is Opcode.TEXT and isinstance(message, bytes):
-            return message.decode()
-        if kind is Opcode.BINARY and isinstance(message, str):
-            return message.encode()
-        return message
+        # It may have come in the other type: without its first frame, if that was empty and a read passed it.
+        if isinstance(message, bytes):
+            return message.decode() if (kind or self.type) == Opcode.TEXT else message
+        return message.encode() if kind == Opcode.BINARY else message
 
     # Parts of it -----------------------------------------------------------------------------------------------
 

@@ -44,9 +44,11 @@ class Waiter:
         if not soon and len(callbacks) == 1 and current_task(self._loop) is None:
             callback, context = callbacks[0]
             future.remove_done_callback(callback)
-            run_in(context, callback, self._finished)
-        else:
-            future.set_result(None)
+            if run_in(context, callback, self._finished):
+                return
+            # Whoever brought the data runs in the context of the task.
+            future.add_done_callback(callback, context=context)
+        future.set_result(None)
 
     def waiting_task(self) -> object:
         """The task that waits here, or None."""

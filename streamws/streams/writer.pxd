@@ -9,13 +9,13 @@ cdef object SENT
 @cython.final
 cdef class Writer:
     cdef object _loop
-    # FragmentWriter, a plain class, uses those that are readonly or public.
     cdef readonly Protocol _protocol
     cdef readonly Outbox _outbox
     cdef object _pings
     cdef readonly object _line
     cdef public bint _busy
     cdef bint _by_frames
+    cdef object _holder
     cdef object _waiting
     cdef Py_ssize_t _queued
     @cython.locals(protocol=Protocol)

@@ -5,7 +5,7 @@ queue up in order, and control frames go between the pieces.
 """
 
 import typing
-from asyncio import AbstractEventLoop, CancelledError, Future
+from asyncio import AbstractEventLoop, CancelledError, Future, Task, current_task, sleep
 from collections import deque
 from collections.abc import AsyncIterable, Coroutine, Iterable
 from operator import index
@@ -17,13 +17,15 @@ from ..errors import ConnectionClosed, WriteError
 from ..options import ITEM_OVERHEAD
 from ..wire.frames import Buffer, DataFrame
 from ..wire.kernels import Done
-from ..wire.protocol import Protocol, State, check_data
+from ..wire.protocol import CHUNK, Protocol, State, check_data
 from .later import Later
 from .outbox import Outbox
 from .pings import Pings, fresh_payload
 from .reader import MessageReader
 
 SENT: Any = Done(None)
+
+_LONG = 64 * 1024  # bytes of a list after which others have their turn
 
 
 class Line(typing.Protocol):
@@ -71,7 +73,18 @@ class _Turn:
 class Writer:
     """Sends on one connection; `client.writer`."""
 
-    __slots__ = ("_busy", "_by_frames", "_line", "_loop", "_outbox", "_pings", "_protocol", "_queued", "_waiting")
+    __slots__ = (
+        "_busy",
+        "_by_frames",
+        "_holder",
+        "_line",
+        "_loop",
+        "_outbox",
+        "_pings",
+        "_protocol",
+        "_queued",
+        "_waiting",
+    )
 
     def __init__(self, loop: AbstractEventLoop, protocol: Protocol, outbox: Outbox, pings: Pings, line: Line) -> None:
         self._loop = loop
@@ -80,7 +93,8 @@ class Writer:
         self._pings = pings
         self._line = line
         self._busy = False  # whether a message is being sent in pieces
-        self._by_frames = False  # ... by write_frame
+        self._by_frames = False  # ... by write_frame,
+        self._holder: Task[Any] | None = None  # or by a block that this task is in
         self._waiting: deque[_Turn] | None = None
         self._queued = 0  # bytes of the messages that wait, with what each costs beside them
 
@@ -96,6 +110,8 @@ class Writer:
         :raises ConnectionClosed: when awaited, if the connection is closing or closed.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
 
+        :raises WriteError: when awaited, if it waits for the end of a message that this task itself sends in pieces.
+
         Cancelling the await leaves the connection as it is: a message that was on its way arrives, one that waited
         for its turn is not sent. Any number of tasks may send; messages leave in the order of the calls.
         (RFC 6455 section 5.6)
@@ -104,10 +120,28 @@ class Writer:
         if protocol.open and not self._busy:
             if protocol.is_large(data):
                 self._outbox.put_parts(protocol.binary_header(data), data)
+            elif protocol.is_masked_in_chunks(data):
+                if self._outbox.paused and self._line.is_too_slow(0):
+                    return self._refuse()
+                self._put_in_chunks(data)
             else:
                 self._outbox.put(protocol.message(data))
             return self._drain() if self._outbox.paused else SENT
         return self._send_in_turn(data)
+
+    def _put_in_chunks(self, data: str | Buffer) -> None:
+        protocol = self._protocol
+        outbox = self._outbox
+        view = memoryview(data.encode() if isinstance(data, str) else data)
+        if view.nbytes != len(view) or not view.contiguous:
+            view = memoryview(view.tobytes())
+        header = protocol.begin_frame(Opcode.BINARY, len(view))
+        outbox.put_parts(header, protocol.frame_part(view[:CHUNK]))
+        # It was let in as a whole: what the transport holds of it already does not count against the peer.
+        outbox.exempt = True
+        for start in range(CHUNK, len(view), CHUNK):
+            outbox.put(protocol.frame_part(view[start : start + CHUNK]))
+        outbox.exempt = False
 
     def _send_encoded(self, frame: bytes) -> bool:
         """Send a whole message that is a frame already, after what is under way; False if nothing can be sent."""
@@ -153,6 +187,12 @@ class Writer:
         return turn
 
     async def _wait(self, turn: _Turn) -> None:
+        if self._holder is not None and self._holder is current_task():
+            self._forget(turn)
+            raise WriteError(
+                "this task would wait for the end of a message that it sends in pieces itself: "
+                "send before the block or after it, or through the block's writer"
+            )
         try:
             await turn.ready
         except BaseException:
@@ -178,9 +218,15 @@ class Writer:
                 raise self._line.closed_error()
         self._busy = True
 
+    async def _hold(self) -> None:
+        """The same for a block, which the task that enters it leaves again."""
+        await self._acquire()
+        self._holder = current_task()
+
     def _pass_on(self) -> None:
         """The message in pieces is done: send what waited, up to the next one who sends in pieces."""
         self._busy = False
+        self._holder = None
         while self._waiting:
             turn = self._waiting.popleft()
             self._queued -= turn.size
@@ -203,7 +249,7 @@ class Writer:
     def _close(self) -> None:
         """The connection is closing: those who wait learn of it."""
         waiting = self._waiting
-        self._waiting = None
+        self._waiting = self._holder = None
         self._queued = 0
         for turn in waiting or ():
             if not turn.ready.done():
@@ -305,8 +351,13 @@ class Writer:
                 async for part in source:
                     await stream.send(part)
             else:
+                sent = 0
                 for part in source:
                     await stream.send(part)
+                    sent += len(part) + ITEM_OVERHEAD
+                    if sent >= _LONG:
+                        sent = 0
+                        await sleep(0)  # nothing else of this loop may wait for a long list
 
     def _put_fragment(self, opcode: int, data: str | Buffer, fin: bool) -> None:
         self._outbox.put(self._protocol.fragment(opcode, data, fin))
@@ -370,7 +421,7 @@ class FragmentWriter:
         if self._entered:
             raise WriteError("a fragment writer sends one message; ask for a new one with writer.fragment()")
         self._entered = True
-        await self._writer._acquire()
+        await self._writer._hold()
         return self
 
     async def send(self, part: str | Buffer) -> None:
@@ -452,7 +503,7 @@ class DataFrameWriter:
         if self._entered:
             raise WriteError("a frame writer sends one frame; ask for a new one with writer.data_frame()")
         self._entered = True
-        await self._writer._acquire()
+        await self._writer._hold()
         return self
 
     async def write(self, part: str | Buffer) -> None:
@@ -463,7 +514,7 @@ class DataFrameWriter:
         :raises ValueError: for more than what remains of the declared length; nothing of it is sent.
         :raises WriteError: outside the `async with` block, and for bytes that do not go on with the text; they are
             not sent.
-        :raises ConnectionClosed: if the connection ended before the frame was complete.
+        :raises ConnectionClosed: if the connection ended before the frame was complete, or uncleanly while this waited.
 
         Waits while the peer takes less than is sent (`Limits.write_high`). Cancelling it leaves the part on its way
         and the frame unfinished: the block's end closes the connection. One task at a time.
@@ -484,8 +535,10 @@ class DataFrameWriter:
             writer._protocol.check_text(data, size == self.remaining)
         self._put(data)
         await writer._outbox.drain()
-        if not self._can_go_on() and self.remaining:
-            raise writer._line.closed_error()
+        if not self._can_go_on():
+            error = writer._line.closed_error()
+            if self.remaining or not error.outcome.clean:
+                raise error
 
     def _can_go_on(self) -> bool:
         protocol = self._writer._protocol

@@ -55,7 +55,7 @@ cdef class _Failed:
 cdef object PENDING
 cdef object FAILED
 
-cpdef run_in(context, callback, argument)
+cpdef bint run_in(context, callback, argument) except -1
 
 cdef class Operation:
     cdef public object future

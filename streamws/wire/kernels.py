@@ -253,9 +253,13 @@ FAILED = _Failed()
 """What `Operation.poll` returns when `Operation.error` is to be raised."""
 
 
-def run_in(context: Context, callback: Callable[[Any], object], argument: object) -> None:
-    """Call `callback(argument)` in a context."""
-    context.run(callback, argument)
+def run_in(context: Context, callback: Callable[[Any], object], argument: object) -> bool:
+    """Call `callback(argument)`, which is a task's wake-up, in a context; False if that is entered already."""
+    try:
+        context.run(callback, argument)
+    except RuntimeError:  # a wake-up raises none: what a task raises is for those who await it
+        return False
+    return True
 
 
 class Operation:

@@ -430,12 +430,16 @@ FAILED = _Failed()
 globals().update(PENDING=PENDING, FAILED=FAILED)
 
 
-cpdef run_in(context, callback, argument):
-    PyContext_Enter(context)
+cpdef bint run_in(context, callback, argument) except -1:
+    try:
+        PyContext_Enter(context)
+    except RuntimeError:
+        return False
     try:
         callback(argument)
     finally:
         PyContext_Exit(context)
+    return True
 
 
 cdef class Operation:

@@ -37,6 +37,7 @@ cdef class Protocol:
     @cython.locals(first="unsigned char")
     cpdef bytes message(self, object data)
     cpdef bint is_large(self, object data)
+    cpdef bint is_masked_in_chunks(self, object data)
     cpdef bytes binary_header(self, bytes payload)
     cpdef bytes ping(self, bytes payload)
     cpdef bytes pong(self, bytes payload)

@@ -50,6 +50,9 @@ TRANSITIONS: dict[State, dict[Change, State]] = {
 LARGE = 16 * 1024
 """Bytes from which a payload that cannot change is sent beside its header rather than copied behind it."""
 
+CHUNK = 128 * 1024
+"""Bytes that are masked at a time of a large payload: as many as fit into the processor's cache."""
+
 MAX_PONGS = 16
 """Pings of one burst that are answered, the last ones."""
 
@@ -204,6 +207,10 @@ class Protocol:
     def is_large(self, data: str | Buffer) -> TypeGuard[bytes]:
         """Whether a message is better sent beside its header: a large payload that cannot change and is not masked."""
         return self._keys is None and type(data) is bytes and len(data) >= LARGE
+
+    def is_masked_in_chunks(self, data: str | Buffer) -> bool:
+        """Whether a message is better masked and sent chunk by chunk than copied whole."""
+        return self._keys is not None and not isinstance(data, str) and len(data) > 2 * CHUNK
 
     def binary_header(self, payload: bytes) -> bytes:
         """The header for a message that is sent beside it."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,20 @@ async def join(request: pytest.FixtureRequest) -> AsyncIterator[Join]:
         await stack.aclose()
         assert await program.interrupt() == 0
         assert "Traceback" not in program.stderr
+
+
+@asynccontextmanager
+async def chatting(port: int) -> AsyncIterator[int]:
+    """A chat server on a port, 0 for any; gives the port."""
+    async with Program("-u", str(EXAMPLES / "chat_server.py"), "127.0.0.1", str(port)) as program:
+        yield int(await program.logs(r"serving on .*:(\d+)"))
+        assert await program.interrupt() == 0
+
+
+@asynccontextmanager
+async def staying(port: int, name: str) -> AsyncIterator[Program]:
+    async with Program("-u", str(EXAMPLES / "client.py"), f"ws://127.0.0.1:{port}/garden", name) as program:
+        yield program
 
 
 async def heard(peer: ClientConnection, count: int) -> list[str | bytes]:
@@ -106,3 +120,29 @@ async def test_chat_server_refuses_a_name_and_goes_on(
     assert reason in (None, closed.value.rcvd.reason)
     await ann.send("still here")
     assert await heard(ann, 1) == ["Ann: still here"]
+
+
+async def test_client_tells_the_time_and_comes_back_to_the_server() -> None:
+    async with asyncio.timeout(SECONDS), AsyncExitStack() as stack:
+        async with chatting(0) as port:
+            clock = await stack.enter_async_context(staying(port, "Clock"))
+            await clock.says(r"^\* Clock came, here are: Clock$")
+            async with connect(f"ws://127.0.0.1:{port}/garden", proxy=None) as peer:
+                await peer.send("Ann")
+                await clock.says("Ann came")
+                await peer.send("what time is it?")
+                await clock.says(r"^Clock: \d\d:\d\d$")
+        await clock.logs("connecting again in")
+        async with chatting(port):
+            await clock.says(r"^\* Clock came, here are: Clock$")
+            assert await clock.interrupt() == 0
+            assert "Traceback" not in clock.stderr
+
+
+async def test_client_gives_up_if_its_name_is_not_taken() -> None:
+    async with asyncio.timeout(SECONDS), chatting(0) as port, staying(port, "Clock") as clock:
+        await clock.says("Clock came")
+        async with staying(port, "Clock") as other:
+            assert await other.end() == 1
+            assert "this name is taken" in other.stderr.splitlines()[-1]
+            assert "Traceback" not in other.stderr

@@ -16,12 +16,13 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from helpers.blocks import ROOT, Example, examples, pages
+import streamws
+from helpers.blocks import PEM, ROOT, Example, examples, pages
 from helpers.pairs import header, open_peer
 from helpers.programs import SECONDS, Program
 from streamws import Opcode
 
-EXAMPLES = examples()
+EXAMPLES = [example for example in examples() if example.kind != "client"]
 CERTIFICATE = str(ROOT / "tests" / "helpers" / "localhost.pem")
 
 RUN = """
@@ -85,11 +86,16 @@ async def closed(peer: ClientConnection) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.id)
-async def test_documentation_program_does_what_its_page_says(example: Example, tmp_path: Path) -> None:
+async def test_documentation_program_does_what_its_page_says(
+    example: Example, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     file = tmp_path / "program.py"
     files = tmp_path / "files"
     files.mkdir()
     source = example.source
+    if '"ca.pem"' in source:
+        folder = request.getfixturevalue("authority")
+        source = PEM.sub(lambda found: repr(str(folder / found[1])), source)
     with reserved_port() as port:
         for name, stand_in in {
             '"localhost", 8765': '"127.0.0.1", 0',  # localhost may be two addresses, with two ports
@@ -133,9 +139,9 @@ def reserved_port() -> Iterator[int]:
 
 
 def test_documentation_programs_have_names_of_their_own() -> None:
-    names = [example.name for example in EXAMPLES]
+    names = [example.name for example in examples()]
     assert sorted(set(names)) == sorted(names)
-    assert set(DRIVERS) <= set(names)
+    assert set(DRIVERS) <= {example.name for example in EXAMPLES}
 
 
 def test_documentation_programs_that_do_not_serve_claim_an_output() -> None:
@@ -144,8 +150,8 @@ def test_documentation_programs_that_do_not_serve_claim_an_output() -> None:
 
 def test_documentation_comments_are_all_understood() -> None:
     text = "".join(page.read_text("utf-8") for page in pages())
-    comments = re.findall(r"<!-- (program|handler|connection|continues): ", text)
-    assert len(comments) + len(re.findall(r"(?<!-->)\n```python\n", text)) == sum(e.blocks for e in EXAMPLES)
+    comments = re.findall(r"<!-- (program|handler|connection|client|continues): ", text)
+    assert len(comments) + len(re.findall(r"(?<!-->)\n```python\n", text)) == sum(e.blocks for e in examples())
     assert len(re.findall("<!--", text)) == len(comments) + text.count("<!-- output: ")
 
 
@@ -769,6 +775,15 @@ async def _(server: Running) -> None:
     url = f"wss://localhost:{_split(server.address)[1]}/"
     async with connect(url, ssl=trusted, proxy=None) as peer:
         assert await peer.recv() == "hello"
+
+
+@drives("client-certificates")
+async def _(server: Running) -> None:
+    without = ssl.create_default_context()
+    without.check_hostname = False
+    without.verify_mode = ssl.CERT_NONE
+    with pytest.raises(streamws.ConnectError, match="hung up"):
+        await streamws.connect(f"wss://{server.address}/", ssl=without, proxy=None)
 
 
 @drives("unix")

@@ -403,7 +403,7 @@ class Conversation(RuleBasedStateMachine):
         if tasks:
             self.cancel_task(end, tasks[which % len(tasks)])
 
-    def cancel_task(self, end: int, task: "asyncio.Task[None]") -> None:
+    def cancel_task(self, end: int, task: "asyncio.Task[Any]") -> None:
         here = self.ends[end]
 
         def cancel() -> Sending | None:

@@ -327,7 +327,7 @@ def test_reader_refuses(data: bytes, status: int, reason: str) -> None:
         error = refusal(pieces)
         shown = reason if reason.endswith(": ") else error.reason
         assert error.reason.startswith(reason)
-        assert (error.status, shown, error.headers) == (status, reason, ())
+        assert (error.status, shown, error.headers) == (status, reason, {})
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,14 @@ A block of the language `python` is a program. What it is part of stands in a co
     <!-- continues: NAME -->        a further block of it
     <!-- handler: NAME -->          a function: the handler of a server, which is put around it
     <!-- connection: NAME -->       a function: the @socket.connection callback of a server
+    <!-- client: NAME -->           a program that talks to a server, and ends by itself
 
 and above a block of the language `text`:
 
     <!-- output: NAME -->           what the program NAME prints, exactly
 
-A program that does not end by itself is talked to by the function for it in `docs/test_guide.py`.
+A program that does not end by itself is talked to by the function for it in `docs/test_guide.py`; the servers of
+clients are in `docs/test_client_guide.py`.
 """
 
 import re
@@ -34,6 +36,9 @@ socket.connection({function})
 socket.run()
 """,
 }
+
+PEM = re.compile(r'"([\w-]+\.pem)"')
+"""A file that the commands of the page about certificates make, as programs name it."""
 
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<role>[a-z]+): (?P<name>[\w-]+) -->\n)?^```(?P<language>[a-z]+)\n(?P<text>.*?)^```$",
@@ -86,7 +91,7 @@ def _examples_of(page: Path) -> list[Example]:
             if role == "continues":
                 example = found[name]
             else:
-                assert role == "program" or role in EPILOGUES, f"{page}:{line}: {role}?"
+                assert role in ("program", "client", *EPILOGUES), f"{page}:{line}: {role}?"
                 assert name not in found, f"{page}:{line}: {name} is there already"
                 example = found[name] = Example(page, name, kind=role)
             if role in EPILOGUES:

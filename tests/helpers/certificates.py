@@ -1,10 +1,14 @@
 """A certificate for the tests, made when it is first asked for."""
 
+import re
+import shlex
 import ssl
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from helpers.blocks import ROOT
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +36,15 @@ def server_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
 def client_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     """For a client that trusts it."""
     return ssl.create_default_context(cafile=str(certificate[0]))
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the commands of the page about certificate authorities were run."""
+    folder = tmp_path_factory.mktemp("authority")
+    page = (ROOT / "docs" / "howto" / "own-certificate-authority.md").read_text("utf-8")
+    [block] = re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    commands = [line.removeprefix("$ ") for line in block.splitlines()]
+    script = "\n".join(["set -e", f"cd {shlex.quote(str(folder))}", *commands])
+    subprocess.run(["sh", "-c", script], check=True, capture_output=True)
+    return folder

@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -15,13 +16,16 @@ SECONDS = 30
 class Program:
     """A Python program: `async with Program("-m", "streamws", "echo") as program`; killed if left running."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, stdin: int | None = None, environment: Mapping[str, str] | None = None) -> None:
+        """`stdin`: `PIPE` for one that `write` and `end_input` feed; by default that of the tests."""
         self.arguments = arguments
         # -P: the package that is tested, not what lies in the current folder.
         self._command = [sys.executable, "-P", "-W", "error", *arguments]
         self.stdout = ""
         """What was read of its standard output so far."""
         self.stderr = ""
+        self._stdin = stdin
+        self._environment = environment
         self._process: Process | None = None
 
     @property
@@ -30,7 +34,9 @@ class Program:
         return self._process
 
     async def __aenter__(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(*self._command, stdout=PIPE, stderr=PIPE)
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=self._stdin, stdout=PIPE, stderr=PIPE, env=self._environment
+        )
         return self
 
     async def __aexit__(
@@ -41,6 +47,17 @@ class Program:
         await self.end()
         if error is not None:
             error.add_note(f"the program's output:\n{self.stdout}\nand on stderr:\n{self.stderr}")
+
+    def write(self, data: bytes) -> None:
+        """Put something into its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+
+    def end_input(self, data: bytes = b"") -> None:
+        """Put the last of it there."""
+        self.write(data)
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
     async def says(self, pattern: str) -> str:
         """Wait for a line of its output in which `pattern` is found; returns the pattern's first group."""

@@ -1,11 +1,12 @@
-"""The Autobahn test cases, run by kosoku against the echo server."""
+"""The Autobahn test cases, run by kosoku against the echo server and the echo client."""
 
 import asyncio
 import json
+import socket
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,43 @@ async def judge(
     async with echo_server(build, log) as port:
         ended = await run(kosoku, *options, f"127.0.0.1:{port}", seconds=seconds)
     assert log.read_text() == ""
+    return _verdicts(folder, ended.errors)
+
+
+async def judge_client(build: str, cases: Sequence[str], folder: Path, *, seconds: float) -> Mapping[str, Verdict]:
+    """The same of the client. It must say nothing, and end well."""
+    kosoku = Path(sysconfig.get_path("scripts"), "kosoku")
+    chosen = [option for case in cases for option in ("--include", case)]
+    options = ["--mode", "fuzzingserver", "--outdir", str(folder), *chosen]
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    script = str(TESTS / "interop" / "echo_client.py")
+    client = [sys.executable, script, *(["--pure"] if build == "pure" else [])]
+    with (folder / "kosoku.log").open("wb") as log:
+        async with running(kosoku, *options, f"127.0.0.1:{port}", errors=log) as server:
+            await _listens(port)
+            url = f"ws://127.0.0.1:{port}"
+            ended = await run(*client, url, seconds=seconds, environment=python_environment())
+            assert (ended.status, ended.errors) == (0, "")
+            async with asyncio.timeout(20):
+                await server.wait()  # it writes the verdicts when the client has asked for them, and ends
+    return _verdicts(folder, ended.errors)
+
+
+async def _listens(port: int) -> None:
+    """Wait until someone listens on the port."""
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(ConnectionRefusedError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                break
+            await asyncio.sleep(0.05)
+    writer.close()
+    await writer.wait_closed()
+
+
+def _verdicts(folder: Path, errors: str) -> Mapping[str, Verdict]:
     index = folder / "index.json"
-    assert index.exists(), ended.errors
+    assert index.exists(), errors
     (verdicts,) = json.loads(index.read_text()).values()
     return {case: Verdict(said["behavior"], said["behaviorClose"]) for case, said in verdicts.items()}

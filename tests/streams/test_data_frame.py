@@ -139,6 +139,20 @@ async def test_data_frame_waits_while_peer_does_not_read() -> None:
         await writing
 
 
+async def test_data_frame_raises_when_connection_is_lost_with_its_last_part_untaken() -> None:
+    async with pair(small_buffers=True) as (client, _):
+
+        async def write() -> None:
+            async with client.writer.data_frame(4_000_000) as stream:
+                await stream.write(bytes(4_000_000))
+
+        writing = asyncio.create_task(write())
+        await until(lambda: client.writer._outbox.paused)
+        client._connection.abort()
+        with pytest.raises(ConnectionClosedError):
+            await writing
+
+
 # Mistakes ---------------------------------------------------------------------------------------------------
 
 
@@ -538,7 +552,8 @@ async def test_data_frame_of_peer_that_is_too_slow_is_never_completed_by_a_close
         assert outcome_of(client).cause is Cause.LIMIT
         assert await peer.read_frame() == (0x82, b"a" * 99_998 + b"bb")
         assert (await peer.read_close())[0] == 1008
-        await asyncio.wait([waiting])
+        with pytest.raises(ConnectionClosedError):  # as send does
+            await waiting
 
 
 async def test_data_frame_left_early_sends_all_that_was_written_and_nothing_after() -> None:

@@ -175,6 +175,25 @@ async def test_outbox_sends_to_several_connections_in_one_turn() -> None:
         assert await second.read_frames(3) == expected
 
 
+async def test_outbox_keeps_order_when_the_flush_of_another_one_wakes_a_task() -> None:
+    async with pair(Limits(max_write_backlog=1 << 20), small_buffers=True) as (slow, _), pair() as (other, peer):
+
+        async def tell() -> None:
+            with suppress(ConnectionClosedError):
+                await slow.read_message()
+            await other.send("left")
+
+        telling = asyncio.create_task(tell())
+        await asyncio.sleep(0)
+        await slow.send("this turn")
+        slow.send(b"x" * (4 << 20)).close()
+        slow.send("too much, when the turn ends").close()
+        await other.send("1")
+        await other.send("2, when the turn ends")
+        await telling
+        assert [payload for _, payload in await peer.read_frames(3)] == [b"1", b"2, when the turn ends", b"left"]
+
+
 # Back-pressure ----------------------------------------------------------------------------------------------
 
 

@@ -80,6 +80,18 @@ async def test_reader_get_refuses_other_kinds(kind: Opcode) -> None:
         assert await reader.get() == b"whole"
 
 
+@pytest.mark.parametrize("kind", [None, TEXT, BINARY])
+async def test_reader_get_keeps_type_after_a_cancelled_read_passed_an_empty_fragment(kind: Opcode | None) -> None:
+    async with pair() as (client, peer):
+        peer.send(TEXT, b"", fin=False)
+        reader = await anext(client.messages())
+        reading = asyncio.create_task(reader.read())
+        await peer.settle()
+        reading.cancel()
+        peer.send(CONTINUATION, "grüße".encode())
+        assert await reader.get(kind) == ("grüße".encode() if kind is BINARY else "grüße")  # type: ignore[arg-type]
+
+
 async def test_reader_get_raises_after_part_was_read() -> None:
     async with reading(b"whole") as (reader, _):
         assert await reader.read(2) == b"wh"
@@ -568,6 +580,23 @@ async def test_reader_raises_stale_though_it_holds_bytes_of_its_message(
         assert await client.read_message() == "next"
         with pytest.raises(StaleReader):
             await method(reader)
+
+
+@pytest.mark.parametrize("read", [MessageReader.read, MessageReader.get], ids=["read", "get"])
+async def test_reader_that_is_left_while_it_waits_raises_at_once_and_the_next_one_reads(
+    read: Callable[[MessageReader], Awaitable[object]],
+) -> None:
+    async with pair() as (client, peer):
+        peer.send(BINARY, b"", fin=False)
+        reader = await anext(client.messages())
+        reading = asyncio.ensure_future(read(reader))
+        await peer.settle()
+        reader.leave()
+        with pytest.raises(StaleReader):
+            await reading
+        peer.send(CONTINUATION, b"rest")
+        peer.send(TEXT, b"next")
+        assert await client.read_message() == "next"
 
 
 async def test_stale_reader_does_not_disturb_next_reader() -> None:

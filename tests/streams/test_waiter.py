@@ -173,6 +173,20 @@ async def test_waiter_serves_one_wait_after_the_other(wire: Wire) -> None:
     assert await task == list(range(100))
 
 
+async def test_task_whose_context_is_entered_is_woken_in_the_next_turn(wire: Wire) -> None:
+    source = Source(wire)
+    context = contextvars.copy_context()
+
+    async def get() -> object:
+        return await source.get()
+
+    task = asyncio.get_running_loop().create_task(get(), context=context)
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(source.put, "value", context=context)
+    async with asyncio.timeout(5):
+        assert await task == "value"
+
+
 # Cancelling -------------------------------------------------------------------------------------------------
 
 

@@ -458,11 +458,45 @@ async def test_fragment_writer_cancelled_while_it_waits_for_its_turn_passes_it_o
 
 async def test_nested_fragment_writers_of_one_task_do_not_wedge_others() -> None:
     async with pair() as (client, peer):
-        with pytest.raises(TimeoutError):
-            async with client.writer.fragment(), asyncio.timeout(0.01), client.writer.fragment():
+        with pytest.raises(WriteError, match="sends in pieces itself"):
+            async with client.writer.fragment(), client.writer.fragment():
                 raise AssertionError("entered")
         await client.send("next")
         assert await peer.read_frame() == (0x81, b"next")
+
+
+@pytest.mark.parametrize("block", ["fragment", "data_frame"])
+async def test_task_that_would_wait_for_its_own_message_is_told(block: str) -> None:
+    async with pair() as (client, peer):
+        stream = client.writer.fragment() if block == "fragment" else client.writer.data_frame(3)
+        with pytest.raises(WriteError, match="sends in pieces itself"):
+            async with stream:
+                await client.send("in between")
+        await client.send("next")
+        assert await peer.read_frame() == (0x81, b"next")
+        async with client.writer.fragment() as fragments:
+            await fragments.send("part")
+            for sender in (client.send("never"), client.writer.feed(["never"])):
+                with pytest.raises(WriteError, match="sends in pieces itself"):
+                    await sender
+        assert await peer.read_frames(2) == [(0x01, b"part"), (0x80, b"")]
+        await end(client, peer)
+
+
+async def test_writer_feeds_long_list_and_lets_others_run() -> None:
+    async with pair() as (client, _):
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        await client.writer.feed("" for _ in range(10_000))
+        counting.cancel()
+        assert turns > 5
 
 
 async def test_waiting_senders_learn_of_close() -> None:

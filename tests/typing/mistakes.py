@@ -3,6 +3,7 @@
 import asyncio
 
 from streamws import (
+    Backoff,
     Client,
     CloseOutcome,
     DataFrame,
@@ -12,9 +13,11 @@ from streamws import (
     Request,
     Response,
     State,
+    Target,
     Timeouts,
     WebSocketServer,
     Writer,
+    connect,
 )
 
 
@@ -134,6 +137,53 @@ def serving() -> None:
 
     with socket as server:
         server.broadcast("text")  # type: ignore[attr-defined]
+
+
+async def connecting() -> None:
+    connect()  # type: ignore[call-arg]
+    connect(b"ws://localhost/")  # type: ignore[arg-type]
+    connect(("localhost", 8765))  # type: ignore[arg-type]
+    connect("localhost", 8765)  # type: ignore[call-arg, arg-type]
+    connect(Target("ws://localhost/"))  # type: ignore[arg-type]
+    connect(lambda: None)  # type: ignore[arg-type, return-value]
+    connect("ws://localhost/", headers="Cookie: a=b")  # type: ignore[arg-type]
+    connect("ws://localhost/", headers={"X-Number": 1})  # type: ignore[arg-type]
+    connect("wss://localhost/", ssl=True)  # type: ignore[arg-type]
+    connect("ws://localhost/", local_address="localhost")  # type: ignore[arg-type]
+    connect("ws://localhost/", proxy=("localhost", 1080))  # type: ignore[arg-type]
+    connect("ws://localhost/", timeouts=10)  # type: ignore[arg-type]
+    connect("ws://localhost/", backoff=1.5)  # type: ignore[arg-type]
+    connect("ws://localhost/", retry=OSError)  # type: ignore[arg-type]
+    connect("ws://localhost/", open_timeout=10)  # type: ignore[call-arg]
+    client: Client = connect("ws://localhost/")  # type: ignore[assignment]
+    with connect("ws://localhost/"):  # type: ignore[attr-defined]
+        pass
+    for client in connect("ws://localhost/"):  # type: ignore[attr-defined]
+        await client.close()
+    async for message in connect("ws://localhost/"):
+        print(message.upper())  # type: ignore[attr-defined]
+    Target()  # type: ignore[call-arg]
+    Target(b"ws://localhost/")  # type: ignore[arg-type]
+    Target("ws://localhost/").url = "ws://localhost/"  # type: ignore[misc]
+    Backoff(1)  # type: ignore[call-arg]
+    Backoff(first="1")  # type: ignore[arg-type]
+    Backoff(restart=5)  # type: ignore[arg-type]
+    Backoff(max_attempts=1.5)  # type: ignore[arg-type]
+
+
+def retrying() -> None:
+    async def retry_later(error: Exception) -> bool:
+        return True
+
+    def retry_refused(error: OSError) -> bool:
+        return True
+
+    async def number() -> int:
+        return 1
+
+    connect("ws://localhost/", retry=retry_later)  # type: ignore[arg-type]
+    connect("ws://localhost/", retry=retry_refused)  # type: ignore[arg-type]
+    connect(number)  # type: ignore[arg-type]
 
 
 def configuring(loop: asyncio.AbstractEventLoop) -> None:

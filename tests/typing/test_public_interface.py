@@ -3,9 +3,21 @@
 import ast
 import asyncio
 import inspect
+import socket
 import ssl
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from pathlib import Path
 from typing import Literal, assert_type
 
@@ -13,32 +25,45 @@ import pytest
 
 import streamws
 from streamws import (
+    Backoff,
     Cause,
     Client,
     Close,
     CloseCode,
     CloseOutcome,
+    ConnectError,
+    Connecting,
     ConnectionClosed,
+    ConnectTimeout,
     DataFrame,
     DataFrameWriter,
     FragmentWriter,
     HandshakeError,
+    HandshakeRefused,
     Headers,
     IncompleteMessage,
+    InvalidHandshake,
     InvalidHeader,
+    InvalidURL,
     Limits,
     MessageReader,
     Opcode,
     ProtocolViolation,
+    ProxyError,
+    ReconnectError,
+    RedirectError,
     Request,
     Response,
     Side,
     State,
     StreamwsError,
+    Target,
     Timeouts,
     UsageError,
     WebSocketServer,
     Writer,
+    connect,
+    is_transient,
 )
 
 
@@ -305,6 +330,98 @@ def registering(socket: WebSocketServer) -> None:
         return Response(404)
 
 
+async def connecting(context: ssl.SSLContext, sock: socket.socket) -> None:
+    connecting = connect(
+        "wss://example.org/feed",
+        headers={"Authorization": "Bearer token"},
+        origin="https://example.org",
+        user_agent=None,
+        subprotocols=["chat"],
+        ssl=context,
+        server_hostname="example.org",
+        local_address=("0.0.0.0", 0),
+        proxy="socks5://localhost:1080",
+        max_redirects=0,
+        limits=Limits(max_message_size=10),
+        timeouts=Timeouts(open=None),
+        backoff=Backoff(first=1, factor=1.5, most=10.5, restart=(1, 2.5), max_attempts=3),
+        retry=is_transient,
+    )
+    assert_type(connecting, Connecting)
+    assert_type(await connecting, Client)
+    async with connecting as client:
+        assert_type(client, Client)
+    async for client in connecting:
+        assert_type(client, Client)
+    assert_type(aiter(connecting), AsyncGenerator[Client, None])
+    async with aclosing(aiter(connecting)) as clients:
+        async for client in clients:
+            assert_type(client, Client)
+    connect("ws://localhost/", headers=[("Cookie", "a=b")], sock=sock, proxy=None)
+    connect("ws://localhost/", path=Path("chat.sock"), proxy=False)
+    connect("ws://localhost/", path="chat.sock", proxy=True)
+
+
+async def connecting_in_tasks() -> None:
+    opening: Awaitable[Client] = connect("ws://localhost/")
+    assert_type(await asyncio.wait_for(opening, 1), Client)
+    both = await asyncio.gather(connect("ws://localhost/1"), connect("ws://localhost/2"))
+    assert_type(both, tuple[Client, Client])
+
+
+class Tokens:
+    """Methods and lambdas can say where each attempt goes, and what it asks for."""
+
+    async def target(self) -> Target:
+        return Target("ws://localhost/", {"Authorization": "Bearer token"})
+
+    def url(self) -> str:
+        return "ws://localhost/"
+
+
+def connecting_to_what_a_function_says(tokens: Tokens) -> None:
+    async def either() -> str | Target:
+        return "ws://localhost/"
+
+    connect(tokens.target)
+    connect(tokens.url)
+    connect(either)
+    connect(lambda: "ws://localhost/")
+    connect(lambda: Target("ws://localhost/", headers=[("Cookie", "a=b")]))
+    connect(lambda: tokens.target())
+
+
+def deciding(error: HandshakeRefused) -> None:
+    def retry(error: Exception) -> bool:
+        if isinstance(error, HandshakeRefused):
+            return error.status == 401
+        return is_transient(error)
+
+    connect("ws://localhost/", retry=retry)
+    connect("ws://localhost/", retry=lambda error: isinstance(error, OSError))
+    assert_type(is_transient(error), bool)
+
+
+def failing_to_connect(
+    refused: HandshakeRefused, failed: HandshakeError, proxy: ProxyError, gave_up: ReconnectError
+) -> None:
+    assert_type(refused.status, int)
+    assert_type(refused.reason, str)
+    assert_type(refused.phrase, str)
+    assert_type(failed.status, int | None)
+    assert_type(failed.headers, Mapping[str, str])
+    assert_type(failed.body, bytes)
+    assert_type(proxy.status, int | None)
+    assert_type(gave_up.attempts, tuple[Exception, ...])
+    assert_type(gave_up.count, int)
+    kinds: list[type[HandshakeError]] = [HandshakeRefused, InvalidHandshake, RedirectError]
+    system: list[type[OSError]] = [ConnectError, ProxyError, ConnectTimeout]
+    values: list[type[ValueError]] = [InvalidURL]
+    assert kinds
+    assert system
+    assert values
+
+
 @pytest.mark.parametrize("name", streamws.__all__)
 def test_public_name_is_there_and_described(name: str) -> None:
     value = getattr(streamws, name)
@@ -318,7 +435,18 @@ def test_public_names_are_sorted() -> None:
     assert streamws.__all__ == sorted(streamws.__all__)
 
 
-KINDS = [Client, MessageReader, Writer, FragmentWriter, DataFrameWriter, WebSocketServer, Headers, Request, Response]
+KINDS = [
+    Client,
+    Connecting,
+    MessageReader,
+    Writer,
+    FragmentWriter,
+    DataFrameWriter,
+    WebSocketServer,
+    Headers,
+    Request,
+    Response,
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

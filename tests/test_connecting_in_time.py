@@ -1,0 +1,147 @@
+"""`connect()` against peers that stall: at each step within the time limit, and told where."""
+
+import asyncio
+import ssl as tls
+from pathlib import Path
+
+import pytest
+
+from helpers.fixtures import within
+from helpers.scripted import (
+    Peer,
+    answer,
+    answering,
+    failing,
+    full_listener,
+    message_of,
+    scripted,
+    server_close,
+    server_frame,
+    silent,
+)
+from streamws import (
+    Cause,
+    ConnectTimeout,
+    HandshakeRefused,
+    InvalidHandshake,
+    Timeouts,
+    connect,
+)
+
+SOON = Timeouts(open=0.15)
+TEXT = "Content-Type: text/plain; charset=utf-8"
+
+
+HEAD_CUT = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: "
+
+
+@pytest.mark.parametrize("data", [b"", HEAD_CUT, b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+async def test_server_that_stalls_is_timed_out(data: bytes) -> None:
+    async with scripted(answering(data)) as server:
+        error = await failing(server.url, ConnectTimeout, timeouts=SOON)
+    assert message_of(error) == "no connection within 0.15 s; last it waited for the answer of SERVER"
+
+
+async def test_server_that_sends_interim_answers_for_ever_is_refused() -> None:
+    async with scripted(answering(b"HTTP/1.1 102 Processing\r\n\r\n" * 11)) as server:
+        await failing(server.url, InvalidHandshake)
+
+
+async def test_server_that_stalls_in_the_tls_handshake_is_timed_out(client_context: tls.SSLContext) -> None:
+    async with scripted(silent) as server:
+        url = server.url.replace("ws:", "wss:")
+        error = await failing(url, ConnectTimeout, timeouts=SOON, ssl=client_context)
+    assert message_of(error) == "no connection within 0.15 s; last it waited for TLS with SERVER"
+
+
+async def test_server_that_does_not_accept_is_timed_out() -> None:
+    with full_listener() as (host, port):
+        error = await failing(f"ws://{host}:{port}", ConnectTimeout, timeouts=SOON)
+    assert message_of(error) == "no connection within 0.15 s; last it waited for a connection to SERVER"
+
+
+async def test_resolver_that_stalls_is_timed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*place: object, **options: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    error = await failing("ws://slow.example", ConnectTimeout, timeouts=SOON)
+    assert str(error) == "no connection within 0.15 s; last it waited for a connection to slow.example:80"
+
+
+async def test_function_for_the_url_that_stalls_is_timed_out() -> None:
+    async def token() -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    with pytest.raises(ConnectTimeout, match="last it waited for the URL"):
+        await within(connect(token, timeouts=SOON))
+
+
+async def test_timeout_of_the_caller_is_its_own() -> None:
+    async with scripted(silent) as server:
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0.1):
+                await connect(server.url)
+    assert type(caught.value) is TimeoutError
+
+
+async def test_body_that_stalls_is_raised_as_far_as_it_came() -> None:
+    async with scripted(answering(answer("503 X", "Content-Length: 100", TEXT, body=b"busy", length=False))) as server:
+        error = await failing(server.url, HandshakeRefused, timeouts=SOON)
+    assert (str(error), error.body) == ("503 Service Unavailable: busy", b"busy")
+    assert isinstance(error.__cause__, TimeoutError)
+
+
+async def test_unix_socket_that_is_silent_is_timed_out(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    async with scripted(silent, path=path):
+        error = await failing("ws://localhost", ConnectTimeout, path=path, timeouts=SOON)
+    assert str(error) == f"no connection within 0.15 s; last it waited for the answer of {path}"
+
+
+async def test_client_closes_tcp_itself_if_the_server_does_not_in_time() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        peer.send(server_close((await peer.read_close())[0]))
+        assert await peer.read_end() == b""
+
+    async with scripted(script) as server:
+        client = await within(connect(server.url, timeouts=Timeouts(close=0.1)))
+        await within(client.close())
+    assert client.outcome is not None
+    assert client.outcome.clean
+
+
+async def test_server_that_does_not_answer_the_close_is_left_in_time() -> None:
+    async with (
+        scripted(accept_only) as server,
+        asyncio.timeout(10),
+        connect(server.url, timeouts=Timeouts(close=0.1)) as client,
+    ):
+        pass
+    assert client.outcome is not None
+    assert client.outcome.cause is Cause.CLOSE_TIMEOUT
+
+
+async def accept_only(peer: Peer) -> None:
+    await peer.accept()
+    await peer.read_end()
+
+
+async def test_client_keeps_the_connection_alive() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        first, payload = await peer.read_frame()
+        assert first == 0x89
+        peer.send(server_frame(0x8A, payload))
+        assert (await peer.read_frame())[0] == 0x89  # not answered
+        code, reason = await peer.read_close()
+        assert (code, reason) == (1011, "no sign of life within 0.05 s of a ping")
+
+    timeouts = Timeouts(ping_interval=0.05, ping_timeout=0.05, close=0.2)
+    async with scripted(script) as server:
+        client = await within(connect(server.url, timeouts=timeouts))
+        await within(client.wait_closed())
+    assert client.outcome is not None
+    assert client.outcome.cause is Cause.KEEPALIVE
