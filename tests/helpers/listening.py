@@ -283,7 +283,10 @@ class Listener:
     def _is_stream_ready(self, stream: Stream, how: str, size: int) -> bool:
         if stream.message.done:
             return True
-        rest = stream.message.data[stream.offset :]
+        frames = stream.message.frames
+        if not self._endpoint.connection.protocol.open:
+            frames = frames[: stream.message.complete]  # what has come of another one may be passed over
+        rest = b"".join(frames)[stream.offset :]
         match how:
             case "all" | "get":
                 return False
