@@ -57,7 +57,7 @@ class Listener:
         self._frames = 0  # of it that were read
         self._turn = 0
         self.waiting: Waiting | None = None
-        self.stream: Stream | None = None
+        self.begun: Stream | None = None
         """The reader that was begun last."""
 
     def forget(self, task: "asyncio.Task[Any]") -> None:
@@ -76,8 +76,25 @@ class Listener:
     async def begin(self) -> None:
         await self._read(BEGINNING, aiter(self._endpoint.client.messages()).__anext__, self._took_beginning)
 
+    async def stream(self, count: int | None = None) -> None:
+        """Read messages as they come, piece by piece, up to the end or `count` of them."""
+        while count is None or count > 0:
+            if not await self._read(BEGINNING, aiter(self._endpoint.client.messages()).__anext__, self._took_beginning):
+                return
+            stream = self.begun
+            assert stream is not None
+            while not stream.ended:
+                before = stream.offset
+                await self.read_stream(stream, "chunk", 0)
+                if stream.offset == before and not stream.ended:
+                    return
+            count = None if count is None else count - 1
+
     async def iterate(self, how: str, count: int | None = None) -> None:
         """Read by an async iterator, up to the end or `count` times."""
+        if how == "stream":
+            await self.stream(count)
+            return
         client = self._endpoint.client
         iterator = aiter(client if how == "client" else getattr(client, how)())
         kind, took = (FRAME, self._took_frame) if how == "frames" else (MESSAGE, self._took_message)
@@ -164,7 +181,7 @@ class Listener:
     def _took_beginning(self, reader: Any) -> None:
         message = self._visible.messages[self.place]
         assert reader.type == message.opcode
-        self._begun = self.stream = Stream(reader, message, self._turn)
+        self._begun = self.begun = Stream(reader, message, self._turn)
 
     def _ended(self, kind: str, only: int | None, error: Any) -> None:
         """A read learned that nothing more comes."""
@@ -181,7 +198,8 @@ class Listener:
         expected = streamws.ConnectionClosed if outcome.clean else streamws.ConnectionClosedError
         assert (type(error) is expected) or (error is None and outcome.clean)
         if kind != BEGINNING and self.place < len(self._visible.messages):
-            assert outcome.initiator == "local", "a message was cut off, and no one said so"
+            refused = outcome.initiator == "local" or outcome.cause == "limit"
+            assert refused, "a message was cut off, and no one said so"
 
     # Streams ---------------------------------------------------------------------------------------------------
 
@@ -195,7 +213,7 @@ class Listener:
         """One call of a method of the reader."""
         streamws = self._endpoint.streamws
         message = stream.message
-        rest = len(message.data) - stream.offset
+        touched, stream.touched = stream.touched, True
         try:
             data = await self._wait(
                 lambda: self._call(stream, how, size), lambda: self._is_stream_ready(stream, how, size)
@@ -206,7 +224,7 @@ class Listener:
             assert stream.left or (stream.turn != self._turn and not stream.ended), "this reader is in its turn"
         except streamws.ReadError:
             assert how == "get"
-            assert stream.touched
+            assert touched
         except asyncio.IncompleteReadError as error:
             assert how == "readexactly"
             assert message.done, "the message is not whole"
@@ -215,9 +233,12 @@ class Listener:
         except streamws.IncompleteMessage:
             assert not message.done, "the message is whole"
         except streamws.ConnectionClosed:
-            assert how == "get"
+            assert how == "get" or self._endpoint.connection.outcome().cause == "limit"
             assert not message.done
         else:
+            assert not stream.left
+            # One that holds the end of its message may go on with it.
+            assert stream.turn == self._turn or message.done, "a reader goes on that gave way to another"
             if how == "get":
                 assert message.done, "the message is not whole"
                 assert data == message.value
@@ -234,7 +255,6 @@ class Listener:
             if how == "readexactly":
                 assert len(data) == size
         finally:
-            stream.touched = True
             if stream.reader.at_eof():
                 assert message.done, "the message is not whole"
                 assert stream.offset == len(message.data)
@@ -263,7 +283,10 @@ class Listener:
     def _is_stream_ready(self, stream: Stream, how: str, size: int) -> bool:
         if stream.message.done:
             return True
-        rest = stream.message.data[stream.offset :]
+        frames = stream.message.frames
+        if not self._endpoint.connection.protocol.open:
+            frames = frames[: stream.message.complete]  # what has come of another one may be passed over
+        rest = b"".join(frames)[stream.offset :]
         match how:
             case "all" | "get":
                 return False
@@ -288,7 +311,8 @@ class Listener:
         protocol = self._endpoint.connection.protocol
         assert not waiting.is_ready(), "a task waits for what is there"
         if protocol.open:
-            assert self._endpoint.transport.is_reading(), "a task waits, and the network is paused"
+            transport = self._endpoint.transport
+            assert transport.is_reading() or transport.is_closing(), "a task waits, and the network is paused"
         else:
             assert protocol.close_received is None, "a task waits, and the connection has ended"
             assert not protocol.failed, "a task waits, and the connection was given up"

@@ -70,6 +70,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.close()
 
 
+class NoSocket:
+    """A socket that takes nothing: what is handed to it goes to its transport instead."""
+
+    def fileno(self) -> int:
+        return 1 << 30
+
+    def __repr__(self) -> str:
+        return "NoSocket()"
+
+
 def _nothing(data: bytes) -> None:
     pass
 
@@ -80,8 +90,8 @@ class VirtualTransport(asyncio.Transport):
     The first `capacity` bytes are the network's: they count for sent. What is behind them is the transport's buffer.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, capacity: int) -> None:
-        super().__init__()
+    def __init__(self, loop: asyncio.AbstractEventLoop, capacity: int, socket: NoSocket | None) -> None:
+        super().__init__({"socket": socket})
         self._loop = loop
         self._capacity = capacity
         self.other: VirtualTransport = self
@@ -101,9 +111,6 @@ class VirtualTransport(asyncio.Transport):
         self.lost = False
 
     # What a protocol uses --------------------------------------------------------------------------------------
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert high is not None
@@ -284,11 +291,12 @@ def connected(
     *,
     kind: type[VirtualTransport] = VirtualTransport,
     capacity: int = 0,
+    socket: NoSocket | None = None,
     limits: Mapping[str, Any] | None = None,
     timeouts: Mapping[str, Any] = QUIET,
 ) -> tuple[Endpoint, Endpoint]:
     """A server's end and a client's end, connected."""
-    one, other = kind(loop, capacity), kind(loop, capacity)
+    one, other = kind(loop, capacity, socket), kind(loop, capacity, socket)
     one.other, other.other = other, one
     limits = limits or {}
     return (

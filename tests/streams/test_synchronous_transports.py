@@ -12,6 +12,7 @@ from helpers.taps import BINARY
 from helpers.virtual import (
     ALL,
     Endpoint,
+    NoSocket,
     SynchronousTransport,
     VirtualLoop,
     build_of,
@@ -19,7 +20,7 @@ from helpers.virtual import (
     packages,
 )
 
-ROUNDS = 600
+ROUNDS = 300
 """Enough for any recursion without bound to be noticed."""
 
 Pair = tuple[Endpoint, Endpoint]
@@ -141,9 +142,13 @@ def test_ping_pong_of_many_balls_keeps_their_order(loop: VirtualLoop, package: s
     assert all(task.done() for task in tasks)
 
 
-def test_streams_over_transport_that_delivers_inside_write(loop: VirtualLoop, package: str) -> None:
-    """Each part is answered with a part, inside one another."""
-    ends = connected(loop, (package, package), kind=SynchronousTransport, limits={"read_high": 100, "read_low": 50})
+@pytest.mark.parametrize("socket", [None, NoSocket()], ids=["kept", "lent"])
+def test_streams_over_transport_that_delivers_inside_write(
+    loop: VirtualLoop, package: str, socket: NoSocket | None
+) -> None:
+    """Each part is answered with a part, inside one another; also where a reader takes bytes from where they came."""
+    limits = {"read_high": 100, "read_low": 50}
+    ends = connected(loop, (package, package), kind=SynchronousTransport, socket=socket, limits=limits)
     echoed = bytearray()
 
     async def echo() -> None:
@@ -223,6 +228,7 @@ def test_task_that_ends_while_it_is_woken_leaves_the_rest_to_the_next(
 def test_one_task_after_the_other_reads_a_message_each(loop: VirtualLoop, package: str, size: int) -> None:
     """Each reader returns right from its wake-up, after it made the next one."""
     sender, receiver = ends = connected(loop, (package, package), capacity=ALL)
+    numbers = NUMBERS[:50]  # eager tasks begin inside one another
     got: list[object] = []
     tasks: list[asyncio.Task[None]] = []
     numbers = NUMBERS[:100]  # an eager task runs inside the one that makes it: all of them would be too deep a stack
