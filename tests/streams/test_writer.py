@@ -445,8 +445,8 @@ async def test_fragment_writer_cancelled_while_it_waits_for_its_turn_passes_it_o
             async with client.writer.fragment() as stream:
                 await stream.send("part")
                 waiting = asyncio.create_task(fragments())
-                sending = asyncio.create_task(client.send("next"))
                 await asyncio.sleep(0)
+                sending = asyncio.create_task(client.send("next"))  # behind the one that waits
                 if not delay:
                     waiting.cancel()
             waiting.cancel()  # now it has the turn, and has not run
