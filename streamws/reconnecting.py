@@ -54,7 +54,7 @@ class Attempts:
         self._next = backoff.first  # seconds, before the jitter
         self._count = 0  # of failures
         self._failures: deque[Exception] = deque(maxlen=_KEPT)  # the last ones
-        self.reason = ""
+        self.reason: str = ""
         """Why there has to be another attempt, in one line."""
 
     def failed(self, error: Exception) -> float:

@@ -180,10 +180,10 @@ class LineEditor:
     """The line under the prompt: takes the bytes that a terminal sends for keys."""
 
     def __init__(self) -> None:
-        self.text = ""
-        self.cursor = 0
+        self.text: str = ""
+        self.cursor: int = 0
         """Where in the text the next character goes."""
-        self.ended = False
+        self.ended: bool = False
         """Whether Ctrl-D was typed on an empty line."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._sequence = ""  # what has come of a key that sends several characters
