@@ -5,7 +5,7 @@ import sys
 
 from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, TRANSFER, Arguments, new_loop, parser, ready
 
-PART_SIZE = 256 * 1024
+PART_SIZE = 1024 * 1024
 
 
 def main(arguments: Arguments) -> None:
