@@ -57,20 +57,25 @@ class TlsConnection:
         if not self._take():
             return 0
         size = 0
+        view = memoryview(buffer)
         try:
-            while size < len(buffer):
-                read: object = self._tls.read(len(buffer) - size, memoryview(buffer)[size:])
+            while self._incoming.pending or self._tls.pending():
+                read: object = self._tls.read(len(buffer) - size, view[size:])
                 assert isinstance(read, int)
                 size += read
         except ssl.SSLWantReadError:
-            if not size:
-                raise BlockingIOError from None
+            pass  # the rest is a part of a record
+        if not size:
+            raise BlockingIOError
         return size
 
     def send(self, data: bytes | memoryview, /) -> int:
         """All of it, always."""
-        for start in range(0, len(data), _RECORD):
-            self._tls.write(data[start : start + _RECORD])
+        if len(data) <= _RECORD:
+            self._tls.write(data)
+        else:
+            for start in range(0, len(data), _RECORD):
+                self._tls.write(data[start : start + _RECORD])
         self._flush()
         return len(data)
 
