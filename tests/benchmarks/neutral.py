@@ -22,6 +22,7 @@ BUFFERS = 1 << 20
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"\r\nSec-WebSocket-Key: *(\S+)\r\n", re.IGNORECASE)
 _RECORD = 1 << 14
+_AT_ONCE = 1 << 17  # bytes; what they hold fits into the buffer of those who receive
 
 
 class TlsConnection:
@@ -33,7 +34,7 @@ class TlsConnection:
         self.setblocking = connection.setblocking
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._records = memoryview(bytearray(BUFFERS))
+        self._records = memoryview(bytearray(_AT_ONCE))
         while True:
             try:
                 self._tls.do_handshake()
