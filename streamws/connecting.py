@@ -309,7 +309,7 @@ class Connecting:
             # The name that a certificate must have is given for the first server, not for where it redirects to.
             name = self._way.server_hostname if url.origin == first else None
             try:
-                return await self._attempt(url, offer, name or url.host, progress)
+                return await self._attempt(url, offer, name or url.name.rstrip("."), progress)  # RFC 6066 section 3
             except HandshakeRefused as answer:
                 location = answer.headers.get("Location")
                 if answer.status not in _REDIRECTS or location is None or self._max_redirects == 0:

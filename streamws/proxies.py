@@ -125,7 +125,7 @@ async def connect_through_socks(proxy: Proxy, url: Url, local_address: tuple[str
         kind, proxy.host, proxy.port, username, password, rdns=proxy.scheme != "socks4", loop=loop
     )
     try:
-        sock: socket.socket = await way.connect(url.host, url.port, timeout=_SOCKS_TIMEOUT, local_addr=local_address)
+        sock: socket.socket = await way.connect(url.name, url.port, timeout=_SOCKS_TIMEOUT, local_addr=local_address)
     except _socks.ProxyConnectionError as error:
         raise ProxyError(f"cannot connect to the proxy {proxy}: {reason_of(error)}") from error
     except Exception as error:  # what it raises is not all of one kind

@@ -417,6 +417,22 @@ async def test_certificate_must_have_the_server_hostname(
     assert server.peers[0].fields["host"] == f"127.0.0.1:{server.port}"
 
 
+@pytest.mark.parametrize("host", ["localhost.", "[::1%25lo]"])
+async def test_certificate_need_not_have_the_final_dot_nor_the_zone_of_the_host(
+    host: str, server_context: tls.SSLContext, client_context: tls.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    known = loop.getaddrinfo
+
+    async def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
+        return await known("127.0.0.1", port, **options)
+
+    async with scripted(echo, ssl=server_context) as server:
+        monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+        async with asyncio.timeout(10), connect(f"wss://{host}:{server.port}", ssl=client_context):
+            pass
+
+
 async def test_certificate_of_another_host_is_refused(
     server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:

@@ -90,6 +90,17 @@ async def test_client_opens_to_ipv6_through_proxy(kind: str) -> None:
     assert proxy.asked == [("[::1]" if kind == "http" else "::1", 81)]
 
 
+@pytest.mark.parametrize("kind", ["http", "socks5"])
+async def test_proxy_is_not_told_the_zone_of_an_address(kind: str) -> None:
+    async with (
+        scripted(echo) as server,
+        proxy_server(kind, target=("127.0.0.1", server.port)) as proxy,
+        connect("ws://[fe80::1%25lo]:81", proxy=proxy.url(kind)),
+    ):
+        pass
+    assert proxy.asked == [("[fe80::1]" if kind == "http" else "fe80::1", 81)]
+
+
 async def test_client_tells_the_proxy_what_concerns_it_and_no_more() -> None:
     async with scripted(echo) as server, proxy_server("http") as proxy:
         url = server.url.replace("//", "//user:secret@") + "/path?token=secret"

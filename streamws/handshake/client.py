@@ -15,7 +15,7 @@ from ..options import Limits
 from .headers import HeaderFields, Headers, encode_field, is_token
 from .http import Request, Response
 from .server import accept_key
-from .url import Url, basic_authorization
+from .url import Url, basic_authorization, bracketed
 
 BODY_SIZE = 64 * 1024
 """Bytes that are read of the body of an answer that refuses."""
@@ -337,12 +337,13 @@ def _not_http(begin: bytes) -> InvalidHandshake:
 
 def connect_request(url: Url, credentials: tuple[str, str] | None, user_agent: str | None) -> bytes:
     """The request for a tunnel to a server (RFC 9110 section 9.3.6)."""
-    fields = [("Host", url.host_and_port)]
+    place = f"{bracketed(url.name)}:{url.port}"
+    fields = [("Host", place)]
     if credentials is not None:
         fields.append(("Proxy-Authorization", basic_authorization(credentials)))
     if user_agent is not None:
         fields.append(("User-Agent", user_agent))
-    return f"CONNECT {url.host_and_port} HTTP/1.1".encode() + Headers(fields).wire + b"\r\n\r\n"
+    return f"CONNECT {place} HTTP/1.1".encode() + Headers(fields).wire + b"\r\n\r\n"
 
 
 def check_tunnel(response: Response, proxy: str) -> None:
