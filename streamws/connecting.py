@@ -11,6 +11,7 @@ import socket
 import ssl as tls
 from asyncio import Future, Task, sleep
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
+from functools import partial
 from os import PathLike
 from types import TracebackType
 
@@ -30,10 +31,22 @@ from .errors import (
     InvalidURL,
     ProxyError,
     RedirectError,
+    StreamwsError,
     UsageError,
 )
-from .handshake.client import Agreement, Handshake, Offer, ResponseReader, begin, check, make_offer, refused
+from .handshake.client import (
+    Agreement,
+    Handshake,
+    Offer,
+    ResponseReader,
+    begin,
+    check,
+    make_offer,
+    proxy_refused,
+    refused,
+)
 from .handshake.headers import HeaderFields, Headers
+from .handshake.http import Response
 from .handshake.url import Url, bracketed, join_url, parse_url, without_password
 from .options import Backoff, Limits, Timeouts
 from .proxies import Proxy, connect_through_socks, parse_proxy, proxy_of_environment, tunnel
@@ -288,7 +301,7 @@ class Connecting:
                 raise
             answer = None if progress.reader is None else progress.reader.finish()
             if answer is not None and answer.status != 101:
-                raise refused(answer) from error  # its body never ended
+                raise progress.refused(answer) from error  # its body never ended
             message = f"no connection within {self._timeouts.open} s; last it waited for {progress.waits_for}"
             raise ConnectTimeout(message) from error
 
@@ -355,7 +368,7 @@ class Connecting:
         try:
             await self._dial(connection, url, sock, name)
             progress.waits_for = f"the answer of {place}"
-            progress.reader = opening.reader
+            progress.reader, progress.refused = opening.reader, refused
             agreement = await opening.agreed
         except BaseException:
             if sock is not None:
@@ -399,11 +412,14 @@ class Connecting:
         if proxy.scheme != "http":
             return await connect_through_socks(proxy, url, way.local_address)
         sock = await self._connect(proxy.host, proxy.port, f"the proxy {proxy}", ProxyError)
+        reader = ResponseReader(self._limits, connect=True)
+        progress.reader, progress.refused = reader, partial(proxy_refused, str(proxy))
         try:
-            await tunnel(sock, proxy, url, self._offer.user_agent, self._limits)
+            await tunnel(sock, proxy, url, self._offer.user_agent, reader)
         except BaseException:
             sock.close()
             raise
+        progress.reader = None
         return sock
 
     async def _connect(self, host: str, port: int, place: str, failure: type[ConnectError]) -> socket.socket:
@@ -449,13 +465,15 @@ def _tls_reason(error: tls.SSLError, name: str | None) -> str:
 class _Progress:
     """How far an attempt has come, and the connection that it led to."""
 
-    __slots__ = ("ended", "reader", "waits_for")
+    __slots__ = ("ended", "reader", "refused", "waits_for")
 
     def __init__(self) -> None:
         self.waits_for = "the URL"
         """What the attempt waits for, for the error if it takes too long."""
         self.reader: ResponseReader | None = None
-        """Who reads the server's answer, while it is read."""
+        """Who reads the server's answer, or a proxy's, while it is read."""
+        self.refused: Callable[[Response], StreamwsError] = refused
+        """Makes the error for an answer that refuses."""
         self.ended = math.inf
         """When the connection ended, by the loop's clock."""
 

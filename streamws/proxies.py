@@ -11,7 +11,6 @@ import attrs
 from .errors import InvalidHandshake, InvalidURL, ProxyError
 from .handshake.client import ResponseReader, check_tunnel, connect_request
 from .handshake.url import Url, bracketed, split_url, without_password
-from .options import Limits
 from .transports import reason_of
 
 
@@ -83,13 +82,13 @@ def proxy_of_environment(url: Url) -> Proxy | None:
     return parse_proxy(proxies["all"]) if proxies.get("all") else None
 
 
-async def tunnel(sock: socket.socket, proxy: Proxy, url: Url, user_agent: str | None, limits: Limits) -> None:
+async def tunnel(sock: socket.socket, proxy: Proxy, url: Url, user_agent: str | None, reader: ResponseReader) -> None:
     """Have an HTTP proxy connect `sock`, which is connected to it, to the server.
 
+    :param reader: of the proxy's answer.
     :raises ProxyError: if it does not.
     """
     loop = asyncio.get_running_loop()
-    reader = ResponseReader(limits, connect=True)
     try:
         await loop.sock_sendall(sock, connect_request(url, proxy.credentials, user_agent))
         while True:

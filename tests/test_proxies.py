@@ -294,11 +294,22 @@ async def test_proxy_that_stalls_is_timed_out(kind: str, accepts: bool) -> None:
     assert str(error) == f"no connection within 0.15 s; last it waited for the proxy {url}"
 
 
-@pytest.mark.parametrize("data", [b"HTTP/1.1 200 Connection est", answer("502 X", "Content-Length: 9", length=False)])
-async def test_http_proxy_that_stalls_in_its_answer_is_timed_out(data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"HTTP/1.1 200 Connection est", b"HTTP/1.1 502 X\r\nContent-Length: 9\r\n"])
+async def test_http_proxy_that_stalls_in_the_head_of_its_answer_is_timed_out(data: bytes) -> None:
     async with scripted(answering(data)) as proxy:
         error = await failing("ws://a.example", ConnectTimeout, proxy=f"127.0.0.1:{proxy.port}", timeouts=SOON)
     assert str(error).endswith(f"last it waited for the proxy http://127.0.0.1:{proxy.port}")
+
+
+@pytest.mark.parametrize("fields", [[], ["Content-Length: 9"]])
+async def test_refusal_of_an_http_proxy_that_stalls_in_the_body_is_raised_as_far_as_it_came(fields: list[str]) -> None:
+    data = answer("407 Proxy Authentication Required", *fields, body=b"who?", length=False)
+    async with scripted(answering(data)) as proxy:
+        error = await failing("ws://a.example", ProxyError, proxy=f"127.0.0.1:{proxy.port}", timeouts=SOON)
+    place = f"http://127.0.0.1:{proxy.port}"
+    assert str(error) == f"the proxy {place} answered 407 Proxy Authentication Required: who?"
+    assert (error.status, error.body) == (407, b"who?")
+    assert isinstance(error.__cause__, TimeoutError)
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])

@@ -349,4 +349,9 @@ def connect_request(url: Url, credentials: tuple[str, str] | None, user_agent: s
 def check_tunnel(response: Response, proxy: str) -> None:
     """:raises ProxyError: unless the proxy has opened the tunnel."""
     if not 200 <= response.status < 300:
-        raise ProxyError(f"the proxy {proxy} answered {refused(response)}", response.status, response.body)
+        raise proxy_refused(proxy, response)
+
+
+def proxy_refused(proxy: str, response: Response) -> ProxyError:
+    """The error for a proxy's answer other than 2xx."""
+    return ProxyError(f"the proxy {proxy} answered {refused(response)}", response.status, response.body)
