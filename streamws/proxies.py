@@ -73,13 +73,22 @@ def proxy_of_environment(url: Url) -> Proxy | None:
     if proxy_bypass(url.host_and_port) or proxy_bypass(url.host):
         return None
     proxies = getproxies()
-    for name in ("wss", "https") if url.secure else ("ws", "http"):
-        if proxies.get(name):
-            return parse_proxy(proxies[name])
-    if proxies.get("socks"):
-        text = proxies["socks"]
-        return parse_proxy(text if "://" in text else f"socks5h://{text}")
-    return parse_proxy(proxies["all"]) if proxies.get("all") else None
+    for name in ("wss", "https", "socks", "all") if url.secure else ("ws", "http", "socks", "all"):
+        text = proxies.get(name)
+        if text:
+            try:
+                return parse_proxy(_with_kind(name, text))
+            except InvalidURL as error:
+                raise InvalidURL(f"{error}; it is what {name}_proxy says") from None
+    return None
+
+
+def _with_kind(name: str, text: str) -> str:
+    """A proxy's URL as environments have it, where "socks" says nothing of the version: 5, since 4 has no names."""
+    scheme, separator, place = text.rpartition("://")
+    if scheme.lower() == "socks" or (name == "socks" and not separator):
+        return f"socks5h://{place}"
+    return text
 
 
 async def tunnel(sock: socket.socket, proxy: Proxy, url: Url, user_agent: str | None, reader: ResponseReader) -> None:

@@ -429,6 +429,8 @@ HTTP = "http://p:1"
         (WSS, {"all_proxy": "http://other:1", "https_proxy": HTTP}, HTTP),
         (WS, {"socks_proxy": "socks4://p:1"}, "socks4://p:1"),
         (WS, {"SOCKS_PROXY": "p:1"}, "socks5h://p:1"),
+        (WS, {"socks_proxy": "socks://p:1"}, "socks5h://p:1"),
+        (WSS, {"ALL_PROXY": "SOCKS://u:s@p:1/"}, "socks5h://u:s@p:1"),
         (WS, {"socks_proxy": "p:1", "http_proxy": HTTP}, HTTP),
         (WS, {"socks_proxy": "p:1", "all_proxy": HTTP}, "socks5h://p:1"),
         (WS, {"all_proxy": HTTP, "no_proxy": "a.example"}, None),
@@ -476,9 +478,13 @@ async def test_given_socket_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatc
             pass
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "socks_proxy", "all_proxy"])
 @pytest.mark.parametrize("text", ["https://user:secret@p", "http://p:x"])
-async def test_bad_url_in_the_environment_is_refused_by_the_attempt(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", text)
+async def test_bad_url_in_the_environment_is_refused_by_the_attempt(
+    text: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, text)
     error = await failing(WS, InvalidURL)
     assert re.search("is not the URL of a proxy: (it must begin with http://|a port)", str(error))
+    assert str(error).endswith(f"; it is what {name} says")
     assert "secret" not in str(error)
