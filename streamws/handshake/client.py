@@ -45,7 +45,9 @@ def make_offer(headers: HeaderFields, origin: str | None, user_agent: str | None
     fields = Headers(headers)
     reserved = _RESERVED.search(fields.wire)
     if reserved is not None:
-        raise InvalidHeader(f"{reserved[1].decode()} in the request is set by streamws alone")
+        name = reserved[1].decode()
+        whence = ", from the subprotocols that it is given" if name.lower() == "sec-websocket-protocol" else ""
+        raise InvalidHeader(f"{name} in the request is set by streamws alone{whence}")
     if origin is not None and "Origin" in fields:
         raise InvalidHeader("Origin is given twice, in headers= and as origin=")
     for name, value in (("Origin", origin), ("User-Agent", user_agent)):
@@ -152,9 +154,12 @@ _WANTS_TLS = re.compile(r"plain HTTP request was sent|HTTP request to an HTTPS|p
 def _sentence(response: Response) -> str:
     """What a body says, if it is text that a person can read."""
     kind = response.headers.get("Content-Type", "text/plain").partition(";")[0].strip().lower()
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
     body = response.body.decode("utf-8", "replace")
     title = _TITLE.search(body) if "html" in kind else None
-    if title is not None:
+    if body and encoding != "identity":  # no one asked for that, but some do it
+        said = f"the answer's body is {_one_line(kind)} in {_one_line(encoding)}"
+    elif title is not None:
         said = _one_line(html.unescape(title[1]))
     elif kind in ("text/plain", "application/json") or kind.endswith("+json"):
         said = _one_line(body)
