@@ -425,10 +425,10 @@ class Connecting:
     async def _connect(self, host: str, port: int, place: str, failure: type[ConnectError]) -> socket.socket:
         """A socket connected to whichever address of the host answers first."""
         loop = asyncio.get_running_loop()
-        places = await _find(host, port, failure)
+        places = await _find(host, port, host if failure is ConnectError else place, failure)
         local = None
         if self._way.local_address is not None:
-            local = await _find(*self._way.local_address, failure)
+            local = await _find(*self._way.local_address, self._way.local_address[0], failure)
             place += f" from {bracketed(self._way.local_address[0])}:{self._way.local_address[1]}"
         try:
             return await start_connection(
@@ -438,11 +438,11 @@ class Connecting:
             raise failure(f"cannot connect to {place}: {reason_of(error)}") from error
 
 
-async def _find(host: str, port: int, failure: type[ConnectError]) -> Sequence[AddrInfoType]:
+async def _find(host: str, port: int, whose: str, failure: type[ConnectError]) -> Sequence[AddrInfoType]:
     try:
         return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise failure(f"cannot find the address of {host}: {reason_of(error)}") from error
+        raise failure(f"cannot find the address of {whose}: {reason_of(error)}") from error
 
 
 # What OpenSSL says in verify_code.
@@ -455,7 +455,7 @@ def _tls_reason(error: tls.SSLError, name: str | None) -> str:
     if isinstance(error, tls.SSLCertVerificationError):
         if error.verify_code in _OTHER_NAME:
             return f"its certificate is not valid for {name!r}"
-        hint = "; to trust it, pass ssl= with its certificate authority"
+        hint = "; to trust it, name its certificate authority, by ssl= or in SSL_CERT_FILE"
         return error.verify_message + (hint if error.verify_code in _OTHER_AUTHORITY else "")
     if error.reason in _NO_TLS:
         return f"the server does not speak TLS on this port; is it ws://? ({error.reason})"

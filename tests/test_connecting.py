@@ -446,7 +446,8 @@ async def test_certificate_that_no_one_vouches_for_is_refused(server_context: tl
     async with scripted(silent, ssl=server_context) as server:
         error = await failing(server.url, ConnectError)
     assert message_of(error) == (
-        "TLS with SERVER failed: self-signed certificate; to trust it, pass ssl= with its certificate authority"
+        "TLS with SERVER failed: self-signed certificate; to trust it, "
+        "name its certificate authority, by ssl= or in SSL_CERT_FILE"
     )
     assert isinstance(error.__cause__, tls.SSLCertVerificationError)
 

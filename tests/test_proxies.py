@@ -247,7 +247,7 @@ async def test_proxy_of_unknown_name_says_so(kind: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     error = await failing("ws://127.0.0.1:9", ProxyError, proxy=f"{kind}://proxy.example")
-    assert "proxy.example" in str(error)
+    assert f"the proxy {kind}://proxy.example:{80 if kind == 'http' else 1080}: " in str(error)
     assert "Name or service not known" in str(error)
 
 
