@@ -16,7 +16,17 @@ from .errors import ConnectionClosed, IncompleteMessage, StreamwsError
 from .handshake.url import Url, parse_url
 from .options import Timeouts
 from .signals import on_signals
-from .terminal import Helper, Input, Prompt, escape, has_line_editing, rows, width, write_all
+from .terminal import (
+    Helper,
+    Input,
+    Prompt,
+    escape,
+    has_line_editing,
+    open_closed_streams,
+    rows,
+    width,
+    write_all,
+)
 from .wire.protocol import State
 
 _Part = TypeVar("_Part", str, bytes)
@@ -92,6 +102,7 @@ def add_connect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _connect(options: argparse.Namespace) -> int:
     parser: argparse.ArgumentParser = options.parser
+    open_closed_streams()
     try:
         url = parse_url(options.url)
         if not options.wait >= 0:

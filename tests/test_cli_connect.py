@@ -351,6 +351,24 @@ async def test_wait_says_how_long_the_server_may_take_to_answer(serve: Serve) ->
         assert patient.stdout == "a\n"
 
 
+CLOSING = """
+import os, sys
+os.close(int(sys.argv[1]))
+os.execv(sys.executable, [sys.executable, "-P", "-W", "error", "-m", "streamws", "connect", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+async def test_closed_standard_stream_is_an_empty_one(serve: Serve, closed: int) -> None:
+    async def greet(client: Client) -> None:
+        await client.send("hello")
+
+    url = url_of(await serve(greet))
+    async with Program("-c", CLOSING, f"{closed}", "--wait", "inf", url, stdin=PIPE) as program:
+        assert await program.end() == 0
+    assert (program.stdout, program.stderr) == ("" if closed == 1 else "hello\n", "")
+
+
 async def test_output_that_no_one_reads_ends_it_cleanly(serve: Serve) -> None:
     peer = Conversation()
     url = url_of(await serve(peer.handle))
@@ -513,6 +531,7 @@ async def test_signal_while_connecting_ends_it() -> None:
         (["http://host/"], "must begin with ws:// or wss://"),
         (["ws://host:99999/"], "99999"),
         (["ws://host/\x1b[2J"], "control character"),
+        (["ws://\udcff@host/"], "half a character"),
         (["ws://host/", "--header", "Name"], "--header is 'Name: value', not 'Name'"),
         (["ws://host/", "--header", "a b: c"], "'a b' is not a header name"),
         (["ws://host/", "--header", "a: b\r\nc: d"], "the value of header a has a control character"),
