@@ -59,13 +59,17 @@ _HEAD_START = 0.25
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
+def _shown(url: str) -> str:
+    return repr(without_password(url).partition("?")[0])
+
+
 @attrs.frozen
 class Target:
     """Where one attempt to connect goes; what a function given to `connect` returns."""
 
-    url: str
+    url: str = attrs.field(repr=_shown)
     """As for `connect`."""
-    headers: HeaderFields = ()
+    headers: HeaderFields = attrs.field(default=(), repr=False)
     """Further fields of the request, such as a fresh token. They take the place of those of the same names that were
     given to `connect`."""
 

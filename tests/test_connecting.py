@@ -1014,3 +1014,8 @@ def test_target_is_a_frozen_value() -> None:
     assert Target("ws://a") == Target("ws://a", ())
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Target("ws://a").url = "ws://b"  # type: ignore[misc]
+
+
+def test_target_shows_no_secrets() -> None:
+    target = Target("ws://Ann:secret@a.example/b?token=secret", {"Authorization": "secret"})
+    assert repr(target) == "Target(url='ws://***@a.example/b')"
