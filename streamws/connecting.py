@@ -393,7 +393,15 @@ class Connecting:
         name = server_hostname if url.secure else None
         place = self._way.path or url.host_and_port
         try:
-            await dial(loop, lambda: connection, sock=sock, path=self._way.path, ssl=context, server_hostname=name)
+            await dial(
+                loop,
+                lambda: connection,
+                sock=sock,
+                path=self._way.path,
+                ssl=context,
+                server_hostname=name,
+                handshake_timeout=self._timeouts.open,
+            )
         except tls.SSLError as error:
             raise ConnectError(f"TLS with {place} failed: {_tls_reason(error, name)}") from error
         except OSError as error:
