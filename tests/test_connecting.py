@@ -620,7 +620,10 @@ ACCEPT = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
             answer("101 X", length=False),
             "the server's answer is none of a WebSocket server: its Upgrade field is not websocket",
         ),
-        (answer("200 X", "A: " + "b" * 8190, length=False), "a line in the head of the answer is over 8192 bytes"),
+        (
+            answer("200 X", "A: " + "b" * 8190, length=False),
+            "a line in the head of the answer is over 8192 bytes (Limits.max_header_line)",
+        ),
     ],
 )
 async def test_answer_that_breaks_the_rules_says_which(data: bytes, message: str) -> None:
@@ -633,7 +636,7 @@ async def test_answer_that_breaks_the_rules_says_which(data: bytes, message: str
 async def test_limits_hold_for_the_answer() -> None:
     async with scripted(answering(answer("200 X", "A: 1", "B: 2"))) as server:
         error = await failing(server.url, InvalidHandshake, limits=Limits(max_headers=2))
-    assert str(error) == "the head of the answer has more than 2 header lines"
+    assert str(error) == "the head of the answer has more than 2 header lines (Limits.max_headers)"
 
 
 # Cancelling -----------------------------------------------------------------------------------------------------

@@ -299,13 +299,16 @@ class ResponseReader:
             ends_in_cr = end > self._line and buffer[end - 1] == 0x0D
             length = end - self._line - ends_in_cr
             if length > limits.max_header_line:
-                raise InvalidHandshake(f"a line in the head of the answer is over {limits.max_header_line} bytes")
+                most = limits.max_header_line
+                raise _over_limit("max_header_line", f"a line in the head of the answer is over {most} bytes")
             if self._line and length and self._count == limits.max_headers:
-                raise InvalidHandshake(f"the head of the answer has more than {limits.max_headers} header lines")
+                raise _over_limit(
+                    "max_headers", f"the head of the answer has more than {limits.max_headers} header lines"
+                )
             if newline < 0:
                 self._searched = window
                 if len(buffer) > limits.max_head:
-                    raise InvalidHandshake(f"the head of the answer is over {limits.max_head} bytes")
+                    raise _over_limit("max_head", f"the head of the answer is over {limits.max_head} bytes")
                 return 0
             if not ends_in_cr:
                 raise InvalidHandshake("the head of the answer is malformed: a line ends in LF without CR")
@@ -328,6 +331,10 @@ class ResponseReader:
         if status == 101 and self._parser.get_http_version() != "1.1":
             raise InvalidHandshake("the server's answer is none of a WebSocket server: a 101 in HTTP/1.0", status)
         return Response.from_wire(status, Headers.from_wire(head[head.index(b"\r\n") : -4]))
+
+
+def _over_limit(limit: str, message: str) -> InvalidHandshake:
+    return InvalidHandshake(f"{message} (Limits.{limit})")
 
 
 def _not_http(begin: bytes) -> InvalidHandshake:

@@ -464,9 +464,9 @@ def test_reader_takes_interim_answers_up_to_ten() -> None:
 
 LIMITS = Limits(max_header_line=40, max_headers=3, max_head=120)
 LINE = "X: " + "a" * 37
-LIMIT_LINE = "a line in the head of the answer is over 40 bytes"
-LIMIT_COUNT = "the head of the answer has more than 3 header lines"
-LIMIT_HEAD = "the head of the answer is over 120 bytes"
+LIMIT_LINE = "a line in the head of the answer is over 40 bytes (Limits.max_header_line)"
+LIMIT_COUNT = "the head of the answer has more than 3 header lines (Limits.max_headers)"
+LIMIT_HEAD = "the head of the answer is over 120 bytes (Limits.max_head)"
 
 
 @pytest.mark.parametrize(
