@@ -48,7 +48,7 @@ from .handshake.client import (
 from .handshake.headers import HeaderFields, Headers
 from .handshake.http import Response
 from .handshake.url import Url, bracketed, join_url, parse_url, without_password
-from .options import Backoff, Limits, Timeouts
+from .options import Backoff, Compression, Limits, Timeouts, compression_of
 from .proxies import Proxy, connect_through_socks, parse_proxy, proxy_of_environment, tunnel
 from .reconnecting import Attempts, is_transient
 from .transports import dial, reason_of
@@ -84,6 +84,7 @@ def connect(
     origin: str | None = None,
     user_agent: str | None = "streamws",
     subprotocols: Sequence[str] = (),
+    compression: Compression | bool = False,
     ssl: tls.SSLContext | None = None,
     server_hostname: str | None = None,
     sock: socket.socket | None = None,
@@ -107,6 +108,7 @@ def connect(
     :param origin: the `Origin` field, for servers that want one.
     :param user_agent: the `User-Agent` field; None for none.
     :param subprotocols: those the client speaks, best first; `client.subprotocol` is the server's choice.
+    :param compression: whether to offer compression (permessage-deflate), and how.
     :param ssl: a context for "wss://"; by default certificates are verified against the system's authorities.
     :param server_hostname: the name that the server's certificate must have, if it is not the URL's.
     :param sock: a connected socket to use; it is closed with the connection.
@@ -128,7 +130,7 @@ def connect(
         raise ValueError(f"max_redirects must be 0 or more, not {max_redirects!r}")
     return Connecting(
         url,
-        offer=make_offer(headers, origin, user_agent, subprotocols),
+        offer=make_offer(headers, origin, user_agent, subprotocols, compression_of(compression)),
         way=_way(ssl, server_hostname, sock, path, local_address, proxy),
         max_redirects=max_redirects,
         limits=limits or Limits(),
@@ -531,7 +533,7 @@ class _Opening:
             connection.abort()
             return
         # At once, since frames may come with the answer and behind it.
-        connection.start()
+        connection.start(self._handshake.compression, agreement.terms)
         self.agreed.set_result(agreement)
         # But who waits for the connection runs first: so it is not too late to answer, or to register callbacks.
         connection.receive_soon(self.reader.rest)

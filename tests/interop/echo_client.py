@@ -25,10 +25,12 @@ def main(arguments: Arguments) -> None:
     import asyncio
     from contextlib import suppress
 
-    from streamws import Client, ConnectionClosed, Limits, connect
+    from streamws import Client, Compression, ConnectionClosed, Limits, connect
 
     # 16 MiB messages, and 4 MiB ones in 64-byte fragments, are among the cases.
     limits = Limits(max_message_size=32 << 20)
+    # Every message compressed, with what the server lets refer to the ones before.
+    compression = Compression(threshold=0, takeover=True, peer_takeover=True)
 
     async def echo(client: Client) -> None:
         async for message in client:
@@ -38,7 +40,7 @@ def main(arguments: Arguments) -> None:
         for number in cases:
             url = f"{arguments.url}/runCase?case={number}&agent=streamws"
             with suppress(ConnectionClosed):
-                async with connect(url, proxy=None, limits=limits) as client:
+                async with connect(url, proxy=None, compression=compression, limits=limits) as client:
                     await echo(client)
 
     async def run() -> None:

@@ -15,7 +15,7 @@ def main(arguments: Arguments) -> None:
     # Not at the top: the lines above decide which build is imported.
     import asyncio
 
-    from streamws import Client, Limits, WebSocketServer
+    from streamws import Client, Compression, Limits, WebSocketServer
 
     async def echo(client: Client) -> None:
         async for message in client:
@@ -24,7 +24,10 @@ def main(arguments: Arguments) -> None:
     async def serve() -> None:
         # 16 MiB messages, and 4 MiB ones in 64-byte fragments, are among the conformance cases.
         limits = Limits(max_message_size=32 << 20)
-        async with WebSocketServer("127.0.0.1", 0, handler=echo, limits=limits) as socket:
+        # Every message compressed, with what the client lets refer to the ones before.
+        compression = Compression(threshold=0, takeover=True, peer_takeover=True)
+        server = WebSocketServer("127.0.0.1", 0, handler=echo, compression=compression, limits=limits)
+        async with server as socket:
             print(socket.sockets[0].getsockname()[1], flush=True)
             await socket.serve_forever()
 
