@@ -1,6 +1,8 @@
-"""A server that echoes every message, as a process: prints its port, and serves until it is stopped."""
+"""`WebSocketServer`: as it is installed, or from its .py sources (`--pure`)."""
 
 import argparse
+
+from interop.echoes.common import HOST, MAX_MESSAGE_SIZE, serve
 
 
 class Arguments(argparse.Namespace):
@@ -13,22 +15,20 @@ def main(arguments: Arguments) -> None:
 
         use_pure()
     # Not at the top: the lines above decide which build is imported.
-    import asyncio
-
-    from streamws import Client, Limits, WebSocketServer
+    from streamws import Client, Limits, Timeouts, WebSocketServer
 
     async def echo(client: Client) -> None:
         async for message in client:
             await client.send(message)
 
-    async def serve() -> None:
-        # 16 MiB messages, and 4 MiB ones in 64-byte fragments, are among the conformance cases.
-        limits = Limits(max_message_size=32 << 20)
-        async with WebSocketServer("127.0.0.1", 0, handler=echo, limits=limits) as socket:
-            print(socket.sockets[0].getsockname()[1], flush=True)
-            await socket.serve_forever()
+    async def start() -> int:
+        limits = Limits(max_message_size=MAX_MESSAGE_SIZE)
+        socket = WebSocketServer(HOST, 0, handler=echo, limits=limits, timeouts=Timeouts(ping_interval=None))
+        server = await socket.start()
+        port: int = server.sockets[0].getsockname()[1]
+        return port
 
-    asyncio.run(serve())
+    serve(start)
 
 
 if __name__ == "__main__":
