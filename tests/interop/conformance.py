@@ -38,7 +38,7 @@ async def echo_server(peer: str, build: str, log: Path) -> AsyncIterator[int]:
             assert process.stdout is not None
             async with asyncio.timeout(20):
                 line = await process.stdout.readline()
-            assert line, log.read_text()
+            assert line, f"the echo server ended at once; see {log}"
             yield int(line)
 
 
