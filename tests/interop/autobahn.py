@@ -25,8 +25,8 @@ from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.processes import free_port, listens, python_environment, running
-from interop.conformance import BUILDS, Role, Verdict, echo_command, echo_server, verdicts
+from helpers.processes import free_port, listens, running
+from interop.conformance import BUILDS, Role, Verdict, echo_command, echo_environment, echo_server, verdicts
 
 PEERS = ("streamws", "websockets", "picows", "aiohttp")
 START = "from autobahntestsuite.wstest import run; run()"
@@ -172,7 +172,7 @@ async def judge_client(runner: Runner, chosen: Options, folder: Path) -> None:
         async with runner.running("fuzzingserver", url=url):
             await listens(port)
             command = [*client, "--at-once", str(chosen.at_once), url]
-            async with running(*command, environment=python_environment(), output=log, errors=log) as process:
+            async with running(*command, environment=echo_environment(), output=log, errors=log) as process:
                 if await process.wait():
                     raise SystemExit(f"the client did not end well; see {log.name}")
 

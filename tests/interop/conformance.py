@@ -29,12 +29,17 @@ def echo_command(peer: str, role: Role, build: str) -> list[str]:
     return [sys.executable, str(script), *(["--pure"] if build == "pure" else [])]
 
 
+def echo_environment() -> dict[str, str]:
+    """What it runs in: limits that have no argument are lifted here, for the messages of 65536 fragments."""
+    return python_environment() | {"WEBSOCKETS_MAX_FRAGMENTS": "100000"}
+
+
 @asynccontextmanager
 async def echo_server(peer: str, build: str, log: Path) -> AsyncIterator[int]:
     """An echo server as a process of its own; gives its port."""
     command = echo_command(peer, "server", build)
     with log.open("wb") as errors:
-        async with running(*command, environment=python_environment(), errors=errors) as process:
+        async with running(*command, environment=echo_environment(), errors=errors) as process:
             assert process.stdout is not None
             async with asyncio.timeout(20):
                 line = await process.stdout.readline()
@@ -69,7 +74,7 @@ async def judge_client(
         async with running(kosoku, *options, f"127.0.0.1:{port}", errors=log) as server:
             await listens(port)
             url = f"ws://127.0.0.1:{port}"
-            ended = await run(*client, url, seconds=seconds, environment=python_environment())
+            ended = await run(*client, url, seconds=seconds, environment=echo_environment())
             assert (ended.status, ended.errors) == (0, "")
             async with asyncio.timeout(20):
                 await server.wait()  # it writes the verdicts when the client has asked for them, and ends
