@@ -13,7 +13,7 @@ CASES = [f"{category}.*" for category in CATEGORIES]
 UNSPECIFIED = {
     "7.1.6": "whether a message is echoed that stands before a Close in one chunk",
     "7.13.1": "how close code 5000 is answered",
-    "7.13.2": "how close code 65536 is answered",
+    "7.13.2": "how close code 65535 is answered",
 }
 
 
