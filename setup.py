@@ -14,6 +14,7 @@ from setuptools.command.build_ext import build_ext
 COMPILED = [
     "wire/kernels.pyx",
     "wire/parser.py",
+    "wire/deflate.py",
     "wire/protocol.py",
     "streams/waiter.py",
     "streams/inbox.py",

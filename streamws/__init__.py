@@ -26,7 +26,7 @@ from .errors import (
     WriteError,
 )
 from .handshake.http import Headers, Request, Response
-from .options import Backoff, Limits, Timeouts
+from .options import Backoff, Compression, Limits, Timeouts
 from .reconnecting import is_transient
 from .server import WebSocketServer
 from .streams.reader import MessageReader
@@ -41,6 +41,7 @@ __all__ = [
     "Close",
     "CloseCode",
     "CloseOutcome",
+    "Compression",
     "ConcurrencyError",
     "ConnectError",
     "ConnectTimeout",

@@ -164,20 +164,22 @@ class Client:
 
     # Writing ---------------------------------------------------------------------------------------------------
 
-    def send(self, data: str | Buffer) -> Coroutine[object, None, None]:
+    def send(self, data: str | Buffer, compress: bool | None = None) -> Coroutine[object, None, None]:
         """Send one message in one frame: `str` as text, bytes-like as binary. The same as `writer.send`.
 
         The message is on its way when the call returns; awaiting the result waits while the peer takes less than is
         sent (`Limits.write_high`). While another task sends a message in pieces, this one waits for its turn.
 
         :param data: the message.
+        :param compress: whether to compress this one, if the peer has agreed to compression; by default the
+            `Compression` of the connection decides.
         :raises ConnectionClosed: when awaited, if the connection is closing or closed.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
 
         Cancelling the await leaves the connection as it is: a message that was on its way arrives, one that waited
         for its turn is not sent. Any number of tasks may send; messages leave in the order of the calls.
         """
-        return self.writer.send(data)
+        return self.writer.send(data, compress)
 
     # Closing ---------------------------------------------------------------------------------------------------
 

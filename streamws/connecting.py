@@ -35,7 +35,7 @@ from .errors import (
 from .handshake.client import Agreement, Handshake, Offer, ResponseReader, begin, check, make_offer, refused
 from .handshake.headers import HeaderFields, Headers
 from .handshake.url import Url, bracketed, join_url, parse_url, without_password
-from .options import Backoff, Limits, Timeouts
+from .options import Backoff, Compression, Limits, Timeouts, compression_of
 from .proxies import Proxy, connect_through_socks, parse_proxy, proxy_of_environment, tunnel
 from .reconnecting import Attempts, is_transient
 from .transports import dial, reason_of
@@ -67,6 +67,7 @@ def connect(
     origin: str | None = None,
     user_agent: str | None = "streamws",
     subprotocols: Sequence[str] = (),
+    compression: Compression | bool = False,
     ssl: tls.SSLContext | None = None,
     server_hostname: str | None = None,
     sock: socket.socket | None = None,
@@ -90,6 +91,7 @@ def connect(
     :param origin: the `Origin` field, for servers that want one.
     :param user_agent: the `User-Agent` field; None for none.
     :param subprotocols: those the client speaks, best first; `client.subprotocol` is the server's choice.
+    :param compression: whether to offer compression (permessage-deflate), and how.
     :param ssl: a context for "wss://"; by default certificates are verified against the system's authorities.
     :param server_hostname: the name that the server's certificate must have, if it is not the URL's.
     :param sock: a connected socket to use; it is closed with the connection.
@@ -111,7 +113,7 @@ def connect(
         raise ValueError(f"max_redirects must be 0 or more, not {max_redirects!r}")
     return Connecting(
         url,
-        offer=make_offer(headers, origin, user_agent, subprotocols),
+        offer=make_offer(headers, origin, user_agent, subprotocols, compression_of(compression)),
         way=_way(ssl, server_hostname, sock, path, local_address, proxy),
         max_redirects=max_redirects,
         limits=limits or Limits(),
@@ -298,7 +300,7 @@ class Connecting:
         url = parse_url(target.url)
         offer = self._offer
         if target.headers:
-            fresh = make_offer(target.headers, None, None, ()).headers
+            fresh = make_offer(target.headers, None, None, (), None).headers
             usual = Headers([(name, value) for name, value in offer.headers.items_all() if name not in fresh])
             offer = attrs.evolve(offer, headers=Headers.from_wire(usual.wire + fresh.wire))
         if self._way.ssl is not None and not url.secure:
@@ -501,7 +503,7 @@ class _Opening:
             connection.abort()
             return
         # At once, since frames may come with the answer and behind it.
-        connection.start()
+        connection.start(self._handshake.compression, agreement.terms)
         self.agreed.set_result(agreement)
         # But who waits for the connection runs first: so it is not too late to answer, or to register callbacks.
         connection.receive_soon(self.reader.rest)

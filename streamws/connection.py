@@ -15,12 +15,14 @@ from typing import Protocol as Interface
 
 from .codes import Cause, Close, CloseCode, CloseOutcome, Side
 from .errors import ConnectionClosed, ConnectionClosedError
+from .handshake.extensions import DeflateTerms
 from .loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, held_by_system, share_of
-from .options import Limits, Timeouts
+from .options import Compression, Limits, Timeouts
 from .streams.inbox import Inbox
 from .streams.outbox import Outbox
 from .streams.pings import Pings
 from .streams.writer import Writer
+from .wire.deflate import Deflater, Inflater
 from .wire.kernels import send_now, send_parts_now
 from .wire.protocol import Change, Protocol
 
@@ -93,7 +95,7 @@ class _Ended:
     def resume_reading(self) -> None:
         pass
 
-    def refuse(self, close: Close) -> None:
+    def refuse(self, close: Close, cause: Cause) -> None:
         pass
 
     def discarded(self, size: int) -> None:
@@ -183,17 +185,25 @@ class Connection:
         self.on_lost: Callable[[], None] | None = None
         """Called once, when the connection has ended."""
 
-    def start(self) -> None:
-        """The opening handshake is complete: this is a WebSocket connection now."""
+    def start(self, compression: Compression | None = None, terms: DeflateTerms | None = None) -> None:
+        """The opening handshake is complete: this is a WebSocket connection now.
+
+        `terms` are what was agreed on of compression, `compression` is what this side wants of it.
+        """
         environment = self.environment
         loop = environment.loop
         limits = environment.limits
         self._opening = None
-        self.protocol = Protocol(self._server)
+        deflater: Deflater | None = None
+        inflater: Inflater | None = None
+        if compression is not None and terms is not None:
+            deflater = Deflater(compression, terms.window_bits, terms.takeover)
+            inflater = Inflater(terms.peer_window_bits, terms.peer_takeover)
+        self.protocol = Protocol(self._server, deflater)
         self.protocol.change(Change.OPENED)
         self.pings = Pings(loop)
         self.outbox = Outbox(loop, environment.share.turn, self.write, self.write_parts, limits.write_high)
-        self.inbox = Inbox(loop, self.protocol.parser, limits, self, environment.finished)
+        self.inbox = Inbox(loop, self.protocol.parser, limits, self, environment.finished, inflater)
         self.writer = Writer(loop, self.protocol, self.outbox, self.pings, self)
         sock = self.transport.get_extra_info("socket")
         if sock is not None and self.transport.get_extra_info("sslcontext") is None and sys.platform != "win32":
@@ -473,9 +483,9 @@ class Connection:
         if self.transport is not None:
             self.transport.resume_reading()
 
-    def refuse(self, close: Close) -> None:
-        """Fail the connection because of a message that is not taken: over a limit, or of another kind."""
-        self.fail(close.code, close.reason, Cause.LIMIT)
+    def refuse(self, close: Close, cause: Cause = Cause.LIMIT) -> None:
+        """Fail the connection because of a message that is not taken: over a limit, of another kind, or corrupt."""
+        self.fail(close.code, close.reason, cause)
         self.inbox.end()
 
     def discarded(self, size: int) -> None:
@@ -620,6 +630,8 @@ class Connection:
             return
         environment = self.environment
         environment.ping_times.add(self._ping_due)
+        if self.protocol.deflater is not None:
+            self.protocol.deflater.rest()
         if self._pong_overdue in environment.pong_deadlines:
             return
         self._alive = False

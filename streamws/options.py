@@ -110,6 +110,79 @@ class Timeouts:
     side has paused reading, and while the ping is behind data that the peer is still taking."""
 
 
+def _flag(instance: object, attribute: "attrs.Attribute[Any]", value: bool) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{attribute.name} must be True or False, not {value!r}")
+
+
+def _from_to(least: int, most: int) -> Any:
+    """A validator of numbers in a range."""
+
+    def check(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{attribute.name} must be an int, not {value!r}")
+        if not least <= value <= most:
+            raise ValueError(f"{attribute.name} must be from {least} to {most}, not {value!r}")
+
+    return check
+
+
+def _size(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{attribute.name} must be an int, not {value!r}")
+    if value < 0:
+        raise ValueError(f"{attribute.name} must be 0 or more, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Compression:
+    """How messages are compressed (permessage-deflate, RFC 7692), if the peer agrees to it.
+
+    As it is, nothing is taken over from message to message: an idle connection then holds no compressor, and a
+    broadcast is compressed once for all. Taking over compresses small messages that are like one another much better,
+    and costs memory for each connection.
+    """
+
+    threshold: int = attrs.field(default=256, validator=_size)
+    """Bytes below which a message is sent as it is. A message in fragments goes by its first part."""
+
+    text: bool = attrs.field(default=True, validator=_flag)
+    """Whether text messages are compressed."""
+
+    binary: bool = attrs.field(default=True, validator=_flag)
+    """Whether binary messages are compressed."""
+
+    level: int = attrs.field(default=6, validator=_from_to(0, 9))
+    """How hard zlib tries, 0 (not at all) to 9."""
+
+    mem_level: int = attrs.field(default=5, validator=_from_to(1, 9))
+    """How much memory a compressor takes beside its window: 2**(mem_level + 9) bytes."""
+
+    window_bits: int = attrs.field(default=12, validator=_from_to(9, 15))
+    """How far what is sent refers back: at most 2**window_bits bytes. A compressor holds four times as many, the
+    peer's decompressor as many."""
+
+    peer_window_bits: int = attrs.field(default=12, validator=_from_to(9, 15))
+    """The same of what is received, as far as the peer agrees."""
+
+    takeover: bool = attrs.field(default=False, validator=_flag)
+    """Whether messages that are sent refer back to the ones before them: a compressor for each connection, unless it
+    has sent nothing for a while (`Timeouts.ping_interval`)."""
+
+    peer_takeover: bool = attrs.field(default=False, validator=_flag)
+    """The same of what is received, as far as the peer agrees: a decompressor for each connection, of some 12 KiB with
+    a window of 12 bits."""
+
+
+def compression_of(value: Compression | bool) -> Compression | None:
+    """What a user means by `compression=`."""
+    if isinstance(value, Compression):
+        return value
+    if not isinstance(value, bool):
+        raise TypeError(f"compression must be True, False or a Compression, not {value!r}")
+    return Compression() if value else None
+
+
 def _seconds(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")

@@ -18,11 +18,11 @@ from .connection import AsyncioConnection, Connection, Environment, logger
 from .errors import HandshakeRefused, UsageError, tells_of_end
 from .handshake.http import HeadReader, Request, Response
 from .handshake.server import Accept, Policy, Reject, failed, full, judge, refusal, too_slow
-from .options import Limits, Timeouts
+from .options import Compression, Limits, Timeouts, compression_of
 from .signals import on_signals
+from .streams.shared import SharedMessage
 from .transports import listen, new_loop
 from .wire.frames import Buffer
-from .wire.kernels import encode_frame
 
 Handler = Callable[[Client], Awaitable[None]]
 ConnectionCallback = Callable[[Client], Awaitable[None] | None]
@@ -55,6 +55,7 @@ class WebSocketServer:
         backlog: int = 100,
         origins: Sequence[str] | Literal["*"] | None = None,
         subprotocols: Sequence[str] = (),
+        compression: Compression | bool = False,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         server_header: str | None = "streamws",
@@ -72,6 +73,7 @@ class WebSocketServer:
         :param origins: origins of web pages that may connect beside those of the server's own host, such as
             "https://example.org"; "*" for all. Requests without an Origin do not come from a browser and are taken.
         :param subprotocols: those the server speaks, best first.
+        :param compression: whether to compress messages with clients that offer it (permessage-deflate), and how.
         :param limits: sizes, in bytes.
         :param timeouts: deadlines, in seconds.
         :param server_header: the `Server` field of the handshake; None for none.
@@ -109,7 +111,7 @@ class WebSocketServer:
         """The sizes that it holds its connections to."""
         self.timeouts: Timeouts = timeouts or Timeouts()
         """The deadlines that it holds its connections to."""
-        self._policy = Policy(origins, subprotocols, server_header)
+        self._policy = Policy(origins, subprotocols, server_header, compression_of(compression))
         self._clients: dict[tuple[str, int], Client] = {}
         self._server: asyncio.Server | None = None
         self._unix_inode: int | None = None  # of the Unix socket's file
@@ -165,26 +167,25 @@ class WebSocketServer:
         """The listening sockets."""
         return () if self._server is None else self._server.sockets
 
-    def broadcast(self, data: str | Buffer, to: Iterable[Client] | None = None) -> int:
+    def broadcast(
+        self, data: str | Buffer, to: Iterable[Client] | None = None, compress: bool | None = None
+    ) -> int:
         """Send one message to many clients without waiting for any of them.
 
-        The message is encoded once. A client that is slow gets it when it can; one that has left more than
+        The message is encoded once; and compressed once for all clients that have agreed to the same window without
+        taking over context, but anew for each one with it (`Compression.takeover`). A client that is slow gets it when it can; one that has left more than
         `Limits.max_write_backlog` bytes unread is closed with 1008.
 
         :param data: `str` as text, bytes-like as binary.
         :param to: clients of this server; by default all that are open. Those that are closing are passed over.
+        :param compress: as for `Writer.send`.
         :returns: the number of clients it is on its way to.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
         """
         # A copy: sending to one that is too slow closes it, and whoever keeps `to` may take it out at once.
         clients = tuple(self._clients.values() if to is None else to)
-        if isinstance(data, str):
-            frame = encode_frame(0x81, data, 0)
-        elif isinstance(data, (bytes, bytearray, memoryview)):
-            frame = encode_frame(0x82, data, 0)
-        else:
-            raise TypeError(f"a message is str or bytes-like, not {type(data).__name__}; encode it first")
-        return sum(client.writer._send_encoded(frame) for client in clients)
+        message = SharedMessage(data, compress)
+        return sum(client.writer._send_shared(message) for client in clients)
 
     # Starting and stopping -------------------------------------------------------------------------------------
 
@@ -373,7 +374,7 @@ class WebSocketServer:
     def _opened(self, connection: Connection, request: Request, accept: Accept) -> None:
         """The handshake is complete: hand the connection to whom it is for."""
         number = new_id()
-        connection.start()
+        connection.start(self._policy.compression, accept.terms)
         address = _peer_address(connection, number)
         client = Client(connection, number, address, request, accept, accept.subprotocol, self._callbacks_for)
         self._clients[address] = client

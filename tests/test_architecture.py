@@ -17,7 +17,7 @@ LAYERS = """
     wire.parser wire.deflate
     wire.protocol loops
     handshake.headers handshake.url handshake.http handshake.extensions handshake.server handshake.client
-    streams.waiter streams.inbox streams.outbox streams.later streams.pings streams.reader streams.writer
+    streams.waiter streams.inbox streams.outbox streams.later streams.pings streams.reader streams.shared streams.writer
     connection
     client transports reconnecting proxies
     callbacks connecting server

@@ -11,7 +11,8 @@ import attrs
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from ..errors import HandshakeRefused, InvalidHandshake, InvalidHeader, ProxyError
-from ..options import Limits
+from ..options import Compression, Limits
+from .extensions import DeflateTerms, check_answer, make_offers
 from .headers import HeaderFields, Headers, encode_field, is_token
 from .http import Request, Response
 from .server import accept_key
@@ -34,9 +35,16 @@ class Offer:
     origin: str | None
     user_agent: str | None
     subprotocols: tuple[str, ...]
+    compression: Compression | None
 
 
-def make_offer(headers: HeaderFields, origin: str | None, user_agent: str | None, subprotocols: Sequence[str]) -> Offer:
+def make_offer(
+    headers: HeaderFields,
+    origin: str | None,
+    user_agent: str | None,
+    subprotocols: Sequence[str],
+    compression: Compression | None,
+) -> Offer:
     """Check what the application wants to send.
 
     :raises InvalidHeader: if a field would break the request, or belongs to the handshake itself.
@@ -58,7 +66,7 @@ def make_offer(headers: HeaderFields, origin: str | None, user_agent: str | None
             raise ValueError(f"{name!r} in subprotocols is not a token of RFC 9110")
     if len(set(subprotocols)) < len(subprotocols):
         raise ValueError(f"subprotocols names one twice: {list(subprotocols)!r}")
-    return Offer(fields, origin, user_agent, tuple(subprotocols))
+    return Offer(fields, origin, user_agent, tuple(subprotocols), compression)
 
 
 @attrs.frozen
@@ -69,6 +77,7 @@ class Handshake:
     key: bytes
     """The Sec-WebSocket-Key, fresh for each handshake."""
     subprotocols: tuple[str, ...]
+    compression: Compression | None
 
     @property
     def encoded(self) -> bytes:
@@ -87,6 +96,8 @@ def begin(url: Url, offer: Offer) -> Handshake:
     ]
     if offer.subprotocols:
         fields.append(("Sec-WebSocket-Protocol", ", ".join(offer.subprotocols)))
+    if offer.compression is not None:
+        fields.append(("Sec-WebSocket-Extensions", make_offers(offer.compression)))
     if offer.origin is not None:
         fields.append(("Origin", offer.origin))
     if offer.user_agent is not None:
@@ -95,7 +106,7 @@ def begin(url: Url, offer: Offer) -> Handshake:
         fields.append(("Authorization", basic_authorization(url.credentials)))
     own = [(name, value) for name, value in fields if name not in offer.headers]
     headers = Headers.from_wire(Headers(own).wire + offer.headers.wire)
-    return Handshake(Request("GET", url.target, headers), key, offer.subprotocols)
+    return Handshake(Request("GET", url.target, headers), key, offer.subprotocols, offer.compression)
 
 
 @attrs.frozen
@@ -104,6 +115,8 @@ class Agreement:
 
     response: Response
     subprotocol: str | None
+    terms: DeflateTerms | None
+    """What was agreed on of compression."""
 
 
 def check(handshake: Handshake, response: Response) -> Agreement:
@@ -122,14 +135,19 @@ def check(handshake: Handshake, response: Response) -> Agreement:
     accept = headers.get_all("Sec-WebSocket-Accept")
     if accept != (accept_key(handshake.key).decode(),):
         raise _invalid(response, "Sec-WebSocket-Accept does not fit the key that was sent")
-    if headers.get("Sec-WebSocket-Extensions"):
-        raise _invalid(
-            response, f"it uses an extension that was not offered: {headers['Sec-WebSocket-Extensions']!r:.80}"
-        )
+    extensions = headers.get("Sec-WebSocket-Extensions", "")
+    terms = None
+    if extensions and handshake.compression is None:
+        raise _invalid(response, f"it uses an extension that was not offered: {extensions!r:.80}")
+    if handshake.compression is not None:
+        try:
+            terms = check_answer(extensions, handshake.compression)
+        except ValueError as error:
+            raise _invalid(response, str(error)) from error
     chosen = headers.get_all("Sec-WebSocket-Protocol")
     if len(chosen) > 1 or (chosen and chosen[0] not in handshake.subprotocols):
         raise _invalid(response, f"it speaks a subprotocol that was not offered: {', '.join(chosen)!r:.80}")
-    return Agreement(response, chosen[0] if chosen else None)
+    return Agreement(response, chosen[0] if chosen else None, terms)
 
 
 def refused(response: Response) -> HandshakeRefused:

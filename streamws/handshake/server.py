@@ -10,6 +10,8 @@ from typing import Literal
 import attrs
 
 from ..errors import HandshakeRefused, InvalidHeader
+from ..options import Compression
+from .extensions import DeflateTerms, accept_offer
 from .headers import encode_field
 from .http import HeaderFields, Headers, Request, Response, is_token
 
@@ -30,7 +32,7 @@ _STATUS_LINE = b"HTTP/1.1 101 Switching Protocols"
 _ACCEPT = _STATUS_LINE + b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 
 _FIELDS = re.compile(
-    rb"\r\n(upgrade|connection|origin|sec-websocket-(?:key|version|protocol)):[ \t]*([^\r]*)", re.IGNORECASE
+    rb"\r\n(upgrade|connection|origin|sec-websocket-(?:key|version|protocol|extensions)):[ \t]*([^\r]*)", re.IGNORECASE
 )
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 _RESERVED = re.compile(
@@ -78,6 +80,7 @@ class Policy:
             "https://example.org" or "null"; "*" for any; None for no further ones.
         subprotocols: the subprotocols that the server speaks, the one it likes best first.
         server_header: the Server field of the 101 answer; None for no such field.
+        compression: what it wants of permessage-deflate; None for no compression.
 
     Raises:
         ValueError: one of them makes no sense; the message says which and why.
@@ -86,6 +89,7 @@ class Policy:
     origins: Sequence[str] | Literal["*"] | None = None
     subprotocols: Sequence[str] = ()
     server_header: str | None = None
+    compression: Compression | None = None
     _listed: frozenset[_Origin | str] = attrs.field(init=False, repr=False, eq=False)
     answer_end: bytes = attrs.field(init=False, repr=False, eq=False)
     """The Server field as bytes, if there is one, and the end of the head."""
@@ -152,6 +156,8 @@ class Accept:
     """The 101 answer as it is to be sent."""
     subprotocol: str | None
     """The subprotocol that it names."""
+    terms: DeflateTerms | None = None
+    """What it agrees to of compression."""
 
     @property
     def response(self) -> Response:
@@ -174,16 +180,13 @@ def accept_key(key: bytes) -> bytes:
     return binascii.b2a_base64(hashlib.sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
 
 
-def judge(
-    request: Request, policy: Policy, *, headers: HeaderFields = (), extensions: str | None = None
-) -> Accept | Reject:
+def judge(request: Request, policy: Policy, *, headers: HeaderFields = ()) -> Accept | Reject:
     """Decide on an opening handshake.
 
     Args:
         request: the client's request.
         policy: what the server accepts.
         headers: further fields of the 101 answer, such as Set-Cookie.
-        extensions: the Sec-WebSocket-Extensions that were agreed on; not checked here.
 
     Returns:
         What to answer.
@@ -192,23 +195,28 @@ def judge(
         InvalidHeader: `headers` has a field that is malformed or belongs to the handshake itself.
     """
     try:
-        key, subprotocol = _check(request, policy)
+        key, subprotocol, extension = _check(request, policy)
     except HandshakeRefused as error:
         return Reject(refusal(error), error.reason)
     encoded = _ACCEPT + accept_key(key)
     if subprotocol is not None:
         encoded += b"\r\nSec-WebSocket-Protocol: " + subprotocol.encode()
-    if extensions is not None:
-        encoded += b"\r\nSec-WebSocket-Extensions: " + extensions.encode()
+    terms = None
+    if extension is not None:
+        answer, terms = extension
+        encoded += b"\r\nSec-WebSocket-Extensions: " + answer.encode()
     if headers:
         wire = _further(headers)
         end = b"\r\n\r\n" if b"\r\nserver:" in wire.lower() else policy.answer_end
-        return Accept(encoded + wire + end, subprotocol)
-    return Accept(encoded + policy.answer_end, subprotocol)
+        return Accept(encoded + wire + end, subprotocol, terms)
+    return Accept(encoded + policy.answer_end, subprotocol, terms)
 
 
-def _check(request: Request, policy: Policy) -> tuple[bytes, str | None]:
-    """The client's key and the chosen subprotocol; raises `HandshakeRefused` (RFC 6455 section 4.2.1)."""
+def _check(request: Request, policy: Policy) -> tuple[bytes, str | None, tuple[str, DeflateTerms] | None]:
+    """The client's key, the chosen subprotocol, and the answer to its offers of compression with what that means.
+
+    Raises `HandshakeRefused` (RFC 6455 section 4.2.1).
+    """
     if request.method != "GET":
         raise HandshakeRefused(
             405,
@@ -230,9 +238,16 @@ def _check(request: Request, policy: Policy) -> tuple[bytes, str | None]:
         raise HandshakeRefused(400, "Sec-WebSocket-Key must be 16 bytes in base64")
     if b"origin" in fields:
         policy.check_origin(fields[b"origin"].rstrip().decode("latin-1"), request)
-    if b"sec-websocket-protocol" not in fields:
-        return key, None
-    return key, policy.choose(_offered(fields[b"sec-websocket-protocol"].decode("latin-1")))
+    subprotocol = None
+    if b"sec-websocket-protocol" in fields:
+        subprotocol = policy.choose(_offered(fields[b"sec-websocket-protocol"].decode("latin-1")))
+    extension = None
+    if policy.compression is not None and b"sec-websocket-extensions" in fields:
+        try:
+            extension = accept_offer(fields[b"sec-websocket-extensions"].decode("latin-1"), policy.compression)
+        except ValueError as error:  # RFC 6455 section 9.1: a malformed one fails the handshake
+            raise HandshakeRefused(400, str(error)) from error
+    return key, subprotocol, extension
 
 
 def _has_token(value: bytes, token: bytes) -> bool:

@@ -3,10 +3,11 @@ import cython
 # Module globals that are C values, or at least no look-ups.
 cdef Py_ssize_t _OVERHEAD
 cdef int _MESSAGE, _FRAME, _BEGINNING, _MORE
-cdef object DataFrame
+cdef object DataFrame, DeflatedFrame
 
 cdef class Inbox
 
+from ..wire.deflate cimport Inflater
 from ..wire.kernels cimport FAILED, PENDING, Operation, WideText
 from ..wire.parser cimport Parser
 from .waiter cimport Waiter
@@ -29,6 +30,7 @@ cdef class Messages:
 @cython.final
 cdef class Inbox:
     cdef Parser _parser
+    cdef Inflater _inflater
     cdef object _limits
     cdef Py_ssize_t _max_size
     cdef Py_ssize_t _read_high
@@ -40,6 +42,9 @@ cdef class Inbox:
     cdef Py_ssize_t _complete
     cdef Py_ssize_t _open_size
     cdef Py_ssize_t _open_frames
+    cdef Py_ssize_t _ahead
+    cdef Py_ssize_t _ahead_size
+    cdef object _refused
     cdef Read _reading
     cdef Waiter _waiter
     cdef object _owner
@@ -64,6 +69,7 @@ cdef class Inbox:
     cpdef unpause(self)
     cdef Py_ssize_t _held(self)
     cdef _discard(self)
+    cdef _drop_deflated(self, Inflater inflater)
     cdef _clear(self)
 
     cpdef object poll(self, Read read)
@@ -76,6 +82,7 @@ cdef class Inbox:
     @cython.locals(there=bint)
     cdef bint _is_ready(self, int kind)
     cdef bint _is_exhausted(self)
+    cdef bint _is_inflating(self)
     @cython.locals(reading=Read)
     cdef _resume(self)
 
@@ -85,17 +92,30 @@ cdef class Inbox:
     cdef object _join(self)
     @cython.locals(size="unsigned long long", frames="unsigned long long")
     cdef unsigned long long _announced(self) except? 0
+    @cython.locals(length="unsigned long long")
+    cdef unsigned long long _declared(self) except? 0
     cdef bint _frame_too_big(self)
     cdef bint _in_data_frame(self)
+    cdef object _fail(self, object close, object cause)
     cdef object _pop(self)
+    @cython.locals(inflater=Inflater, data=bytes)
+    cdef object _take_inflated(self, object frame)
+    cdef bint _inflate_open(self) except -1
+    @cython.locals(items=list, inflater=Inflater, place=Py_ssize_t, left=Py_ssize_t, data=bytes, growth=Py_ssize_t)
+    cdef bint _inflate(self, Py_ssize_t end) except -1
+    @cython.locals(inflater=Inflater, data=bytes)
+    cdef object _pull_inflated(self, object frame)
+    cdef object _spoil(self, object violation)
     cdef object _take_frame(self)
     cdef object _take_beginning(self, object owner)
     cpdef object pull(self, object owner)
     cpdef Py_ssize_t pull_into(self, object owner, target) except -1
     cdef _check_owner(self, object owner)
     cpdef leave(self, object owner)
-    @cython.locals(skipped=Py_ssize_t, size=Py_ssize_t)
+    @cython.locals(skipped=Py_ssize_t)
     cdef _skip(self)
+    @cython.locals(inflater=Inflater, most=Py_ssize_t, skipped=Py_ssize_t, size=Py_ssize_t)
+    cdef Py_ssize_t _skip_there(self) except -1
 
 @cython.locals(least="unsigned long long")
 cdef unsigned long long _counted(unsigned long long size, unsigned long long frames) noexcept

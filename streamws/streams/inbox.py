@@ -5,16 +5,30 @@ The connection puts in what a chunk off the network completed (`push`) and then 
 
 The queue holds what the parser returns: whole messages as bare `str`, `bytes` or `WideText`, fragments as
 `DataFrame`. A frame that is not complete stays with the parser, and a reader of a stream fetches what has come of it.
+
+What came compressed waits as it came, as `DeflatedFrame`, and is inflated for the one who reads it, no more of it than
+that one may have. For the reader of a whole message it is inflated as it comes, in its place in the queue.
 """
 
 from asyncio import AbstractEventLoop, Future, current_task
 from collections.abc import AsyncIterator
+from sys import maxsize
 from typing import Any, Protocol
 
+import attrs
+
 from ..codes import Cause, Close, CloseCode, Opcode, Side
-from ..errors import ConcurrencyError, ConnectionClosed, IncompleteMessage, StaleReader
+from ..errors import (
+    ConcurrencyError,
+    ConnectionClosed,
+    ConnectionClosedError,
+    IncompleteMessage,
+    ProtocolViolation,
+    StaleReader,
+)
 from ..options import ITEM_OVERHEAD, Limits
-from ..wire.frames import DataFrame
+from ..wire.deflate import PIECE, Inflater
+from ..wire.frames import DataFrame, DeflatedFrame
 from ..wire.kernels import FAILED, PENDING, Operation, WideText
 from ..wire.parser import Parser
 from .waiter import Waiter
@@ -37,8 +51,8 @@ class Flow(Protocol):
 
     def resume_reading(self) -> None: ...
 
-    def refuse(self, close: Close) -> None:
-        """Fail the connection because a limit was passed; ends the inbox."""
+    def refuse(self, close: Close, cause: Cause) -> None:
+        """Fail the connection because of a message; ends the inbox."""
 
     def closed_error(self) -> ConnectionClosed:
         """What a reader gets when nothing more will come."""
@@ -101,6 +115,8 @@ class Inbox:
     """The queue of what has come and is not read."""
 
     __slots__ = (
+        "_ahead",
+        "_ahead_size",
         "_budget",
         "_claimed",
         "_complete",
@@ -108,6 +124,7 @@ class Inbox:
         "_ended",
         "_flow",
         "_head",
+        "_inflater",
         "_items",
         "_limits",
         "_max_size",
@@ -120,6 +137,7 @@ class Inbox:
         "_read_high",
         "_read_low",
         "_reading",
+        "_refused",
         "_skipping",
         "_told",
         "_waiter",
@@ -127,10 +145,17 @@ class Inbox:
     )
 
     def __init__(
-        self, loop: AbstractEventLoop, parser: Parser, limits: Limits, flow: Flow, finished: "Future[None]"
+        self,
+        loop: AbstractEventLoop,
+        parser: Parser,
+        limits: Limits,
+        flow: Flow,
+        finished: "Future[None]",
+        inflater: Inflater | None = None,
     ) -> None:
-        """`finished` is any future of the loop that is done."""
+        """`finished` is any future of the loop that is done; `inflater` is for what comes compressed."""
         self._parser = parser
+        self._inflater = inflater
         self._limits = limits
         self._max_size = limits.max_message_size
         self._read_high = limits.read_high
@@ -140,9 +165,12 @@ class Inbox:
         self._head = 0  # the index of the first item that is not taken
         self.size: int = 0
         """Bytes in the queue, with 64 for each item on top."""
-        self._complete = 0  # fragmented messages in the queue that are complete
+        self._complete = 0  # messages in frames in the queue that are complete
         self._open_size = 0  # payload bytes in the queue of the one that is not,
         self._open_frames = 0  # and their fragments
+        self._ahead = 0  # frames of the message at the head that are inflated already,
+        self._ahead_size = 0  # and their payload bytes
+        self._refused: tuple[Close, Cause] | None = None  # what this side has failed the connection for
         self._reading: Read | None = None  # the read that waits
         self._waiter = Waiter(loop, finished)
         self._owner: object = None  # who reads the message at the head piece by piece
@@ -163,7 +191,7 @@ class Inbox:
             size = _size(item)
             self.size += size
             kind = type(item)
-            if kind is DataFrame:
+            if kind is DataFrame or kind is DeflatedFrame:
                 if item.fin:
                     self._complete += 1
                     self._open_size = self._open_frames = 0
@@ -184,7 +212,9 @@ class Inbox:
     def wake(self, soon: bool) -> None:
         """Let the waiting read go on if there is something for it: at once, or `soon`, in the loop's next turn."""
         reading = self._reading
-        if reading is not None and self._is_ready(reading.kind):
+        if reading is None or (reading.kind == _MESSAGE and self._inflater is not None and not self._inflate_open()):
+            return
+        if self._is_ready(reading.kind):
             self._waiter.wake(soon)
 
     def is_streamed(self) -> bool:
@@ -248,18 +278,30 @@ class Inbox:
 
     def _discard(self) -> None:
         size = self._held()
+        if self._inflater is not None:
+            self._drop_deflated(self._inflater)
         self._clear()
         if self._parser.in_message():
             self._skipping = True
             self._budget = -1
-            self._parser.release()
+            self._skip()
         if not self._told:
             self._told = True
             self._flow.discarded(size)
 
+    def _drop_deflated(self, inflater: Inflater) -> None:
+        """Pass over what is in the queue, so that the messages behind it can refer to it."""
+        try:
+            for item in self._items[self._head :]:
+                if type(item) is DeflatedFrame:
+                    inflater.drop(item, maxsize)
+        except ProtocolViolation as violation:
+            self._spoil(violation)
+
     def _clear(self) -> None:
         self._items = []
         self._head = self.size = self._complete = self._open_size = self._open_frames = 0
+        self._ahead = self._ahead_size = 0
 
     # Reads -----------------------------------------------------------------------------------------------------
 
@@ -367,10 +409,14 @@ class Inbox:
             return there or self._frame_too_big()
         if kind == _BEGINNING:
             return there or self._in_data_frame()
-        return there or self._parser.buffered() > 0
+        return there or self._parser.buffered() > 0 or self._is_inflating()
 
     def _is_exhausted(self) -> bool:
-        return self._head == len(self._items) and self._parser.buffered() == 0
+        return self._head == len(self._items) and self._parser.buffered() == 0 and not self._is_inflating()
+
+    def _is_inflating(self) -> bool:
+        """Whether there may be more to inflate of what was taken out of the queue."""
+        return self._inflater is not None and self._inflater.pending
 
     def _resume(self) -> None:
         """Go on reading from the network once enough was read, or if a read waits for more than the mark."""
@@ -399,13 +445,19 @@ class Inbox:
                 if item.size > self._max_size:
                     return self._refuse(item.size)
                 return self._pop().text
+            if kind is DeflatedFrame and item.fin:
+                return self._take_inflated(item)
             if self._complete > 0:
                 return self._join()
+        if self._inflater is not None and not self._inflate_open():
+            return PENDING
         if self._announced() > self._max_size:
             return self._refuse(self._announced())
         return PENDING
 
     def _join(self) -> Any:
+        if self._inflater is not None and not self._inflate(len(self._items)):
+            return PENDING
         size = 0
         last = self._head
         while True:
@@ -426,13 +478,20 @@ class Inbox:
         size = self._open_size
         frames = self._open_frames
         if self._in_data_frame():
-            size += self._parser.length
+            size += self._declared()
             if self._parser.in_fragmented():
                 frames += 1
         return _counted(size, frames)
 
+    def _declared(self) -> int:
+        """What is known beforehand of the size of the frame under way."""
+        length = self._parser.length
+        if self._parser.deflated and length <= self._max_size + self._max_size // 4 + 1024:
+            return 0  # it may inflate to anything; what does not get smaller grows by less than that
+        return length
+
     def _frame_too_big(self) -> bool:
-        return self._in_data_frame() and self._parser.length > self._max_size
+        return self._in_data_frame() and self._declared() > self._max_size
 
     def _in_data_frame(self) -> bool:
         """Whether a data frame is under way that someone may read."""
@@ -440,8 +499,13 @@ class Inbox:
 
     def _refuse(self, size: int) -> Any:
         reason = f"a message of at least {size} bytes is over max_message_size ({self._max_size})"
+        return self._fail(Close(CloseCode.MESSAGE_TOO_BIG, reason), Cause.LIMIT)
+
+    def _fail(self, close: Close, cause: Cause) -> Any:
+        """Take nothing more, because of a message."""
         self._clear()
-        self._flow.refuse(Close(CloseCode.MESSAGE_TOO_BIG, reason))
+        self._refused = close, cause
+        self._flow.refuse(close, cause)
         return PENDING
 
     def _pop(self) -> Any:
@@ -450,19 +514,92 @@ class Inbox:
         self._head += 1
         size = _size(item)
         self.size -= size
-        if type(item) is DataFrame:
+        kind = type(item)
+        if kind is DataFrame or kind is DeflatedFrame:
             if item.fin:
                 self._complete -= 1
             elif self._complete == 0:
                 self._open_size -= len(item.payload)
                 self._open_frames -= 1
+            if self._ahead:
+                self._ahead -= 1
+                self._ahead_size -= len(item.payload)
         return item
+
+    # Compressed messages ---------------------------------------------------------------------------------------
+
+    def _take_inflated(self, frame: DeflatedFrame) -> Any:
+        """A message in one frame, for who reads it as a whole."""
+        inflater = self._inflater
+        assert inflater is not None
+        try:
+            inflater.feed(frame)
+            data = inflater.take(self._max_size + 1)
+        except ProtocolViolation as violation:
+            return self._spoil(violation)
+        if len(data) > self._max_size:
+            return self._refuse(len(data))
+        self._pop()
+        return data.decode() if frame.opcode == Opcode.TEXT else data
+
+    def _inflate_open(self) -> bool:
+        """Inflate what has come of the message at the head, unless it is complete; False if that was too much."""
+        return self._complete > 0 or self._inflate(len(self._items))
+
+    def _inflate(self, end: int) -> bool:
+        """Inflate the message at the head, in its place, up to the index `end`; False if it was refused."""
+        items = self._items
+        inflater = self._inflater
+        assert inflater is not None
+        place = self._head + self._ahead
+        while place < end and type(items[place]) is DeflatedFrame:
+            frame = items[place]
+            if place > self._head and frame.opcode != Opcode.CONTINUATION:
+                break  # the next message
+            left = self._max_size - self._ahead_size
+            try:
+                inflater.feed(frame)
+                data = inflater.take(left + 1)
+            except ProtocolViolation as violation:
+                self._spoil(violation)
+                return False
+            if len(data) > left:
+                self._refuse(self._ahead_size + len(data))
+                return False
+            items[place] = DataFrame(frame.opcode, data, frame.fin)
+            growth = len(data) - len(frame.payload)
+            self.size += growth
+            if self._complete == 0:
+                self._open_size += growth
+            self._ahead += 1
+            self._ahead_size += len(data)
+            place += 1
+        return True
+
+    def _pull_inflated(self, frame: DeflatedFrame | None) -> DataFrame:
+        """The next piece of a message that is read piece by piece, of `frame` or of the one before."""
+        inflater = self._inflater
+        assert inflater is not None
+        try:
+            if frame is not None:
+                inflater.feed(frame)
+            data = inflater.take(PIECE)
+        except ProtocolViolation as violation:
+            self._spoil(violation)
+            raise self._end_of(_read(self, _MORE, False, self._owner)) from None
+        return DataFrame(Opcode.CONTINUATION, data, inflater.ended)
+
+    def _spoil(self, violation: ProtocolViolation) -> Any:
+        """A message cannot be inflated."""
+        return self._fail(Close(violation.code, violation.reason), Cause.PROTOCOL_ERROR)
 
     # Frames ----------------------------------------------------------------------------------------------------
 
     def _take_frame(self) -> Any:
         if self._head == len(self._items):
             return self._refuse(self._parser.length) if self._frame_too_big() else PENDING
+        if self._inflater is not None and not self._inflate(self._head + 1):
+            return PENDING
         size = _size(self._items[self._head]) - _OVERHEAD
         if size > self._max_size:
             return self._refuse(size)
@@ -476,8 +613,9 @@ class Inbox:
         if self._head < len(self._items):
             item = self._items[self._head]
             self._owner = owner
-            if type(item) is DataFrame:
-                return item.opcode
+            kind = type(item)
+            if kind is DataFrame or kind is DeflatedFrame:
+                return Opcode(item.opcode)
             return Opcode.BINARY if type(item) is bytes else Opcode.TEXT
         if self._in_data_frame():
             self._owner = owner
@@ -497,14 +635,22 @@ class Inbox:
         """
         self._check_owner(owner)
         piece: Any = None
-        if self._head < len(self._items):
+        if self._is_inflating():
+            piece = self._pull_inflated(None)
+        elif self._head < len(self._items):
             piece = self._pop()
-            if type(piece) is WideText:
+            kind = type(piece)
+            if kind is WideText:
                 piece = piece.text
-            if type(piece) is not DataFrame or piece.fin:
-                self._owner = None
+            elif kind is DeflatedFrame:
+                piece = self._pull_inflated(piece)
         elif self._parser.buffered() > 0:
-            piece = DataFrame(Opcode.CONTINUATION, self._parser.release(), False)
+            if self._parser.deflated:
+                piece = self._pull_inflated(self._parser.release_deflated())
+            else:
+                piece = DataFrame(Opcode.CONTINUATION, self._parser.release(), False)
+        if piece is not None and (type(piece) is not DataFrame or piece.fin):
+            self._owner = None
         if self._paused:
             self._resume()
         return piece
@@ -525,8 +671,11 @@ class Inbox:
             self._check_free(_read(self, _MORE, False, owner))
 
     def missing(self) -> int:
-        """Bytes that are to come of the frame whose first bytes were pulled last."""
-        return self._parser.missing if self._head == len(self._items) and self._parser.in_data_frame() else 0
+        """Bytes that are to come of the frame whose first bytes were pulled last, as far as that is known."""
+        parser = self._parser
+        if self._head < len(self._items) or not parser.in_data_frame() or parser.deflated:
+            return 0
+        return parser.missing
 
     def whole(self, owner: object) -> Read:
         """`owner`'s message as a whole; nothing of it must have been pulled."""
@@ -535,8 +684,8 @@ class Inbox:
     def refuse_stream(self, limit: int) -> ConnectionClosed:
         """The message is larger than its reader takes: fail the connection. Returns what the reader raises."""
         reason = f"a message is over the limit of its reader ({limit} bytes)"
-        self._flow.refuse(Close(CloseCode.MESSAGE_TOO_BIG, reason))
-        return self._flow.closed_error()
+        self._fail(Close(CloseCode.MESSAGE_TOO_BIG, reason), Cause.LIMIT)
+        return self._closed_error()
 
     def leave(self, owner: object) -> None:
         """`owner` reads no more of its message: the rest is passed over, up to a budget."""
@@ -549,38 +698,66 @@ class Inbox:
                 self._waiter.wake(False)  # it is stale
 
     def _skip(self) -> None:
-        skipped = 0
-        while self._skipping and self._head < len(self._items):
-            item = self._pop()
-            size = _size(item) - _OVERHEAD
-            if type(item) is not DataFrame or item.fin:
-                self._skipping = False
-            elif size == 0:
-                size = _OVERHEAD  # or empty fragments could come for ever
-            skipped += size
-        if self._skipping:
-            skipped += len(self._parser.release())
+        try:
+            skipped = self._skip_there()
+        except ProtocolViolation as violation:
+            self._skipping = False
+            self._spoil(violation)
+            return
         if self._budget >= 0:
             self._budget -= skipped
             if self._budget < 0:
                 self._skipping = False
                 limit = self._limits.max_skip
                 reason = f"the rest of a message that its reader left is over max_skip ({limit} bytes)"
-                self._clear()
-                self._flow.refuse(Close(CloseCode.POLICY_VIOLATION, reason))
+                self._fail(Close(CloseCode.POLICY_VIOLATION, reason), Cause.LIMIT)
         if self._paused:
             self._resume()
+
+    def _skip_there(self) -> int:
+        """Pass over what has come of the message; returns its bytes, inflated if they had to be."""
+        inflater = self._inflater
+        most = self._budget if self._budget >= 0 else maxsize
+        skipped = 0
+        if inflater is not None and self._is_inflating():
+            skipped = inflater.drop(None, most)
+            self._skipping = not inflater.ended
+        while self._skipping and self._head < len(self._items) and skipped <= most:
+            item = self._pop()
+            kind = type(item)
+            size = _size(item) - _OVERHEAD
+            if inflater is not None and kind is DeflatedFrame:
+                size = inflater.drop(item, most - skipped)
+            if not (kind is DataFrame or kind is DeflatedFrame) or item.fin:
+                self._skipping = False
+            elif size == 0:
+                size = _OVERHEAD  # or empty fragments could come for ever
+            skipped += size
+        if self._skipping and self._parser.buffered() > 0:
+            if inflater is not None and self._parser.deflated:
+                skipped += inflater.drop(self._parser.release_deflated(), most - skipped)
+            else:
+                skipped += len(self._parser.release())
+        return skipped
 
     # The end ---------------------------------------------------------------------------------------------------
 
     def _end_of(self, read: Read) -> BaseException:
         """What a read raises when nothing more will come."""
-        error = self._flow.closed_error()
+        error = self._closed_error()
         if self._is_cut(read, error):
             missing = self._parser.missing if self._parser.in_data_frame() else None
             return IncompleteMessage(error.outcome, self._parser.received, missing)
         if read.iterating and error.outcome.clean:
             return StopAsyncIteration()
+        return error
+
+    def _closed_error(self) -> ConnectionClosed:
+        error = self._flow.closed_error()
+        if self._refused is not None and error.outcome.clean:
+            # The connection had ended well before, and yet not all that came is taken.
+            close, cause = self._refused
+            return ConnectionClosedError(attrs.evolve(error.outcome, cause=cause, detail=close.reason))
         return error
 
     def _is_cut(self, read: Read, error: ConnectionClosed) -> bool:

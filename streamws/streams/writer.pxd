@@ -19,11 +19,12 @@ cdef class Writer:
     cdef object _waiting
     cdef Py_ssize_t _queued
     @cython.locals(protocol=Protocol)
-    cpdef object send(self, object data)
+    cpdef object send(self, object data, object compress=*)
 
 @cython.final
 cdef class FragmentWriter:
     cdef Writer _writer
+    cdef object _compress
     cdef object _opcode
     cdef bint _entered
     cdef bint _left

@@ -22,6 +22,7 @@ from .later import Later
 from .outbox import Outbox
 from .pings import Pings, fresh_payload
 from .reader import MessageReader
+from .shared import SharedMessage
 
 SENT: Any = Done(None)
 
@@ -51,10 +52,13 @@ class Line(typing.Protocol):
 class _Turn:
     """One who waits to send data: a message or a frame that is sent for it, or nothing, to send on its own."""
 
-    __slots__ = ("data", "frame", "ready", "size")
+    __slots__ = ("compress", "data", "frame", "ready", "size")
 
-    def __init__(self, ready: "Future[None]", data: str | Buffer | None, frame: bytes | None) -> None:
+    def __init__(
+        self, ready: "Future[None]", data: str | Buffer | None, frame: bytes | None, compress: bool | None
+    ) -> None:
         self.ready = ready
+        self.compress = compress
         self.data = data
         self.frame = frame
         message = frame or data or b""
@@ -62,7 +66,11 @@ class _Turn:
 
     def encoded(self, protocol: Protocol) -> bytes:
         """What is sent for it."""
-        return protocol.message(b"" if self.data is None else self.data) if self.frame is None else self.frame
+        if self.frame is not None or self.data is None:
+            return self.frame or b""
+        if protocol.deflates(self.data, self.compress):
+            return protocol.deflated_message(self.data)
+        return protocol.message(self.data)
 
     def fail(self, error: Exception) -> None:
         """Nothing is sent for it."""
@@ -100,25 +108,29 @@ class Writer:
 
     # Whole messages --------------------------------------------------------------------------------------------
 
-    def send(self, data: str | Buffer) -> Coroutine[object, None, None]:
+    def send(self, data: str | Buffer, compress: bool | None = None) -> Coroutine[object, None, None]:
         """Send one message in one frame: `str` as text, bytes-like as binary.
 
         The message is on its way when the call returns; awaiting the result waits while the peer takes less than
         is sent (`Limits.write_high`). While another task sends a message in pieces, this one waits for its turn.
 
         :param data: the message; a bytes-like object may be changed again when the await is over.
+        :param compress: whether to compress this one, if the peer has agreed to compression; by default the
+            `Compression` of the connection decides. A secret that stands beside what others can choose is better not
+            compressed: its size gives it away, piece by piece.
         :raises ConnectionClosed: when awaited, if the connection is closing or closed.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
-
         :raises WriteError: when awaited, if it waits for the end of a message that this task itself sends in pieces.
 
         Cancelling the await leaves the connection as it is: a message that was on its way arrives, one that waited
         for its turn is not sent. Any number of tasks may send; messages leave in the order of the calls.
-        (RFC 6455 section 5.6)
+        (RFC 6455 section 5.6; RFC 7692)
         """
         protocol = self._protocol
         if protocol.open and not self._busy:
-            if protocol.is_large(data):
+            if protocol.deflater is not None and protocol.deflates(data, compress):
+                self._outbox.put(protocol.deflated_message(data))
+            elif protocol.is_large(data):
                 self._outbox.put_parts(protocol.binary_header(data), data)
             elif protocol.is_masked_in_chunks(data):
                 if self._outbox.paused and self._line.is_too_slow(0):
@@ -127,7 +139,7 @@ class Writer:
             else:
                 self._outbox.put(protocol.message(data))
             return self._drain() if self._outbox.paused else SENT
-        return self._send_in_turn(data)
+        return self._send_in_turn(data, compress)
 
     def _put_in_chunks(self, data: str | Buffer) -> None:
         protocol = self._protocol
@@ -143,30 +155,32 @@ class Writer:
             outbox.put(protocol.frame_part(view[start : start + CHUNK]))
         outbox.exempt = False
 
-    def _send_encoded(self, frame: bytes) -> bool:
-        """Send a whole message that is a frame already, after what is under way; False if nothing can be sent."""
-        if not self._protocol.open:
+    def _send_shared(self, message: SharedMessage) -> bool:
+        """Send a message that many connections are sent, after what is under way; False if nothing can be sent."""
+        protocol = self._protocol
+        if not protocol.open:
             return False
         if (self._busy or self._outbox.paused) and self._line.is_too_slow(self._queued):
             return False
+        frame = message.frame_for(protocol)
         if self._busy:
-            self._queue(None, frame)
+            self._queue(message.data if frame is None else None, frame, message.compress)
         else:
-            self._outbox.put(frame)
-        return self._protocol.open
+            self._outbox.put(frame or protocol.deflated_message(message.data))
+        return protocol.open
 
     async def _drain(self) -> None:
         await self._outbox.drain()
         if not self._protocol.open:
             raise self._line.closed_error()
 
-    def _send_in_turn(self, data: str | Buffer) -> Coroutine[object, None, None]:
+    def _send_in_turn(self, data: str | Buffer, compress: bool | None) -> Coroutine[object, None, None]:
         if not self._protocol.open:
             return self._refuse()
         check_data(data)
         if self._line.is_too_slow(self._queued):
             return self._refuse()
-        turn = self._queue(data)
+        turn = self._queue(data, None, compress)
         return Later(lambda: self._wait_sent(turn), lambda: self._forget(turn))
 
     async def _refuse(self) -> None:
@@ -178,10 +192,12 @@ class Writer:
 
     # Turns -----------------------------------------------------------------------------------------------------
 
-    def _queue(self, data: str | Buffer | None = None, frame: bytes | None = None) -> _Turn:
+    def _queue(
+        self, data: str | Buffer | None = None, frame: bytes | None = None, compress: bool | None = None
+    ) -> _Turn:
         if self._waiting is None:
             self._waiting = deque()
-        turn = _Turn(self._loop.create_future(), data, frame)
+        turn = _Turn(self._loop.create_future(), data, frame, compress)
         self._waiting.append(turn)
         self._queued += turn.size
         return turn
@@ -261,21 +277,22 @@ class Writer:
 
     # Messages in pieces ----------------------------------------------------------------------------------------
 
-    def fragment(self, kind: Opcode | None = None) -> "FragmentWriter":
+    def fragment(self, kind: Opcode | None = None, compress: bool | None = None) -> "FragmentWriter":
         """Send one message in fragments: `async with client.writer.fragment() as stream: await stream.send(part)`.
 
         :param kind: `Opcode.TEXT` or `Opcode.BINARY`; by default the first part's type decides (`str` is text).
+        :param compress: as for `send`; by default it goes by the first part. The peer can inflate each part as it comes.
         :returns: a `FragmentWriter`; entering it waits for the turn, leaving it ends the message.
         (RFC 6455 section 5.4)
         """
         if kind is not None and kind not in (Opcode.TEXT, Opcode.BINARY):
             raise ValueError(f"a message is Opcode.TEXT or Opcode.BINARY, not {kind!r}")
-        return FragmentWriter(self, kind)
+        return FragmentWriter(self, kind, compress)
 
     def data_frame(self, length: int, kind: Opcode = Opcode.BINARY) -> "DataFrameWriter":
         """Send one message in one frame of a length that is known beforehand, piece by piece and never held whole.
 
-        `async with client.writer.data_frame(length) as frame: await frame.write(part)`
+        `async with client.writer.data_frame(length) as frame: await frame.write(part)`. It is never compressed.
 
         :param length: bytes of the message, 0 to 2**63 - 1.
         :param kind: `Opcode.TEXT` or `Opcode.BINARY`.
@@ -290,7 +307,7 @@ class Writer:
         return DataFrameWriter(self, length, kind)
 
     async def write_frame(self, frame: DataFrame) -> None:
-        """Send one data frame as it is; it must fit the message under way.
+        """Send one data frame as it is, never compressed; it must fit the message under way.
 
         The first frame of a message is TEXT or BINARY, the others are CONTINUATION, the last one has `fin` set.
         Between the first frame and the last one, other senders wait. The frames of a text message may be cut inside
@@ -330,12 +347,16 @@ class Writer:
             raise
 
     async def feed(
-        self, source: MessageReader | Iterable[str | Buffer] | AsyncIterable[str | Buffer], kind: Opcode | None = None
+        self,
+        source: MessageReader | Iterable[str | Buffer] | AsyncIterable[str | Buffer],
+        kind: Opcode | None = None,
+        compress: bool | None = None,
     ) -> None:
         """Send one message in fragments, part by part as `source` gives them.
 
         :param source: a `MessageReader` (its type becomes the message's), an iterable or an async iterable of parts.
         :param kind: as for `fragment`.
+        :param compress: as for `fragment`.
         :raises WriteError: if `source` is a `str` or bytes-like itself; `send` sends those.
 
         If `source` raises, or the call is cancelled, after the first part, the connection closes with 1011: the peer
@@ -346,7 +367,7 @@ class Writer:
             raise WriteError(f"feed() takes parts; send a {type(source).__name__} with send()")
         if isinstance(source, MessageReader):
             kind = source.type if kind is None else kind
-        async with self.fragment(kind) as stream:
+        async with self.fragment(kind, compress) as stream:
             if isinstance(source, AsyncIterable):
                 async for part in source:
                     await stream.send(part)
@@ -359,8 +380,8 @@ class Writer:
                         sent = 0
                         await sleep(0)  # nothing else of this loop may wait for a long list
 
-    def _put_fragment(self, opcode: int, data: str | Buffer, fin: bool) -> None:
-        self._outbox.put(self._protocol.fragment(opcode, data, fin))
+    def _put_fragment(self, opcode: int, data: str | Buffer, fin: bool, compress: bool | None = False) -> None:
+        self._outbox.put(self._protocol.fragment(opcode, data, fin, compress))
         if fin:
             self._pass_on()
 
@@ -409,10 +430,11 @@ class FragmentWriter:
     for the whole; before the first part it sends nothing and the connection goes on.
     """
 
-    __slots__ = ("_entered", "_left", "_opcode", "_writer")
+    __slots__ = ("_compress", "_entered", "_left", "_opcode", "_writer")
 
-    def __init__(self, writer: Writer, opcode: Opcode | None) -> None:
+    def __init__(self, writer: Writer, opcode: Opcode | None, compress: bool | None) -> None:
         self._writer = writer
+        self._compress = compress
         self._opcode = opcode
         self._entered = False
         self._left = False
@@ -443,7 +465,7 @@ class FragmentWriter:
             raise writer._line.closed_error()
         check_data(part)
         opcode = self._opcode or (Opcode.TEXT if isinstance(part, str) else Opcode.BINARY)
-        writer._put_fragment(opcode, part, False)
+        writer._put_fragment(opcode, part, False, self._compress)
         self._opcode = opcode  # not before: a part that could not be encoded decides nothing
         if writer._outbox.paused:
             await writer._drain()
@@ -461,7 +483,7 @@ class FragmentWriter:
         elif error is None:
             try:
                 # An empty message if there was no part: that is what was asked for.
-                writer._put_fragment(self._opcode or Opcode.BINARY, b"", True)
+                writer._put_fragment(self._opcode or Opcode.BINARY, b"", True, self._compress)
             except WriteError as unfinished:
                 writer._busy = False
                 writer._line.truncated(str(unfinished))

@@ -16,6 +16,8 @@ cdef class Parser:
     cdef const unsigned char *_lent
     cdef Py_ssize_t _lent_start
     cdef Py_ssize_t _lent_end
+    cdef public bint deflate
+    cdef readonly bint deflated
     cdef readonly bint settle
     cdef readonly bint in_frame
     cdef readonly unsigned int opcode
@@ -34,6 +36,7 @@ cdef class Parser:
     cpdef Py_ssize_t buffered(self) noexcept
     @cython.locals(size=Py_ssize_t, start=Py_ssize_t, end=Py_ssize_t, key="unsigned int")
     cpdef bytes release(self)
+    cpdef object release_deflated(self)
     @cython.locals(size=Py_ssize_t, start=Py_ssize_t)
     cpdef Py_ssize_t release_into(self, target) except -1
     @cython.locals(payload=Payload, expected="unsigned long long")
@@ -54,7 +57,7 @@ cdef class Parser:
                    i="unsigned int")
     cdef Py_ssize_t _frame(self, const unsigned char *data, Py_ssize_t pos, Py_ssize_t end, list events) except -1
 
-    @cython.locals(opcode="unsigned int")
+    @cython.locals(opcode="unsigned int", allowed="unsigned int")
     cdef _check(self, unsigned int first, unsigned int second)
 
     cdef _begin(self, unsigned int first, unsigned long long length, unsigned int key)

@@ -4,6 +4,7 @@ What the parser returns, in the order it came:
 
 - `str` (pure ASCII), `WideText` (other text) or `bytes`: a whole message that came in one frame;
 - `DataFrame`: a complete fragment of a longer message, or the rest of a frame of which a part was released;
+- `DeflatedFrame`: the same of a compressed message, also where that is a single frame;
 - `Ping`, `Pong`, `CloseFrame`;
 - `Violation`, as the last thing: nothing behind it is read. Nothing behind a `CloseFrame` is read either.
 
@@ -14,10 +15,10 @@ A data frame that is not complete is visible before its end: `in_frame` and the 
 
 from ..codes import Close, CloseCode, Opcode, is_sendable
 from ..errors import ProtocolViolation
-from .frames import CloseFrame, DataFrame, Ping, Pong, Violation
+from .frames import CloseFrame, DataFrame, DeflatedFrame, Ping, Pong, Violation
 from .kernels import Payload, Utf8Check, WideText, rotate_key, unmask, unmask_into, unmask_text
 
-Item = str | bytes | WideText | DataFrame
+Item = str | bytes | WideText | DataFrame | DeflatedFrame
 """What is there for a reader."""
 
 Event = Item | Ping | Pong | CloseFrame | Violation
@@ -30,6 +31,7 @@ _TEXT = 0x1
 _BINARY = 0x2
 _CLOSE = 0x8
 _PING = 0x9
+_RSV1 = 0x40
 
 
 class Parser:
@@ -47,6 +49,8 @@ class Parser:
         "_released",
         "_stopped",
         "_utf8",
+        "deflate",
+        "deflated",
         "fin",
         "in_frame",
         "lending",
@@ -73,6 +77,10 @@ class Parser:
         self._lent: bytes | bytearray = b""  # that buffer,
         self._lent_start = 0  # and the place of those bytes in it
         self._lent_end = 0
+        self.deflate: bool = False
+        """Whether messages may come compressed."""
+        self.deflated: bool = False
+        """Whether the message under way is; between messages it says nothing."""
         self.settle: bool = False
         """Whether the events of the last `feed` have other things among them than data."""
         self.in_frame: bool = False
@@ -141,6 +149,11 @@ class Parser:
         key = self._lent_key()
         self._lent_start = self._lent_end = 0
         return unmask(self._lent, start, end, key)
+
+    def release_deflated(self) -> DeflatedFrame:
+        """The same of a compressed message: what is handed over first of a frame has the opcode of that."""
+        opcode = _CONTINUATION if self._released else self.opcode
+        return DeflatedFrame(opcode, self.release(), False)
 
     def release_into(self, target: memoryview) -> int:
         """The same into a writable buffer of bytes, as far as it is lent and fits; returns how many bytes."""
@@ -241,14 +254,18 @@ class Parser:
         elif first == 0x81 and self._message == 0:
             self._append_text(data, start, stop, key, events)
         else:
+            if first & 0x0F in (_TEXT, _BINARY):
+                self.deflated = first & _RSV1 != 0
             self._complete(first & 0x0F, first >= 0x80, unmask(data, start, stop, key), False, events)
         return stop
 
     def _check(self, first: int, second: int) -> None:
         """The rules about the first two bytes of a frame."""
         opcode = first & 0x0F
-        if first & 0x70:
-            raise ProtocolViolation("a reserved bit is set, and no extension was agreed that uses it")
+        # RFC 7692 section 6: of a compressed message the first frame has RSV1 set, and no other one.
+        allowed = _RSV1 if self.deflate and opcode in (_TEXT, _BINARY) else 0
+        if first & 0x70 & ~allowed:
+            raise ProtocolViolation("a reserved bit is set, and no extension was agreed on that uses it there")
         if opcode not in _NAMES:
             raise ProtocolViolation(f"opcode {opcode:#x} is reserved")
         if second & 0x80 != self._mask_bit:
@@ -277,6 +294,7 @@ class Parser:
         self._payload = Payload()
         if self.opcode < 8 and self._message == 0:
             self.received = 0
+            self.deflated = first & _RSV1 != 0
 
     def _go_on(self, data: bytes | bytearray, pos: int, end: int, events: list[Event]) -> int:
         """Take what has come of the payload of the frame under way."""
@@ -298,7 +316,7 @@ class Parser:
                 payload.append(data, pos, stop, rotate_key(self._key, done), self.length - self._released)
             if self.opcode < 8:
                 self.received += taken
-            if self.opcode < 8 and (self._message or self.opcode) == _TEXT:
+            if self.opcode < 8 and not self.deflated and (self._message or self.opcode) == _TEXT:
                 if self._utf8 is None:
                     self._utf8 = Utf8Check()
                 if not payload.check_text(self._utf8, before):
@@ -307,7 +325,7 @@ class Parser:
             return stop
         self.in_frame = False
         self._payload = None
-        if self._released or self._message or self.opcode >= 8 or not self.fin:
+        if self._released or self._message or self.opcode >= 8 or not self.fin or self.deflated:
             self._complete(self.opcode, self.fin, payload.take(), True, events)
         elif self.opcode == _BINARY:
             events.append(payload.take())
@@ -318,8 +336,8 @@ class Parser:
         return stop
 
     def _is_binary(self) -> bool:
-        """Whether the frame under way is of a binary message."""
-        return self.opcode < 8 and (self._message or self.opcode) == _BINARY
+        """Whether the frame under way is of a binary message, as it is to be read."""
+        return self.opcode < 8 and not self.deflated and (self._message or self.opcode) == _BINARY
 
     def _complete(self, opcode: int, fin: bool, payload: bytes, counted: bool, events: list[Event]) -> None:
         """A frame is there that is not a whole message. `counted`: its bytes were counted and checked as they came."""
@@ -329,7 +347,7 @@ class Parser:
         if not counted:
             self.received = len(payload) if self._message == 0 else self.received + len(payload)
         message = self._message or opcode
-        if message == _TEXT:
+        if message == _TEXT and not self.deflated:
             if not counted:
                 if self._utf8 is None:
                     self._utf8 = Utf8Check()
@@ -341,7 +359,7 @@ class Parser:
         if self._released:
             opcode = _CONTINUATION
             self._released = 0
-        events.append(DataFrame(opcode, payload, fin))
+        events.append(DeflatedFrame(opcode, payload, fin) if self.deflated else DataFrame(opcode, payload, fin))
 
     def _append_text(self, data: bytes | bytearray, start: int, end: int, key: int, events: list[Event]) -> None:
         try:

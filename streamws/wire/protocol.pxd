@@ -1,14 +1,17 @@
 import cython
 
+from .deflate cimport Deflater
 from .kernels cimport MaskKeys, Utf8Check, encode_frame, encode_header, rotate_key, unmask
 from .parser cimport Parser
 
 cdef Py_ssize_t LARGE, _LONG
-cdef unsigned char _FIN, _FIN_TEXT, _FIN_BINARY, _FIN_PONG
+cdef unsigned char _FIN, _FIN_TEXT, _FIN_BINARY, _FIN_PONG, _RSV1
 
 @cython.final
 cdef class Protocol:
     cdef readonly Parser parser
+    cdef readonly Deflater deflater
+    cdef bint _deflating
     cdef readonly object state
     cdef readonly bint open
     cdef readonly bint failed
@@ -36,6 +39,10 @@ cdef class Protocol:
     cpdef settle(self)
     @cython.locals(first="unsigned char")
     cpdef bytes message(self, object data)
+    @cython.locals(deflater=Deflater)
+    cpdef bint deflates(self, object data, object compress) except -1
+    @cython.locals(deflater=Deflater, first="unsigned char", deflated=bytes)
+    cpdef bytes deflated_message(self, object data)
     cpdef bint is_large(self, object data)
     cpdef bint is_masked_in_chunks(self, object data)
     cpdef bytes binary_header(self, bytes payload)

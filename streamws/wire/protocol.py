@@ -1,7 +1,8 @@
 """What may come and go in which state of a connection, and how it closes (RFC 6455 sections 5 to 7); no I/O.
 
 What comes off the network goes in by `receive`, which returns what is there for a reader. What has to be sent in
-answer is in `owed`. Frames to send are made by `message`, `fragment`, `begin_frame`, `ping`, `pong` and `close`.
+answer is in `owed`. Frames to send are made by `message`, `deflated_message`, `fragment`, `begin_frame`, `ping`, `pong`
+and `close`.
 """
 
 import enum
@@ -9,6 +10,7 @@ from typing import Any, TypeGuard
 
 from ..codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side, is_sendable
 from ..errors import WriteError
+from .deflate import Deflater
 from .frames import Buffer, CloseFrame, Ping, Pong, Violation
 from .kernels import MaskKeys, Utf8Check, encode_frame, encode_header, rotate_key, unmask
 from .parser import Event, Item, Parser, encode_close
@@ -64,12 +66,14 @@ _FIN = 0x80
 _FIN_TEXT = 0x81
 _FIN_BINARY = 0x82
 _FIN_PONG = 0x8A
+_RSV1 = 0x40
 
 
 class Protocol:
     """Both halves of one connection, in one of the two roles."""
 
     __slots__ = (
+        "_deflating",
         "_detail",
         "_fixed_cause",
         "_frame_key",
@@ -79,6 +83,7 @@ class Protocol:
         "_text",
         "close_received",
         "close_sent",
+        "deflater",
         "failed",
         "open",
         "owed",
@@ -91,9 +96,15 @@ class Protocol:
         "unsettled",
     )
 
-    def __init__(self, server: bool) -> None:
-        """`server`: the role; a server's frames are not masked, a client's are (RFC 6455 section 5.1)."""
+    def __init__(self, server: bool, deflater: Deflater | None = None) -> None:
+        """`server`: the role; a server's frames are not masked, a client's are (RFC 6455 section 5.1).
+
+        `deflater`: what compresses messages, if that was agreed on; then they may come compressed too.
+        """
         self.parser: Parser = Parser(server)
+        self.parser.deflate = deflater is not None
+        self.deflater: Deflater | None = deflater
+        self._deflating = False  # whether the fragmented message being sent is compressed
         self.state: State = State.CONNECTING
         self.open: bool = False
         """Whether data may be sent: the same as `state is State.OPEN`."""
@@ -218,18 +229,47 @@ class Protocol:
         """The header for a message that is sent beside it."""
         return encode_header(_FIN_BINARY, len(payload), 0)
 
-    def fragment(self, opcode: int, data: str | Buffer, fin: bool) -> bytes:
+    def deflates(self, data: str | Buffer, compress: bool | None) -> bool:
+        """Whether a message is to be compressed; `compress` is what its sender says of it."""
+        deflater = self.deflater
+        return deflater is not None and deflater.takes(size_of(data), isinstance(data, str), compress)
+
+    def deflated_message(self, data: str | Buffer) -> bytes:
+        """The same as `message`, compressed; unless it gets smaller as it is, and may go as it is."""
+        deflater = self.deflater
+        assert deflater is not None
+        check_data(data)
+        first = _FIN_TEXT if isinstance(data, str) else _FIN_BINARY
+        payload = as_bytes(data)
+        deflated = deflater.compress(payload, True)
+        # What later messages may refer to has to be there on the other side too.
+        if deflater.takeover or len(deflated) < len(payload) or not payload:
+            payload = deflated
+            first |= _RSV1
+        return encode_frame(first, payload, 0 if self._keys is None else self._keys.next())
+
+    def fragment(self, opcode: int, data: str | Buffer, fin: bool, compress: bool | None = False) -> bytes:
         """A frame of a fragmented message: the first one gives the message its type (RFC 6455 section 5.4).
 
+        `compress`, with the first one, says whether the message is compressed; for None its first frame decides.
         Raises `WriteError` for bytes that do not go on with a text message (section 8.1); nothing has changed then.
         """
+        check_data(data)
         first = opcode if self.sending == 0 else Opcode.CONTINUATION
-        key = 0 if self._keys is None else self._keys.next()
-        frame = encode_frame(first | _FIN if fin else first, data, key)
-        # Not before: what cannot be encoded is not sent.
         message = self.sending or opcode
         if message == Opcode.TEXT:
             self.check_text(data, fin)
+        if self.sending == 0:
+            deflater = self.deflater
+            size = size_of(data)
+            self._deflating = deflater is not None and deflater.takes(size, opcode == Opcode.TEXT, compress)
+            if self._deflating:
+                first |= _RSV1  # of the first frame only (RFC 7692 section 6.1)
+        if self._deflating and self.deflater is not None:
+            data = self.deflater.compress(as_bytes(data), fin)
+        key = 0 if self._keys is None else self._keys.next()
+        frame = encode_frame(first | _FIN if fin else first, data, key)
+        # Not before: what cannot be encoded is not sent.
         self.sending = 0 if fin else message
         return frame
 
@@ -342,6 +382,20 @@ def check_data(data: object) -> None:
     """Raise `TypeError` unless `data` can be sent."""
     if not isinstance(data, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"what is sent is str or bytes-like, not {type(data).__name__}; encode it first")
+
+
+def size_of(data: str | Buffer) -> int:
+    """The size of a message; of text, in characters."""
+    return data.nbytes if isinstance(data, memoryview) else len(data)
+
+
+def as_bytes(data: str | Buffer) -> bytes | bytearray | memoryview:
+    """What is sent for `data`, as contiguous bytes."""
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, memoryview) and (data.itemsize != 1 or not data.contiguous or data.ndim != 1):
+        return data.tobytes()
+    return data
 
 
 def check_close(code: int, reason: str) -> None:

@@ -21,7 +21,7 @@ from streamws.handshake.server import (
     refusal,
     too_slow,
 )
-from streamws.options import Limits
+from streamws.options import Compression, Limits
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3
 ANSWER = (
@@ -101,14 +101,13 @@ def test_accept_the_request_of_the_rfc() -> None:
 
 def test_accept_with_everything_in_order() -> None:
     verdict = accepted(
-        request({"Sec-WebSocket-Protocol": "a, b"}),
-        Policy(subprotocols=["b", "a"], server_header="streamws"),
+        request({"Sec-WebSocket-Protocol": "a, b", "Sec-WebSocket-Extensions": "permessage-deflate"}),
+        Policy(subprotocols=["b", "a"], server_header="streamws", compression=Compression(takeover=True, window_bits=15)),
         headers=[("Set-Cookie", "x=1"), ("Set-Cookie", "y=2")],
-        extensions="permessage-deflate",
     )
     assert verdict.encoded == ANSWER + (
         b"Sec-WebSocket-Protocol: b\r\n"
-        b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
+        b"Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n"
         b"Set-Cookie: x=1\r\n"
         b"Set-Cookie: y=2\r\n"
         b"Server: streamws\r\n"

@@ -16,12 +16,15 @@ def main(arguments: Arguments) -> None:
     # Not at the top: the lines above decide which build is imported.
     from contextlib import suppress
 
-    from streamws import ConnectionClosed, Limits, Timeouts, connect
+    from streamws import Compression, ConnectionClosed, Limits, Timeouts, connect
+
+    # Every message compressed, with what the server lets refer to the ones before.
+    compression = Compression(threshold=0, takeover=True, peer_takeover=True)
 
     async def echo(url: str) -> None:
         limits, timeouts = Limits(max_message_size=MAX_MESSAGE_SIZE), Timeouts(ping_interval=None)
         with suppress(ConnectionClosed):
-            async with connect(url, proxy=None, limits=limits, timeouts=timeouts) as client:
+            async with connect(url, proxy=None, compression=compression, limits=limits, timeouts=timeouts) as client:
                 async for message in client:
                     await client.send(message)
 

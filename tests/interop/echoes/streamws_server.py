@@ -15,15 +15,17 @@ def main(arguments: Arguments) -> None:
 
         use_pure()
     # Not at the top: the lines above decide which build is imported.
-    from streamws import Client, Limits, Timeouts, WebSocketServer
+    from streamws import Client, Compression, Limits, Timeouts, WebSocketServer
 
     async def echo(client: Client) -> None:
         async for message in client:
             await client.send(message)
 
     async def start() -> int:
-        limits = Limits(max_message_size=MAX_MESSAGE_SIZE)
-        socket = WebSocketServer(HOST, 0, handler=echo, limits=limits, timeouts=Timeouts(ping_interval=None))
+        limits, timeouts = Limits(max_message_size=MAX_MESSAGE_SIZE), Timeouts(ping_interval=None)
+        # Every message compressed, with what the client lets refer to the ones before.
+        compression = Compression(threshold=0, takeover=True, peer_takeover=True)
+        socket = WebSocketServer(HOST, 0, handler=echo, compression=compression, limits=limits, timeouts=timeouts)
         server = await socket.start()
         port: int = server.sockets[0].getsockname()[1]
         return port

@@ -1,0 +1,41 @@
+import cython
+
+from .kernels cimport Utf8Check
+
+cdef Py_ssize_t _SLICE
+
+@cython.final
+cdef class Deflater:
+    cdef object _compression
+    cdef object _stream
+    cdef bint _used
+    cdef readonly bint takeover
+    cdef readonly int window_bits
+    cpdef bint takes(self, Py_ssize_t size, bint text, object wish) except -1
+    cpdef bytes compress(self, object data, bint fin)
+    cpdef rest(self)
+    cdef object _make(self)
+    cdef _put_by(self, object stream)
+
+@cython.final
+cdef class Inflater:
+    cdef int _window_bits
+    cdef bint _takeover
+    cdef object _stream
+    cdef bytes _input
+    cdef Py_ssize_t _position
+    cdef bint _fin
+    cdef int _finals
+    cdef Utf8Check _text
+    cdef readonly bint pending
+    cdef readonly bint ended
+    cpdef feed(self, object frame)
+    @cython.locals(data=bytes, check=Utf8Check)
+    cpdef bytes take(self, Py_ssize_t most)
+    @cython.locals(size=Py_ssize_t)
+    cpdef Py_ssize_t drop(self, object frame, Py_ssize_t most) except -1
+    @cython.locals(parts=list, part=bytes)
+    cdef bytes _inflate(self, Py_ssize_t most)
+    @cython.locals(position=Py_ssize_t, size=Py_ssize_t, given=bytes, part=bytes, unused=bytes)
+    cdef bytes _next(self, Py_ssize_t most)
+    cdef _end_input(self)
