@@ -21,7 +21,7 @@ def main(arguments: Arguments) -> None:
     async def echo(url: str) -> None:
         limits, timeouts = Limits(max_message_size=MAX_MESSAGE_SIZE), Timeouts(ping_interval=None)
         with suppress(ConnectionClosed):
-            async with connect(url, proxy=None, limits=limits, timeouts=timeouts) as client:
+            async with connect(url, compression=True, proxy=None, limits=limits, timeouts=timeouts) as client:
                 async for message in client:
                     await client.send(message)
 

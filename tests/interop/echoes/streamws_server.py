@@ -23,7 +23,8 @@ def main(arguments: Arguments) -> None:
 
     async def start() -> int:
         limits = Limits(max_message_size=MAX_MESSAGE_SIZE)
-        socket = WebSocketServer(HOST, 0, handler=echo, limits=limits, timeouts=Timeouts(ping_interval=None))
+        timeouts = Timeouts(ping_interval=None)
+        socket = WebSocketServer(HOST, 0, handler=echo, compression=True, limits=limits, timeouts=timeouts)
         server = await socket.start()
         port: int = server.sockets[0].getsockname()[1]
         return port
