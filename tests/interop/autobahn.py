@@ -26,7 +26,7 @@ from typing import get_args
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from helpers.processes import free_port, listens, running
-from interop.conformance import BUILDS, Role, Verdict, echo_command, echo_environment, echo_server, verdicts
+from interop.conformance import BUILDS, QUICK, Role, Verdict, echo_command, echo_environment, echo_server, verdicts
 
 PEERS = ("streamws", "websockets", "picows", "aiohttp")
 START = "from autobahntestsuite.wstest import run; run()"
@@ -55,7 +55,9 @@ def options() -> Options:
     parser.add_argument("--peer", choices=PEERS, default="streamws", help="whose server or client")
     parser.add_argument("--role", choices=get_args(Role), default="server")
     parser.add_argument("--build", choices=BUILDS, default="installed", help="of streamws")
-    parser.add_argument("--cases", nargs="+", default=["*"], metavar="CASE", help='such as 1.1.1 or "9.*" (all)')
+    cases = parser.add_mutually_exclusive_group()
+    cases.add_argument("--cases", nargs="+", default=["*"], metavar="CASE", help='such as 1.1.1 or "9.*" (all)')
+    cases.add_argument("--quick", dest="cases", action="store_const", const=QUICK, help="all but most of 12 and 13")
     parser.add_argument("--at-once", type=int, default=4, help="how many cases a client runs at the same time (4)")
     parser.add_argument("--minutes", type=float, default=90, help="when to give up (90)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="for the reports (in the cache folder)")
