@@ -6,6 +6,7 @@ from interop.echoes.common import MAX_MESSAGE_SIZE, client_parser, go_through_ca
 
 class Arguments(common.Arguments):
     pure: bool
+    no_takeover: bool
 
 
 def main(arguments: Arguments) -> None:
@@ -19,7 +20,7 @@ def main(arguments: Arguments) -> None:
     from streamws import Compression, ConnectionClosed, Limits, Timeouts, connect
 
     # Every message compressed, with what the server lets refer to the ones before.
-    compression = Compression(threshold=0, takeover=True, peer_takeover=True)
+    compression = Compression(threshold=0, takeover=not arguments.no_takeover, peer_takeover=True)
 
     async def echo(url: str) -> None:
         limits, timeouts = Limits(max_message_size=MAX_MESSAGE_SIZE), Timeouts(ping_interval=None)
@@ -34,4 +35,7 @@ def main(arguments: Arguments) -> None:
 if __name__ == "__main__":
     parser = client_parser()
     parser.add_argument("--pure", action="store_true", help="load the .py sources, not the extensions")
+    parser.add_argument(
+        "--no-takeover", action="store_true", help="offer to send nothing that refers to other messages"
+    )
     main(parser.parse_args(namespace=Arguments()))
