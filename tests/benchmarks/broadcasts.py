@@ -27,6 +27,7 @@ class BroadcastCase:
     """How many broadcasts one command asks for."""
     unit = "deliveries"
     handler = "broadcast"
+    settings = None
     once = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:

@@ -1,16 +1,22 @@
 """The cases, by name."""
 
+from dataclasses import replace
 from typing import Protocol
 
 from benchmarks.broadcasts import BroadcastCase
+from benchmarks.compression import CompressedEchoCase
+from benchmarks.deflate import Settings
 from benchmarks.echoes import ClientEchoCase, EchoCase
 from benchmarks.fairness import FairnessCase
 from benchmarks.frames import TEXT
 from benchmarks.handshakes import HandshakeCase
-from benchmarks.idling import IdleCase
+from benchmarks.idling import CompressedIdleCase, IdleCase
 from benchmarks.measure import Measure
 from benchmarks.process import ServerProcess
 from benchmarks.transfers import DownloadCase, UploadCase
+
+SETTINGS = Settings(window_bits=12, mem_level=5, level=6)
+"""Those that websockets has by default."""
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -29,6 +35,10 @@ class ServerCase(Protocol):
     @property
     def handler(self) -> str:
         """What the server is to do: `echo`, `broadcast`, `upload` or `download`."""
+
+    @property
+    def settings(self) -> Settings | None:
+        """What it is to compress with; None for no compression."""
 
     @property
     def once(self) -> bool:
@@ -53,6 +63,13 @@ _ALL: list[Case] = [
     HandshakeCase("handshake", at_a_time=16),
     BroadcastCase("broadcast", connections=300, broadcasts=100),
     IdleCase("idle", connections=3000),
+    CompressedEchoCase("json", connections=8, settings=SETTINGS),
+    CompressedEchoCase("json-no-takeover", connections=8, settings=replace(SETTINGS, takeover=False)),
+    CompressedEchoCase("json-fast", connections=8, settings=replace(SETTINGS, level=1)),
+    CompressedEchoCase("json-default", connections=8, settings=Settings()),
+    CompressedIdleCase("idle-deflate", connections=400, settings=SETTINGS),
+    CompressedIdleCase("idle-deflate-no-takeover", connections=400, settings=replace(SETTINGS, takeover=False)),
+    CompressedIdleCase("idle-deflate-default", connections=400, settings=Settings()),
     ClientEchoCase("client-small", connections=8, window=32, size=32),
     ClientEchoCase("client-one", connections=1, window=32, size=32),
     ClientEchoCase("client-256", connections=4, window=1, size=256),

@@ -38,6 +38,7 @@ class EchoCase:
     opcode: int = frames.BINARY
     unit = "messages"
     handler = "echo"
+    settings = None
     once = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:

@@ -44,6 +44,7 @@ class FairnessCase:
     size: int
     unit = "messages"
     handler = "echo"
+    settings = None
     once = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:

@@ -7,13 +7,14 @@ TEXT = 0x1
 BINARY = 0x2
 
 _FIN = 0x80
+_RSV1 = 0x40
 _MASKED = 0x80
 
 
-def masked(payload: bytes, opcode: int = BINARY) -> bytes:
+def masked(payload: bytes, opcode: int = BINARY, *, compressed: bool = False) -> bytes:
     """The frame a client sends, with a random masking key that has no zero byte."""
     key = bytes(byte or 0xA5 for byte in os.urandom(4))
-    return masked_head(len(payload), key, opcode) + xor(payload, key)
+    return masked_head(len(payload), key, opcode | _RSV1 if compressed else opcode) + xor(payload, key)
 
 
 def masked_head(length: int, key: bytes, opcode: int = BINARY) -> bytes:

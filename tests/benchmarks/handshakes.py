@@ -19,6 +19,7 @@ class HandshakeCase:
     at_a_time: int
     unit = "handshakes"
     handler = "echo"
+    settings = None
     once = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:

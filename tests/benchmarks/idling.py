@@ -1,15 +1,20 @@
-"""The `idle` case: what an open connection costs in memory before it has carried any message."""
+"""The `idle` cases: what an open connection costs in memory, before any message or after some compressed ones."""
 
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmarks.compression import CompressingPeer
+from benchmarks.deflate import Settings, records
 from benchmarks.measure import Measure, Stopwatch
 from benchmarks.opening import opened, reset
 from benchmarks.process import ServerProcess
 
 SETTLE = 1.0
 FIRST_FEW = 32
+MESSAGES = 48
+"""On each compressed connection: more than the largest window holds."""
 
 
 @dataclass(frozen=True)
@@ -18,20 +23,50 @@ class IdleCase:
     connections: int
     unit = "connections"
     handler = "echo"
+    settings = None
     once = True
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
         """`seconds` is not used: the case takes as long as opening the connections takes."""
-        for _ in range(FIRST_FEW):  # what a server allocates once, at its first connections, is not counted
-            reset(opened(server.port))
+        return _measure(server, self.connections, lambda: opened(server.port))
+
+
+@dataclass(frozen=True)
+class CompressedIdleCase:
+    """Each connection has had some messages compressed both ways: both of its contexts have been in use."""
+
+    name: str
+    connections: int
+    settings: Settings
+    unit = "connections"
+    handler = "echo"
+    once = True
+
+    def drive(self, server: ServerProcess, seconds: float) -> Measure:
+        """`seconds` is not used."""
+        messages = records()[:MESSAGES]
+
+        def used() -> socket.socket:
+            peer = CompressingPeer(server.port, self.settings, messages)
+            for _ in messages:
+                peer.exchange()
+            peer.check()
+            return peer.connection
+
+        return _measure(server, self.connections, used)
+
+
+def _measure(server: ServerProcess, connections: int, opening: Callable[[], socket.socket]) -> Measure:
+    for _ in range(FIRST_FEW):  # what a server allocates once, at its first connections, is not counted
+        reset(opening())
+    time.sleep(SETTLE)
+    before = server.resident_memory()
+    held: list[socket.socket] = []
+    watch = Stopwatch(server)
+    try:
+        held.extend(opening() for _ in range(connections))
         time.sleep(SETTLE)
-        before = server.resident_memory()
-        held: list[socket.socket] = []
-        watch = Stopwatch(server)
-        try:
-            held.extend(opened(server.port) for _ in range(self.connections))
-            time.sleep(SETTLE)
-            return watch.stop(self.connections, memory=server.resident_memory() - before)
-        finally:
-            for connection in held:
-                reset(connection)
+        return watch.stop(connections, memory=server.resident_memory() - before)
+    finally:
+        for connection in held:
+            reset(connection)

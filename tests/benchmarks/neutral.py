@@ -22,6 +22,7 @@ BUFFERS = 1 << 20
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"\r\nSec-WebSocket-Key: *(\S+)\r\n", re.IGNORECASE)
 _RECORD = 1 << 14
+_AT_ONCE = 1 << 17  # bytes; what they hold fits into the buffer of those who receive
 
 
 class TlsConnection:
@@ -33,7 +34,7 @@ class TlsConnection:
         self.setblocking = connection.setblocking
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._records = memoryview(bytearray(BUFFERS))
+        self._records = memoryview(bytearray(_AT_ONCE))
         while True:
             try:
                 self._tls.do_handshake()
@@ -57,20 +58,25 @@ class TlsConnection:
         if not self._take():
             return 0
         size = 0
+        view = memoryview(buffer)
         try:
-            while size < len(buffer):
-                read: object = self._tls.read(len(buffer) - size, memoryview(buffer)[size:])
+            while self._incoming.pending or self._tls.pending():
+                read: object = self._tls.read(len(buffer) - size, view[size:])
                 assert isinstance(read, int)
                 size += read
         except ssl.SSLWantReadError:
-            if not size:
-                raise BlockingIOError from None
+            pass  # the rest is a part of a record
+        if not size:
+            raise BlockingIOError
         return size
 
     def send(self, data: bytes | memoryview, /) -> int:
         """All of it, always."""
-        for start in range(0, len(data), _RECORD):
-            self._tls.write(data[start : start + _RECORD])
+        if len(data) <= _RECORD:
+            self._tls.write(data)
+        else:
+            for start in range(0, len(data), _RECORD):
+                self._tls.write(data[start : start + _RECORD])
         self._flush()
         return len(data)
 

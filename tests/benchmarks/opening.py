@@ -23,11 +23,12 @@ class Connection(Protocol):
     def send(self, data: bytes | memoryview, /) -> int: ...
 
 
-def upgrade_request(port: int) -> bytes:
-    """A browser's request, eight headers, but without an offer of compression, so that none is ever used.
+def upgrade_request(port: int, extensions: bytes = b"") -> bytes:
+    """A browser's request, eight headers, but without an offer of compression unless one is given: none is used then.
 
     `Connection: Upgrade` alone, as Chrome has it: picows 2.3 refuses Firefox's `keep-alive, Upgrade`.
     """
+    offer = [b"Sec-WebSocket-Extensions: " + extensions] if extensions else []
     return b"\r\n".join(
         [
             b"GET / HTTP/1.1",
@@ -39,6 +40,7 @@ def upgrade_request(port: int) -> bytes:
             b"Sec-WebSocket-Key: " + _KEY,
             b"Connection: Upgrade",
             b"Upgrade: websocket",
+            *offer,
             b"",
             b"",
         ]
@@ -47,9 +49,14 @@ def upgrade_request(port: int) -> bytes:
 
 def opened(port: int) -> socket.socket:
     """An open connection whose answer was checked; its socket blocks, within `TIMEOUT`."""
+    return opened_with(port, b"")[0]
+
+
+def opened_with(port: int, extensions: bytes) -> tuple[socket.socket, bytes]:
+    """The same with an offer of extensions, and the head of the answer."""
     connection = socket.create_connection((HOST, port), timeout=TIMEOUT)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.sendall(upgrade_request(port))
+    connection.sendall(upgrade_request(port, extensions))
     head = b""
     while END_OF_HEAD not in head:
         part = connection.recv(4096)
@@ -58,7 +65,7 @@ def opened(port: int) -> socket.socket:
         head += part
     if not (head.startswith(SWITCHING_PROTOCOLS) and _ACCEPT in head and head.endswith(END_OF_HEAD)):
         raise ConnectionError(f"not a good answer to the handshake: {head!r}")
-    return connection
+    return connection, head
 
 
 def receive_exactly(connection: Connection, length: int) -> bytes:

@@ -3,7 +3,8 @@
 Servers are measured, and in the cases named client-* clients. Every run has a process of its own for the server or
 client, and the rounds interleave the libraries, so that a noisy machine is noisy for all of them. Look at the CPU time
 for one message rather than at messages a second, and at ratios rather than at times. All of them: loopback, no TLS but
-in the cases named *-tls, no compression, no logging, no keepalive pings, messages up to 4 MiB at least.
+in the cases named *-tls, no compression but in those named json* and idle-deflate*, no logging, no keepalive pings,
+messages up to 4 MiB at least.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.cases import CASES
-from benchmarks.contestants import LOOPS, SERVERS, Role, command, streams
+from benchmarks.contestants import LOOPS, OTHERS, SERVERS, Role, command, streams
+from benchmarks.deflate import Settings
 from benchmarks.echoes import ClientEchoCase
 from benchmarks.neutral import Listener
 from benchmarks.process import ClientProcess, ServerProcess
@@ -29,11 +31,12 @@ from benchmarks.table import Result, as_json, text
 LEGEND = """
 All figures are medians over the rounds.
 cost                of the server, or of the client where that is measured; user and system are its parts
-x picows            how many times cheaper than picows' core in the same round
+x picows            how many times cheaper than picows' core in the same round; than picows-iter where that has none
 spread              (dearest - cheapest round) / median cost
 waited              share of the time that it was ready to run but other processes had its core
 busy, generator     share of a core that it and the generator used; ! where the generator was what
                     limited the rate in some round: there the cost means something, the rate does not
+payload B, ratio    of the compressed answers: bytes on the wire, and those over what they inflate to
 peak MiB            by how much its resident memory grew at most
 median, 99 %, max   round-trip times beside the flood; in fewer than 100 round trips, 99 % is the slowest one.
                     To have more of them, measure for longer: --seconds 5"""
@@ -52,7 +55,7 @@ def options() -> Options:
     parser = argparse.ArgumentParser(description="Measure streamws beside its peers.")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument(
-        "--servers", nargs="+", choices=SERVERS, default=list(SERVERS), help="whose servers and clients"
+        "--servers", nargs="+", choices=[*SERVERS, *OTHERS], default=list(SERVERS), help="whose servers and clients"
     )
     parser.add_argument("--loops", nargs="+", choices=LOOPS, default=list(LOOPS))
     parser.add_argument("--rounds", type=int, default=3)
@@ -65,19 +68,24 @@ def role(case: str) -> Role:
     return "client" if isinstance(CASES[case], ClientEchoCase) else "server"
 
 
+def settings(case: str) -> Settings | None:
+    chosen = CASES[case]
+    return None if isinstance(chosen, ClientEchoCase) else chosen.settings
+
+
 def schedule(chosen: Options) -> Iterator[tuple[str, str, int, str]]:
     """Case, loop, round and library of each run, in order."""
     for case in chosen.cases:
         for loop in chosen.loops:
             for number in range(1 if CASES[case].once else chosen.rounds):
                 for server in chosen.servers:
-                    if command(server, loop, role(case)) is not None:
+                    if command(server, loop, role(case), settings(case)) is not None:
                         yield case, loop, number, server
 
 
 def run(case: str, loop: str, number: int, server: str, seconds: float, core: int | None) -> Result:
     chosen = CASES[case]
-    arguments = command(server, loop, role(case))
+    arguments = command(server, loop, role(case), settings(case))
     assert arguments is not None
     try:
         if isinstance(chosen, ClientEchoCase):
@@ -112,7 +120,7 @@ def environment() -> dict[str, str | int | None]:
         "platform": platform.platform(),
         "cores": os.cpu_count(),
     }
-    for package in ("streamws", "picows", "aiohttp", "websockets", "uvloop", "aiofastnet"):
+    for package in ("streamws", "picows", "aiohttp", "websockets", "uvloop", "aiofastnet", "zlib-ng"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

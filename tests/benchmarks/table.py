@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.contestants import REFERENCE
+from benchmarks.contestants import REFERENCES
 from benchmarks.measure import Measure
 
 HEADINGS = (
@@ -57,18 +57,20 @@ def text(results: Sequence[Result]) -> str:
 
 
 def rows(runs: Sequence[Result]) -> list[Row]:
-    reference = {run.round: run.measure for run in runs if run.server == REFERENCE and run.measure is not None}
+    measured = {run.server for run in runs if run.measure is not None}
+    chosen = next((server for server in REFERENCES if server in measured), "")
+    reference = {run.round: run.measure for run in runs if run.server == chosen and run.measure is not None}
     result = []
     for server in dict.fromkeys(run.server for run in runs):
         own = [run for run in runs if run.server == server]
-        measured = [(run.round, run.measure) for run in own if run.measure is not None]
+        good = [(run.round, run.measure) for run in own if run.measure is not None]
         ratios = [
             reference[number].cost / measure.cost
-            for number, measure in measured
+            for number, measure in good
             if number in reference and measure.cost > 0
         ]
         failure = next((run.failure for run in own if run.failure), "")
-        result.append(Row(server, [measure for _, measure in measured], ratios, failure))
+        result.append(Row(server, [measure for _, measure in good], ratios, failure))
     return result
 
 

@@ -27,6 +27,7 @@ class UploadCase:
     """Bytes of a transfer, if a second or more is measured; in proportion less if not."""
     unit = "MiB"
     handler = "upload"
+    settings = None
     once = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
@@ -41,6 +42,7 @@ class DownloadCase:
     """Bytes of a transfer, if a second or more is measured; in proportion less if not."""
     unit = "MiB"
     handler = "download"
+    settings = None
     once = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:

@@ -1,16 +1,27 @@
-"""aiohttp's `web.WebSocketResponse`."""
+"""aiohttp's `web.WebSocketResponse`.
+
+It compresses with level 1, zlib's memory level 8 and the window that the client asks for, and has no settings for
+them. Those of the cases get in by way of `set_zlib_backend`, which is there for choosing another zlib. It always
+inflates with a window of 15 bits, and cannot ask the client to take nothing over: it keeps the memory for that.
+"""
 
 import asyncio
+import zlib
+from functools import partial
+from types import ModuleType, SimpleNamespace
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType, set_zlib_backend, web
+from zlib_ng import zlib_ng
 
+from benchmarks.deflate import Settings
 from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, TRANSFER, Arguments, run
 
 clients: set[web.WebSocketResponse] = set()
+compressing = False
 
 
 async def opened(request: web.Request) -> web.WebSocketResponse:
-    response = web.WebSocketResponse(compress=False, max_msg_size=MAX_MESSAGE_SIZE)
+    response = web.WebSocketResponse(compress=compressing, max_msg_size=MAX_MESSAGE_SIZE)
     await response.prepare(request)
     return response
 
@@ -62,7 +73,20 @@ async def download(request: web.Request) -> web.WebSocketResponse:
 HANDLERS = {"echo": echo, "broadcast": broadcast_on_command, "upload": upload, "download": download}
 
 
+def compress(codec: ModuleType, settings: Settings) -> None:
+    """Compress from now on, with the codec and with these settings."""
+    global compressing
+    compressing = True
+    names = vars(codec)
+    if settings.window_bits is not None:
+        compressobj = partial(codec.compressobj, memLevel=settings.mem_level)
+        names = {**names, "Z_BEST_SPEED": settings.level, "compressobj": compressobj}
+    set_zlib_backend(SimpleNamespace(**names))
+
+
 async def start(arguments: Arguments) -> int:
+    if arguments.deflate is not None:
+        compress(zlib_ng if arguments.zlib_ng else zlib, arguments.deflate)
     application = web.Application()
     application.router.add_get("/", HANDLERS[arguments.handler])
     runner = web.AppRunner(application, access_log=None)

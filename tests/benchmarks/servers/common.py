@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
+from benchmarks.deflate import Settings
+
 HOST = "127.0.0.1"
 MAX_MESSAGE_SIZE = 4 << 20
 BROADCAST = b"b" * 256
@@ -21,6 +23,8 @@ class Arguments(argparse.Namespace):
     port: int
     loop: str
     handler: str
+    deflate: Settings | None
+    zlib_ng: bool
     core: int | None
     lifetime: int
     pure: bool
@@ -31,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser()
     result.add_argument("--port", type=int, default=0)
     result.add_argument("--handler", choices=["echo", "broadcast", "upload", "download"], default="echo")
+    result.add_argument("--deflate", type=Settings.parse, help="window,memory level,level,takeover, or default")
+    result.add_argument("--zlib-ng", action="store_true", help="compress with zlib-ng")
     add_surroundings(result)
     return result
 
