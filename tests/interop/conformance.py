@@ -13,8 +13,8 @@ from helpers.processes import TESTS, free_port, listens, python_environment, run
 
 BUILDS = ("installed", "pure")
 
-# All but those of compression, of which there is one for each kind of data (12) and one for each set of parameters (13),
-# and one with messages in fragments. The others take minutes.
+# All but those of compression; of those one for each kind of data (12), one for each set of parameters (13), and one
+# with messages in fragments. The others take minutes.
 QUICK = [*(f"{category}.*" for category in (1, 2, 3, 4, 5, 6, 7, 9, 10)), "12.*.4", "12.1.11", "13.*.4"]
 
 Role = Literal["server", "client"]
