@@ -9,6 +9,7 @@ import logging
 import sys
 from asyncio import AbstractEventLoop, BaseTransport, BufferedProtocol, Future
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from typing import Protocol as Interface
 
@@ -542,12 +543,17 @@ class Connection:
         self._closing()
         self.inbox.end()
         self.inbox.unpause()
+        self.end_writing()
+
+    def end_writing(self) -> None:
+        """Close this side, so that what the peer still sends does not reset the connection before it has read why."""
         transport = self.transport
         if transport is None:
             return
         if transport.can_write_eof():
-            # Half-closed, so that what the peer still sends does not reset the connection before it has read why.
-            transport.write_eof()
+            # A peer that is gone has answered the last bytes with a reset, of which the transport is going to tell.
+            with suppress(OSError):
+                transport.write_eof()
         else:
             transport.close()
 
