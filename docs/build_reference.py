@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from streamws import Backoff, Limits, Timeouts
+from streamws import Backoff, Compression, Limits, Timeouts
 
 ROOT = Path(__file__).parents[1]
 
@@ -306,11 +306,16 @@ def _options() -> str:
     classes = {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}
     parts = [
         "# Options",
-        "`from streamws import Limits, Timeouts, Backoff`. Give them to a server or to `connect` as `limits=` and "
-        "`timeouts=`, and to `connect` as `backoff=`. All are frozen; `attrs.evolve(limits, max_clients=100)` makes a "
-        "changed copy.",
+        "`from streamws import Limits, Timeouts, Compression, Backoff`. Give them to a server or to `connect` as "
+        "`limits=`, `timeouts=` and `compression=`, and to `connect` as `backoff=`. All are frozen; "
+        "`attrs.evolve(limits, max_clients=100)` makes a changed copy.",
     ]
-    kinds = (("Limits", Limits, _size), ("Timeouts", Timeouts, _seconds), ("Backoff", Backoff, _wait))
+    kinds = (
+        ("Limits", Limits, _size),
+        ("Timeouts", Timeouts, _seconds),
+        ("Compression", Compression, _plain),
+        ("Backoff", Backoff, _wait),
+    )
     for name, options, unit in kinds:
         parts += [f"## {name}", _text(ast.get_docstring(classes[name]) or "")]
         described = dict(_described(classes[name].body))
@@ -339,6 +344,10 @@ def _size(name: str, value: Any) -> str:
         if value % size == 0:
             return f"{value // size} {unit}"
     return f"{value} bytes"
+
+
+def _plain(name: str, value: int | bool) -> str:
+    return f"`{value}`"
 
 
 def _seconds(name: str, value: float | None) -> str:

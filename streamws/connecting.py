@@ -300,7 +300,7 @@ class Connecting:
         url = parse_url(target.url)
         offer = self._offer
         if target.headers:
-            fresh = make_offer(target.headers, None, None, (), None).headers
+            fresh = make_offer(target.headers, None, None, ()).headers
             usual = Headers([(name, value) for name, value in offer.headers.items_all() if name not in fresh])
             offer = attrs.evolve(offer, headers=Headers.from_wire(usual.wire + fresh.wire))
         if self._way.ssl is not None and not url.secure:

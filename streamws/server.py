@@ -167,14 +167,12 @@ class WebSocketServer:
         """The listening sockets."""
         return () if self._server is None else self._server.sockets
 
-    def broadcast(
-        self, data: str | Buffer, to: Iterable[Client] | None = None, compress: bool | None = None
-    ) -> int:
+    def broadcast(self, data: str | Buffer, to: Iterable[Client] | None = None, compress: bool | None = None) -> int:
         """Send one message to many clients without waiting for any of them.
 
-        The message is encoded once; and compressed once for all clients that have agreed to the same window without
-        taking over context, but anew for each one with it (`Compression.takeover`). A client that is slow gets it when it can; one that has left more than
-        `Limits.max_write_backlog` bytes unread is closed with 1008.
+        The message is encoded once. It is compressed once for all clients that have agreed to the same window and to
+        take over nothing, and anew for each one that does (`Compression.takeover`). A client that is slow gets it when
+        it can; one that has left more than `Limits.max_write_backlog` bytes unread is closed with 1008.
 
         :param data: `str` as text, bytes-like as binary.
         :param to: clients of this server; by default all that are open. Those that are closing are passed over.

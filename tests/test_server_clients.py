@@ -104,7 +104,7 @@ async def test_broadcast_reaches_those_that_are_named(serve: Serve, connect: Con
 async def test_broadcast_takes_str_or_bytes(data: Any, serve: Serve, connect: Connect) -> None:
     server = await serve(echo)
     raw = await connect(server)
-    with pytest.raises(TypeError, match=r"a message is str or bytes-like, not \w+; encode it first"):
+    with pytest.raises(TypeError, match=r"what is sent is str or bytes-like, not \w+; encode it first"):
         server.broadcast(data)
     assert server.broadcast("a") == 1
     assert await raw.read_frame() == (TEXT, b"a")

@@ -43,7 +43,7 @@ def make_offer(
     origin: str | None,
     user_agent: str | None,
     subprotocols: Sequence[str],
-    compression: Compression | None,
+    compression: Compression | None = None,
 ) -> Offer:
     """Check what the application wants to send.
 

@@ -18,7 +18,7 @@ class SharedMessage:
         self._frames: dict[int, bytes] = {}
 
     def frame_for(self, protocol: Protocol) -> bytes | None:
-        """The message as a frame; None where it is compressed with reference to what that connection was sent before."""
+        """The message as a frame; None where it is compressed with reference to what that one was sent before."""
         bits = 0
         deflater = protocol.deflater
         if deflater is not None and protocol.deflates(self.data, self.compress):

@@ -281,7 +281,8 @@ class Writer:
         """Send one message in fragments: `async with client.writer.fragment() as stream: await stream.send(part)`.
 
         :param kind: `Opcode.TEXT` or `Opcode.BINARY`; by default the first part's type decides (`str` is text).
-        :param compress: as for `send`; by default it goes by the first part. The peer can inflate each part as it comes.
+        :param compress: as for `send`; by default it goes by the first part. Each part can be inflated
+            as it comes.
         :returns: a `FragmentWriter`; entering it waits for the turn, leaving it ends the message.
         (RFC 6455 section 5.4)
         """

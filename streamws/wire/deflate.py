@@ -154,9 +154,7 @@ class Inflater:
         """
         data = self._inflate(most)
         check = self._text
-        if check is not None and (
-            not check.feed(data, 0, len(data)) or (self.ended and not check.complete())
-        ):
+        if check is not None and (not check.feed(data, 0, len(data)) or (self.ended and not check.complete())):
             raise ProtocolViolation("a compressed text message is not UTF-8", CloseCode.INVALID_DATA)
         return data
 

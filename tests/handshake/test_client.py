@@ -25,7 +25,7 @@ from streamws.handshake.client import (
 from streamws.handshake.headers import HeaderFields, Headers
 from streamws.handshake.http import Request, Response
 from streamws.handshake.url import parse_url
-from streamws.options import Limits
+from streamws.options import Compression, Limits
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3, and its answer
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -157,8 +157,8 @@ def test_client_refuses_subprotocols_that_are_no_different_tokens(names: Any, re
 FIELDS = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": ACCEPT}
 
 
-def handshake(*subprotocols: str) -> Handshake:
-    return Handshake(Request("GET", "/", Headers({"Host": "a"})), KEY, subprotocols)
+def handshake(*subprotocols: str, compression: Compression | None = None) -> Handshake:
+    return Handshake(Request("GET", "/", Headers({"Host": "a"})), KEY, subprotocols, compression)
 
 
 def answer(*more: tuple[str, str], **change: str | None) -> Response:

@@ -102,7 +102,9 @@ def test_accept_the_request_of_the_rfc() -> None:
 def test_accept_with_everything_in_order() -> None:
     verdict = accepted(
         request({"Sec-WebSocket-Protocol": "a, b", "Sec-WebSocket-Extensions": "permessage-deflate"}),
-        Policy(subprotocols=["b", "a"], server_header="streamws", compression=Compression(takeover=True, window_bits=15)),
+        Policy(
+            subprotocols=["b", "a"], server_header="streamws", compression=Compression(takeover=True, window_bits=15)
+        ),
         headers=[("Set-Cookie", "x=1"), ("Set-Cookie", "y=2")],
     )
     assert verdict.encoded == ANSWER + (
@@ -440,7 +442,10 @@ def test_policy_is_a_value() -> None:
     policy = Policy(origins=["https://a.example"], subprotocols=["a"])
     assert policy == Policy(origins=("https://a.example",), subprotocols=("a",))
     assert hash(policy) == hash(Policy(origins=("https://a.example",), subprotocols=("a",)))
-    assert repr(policy) == "Policy(origins=('https://a.example',), subprotocols=('a',), server_header=None)"
+    assert (
+        repr(policy)
+        == "Policy(origins=('https://a.example',), subprotocols=('a',), server_header=None, compression=None)"
+    )
 
 
 # --- the other refusals

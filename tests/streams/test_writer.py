@@ -19,6 +19,7 @@ from streamws import (
     State,
     WriteError,
 )
+from streamws.streams.shared import SharedMessage
 
 TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
 
@@ -397,7 +398,7 @@ async def test_messages_that_wait_for_their_turn_are_bounded(way: str) -> None:
                     if way == "send":
                         sending.append(client.send(bytes(1000)))
                     else:
-                        client.writer._send_encoded(bytes(1000))
+                        client.writer._send_shared(SharedMessage(bytes(1000), None))
                     count += 1
                     assert count < 1000, "nothing bounds what waits"
         assert 90 < count < 100
