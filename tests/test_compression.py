@@ -1,26 +1,14 @@
 """Compression over real sockets: limits, broken rules, and the state of the contexts after whatever happens."""
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable
-from typing import Any
 
-import attrs
 import pytest
 
-from helpers.compressing import RSV1, TAKING_OVER, WIDE, Wire, talk
+from helpers.compressing import TAKING_OVER, WIDE, talk
 from helpers.pairs import until
 from streamws import (
-    Cause,
-    Client,
-    Compression,
-    ConnectionClosed,
-    ConnectionClosedError,
-    IncompleteMessage,
     Limits,
-    Opcode,
 )
-from streamws.wire.deflate import PIECE
 
 pytestmark = pytest.mark.parametrize("server", [True, False], ids=["server", "client"])
 both_ways = pytest.mark.parametrize("compression", [WIDE, TAKING_OVER], ids=["alone", "takeover"])

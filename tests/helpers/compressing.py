@@ -236,7 +236,9 @@ async def _connected(
     listener = await asyncio.start_server(accept, "127.0.0.1", 0, limit=1 << 20)
     try:
         port = listener.sockets[0].getsockname()[1]
-        client = await connect(f"ws://127.0.0.1:{port}", compression=compression, limits=limits, timeouts=timeouts, proxy=None)
+        client = await connect(
+            f"ws://127.0.0.1:{port}", compression=compression, limits=limits, timeouts=timeouts, proxy=None
+        )
         wire = await wires.get()
         try:
             yield client, wire
