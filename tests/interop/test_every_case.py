@@ -6,8 +6,8 @@ import pytest
 
 from interop.conformance import BUILDS, Verdict, judge, judge_client
 
-# Five kinds of data (12) and seven sets of parameters (13), each with messages whole, in fragments, in many of them and in
-# large ones.
+# Five kinds of data (12) and seven sets of parameters (13), each with messages whole and in fragments, the longest ones
+# in many and in large fragments: no more in a test than it has time for.
 CATEGORIES = [*(f"12.{kind}" for kind in range(1, 6)), *(f"13.{parameters}" for parameters in range(1, 8))]
 SIZES = {"whole": range(1, 11), "fragments": range(11, 15), "many": range(15, 17), "large": range(17, 19)}
 # Here messages of 16 and of 64 bytes do not get smaller and come as they are, over which kosoku fails.
