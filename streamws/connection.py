@@ -391,6 +391,9 @@ class Connection:
                 protocol.settle_outcome(Cause.RESET, Side.REMOTE, detail)
             protocol.change(Change.LOST)
             self._final = protocol.outcome()
+            if self.on_lost is not None:
+                self.on_lost()  # before any reader runs, which may go on to the next connection
+                self.on_lost = None
             ended = _Ended(self._final)
             self.inbox.end()
             self.inbox.detach(ended)
@@ -398,9 +401,6 @@ class Connection:
             self.writer._close()
             self.writer._detach(ended)
             self.pings.close(ended)
-        if self.on_lost is not None:
-            self.on_lost()
-            self.on_lost = None
         for future in self._closed or ():
             if not future.done():
                 future.set_result(None)

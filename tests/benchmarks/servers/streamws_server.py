@@ -1,8 +1,9 @@
-"""streamws: compiled, from its .py sources (`--pure`), or without aiofastnet's transports (`--no-speed`)."""
+"""streamws: compiled, from its .py sources (`--pure`), or without the `speed` extra (`--no-speed`)."""
 
 import asyncio
 import sys
 
+from benchmarks.deflate import Settings
 from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, TRANSFER, Arguments, new_loop, parser, ready
 
 PART_SIZE = 1024 * 1024
@@ -14,10 +15,26 @@ def main(arguments: Arguments) -> None:
 
         use_pure()
     if arguments.no_speed:
-        sys.modules["aiofastnet"] = None  # type: ignore[assignment]  # importing it now fails
+        for name in ("aiofastnet", "isal", "zlib_ng"):
+            sys.modules[name] = None  # type: ignore[assignment]  # importing it now fails
     # Not at the top: the lines above decide what is imported.
     from streamws import Client, Opcode, WebSocketServer
-    from streamws.options import Limits, Timeouts
+    from streamws.options import Compression, Limits, Timeouts
+
+    def compression(settings: Settings | None) -> Compression | bool:
+        if settings is None:
+            return False
+        if settings.window_bits is None or settings.mem_level is None or settings.level is None:
+            return Compression()
+        return Compression(
+            threshold=0,
+            level=settings.level,
+            mem_level=settings.mem_level,
+            window_bits=settings.window_bits,
+            peer_window_bits=settings.window_bits,
+            takeover=settings.takeover,
+            peer_takeover=settings.takeover,
+        )
 
     async def echo(client: Client) -> None:
         async for message in client:
@@ -56,6 +73,7 @@ def main(arguments: Arguments) -> None:
         handler=handlers[arguments.handler],
         limits=Limits(max_message_size=MAX_MESSAGE_SIZE),
         timeouts=Timeouts(ping_interval=None),
+        compression=compression(arguments.deflate),
         loop=loop,
     )
     with socket as server:
@@ -66,5 +84,5 @@ def main(arguments: Arguments) -> None:
 if __name__ == "__main__":
     options = parser()
     options.add_argument("--pure", action="store_true", help="load the .py sources, not the extensions")
-    options.add_argument("--no-speed", action="store_true", help="have importing aiofastnet fail")
+    options.add_argument("--no-speed", action="store_true", help="have importing what the speed extra has fail")
     main(options.parse_args(namespace=Arguments()))
