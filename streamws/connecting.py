@@ -11,6 +11,7 @@ import socket
 import ssl as tls
 from asyncio import Future, Task, sleep
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
+from functools import partial
 from os import PathLike
 from types import TracebackType
 
@@ -30,10 +31,22 @@ from .errors import (
     InvalidURL,
     ProxyError,
     RedirectError,
+    StreamwsError,
     UsageError,
 )
-from .handshake.client import Agreement, Handshake, Offer, ResponseReader, begin, check, make_offer, refused
+from .handshake.client import (
+    Agreement,
+    Handshake,
+    Offer,
+    ResponseReader,
+    begin,
+    check,
+    make_offer,
+    proxy_refused,
+    refused,
+)
 from .handshake.headers import HeaderFields, Headers
+from .handshake.http import Response
 from .handshake.url import Url, bracketed, join_url, parse_url, without_password
 from .options import Backoff, Compression, Limits, Timeouts, compression_of
 from .proxies import Proxy, connect_through_socks, parse_proxy, proxy_of_environment, tunnel
@@ -46,13 +59,17 @@ _HEAD_START = 0.25
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
+def _shown(url: str) -> str:
+    return repr(without_password(url).partition("?")[0])
+
+
 @attrs.frozen
 class Target:
     """Where one attempt to connect goes; what a function given to `connect` returns."""
 
-    url: str
+    url: str = attrs.field(repr=_shown)
     """As for `connect`."""
-    headers: HeaderFields = ()
+    headers: HeaderFields = attrs.field(default=(), repr=False)
     """Further fields of the request, such as a fresh token. They take the place of those of the same names that were
     given to `connect`."""
 
@@ -290,7 +307,7 @@ class Connecting:
                 raise
             answer = None if progress.reader is None else progress.reader.finish()
             if answer is not None and answer.status != 101:
-                raise refused(answer) from error  # its body never ended
+                raise progress.refused(answer) from error  # its body never ended
             message = f"no connection within {self._timeouts.open} s; last it waited for {progress.waits_for}"
             raise ConnectTimeout(message) from error
 
@@ -311,7 +328,7 @@ class Connecting:
             # The name that a certificate must have is given for the first server, not for where it redirects to.
             name = self._way.server_hostname if url.origin == first else None
             try:
-                return await self._attempt(url, offer, name or url.host, progress)
+                return await self._attempt(url, offer, name or url.name.rstrip("."), progress)  # RFC 6066 section 3
             except HandshakeRefused as answer:
                 location = answer.headers.get("Location")
                 if answer.status not in _REDIRECTS or location is None or self._max_redirects == 0:
@@ -357,7 +374,7 @@ class Connecting:
         try:
             await self._dial(connection, url, sock, name)
             progress.waits_for = f"the answer of {place}"
-            progress.reader = opening.reader
+            progress.reader, progress.refused = opening.reader, refused
             agreement = await opening.agreed
         except BaseException:
             if sock is not None:
@@ -378,7 +395,15 @@ class Connecting:
         name = server_hostname if url.secure else None
         place = self._way.path or url.host_and_port
         try:
-            await dial(loop, lambda: connection, sock=sock, path=self._way.path, ssl=context, server_hostname=name)
+            await dial(
+                loop,
+                lambda: connection,
+                sock=sock,
+                path=self._way.path,
+                ssl=context,
+                server_hostname=name,
+                handshake_timeout=self._timeouts.open,
+            )
         except tls.SSLError as error:
             raise ConnectError(f"TLS with {place} failed: {_tls_reason(error, name)}") from error
         except OSError as error:
@@ -401,20 +426,23 @@ class Connecting:
         if proxy.scheme != "http":
             return await connect_through_socks(proxy, url, way.local_address)
         sock = await self._connect(proxy.host, proxy.port, f"the proxy {proxy}", ProxyError)
+        reader = ResponseReader(self._limits, connect=True)
+        progress.reader, progress.refused = reader, partial(proxy_refused, str(proxy))
         try:
-            await tunnel(sock, proxy, url, self._offer.user_agent, self._limits)
+            await tunnel(sock, proxy, url, self._offer.user_agent, reader)
         except BaseException:
             sock.close()
             raise
+        progress.reader = None
         return sock
 
     async def _connect(self, host: str, port: int, place: str, failure: type[ConnectError]) -> socket.socket:
         """A socket connected to whichever address of the host answers first."""
         loop = asyncio.get_running_loop()
-        places = await _find(host, port, failure)
+        places = await _find(host, port, host if failure is ConnectError else place, failure)
         local = None
         if self._way.local_address is not None:
-            local = await _find(*self._way.local_address, failure)
+            local = await _find(*self._way.local_address, self._way.local_address[0], failure)
             place += f" from {bracketed(self._way.local_address[0])}:{self._way.local_address[1]}"
         try:
             return await start_connection(
@@ -424,11 +452,11 @@ class Connecting:
             raise failure(f"cannot connect to {place}: {reason_of(error)}") from error
 
 
-async def _find(host: str, port: int, failure: type[ConnectError]) -> Sequence[AddrInfoType]:
+async def _find(host: str, port: int, whose: str, failure: type[ConnectError]) -> Sequence[AddrInfoType]:
     try:
         return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise failure(f"cannot find the address of {host}: {reason_of(error)}") from error
+        raise failure(f"cannot find the address of {whose}: {reason_of(error)}") from error
 
 
 # What OpenSSL says in verify_code.
@@ -441,7 +469,7 @@ def _tls_reason(error: tls.SSLError, name: str | None) -> str:
     if isinstance(error, tls.SSLCertVerificationError):
         if error.verify_code in _OTHER_NAME:
             return f"its certificate is not valid for {name!r}"
-        hint = "; to trust it, pass ssl= with its certificate authority"
+        hint = "; to trust it, name its certificate authority, by ssl= or in SSL_CERT_FILE"
         return error.verify_message + (hint if error.verify_code in _OTHER_AUTHORITY else "")
     if error.reason in _NO_TLS:
         return f"the server does not speak TLS on this port; is it ws://? ({error.reason})"
@@ -451,13 +479,15 @@ def _tls_reason(error: tls.SSLError, name: str | None) -> str:
 class _Progress:
     """How far an attempt has come, and the connection that it led to."""
 
-    __slots__ = ("ended", "reader", "waits_for")
+    __slots__ = ("ended", "reader", "refused", "waits_for")
 
     def __init__(self) -> None:
         self.waits_for = "the URL"
         """What the attempt waits for, for the error if it takes too long."""
         self.reader: ResponseReader | None = None
-        """Who reads the server's answer, while it is read."""
+        """Who reads the server's answer, or a proxy's, while it is read."""
+        self.refused: Callable[[Response], StreamwsError] = refused
+        """Makes the error for an answer that refuses."""
         self.ended = math.inf
         """When the connection ended, by the loop's clock."""
 

@@ -9,6 +9,7 @@ import logging
 import sys
 from asyncio import AbstractEventLoop, BaseTransport, BufferedProtocol, Future
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from typing import Protocol as Interface
 
@@ -390,6 +391,9 @@ class Connection:
                 protocol.settle_outcome(Cause.RESET, Side.REMOTE, detail)
             protocol.change(Change.LOST)
             self._final = protocol.outcome()
+            if self.on_lost is not None:
+                self.on_lost()  # before any reader runs, which may go on to the next connection
+                self.on_lost = None
             ended = _Ended(self._final)
             self.inbox.end()
             self.inbox.detach(ended)
@@ -397,9 +401,6 @@ class Connection:
             self.writer._close()
             self.writer._detach(ended)
             self.pings.close(ended)
-        if self.on_lost is not None:
-            self.on_lost()
-            self.on_lost = None
         for future in self._closed or ():
             if not future.done():
                 future.set_result(None)
@@ -542,12 +543,17 @@ class Connection:
         self._closing()
         self.inbox.end()
         self.inbox.unpause()
+        self.end_writing()
+
+    def end_writing(self) -> None:
+        """Close this side, so that what the peer still sends does not reset the connection before it has read why."""
         transport = self.transport
         if transport is None:
             return
         if transport.can_write_eof():
-            # Half-closed, so that what the peer still sends does not reset the connection before it has read why.
-            transport.write_eof()
+            # A peer that is gone has answered the last bytes with a reset, of which the transport is going to tell.
+            with suppress(OSError):
+                transport.write_eof()
         else:
             transport.close()
 

@@ -16,7 +16,17 @@ from .errors import ConnectionClosed, IncompleteMessage, StreamwsError
 from .handshake.url import Url, parse_url
 from .options import Timeouts
 from .signals import on_signals
-from .terminal import Helper, Input, Prompt, escape, has_line_editing, rows, width, write_all
+from .terminal import (
+    Helper,
+    Input,
+    Prompt,
+    escape,
+    has_line_editing,
+    open_closed_streams,
+    rows,
+    width,
+    write_all,
+)
 from .wire.protocol import State
 
 _Part = TypeVar("_Part", str, bytes)
@@ -92,6 +102,7 @@ def add_connect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _connect(options: argparse.Namespace) -> int:
     parser: argparse.ArgumentParser = options.parser
+    open_closed_streams()
     try:
         url = parse_url(options.url)
         if not options.wait >= 0:
@@ -245,7 +256,8 @@ class _Dialogue:
         self._stop = asyncio.Event()  # at the first signal,
         self._drop = asyncio.Event()  # and at the second
         self._heard = asyncio.Event()  # whenever something comes
-        self._asked = False  # whether who sits at this end wants no more
+        self._asked = False  # whether who sits at this end wants no more,
+        self._unread = False  # since no one reads the output
         self._unsent = False  # whether input was read that is not sent
         self._incomplete = False  # whether a message broke off
         self._problem = ""  # with input or output
@@ -343,6 +355,8 @@ class _Dialogue:
             return _SIGNALLED + self._signal
         if self._code != _CLEAN or self._problem:
             return self._code
+        if self._unread:
+            return _CLEAN  # whatever the server makes of it
         if (self._unsent or self._incomplete) and not self._asked:
             return _BAD_END
         as_asked = self._asked and outcome.cause is Cause.CLOSED_WITH_ERROR and outcome.initiator is Side.LOCAL
@@ -363,7 +377,7 @@ class _Dialogue:
         except ConnectionClosed:
             pass  # the outcome says how
         except BrokenPipeError:
-            self._asked = True  # as with `| head -1`
+            self._asked = self._unread = True  # as with `| head -1`
         except OSError as error:
             self._problem = f"cannot write the output: {error.strerror or error}"
             self._code = _BAD_END

@@ -176,7 +176,7 @@ class InvalidHandshake(HandshakeError):
 
 
 class RedirectError(HandshakeError):
-    """A redirect that is not followed: too many, without a place, or from wss:// to ws://."""
+    """A redirect that is not followed: too many, to what is no URL, on a socket given, or from wss:// to ws://."""
 
 
 class ConnectError(StreamwsError, OSError):

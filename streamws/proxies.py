@@ -11,7 +11,6 @@ import attrs
 from .errors import InvalidHandshake, InvalidURL, ProxyError
 from .handshake.client import ResponseReader, check_tunnel, connect_request
 from .handshake.url import Url, bracketed, split_url, without_password
-from .options import Limits
 from .transports import reason_of
 
 
@@ -74,22 +73,31 @@ def proxy_of_environment(url: Url) -> Proxy | None:
     if proxy_bypass(url.host_and_port) or proxy_bypass(url.host):
         return None
     proxies = getproxies()
-    for name in ("wss", "https") if url.secure else ("ws", "http"):
-        if proxies.get(name):
-            return parse_proxy(proxies[name])
-    if proxies.get("socks"):
-        text = proxies["socks"]
-        return parse_proxy(text if "://" in text else f"socks5h://{text}")
-    return parse_proxy(proxies["all"]) if proxies.get("all") else None
+    for name in ("wss", "https", "socks", "all") if url.secure else ("ws", "http", "socks", "all"):
+        text = proxies.get(name)
+        if text:
+            try:
+                return parse_proxy(_with_kind(name, text))
+            except InvalidURL as error:
+                raise InvalidURL(f"{error}; it is what {name}_proxy says") from None
+    return None
 
 
-async def tunnel(sock: socket.socket, proxy: Proxy, url: Url, user_agent: str | None, limits: Limits) -> None:
+def _with_kind(name: str, text: str) -> str:
+    """A proxy's URL as environments have it, where "socks" says nothing of the version: 5, since 4 has no names."""
+    scheme, separator, place = text.rpartition("://")
+    if scheme.lower() == "socks" or (name == "socks" and not separator):
+        return f"socks5h://{place}"
+    return text
+
+
+async def tunnel(sock: socket.socket, proxy: Proxy, url: Url, user_agent: str | None, reader: ResponseReader) -> None:
     """Have an HTTP proxy connect `sock`, which is connected to it, to the server.
 
+    :param reader: of the proxy's answer.
     :raises ProxyError: if it does not.
     """
     loop = asyncio.get_running_loop()
-    reader = ResponseReader(limits, connect=True)
     try:
         await loop.sock_sendall(sock, connect_request(url, proxy.credentials, user_agent))
         while True:
@@ -125,7 +133,7 @@ async def connect_through_socks(proxy: Proxy, url: Url, local_address: tuple[str
         kind, proxy.host, proxy.port, username, password, rdns=proxy.scheme != "socks4", loop=loop
     )
     try:
-        sock: socket.socket = await way.connect(url.host, url.port, timeout=_SOCKS_TIMEOUT, local_addr=local_address)
+        sock: socket.socket = await way.connect(url.name, url.port, timeout=_SOCKS_TIMEOUT, local_addr=local_address)
     except _socks.ProxyConnectionError as error:
         raise ProxyError(f"cannot connect to the proxy {proxy}: {reason_of(error)}") from error
     except Exception as error:  # what it raises is not all of one kind

@@ -500,15 +500,10 @@ class _Opening:
         self._reader = None
         self._environment.open_deadlines.discard(self._overdue)
         logger.info("%s refused with %d: %s", connection.peer(), response.status, reason)
-        transport = connection.transport
-        transport.write(response.encode(method))
+        connection.transport.write(response.encode(method))
         self._environment.close_deadlines.add(connection.abort)
         connection.resume_reading()  # it may be paused for a callback, and the peer's end must be seen
-        if transport.can_write_eof():
-            # Half-closed: bytes that were not read would reset the connection before the answer is read.
-            transport.write_eof()
-        else:
-            transport.close()
+        connection.end_writing()
 
     def _overdue(self) -> None:
         connection = self._connection

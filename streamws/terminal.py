@@ -89,6 +89,16 @@ def rows(prefix: str, text: str, width: int) -> list[str]:
 # Bytes in and out -------------------------------------------------------------------------------------------
 
 
+def open_closed_streams() -> None:
+    """Where whoever started the program has closed a standard stream, have one that is empty and takes anything.
+
+    Python has None there, and the next socket would get the stream's number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode, closefd=False))  # noqa: SIM115
+
+
 def _raw(stream: TextIO) -> Any:
     """The stream below Python's buffers, whose locks a thread that waits would hold when the program ends."""
     return getattr(stream.buffer, "raw", stream.buffer)

@@ -26,6 +26,9 @@ def _optional(name: str) -> ModuleType | None:
 fast: ModuleType | None = _optional("aiofastnet")
 loops: ModuleType | None = _optional("winloop" if sys.platform == "win32" else "uvloop")
 
+_DAY = 24 * 3600.0
+"""Seconds of a TLS handshake without a deadline; for None, loops would take a minute."""
+
 Factory = Callable[[], AsyncioConnection]
 Listen = Callable[..., Awaitable[Server]]
 Dial = Callable[..., Awaitable[object]]
@@ -96,7 +99,7 @@ async def listen(
     :raises OSError: if the address cannot be had.
     """
     tcp, unix = _ways_to_listen(loop, ssl)
-    timeout = None if ssl is None else handshake_timeout
+    timeout = None if ssl is None else handshake_timeout or _DAY
     if path is not None:
         server = await unix(factory, path, ssl=ssl, backlog=backlog, ssl_handshake_timeout=timeout, start_serving=False)
     else:
@@ -128,16 +131,18 @@ async def dial(
     path: str | None,
     ssl: tls.SSLContext | None,
     server_hostname: str | None,
+    handshake_timeout: float | None,
 ) -> None:
     """Make a connected socket, or a connection to the path of a Unix socket, the transport of what `factory` makes.
 
     :raises OSError: if the connection or TLS fails.
     """
     tcp, unix = _ways_to_dial(loop, ssl)
+    timeout = None if ssl is None else handshake_timeout or _DAY
     if path is not None:
-        await unix(factory, path, ssl=ssl, server_hostname=server_hostname)
+        await unix(factory, path, ssl=ssl, server_hostname=server_hostname, ssl_handshake_timeout=timeout)
     else:
-        await tcp(factory, sock=sock, ssl=ssl, server_hostname=server_hostname)
+        await tcp(factory, sock=sock, ssl=ssl, server_hostname=server_hostname, ssl_handshake_timeout=timeout)
 
 
 def reason_of(error: Exception) -> str:

@@ -34,6 +34,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--loop", choices=["asyncio", "uvloop"], default="asyncio", help="the event loop of the async tests"
     )
     group.addoption(
+        "--every-case",
+        action="store_true",
+        help="also run tests/interop/test_every_case.py: all conformance cases of compression, which take minutes",
+    )
+    group.addoption(
         "--peers",
         action="store_true",
         help="also run tests/interop/peers, which need Node.js with ws, Chromium, curl, nginx and a JDK",

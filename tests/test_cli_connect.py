@@ -9,7 +9,7 @@ import ssl
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -107,6 +107,14 @@ async def raw_server(accept: Accept) -> AsyncIterator[str]:
         for task in tasks:
             assert task is not None
             await within(task)
+
+
+async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The good answer to a handshake, on a server of `raw_server`."""
+    key = re.search(rb"Sec-WebSocket-Key: (\S+)", await reader.readuntil(b"\r\n\r\n"))
+    assert key is not None
+    writer.write(b"HTTP/1.1 101 \r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+    writer.write(b"Sec-WebSocket-Accept: " + accept_key(key[1]) + b"\r\n\r\n")
 
 
 # A person at a terminal -------------------------------------------------------------------------------------
@@ -351,6 +359,24 @@ async def test_wait_says_how_long_the_server_may_take_to_answer(serve: Serve) ->
         assert patient.stdout == "a\n"
 
 
+CLOSING = """
+import os, sys
+os.close(int(sys.argv[1]))
+os.execv(sys.executable, [sys.executable, "-P", "-W", "error", "-m", "streamws", "connect", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+async def test_closed_standard_stream_is_an_empty_one(serve: Serve, closed: int) -> None:
+    async def greet(client: Client) -> None:
+        await client.send("hello")
+
+    url = url_of(await serve(greet))
+    async with Program("-c", CLOSING, f"{closed}", "--wait", "inf", url, stdin=PIPE) as program:
+        assert await program.end() == 0
+    assert (program.stdout, program.stderr) == ("" if closed == 1 else "hello\n", "")
+
+
 async def test_output_that_no_one_reads_ends_it_cleanly(serve: Serve) -> None:
     peer = Conversation()
     url = url_of(await serve(peer.handle))
@@ -366,6 +392,29 @@ async def test_output_that_no_one_reads_ends_it_cleanly(serve: Serve) -> None:
     await client.send("two")
     assert await peer.closed_with() == (1000, "")
     assert (await within(program.communicate()))[1] == b""
+    assert program.returncode == 0
+
+
+async def test_output_that_no_one_reads_is_no_failure_whatever_the_server_does() -> None:
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept(reader, writer)
+        with suppress(ConnectionError):
+            while True:  # also behind the Close frame
+                writer.write(b"\x81\x03abc" * 1000)
+                await writer.drain()
+
+    output, end = os.pipe()
+    async with raw_server(flood) as url:
+        program = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "streamws", "connect", "--timeout", "0.3", url),
+            stdin=PIPE,
+            stdout=end,
+            stderr=PIPE,
+        )
+        os.close(end)
+        assert await within(asyncio.to_thread(os.read, output, 4)) == b"abc\n"
+        os.close(output)
+        assert (await within(program.communicate()))[1] == b""
     assert program.returncode == 0
 
 
@@ -445,18 +494,15 @@ async def test_signal_closes_and_gives_its_exit_code(serve: Serve, number: signa
 async def test_second_signal_does_not_wait_for_the_server() -> None:
     accepted = asyncio.Event()
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        key = re.search(rb"Sec-WebSocket-Key: (\S+)", await reader.readuntil(b"\r\n\r\n"))
-        assert key is not None
-        writer.write(b"HTTP/1.1 101 \r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
-        writer.write(b"Sec-WebSocket-Accept: " + accept_key(key[1]) + b"\r\n\r\n")
+    async def stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept(reader, writer)
         accepted.set()
         await reader.readexactly(8)  # the Close frame, which is not answered
         program.process.send_signal(signal.SIGINT)
         assert await reader.read() == b""
         writer.close()
 
-    async with raw_server(accept) as url, connecting(url) as program:
+    async with raw_server(stay) as url, connecting(url) as program:
         await within(accepted.wait())
         assert await program.interrupt() == 130
 
@@ -513,6 +559,7 @@ async def test_signal_while_connecting_ends_it() -> None:
         (["http://host/"], "must begin with ws:// or wss://"),
         (["ws://host:99999/"], "99999"),
         (["ws://host/\x1b[2J"], "control character"),
+        (["ws://\udcff@host/"], "half a character"),
         (["ws://host/", "--header", "Name"], "--header is 'Name: value', not 'Name'"),
         (["ws://host/", "--header", "a b: c"], "'a b' is not a header name"),
         (["ws://host/", "--header", "a: b\r\nc: d"], "the value of header a has a control character"),

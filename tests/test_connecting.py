@@ -282,6 +282,23 @@ async def test_client_learns_of_a_connection_that_broke_with_the_answer() -> Non
         assert (client.outcome.cause, client.outcome.initiator) == (Cause.RESET, Side.REMOTE)
 
 
+async def test_client_gives_up_a_connection_that_ended_with_a_broken_rule() -> None:
+    # The answer to the broken rule meets a closed socket, and is answered by a reset before it is followed by the end.
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=FRAMES + server_close(999))
+        peer.close()
+
+    async with scripted(script) as server:
+        client = await within(connect(server.url))
+        assert await within(client.read_message()) == "one"
+        assert await within(client.read_message()) == b"two"
+        with pytest.raises(ConnectionClosedError):
+            await within(client.read_message())
+        await within(client.wait_closed())
+        assert client.outcome is not None
+        assert (client.outcome.cause, client.outcome.initiator) == (Cause.PROTOCOL_ERROR, Side.REMOTE)
+
+
 @pytest.mark.parametrize("with_answer", [False, True])
 async def test_client_refuses_masked_frame(with_answer: bool) -> None:
     masked = b"\x81\x81\x01\x02\x03\x04a"
@@ -417,6 +434,22 @@ async def test_certificate_must_have_the_server_hostname(
     assert server.peers[0].fields["host"] == f"127.0.0.1:{server.port}"
 
 
+@pytest.mark.parametrize("host", ["localhost.", "[::1%25lo]"])
+async def test_certificate_need_not_have_the_final_dot_nor_the_zone_of_the_host(
+    host: str, server_context: tls.SSLContext, client_context: tls.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    known = loop.getaddrinfo
+
+    async def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
+        return await known("127.0.0.1", port, **options)
+
+    async with scripted(echo, ssl=server_context) as server:
+        monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+        async with asyncio.timeout(10), connect(f"wss://{host}:{server.port}", ssl=client_context):
+            pass
+
+
 async def test_certificate_of_another_host_is_refused(
     server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
@@ -430,7 +463,8 @@ async def test_certificate_that_no_one_vouches_for_is_refused(server_context: tl
     async with scripted(silent, ssl=server_context) as server:
         error = await failing(server.url, ConnectError)
     assert message_of(error) == (
-        "TLS with SERVER failed: self-signed certificate; to trust it, pass ssl= with its certificate authority"
+        "TLS with SERVER failed: self-signed certificate; to trust it, "
+        "name its certificate authority, by ssl= or in SSL_CERT_FILE"
     )
     assert isinstance(error.__cause__, tls.SSLCertVerificationError)
 
@@ -603,7 +637,10 @@ ACCEPT = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
             answer("101 X", length=False),
             "the server's answer is none of a WebSocket server: its Upgrade field is not websocket",
         ),
-        (answer("200 X", "A: " + "b" * 8190, length=False), "a line in the head of the answer is over 8192 bytes"),
+        (
+            answer("200 X", "A: " + "b" * 8190, length=False),
+            "a line in the head of the answer is over 8192 bytes (Limits.max_header_line)",
+        ),
     ],
 )
 async def test_answer_that_breaks_the_rules_says_which(data: bytes, message: str) -> None:
@@ -616,7 +653,7 @@ async def test_answer_that_breaks_the_rules_says_which(data: bytes, message: str
 async def test_limits_hold_for_the_answer() -> None:
     async with scripted(answering(answer("200 X", "A: 1", "B: 2"))) as server:
         error = await failing(server.url, InvalidHandshake, limits=Limits(max_headers=2))
-    assert str(error) == "the head of the answer has more than 2 header lines"
+    assert str(error) == "the head of the answer has more than 2 header lines (Limits.max_headers)"
 
 
 # Cancelling -----------------------------------------------------------------------------------------------------
@@ -997,3 +1034,8 @@ def test_target_is_a_frozen_value() -> None:
     assert Target("ws://a") == Target("ws://a", ())
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Target("ws://a").url = "ws://b"  # type: ignore[misc]
+
+
+def test_target_shows_no_secrets() -> None:
+    target = Target("ws://Ann:secret@a.example/b?token=secret", {"Authorization": "secret"})
+    assert repr(target) == "Target(url='ws://***@a.example/b')"

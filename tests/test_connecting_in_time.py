@@ -26,6 +26,7 @@ from streamws import (
     InvalidHandshake,
     Timeouts,
     connect,
+    transports,
 )
 
 SOON = Timeouts(open=0.15)
@@ -52,6 +53,25 @@ async def test_server_that_stalls_in_the_tls_handshake_is_timed_out(client_conte
         url = server.url.replace("ws:", "wss:")
         error = await failing(url, ConnectTimeout, timeouts=SOON, ssl=client_context)
     assert message_of(error) == "no connection within 0.15 s; last it waited for TLS with SERVER"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("over_unix", [True, False])
+async def test_tls_handshake_has_no_time_limit_of_its_own(
+    fast: bool, over_unix: bool, client_context: tls.SSLContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("asyncio.constants.SSL_HANDSHAKE_TIMEOUT", 0.01)
+    if fast and transports.fast is not None:
+        monkeypatch.setitem(transports.fast.constants.SSL_TIMEOUT_DEFAULTS, "ssl_handshake_timeout", 0.01)
+    if not fast:
+        monkeypatch.setattr(transports, "fast", None)
+    path = str(tmp_path / "socket") if over_unix else None
+    async with scripted(silent, path=path) as server:
+        url = f"wss://127.0.0.1:{server.port or 443}"
+        for timeouts in (SOON, Timeouts(open=None)):
+            way = connect(url, path=path, ssl=client_context, timeouts=timeouts)
+            with pytest.raises(TimeoutError):  # this one, or that of the attempt: not that of the handshake
+                await asyncio.wait_for(way.__aenter__(), 0.2)
 
 
 async def test_server_that_does_not_accept_is_timed_out() -> None:

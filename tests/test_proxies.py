@@ -90,6 +90,17 @@ async def test_client_opens_to_ipv6_through_proxy(kind: str) -> None:
     assert proxy.asked == [("[::1]" if kind == "http" else "::1", 81)]
 
 
+@pytest.mark.parametrize("kind", ["http", "socks5"])
+async def test_proxy_is_not_told_the_zone_of_an_address(kind: str) -> None:
+    async with (
+        scripted(echo) as server,
+        proxy_server(kind, target=("127.0.0.1", server.port)) as proxy,
+        connect("ws://[fe80::1%25lo]:81", proxy=proxy.url(kind)),
+    ):
+        pass
+    assert proxy.asked == [("[fe80::1]" if kind == "http" else "fe80::1", 81)]
+
+
 async def test_client_tells_the_proxy_what_concerns_it_and_no_more() -> None:
     async with scripted(echo) as server, proxy_server("http") as proxy:
         url = server.url.replace("//", "//user:secret@") + "/path?token=secret"
@@ -236,7 +247,7 @@ async def test_proxy_of_unknown_name_says_so(kind: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     error = await failing("ws://127.0.0.1:9", ProxyError, proxy=f"{kind}://proxy.example")
-    assert "proxy.example" in str(error)
+    assert f"the proxy {kind}://proxy.example:{80 if kind == 'http' else 1080}: " in str(error)
     assert "Name or service not known" in str(error)
 
 
@@ -283,11 +294,22 @@ async def test_proxy_that_stalls_is_timed_out(kind: str, accepts: bool) -> None:
     assert str(error) == f"no connection within 0.15 s; last it waited for the proxy {url}"
 
 
-@pytest.mark.parametrize("data", [b"HTTP/1.1 200 Connection est", answer("502 X", "Content-Length: 9", length=False)])
-async def test_http_proxy_that_stalls_in_its_answer_is_timed_out(data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"HTTP/1.1 200 Connection est", b"HTTP/1.1 502 X\r\nContent-Length: 9\r\n"])
+async def test_http_proxy_that_stalls_in_the_head_of_its_answer_is_timed_out(data: bytes) -> None:
     async with scripted(answering(data)) as proxy:
         error = await failing("ws://a.example", ConnectTimeout, proxy=f"127.0.0.1:{proxy.port}", timeouts=SOON)
     assert str(error).endswith(f"last it waited for the proxy http://127.0.0.1:{proxy.port}")
+
+
+@pytest.mark.parametrize("fields", [[], ["Content-Length: 9"]])
+async def test_refusal_of_an_http_proxy_that_stalls_in_the_body_is_raised_as_far_as_it_came(fields: list[str]) -> None:
+    data = answer("407 Proxy Authentication Required", *fields, body=b"who?", length=False)
+    async with scripted(answering(data)) as proxy:
+        error = await failing("ws://a.example", ProxyError, proxy=f"127.0.0.1:{proxy.port}", timeouts=SOON)
+    place = f"http://127.0.0.1:{proxy.port}"
+    assert str(error) == f"the proxy {place} answered 407 Proxy Authentication Required: who?"
+    assert (error.status, error.body) == (407, b"who?")
+    assert isinstance(error.__cause__, TimeoutError)
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
@@ -407,6 +429,8 @@ HTTP = "http://p:1"
         (WSS, {"all_proxy": "http://other:1", "https_proxy": HTTP}, HTTP),
         (WS, {"socks_proxy": "socks4://p:1"}, "socks4://p:1"),
         (WS, {"SOCKS_PROXY": "p:1"}, "socks5h://p:1"),
+        (WS, {"socks_proxy": "socks://p:1"}, "socks5h://p:1"),
+        (WSS, {"ALL_PROXY": "SOCKS://u:s@p:1/"}, "socks5h://u:s@p:1"),
         (WS, {"socks_proxy": "p:1", "http_proxy": HTTP}, HTTP),
         (WS, {"socks_proxy": "p:1", "all_proxy": HTTP}, "socks5h://p:1"),
         (WS, {"all_proxy": HTTP, "no_proxy": "a.example"}, None),
@@ -454,9 +478,13 @@ async def test_given_socket_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatc
             pass
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "socks_proxy", "all_proxy"])
 @pytest.mark.parametrize("text", ["https://user:secret@p", "http://p:x"])
-async def test_bad_url_in_the_environment_is_refused_by_the_attempt(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", text)
+async def test_bad_url_in_the_environment_is_refused_by_the_attempt(
+    text: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, text)
     error = await failing(WS, InvalidURL)
     assert re.search("is not the URL of a proxy: (it must begin with http://|a port)", str(error))
+    assert str(error).endswith(f"; it is what {name} says")
     assert "secret" not in str(error)

@@ -648,6 +648,27 @@ async def test_reconnection_is_one_line_of_the_log(
     assert {record.levelname for record in caplog.records} == {"INFO"}
 
 
+@pytest.mark.parametrize("end", [close_cleanly, drop])
+async def test_log_tells_of_the_end_before_it_tells_of_the_next_attempt(
+    serve: Serve, waits: list[float], caplog: pytest.LogCaptureFixture, end: Handler
+) -> None:
+    async def turn(client: Client) -> bool:
+        await read_all(client)
+        return len(waits) == 1
+
+    server = await serve(end)
+    caplog.set_level(logging.INFO, "streamws")
+    await take_turns(connect(url_of(server)), turn)
+    own = [record.msg for record in caplog.records if not record.msg.startswith("%s:%s")]  # those are the server's
+    assert [message.split(" %")[0] for message in own] == [
+        "connected to",
+        "connection to",
+        "connecting again in",
+        "connected to",
+        "connection to",
+    ]
+
+
 async def test_log_tells_no_secrets(
     serve: Serve, waits: list[float], unused: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:

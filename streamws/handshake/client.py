@@ -16,7 +16,7 @@ from .extensions import DeflateTerms, check_answer, make_offers
 from .headers import HeaderFields, Headers, encode_field, is_token
 from .http import Request, Response
 from .server import accept_key
-from .url import Url, basic_authorization
+from .url import Url, basic_authorization, bracketed
 
 BODY_SIZE = 64 * 1024
 """Bytes that are read of the body of an answer that refuses."""
@@ -53,7 +53,9 @@ def make_offer(
     fields = Headers(headers)
     reserved = _RESERVED.search(fields.wire)
     if reserved is not None:
-        raise InvalidHeader(f"{reserved[1].decode()} in the request is set by streamws alone")
+        name = reserved[1].decode()
+        whence = ", from the subprotocols that it is given" if name.lower() == "sec-websocket-protocol" else ""
+        raise InvalidHeader(f"{name} in the request is set by streamws alone{whence}")
     if origin is not None and "Origin" in fields:
         raise InvalidHeader("Origin is given twice, in headers= and as origin=")
     for name, value in (("Origin", origin), ("User-Agent", user_agent)):
@@ -170,9 +172,12 @@ _WANTS_TLS = re.compile(r"plain HTTP request was sent|HTTP request to an HTTPS|p
 def _sentence(response: Response) -> str:
     """What a body says, if it is text that a person can read."""
     kind = response.headers.get("Content-Type", "text/plain").partition(";")[0].strip().lower()
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
     body = response.body.decode("utf-8", "replace")
     title = _TITLE.search(body) if "html" in kind else None
-    if title is not None:
+    if body and encoding != "identity":  # no one asked for that, but some do it
+        said = f"the answer's body is {_one_line(kind)} in {_one_line(encoding)}"
+    elif title is not None:
         said = _one_line(html.unescape(title[1]))
     elif kind in ("text/plain", "application/json") or kind.endswith("+json"):
         said = _one_line(body)
@@ -312,13 +317,16 @@ class ResponseReader:
             ends_in_cr = end > self._line and buffer[end - 1] == 0x0D
             length = end - self._line - ends_in_cr
             if length > limits.max_header_line:
-                raise InvalidHandshake(f"a line in the head of the answer is over {limits.max_header_line} bytes")
+                most = limits.max_header_line
+                raise _over_limit("max_header_line", f"a line in the head of the answer is over {most} bytes")
             if self._line and length and self._count == limits.max_headers:
-                raise InvalidHandshake(f"the head of the answer has more than {limits.max_headers} header lines")
+                raise _over_limit(
+                    "max_headers", f"the head of the answer has more than {limits.max_headers} header lines"
+                )
             if newline < 0:
                 self._searched = window
                 if len(buffer) > limits.max_head:
-                    raise InvalidHandshake(f"the head of the answer is over {limits.max_head} bytes")
+                    raise _over_limit("max_head", f"the head of the answer is over {limits.max_head} bytes")
                 return 0
             if not ends_in_cr:
                 raise InvalidHandshake("the head of the answer is malformed: a line ends in LF without CR")
@@ -343,6 +351,10 @@ class ResponseReader:
         return Response.from_wire(status, Headers.from_wire(head[head.index(b"\r\n") : -4]))
 
 
+def _over_limit(limit: str, message: str) -> InvalidHandshake:
+    return InvalidHandshake(f"{message} (Limits.{limit})")
+
+
 def _not_http(begin: bytes) -> InvalidHandshake:
     # RFC 8446 section 5.1: an alert (0x15) or a handshake message (0x16), and the major version 3.
     if begin[0] in (0x15, 0x16) and begin[1:2] in (b"", b"\x03"):
@@ -355,15 +367,21 @@ def _not_http(begin: bytes) -> InvalidHandshake:
 
 def connect_request(url: Url, credentials: tuple[str, str] | None, user_agent: str | None) -> bytes:
     """The request for a tunnel to a server (RFC 9110 section 9.3.6)."""
-    fields = [("Host", url.host_and_port)]
+    place = f"{bracketed(url.name)}:{url.port}"
+    fields = [("Host", place)]
     if credentials is not None:
         fields.append(("Proxy-Authorization", basic_authorization(credentials)))
     if user_agent is not None:
         fields.append(("User-Agent", user_agent))
-    return f"CONNECT {url.host_and_port} HTTP/1.1".encode() + Headers(fields).wire + b"\r\n\r\n"
+    return f"CONNECT {place} HTTP/1.1".encode() + Headers(fields).wire + b"\r\n\r\n"
 
 
 def check_tunnel(response: Response, proxy: str) -> None:
     """:raises ProxyError: unless the proxy has opened the tunnel."""
     if not 200 <= response.status < 300:
-        raise ProxyError(f"the proxy {proxy} answered {refused(response)}", response.status, response.body)
+        raise proxy_refused(proxy, response)
+
+
+def proxy_refused(proxy: str, response: Response) -> ProxyError:
+    """The error for a proxy's answer other than 2xx."""
+    return ProxyError(f"the proxy {proxy} answered {refused(response)}", response.status, response.body)

@@ -77,7 +77,13 @@ class Headers(Mapping[str, str]):
             self._wire = fields._wire
             return
         pairs = cast(Mapping[str, str], fields).items() if isinstance(fields, Mapping) else fields
-        self._wire = b"".join([encode_field(name, value) for name, value in pairs])
+        try:
+            self._wire = b"".join([encode_field(name, value) for name, value in pairs])
+        except InvalidHeader:
+            raise
+        except (TypeError, ValueError) as error:
+            kind = type(fields).__name__  # not the value, which may be a secret
+            raise InvalidHeader(f"headers are a mapping, or pairs of a name and a value, not {kind}") from error
 
     @classmethod
     def from_wire(cls, wire: bytes) -> "Headers":

@@ -12,7 +12,9 @@ from ..errors import InvalidURL
 
 _SECURE = {"ws": False, "http": False, "wss": True, "https": True}
 _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # as in arguments of the command line that are not UTF-8
 _NAME = re.compile(r"[0-9A-Za-z_.\-]+")
+_ZONE = re.compile(r"[0-9A-Za-z._~\-]+")  # RFC 6874 section 2
 _PATH = "/:@!$&'()*+,;=-._~%"  # RFC 3986 section 3.3, with what is percent-encoded already
 
 
@@ -31,9 +33,14 @@ class Url:
     """User name and password."""
 
     @property
+    def name(self) -> str:
+        """The host for others, to whom the zone of an address means nothing (RFC 6874 section 1)."""
+        return self.host.partition("%")[0]
+
+    @property
     def authority(self) -> str:
         """What the Host field says: without the port where it is the scheme's."""
-        host = bracketed(self.host.partition("%")[0])  # RFC 6874 section 1: a zone is no one else's business
+        host = bracketed(self.name)
         return f"{host}:{self.port}" if self.port != default_port(self.secure) else host
 
     @property
@@ -87,6 +94,8 @@ def split_url(
     """
     if _UNSAFE.search(text):
         raise invalid(text, "it has a space or a control character")
+    if _SURROGATE.search(text):
+        raise invalid(text, "it has half a character (a surrogate)")
     # Not chained: what the standard library says of a URL may have the password in it.
     try:
         parts = urlsplit(text)
@@ -103,7 +112,9 @@ def split_url(
         port = 0
     if port == 0:
         raise invalid(text, "a port is a number from 1 to 65535")
-    host = _host(parts.hostname)
+    # In brackets there is an IPv6 address (RFC 3986 section 3.2.2); of those of the future none has come.
+    in_brackets = parts.netloc.rpartition("@")[2].startswith("[")
+    host = None if in_brackets and ":" not in parts.hostname else _host(parts.hostname)
     if host is None:
         raise invalid(text, "its host is malformed")
     credentials = None
@@ -116,9 +127,11 @@ def _host(name: str) -> str | None:
     """A host name or address in ASCII; None if it is neither."""
     if ":" in name:
         address, percent, zone = name.partition("%")
+        zone = unquote(percent + zone)[1:]  # RFC 6874 section 2: the % before a zone stands percent-encoded in a URL
+        if percent and not _ZONE.fullmatch(zone):
+            return None
         try:
-            # RFC 6874 section 2: the % before a zone stands percent-encoded in a URL.
-            return str(ipaddress.IPv6Address(address + percent + unquote(percent + zone)[1:]))
+            return str(ipaddress.IPv6Address(address + percent + zone))
         except ValueError:
             return None
     try:
@@ -150,8 +163,9 @@ def join_url(base: Url, location: str) -> Url:
     """
     # urljoin knows what is relative of the schemes of the web only.
     scheme = "https" if base.secure else "http"
+    place = base.authority.replace(bracketed(base.name), bracketed(base.host.replace("%", "%25")))
     try:
-        joined = urljoin(f"{scheme}://{base.authority}{base.target}", location.partition("#")[0])
+        joined = urljoin(f"{scheme}://{place}{base.target}", location.partition("#")[0])
     except ValueError:
         raise _invalid(location, "its host is malformed") from None
     return parse_url(joined, tuple(_SECURE))

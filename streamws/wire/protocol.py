@@ -232,13 +232,15 @@ class Protocol:
     def deflates(self, data: str | Buffer, compress: bool | None) -> bool:
         """Whether a message is to be compressed; `compress` is what its sender says of it."""
         deflater = self.deflater
-        return deflater is not None and deflater.takes(size_of(data), isinstance(data, str), compress)
+        if deflater is None:
+            return False
+        check_data(data)
+        return deflater.takes(size_of(data), isinstance(data, str), compress)
 
     def deflated_message(self, data: str | Buffer) -> bytes:
         """The same as `message`, compressed; unless it gets smaller as it is, and may go as it is."""
         deflater = self.deflater
         assert deflater is not None
-        check_data(data)
         first = _FIN_TEXT if isinstance(data, str) else _FIN_BINARY
         payload = as_bytes(data)
         deflated = deflater.compress(payload, True)

@@ -112,6 +112,11 @@ def test_client_refuses_field_of_the_handshake_itself(name: str) -> None:
         encode("ws://a", {"X": "y", name: "1"})
 
 
+def test_refusal_of_the_field_for_subprotocols_says_whence_it_comes() -> None:
+    with pytest.raises(InvalidHeader, match="by streamws alone, from the subprotocols that it is given"):
+        encode("ws://a", {"sec-websocket-protocol": "chat"})
+
+
 @pytest.mark.parametrize("value", ["a\r\nX: y", "a\rb", "a\nb", "a\x00", "\x7f", "\ud800"])
 @pytest.mark.parametrize("place", ["headers", "origin", "user_agent"])
 def test_client_refuses_value_that_would_break_the_request(place: str, value: str) -> None:
@@ -245,6 +250,7 @@ PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 JSON = {"content-type": "application/json"}
 HTML = {"Content-Type": "text/html"}
 NGINX = b"<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>"
+GZIP = b"\x1f\x8b\x08\x00<title>"
 USE_WSS = " (this port speaks TLS: use wss://)"
 
 
@@ -260,6 +266,9 @@ USE_WSS = " (this port speaks TLS: use wss://)"
         (200, HTML, b"<!doctype html><title>\n Sign in &amp; up </title>", "200 OK: Sign in & up"),
         (502, HTML, b"<p>none", "502 Bad Gateway: the answer's body is text/html"),
         (503, {"Content-Type": "image/png"}, b"\x89PNG", "503 Service Unavailable: the answer's body is image/png"),
+        (404, {"Content-Encoding": "identity"}, b"no", "404 Not Found: no"),
+        (404, PLAIN | {"Content-Encoding": "GZip"}, GZIP, "404 Not Found: the answer's body is text/plain in gzip"),
+        (404, HTML | {"Content-Encoding": "br"}, GZIP, "404 Not Found: the answer's body is text/html in br"),
         (500, {"Content-Type": "a\u2028\u202eb"}, b"x", "500 Internal Server Error: the answer's body is a b"),
         (599, PLAIN, "añadió\x1b[2J\r\nINFO\u2028x".encode(), "599: añadió [2J INFO x"),
         (403, PLAIN, b"\xff", "403 Forbidden: \ufffd"),
@@ -455,9 +464,9 @@ def test_reader_takes_interim_answers_up_to_ten() -> None:
 
 LIMITS = Limits(max_header_line=40, max_headers=3, max_head=120)
 LINE = "X: " + "a" * 37
-LIMIT_LINE = "a line in the head of the answer is over 40 bytes"
-LIMIT_COUNT = "the head of the answer has more than 3 header lines"
-LIMIT_HEAD = "the head of the answer is over 120 bytes"
+LIMIT_LINE = "a line in the head of the answer is over 40 bytes (Limits.max_header_line)"
+LIMIT_COUNT = "the head of the answer has more than 3 header lines (Limits.max_headers)"
+LIMIT_HEAD = "the head of the answer is over 120 bytes (Limits.max_head)"
 
 
 @pytest.mark.parametrize(

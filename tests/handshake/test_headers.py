@@ -3,6 +3,7 @@
 import copy
 import pickle
 import sys
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,14 @@ def test_headers_empty() -> None:
     assert (len(headers), list(headers), list(headers.items_all()), headers.wire) == (0, [], [], b"")
     assert not headers
     assert repr(headers) == "Headers([])"
+
+
+@pytest.mark.parametrize(
+    "fields", ["Host: a", "ab", b"Host: a", ["Host: a"], [("Host",)], [("Host", "a", "b")], 3, [4]]
+)
+def test_headers_of_what_are_no_fields_say_what_they_take(fields: Any) -> None:
+    with pytest.raises(InvalidHeader, match="headers are a mapping, or pairs of a name and a value, not "):
+        Headers(fields)
 
 
 @pytest.mark.parametrize("name", ["ost", "Host: a", "Host: a\r\nB", "", ".ost", "B: 1\r\nHost", "é"])

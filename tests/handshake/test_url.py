@@ -38,6 +38,7 @@ NO_HOST = "a host is missing"
 HOST = "its host is malformed"
 PORT = "a port is a number from 1 to 65535"
 SIGNS = "it has a space or a control character"
+HALF = "it has half a character (a surrogate)"
 FRAGMENT = "a fragment (#) has no meaning for a WebSocket"
 
 BAD = {
@@ -79,6 +80,9 @@ BAD = {
     "ws://::1]": HOST,
     "ws://[127.0.0.1]": HOST,
     "ws://[example.org]": HOST,
+    "ws://[v1.example]": HOST,
+    "ws://[fe80::1%25ü]": HOST,
+    "ws://[fe80::1%25a$b]": HOST,
     "ws://[::12345]": HOST,
     "ws://exa$mple.org": HOST,
     "ws://exa%20mple.org": HOST,
@@ -86,6 +90,11 @@ BAD = {
     "ws://.example.org": HOST,
     f"ws://{LONG_LABEL}.example": HOST,
     f"ws://ü{LONG_LABEL}.example": HOST,
+    "ws://example.org/\ud800": HALF,
+    "ws://example.org?\udcff": HALF,
+    "ws://\udcff:pass@example.org": HALF,
+    "ws://user:\udcff@example.org": HALF,
+    "ws://\udcff": HALF,
     "ws://a\u2100b": HOST,  # one character that becomes "a/c"
     "ws://a\u200eb\u0627": HOST,
 }
@@ -175,7 +184,7 @@ def test_authority_has_no_default_port_and_no_zone(text: str, authority: str) ->
     assert parse_url(text).authority == authority
 
 
-@given(st.text(max_size=60))
+@given(st.text(st.characters(), max_size=60))
 def test_any_text_is_a_url_or_refused_for_that(text: str) -> None:
     for url in (text, f"ws://{text}", f"ws://a/{text}"):
         try:
@@ -211,6 +220,7 @@ SECURE = parse_url("wss://example.org/a/b?c")
         (SECURE, "//other.example", "wss://other.example/"),
         (SECURE, "ws://other.example", "ws://other.example/"),
         (parse_url("ws://[::1]:81/a"), "b", "ws://[::1]:81/b"),
+        (parse_url("ws://[fe80::1%25eth0]:81/a"), "b", "ws://[fe80::1%25eth0]:81/b"),
     ],
 )
 def test_location_is_joined(base: Url, location: str, place: str) -> None:

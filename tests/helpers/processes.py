@@ -23,14 +23,17 @@ class Finished(NamedTuple):
 
 @asynccontextmanager
 async def running(
-    *command: str | Path, environment: Mapping[str, str] | None = None, errors: int | BinaryIO = PIPE
+    *command: str | Path,
+    environment: Mapping[str, str] | None = None,
+    output: int | BinaryIO = PIPE,
+    errors: int | BinaryIO = PIPE,
 ) -> AsyncIterator[Process]:
     """Have a program run; at the end of the block it is killed, and whatever it started in its group.
 
-    `errors` is where its standard error goes; a program that runs for long should not fill a pipe.
+    `output` and `errors` are where it writes to; a program that runs for long should not fill a pipe.
     """
     process = await create_subprocess_exec(
-        *command, stdin=DEVNULL, stdout=PIPE, stderr=errors, env=environment, start_new_session=True
+        *command, stdin=DEVNULL, stdout=output, stderr=errors, env=environment, start_new_session=True
     )
     try:
         yield process

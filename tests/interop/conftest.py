@@ -1,13 +1,14 @@
-"""Which peers are tested: those that are not Python packages only when asked for."""
+"""What is tested only when asked for: peers that are not Python packages, and the cases that take long."""
 
 from pathlib import Path
 
 import pytest
 
-PEERS = Path(__file__).parent / "peers"
+OPTIONS = {Path(__file__).parent / "peers": "peers", Path(__file__).parent / "test_every_case.py": "every_case"}
 
 pytest.register_assert_rewrite("interop.conversations")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    return True if collection_path == PEERS and not config.getoption("peers") else None
+    option = OPTIONS.get(collection_path)
+    return True if option is not None and not config.getoption(option) else None

@@ -15,7 +15,7 @@ def main(arguments: Arguments) -> None:
 
         use_pure()
     if arguments.no_speed:
-        for name in ("aiofastnet", "zlib_ng"):
+        for name in ("aiofastnet", "isal", "zlib_ng"):
             sys.modules[name] = None  # type: ignore[assignment]  # importing it now fails
     # Not at the top: the lines above decide what is imported.
     from streamws import Client, Opcode, WebSocketServer

@@ -1,6 +1,8 @@
-"""A server that echoes every message, as a process: prints its port, and serves until it is stopped."""
+"""`WebSocketServer`: as it is installed, or from its .py sources (`--pure`)."""
 
 import argparse
+
+from interop.echoes.common import HOST, MAX_MESSAGE_SIZE, serve
 
 
 class Arguments(argparse.Namespace):
@@ -13,25 +15,22 @@ def main(arguments: Arguments) -> None:
 
         use_pure()
     # Not at the top: the lines above decide which build is imported.
-    import asyncio
-
-    from streamws import Client, Compression, Limits, WebSocketServer
+    from streamws import Client, Compression, Limits, Timeouts, WebSocketServer
 
     async def echo(client: Client) -> None:
         async for message in client:
             await client.send(message)
 
-    async def serve() -> None:
-        # 16 MiB messages, and 4 MiB ones in 64-byte fragments, are among the conformance cases.
-        limits = Limits(max_message_size=32 << 20)
+    async def start() -> int:
+        limits, timeouts = Limits(max_message_size=MAX_MESSAGE_SIZE), Timeouts(ping_interval=None)
         # Every message compressed, with what the client lets refer to the ones before.
         compression = Compression(threshold=0, takeover=True, peer_takeover=True)
-        server = WebSocketServer("127.0.0.1", 0, handler=echo, compression=compression, limits=limits)
-        async with server as socket:
-            print(socket.sockets[0].getsockname()[1], flush=True)
-            await socket.serve_forever()
+        socket = WebSocketServer(HOST, 0, handler=echo, compression=compression, limits=limits, timeouts=timeouts)
+        server = await socket.start()
+        port: int = server.sockets[0].getsockname()[1]
+        return port
 
-    asyncio.run(serve())
+    serve(start)
 
 
 if __name__ == "__main__":

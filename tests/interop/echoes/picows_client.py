@@ -1,0 +1,21 @@
+"""picows, its async-iterator interface: the core has no compression, and leaves messages to the application."""
+
+from contextlib import suppress
+
+from picows.websockets import connect
+from picows.websockets.exceptions import ConnectionClosed
+
+from interop.echoes.common import MAX_MESSAGE_SIZE, Arguments, client_parser, go_through_cases
+
+
+async def echo(url: str) -> None:
+    async with connect(
+        url, compression="deflate", max_size=MAX_MESSAGE_SIZE, ping_interval=None, proxy=None
+    ) as connection:
+        with suppress(ConnectionClosed):
+            async for message in connection:
+                await connection.send(message)
+
+
+if __name__ == "__main__":
+    go_through_cases(echo, client_parser().parse_args(namespace=Arguments()))

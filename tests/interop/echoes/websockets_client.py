@@ -1,0 +1,19 @@
+"""websockets, its asyncio client. Compression is on by default."""
+
+from contextlib import suppress
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from interop.echoes.common import MAX_MESSAGE_SIZE, Arguments, client_parser, go_through_cases
+
+
+async def echo(url: str) -> None:
+    async with connect(url, max_size=MAX_MESSAGE_SIZE, ping_interval=None, proxy=None) as connection:
+        with suppress(ConnectionClosed):
+            async for message in connection:
+                await connection.send(message)
+
+
+if __name__ == "__main__":
+    go_through_cases(echo, client_parser().parse_args(namespace=Arguments()))
