@@ -14,7 +14,7 @@ from helpers.builds import package_folder
 LAYERS = """
     codes errors options signals terminal
     wire.frames wire.kernels
-    wire.parser wire.deflate
+    wire.deflate wire.parser
     wire.protocol loops
     handshake.headers handshake.url handshake.http handshake.extensions handshake.server handshake.client
     streams.waiter streams.inbox streams.outbox streams.later streams.pings streams.reader streams.shared streams.writer
@@ -106,5 +106,5 @@ def test_package_init_holds_public_names_and_nothing_else() -> None:
 
 def test_modules_are_found() -> None:
     assert Path(ROOT, "wire", "parser.py") == MODULES["wire.parser"]
-    assert set(inside("wire.parser")) == {"codes", "errors", "wire.frames", "wire.kernels"}
+    assert set(inside("wire.parser")) == {"codes", "errors", "wire.deflate", "wire.frames", "wire.kernels"}
     assert "streams.writer" in inside("client")

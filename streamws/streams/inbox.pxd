@@ -3,11 +3,12 @@ import cython
 # Module globals that are C values, or at least no look-ups.
 cdef Py_ssize_t _OVERHEAD
 cdef int _MESSAGE, _FRAME, _BEGINNING, _MORE
-cdef object DataFrame, DeflatedFrame
+cdef object DataFrame
+cdef unsigned int _CONTINUATION, _TEXT
 
 cdef class Inbox
 
-from ..wire.deflate cimport Inflater
+from ..wire.deflate cimport DeflatedFrame, Inflater
 from ..wire.kernels cimport FAILED, PENDING, Operation, WideText
 from ..wire.parser cimport Parser
 from .waiter cimport Waiter
@@ -99,12 +100,13 @@ cdef class Inbox:
     cdef object _fail(self, object close, object cause)
     cdef object _pop(self)
     @cython.locals(inflater=Inflater, data=bytes)
-    cdef object _take_inflated(self, object frame)
+    cdef object _take_inflated(self, DeflatedFrame frame)
     cdef bint _inflate_open(self) except -1
-    @cython.locals(items=list, inflater=Inflater, place=Py_ssize_t, left=Py_ssize_t, data=bytes, growth=Py_ssize_t)
+    @cython.locals(items=list, inflater=Inflater, frame=DeflatedFrame, place=Py_ssize_t, left=Py_ssize_t, data=bytes,
+                   growth=Py_ssize_t)
     cdef bint _inflate(self, Py_ssize_t end) except -1
     @cython.locals(inflater=Inflater, data=bytes)
-    cdef object _pull_inflated(self, object frame)
+    cdef object _pull_inflated(self, DeflatedFrame frame)
     cdef object _spoil(self, object violation)
     cdef object _take_frame(self)
     cdef object _take_beginning(self, object owner)

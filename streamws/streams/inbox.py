@@ -27,13 +27,17 @@ from ..errors import (
     StaleReader,
 )
 from ..options import ITEM_OVERHEAD, Limits
-from ..wire.deflate import PIECE, Inflater
-from ..wire.frames import DataFrame, DeflatedFrame
+from ..wire.deflate import PIECE, DeflatedFrame, Inflater
+from ..wire.frames import DataFrame
 from ..wire.kernels import FAILED, PENDING, Operation, WideText
 from ..wire.parser import Parser
 from .waiter import Waiter
 
 _OVERHEAD = ITEM_OVERHEAD
+
+# Plain integers: the enum costs a look-up each time.
+_CONTINUATION = 0x0
+_TEXT = 0x1
 
 # What a read waits for.
 _MESSAGE = 1
@@ -540,7 +544,7 @@ class Inbox:
         if len(data) > self._max_size:
             return self._refuse(len(data))
         self._pop()
-        return data.decode() if frame.opcode == Opcode.TEXT else data
+        return data.decode() if frame.opcode == _TEXT else data
 
     def _inflate_open(self) -> bool:
         """Inflate what has come of the message at the head, unless it is complete; False if that was too much."""
@@ -554,7 +558,7 @@ class Inbox:
         place = self._head + self._ahead
         while place < end and type(items[place]) is DeflatedFrame:
             frame = items[place]
-            if place > self._head and frame.opcode != Opcode.CONTINUATION:
+            if place > self._head and frame.opcode != _CONTINUATION:
                 break  # the next message
             left = self._max_size - self._ahead_size
             try:

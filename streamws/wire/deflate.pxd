@@ -3,10 +3,20 @@ import cython
 from .kernels cimport Utf8Check
 
 cdef Py_ssize_t _SLICE, _ADDED
+cdef unsigned int _CONTINUATION, _TEXT
+
+@cython.final
+cdef class DeflatedFrame:
+    cdef readonly unsigned int opcode
+    cdef readonly bytes payload
+    cdef readonly bint fin
 
 @cython.final
 cdef class Deflater:
     cdef object _compression
+    cdef Py_ssize_t _threshold
+    cdef bint _text
+    cdef bint _binary
     cdef object _stream
     cdef bint _used
     cdef readonly bint takeover
@@ -29,11 +39,11 @@ cdef class Inflater:
     cdef Utf8Check _text
     cdef readonly bint pending
     cdef readonly bint ended
-    cpdef feed(self, object frame)
+    cpdef feed(self, DeflatedFrame frame)
     @cython.locals(data=bytes, check=Utf8Check)
     cpdef bytes take(self, Py_ssize_t most)
     @cython.locals(size=Py_ssize_t, end=Py_ssize_t)
-    cpdef Py_ssize_t drop(self, object frame, Py_ssize_t most) except -1
+    cpdef Py_ssize_t drop(self, DeflatedFrame frame, Py_ssize_t most) except -1
     @cython.locals(parts=list, part=bytes)
     cdef bytes _inflate(self, Py_ssize_t most)
     @cython.locals(position=Py_ssize_t, size=Py_ssize_t, given=bytes, part=bytes, unused=bytes)

@@ -8,10 +8,10 @@ connections of the process use in turn, and a decompressor for the time of one m
 import zlib
 from typing import Any
 
-from ..codes import CloseCode, Opcode
+from ..codes import CloseCode
 from ..errors import ProtocolViolation
 from ..options import Compression
-from .frames import Buffer, DeflatedFrame
+from .frames import Buffer
 from .kernels import Utf8Check
 
 codec: Any = zlib
@@ -38,6 +38,10 @@ _MOST_IGZIP = 6
 PIECE = 64 * 1024
 """Bytes that are inflated at a time for whoever reads a message piece by piece."""
 
+# Plain integers: the enum costs a look-up each time.
+_CONTINUATION = 0x0
+_TEXT = 0x1
+
 _SLICE = 16 * 1024  # compressed bytes that are handed over at a time: what is not used of them is copied
 _TAIL = b"\x00\x00\xff\xff"  # what is left out at the end of each message (RFC 7692 section 7.2.1)
 _FINAL = b"\x03\x00"  # an empty block that says that it is the last one: shows that the one before it was complete
@@ -48,14 +52,28 @@ _MOST_IDLE = 4
 _idle: dict[tuple[int, int, int], list[Any]] = {}  # compressors that refer to nothing, by their settings
 
 
+class DeflatedFrame:
+    """One data frame of a compressed message, as it came (RFC 7692 section 6)."""
+
+    __slots__ = ("fin", "opcode", "payload")
+
+    def __init__(self, opcode: int, payload: bytes, fin: bool) -> None:
+        self.opcode: int = opcode
+        self.payload: bytes = payload
+        self.fin: bool = fin
+
+
 class Deflater:
     """Compresses the messages of one direction, one after the other."""
 
-    __slots__ = ("_compression", "_stream", "_used", "takeover", "window_bits")
+    __slots__ = ("_binary", "_compression", "_stream", "_text", "_threshold", "_used", "takeover", "window_bits")
 
     def __init__(self, compression: Compression, window_bits: int, takeover: bool) -> None:
         """`window_bits` and `takeover` are what was agreed on, `compression` is what this side wants."""
         self._compression = compression
+        self._threshold = compression.threshold
+        self._text = compression.text
+        self._binary = compression.binary
         self.window_bits: int = window_bits
         self.takeover: bool = takeover
         """Whether messages refer back to the ones before them, so that they can go to no other connection."""
@@ -66,8 +84,7 @@ class Deflater:
         """Whether a message of `size` bytes is to be compressed; `wish` is what its sender says of it."""
         if wish is not None:
             return wish
-        compression = self._compression
-        return size >= compression.threshold and (compression.text if text else compression.binary)
+        return size >= self._threshold and (self._text if text else self._binary)
 
     def compress(self, data: Buffer, fin: bool) -> bytes:
         """The payload of the next frame of a message (RFC 7692 section 7.2.1).
@@ -148,8 +165,8 @@ class Inflater:
 
     def feed(self, frame: DeflatedFrame) -> None:
         """Take the next frame of a message; everything must have been taken of the one before it."""
-        if frame.opcode != Opcode.CONTINUATION:
-            self._text = Utf8Check() if frame.opcode == Opcode.TEXT else None
+        if frame.opcode != _CONTINUATION:
+            self._text = Utf8Check() if frame.opcode == _TEXT else None
             self._finals = 0
         self._fin = frame.fin
         if not frame.fin:

@@ -26,15 +26,6 @@ class DataFrame:
 
 
 @attrs.frozen
-class DeflatedFrame:
-    """One data frame of a compressed message, as it came (RFC 7692 section 6)."""
-
-    opcode: int
-    payload: bytes
-    fin: bool
-
-
-@attrs.frozen
 class Ping:
     """A ping (RFC 6455 section 5.5.2)."""
 

@@ -1,5 +1,6 @@
 import cython
 
+from .deflate cimport DeflatedFrame
 from .kernels cimport Payload, Utf8Check, WideText, rotate_key, unmask, unmask_into, unmask_text
 
 @cython.final

@@ -15,7 +15,8 @@ A data frame that is not complete is visible before its end: `in_frame` and the 
 
 from ..codes import Close, CloseCode, Opcode, is_sendable
 from ..errors import ProtocolViolation
-from .frames import CloseFrame, DataFrame, DeflatedFrame, Ping, Pong, Violation
+from .deflate import DeflatedFrame
+from .frames import CloseFrame, DataFrame, Ping, Pong, Violation
 from .kernels import Payload, Utf8Check, WideText, rotate_key, unmask, unmask_into, unmask_text
 
 Item = str | bytes | WideText | DataFrame | DeflatedFrame

@@ -48,3 +48,7 @@ cdef class Protocol:
     cpdef bytes binary_header(self, bytes payload)
     cpdef bytes ping(self, bytes payload)
     cpdef bytes pong(self, bytes payload)
+
+cpdef check_data(object data)
+cpdef Py_ssize_t size_of(object data) except -1
+cpdef object as_bytes(object data)

@@ -120,7 +120,7 @@ def environment() -> dict[str, str | int | None]:
         "platform": platform.platform(),
         "cores": os.cpu_count(),
     }
-    for package in ("streamws", "picows", "aiohttp", "websockets", "uvloop", "aiofastnet", "zlib-ng"):
+    for package in ("streamws", "picows", "aiohttp", "websockets", "uvloop", "aiofastnet", "zlib-ng", "isal"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
