@@ -46,7 +46,7 @@ class Pair:
         sending, _, receiving = codecs.partition(" to ")
         self._module: Any = wire.deflate
         self._sending, self._receiving = CODECS[sending], CODECS[receiving]
-        self._frame = wire.frames.DeflatedFrame
+        self._frame = wire.deflate.DeflatedFrame
         self.deflater: Any = self._module.Deflater(Compression(**options), bits, takeover)
         self.inflater: Any = self._module.Inflater(bits, takeover)
 
