@@ -223,7 +223,7 @@ class Protocol:
 
     def is_masked_in_chunks(self, data: str | Buffer) -> bool:
         """Whether a message is better masked and sent chunk by chunk than copied whole."""
-        return self._keys is not None and not isinstance(data, str) and len(data) > _LONG
+        return self._keys is not None and isinstance(data, (bytes, bytearray, memoryview)) and len(data) > _LONG
 
     def binary_header(self, payload: bytes) -> bytes:
         """The header for a message that is sent beside it."""
@@ -232,13 +232,15 @@ class Protocol:
     def deflates(self, data: str | Buffer, compress: bool | None) -> bool:
         """Whether a message is to be compressed; `compress` is what its sender says of it."""
         deflater = self.deflater
-        return deflater is not None and deflater.takes(size_of(data), isinstance(data, str), compress)
+        if deflater is None:
+            return False
+        check_data(data)
+        return deflater.takes(size_of(data), isinstance(data, str), compress)
 
     def deflated_message(self, data: str | Buffer) -> bytes:
         """The same as `message`, compressed; unless it gets smaller as it is, and may go as it is."""
         deflater = self.deflater
         assert deflater is not None
-        check_data(data)
         first = _FIN_TEXT if isinstance(data, str) else _FIN_BINARY
         payload = as_bytes(data)
         deflated = deflater.compress(payload, True)
