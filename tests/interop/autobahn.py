@@ -56,7 +56,9 @@ def options() -> Options:
     parser.add_argument("--role", choices=get_args(Role), default="server")
     parser.add_argument("--build", choices=BUILDS, default="installed", help="of streamws")
     cases = parser.add_mutually_exclusive_group()
-    cases.add_argument("--cases", nargs="+", default=["*"], metavar="CASE", help='1.1.1, or all that begin as "9.*" (all)')
+    cases.add_argument(
+        "--cases", nargs="+", default=["*"], metavar="CASE", help='1.1.1, or all that begin as "9.*" (all)'
+    )
     cases.add_argument("--quick", dest="cases", action="store_const", const=QUICK, help="all but most of 12 and 13")
     parser.add_argument("--at-once", type=int, default=4, help="how many cases a client runs at the same time (4)")
     parser.add_argument("--minutes", type=float, default=90, help="when to give up (90)")
