@@ -1,7 +1,7 @@
 """Run the Autobahn test suite, by its own runner, against an echo server or an echo client, and print the verdicts.
 
 The runner, autobahntestsuite, needs Python 2.7, and is installed for it into a cache folder when it is not there yet.
-The whole suite takes some ten minutes or more for each role, most of them for the cases of compression (12 and 13).
+The whole suite takes ten minutes or more for each role, most of them for the cases of compression (12 and 13).
 The status is 0 if every case is OK or INFORMATIONAL, in what was said and in how the connection was closed.
 """
 
@@ -56,7 +56,9 @@ def options() -> Options:
     parser.add_argument("--role", choices=get_args(Role), default="server")
     parser.add_argument("--build", choices=BUILDS, default="installed", help="of streamws")
     cases = parser.add_mutually_exclusive_group()
-    cases.add_argument("--cases", nargs="+", default=["*"], metavar="CASE", help='such as 1.1.1 or "9.*" (all)')
+    cases.add_argument(
+        "--cases", nargs="+", default=["*"], metavar="CASE", help='1.1.1, or all that begin as "9.*" (all)'
+    )
     cases.add_argument("--quick", dest="cases", action="store_const", const=QUICK, help="all but most of 12 and 13")
     parser.add_argument("--at-once", type=int, default=4, help="how many cases a client runs at the same time (4)")
     parser.add_argument("--minutes", type=float, default=90, help="when to give up (90)")
