@@ -5,6 +5,7 @@ An attempt goes: URL -> socket (through a proxy) -> TLS -> handshake -> `Client`
 
 import asyncio
 import inspect
+import logging
 import math
 import os
 import socket
@@ -60,7 +61,9 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 def _shown(url: str) -> str:
-    return repr(without_password(url).partition("?")[0])
+    """A URL for people and logs: a query may hold a token."""
+    place, mark, query = without_password(url).partition("?")
+    return repr(place + mark + ("..." if query else ""))
 
 
 @attrs.frozen
@@ -292,7 +295,8 @@ class Connecting:
                 assert client.outcome is not None
                 delay = attempts.ended(client.outcome, ended - opened)
                 del client
-            logger.info("connecting again in %.1f s: %s", delay, attempts.reason)
+            level = logging.WARNING if attempts.in_trouble else logging.INFO
+            logger.log(level, "connecting again in %.1f s: %s", delay, attempts.reason)
             await sleep(delay)
 
     # One attempt -----------------------------------------------------------------------------------------------
@@ -320,8 +324,9 @@ class Connecting:
             fresh = make_offer(target.headers, None, None, ()).headers
             usual = Headers([(name, value) for name, value in offer.headers.items_all() if name not in fresh])
             offer = attrs.evolve(offer, headers=Headers.from_wire(usual.wire + fresh.wire))
-        if self._way.ssl is not None and not url.secure:
-            raise InvalidURL(f"{url} is not encrypted, and ssl= was given: use wss://, or leave ssl= out")
+        for given, value in (("ssl=", self._way.ssl), ("server_hostname=", self._way.server_hostname)):
+            if value is not None and not url.secure:
+                raise InvalidURL(f"{url} is not encrypted, and {given} was given: use wss://, or leave {given} out")
         redirects = 0
         first = url.origin
         while True:
@@ -494,7 +499,7 @@ class _Progress:
 
 def _redirect_error(message: str, answer: HandshakeRefused) -> RedirectError:
     location = answer.headers.get("Location", "")
-    return RedirectError(f"{message} {without_password(location)!r:.200}", answer.status, answer.headers, answer.body)
+    return RedirectError(f"{message} {_shown(location):.200}", answer.status, answer.headers, answer.body)
 
 
 _context: tls.SSLContext | None = None

@@ -210,7 +210,8 @@ class Backoff:
     """How long `async for client in connect()` waits between attempts, in seconds."""
 
     first: float = attrs.field(default=0.5, validator=_seconds)
-    """Before the second attempt, and before the first one after a stable connection has ended."""
+    """Before the second attempt, and before the first one after a stable connection has ended. Also with 0 the later
+    waits grow, from 0.25 seconds on."""
 
     factor: float = attrs.field(default=2.0, validator=_number)
     """By how much each wait is longer than the one before; at least 1."""

@@ -23,6 +23,8 @@ from .options import Backoff
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _RESTARTING = frozenset({CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER})
 _KEPT = 100
+_TROUBLE = 3  # failures in a row after which someone should hear of it
+_LEAST_GROWTH = 0.25  # seconds that grow where `Backoff.first` is 0
 
 
 def is_transient(error: Exception) -> bool:
@@ -56,6 +58,11 @@ class Attempts:
         self._failures: deque[Exception] = deque(maxlen=_KEPT)  # the last ones
         self.reason: str = ""
         """Why there has to be another attempt, in one line."""
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether so many have failed in a row that something may be wrong for good, such as the name of the host."""
+        return self._count >= _TROUBLE
 
     def failed(self, error: Exception) -> float:
         """An attempt failed: the seconds to wait before the next one.
@@ -104,7 +111,7 @@ class Attempts:
     def _delay(self, least: float) -> float:
         backoff = self._backoff
         delay = self._next * (1 - backoff.jitter * random.random())
-        self._next = min(self._next * backoff.factor, backoff.most)
+        self._next = min((self._next or _LEAST_GROWTH) * backoff.factor, backoff.most)
         return delay if delay > least else least + random.random() * backoff.first
 
 

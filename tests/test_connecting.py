@@ -811,9 +811,11 @@ def test_arguments_that_make_no_sense_are_refused_at_once(
         connect("ws://a", **options)
 
 
-async def test_context_for_a_url_without_tls_is_refused(client_context: tls.SSLContext) -> None:
-    error = await failing("ws://user:secret@a/b", InvalidURL, ssl=client_context)
-    assert str(error) == "ws://a/b is not encrypted, and ssl= was given: use wss://, or leave ssl= out"
+@pytest.mark.parametrize("name", ["ssl", "server_hostname"])
+async def test_what_is_for_tls_is_refused_for_a_url_without_it(client_context: tls.SSLContext, name: str) -> None:
+    options: dict[str, Any] = {name: client_context if name == "ssl" else "a"}
+    error = await failing("ws://user:secret@a/b", InvalidURL, **options)
+    assert str(error) == f"ws://a/b is not encrypted, and {name}= was given: use wss://, or leave {name}= out"
 
 
 # Closing --------------------------------------------------------------------------------------------------------
@@ -1038,4 +1040,4 @@ def test_target_is_a_frozen_value() -> None:
 
 def test_target_shows_no_secrets() -> None:
     target = Target("ws://Ann:secret@a.example/b?token=secret", {"Authorization": "secret"})
-    assert repr(target) == "Target(url='ws://***@a.example/b')"
+    assert repr(target) == "Target(url='ws://***@a.example/b?...')"

@@ -133,9 +133,19 @@ def test_delay_stays_a_number_after_many_failures(factor: float) -> None:
     assert last == (0.5 if factor == 1 else 60)
 
 
-def test_no_first_delay_means_no_delay() -> None:
-    tried = attempts(Backoff(first=0))
-    assert [tried.failed(FAILURE) for _ in range(3)] == [0, 0, 0]
+def test_no_first_delay_is_no_storm() -> None:
+    tried = attempts(Backoff(first=0, factor=2, most=1.5, jitter=0))
+    assert [tried.failed(FAILURE) for _ in range(5)] == [0, 0.5, 1, 1.5, 1.5]
+
+
+def test_attempts_are_in_trouble_from_the_third_failure_in_a_row_until_one_is_stable() -> None:
+    tried = attempts()
+    told = []
+    for _ in range(3):
+        tried.failed(FAILURE)
+        told.append(tried.in_trouble)
+    tried.ended(CLEAN, 10)
+    assert [*told, tried.in_trouble] == [False, False, True, False]
 
 
 @pytest.mark.parametrize("outcome", [CLEAN, RESET])

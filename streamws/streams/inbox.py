@@ -665,7 +665,9 @@ class Inbox:
         Returns how many; 0 if none do, and then `pull` is to be asked.
         """
         self._check_owner(owner)
-        return 0 if self._head < len(self._items) else self._parser.release_into(target)
+        if self._head < len(self._items) or self._is_inflating():
+            return 0  # what the parser holds may be of the next message
+        return self._parser.release_into(target)
 
     def _check_owner(self, owner: object) -> None:
         if self._owner is not owner:
@@ -677,7 +679,7 @@ class Inbox:
     def missing(self) -> int:
         """Bytes that are to come of the frame whose first bytes were pulled last, as far as that is known."""
         parser = self._parser
-        if self._head < len(self._items) or not parser.in_data_frame() or parser.deflated:
+        if self._head < len(self._items) or self._is_inflating() or not parser.in_data_frame() or parser.deflated:
             return 0
         return parser.missing
 

@@ -2,7 +2,7 @@ import cython
 
 from .kernels cimport Utf8Check
 
-cdef Py_ssize_t _SLICE
+cdef Py_ssize_t _SLICE, _ADDED
 cdef unsigned int _CONTINUATION, _TEXT
 
 @cython.final
@@ -42,7 +42,7 @@ cdef class Inflater:
     cpdef feed(self, DeflatedFrame frame)
     @cython.locals(data=bytes, check=Utf8Check)
     cpdef bytes take(self, Py_ssize_t most)
-    @cython.locals(size=Py_ssize_t)
+    @cython.locals(size=Py_ssize_t, end=Py_ssize_t)
     cpdef Py_ssize_t drop(self, DeflatedFrame frame, Py_ssize_t most) except -1
     @cython.locals(parts=list, part=bytes)
     cdef bytes _inflate(self, Py_ssize_t most)

@@ -45,6 +45,7 @@ _TEXT = 0x1
 _SLICE = 16 * 1024  # compressed bytes that are handed over at a time: what is not used of them is copied
 _TAIL = b"\x00\x00\xff\xff"  # what is left out at the end of each message (RFC 7692 section 7.2.1)
 _FINAL = b"\x03\x00"  # an empty block that says that it is the last one: shows that the one before it was complete
+_ADDED = len(_TAIL) + len(_FINAL)
 _MOST_FINALS = 1000  # final blocks in one message: each costs a new decompressor
 
 _MOST_IDLE = 4
@@ -196,13 +197,15 @@ class Inflater:
         """
         if frame is not None:
             self.feed(frame)
-        size = len(self._input) - self._position
         self._text = None
+        size = 0
         if self._takeover:
-            size = 0
             while self.pending and size <= most:
                 size += len(self.take(PIECE))
             return size
+        end = len(self._input) - (_ADDED if self._fin else 0)
+        if self._position < end:
+            size = end - self._position
         self.pending = False
         self.ended = self._fin
         self._input = b""

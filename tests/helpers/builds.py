@@ -10,6 +10,7 @@ from types import ModuleType
 COMPILED_MODULES = (
     "wire.kernels",
     "wire.parser",
+    "wire.deflate",
     "wire.protocol",
     "streams.waiter",
     "streams.inbox",

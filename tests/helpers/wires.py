@@ -27,6 +27,7 @@ class Wire:
     frames: ModuleType
     kernels: ModuleType
     parser: ModuleType
+    deflate: ModuleType
     protocol: ModuleType
     waiter: ModuleType
     """Not of the wire, but it belongs to the awaitables of the kernels."""
@@ -39,6 +40,7 @@ def _wire(build: str, package: str) -> Wire:
         "wire.frames",
         "wire.kernels",
         "wire.parser",
+        "wire.deflate",
         "wire.protocol",
         "streams.waiter",
     ]

@@ -71,8 +71,8 @@ async def judge_client(
     """The same of the client. It must say nothing, and end well."""
     # In 13.2, 13.5 and 13.6 kosoku wants the client not to refer to the messages before, and asks only one that offers
     # it. In 12.5 is what does not get smaller without them; that comes as it is, and kosoku fails over it.
-    takeover = [case for case in cases if not case.startswith("13.")]
-    without = [case for case in cases if case.startswith("13.")]
+    without = [case for case in cases if case.startswith(("13.2.", "13.5.", "13.6.", "13.*."))]
+    takeover = [case for case in cases if case not in without]
     found: dict[str, Verdict] = {}
     for chosen, options in ((takeover, []), (without, ["--no-takeover"])):
         if chosen:

@@ -1,0 +1,715 @@
+"""The payloads of compressed messages, both ways: RFC 7692 section 7.2, on both builds, with each codec."""
+
+import itertools
+import random
+import tracemalloc
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zlib_ng import zlib_ng
+
+from helpers.wires import Wire, wires
+from streamws import Compression
+from streamws.wire.deflate import PIECE
+
+CONTINUATION, TEXT, BINARY = 0, 1, 2
+TAIL = b"\x00\x00\xff\xff"
+MOST = 1 << 40
+HELLO = b"\xf2\x48\xcd\xc9\xc9\x07\x00"
+MiB = 1 << 20
+
+CODECS: dict[str, Any] = {"zlib": zlib, "zlib-ng": zlib_ng}
+COMBINATIONS = [f"{one} to {other}" for one, other in itertools.product(CODECS, CODECS)]
+WIRES = wires()
+
+fuzz = settings(max_examples=40, deadline=None)
+takeovers = pytest.mark.parametrize("takeover", [False, True], ids=["alone", "takeover"])
+
+
+class Pair:
+    """A sender and a receiver that agree, each with a codec of its own."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        codecs: str = "zlib to zlib",
+        *,
+        bits: int = 15,
+        takeover: bool = False,
+        **options: Any,
+    ) -> None:
+        sending, _, receiving = codecs.partition(" to ")
+        self._module: Any = wire.deflate
+        self._sending, self._receiving = CODECS[sending], CODECS[receiving]
+        self._frame = wire.frames.DeflatedFrame
+        self.deflater: Any = self._module.Deflater(Compression(**options), bits, takeover)
+        self.inflater: Any = self._module.Inflater(bits, takeover)
+
+    def compress(self, data: Any, fin: bool = True) -> bytes:
+        self._module.codec = self._sending
+        payload: bytes = self.deflater.compress(data, fin)
+        return payload
+
+    def feed(self, payload: bytes, opcode: int = BINARY, fin: bool = True) -> None:
+        self.inflater.feed(self._frame(opcode, payload, fin))
+
+    def take(self, most: int = MOST) -> bytes:
+        self._module.codec = self._receiving
+        data: bytes = self.inflater.take(most)
+        return data
+
+    def drop(self, payload: bytes | None, opcode: int = BINARY, fin: bool = True, most: int = MOST) -> int:
+        self._module.codec = self._receiving
+        frame = None if payload is None else self._frame(opcode, payload, fin)
+        size: int = self.inflater.drop(frame, most)
+        return size
+
+    def take_all(self, most: int = MOST) -> bytes:
+        """What has been fed, in pieces."""
+        data = b""
+        while self.inflater.pending:
+            piece = self.take(most)
+            assert len(piece) <= most
+            assert len(piece) == most or not self.inflater.pending
+            data += piece
+        return data
+
+    def inflate(self, payload: bytes, opcode: int = BINARY, most: int = MOST) -> bytes:
+        """A message in one frame."""
+        self.feed(payload, opcode)
+        data = self.take_all(most)
+        assert self.inflater.ended
+        return data
+
+    def inflate_parts(self, payloads: Sequence[bytes], opcode: int = BINARY, most: int = MOST) -> list[bytes]:
+        """A message in fragments: what came of each."""
+        parts = []
+        for number, payload in enumerate(payloads):
+            fin = number == len(payloads) - 1
+            self.feed(payload, CONTINUATION if number else opcode, fin)
+            parts.append(self.take_all(most))
+            assert self.inflater.ended is fin
+        return parts
+
+
+@pytest.fixture(autouse=True)
+def codec_afterwards() -> Iterator[None]:
+    """No compressor of one codec is left for the next test."""
+    modules: list[Any] = [wire.deflate for wire in WIRES]
+    before = [module.codec for module in modules]
+    yield
+    for module, codec in zip(modules, before, strict=True):
+        module.codec = codec
+        module._idle.clear()
+
+
+def contents() -> list[bytes]:
+    some = random.Random(7)
+    noise = some.randbytes(5000)
+    return [
+        b"",
+        b"a",
+        b"Hello" * 50,
+        bytes(70_000),
+        noise,
+        noise * 5 + b"end",
+        b"".join(noise[place : place + 40] for place in some.choices(range(4900), k=400)),
+    ]
+
+
+# There and back --------------------------------------------------------------------------------------------------
+
+
+@takeovers
+@pytest.mark.parametrize("codecs", COMBINATIONS)
+def test_messages_come_back(wire: Wire, codecs: str, takeover: bool) -> None:
+    pair = Pair(wire, codecs, takeover=takeover)
+    for data in contents() * 2:
+        assert pair.inflate(pair.compress(data)) == data
+
+
+@takeovers
+@pytest.mark.parametrize("codecs", COMBINATIONS)
+@pytest.mark.parametrize("bits", range(9, 16))
+def test_messages_fit_into_window(wire: Wire, codecs: str, bits: int, takeover: bool) -> None:
+    data = b"".join(contents())
+    for level in (0, 1, 2, 6, 9):
+        pair = Pair(wire, codecs, bits=bits, takeover=takeover, level=level, mem_level=max(1, level))
+        for _ in range(2):
+            assert pair.inflate(pair.compress(data)) == data
+
+
+@takeovers
+@pytest.mark.parametrize("codecs", COMBINATIONS)
+def test_fragments_are_there_as_they_come(wire: Wire, codecs: str, takeover: bool) -> None:
+    pair = Pair(wire, codecs, takeover=takeover)
+    parts = [b"one", b"", b"two" * 1000, bytes(PIECE), b"", b"three", b""]
+    for _ in range(2):
+        payloads = [pair.compress(part, number == len(parts) - 1) for number, part in enumerate(parts)]
+        assert pair.inflate_parts(payloads) == parts
+
+
+@takeovers
+@pytest.mark.parametrize("parts", [[b""], [b"", b""], [b"", b"a"], [b"a", b""]])
+def test_empty_parts_come_back(wire: Wire, takeover: bool, parts: list[bytes]) -> None:
+    pair = Pair(wire, takeover=takeover)
+    for _ in range(3):
+        payloads = [pair.compress(part, number == len(parts) - 1) for number, part in enumerate(parts)]
+        assert payloads[-1], "the four bytes that are left out must have been there"
+        assert pair.inflate_parts(payloads) == parts
+
+
+@takeovers
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_any_buffer_is_compressed(wire: Wire, takeover: bool, kind: type[Any]) -> None:
+    pair = Pair(wire, takeover=takeover)
+    assert pair.inflate(pair.compress(kind(b"abc" * 100))) == b"abc" * 100
+
+
+def test_takeover_refers_back(wire: Wire) -> None:
+    noise = random.Random(1).randbytes(400)
+    sizes = {}
+    for takeover in (False, True):
+        pair = Pair(wire, takeover=takeover)
+        sizes[takeover] = [len(pair.compress(noise)) for _ in range(2)]
+    assert sizes[False][0] == sizes[False][1] == sizes[True][0] > 400
+    assert sizes[True][1] < 20
+
+
+@given(
+    data=st.lists(st.binary(max_size=20) | st.integers(0, 3000).map(bytes), min_size=1, max_size=4).map(b"".join),
+    cuts=st.lists(st.floats(0, 1), max_size=4),
+    again=st.lists(st.floats(0, 1), max_size=4),
+    most=st.sampled_from([1, 2, 3, 100, MOST]),
+    takeover=st.booleans(),
+    bits=st.integers(9, 15),
+)
+@fuzz
+def test_fragments_may_be_cut_anywhere(
+    wire: Wire, data: bytes, cuts: list[float], again: list[float], most: int, takeover: bool, bits: int
+) -> None:
+    """Also by one between sender and receiver, who knows nothing of compression."""
+    pair = Pair(wire, takeover=takeover, bits=bits)
+    for _ in range(2):
+        parts = cut(data, cuts)
+        payload = b"".join(pair.compress(part, number == len(parts) - 1) for number, part in enumerate(parts))
+        assert b"".join(pair.inflate_parts(cut(payload, again), most=most)) == data
+
+
+def cut(data: bytes, shares: Sequence[float]) -> list[bytes]:
+    places = [0, *sorted(int(share * len(data)) for share in shares), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(places)]
+
+
+# In pieces -------------------------------------------------------------------------------------------------------
+
+
+@takeovers
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("size", [0, 1, 2, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE])
+@pytest.mark.parametrize("most", [1000, PIECE - 1, PIECE, PIECE + 1])
+def test_message_comes_in_pieces(wire: Wire, codec: str, takeover: bool, size: int, most: int) -> None:
+    for data in (bytes(size), random.Random(size).randbytes(size)):
+        pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
+        for _ in range(2):
+            assert pair.inflate(pair.compress(data), most=most) == data
+
+
+@takeovers
+@pytest.mark.parametrize("most", [1, 2])
+def test_message_comes_byte_by_byte(wire: Wire, takeover: bool, most: int) -> None:
+    data = b"some words, some words" * 20
+    pair = Pair(wire, takeover=takeover)
+    assert pair.inflate(pair.compress(data), most=most) == data
+
+
+@takeovers
+@pytest.mark.parametrize("noise", [False, True])
+@pytest.mark.parametrize("limit", [0, 1, 1000, PIECE, 3 * PIECE])
+def test_message_of_exactly_the_limit_ends(wire: Wire, takeover: bool, noise: bool, limit: int) -> None:
+    """Asked for one byte more than that, it is all there, and a longer one shows."""
+    for more in (0, 1):
+        pair = Pair(wire, takeover=takeover)
+        size = limit + more
+        pair.feed(pair.compress(random.Random(3).randbytes(size) if noise else bytes(size)))
+        assert len(pair.take(limit + 1)) == size
+        assert pair.inflater.ended or more
+
+
+def test_taking_nothing_changes_nothing(wire: Wire) -> None:
+    pair = Pair(wire)
+    pair.feed(pair.compress(b"abc"))
+    assert pair.take(0) == b""
+    assert pair.take() == b"abc"
+    assert pair.take() == b""
+
+
+# The examples of RFC 7692 section 7.2.3 ----------------------------------------------------------------------------
+
+
+@takeovers
+@pytest.mark.parametrize(
+    "payloads",
+    [
+        [HELLO],  # 7.2.3.1
+        [b"\xf2\x48\xcd", b"\xc9\xc9\x07\x00"],  # 7.2.3.1, in fragments
+        [b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00"],  # 7.2.3.3: without compression
+        [b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"],  # 7.2.3.4: a final block
+        [b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"],  # 7.2.3.5: two blocks
+    ],
+)
+def test_example_is_inflated(wire: Wire, takeover: bool, payloads: list[bytes]) -> None:
+    for most in (1, 2, MOST):
+        pair = Pair(wire, takeover=takeover)
+        for _ in range(2):
+            assert b"".join(pair.inflate_parts(payloads, TEXT, most)) == b"Hello"
+
+
+def test_example_is_compressed(wire: Wire) -> None:
+    assert [Pair(wire).compress(b"Hello") for _ in range(2)] == [HELLO, HELLO]
+
+
+def test_example_of_takeover(wire: Wire) -> None:
+    """7.2.3.2: the second message refers to the first one."""
+    pair = Pair(wire, takeover=True)
+    assert [pair.compress(b"Hello") for _ in range(2)] == [HELLO, b"\xf2\x00\x11\x00\x00"]
+    assert [pair.inflate(payload) for payload in (HELLO, b"\xf2\x00\x11\x00\x00")] == [b"Hello", b"Hello"]
+
+
+@takeovers
+def test_example_of_empty_message(wire: Wire, takeover: bool) -> None:
+    """7.2.3.6."""
+    pair = Pair(wire, takeover=takeover)
+    for _ in range(3):
+        assert pair.compress(b"") == b"\x00"
+        assert pair.inflate(b"\x00", TEXT) == b""
+
+
+# Final blocks ------------------------------------------------------------------------------------------------------
+
+
+def final(data: bytes) -> bytes:
+    """A stream of its own, with its end."""
+    stream = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return stream.compress(data) + stream.flush(zlib.Z_FINISH)
+
+
+@takeovers
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("most", [1, MOST])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        final(b"abc") + b"\x00",
+        final(b"a") + final(b"bc") + b"\x00",
+        final(b"") * 3 + final(b"abc") + b"\x00",
+        final(b"ab") + b"\x4a\x06\x00",
+        b"\x4a\x04\x00\x00\x00\xff\xff" + final(b"bc") + b"\x00",
+        final(b"abc") + final(b"") * 997 + b"\x00",
+    ],
+)
+def test_final_block_may_be_anywhere(wire: Wire, codec: str, takeover: bool, most: int, payload: bytes) -> None:
+    pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
+    for _ in range(2):
+        assert pair.inflate(payload, most=most) == b"abc"
+        assert pair.inflate(HELLO) == b"Hello"
+    for place in range(1, min(len(payload), 12)):
+        assert b"".join(pair.inflate_parts([payload[:place], payload[place:]], most=most)) == b"abc"
+
+
+@takeovers
+@pytest.mark.parametrize("codec", CODECS)
+def test_many_final_blocks_are_refused(wire: Wire, codec: str, takeover: bool) -> None:
+    for fragments in (1, 3):
+        pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
+        blocks = final(b"") * (3000 // fragments)
+        with pytest.raises(wire.errors.ProtocolViolation) as caught:
+            pair.inflate_parts([blocks] * (fragments - 1) + [blocks + b"\x00"])
+        assert caught.value.code == 1007
+
+
+# What is no compressed data ----------------------------------------------------------------------------------------
+
+
+def elsewhere(data: bytes) -> bytes:
+    """A message that refers to one that never came."""
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=data)
+    return stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)[:-4]
+
+
+CORRUPT = {
+    "a block of reserved type": b"\x06\x00",
+    "a stored block of wrong length": b"\x00\x05\x00\xfa\xfe\x48\x65\x6c\x6c\x6f\x00",
+    "a distance too far back": elsewhere(b"abcdefgh" * 10),
+    "ones": b"\xff" * 20,
+    "a stream of zlib's": zlib.compress(b"Hello"),
+    "a stream of gzip's": zlib.compress(b"Hello", wbits=31),
+}
+
+
+@takeovers
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("payload", CORRUPT.values(), ids=CORRUPT.keys())
+@pytest.mark.parametrize("before", [b"", b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff"])
+def test_corrupt_data_is_refused(wire: Wire, codec: str, takeover: bool, payload: bytes, before: bytes) -> None:
+    for most in (1, MOST):
+        pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
+        with pytest.raises(wire.errors.ProtocolViolation, match="corrupt") as caught:
+            pair.inflate(before + payload, most=most)
+        assert caught.value.code == 1007
+
+
+@pytest.mark.parametrize("size", range(1, len(HELLO) - 1))
+def test_message_that_ends_inside_a_block_is_refused(wire: Wire, size: int) -> None:
+    pair = Pair(wire)
+    with pytest.raises(wire.errors.ProtocolViolation) as caught:
+        pair.inflate(HELLO[:size])
+    assert caught.value.code == 1007
+
+
+@given(
+    data=st.binary(max_size=60) | st.text(max_size=20).map(str.encode) | st.integers(0, 2000).map(bytes),
+    place=st.floats(0, 0.999),
+    flips=st.binary(min_size=1, max_size=3),
+    end=st.floats(0, 1),
+    most=st.sampled_from([1, 7, 1000]),
+    takeover=st.booleans(),
+    codec=st.sampled_from(list(CODECS)),
+    opcode=st.sampled_from([TEXT, BINARY]),
+    cuts=st.lists(st.floats(0, 1), max_size=2),
+)
+@settings(fuzz, max_examples=60)
+def test_damaged_data_is_refused_or_inflates_to_something(
+    wire: Wire,
+    data: bytes,
+    place: float,
+    flips: bytes,
+    end: float,
+    most: int,
+    takeover: bool,
+    codec: str,
+    opcode: int,
+    cuts: list[float],
+) -> None:
+    pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
+    payload = bytearray(pair.compress(data))
+    for number, flip in enumerate(flips, int(place * len(payload))):
+        if number < len(payload):
+            payload[number] ^= flip
+    try:
+        parts = cut(bytes(payload[: int(end * len(payload)) + 1]), cuts)
+        assert len(b"".join(pair.inflate_parts(parts, opcode, most))) <= 1100 * len(payload)
+    except wire.errors.ProtocolViolation as violation:
+        assert violation.code == 1007  # noqa: PT017
+
+
+# Text --------------------------------------------------------------------------------------------------------------
+
+
+@takeovers
+@pytest.mark.parametrize("most", [1, 2, 3, 5, MOST])
+def test_text_may_be_cut_inside_a_character(wire: Wire, takeover: bool, most: int) -> None:
+    text = "aé€𝄞" * 10
+    data = text.encode()
+    pair = Pair(wire, takeover=takeover)
+    for _ in range(2):
+        assert pair.inflate(pair.compress(data), TEXT, most).decode() == text
+        for place in range(12):
+            payloads = [pair.compress(data[:place], False), pair.compress(data[place:], True)]
+            assert b"".join(pair.inflate_parts(payloads, TEXT, most)).decode() == text
+
+
+@takeovers
+@pytest.mark.parametrize("most", [1, 2, MOST])
+@pytest.mark.parametrize("data", [b"\xff", b"ok\xc3", b"ok\xe2\x82", b"\xed\xa0\x80", b"\xc0\x80", b"\xf0\x9d\x84("])
+def test_text_that_is_not_utf8_is_refused(wire: Wire, takeover: bool, data: bytes, most: int) -> None:
+    for place in range(len(data) + 1):
+        pair = Pair(wire, takeover=takeover)
+        payloads = [pair.compress(data[:place], False), pair.compress(data[place:], True)]
+        with pytest.raises(wire.errors.ProtocolViolation, match="not UTF-8") as caught:
+            pair.inflate_parts(payloads, TEXT, most)
+        assert caught.value.code == 1007
+
+
+def test_binary_need_not_be_utf8(wire: Wire) -> None:
+    pair = Pair(wire)
+    assert pair.inflate(pair.compress(b"\xff")) == b"\xff"
+
+
+def test_text_is_checked_anew_for_each_message(wire: Wire) -> None:
+    pair = Pair(wire)
+    pair.feed(pair.compress("é".encode()[:1], False), TEXT, False)
+    pair.take_all()
+    pair.drop(pair.compress("é".encode()[1:] + b"\xff"), CONTINUATION)
+    assert pair.inflate(pair.compress(b"fine"), TEXT) == b"fine"
+
+
+# Dropping ----------------------------------------------------------------------------------------------------------
+
+
+@takeovers
+@pytest.mark.parametrize("taken", [0, 1, 500, 1000])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_what_follows_a_dropped_message_is_inflated(wire: Wire, takeover: bool, taken: int, parts: int) -> None:
+    some = random.Random(5)
+    pair = Pair(wire, takeover=takeover)
+    for _ in range(3):
+        data = some.randbytes(900) + bytes(200)
+        payloads = [pair.compress(data[:10] * 60 + data, number == parts - 1) for number in range(parts)]
+        pair.feed(payloads[0], BINARY, parts == 1)
+        if taken:
+            assert len(pair.take(taken)) == taken
+        pair.drop(None)
+        for number in range(1, parts):
+            assert not pair.inflater.ended
+            pair.drop(payloads[number], CONTINUATION, number == parts - 1)
+        assert pair.inflater.ended
+        assert not pair.inflater.pending
+        assert pair.inflate(pair.compress(data)) == data
+
+
+@takeovers
+def test_dropped_bytes_are_counted(wire: Wire, takeover: bool) -> None:
+    """Inflated where they had to be, and as they came where not."""
+    pair = Pair(wire, takeover=takeover)
+    for data in (bytes(100_000), b"x", random.Random(2).randbytes(3000)):
+        payloads = [pair.compress(data, False), pair.compress(data, True)]
+        dropped = [pair.drop(payloads[0], BINARY, False), pair.drop(payloads[1], CONTINUATION, True)]
+        assert dropped == ([len(data)] * 2 if takeover else list(map(len, payloads)))
+    payload = pair.compress(bytes(1000))
+    pair.feed(payload)
+    pair.take(100)
+    assert pair.drop(None) <= (900 if takeover else len(payload))
+
+
+def test_dropping_stops_at_its_budget(wire: Wire) -> None:
+    pair = Pair(wire, takeover=True)
+    dropped = pair.drop(pair.compress(bytes(100 * PIECE)), most=2 * PIECE)
+    assert 2 * PIECE < dropped <= 3 * PIECE
+    assert not pair.inflater.ended
+
+
+def test_corrupt_data_is_refused_when_it_is_dropped_only_if_it_is_inflated(wire: Wire) -> None:
+    alone, taking_over = Pair(wire), Pair(wire, takeover=True)
+    alone.drop(b"\xff" * 20)
+    assert alone.inflate(HELLO) == b"Hello"
+    with pytest.raises(wire.errors.ProtocolViolation):
+        taking_over.drop(b"\xff" * 20)
+
+
+# Bombs -------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def bomb(size: int) -> bytes:
+    """`size` MiB of zeros."""
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    zeros = bytes(MiB)
+    return b"".join(stream.compress(zeros) for _ in range(size)) + stream.flush(zlib.Z_SYNC_FLUSH)[:-4]
+
+
+@takeovers
+@pytest.mark.parametrize("codec", CODECS)
+def test_bomb_costs_what_is_taken_of_it(wire: Wire, codec: str, takeover: bool) -> None:
+    pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
+    payload = bomb(16)
+    pair.feed(payload)
+    pair.take(10)
+    tracemalloc.start()
+    try:
+        assert len(pair.take(MiB)) == MiB
+        for _ in range(20):
+            assert len(pair.take(PIECE)) == PIECE
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * MiB
+    assert pair.inflater.pending
+
+
+@takeovers
+def test_dropping_bomb_costs_little(wire: Wire, takeover: bool) -> None:
+    pair = Pair(wire, takeover=takeover)
+    payload = bomb(16)
+    tracemalloc.start()
+    try:
+        pair.drop(payload)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < MiB
+    assert pair.inflater.ended
+
+
+# What is kept between messages -------------------------------------------------------------------------------------
+
+
+class Counting:
+    """A codec that knows its streams."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.alive = 0
+        self.fail = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(zlib, name)
+
+    def compressobj(self, *arguments: Any) -> "_Counted":
+        return _Counted(self, "compressor", zlib.compressobj(*arguments))
+
+    def decompressobj(self, *arguments: Any) -> "_Counted":
+        return _Counted(self, "decompressor", zlib.decompressobj(*arguments))
+
+
+class _Counted:
+    def __init__(self, codec: Counting, kind: str, stream: Any) -> None:
+        self._codec = codec
+        self._stream = stream
+        codec.made.append(kind)
+        codec.alive += 1
+
+    def __del__(self) -> None:
+        self._codec.alive -= 1
+
+    def __getattr__(self, name: str) -> Any:
+        if self._codec.fail and name == "flush":
+            raise MemoryError
+        return getattr(self._stream, name)
+
+
+@pytest.fixture
+def counting(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Counting:
+    codec = Counting()
+    monkeypatch.setitem(CODECS, "zlib", codec)
+    wire.deflate._idle.clear()
+    return codec
+
+
+def test_compressor_goes_round_among_connections(wire: Wire, counting: Counting) -> None:
+    pairs = [Pair(wire, threshold=number) for number in range(20)]
+    for number in range(3):
+        for pair in pairs:
+            assert pair.inflate(pair.compress(b"%d of many" % number * 30)) == b"%d of many" % number * 30
+    assert counting.made.count("compressor") == 1
+    assert counting.alive == 1
+
+
+def test_connections_with_other_settings_have_other_compressors(wire: Wire, counting: Counting) -> None:
+    settings: list[dict[str, Any]] = [{}, {"bits": 9}, {"level": 1}, {"mem_level": 9}]
+    for _ in range(2):
+        for options in settings:
+            pair = Pair(wire, **options)
+            assert pair.inflate(pair.compress(b"abc")) == b"abc"
+    assert counting.made.count("compressor") == len(settings)
+
+
+def test_few_compressors_are_kept(wire: Wire, counting: Counting) -> None:
+    pairs = [Pair(wire) for _ in range(30)]
+    for pair in pairs:
+        pair.compress(b"a part", False)
+    assert counting.alive == 30
+    for pair in pairs:
+        pair.compress(b"the rest")
+    assert 1 <= counting.alive <= 8
+
+
+def test_messages_in_turn_do_not_mix(wire: Wire) -> None:
+    one, other = Pair(wire), Pair(wire)
+    parts: dict[Pair, list[bytes]] = {one: [], other: []}
+    for number in range(3):
+        for pair, word in ((one, b"one"), (other, b"other")):
+            parts[pair].append(pair.compress(word * 40, number == 2))
+    for pair, word in ((one, b"one"), (other, b"other")):
+        assert pair.inflate_parts(parts[pair]) == [word * 40] * 3
+
+
+def test_nothing_is_made_before_it_is_needed(wire: Wire, counting: Counting) -> None:
+    for takeover in (False, True):
+        Pair(wire, takeover=takeover)
+    assert not counting.made
+
+
+def test_decompressor_is_given_up_behind_each_message(wire: Wire, counting: Counting) -> None:
+    pair = Pair(wire)
+    payload = pair.compress(b"abc")
+    alive = counting.alive
+    for most in (1, MOST):
+        pair.inflate(payload, most=most)
+        assert counting.alive == alive
+    pair.drop(payload)
+    assert counting.alive == alive
+
+
+def test_compressor_rests_when_it_was_not_used_for_a_while(wire: Wire, counting: Counting) -> None:
+    pair = Pair(wire, takeover=True)
+    noise = random.Random(1).randbytes(300)
+    first = pair.compress(noise)
+    pair.deflater.rest()
+    assert counting.alive == 1, "it was used since the last call"
+    pair.deflater.rest()
+    assert counting.alive == 0
+    again = pair.compress(noise)
+    assert again == first
+    assert len(pair.compress(noise)) < 20
+    for payload in (first, again):
+        assert pair.inflate(payload) == noise
+
+
+@takeovers
+def test_compressor_may_rest_inside_a_message(wire: Wire, takeover: bool) -> None:
+    pair = Pair(wire, takeover=takeover)
+    noise = random.Random(1).randbytes(300)
+    payloads = []
+    for number in range(3):
+        payloads.append(pair.compress(noise, number == 2))
+        pair.deflater.rest()
+        pair.deflater.rest()
+    assert pair.inflate_parts(payloads) == [noise] * 3
+
+
+@takeovers
+@pytest.mark.parametrize("where", ["before", "inside"])
+def test_compressor_that_failed_is_not_used_again(wire: Wire, counting: Counting, takeover: bool, where: str) -> None:
+    pair = Pair(wire, takeover=takeover)
+    noise = random.Random(1).randbytes(300)
+    payloads = [pair.compress(noise)]
+    opened = [pair.compress(noise, False)] if where == "inside" else []
+    counting.fail = True
+    with pytest.raises(MemoryError):
+        pair.compress(noise * 2, where == "before")
+    counting.fail = False
+    assert pair.inflate(payloads[0]) == noise
+    following = [pair.compress(noise)]
+    assert b"".join(pair.inflate_parts(opened + following)) == noise * len(opened + following)
+
+
+# What is to be compressed ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "text", "wish", "expected"),
+    [
+        ({}, 255, True, None, False),
+        ({}, 256, True, None, True),
+        ({}, 256, False, None, True),
+        ({"threshold": 0}, 0, True, None, True),
+        ({"text": False}, 9999, True, None, False),
+        ({"text": False}, 9999, False, None, True),
+        ({"binary": False}, 9999, False, None, False),
+        ({"binary": False}, 9999, True, None, True),
+        ({"binary": False, "text": False}, 0, True, True, True),
+        ({}, 0, False, True, True),
+        ({}, 9999, True, False, False),
+        ({}, 9999, False, False, False),
+    ],
+)
+def test_what_is_compressed(
+    wire: Wire, options: dict[str, Any], size: int, text: bool, wish: bool | None, expected: bool
+) -> None:
+    assert Pair(wire, **options).deflater.takes(size, text, wish) is expected
