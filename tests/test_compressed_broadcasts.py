@@ -17,6 +17,7 @@ from streamws import Client, WebSocketServer
 def codec(monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingCodec]:
     counting = CountingCodec()
     monkeypatch.setattr(streamws.wire.deflate, "codec", counting)
+    monkeypatch.setattr(streamws.wire.deflate, "igzip", None)
     streamws.wire.deflate._idle.clear()
     yield counting
     streamws.wire.deflate._idle.clear()

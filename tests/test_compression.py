@@ -886,6 +886,7 @@ async def test_compression_saves_bytes(server: bool, compression: Compression) -
 def codec(monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingCodec]:
     counting = CountingCodec()
     monkeypatch.setattr(streamws.wire.deflate, "codec", counting)
+    monkeypatch.setattr(streamws.wire.deflate, "igzip", None)
     streamws.wire.deflate._idle.clear()
     yield counting
     streamws.wire.deflate._idle.clear()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from isal import isal_zlib
 from zlib_ng import zlib_ng
 
 from helpers.compressing import CountingCodec
@@ -24,8 +25,9 @@ MOST = 1 << 40
 HELLO = b"\xf2\x48\xcd\xc9\xc9\x07\x00"
 MiB = 1 << 20
 
-CODECS: dict[str, Any] = {"zlib": zlib, "zlib-ng": zlib_ng}
-COMBINATIONS = [f"{one} to {other}" for one, other in itertools.product(CODECS, CODECS)]
+Codec = tuple[Any, Any]  # what the module calls `codec`, and `igzip`
+CODECS: dict[str, Codec] = {"zlib": (zlib, None), "zlib-ng": (zlib_ng, None), "ISA-L": (zlib_ng, isal_zlib)}
+COMBINATIONS = [f"{one} to {other}" for one, other in itertools.product(CODECS, ["zlib", "zlib-ng"])]
 WIRES = wires()
 
 fuzz = settings(max_examples=40, deadline=None)
@@ -51,8 +53,11 @@ class Pair:
         self.deflater: Any = self._module.Deflater(Compression(**options), bits, takeover)
         self.inflater: Any = self._module.Inflater(bits, takeover)
 
+    def _use(self, codec: Codec) -> None:
+        self._module.codec, self._module.igzip = codec
+
     def compress(self, data: Any, fin: bool = True) -> bytes:
-        self._module.codec = self._sending
+        self._use(self._sending)
         payload: bytes = self.deflater.compress(data, fin)
         return payload
 
@@ -60,12 +65,12 @@ class Pair:
         self.inflater.feed(self._frame(opcode, payload, fin))
 
     def take(self, most: int = MOST) -> bytes:
-        self._module.codec = self._receiving
+        self._use(self._receiving)
         data: bytes = self.inflater.take(most)
         return data
 
     def drop(self, payload: bytes | None, opcode: int = BINARY, fin: bool = True, most: int = MOST) -> int:
-        self._module.codec = self._receiving
+        self._use(self._receiving)
         frame = None if payload is None else self._frame(opcode, payload, fin)
         size: int = self.inflater.drop(frame, most)
         return size
@@ -102,10 +107,10 @@ class Pair:
 def codec_afterwards() -> Iterator[None]:
     """No compressor of one codec is left for the next test."""
     modules: list[Any] = [wire.deflate for wire in WIRES]
-    before = [module.codec for module in modules]
+    before = [(module.codec, module.igzip) for module in modules]
     yield
     for module, codec in zip(modules, before, strict=True):
-        module.codec = codec
+        module.codec, module.igzip = codec
         module._idle.clear()
 
 
@@ -553,7 +558,7 @@ def test_dropping_bomb_costs_little(wire: Wire, takeover: bool) -> None:
 @pytest.fixture
 def counting(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> CountingCodec:
     codec = CountingCodec()
-    monkeypatch.setitem(CODECS, "zlib", codec)
+    monkeypatch.setitem(CODECS, "zlib", (codec, None))
     wire.deflate._idle.clear()
     return codec
 
