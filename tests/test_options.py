@@ -7,8 +7,8 @@ import attrs
 import pytest
 
 import streamws.options
-from streamws import Backoff, Limits, Timeouts
-from streamws.options import KiB, MiB
+from streamws import Backoff, Compression, Limits, Timeouts, WebSocketServer, connect
+from streamws.options import KiB, MiB, compression_of
 
 SIZES = {
     "max_message_size": MiB,
@@ -37,6 +37,20 @@ BACKOFF = {
     "max_retry_after": 600,
     "max_attempts": None,
 }
+COMPRESSION = {
+    "threshold": 256,
+    "text": True,
+    "binary": True,
+    "level": 6,
+    "mem_level": 5,
+    "window_bits": 12,
+    "peer_window_bits": 12,
+    "takeover": False,
+    "peer_takeover": False,
+}
+FLAGS = [name for name, value in COMPRESSION.items() if isinstance(value, bool)]
+NUMBERS = [name for name in COMPRESSION if name not in FLAGS]
+RANGES = {"level": (0, 9), "mem_level": (1, 9), "window_bits": (9, 15), "peer_window_bits": (9, 15)}
 MARKS = ("read_high", "read_low", "write_high", "write_low")
 
 
@@ -157,8 +171,63 @@ def test_backoff_refuses_first_wait_above_the_longest() -> None:
         Backoff(first=2, most=1)
 
 
-@pytest.mark.parametrize("options", [Limits(), Timeouts(), Backoff()])
-def test_options_are_frozen_values(options: Limits | Timeouts | Backoff) -> None:
+def test_compression_has_defaults() -> None:
+    assert attrs.asdict(Compression()) == COMPRESSION
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, value) for name, (least, most) in RANGES.items() for value in (least, most)],
+        *[(name, value) for name in FLAGS for value in (True, False)],
+        *[("threshold", value) for value in (0, 1, 2**40)],
+    ],
+)
+def test_compression_takes(name: str, value: Any) -> None:
+    assert getattr(Compression(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name, (least, most) in RANGES.items() for value in (least - 1, most + 1, -1, 2**40)]
+    + [("threshold", -1)],
+)
+def test_compression_refuses_number_out_of_range(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be .*, not {value}$"):
+        Compression(**{name: value})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [1.5, "9", True, b"9", None])
+def test_compression_refuses_what_is_no_number(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must be an int"):
+        Compression(**{name: value})
+
+
+@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("value", [1, 0, "yes", None])
+def test_compression_refuses_what_is_no_flag(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must be True or False"):
+        Compression(**{name: value})
+
+
+def test_compression_is_switched_on_and_off() -> None:
+    assert compression_of(True) == Compression()
+    assert compression_of(False) is None
+    wanted = Compression(level=1)
+    assert compression_of(wanted) is wanted
+
+
+@pytest.mark.parametrize("value", [None, 1, 0, "deflate", 15, {"level": 1}])
+def test_compression_argument_of_another_type_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^compression must be True, False or a Compression"):
+        WebSocketServer("localhost", 0, compression=value)
+    with pytest.raises(TypeError, match=r"^compression must be True, False or a Compression"):
+        connect("ws://localhost", compression=value)
+
+
+@pytest.mark.parametrize("options", [Limits(), Timeouts(), Backoff(), Compression()])
+def test_options_are_frozen_values(options: Limits | Timeouts | Backoff | Compression) -> None:
     name = attrs.fields(type(options))[0].name
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         setattr(options, name, 1)
@@ -166,7 +235,7 @@ def test_options_are_frozen_values(options: Limits | Timeouts | Backoff) -> None
     assert hash(options) == hash(type(options)())
 
 
-@pytest.mark.parametrize("kind", [Limits, Timeouts, Backoff])
+@pytest.mark.parametrize("kind", [Limits, Timeouts, Backoff, Compression])
 def test_options_are_given_by_name(kind: type[object]) -> None:
     with pytest.raises(TypeError):
         kind(1)  # type: ignore[call-arg]
@@ -174,6 +243,6 @@ def test_options_are_given_by_name(kind: type[object]) -> None:
 
 def test_every_option_is_described() -> None:
     source = Path(streamws.options.__file__).read_text()
-    for name in [*SIZES, *SECONDS, *BACKOFF]:
+    for name in [*SIZES, *SECONDS, *BACKOFF, *COMPRESSION]:
         _, _, behind = source.partition(f"    {name}: ")
         assert behind.split("\n", 1)[1].startswith('    """'), name

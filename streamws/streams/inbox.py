@@ -161,7 +161,7 @@ class Inbox:
         self._parser = parser
         self._inflater = inflater
         self._limits = limits
-        self._max_size = limits.max_message_size
+        self._max_size = min(limits.max_message_size, maxsize // 2)  # so that some more than that is a size as well
         self._read_high = limits.read_high
         self._read_low = limits.read_low
         self._flow = flow
@@ -508,6 +508,8 @@ class Inbox:
     def _fail(self, close: Close, cause: Cause) -> Any:
         """Take nothing more, because of a message."""
         self._clear()
+        if self._inflater is not None:
+            self._inflater.stop()
         self._refused = close, cause
         self._flow.refuse(close, cause)
         return PENDING
@@ -772,7 +774,7 @@ class Inbox:
             return False  # this side refused it
         if read.kind == _MORE:
             return True
-        if read.kind == _BEGINNING or self._skipping:
+        if read.kind == _BEGINNING or self._skipping or self._refused is not None:
             return False
         if error.outcome.clean and error.outcome.initiator is Side.LOCAL:
             return False  # this side did not want the rest

@@ -212,6 +212,13 @@ class Inflater:
         self._stream = None
         return size
 
+    def stop(self) -> None:
+        """Give up what has not been taken."""
+        self.pending = False
+        self._input = b""
+        self._position = 0
+        self._stream = None
+
     def _inflate(self, most: int) -> bytes:
         parts = []
         while most and self.pending:

@@ -223,7 +223,7 @@ class Protocol:
 
     def is_masked_in_chunks(self, data: str | Buffer) -> bool:
         """Whether a message is better masked and sent chunk by chunk than copied whole."""
-        return self._keys is not None and not isinstance(data, str) and len(data) > _LONG
+        return self._keys is not None and isinstance(data, (bytes, bytearray, memoryview)) and len(data) > _LONG
 
     def binary_header(self, payload: bytes) -> bytes:
         """The header for a message that is sent beside it."""

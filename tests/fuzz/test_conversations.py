@@ -7,7 +7,7 @@ hypothesis says. The models of a speaker and of a listener know what must come o
 import asyncio
 import gc
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from helpers.listening import Listener
 from helpers.speaking import Command, Fate, Order, Part, Sending, Speaker, encoded
 from helpers.taps import BINARY, TEXT, Tap
-from helpers.virtual import ALL, NoSocket, VirtualLoop, build_of, connected, packages
+from helpers.virtual import ALL, NoSocket, VirtualLoop, agree, build_of, connected, packages
 
 LIMITS = {
     "max_message_size": 1 << 20,
@@ -48,6 +48,18 @@ sizes = st.sampled_from([0, 1, 3, 20, 20, 124, 125, 126, 127, 300, 1000, 65535, 
 small_sizes = st.sampled_from([0, 1, 2, 5, 130, 500])
 moves = st.sampled_from([1, 2, 5, 30, 200, ALL, ALL])
 choices = st.integers(0, 3)
+wishes = st.sampled_from([None, None, True, False])
+compressions = st.fixed_dictionaries(
+    {
+        "threshold": st.sampled_from([0, 10, 200]),
+        "window_bits": st.sampled_from([9, 12, 15]),
+        "peer_window_bits": st.sampled_from([9, 15]),
+        "takeover": st.booleans(),
+        "peer_takeover": st.booleans(),
+        "binary": st.sampled_from([True, True, False]),
+        "level": st.sampled_from([0, 1, 6]),
+    }
+)
 
 Method = TypeVar("Method", bound=Callable[..., None])
 
@@ -89,13 +101,18 @@ def steps(draw: st.DrawFn) -> Step:
 class End:
     """One end with all that goes on there."""
 
-    def __init__(self, loop: VirtualLoop, endpoint: Any, server: bool) -> None:
+    def __init__(self, loop: VirtualLoop, endpoint: Any, server: bool, terms: Mapping[str, Any] | None) -> None:
+        """`terms` are what was agreed on of compression."""
         self.loop = loop
         self.client = endpoint.client
         self.connection = endpoint.connection
         self.transport = endpoint.transport
         self.streamws = endpoint.streamws
-        self.written, self.arrived, self.visible = Tap(not server), Tap(server), Tap(server)
+        sent, comes = (0, False), (0, False)
+        if terms is not None:
+            sent = (terms["window_bits"], terms["takeover"])
+            comes = (terms["peer_window_bits"], terms["peer_takeover"])
+        self.written, self.arrived, self.visible = Tap(not server, *sent), Tap(server, *comes), Tap(server, *comes)
         self.transport.on_written = self.written.feed
         self.transport.on_received = self._received
         self.speaker = Speaker(endpoint, self.written)
@@ -172,6 +189,7 @@ class Conversation(RuleBasedStateMachine):
         last=ends,
         drained=st.booleans(),
         stalled=st.booleans(),
+        compressions=st.none() | st.tuples(compressions, compressions),
     )
     def connect(
         self,
@@ -183,13 +201,22 @@ class Conversation(RuleBasedStateMachine):
         last: int,
         drained: bool,
         stalled: bool,
+        compressions: tuple[dict[str, Any], dict[str, Any]] | None,
     ) -> None:
         """`flowing` and `piece` say whether and how bytes move by themselves; `how`, `last`, ... how it ends."""
         endpoints = connected(
-            self.loop, self.packages, capacity=capacity, socket=socket, limits=LIMITS, timeouts=TIMEOUTS
+            self.loop,
+            self.packages,
+            capacity=capacity,
+            socket=socket,
+            limits=LIMITS,
+            timeouts=TIMEOUTS,
+            compressions=compressions,
         )
+        terms = (None, None) if compressions is None else agree(self.packages, compressions)
         self.ends = [
-            End(self.loop, endpoint, server) for endpoint, server in zip(endpoints, (True, False), strict=True)
+            End(self.loop, endpoint, server, terms)
+            for endpoint, server, terms in zip(endpoints, (True, False), terms, strict=True)
         ]
         self.flowing, self.piece, self.how = flowing, piece, how
         self.last, self.drained, self.stalled = self.ends[last], drained, stalled
@@ -271,9 +298,9 @@ class Conversation(RuleBasedStateMachine):
         some = (f"{self.numbers}\né€𝄞" if self.numbers % 2 else f"{self.numbers}\n") * (size // 2 + 1)
         return some[:size] if text else some.encode()[:size]
 
-    @happens(21, end=ends, size=sizes, text=st.booleans())
-    def send(self, end: int, size: int, text: bool) -> None:
-        self.ends[end].start(self.ends[end].speaker.send(self.content(size, text)))
+    @happens(21, end=ends, size=sizes, text=st.booleans(), compress=wishes)
+    def send(self, end: int, size: int, text: bool, compress: bool | None) -> None:
+        self.ends[end].start(self.ends[end].speaker.send(self.content(size, text), compress))
         self.go_on()
 
     @happens(
@@ -283,8 +310,11 @@ class Conversation(RuleBasedStateMachine):
         kind=kinds,
         size=sizes,
         parts=st.lists(small_sizes, max_size=2),
+        compress=wishes,
     )
-    def send_in_pieces(self, end: int, how: str, kind: int | None, size: int, parts: list[int]) -> None:
+    def send_in_pieces(
+        self, end: int, how: str, kind: int | None, size: int, parts: list[int], compress: bool | None
+    ) -> None:
         """`size` is that of a data frame, the first `parts` are those of any."""
         here = self.ends[end]
         if how == "write_frame" and here.by_frames is not None and not here.by_frames.done():
@@ -293,7 +323,7 @@ class Conversation(RuleBasedStateMachine):
             kind = kind or BINARY
         commands: asyncio.Queue[Command] = asyncio.Queue()
         content = encoded(self.content(size, True)) if how == "data_frame" else b""
-        task = here.start(here.speaker.send_in_pieces(how, kind, commands, content))
+        task = here.start(here.speaker.send_in_pieces(how, kind, commands, content, compress))
         if how == "write_frame":
             here.by_frames = task
         for part in parts:

@@ -1,5 +1,6 @@
 """Random streams in random pieces: both builds see the same, however the stream is cut."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.compressing import Packer
 from helpers.wires import KEY, Plain, Wire, header, plain, wires, xor
 
 WIRES = wires()
@@ -71,14 +73,16 @@ def mask(payload: bytes) -> bytes:
 
 @st.composite
 def messages(draw: st.DrawFn, masked: bool) -> bytes:
-    """A message, whole or in fragments that end anywhere, with control frames between them."""
+    """A message, whole or in fragments that end anywhere, with control frames between them; now and then compressed."""
     opcode = draw(st.sampled_from([TEXT, BINARY]))
+    rsv = draw(st.sampled_from([0, 0, 0, 4]))
     payload = draw(texts if opcode == TEXT else binaries)
     cuts = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=4)))
     ends = [*cuts, len(payload)]
     stream = b""
     for i, (start, end) in enumerate(zip([0, *cuts], ends, strict=True)):
-        stream += encode(CONTINUATION if i else opcode, payload[start:end], i == len(cuts), masked)
+        first = CONTINUATION if i else opcode
+        stream += encode(first, payload[start:end], i == len(cuts), masked, 0 if i else rsv)
         if i < len(cuts) and draw(st.booleans()):
             stream += draw(controls(masked))
     return stream
@@ -154,6 +158,7 @@ def fields(parser: Any) -> Plain:
     """All that a parser shows of itself."""
     return (
         parser.settle,
+        parser.in_message() and parser.deflated,
         parser.in_frame,
         parser.opcode,
         parser.fin,
@@ -172,7 +177,7 @@ def under_way(parser: Any) -> Plain:
     frame = (parser.opcode, parser.fin, parser.length, parser.missing, parser.buffered())
     return (
         parser.in_frame and frame,
-        parser.in_message() and (parser.received, parser.in_fragmented()),
+        parser.in_message() and (parser.received, parser.in_fragmented(), parser.deflated),
     )
 
 
@@ -190,7 +195,7 @@ def payloads(events: Sequence[Plain]) -> list[Plain]:
                 result.append((BINARY, data))
             case ("str", str(text)) | ("WideText", str(text), _):
                 result.append((TEXT, text.encode()))
-            case ("DataFrame", opcode, bytes(data), fin):
+            case ("DataFrame" | "DeflatedFrame", opcode, bytes(data), fin):
                 begun = begun or [opcode, b""]
                 begun[1] += data
                 if fin:
@@ -201,6 +206,13 @@ def payloads(events: Sequence[Plain]) -> list[Plain]:
     return [*result, ("begun", *begun)] if begun and begun[1] else result
 
 
+def new_parser(wire: Wire, masked: bool, deflate: bool = True) -> Any:
+    """A parser, to which messages may come compressed."""
+    parser = wire.parser.Parser(masked)
+    parser.deflate = deflate
+    return parser
+
+
 # Properties -------------------------------------------------------------------------------------------------
 
 roles = pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
@@ -208,12 +220,25 @@ roles = pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmaske
 
 @roles
 @fuzz
-@given(data=st.data(), lengths=cuts, release=releases, lend=releases, into=st.integers(0, 20))
+@given(
+    data=st.data(),
+    lengths=cuts,
+    release=releases,
+    lend=releases,
+    into=st.integers(0, 20),
+    deflate=st.sampled_from([True, True, False]),
+)
 def test_builds_agree_on_every_piece(
-    masked: bool, data: st.DataObject, lengths: list[int], release: list[bool], lend: list[bool], into: int
+    masked: bool,
+    data: st.DataObject,
+    lengths: list[int],
+    release: list[bool],
+    lend: list[bool],
+    into: int,
+    deflate: bool,
 ) -> None:
     pieces = cut(data.draw(streams(masked) | near_texts(masked)), lengths)
-    parsers = [wire.parser.Parser(masked) for wire in WIRES]
+    parsers = [new_parser(wire, masked, deflate) for wire in WIRES]
     for number, piece in enumerate(pieces):
         for parser in parsers:
             parser.lending = lend[number % len(lend)]
@@ -223,6 +248,8 @@ def test_builds_agree_on_every_piece(
         if release[number % len(release)]:
             assert len({released_into(parser, into) for parser in parsers}) == 1
             assert len({fields(parser) for parser in parsers}) == 1
+            if number % 2 and parsers[0].in_message() and parsers[0].deflated:
+                assert len({plain(parser.release_deflated()) for parser in parsers}) == 1
             assert len({parser.release() for parser in parsers}) == 1
             assert len({fields(parser) for parser in parsers}) == 1
         for parser in parsers:
@@ -242,7 +269,7 @@ def released_into(parser: Any, size: int) -> bytes:
 @given(data=st.data(), lengths=cuts)
 def test_cuts_change_nothing(wire: Wire, masked: bool, data: st.DataObject, lengths: list[int]) -> None:
     stream = data.draw(streams(masked) | near_texts(masked))
-    one, many = wire.parser.Parser(masked), wire.parser.Parser(masked)
+    one, many = new_parser(wire, masked), new_parser(wire, masked)
     expected = [plain(event) for event in one.feed(stream, len(stream))]
     events = [plain(event) for piece in cut(stream, lengths) for event in many.feed(piece, len(piece))]
     assert events == expected
@@ -258,8 +285,8 @@ def test_releases_lose_nothing(
     wire: Wire, masked: bool, data: st.DataObject, lengths: list[int], release: list[bool], lend: list[bool], into: int
 ) -> None:
     stream = b"".join(data.draw(st.lists(messages(masked) | controls(masked), min_size=1, max_size=4)))
-    parser = wire.parser.Parser(masked)
-    expected = payloads([plain(event) for event in wire.parser.Parser(masked).feed(stream, len(stream))])
+    parser = new_parser(wire, masked)
+    expected = payloads([plain(event) for event in new_parser(wire, masked).feed(stream, len(stream))])
     events: list[Plain] = []
     begun = False
     for number, piece in enumerate(cut(stream, lengths)):
@@ -275,6 +302,56 @@ def test_releases_lose_nothing(
                 begun = True
         parser.keep()
     assert payloads(events) == expected
+
+
+@st.composite
+def packed_frames(draw: st.DrawFn, packer: Packer) -> list[tuple[int, bytes, bool]]:
+    """The frames of a compressed message: opcode, payload and whether it is the last one. Now and then damaged."""
+    opcode = draw(st.sampled_from([TEXT, BINARY]))
+    payload = packer.message(draw(texts if opcode == TEXT else binaries))
+    if draw(st.integers(0, 5)) == 0:
+        place = draw(st.integers(0, min(len(payload), 40) - 1))
+        payload = payload[:place] + draw(st.binary(max_size=2)) + payload[place + 1 :]
+    places = [0, *sorted(draw(st.lists(st.integers(0, len(payload)), max_size=3))), len(payload)]
+    ends = list(itertools.pairwise(places))
+    return [
+        (CONTINUATION if number else opcode, payload[start:end], number == len(ends) - 1)
+        for number, (start, end) in enumerate(ends)
+    ]
+
+
+@fuzz
+@given(data=st.data(), takeover=st.booleans(), bits=st.integers(9, 15))
+def test_builds_inflate_the_same(data: st.DataObject, takeover: bool, bits: int) -> None:
+    packer = Packer(bits, takeover)
+    inflaters = [wire.deflate.Inflater(bits, takeover) for wire in WIRES]
+    for _ in range(data.draw(st.integers(1, 4))):
+        for frame in data.draw(packed_frames(packer)):
+            drop = data.draw(st.sampled_from([None, None, None, 0, 5, 1 << 40]))
+            most = data.draw(st.sampled_from([1, 2, 5, 100, 1 << 40]))
+            seen = {
+                inflated(wire, inflater, frame, most, drop) for wire, inflater in zip(WIRES, inflaters, strict=True)
+            }
+            assert len(seen) == 1
+            if seen.pop()[-1] != "goes on":
+                return
+
+
+def inflated(wire: Wire, inflater: Any, frame: tuple[int, bytes, bool], most: int, drop: int | None) -> Plain:
+    """What comes of a frame: `drop` says how much of it is passed over when its first piece was taken."""
+    seen: list[object] = []
+    try:
+        inflater.feed(wire.frames.DeflatedFrame(*frame))
+        while inflater.pending:
+            if drop is not None and seen:
+                seen.append(inflater.drop(None, drop))
+                if inflater.pending:
+                    return (*seen, "left in the middle")
+                break
+            seen.append(inflater.take(most))
+    except wire.errors.ProtocolViolation as violation:
+        return (*seen, violation.code, violation.reason)
+    return (*seen, inflater.ended, "goes on")
 
 
 @st.composite

@@ -60,6 +60,47 @@ class Unpacker:
         return data
 
 
+class CountingCodec:
+    """zlib, and how many of its streams there are."""
+
+    def __init__(self) -> None:
+        self.compressors = 0
+        """How many were made."""
+        self.alive = 0
+        """How many streams, of both kinds, there are now."""
+        self.compressed = 0
+        """How often something was compressed."""
+        self.fail = False
+        """Whether compressing fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(zlib, name)
+
+    def compressobj(self, *arguments: Any) -> "_Counted":
+        self.compressors += 1
+        return _Counted(self, zlib.compressobj(*arguments))
+
+    def decompressobj(self, *arguments: Any) -> "_Counted":
+        return _Counted(self, zlib.decompressobj(*arguments))
+
+
+class _Counted:
+    def __init__(self, codec: CountingCodec, stream: Any) -> None:
+        self._codec = codec
+        self._stream = stream
+        codec.alive += 1
+
+    def __del__(self) -> None:
+        self._codec.alive -= 1
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "flush" and self._codec.fail:
+            raise MemoryError
+        if name == "compress":
+            self._codec.compressed += 1
+        return getattr(self._stream, name)
+
+
 class Wire:
     """The other end of a connection, frame by frame."""
 

@@ -45,6 +45,7 @@ class Sending:
     commands: "asyncio.Queue[Command] | None" = None
     """Of one that is sent in pieces."""
     how: str = ""
+    compress: bool | None = None
     in_pieces: bool = False
     """Whether its turn has come, and its end has not."""
     parts: int = 0
@@ -146,20 +147,26 @@ class Speaker:
         finally:
             sending.waits = sending.in_pieces = False
 
-    async def send(self, value: Part) -> None:
+    async def send(self, value: Part, compress: bool | None = None) -> None:
         sending = self._begin(TEXT if isinstance(value, str) else BINARY, encoded(value))
         with self._outcome(sending):
-            await self._endpoint.client.send(value)
+            await self._endpoint.client.send(value, compress)
 
     # In pieces -------------------------------------------------------------------------------------------------
 
     async def send_in_pieces(
-        self, how: str, opcode: int | None, commands: "asyncio.Queue[Command]", data: bytes = b""
+        self,
+        how: str,
+        opcode: int | None,
+        commands: "asyncio.Queue[Command]",
+        data: bytes = b"",
+        compress: bool | None = None,
     ) -> None:
         """Send a message as `commands` says; `how` is the method of the writer. Of a data frame they say the sizes."""
         sending = self._begin(opcode, data)
         sending.commands = commands
         sending.how = how
+        sending.compress = compress
         self.told.append(sending)
         with self._outcome(sending):
             await getattr(self, f"_by_{how}")(sending, opcode and self._endpoint.streamws.Opcode(opcode))
@@ -184,12 +191,12 @@ class Speaker:
                 yield part
 
     async def _by_fragment(self, sending: Sending, kind: Any) -> None:
-        async with self._endpoint.client.writer.fragment(kind) as stream:
+        async with self._endpoint.client.writer.fragment(kind, sending.compress) as stream:
             async for part in self._parts(sending):
                 await stream.send(part)
 
     async def _by_feed(self, sending: Sending, kind: Any) -> None:
-        await self._endpoint.client.writer.feed(self._parts(sending), kind)
+        await self._endpoint.client.writer.feed(self._parts(sending), kind, sending.compress)
 
     async def _by_write_frame(self, sending: Sending, kind: Any) -> None:
         sending.opcode = sending.opcode or BINARY

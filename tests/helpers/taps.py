@@ -1,5 +1,8 @@
 """A second opinion on a stream of frames: what any observer of the wire sees, written down with no care for speed."""
 
+import zlib
+from typing import Any
+
 import attrs
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -14,6 +17,8 @@ class Message:
     complete: int = 0
     """How many of the frames were seen to their end."""
     done: bool = False
+    packed: bool = False
+    """Whether it is compressed; its frames hold what that inflates to."""
 
     @property
     def data(self) -> bytes:
@@ -30,6 +35,8 @@ class _Frame:
     fin: bool
     key: bytes
     missing: int
+    seen: int = 0
+    """Bytes that have come."""
     payload: bytearray = attrs.field(factory=bytearray)
 
 
@@ -43,8 +50,12 @@ def _xor(data: bytes, key: bytes, offset: int) -> bytes:
 class Tap:
     """Takes down the messages of one direction; fails where a frame breaks a rule."""
 
-    def __init__(self, masked: bool) -> None:
+    def __init__(self, masked: bool, window_bits: int = 0, takeover: bool = False) -> None:
+        """`window_bits` and `takeover` are of compressed messages; 0 where none may come."""
         self._masked = masked
+        self._window_bits = window_bits
+        self._takeover = takeover
+        self._stream: Any = None
         self._held = bytearray()
         self._frame: _Frame | None = None
         self.messages: list[Message] = []
@@ -66,8 +77,12 @@ class Tap:
             assert frame is not None
             part = bytes(self._held[: frame.missing])
             del self._held[: len(part)]
-            frame.payload += _xor(part, frame.key, len(frame.payload))
+            plain = _xor(part, frame.key, frame.seen)
+            frame.seen += len(part)
             frame.missing -= len(part)
+            if frame.opcode < CLOSE and self.messages[-1].packed:
+                plain = self._stream.decompress(plain)
+            frame.payload += plain
             if frame.missing:
                 return
             self._end(frame)
@@ -83,7 +98,9 @@ class Tap:
         assert not self.closes, "nothing goes behind a Close frame"
         assert held[1] >> 7 == self._masked, "a client masks its frames, a server does not"
         length = int.from_bytes(held[2 : 2 + form], "big") if form else held[1] & 0x7F
-        opcode, fin = held[0] & 0x0F, held[0] >= 0x80
+        opcode, fin, packed = held[0] & 0x0F, held[0] >= 0x80, held[0] & 0x70 == 0x40
+        assert packed <= (self._window_bits > 0 and opcode in (TEXT, BINARY)), "nothing else may be compressed"
+        assert held[0] & 0x30 == 0, "no one has agreed on what that means"
         frame = _Frame(opcode, fin, bytes(held[2 + form : size]), length)
         del held[:size]
         if opcode >= CLOSE:
@@ -91,7 +108,9 @@ class Tap:
         else:
             assert (opcode == CONTINUATION) == self.cut, "one message comes after the other"
             if opcode != CONTINUATION:
-                self.messages.append(Message(opcode))
+                self.messages.append(Message(opcode, packed=packed))
+                if packed and (self._stream is None or not self._takeover):
+                    self._stream = zlib.decompressobj(-self._window_bits)
             self.messages[-1].frames.append(frame.payload)
         self._frame = frame
         return True
@@ -99,6 +118,8 @@ class Tap:
     def _end(self, frame: _Frame) -> None:
         self._frame = None
         if frame.opcode < CLOSE:
+            if frame.fin and self.messages[-1].packed:
+                frame.payload += self._stream.decompress(b"\x00\x00\xff\xff")
             self.messages[-1].complete += 1
             self.messages[-1].done = frame.fin
         elif frame.opcode == CLOSE:

@@ -269,14 +269,23 @@ def endpoint(
     server: bool,
     limits: Mapping[str, Any],
     timeouts: Mapping[str, Any],
+    compression: Mapping[str, Any] | None = None,
+    terms: Mapping[str, Any] | None = None,
 ) -> Endpoint:
-    """An open connection on a transport, as a server makes it after the opening handshake."""
+    """An open connection on a transport, as a server makes it after the opening handshake.
+
+    `terms` are what was agreed on of compression.
+    """
     streamws = importlib.import_module(package)
     connections = importlib.import_module(f"{package}.connection")
     environment = connections.Environment(loop, streamws.Limits(**limits), streamws.Timeouts(**timeouts))
     connection = connections.AsyncioConnection(environment, server, _NoOpening())
     transport.connect(connection)
-    connection.start()
+    if compression is None or terms is None:
+        connection.start()
+    else:
+        extensions = importlib.import_module(f"{package}.handshake.extensions")
+        connection.start(streamws.Compression(**compression), extensions.DeflateTerms(**terms))
     client = streamws.Client(connection, 1, ("virtual", 1), None, None, None, None)
     return Endpoint(streamws, client, connection, transport)
 
@@ -294,12 +303,30 @@ def connected(
     socket: NoSocket | None = None,
     limits: Mapping[str, Any] | None = None,
     timeouts: Mapping[str, Any] = QUIET,
+    compressions: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None,
 ) -> tuple[Endpoint, Endpoint]:
-    """A server's end and a client's end, connected."""
+    """A server's end and a client's end, connected; `compressions` are what each of them wants of it."""
     one, other = kind(loop, capacity, socket), kind(loop, capacity, socket)
     one.other, other.other = other, one
-    limits = limits or {}
+    common: dict[str, Any] = {"limits": limits or {}, "timeouts": timeouts}
+    wishes = compressions or (None, None)
+    terms = (None, None) if compressions is None else agree(packages, compressions)
     return (
-        endpoint(loop, packages[0], one, server=True, limits=limits, timeouts=timeouts),
-        endpoint(loop, packages[1], other, server=False, limits=limits, timeouts=timeouts),
+        endpoint(loop, packages[0], one, server=True, compression=wishes[0], terms=terms[0], **common),
+        endpoint(loop, packages[1], other, server=False, compression=wishes[1], terms=terms[1], **common),
     )
+
+
+def agree(
+    packages: tuple[str, str], compressions: tuple[Mapping[str, Any], Mapping[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a server and a client agree on, as each of them sees it."""
+    (server, of_server), (client, of_client) = (
+        (
+            importlib.import_module(f"{package}.handshake.extensions"),
+            importlib.import_module(package).Compression(**compression),
+        )
+        for package, compression in zip(packages, compressions, strict=True)
+    )
+    answer, terms = server.accept_offer(client.make_offers(of_client), of_server)
+    return attrs.asdict(terms), attrs.asdict(client.check_answer(answer, of_client))

@@ -98,7 +98,7 @@ def plain(event: Any) -> Plain:
     match kind:
         case "WideText":
             return (kind, event.text, event.size)
-        case "DataFrame":
+        case "DataFrame" | "DeflatedFrame":
             return (kind, int(event.opcode), event.payload, event.fin)
         case "CloseFrame":
             return (kind, int(event.close.code), event.close.reason)

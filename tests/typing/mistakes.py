@@ -6,6 +6,7 @@ from streamws import (
     Backoff,
     Client,
     CloseOutcome,
+    Compression,
     DataFrame,
     Limits,
     MessageReader,
@@ -27,6 +28,11 @@ async def sending(client: Client, writer: Writer) -> None:
     await client.send({"json": True})  # type: ignore[arg-type]
     await client.send(["text"])  # type: ignore[arg-type]
     await writer.send(1.5)  # type: ignore[arg-type]
+    await client.send("text", compress="yes")  # type: ignore[arg-type]
+    await writer.send("text", Compression())  # type: ignore[arg-type]
+    await writer.feed(["text"], compress=1.5)  # type: ignore[arg-type]
+    writer.fragment(compress=9)  # type: ignore[arg-type]
+    writer.data_frame(1, compress=True)  # type: ignore[call-arg]
     await writer.ping(5)  # type: ignore[arg-type]
     await writer.feed([1])  # type: ignore[list-item]
     await writer.feed(1)  # type: ignore[arg-type]
@@ -122,11 +128,14 @@ def serving() -> None:
     WebSocketServer("localhost", "8765")  # type: ignore[arg-type]
     WebSocketServer("localhost", 0, ssl=True)  # type: ignore[arg-type]
     WebSocketServer("localhost", 0, timeouts=10)  # type: ignore[arg-type]
+    WebSocketServer("localhost", 0, compression="deflate")  # type: ignore[arg-type]
+    WebSocketServer("localhost", 0, compression=None)  # type: ignore[arg-type]
     WebSocketServer("localhost", 0, handler)  # type: ignore[call-arg, arg-type]
     socket = WebSocketServer("localhost", 0)
     socket.clients["localhost"]  # type: ignore[index]
     socket.clients[("localhost", 1)] = socket  # type: ignore[index]
     socket.broadcast(1)  # type: ignore[arg-type]
+    socket.broadcast("text", compress="yes")  # type: ignore[arg-type]
 
     @socket.connection  # type: ignore[type-var]
     async def on_connection(reader: MessageReader) -> None: ...
@@ -152,6 +161,8 @@ async def connecting() -> None:
     connect("ws://localhost/", local_address="localhost")  # type: ignore[arg-type]
     connect("ws://localhost/", proxy=("localhost", 1080))  # type: ignore[arg-type]
     connect("ws://localhost/", timeouts=10)  # type: ignore[arg-type]
+    connect("ws://localhost/", compression="deflate")  # type: ignore[arg-type]
+    connect("ws://localhost/", compression=None)  # type: ignore[arg-type]
     connect("ws://localhost/", backoff=1.5)  # type: ignore[arg-type]
     connect("ws://localhost/", retry=OSError)  # type: ignore[arg-type]
     connect("ws://localhost/", open_timeout=10)  # type: ignore[call-arg]
@@ -192,5 +203,9 @@ def configuring(loop: asyncio.AbstractEventLoop) -> None:
     Limits(max_message_size=None)  # type: ignore[arg-type]
     Limits(max_size=1)  # type: ignore[call-arg]
     Timeouts(close="10")  # type: ignore[arg-type]
+    Compression(9)  # type: ignore[call-arg]
+    Compression(level="9")  # type: ignore[arg-type]
+    Compression(window_bits=None)  # type: ignore[arg-type]
+    Compression().level = 1  # type: ignore[misc]
     Response("200")  # type: ignore[arg-type]
     Response(200, {"json": True})  # type: ignore[arg-type]

@@ -31,6 +31,7 @@ from streamws import (
     Close,
     CloseCode,
     CloseOutcome,
+    Compression,
     ConnectError,
     Connecting,
     ConnectionClosed,
@@ -127,11 +128,15 @@ async def writing(client: Client, writer: Writer) -> None:
     for data in ("text", b"bytes", bytearray(), memoryview(b"")):
         await assert_type(client.send(data), Coroutine[object, None, None])
         await assert_type(writer.send(data), Coroutine[object, None, None])
+        await assert_type(client.send(data, False), Coroutine[object, None, None])
+        await assert_type(writer.send(data, compress=None), Coroutine[object, None, None])
     await assert_type(writer.ping(), Coroutine[object, None, float])
     assert_type(await writer.ping("text"), float)
     assert_type(await writer.ping(b"bytes"), float)
     await assert_type(writer.pong(b""), Coroutine[object, None, None])
     assert_type(writer.fragment(), FragmentWriter)
+    assert_type(writer.fragment(compress=True), FragmentWriter)
+    await writer.feed(["part"], compress=False)
     async with writer.fragment(Opcode.TEXT) as stream:
         assert_type(stream, FragmentWriter)
         await assert_type(stream.send("part"), Coroutine[typing.Any, typing.Any, None])
@@ -289,12 +294,14 @@ async def serving(context: ssl.SSLContext) -> None:
         origins=["https://example.org"],
         subprotocols=("chat",),
         limits=Limits(max_message_size=10),
+        compression=Compression(level=1, takeover=True),
         timeouts=Timeouts(close=None),
         server_header=None,
     )
     assert_type(socket.clients, Mapping[tuple[str, int], Client])
     assert_type(socket.broadcast("text"), int)
     assert_type(socket.broadcast(b"bytes", socket.clients.values()), int)
+    assert_type(socket.broadcast("text", compress=False), int)
     assert_type(socket.limits, Limits)
     assert_type(socket.timeouts, Timeouts)
     assert_type(await socket.start(), asyncio.Server)
@@ -343,6 +350,7 @@ async def connecting(context: ssl.SSLContext, sock: socket.socket) -> None:
         proxy="socks5://localhost:1080",
         max_redirects=0,
         limits=Limits(max_message_size=10),
+        compression=Compression(level=1, takeover=True),
         timeouts=Timeouts(open=None),
         backoff=Backoff(first=1, factor=1.5, most=10.5, restart=(1, 2.5), max_attempts=3),
         retry=is_transient,
@@ -360,6 +368,8 @@ async def connecting(context: ssl.SSLContext, sock: socket.socket) -> None:
     connect("ws://localhost/", headers=[("Cookie", "a=b")], sock=sock, proxy=None)
     connect("ws://localhost/", path=Path("chat.sock"), proxy=False)
     connect("ws://localhost/", path="chat.sock", proxy=True)
+    connect("ws://localhost/", compression=True)
+    connect("ws://localhost/", compression=Compression())
 
 
 async def connecting_in_tasks() -> None:

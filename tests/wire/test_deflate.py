@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zlib_ng import zlib_ng
 
+from helpers.compressing import CountingCodec
 from helpers.wires import Wire, wires
 from streamws import Compression
 from streamws.wire.deflate import PIECE
@@ -46,7 +47,7 @@ class Pair:
         sending, _, receiving = codecs.partition(" to ")
         self._module: Any = wire.deflate
         self._sending, self._receiving = CODECS[sending], CODECS[receiving]
-        self._frame = wire.frames.DeflatedFrame
+        self._frame = wire.deflate.DeflatedFrame
         self.deflater: Any = self._module.Deflater(Compression(**options), bits, takeover)
         self.inflater: Any = self._module.Inflater(bits, takeover)
 
@@ -549,67 +550,33 @@ def test_dropping_bomb_costs_little(wire: Wire, takeover: bool) -> None:
 # What is kept between messages -------------------------------------------------------------------------------------
 
 
-class Counting:
-    """A codec that knows its streams."""
-
-    def __init__(self) -> None:
-        self.made: list[str] = []
-        self.alive = 0
-        self.fail = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(zlib, name)
-
-    def compressobj(self, *arguments: Any) -> "_Counted":
-        return _Counted(self, "compressor", zlib.compressobj(*arguments))
-
-    def decompressobj(self, *arguments: Any) -> "_Counted":
-        return _Counted(self, "decompressor", zlib.decompressobj(*arguments))
-
-
-class _Counted:
-    def __init__(self, codec: Counting, kind: str, stream: Any) -> None:
-        self._codec = codec
-        self._stream = stream
-        codec.made.append(kind)
-        codec.alive += 1
-
-    def __del__(self) -> None:
-        self._codec.alive -= 1
-
-    def __getattr__(self, name: str) -> Any:
-        if self._codec.fail and name == "flush":
-            raise MemoryError
-        return getattr(self._stream, name)
-
-
 @pytest.fixture
-def counting(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Counting:
-    codec = Counting()
+def counting(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> CountingCodec:
+    codec = CountingCodec()
     monkeypatch.setitem(CODECS, "zlib", codec)
     wire.deflate._idle.clear()
     return codec
 
 
-def test_compressor_goes_round_among_connections(wire: Wire, counting: Counting) -> None:
+def test_compressor_goes_round_among_connections(wire: Wire, counting: CountingCodec) -> None:
     pairs = [Pair(wire, threshold=number) for number in range(20)]
     for number in range(3):
         for pair in pairs:
             assert pair.inflate(pair.compress(b"%d of many" % number * 30)) == b"%d of many" % number * 30
-    assert counting.made.count("compressor") == 1
+    assert counting.compressors == 1
     assert counting.alive == 1
 
 
-def test_connections_with_other_settings_have_other_compressors(wire: Wire, counting: Counting) -> None:
+def test_connections_with_other_settings_have_other_compressors(wire: Wire, counting: CountingCodec) -> None:
     settings: list[dict[str, Any]] = [{}, {"bits": 9}, {"level": 1}, {"mem_level": 9}]
     for _ in range(2):
         for options in settings:
             pair = Pair(wire, **options)
             assert pair.inflate(pair.compress(b"abc")) == b"abc"
-    assert counting.made.count("compressor") == len(settings)
+    assert counting.compressors == len(settings)
 
 
-def test_few_compressors_are_kept(wire: Wire, counting: Counting) -> None:
+def test_few_compressors_are_kept(wire: Wire, counting: CountingCodec) -> None:
     pairs = [Pair(wire) for _ in range(30)]
     for pair in pairs:
         pair.compress(b"a part", False)
@@ -629,13 +596,14 @@ def test_messages_in_turn_do_not_mix(wire: Wire) -> None:
         assert pair.inflate_parts(parts[pair]) == [word * 40] * 3
 
 
-def test_nothing_is_made_before_it_is_needed(wire: Wire, counting: Counting) -> None:
+def test_nothing_is_made_before_it_is_needed(wire: Wire, counting: CountingCodec) -> None:
     for takeover in (False, True):
         Pair(wire, takeover=takeover)
-    assert not counting.made
+    assert not counting.compressors
+    assert not counting.alive
 
 
-def test_decompressor_is_given_up_behind_each_message(wire: Wire, counting: Counting) -> None:
+def test_decompressor_is_given_up_behind_each_message(wire: Wire, counting: CountingCodec) -> None:
     pair = Pair(wire)
     payload = pair.compress(b"abc")
     alive = counting.alive
@@ -646,7 +614,7 @@ def test_decompressor_is_given_up_behind_each_message(wire: Wire, counting: Coun
     assert counting.alive == alive
 
 
-def test_compressor_rests_when_it_was_not_used_for_a_while(wire: Wire, counting: Counting) -> None:
+def test_compressor_rests_when_it_was_not_used_for_a_while(wire: Wire, counting: CountingCodec) -> None:
     pair = Pair(wire, takeover=True)
     noise = random.Random(1).randbytes(300)
     first = pair.compress(noise)
@@ -675,7 +643,9 @@ def test_compressor_may_rest_inside_a_message(wire: Wire, takeover: bool) -> Non
 
 @takeovers
 @pytest.mark.parametrize("where", ["before", "inside"])
-def test_compressor_that_failed_is_not_used_again(wire: Wire, counting: Counting, takeover: bool, where: str) -> None:
+def test_compressor_that_failed_is_not_used_again(
+    wire: Wire, counting: CountingCodec, takeover: bool, where: str
+) -> None:
     pair = Pair(wire, takeover=takeover)
     noise = random.Random(1).randbytes(300)
     payloads = [pair.compress(noise)]

@@ -2,11 +2,12 @@
 // received in each Close frame. Its arguments are what it says.
 import { WebSocketServer } from "ws";
 
-const { beat, reason, text, subprotocol, unauthorized, retryAfter } = JSON.parse(process.argv[2]);
+const { beat, reason, text, subprotocol, unauthorized, retryAfter, compression } = JSON.parse(process.argv[2]);
 
 const server = new WebSocketServer({
   host: "127.0.0.1",
   port: 0,
+  perMessageDeflate: compression && { threshold: 0 },
   handleProtocols: (offered) => offered.has(subprotocol) && subprotocol,
   verifyClient: ({ req }, decide) => {
     if (req.url === "/unauthorized") decide(false, 401, unauthorized, { "Content-Type": "text/plain" });

@@ -10,7 +10,7 @@ import pytest
 
 from interop.peers.browser import Page, chromium
 from interop.serving import echo
-from streamws import Client, Close, CloseOutcome, Limits, Request, Response, WebSocketServer
+from streamws import Client, Close, CloseOutcome, Compression, Limits, Request, Response, WebSocketServer
 
 HTML = (Path(__file__).parent / "page.html").read_bytes()
 OPENED = {"opened": True, "protocol": "", "extensions": "", "wasClean": True}
@@ -21,9 +21,11 @@ LIMITS = Limits(max_message_size=2 << 20)
 class Site:
     """A server with the page of the tests."""
 
-    def __init__(self) -> None:
+    def __init__(self, compression: Compression | bool) -> None:
         self.outcomes: asyncio.Queue[CloseOutcome] = asyncio.Queue()
-        self.socket = WebSocketServer("127.0.0.1", 0, handler=self.handle, subprotocols=["chat.v1"], limits=LIMITS)
+        self.socket = WebSocketServer(
+            "127.0.0.1", 0, handler=self.handle, subprotocols=["chat.v1"], limits=LIMITS, compression=compression
+        )
         self.socket.request(self.answer)
 
     def answer(self, request: Request) -> Response | None:
@@ -43,20 +45,26 @@ class Site:
 
 
 @asynccontextmanager
-async def visit(folder: Path) -> AsyncIterator[tuple[Page, Site]]:
-    site = Site()
+async def visit(folder: Path, compression: Compression | bool = False) -> AsyncIterator[tuple[Page, Site]]:
+    site = Site(compression)
     async with site.socket as socket:
         port = socket.sockets[0].getsockname()[1]
         async with chromium(f"http://127.0.0.1:{port}/", folder) as page:
             yield page, site
 
 
-async def test_page_gets_echoes_and_closes(tmp_path: Path) -> None:
-    async with visit(tmp_path) as (page, site):
+@pytest.mark.parametrize(
+    "compression",
+    [False, True, Compression(threshold=0, window_bits=15, takeover=True, peer_takeover=True)],
+    ids=["plain", "compressed", "takeover"],
+)
+async def test_page_gets_echoes_and_closes(tmp_path: Path, compression: Compression | bool) -> None:
+    async with visit(tmp_path, compression) as (page, site):
         seen = await page.evaluate("echo()")
         outcome = await site.outcomes.get()
 
-    assert seen == OPENED | {"received": [True] * 6, "code": 4001, "reason": ""}
+    assert seen.pop("extensions").partition(";")[0] == ("permessage-deflate" if compression else "")
+    assert seen | {"extensions": ""} == OPENED | {"received": [True] * 6, "code": 4001, "reason": ""}
     assert outcome.received == Close(4001, "done")
     assert page.complaints == []
 

@@ -8,7 +8,7 @@ import pytest
 
 from helpers.processes import run
 from interop.serving import Served, serving
-from streamws import Client, Close
+from streamws import Client, Close, Compression
 
 SCRIPT = Path(__file__).parent / "client.mjs"
 
@@ -21,14 +21,17 @@ async def connect(served: Served, path: str, compression: str) -> dict[str, Any]
     return seen
 
 
+@pytest.mark.parametrize(
+    "own", [False, True, Compression(threshold=0, window_bits=9, takeover=True, peer_takeover=True)]
+)
 @pytest.mark.parametrize("compression", ["deflate", "none"])
-async def test_client_gets_echoes_and_closes(compression: str) -> None:
-    async with serving() as served:
+async def test_client_gets_echoes_and_closes(compression: str, own: bool | Compression) -> None:
+    async with serving(compression=own) as served:
         seen = await connect(served, "/echo", compression)
         outcome = await served.outcomes.get()
 
     assert seen == {
-        "extensions": "",
+        "extensions": "permessage-deflate" if own and compression == "deflate" else "",
         "echoed": [True] * 7,
         "pings": [],
         "pongs": ["beat"],

@@ -17,7 +17,7 @@ from interop.conversations import (
     FragmentedConversations,
     Peer,
 )
-from streamws import Close
+from streamws import Close, Compression
 
 SCRIPT = Path(__file__).parent / "server.mjs"
 SAYINGS = {
@@ -30,11 +30,16 @@ SAYINGS = {
 }
 
 
-@pytest.fixture
-async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
+OWN = Compression(threshold=0, window_bits=9, takeover=True, peer_takeover=True)
+
+
+@pytest.fixture(params=[False, True, OWN], ids=["plain", "compressed", "takeover"])
+async def peer(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Peer]:
     log = tmp_path / "errors"
     with log.open("wb") as errors:
-        async with running("node", SCRIPT, json.dumps(SAYINGS), errors=errors) as process:
+        async with running(
+            "node", SCRIPT, json.dumps(SAYINGS | {"compression": bool(request.param)}), errors=errors
+        ) as process:
             assert process.stdout is not None
             lines = process.stdout
 
@@ -43,7 +48,7 @@ async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
 
             port = await lines.readline()
             assert port, log.read_text()
-            yield Peer(f"ws://127.0.0.1:{int(port)}", closed)
+            yield Peer(f"ws://127.0.0.1:{int(port)}", closed, compression=request.param)
     assert log.read_text() == ""
 
 
