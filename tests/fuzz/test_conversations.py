@@ -6,6 +6,7 @@ hypothesis says. The models of a speaker and of a listener know what must come o
 
 import asyncio
 import gc
+import importlib
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
@@ -20,6 +21,7 @@ from helpers.listening import Listener
 from helpers.speaking import Command, Fate, Order, Part, Sending, Speaker, encoded
 from helpers.taps import BINARY, TEXT, Tap
 from helpers.virtual import ALL, NoSocket, VirtualLoop, agree, build_of, connected, packages
+from streamws.wire.deflate import PIECE
 
 LIMITS = {
     "max_message_size": 1 << 20,
@@ -190,6 +192,7 @@ class Conversation(RuleBasedStateMachine):
         drained=st.booleans(),
         stalled=st.booleans(),
         compressions=st.none() | st.tuples(compressions, compressions),
+        inflated=st.sampled_from([PIECE, 30]),
     )
     def connect(
         self,
@@ -202,8 +205,13 @@ class Conversation(RuleBasedStateMachine):
         drained: bool,
         stalled: bool,
         compressions: tuple[dict[str, Any], dict[str, Any]] | None,
+        inflated: int,
     ) -> None:
-        """`flowing` and `piece` say whether and how bytes move by themselves; `how`, `last`, ... how it ends."""
+        """`flowing` and `piece` say whether and how bytes move by themselves; `how`, `last`, ... how it ends.
+
+        `inflated`: how many bytes are inflated at a time.
+        """
+        self.inflate_at_a_time(inflated)
         endpoints = connected(
             self.loop,
             self.packages,
@@ -220,6 +228,10 @@ class Conversation(RuleBasedStateMachine):
         ]
         self.flowing, self.piece, self.how = flowing, piece, how
         self.last, self.drained, self.stalled = self.ends[last], drained, stalled
+
+    def inflate_at_a_time(self, size: int) -> None:
+        for package in self.packages:
+            importlib.import_module(f"{package}.streams.inbox").PIECE = size  # type: ignore[attr-defined]
 
     @rule(what=steps())
     def step(self, what: Step) -> None:
@@ -391,7 +403,7 @@ class Conversation(RuleBasedStateMachine):
     @happens(
         9,
         end=ends,
-        how=st.sampled_from(["client", "stream", "stream", "frames", "text", "binary"]),
+        how=st.sampled_from(["client", "stream", "stream", "readinto", "frames", "text", "binary"]),
         count=st.integers(1, 3),
     )
     def iterate(self, end: int, how: str, count: int) -> None:
@@ -459,6 +471,7 @@ class Conversation(RuleBasedStateMachine):
             if hasattr(self, "ends"):
                 self.finish_all()
         finally:
+            self.inflate_at_a_time(PIECE)
             self.loop.end()
 
     def move_all(self) -> None:

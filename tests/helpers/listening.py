@@ -76,7 +76,7 @@ class Listener:
     async def begin(self) -> None:
         await self._read(BEGINNING, aiter(self._endpoint.client.messages()).__anext__, self._took_beginning)
 
-    async def stream(self, count: int | None = None) -> None:
+    async def stream(self, count: int | None = None, how: str = "chunk") -> None:
         """Read messages as they come, piece by piece, up to the end or `count` of them."""
         while count is None or count > 0:
             if not await self._read(BEGINNING, aiter(self._endpoint.client.messages()).__anext__, self._took_beginning):
@@ -85,15 +85,15 @@ class Listener:
             assert stream is not None
             while not stream.ended:
                 before = stream.offset
-                await self.read_stream(stream, "chunk", 0)
+                await self.read_stream(stream, how, 20)
                 if stream.offset == before and not stream.ended:
                     return
             count = None if count is None else count - 1
 
     async def iterate(self, how: str, count: int | None = None) -> None:
         """Read by an async iterator, up to the end or `count` times."""
-        if how == "stream":
-            await self.stream(count)
+        if how in ("stream", "readinto"):
+            await self.stream(count, "chunk" if how == "stream" else how)
             return
         client = self._endpoint.client
         iterator = aiter(client if how == "client" else getattr(client, how)())
