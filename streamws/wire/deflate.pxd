@@ -51,3 +51,4 @@ cdef class Inflater:
     @cython.locals(position=Py_ssize_t, size=Py_ssize_t, given=bytes, part=bytes, unused=bytes)
     cdef bytes _next(self, Py_ssize_t most)
     cdef _end_input(self)
+    cdef bint _is_between_blocks(self) except -1
