@@ -82,3 +82,25 @@ async def test_broadcast_is_compressed_once(codec: CountingCodec) -> None:
             assert codec.alive == 1
             for wire in wires:
                 await wire.close()
+
+
+async def test_broadcast_refers_to_nothing_of_a_message_in_fragments_under_way() -> None:
+    async with asyncio.timeout(10):
+
+        async def hold(client: Client) -> None:
+            await client.wait_closed()
+
+        part = random.Random(2).randbytes(400)
+        async with WebSocketServer("127.0.0.1", 0, handler=hold, compression=WIDE, timeouts=QUIET) as socket:
+            port = socket.sockets[0].getsockname()[1]
+            wires = [await open_wire(port, WIDE) for _ in range(2)]
+            await until(lambda: len(socket.clients) == 2)
+            busy = next(iter(socket.clients.values()))
+            async with busy.writer.fragment(compress=True) as stream:
+                await stream.send(part)
+                assert socket.broadcast(part * 2, compress=True) == 2
+                await stream.send(part)
+            assert await wires[0].read_message() == (True, part * 2)
+            for wire in wires:
+                assert await wire.read_message() == (True, part * 2)
+                await wire.close()

@@ -106,6 +106,21 @@ class Deflater:
             return payload
         return payload[:-4] or b"\x00"  # of nothing at all: the beginning of an empty block (section 7.2.3.6)
 
+    def message(self, data: Buffer) -> bytes:
+        """The payload of a whole message in one frame.
+
+        Unless messages refer to the ones before them, it is for any connection that agreed on the same, and refers to
+        nothing: not to a message in fragments either that is under way on this one.
+        """
+        if self.takeover:
+            return self.compress(data, True)
+        under_way = self._stream
+        self._stream = None
+        try:
+            return self.compress(data, True)
+        finally:
+            self._stream = under_way
+
     def rest(self) -> None:
         """Give up a compressor that was not used since the last call: a new one can begin at any time."""
         if not self._used and self.takeover:

@@ -243,7 +243,7 @@ class Protocol:
         assert deflater is not None
         first = _FIN_TEXT if isinstance(data, str) else _FIN_BINARY
         payload = as_bytes(data)
-        deflated = deflater.compress(payload, True)
+        deflated = deflater.message(payload)
         # What later messages may refer to has to be there on the other side too.
         if deflater.takeover or len(deflated) < len(payload) or not payload:
             payload = deflated
