@@ -292,6 +292,26 @@ async def test_bomb_that_is_left_costs_its_budget(server: bool, compression: Com
             assert (await wire.read_close())[0] == 1008
 
 
+@both_ways
+@pytest.mark.parametrize("in_fragments", [False, True])
+async def test_what_is_left_and_inflates_to_nothing_costs_its_budget(
+    server: bool, compression: Compression, in_fragments: bool
+) -> None:
+    nothing = b"\x00\x00\x00\xff\xff" * 300
+    async with talk(server, compression, limits=Limits(max_skip=4000)) as (client, wire):
+        wire.write(wire.frame(0x42, b"\x00\x02\x00\xfd\xffhi"))
+        async with await anext(client.messages()) as reader:
+            assert await reader.readexactly(2) == b"hi"
+        if in_fragments:
+            for _ in range(3):
+                wire.write(wire.frame(0x00, nothing))
+        else:
+            wire.write(wire.frame(0x80, nothing * 4)[:-1])
+        with pytest.raises(ConnectionClosedError):
+            await client.read_message()
+        assert refusal(client) == (1008, Cause.LIMIT, Side.REMOTE)
+
+
 async def test_refused_message_is_not_read_on(server: bool) -> None:
     async with talk(server, limits=Limits(max_message_size=1000)) as (client, wire):
         wire.write(wire.frame(0xC2, bomb(4)[:-4]))

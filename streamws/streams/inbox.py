@@ -725,7 +725,7 @@ class Inbox:
             self._resume()
 
     def _skip_there(self) -> int:
-        """Pass over what has come of the message; returns its bytes, inflated if they had to be."""
+        """Pass over what has come of the message; returns its bytes, inflated if they had to be and that is more."""
         inflater = self._inflater
         most = self._budget if self._budget >= 0 else maxsize
         skipped = 0
@@ -737,7 +737,7 @@ class Inbox:
             kind = type(item)
             size = _size(item) - _OVERHEAD
             if inflater is not None and kind is DeflatedFrame:
-                size = inflater.drop(item, most - skipped)
+                size = _drop(inflater, item, most - skipped)
             if not (kind is DataFrame or kind is DeflatedFrame) or item.fin:
                 self._skipping = False
             elif size == 0:
@@ -745,7 +745,7 @@ class Inbox:
             skipped += size
         if self._skipping and self._parser.buffered() > 0:
             if inflater is not None and self._parser.deflated:
-                skipped += inflater.drop(self._parser.release_deflated(), most - skipped)
+                skipped += _drop(inflater, self._parser.release_deflated(), most - skipped)
             else:
                 skipped += len(self._parser.release())
         return skipped
@@ -796,6 +796,13 @@ def _name(task: object) -> str:
 
 def stale() -> StaleReader:
     return StaleReader("this reader's message is over: it was read to its end, or another read has begun since")
+
+
+def _drop(inflater: Inflater, frame: DeflatedFrame, most: int) -> int:
+    """Pass over a frame; returns the bytes that this costs."""
+    size = inflater.drop(frame, most)
+    least = len(frame.payload)
+    return size if size > least else least  # what inflates to nothing could come for ever
 
 
 def _counted(size: int, frames: int) -> int:
