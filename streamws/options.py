@@ -144,7 +144,7 @@ class Compression:
     """
 
     threshold: int = attrs.field(default=256, validator=_size)
-    """Bytes below which a message is sent as it is. A message in fragments goes by its first part."""
+    """Bytes, of text characters, below which a message is sent as it is. One in fragments goes by its first part."""
 
     text: bool = attrs.field(default=True, validator=_flag)
     """Whether text messages are compressed."""
@@ -157,10 +157,11 @@ class Compression:
     fast one, which makes of a message about what zlib makes at 6."""
 
     mem_level: int = attrs.field(default=5, validator=_from_to(1, 9))
-    """How much memory a compressor takes beside its window: 2**(mem_level + 9) bytes."""
+    """How much memory zlib's compressor takes beside its window: 2**(mem_level + 9) bytes. ISA-L and zlib-ng take
+    what they need."""
 
     window_bits: int = attrs.field(default=12, validator=_from_to(9, 15))
-    """How far what is sent refers back: at most 2**window_bits bytes. A compressor holds four times as many, the
+    """How far what is sent refers back: at most 2**window_bits bytes. zlib's compressor holds four times as many, the
     peer's decompressor as many."""
 
     peer_window_bits: int = attrs.field(default=12, validator=_from_to(9, 15))
@@ -171,8 +172,8 @@ class Compression:
     has sent nothing for a while (`Timeouts.ping_interval`)."""
 
     peer_takeover: bool = attrs.field(default=False, validator=_flag)
-    """The same of what is received, as far as the peer agrees: a decompressor for each connection, of some 12 KiB with
-    a window of 12 bits."""
+    """The same of what is received, as far as the peer agrees: a decompressor for each connection, of which the window
+    is left when nothing has come for a while."""
 
 
 def compression_of(value: Compression | bool) -> Compression | None:

@@ -626,7 +626,7 @@ async def visit(url: str) -> None:
 
 
 async def visits(url: str) -> None:
-    async for client in connect(url, proxy=None, timeouts=QUIET, backoff=Backoff(first=0)):
+    async for client in connect(url, proxy=None, timeouts=QUIET, backoff=Backoff(first=0, most=0)):
         await client.send("there")
         assert await client.read_message() == "there"
         await client.close()

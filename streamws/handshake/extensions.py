@@ -117,7 +117,6 @@ def _write(parameters: dict[str, int | None]) -> str:
 # The server's side ----------------------------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=64)  # the clients of a server offer much the same
 def accept_offer(offers: str, compression: Compression) -> tuple[str, DeflateTerms] | None:
     """What a server answers to the offers of a client, and what is agreed on then; None if it takes none of them.
 
@@ -127,6 +126,10 @@ def accept_offer(offers: str, compression: Compression) -> tuple[str, DeflateTer
     The first offer that can be accepted is (RFC 7692 section 5.1); one with a parameter that is unknown, comes twice
     or has a bad value cannot, nor one with a window of 8 bits.
     """
+    return (_usual_answer if len(offers) <= _USUAL_SIZE else _answer)(offers, compression)
+
+
+def _answer(offers: str, compression: Compression) -> tuple[str, DeflateTerms] | None:
     for name, parameters in parse_extensions(offers):
         if name == _DEFLATE:
             try:
@@ -137,6 +140,10 @@ def accept_offer(offers: str, compression: Compression) -> tuple[str, DeflateTer
             if answer is not None:
                 return answer
     return None
+
+
+_usual_answer = functools.lru_cache(maxsize=64)(_answer)  # the clients of a server offer much the same
+_USUAL_SIZE = 256  # characters; it is not for them to say how much is kept
 
 
 def _accept(offer: dict[str, int | None], compression: Compression) -> tuple[str, DeflateTerms] | None:

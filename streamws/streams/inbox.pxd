@@ -34,6 +34,7 @@ cdef class Inbox:
     cdef Inflater _inflater
     cdef object _limits
     cdef Py_ssize_t _max_size
+    cdef Py_ssize_t _max_inflated
     cdef Py_ssize_t _read_high
     cdef Py_ssize_t _read_low
     cdef object _flow

@@ -131,6 +131,7 @@ class Inbox:
         "_inflater",
         "_items",
         "_limits",
+        "_max_inflated",
         "_max_size",
         "_open_frames",
         "_open_size",
@@ -161,7 +162,8 @@ class Inbox:
         self._parser = parser
         self._inflater = inflater
         self._limits = limits
-        self._max_size = min(limits.max_message_size, maxsize // 2)  # so that some more than that is a size as well
+        self._max_size = limits.max_message_size
+        self._max_inflated = min(limits.max_message_size, maxsize // 2)  # so that one byte more is a size as well
         self._read_high = limits.read_high
         self._read_low = limits.read_low
         self._flow = flow
@@ -270,6 +272,11 @@ class Inbox:
     def paused(self) -> bool:
         """Whether reading from the network is paused."""
         return self._paused
+
+    def rest(self) -> None:
+        """Called now and then: gives up what a connection can do without that receives nothing."""
+        if self._inflater is not None:
+            self._inflater.rest()
 
     def unpause(self) -> None:
         """Read from the network again, whatever is unread."""
@@ -540,10 +547,10 @@ class Inbox:
         assert inflater is not None
         try:
             inflater.feed(frame)
-            data = inflater.take(self._max_size + 1)
+            data = inflater.take(self._max_inflated + 1)
         except ProtocolViolation as violation:
             return self._spoil(violation)
-        if len(data) > self._max_size:
+        if len(data) > self._max_inflated:
             return self._refuse(len(data))
         self._pop()
         return data.decode() if frame.opcode == _TEXT else data
@@ -562,7 +569,7 @@ class Inbox:
             frame = items[place]
             if place > self._head and frame.opcode != _CONTINUATION:
                 break  # the next message
-            left = self._max_size - self._ahead_size
+            left = self._max_inflated - self._ahead_size
             try:
                 inflater.feed(frame)
                 data = inflater.take(left + 1)

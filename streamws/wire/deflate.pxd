@@ -2,7 +2,7 @@ import cython
 
 from .kernels cimport Utf8Check
 
-cdef Py_ssize_t _SLICE, _ADDED
+cdef Py_ssize_t _MOST_RECENT, _MORE_RECENT, _SLICE, _ADDED
 cdef unsigned int _CONTINUATION, _TEXT
 
 @cython.final
@@ -32,6 +32,10 @@ cdef class Deflater:
 cdef class Inflater:
     cdef int _window_bits
     cdef bint _takeover
+    cdef Py_ssize_t _window
+    cdef list _recent
+    cdef Py_ssize_t _recent_size
+    cdef bint _used
     cdef object _stream
     cdef bytes _input
     cdef Py_ssize_t _position
@@ -50,5 +54,11 @@ cdef class Inflater:
     cdef bytes _inflate(self, Py_ssize_t most)
     @cython.locals(position=Py_ssize_t, size=Py_ssize_t, given=bytes, part=bytes, unused=bytes)
     cdef bytes _next(self, Py_ssize_t most)
+    cdef object _make(self)
+    @cython.locals(size=Py_ssize_t)
+    cdef _remember(self, bytes part)
+    @cython.locals(history=bytes)
+    cdef _keep_history(self)
     cdef _end_input(self)
     cdef bint _is_between_blocks(self) except -1
+    cpdef rest(self)

@@ -48,6 +48,9 @@ _FINAL = b"\x03\x00"  # an empty block that says that it is the last one: shows 
 _ADDED = len(_TAIL) + len(_FINAL)
 _MOST_FINALS = 1000  # final blocks in one message: each costs a new decompressor
 
+_MOST_RECENT = 64  # pieces of what was inflated last that are kept apart,
+_MORE_RECENT = 4096  # and how many bytes more than the window they may be at least
+
 _MOST_IDLE = 4
 _idle: dict[tuple[int, int, int], list[Any]] = {}  # compressors that refer to nothing, by their settings
 
@@ -156,9 +159,13 @@ class Inflater:
         "_finals",
         "_input",
         "_position",
+        "_recent",
+        "_recent_size",
         "_stream",
         "_takeover",
         "_text",
+        "_used",
+        "_window",
         "_window_bits",
         "ended",
         "pending",
@@ -166,8 +173,12 @@ class Inflater:
 
     def __init__(self, window_bits: int, takeover: bool) -> None:
         self._window_bits = window_bits
+        self._window = 1 << window_bits
         self._takeover = takeover
         self._stream: Any = None
+        self._recent: list[bytes] = []  # what was inflated last, as far as later messages may refer to it,
+        self._recent_size = 0  # and its bytes
+        self._used = False  # since `rest` was called last
         self._input = b""  # the frame that was fed last,
         self._position = 0  # how far it was used,
         self._fin = False  # and whether it ends its message
@@ -204,6 +215,13 @@ class Inflater:
         if check is not None and (not check.feed(data, 0, len(data)) or (self.ended and not check.complete())):
             raise ProtocolViolation("a compressed text message is not UTF-8", CloseCode.INVALID_DATA)
         return data
+
+    def rest(self) -> None:
+        """Give up a decompressor that was not used since the last call, all but its window."""
+        if not self._used and self.ended and self._stream is not None:
+            self._stream = None
+            self._keep_history()
+        self._used = False
 
     def drop(self, frame: DeflatedFrame | None, most: int) -> int:
         """Pass over the next frame, or for None the rest of the last one; returns the bytes that were passed over.
@@ -250,15 +268,19 @@ class Inflater:
             given = given[position : position + _SLICE]
         stream = self._stream
         if stream is None:
-            stream = self._stream = codec.decompressobj(-self._window_bits)
+            stream = self._stream = self._make()
         try:
             part: bytes = stream.decompress(given, most)
         except codec.error as error:
             raise ProtocolViolation("a compressed message is corrupt", CloseCode.INVALID_DATA) from error
+        if self._takeover:
+            self._remember(part)
         unused: bytes = stream.unconsumed_tail
         if stream.eof:
             # What follows a final block refers to nothing before it (RFC 7692 section 7.2.3.4).
             self._stream = None
+            self._recent = []
+            self._recent_size = 0
             self._finals += 1
             if self._finals > _MOST_FINALS:
                 raise ProtocolViolation("a compressed message has too many final blocks", CloseCode.INVALID_DATA)
@@ -268,6 +290,34 @@ class Inflater:
         if position == size and (len(part) < most or self._stream is None):
             self._end_input()
         return part
+
+    def _make(self) -> Any:
+        if self._recent:
+            self._keep_history()
+            return codec.decompressobj(-self._window_bits, self._recent[0])
+        return codec.decompressobj(-self._window_bits)
+
+    def _remember(self, part: bytes) -> None:
+        self._used = True
+        size = len(part)
+        if size >= self._window:
+            self._recent = [part[size - self._window :]]
+            self._recent_size = self._window
+            return
+        if size:
+            self._recent.append(part)
+            self._recent_size += size
+            # Somewhat more than the window is kept, so that mostly nothing has to be copied.
+            if (
+                self._recent_size > self._window + max(self._window // 4, _MORE_RECENT)
+                or len(self._recent) > _MOST_RECENT
+            ):
+                self._keep_history()
+
+    def _keep_history(self) -> None:
+        history = b"".join(self._recent)[-self._window :]
+        self._recent = [history] if history else []
+        self._recent_size = len(history)
 
     def _end_input(self) -> None:
         self.pending = False

@@ -509,7 +509,7 @@ class Conversation(RuleBasedStateMachine):
             self.move_all()
         self.loop.pass_time(6)  # the end that closes gives up, and the other one sees it when it reads on
         self.settle()
-        for _ in range(2):
+        for _ in range(4):  # the begin of a message, its end, and what is behind it
             self.read_on()
             self.move_all()
         self.loop.pass_time(6)

@@ -341,7 +341,7 @@ def inflated(wire: Wire, inflater: Any, frame: tuple[int, bytes, bool], most: in
     """What comes of a frame: `drop` says how much of it is passed over when its first piece was taken."""
     seen: list[object] = []
     try:
-        inflater.feed(wire.frames.DeflatedFrame(*frame))
+        inflater.feed(wire.deflate.DeflatedFrame(*frame))
         while inflater.pending:
             if drop is not None and seen:
                 seen.append(inflater.drop(None, drop))
