@@ -5,7 +5,7 @@ import json
 import random
 import tracemalloc
 import zlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import cache
 from sys import maxsize
@@ -310,6 +310,63 @@ async def test_what_is_left_and_inflates_to_nothing_costs_its_budget(
         with pytest.raises(ConnectionClosedError):
             await client.read_message()
         assert refusal(client) == (1008, Cause.LIMIT, Side.REMOTE)
+
+
+async def sizes_of_messages(client: Client, count: int) -> int:
+    size = 0
+    for _ in range(count):
+        size += len(await client.read_message())
+    return size
+
+
+async def sizes_of_frames(client: Client, count: int) -> int:
+    size = 0
+    for _ in range(count):
+        size += len((await client.read_frame()).payload)
+    return size
+
+
+async def sizes_of_chunks(client: Client, count: int) -> int:
+    size = 0
+    for _ in range(count):
+        async for chunk in await anext(client.messages()):
+            size += len(chunk)
+    return size
+
+
+async def sizes_in_buffer(client: Client, count: int) -> int:
+    size = 0
+    buffer = bytearray(50_000)
+    for _ in range(count):
+        reader = await anext(client.messages())
+        while more := await reader.readinto(buffer):
+            size += more
+    return size
+
+
+@both_ways
+@pytest.mark.parametrize("read", [sizes_of_messages, sizes_of_frames, sizes_of_chunks, sizes_in_buffer])
+async def test_others_have_their_turn_while_much_is_inflated(
+    server: bool, compression: Compression, read: Callable[[Client, int], Awaitable[int]]
+) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with talk(server, compression) as (client, wire):
+        for _ in range(16):
+            wire.write(wire.packed(bytes(MiB)))
+        await wire.settle()
+        counting = asyncio.create_task(count_turns())
+        try:
+            assert await read(client, 16) == 16 * MiB
+        finally:
+            counting.cancel()
+        assert turns >= 8
 
 
 async def test_refused_message_is_not_read_on(server: bool) -> None:

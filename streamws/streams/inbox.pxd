@@ -1,7 +1,7 @@
 import cython
 
 # Module globals that are C values, or at least no look-ups.
-cdef Py_ssize_t _OVERHEAD
+cdef Py_ssize_t _OVERHEAD, _SHARE
 cdef int _MESSAGE, _FRAME, _BEGINNING, _MORE
 cdef object DataFrame
 cdef unsigned int _CONTINUATION, _TEXT
@@ -46,6 +46,8 @@ cdef class Inbox:
     cdef Py_ssize_t _open_frames
     cdef Py_ssize_t _ahead
     cdef Py_ssize_t _ahead_size
+    cdef Py_ssize_t _inflated
+    cdef bint _giving_way
     cdef object _refused
     cdef Read _reading
     cdef Waiter _waiter

@@ -35,6 +35,8 @@ from .waiter import Waiter
 
 _OVERHEAD = ITEM_OVERHEAD
 
+_SHARE = 1024 * 1024  # bytes that are inflated for a reader before the others of the loop have their turn
+
 # Plain integers: the enum costs a look-up each time.
 _CONTINUATION = 0x0
 _TEXT = 0x1
@@ -127,7 +129,9 @@ class Inbox:
         "_discarding",
         "_ended",
         "_flow",
+        "_giving_way",
         "_head",
+        "_inflated",
         "_inflater",
         "_items",
         "_limits",
@@ -176,6 +180,8 @@ class Inbox:
         self._open_frames = 0  # and their fragments
         self._ahead = 0  # frames of the message at the head that are inflated already,
         self._ahead_size = 0  # and their payload bytes
+        self._inflated = 0  # bytes that were inflated since the reader was suspended last
+        self._giving_way = False  # whether it waits for nothing but that others have had their turn
         self._refused: tuple[Close, Cause] | None = None  # what this side has failed the connection for
         self._reading: Read | None = None  # the read that waits
         self._waiter = Waiter(loop, finished)
@@ -234,7 +240,7 @@ class Inbox:
         if self._paused or self._ended or self._held() <= self._read_high:
             return
         reading = self._reading
-        if reading is not None and (reading.kind == _MESSAGE or reading.kind == _FRAME):
+        if reading is not None and (reading.kind == _MESSAGE or reading.kind == _FRAME) and not self._giving_way:
             return  # it waits for something bigger than the mark, and max_message_size bounds it
         if self._discarding and not self._claimed:
             self._discard()
@@ -349,6 +355,13 @@ class Inbox:
             self._reading = None  # whatever is raised from here on: it waits no longer
         if self._owner is not None or read.owner is not None or self._skipping:
             self._claim(read)
+        if self._giving_way:
+            self._giving_way = False
+        elif self._inflated >= _SHARE:
+            self._giving_way = True
+            self._suspend(read)
+            self._waiter.wake_later()
+            return PENDING
         result = PENDING if self._skipping else self._take(read)
         if result is PENDING:
             if not self._ended:
@@ -379,6 +392,7 @@ class Inbox:
     def _suspend(self, read: Read) -> None:
         read.future = self._waiter.arm()
         self._reading = read
+        self._inflated = 0
         if self._paused:
             self._resume()
 
@@ -433,7 +447,7 @@ class Inbox:
         """Go on reading from the network once enough was read, or if a read waits for more than the mark."""
         reading = self._reading
         waits = reading is not None and (reading.kind == _MESSAGE or reading.kind == _FRAME)
-        if waits or self._held() <= self._read_low:
+        if (waits and not self._giving_way) or self._held() <= self._read_low:
             self.unpause()
 
     # Whole messages --------------------------------------------------------------------------------------------
@@ -552,6 +566,7 @@ class Inbox:
             return self._spoil(violation)
         if len(data) > self._max_inflated:
             return self._refuse(len(data))
+        self._inflated += len(data)
         self._pop()
         return data.decode() if frame.opcode == _TEXT else data
 
@@ -586,6 +601,7 @@ class Inbox:
                 self._open_size += growth
             self._ahead += 1
             self._ahead_size += len(data)
+            self._inflated += len(data)
             place += 1
         return True
 
@@ -600,6 +616,7 @@ class Inbox:
         except ProtocolViolation as violation:
             self._spoil(violation)
             raise self._end_of(_read(self, _MORE, False, self._owner)) from None
+        self._inflated += len(data)
         return DataFrame(Opcode.CONTINUATION, data, inflater.ended)
 
     def _spoil(self, violation: ProtocolViolation) -> Any:
@@ -648,6 +665,8 @@ class Inbox:
         """
         self._check_owner(owner)
         piece: Any = None
+        if self._inflated >= _SHARE:
+            return None  # `more` gives way
         if self._is_inflating():
             piece = self._pull_inflated(None)
         elif self._head < len(self._items):

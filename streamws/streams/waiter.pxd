@@ -14,3 +14,4 @@ cdef class Waiter:
     cpdef bint is_cancelled(self)
     @cython.locals(callbacks=list, first=tuple)
     cpdef wake(self, bint soon)
+    cpdef wake_later(self)

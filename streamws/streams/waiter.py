@@ -64,6 +64,10 @@ class Waiter:
             future.add_done_callback(callback, context=context)
         future.set_result(None)
 
+    def wake_later(self) -> None:
+        """Let the task that is about to wait go on when everything else of the loop has had its turn."""
+        self._loop.call_soon(self.wake, True)
+
     def waiting_task(self) -> object:
         """The task that waits here, or None."""
         callbacks = self._future._callbacks if self._future is not None else None
