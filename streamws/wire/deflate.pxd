@@ -61,3 +61,4 @@ cdef class Inflater:
     cdef _keep_history(self)
     cdef _end_input(self)
     cpdef rest(self)
+    cdef bint _is_between_blocks(self) except -1

@@ -324,5 +324,14 @@ class Inflater:
         self._input = b""
         self._position = 0
         self.ended = self._fin
-        if self._fin and not self._takeover and self._stream is not None:
+        if self._fin and self._stream is not None and not (self._takeover and self._is_between_blocks()):
             raise ProtocolViolation("a compressed message ends in the middle of a block", CloseCode.INVALID_DATA)
+
+    def _is_between_blocks(self) -> bool:
+        """Whether the last block was complete; a copy is asked, since later messages go on with the decompressor."""
+        probe = self._stream.copy()
+        try:
+            probe.decompress(_FINAL)
+        except codec.error:
+            return False
+        return bool(probe.eof)

@@ -378,12 +378,23 @@ def test_corrupt_data_is_refused(wire: Wire, codec: str, takeover: bool, payload
         assert caught.value.code == 1007
 
 
-@pytest.mark.parametrize("size", range(1, len(HELLO) - 1))
-def test_message_that_ends_inside_a_block_is_refused(wire: Wire, size: int) -> None:
-    pair = Pair(wire)
-    with pytest.raises(wire.errors.ProtocolViolation) as caught:
-        pair.inflate(HELLO[:size])
-    assert caught.value.code == 1007
+STORED = b"\x00\x14\x00\xeb\xff" + bytes(15)  # of 20 bytes
+
+
+@takeovers
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize(
+    "payload",
+    [HELLO[:size] for size in range(1, len(HELLO) - 1)] + [STORED[:size] for size in range(2, len(STORED) + 1)],
+)
+def test_message_that_ends_inside_a_block_is_refused(wire: Wire, codec: str, takeover: bool, payload: bytes) -> None:
+    for before in ([], [HELLO]):
+        pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
+        for message in before:
+            assert pair.inflate(message) == b"Hello"
+        with pytest.raises(wire.errors.ProtocolViolation) as caught:
+            pair.inflate(payload)
+        assert caught.value.code == 1007
 
 
 @given(
