@@ -60,5 +60,5 @@ cdef class Inflater:
     @cython.locals(history=bytes)
     cdef _keep_history(self)
     cdef _end_input(self)
-    cdef bint _is_between_blocks(self) except -1
     cpdef rest(self)
+    cdef bint _is_between_blocks(self) except -1
