@@ -632,7 +632,6 @@ class Connection:
         environment.ping_times.add(self._ping_due)
         if self.protocol.deflater is not None:
             self.protocol.deflater.rest()
-            self.inbox.rest()
         if self._pong_overdue in environment.pong_deadlines:
             return
         self._alive = False

@@ -172,8 +172,8 @@ class Compression:
     has sent nothing for a while (`Timeouts.ping_interval`)."""
 
     peer_takeover: bool = attrs.field(default=False, validator=_flag)
-    """The same of what is received, as far as the peer agrees: a decompressor for each connection, of which the window
-    is left when nothing has come for a while."""
+    """The same of what is received, as far as the peer agrees: of each connection as much is kept as its window is
+    large."""
 
 
 def compression_of(value: Compression | bool) -> Compression | None:

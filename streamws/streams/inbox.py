@@ -279,11 +279,6 @@ class Inbox:
         """Whether reading from the network is paused."""
         return self._paused
 
-    def rest(self) -> None:
-        """Called now and then: gives up what a connection can do without that receives nothing."""
-        if self._inflater is not None:
-            self._inflater.rest()
-
     def unpause(self) -> None:
         """Read from the network again, whatever is unread."""
         if self._paused:

@@ -35,7 +35,6 @@ cdef class Inflater:
     cdef Py_ssize_t _window
     cdef list _recent
     cdef Py_ssize_t _recent_size
-    cdef bint _used
     cdef object _stream
     cdef bytes _input
     cdef Py_ssize_t _position
@@ -60,5 +59,3 @@ cdef class Inflater:
     @cython.locals(history=bytes)
     cdef _keep_history(self)
     cdef _end_input(self)
-    cpdef rest(self)
-    cdef bint _is_between_blocks(self) except -1

@@ -1,8 +1,8 @@
 """permessage-deflate (RFC 7692): the payloads of messages, compressed and back.
 
 A `Deflater` is the sending half of one connection, an `Inflater` the receiving half. What they need beside their
-settings is made at first use. Where nothing is taken over from message to message, that is a compressor that all
-connections of the process use in turn, and a decompressor for the time of one message.
+settings is made at first use: a compressor, which all connections of the process use in turn where nothing is taken
+over from message to message; and a decompressor for the time of one message, which is given what that may refer to.
 """
 
 import zlib
@@ -164,7 +164,6 @@ class Inflater:
         "_stream",
         "_takeover",
         "_text",
-        "_used",
         "_window",
         "_window_bits",
         "ended",
@@ -178,7 +177,6 @@ class Inflater:
         self._stream: Any = None
         self._recent: list[bytes] = []  # what was inflated last, as far as later messages may refer to it,
         self._recent_size = 0  # and its bytes
-        self._used = False  # since `rest` was called last
         self._input = b""  # the frame that was fed last,
         self._position = 0  # how far it was used,
         self._fin = False  # and whether it ends its message
@@ -197,8 +195,6 @@ class Inflater:
         self._fin = frame.fin
         if not frame.fin:
             self._input = frame.payload
-        elif self._takeover:
-            self._input = frame.payload + _TAIL
         else:
             self._input = frame.payload + _TAIL + _FINAL
         self._position = 0
@@ -215,13 +211,6 @@ class Inflater:
         if check is not None and (not check.feed(data, 0, len(data)) or (self.ended and not check.complete())):
             raise ProtocolViolation("a compressed text message is not UTF-8", CloseCode.INVALID_DATA)
         return data
-
-    def rest(self) -> None:
-        """Give up a decompressor that was not used since the last call, all but its window."""
-        if not self._used and self.ended and self._stream is not None:
-            self._stream = None
-            self._keep_history()
-        self._used = False
 
     def drop(self, frame: DeflatedFrame | None, most: int) -> int:
         """Pass over the next frame, or for None the rest of the last one; returns the bytes that were passed over.
@@ -277,10 +266,8 @@ class Inflater:
             self._remember(part)
         unused: bytes = stream.unconsumed_tail
         if stream.eof:
-            # What follows a final block refers to nothing before it (RFC 7692 section 7.2.3.4).
+            # It is this side's, or one of the message itself (RFC 7692 section 7.2.3.4).
             self._stream = None
-            self._recent = []
-            self._recent_size = 0
             self._finals += 1
             if self._finals > _MOST_FINALS:
                 raise ProtocolViolation("a compressed message has too many final blocks", CloseCode.INVALID_DATA)
@@ -298,7 +285,6 @@ class Inflater:
         return codec.decompressobj(-self._window_bits)
 
     def _remember(self, part: bytes) -> None:
-        self._used = True
         size = len(part)
         if size >= self._window:
             self._recent = [part[size - self._window :]]
@@ -315,6 +301,7 @@ class Inflater:
                 self._keep_history()
 
     def _keep_history(self) -> None:
+        """Keep what messages may refer to, in one piece."""
         history = b"".join(self._recent)[-self._window :]
         self._recent = [history] if history else []
         self._recent_size = len(history)
@@ -324,14 +311,8 @@ class Inflater:
         self._input = b""
         self._position = 0
         self.ended = self._fin
-        if self._fin and self._stream is not None and not (self._takeover and self._is_between_blocks()):
-            raise ProtocolViolation("a compressed message ends in the middle of a block", CloseCode.INVALID_DATA)
-
-    def _is_between_blocks(self) -> bool:
-        """Whether the last block was complete; a copy is asked, since later messages go on with the decompressor."""
-        probe = self._stream.copy()
-        try:
-            probe.decompress(_FINAL)
-        except codec.error:
-            return False
-        return bool(probe.eof)
+        if self._fin:
+            if self._takeover:
+                self._keep_history()
+            if self._stream is not None:
+                raise ProtocolViolation("a compressed message ends in the middle of a block", CloseCode.INVALID_DATA)
