@@ -38,11 +38,12 @@ PAGES: dict[str, tuple[str, str, list[tuple[str, list[str]]]]] = {
     ),
     "client.md": (
         "Client",
-        "`from streamws import Client, State, DataFrame`",
+        "`from streamws import Client, State, DataFrame, DeflateTerms`",
         [
             ("client.py", ["Client"]),
             ("wire/protocol.py", ["State"]),
             ("wire/frames.py", ["DataFrame"]),
+            ("handshake/extensions.py", ["DeflateTerms"]),
         ],
     ),
     "reader.md": (

@@ -25,6 +25,7 @@ from .errors import (
     UsageError,
     WriteError,
 )
+from .handshake.extensions import DeflateTerms
 from .handshake.http import Headers, Request, Response
 from .options import Backoff, Compression, Limits, Timeouts
 from .reconnecting import is_transient
@@ -50,6 +51,7 @@ __all__ = [
     "ConnectionClosedError",
     "DataFrame",
     "DataFrameWriter",
+    "DeflateTerms",
     "FragmentWriter",
     "HandshakeError",
     "HandshakeRefused",

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 from .codes import Close, CloseCode, CloseOutcome
 from .connection import Connection
+from .handshake.extensions import DeflateTerms
 from .handshake.http import Request, Response
 from .streams.reader import MessageReader
 from .streams.writer import Writer
@@ -34,6 +35,9 @@ class Answer(Protocol):
 
     @property
     def response(self) -> Response: ...
+
+    @property
+    def terms(self) -> DeflateTerms | None: ...
 
 
 class CallbackRunner(Protocol):
@@ -207,6 +211,11 @@ class Client:
     def response(self) -> Response:
         """The response of the opening handshake."""
         return self._answer.response
+
+    @property
+    def compression(self) -> DeflateTerms | None:
+        """What both sides agreed on of compression; None for no compression (RFC 7692 section 7.1)."""
+        return self._answer.terms
 
     @property
     def state(self) -> State:

@@ -87,7 +87,7 @@ def connect(
     origin: str | None = None,
     user_agent: str | None = "streamws",
     subprotocols: Sequence[str] = (),
-    compression: Compression | bool = False,
+    compression: Compression | bool | None = None,
     ssl: tls.SSLContext | None = None,
     server_hostname: str | None = None,
     sock: socket.socket | None = None,
@@ -111,7 +111,7 @@ def connect(
     :param origin: the `Origin` field, for servers that want one.
     :param user_agent: the `User-Agent` field; None for none.
     :param subprotocols: those the client speaks, best first; `client.subprotocol` is the server's choice.
-    :param compression: whether to offer compression (permessage-deflate), and how.
+    :param compression: True to offer compression (permessage-deflate), or how to compress.
     :param ssl: a context for "wss://"; by default certificates are verified against the system's authorities.
     :param server_hostname: the name that the server's certificate must have, if it is not the URL's.
     :param sock: a connected socket to use; it is closed with the connection.

@@ -66,7 +66,8 @@ class Limits:
     one more closes the connection with 1008."""
 
     max_skip: int = attrs.field(default=4 * MiB, validator=_count)
-    """Bytes of a message left early that are passed over; past it the connection closes with 1008."""
+    """Bytes of a message left early that are passed over; past it the connection closes with 1008. Also those that no
+    one reads of compressed messages, where later ones refer to them (`Compression.peer_takeover`)."""
 
     max_request_line: int = attrs.field(default=8 * KiB, validator=_count)
     """The longest request line; 414 past it."""
@@ -176,9 +177,9 @@ class Compression:
     large."""
 
 
-def compression_of(value: Compression | bool) -> Compression | None:
+def compression_of(value: Compression | bool | None) -> Compression | None:
     """What a user means by `compression=`."""
-    if isinstance(value, Compression):
+    if value is None or isinstance(value, Compression):
         return value
     if not isinstance(value, bool):
         raise TypeError(f"compression must be True, False or a Compression, not {value!r}")

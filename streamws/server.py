@@ -55,7 +55,7 @@ class WebSocketServer:
         backlog: int = 100,
         origins: Sequence[str] | Literal["*"] | None = None,
         subprotocols: Sequence[str] = (),
-        compression: Compression | bool = False,
+        compression: Compression | bool | None = None,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         server_header: str | None = "streamws",
@@ -73,7 +73,7 @@ class WebSocketServer:
         :param origins: origins of web pages that may connect beside those of the server's own host, such as
             "https://example.org"; "*" for all. Requests without an Origin do not come from a browser and are taken.
         :param subprotocols: those the server speaks, best first.
-        :param compression: whether to compress messages with clients that offer it (permessage-deflate), and how.
+        :param compression: True to compress messages with clients that offer it (permessage-deflate), or how to.
         :param limits: sizes, in bytes.
         :param timeouts: deadlines, in seconds.
         :param server_header: the `Server` field of the handshake; None for none.

@@ -23,6 +23,7 @@ from streamws import (
     Compression,
     ConnectionClosedError,
     DataFrame,
+    DeflateTerms,
     IncompleteMessage,
     Limits,
     MessageReader,
@@ -1012,6 +1013,32 @@ async def test_messages_that_no_one_takes_do_not_disturb_later_ones(server: bool
         wire.write(wire.packed("the last one"))
         while await reading != "the last one":
             reading = asyncio.ensure_future(client.read_message())
+
+
+@pytest.mark.parametrize("way", ["messages", "fragments"])
+async def test_discarded_bombs_cost_what_a_reader_may_leave(server: bool, way: str) -> None:
+    limits = Limits(max_skip=100_000, read_high=1000, read_low=500)
+    async with talk(server, TAKING_OVER, limits=limits) as (client, wire):
+        client._connection.inbox.discard_unclaimed()
+        zeros = bytes(99_000)
+        for _ in range(3):
+            wire.write(wire.packed(zeros) + wire.plain(noise(1500)))
+            await wire.settle()
+        assert client.outcome is None
+        frames = wire.packed_parts([zeros, zeros, noise(1500)])
+        if way == "messages":
+            frames = [wire.packed(zeros), wire.packed(zeros), wire.plain(noise(1500))]
+        wire.write(b"".join(frames))
+        assert await wire.read_close() == (1008, "what no one reads of a message is over max_skip (100000 bytes)")
+        assert refusal(client) == (1008, Cause.LIMIT, Side.REMOTE)
+
+
+async def test_client_says_what_was_agreed_on(server: bool) -> None:
+    wanted = Compression(window_bits=10, peer_window_bits=11, takeover=True)
+    async with talk(server, wanted) as (client, _):
+        assert client.compression == DeflateTerms(10, True, 11, False)
+    async with talk(server, wanted, agreed=False) as (client, _):
+        assert client.compression is None
 
 
 @both_ways

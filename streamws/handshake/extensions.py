@@ -33,11 +33,13 @@ class DeflateTerms:
     """What was agreed on of permessage-deflate, as one side sees it."""
 
     window_bits: int
-    """Of what this side sends."""
+    """How far what this side sends refers back: at most 2**window_bits bytes."""
     takeover: bool
-    """Whether this side's messages may refer to the ones before them."""
+    """Whether this side's messages refer to the ones before them."""
     peer_window_bits: int
+    """The same of what it receives."""
     peer_takeover: bool
+    """Whether the messages that it receives may."""
 
 
 def parse_extensions(value: str) -> list[tuple[str, Parameters]]:

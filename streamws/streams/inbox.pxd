@@ -73,7 +73,10 @@ cdef class Inbox:
     cpdef unpause(self)
     cdef Py_ssize_t _held(self)
     cdef _discard(self)
+    @cython.locals(left=Py_ssize_t)
     cdef _drop_deflated(self, Inflater inflater)
+    cdef bint _takes_over(self) except -1
+    cdef _fail_skipping(self)
     cdef _clear(self)
 
     cpdef object poll(self, Read read)

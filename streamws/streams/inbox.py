@@ -295,7 +295,8 @@ class Inbox:
         self._clear()
         if self._parser.in_message():
             self._skipping = True
-            self._budget = -1
+            # What is to be inflated all the same costs more than what is thrown away.
+            self._budget = self._limits.max_skip if self._parser.deflated and self._takes_over() else -1
             self._skip()
         if not self._told:
             self._told = True
@@ -303,12 +304,20 @@ class Inbox:
 
     def _drop_deflated(self, inflater: Inflater) -> None:
         """Pass over what is in the queue, so that the messages behind it can refer to it."""
+        left = self._limits.max_skip if inflater.takeover else maxsize
         try:
             for item in self._items[self._head :]:
                 if type(item) is DeflatedFrame:
-                    inflater.drop(item, maxsize)
+                    left -= inflater.drop(item, left)
+                    if left < 0:
+                        self._fail_skipping()
+                        return
         except ProtocolViolation as violation:
             self._spoil(violation)
+
+    def _takes_over(self) -> bool:
+        """Whether compressed messages refer to the ones before them."""
+        return self._inflater is not None and self._inflater.takeover
 
     def _clear(self) -> None:
         self._items = []
@@ -737,11 +746,13 @@ class Inbox:
             self._budget -= skipped
             if self._budget < 0:
                 self._skipping = False
-                limit = self._limits.max_skip
-                reason = f"the rest of a message that its reader left is over max_skip ({limit} bytes)"
-                self._fail(Close(CloseCode.POLICY_VIOLATION, reason), Cause.LIMIT)
+                self._fail_skipping()
         if self._paused:
             self._resume()
+
+    def _fail_skipping(self) -> None:
+        reason = f"what no one reads of a message is over max_skip ({self._limits.max_skip} bytes)"
+        self._fail(Close(CloseCode.POLICY_VIOLATION, reason), Cause.LIMIT)
 
     def _skip_there(self) -> int:
         """Pass over what has come of the message; returns its bytes, inflated if they had to be and that is more."""

@@ -31,7 +31,7 @@ cdef class Deflater:
 @cython.final
 cdef class Inflater:
     cdef int _window_bits
-    cdef bint _takeover
+    cdef readonly bint takeover
     cdef Py_ssize_t _window
     cdef list _recent
     cdef Py_ssize_t _recent_size

@@ -162,18 +162,19 @@ class Inflater:
         "_recent",
         "_recent_size",
         "_stream",
-        "_takeover",
         "_text",
         "_window",
         "_window_bits",
         "ended",
         "pending",
+        "takeover",
     )
 
     def __init__(self, window_bits: int, takeover: bool) -> None:
         self._window_bits = window_bits
         self._window = 1 << window_bits
-        self._takeover = takeover
+        self.takeover: bool = takeover
+        """Whether messages may refer to the ones before them."""
         self._stream: Any = None
         self._recent: list[bytes] = []  # what was inflated last, as far as later messages may refer to it,
         self._recent_size = 0  # and its bytes
@@ -221,7 +222,7 @@ class Inflater:
             self.feed(frame)
         self._text = None
         size = 0
-        if self._takeover:
+        if self.takeover:
             while self.pending and size <= most:
                 size += len(self.take(PIECE))
             return size
@@ -262,7 +263,7 @@ class Inflater:
             part: bytes = stream.decompress(given, most)
         except codec.error as error:
             raise ProtocolViolation("a compressed message is corrupt", CloseCode.INVALID_DATA) from error
-        if self._takeover:
+        if self.takeover:
             self._remember(part)
         unused: bytes = stream.unconsumed_tail
         if stream.eof:
@@ -312,7 +313,7 @@ class Inflater:
         self._position = 0
         self.ended = self._fin
         if self._fin:
-            if self._takeover:
+            if self.takeover:
                 self._keep_history()
             if self._stream is not None:
                 raise ProtocolViolation("a compressed message ends in the middle of a block", CloseCode.INVALID_DATA)

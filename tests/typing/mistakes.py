@@ -129,7 +129,6 @@ def serving() -> None:
     WebSocketServer("localhost", 0, ssl=True)  # type: ignore[arg-type]
     WebSocketServer("localhost", 0, timeouts=10)  # type: ignore[arg-type]
     WebSocketServer("localhost", 0, compression="deflate")  # type: ignore[arg-type]
-    WebSocketServer("localhost", 0, compression=None)  # type: ignore[arg-type]
     WebSocketServer("localhost", 0, handler)  # type: ignore[call-arg, arg-type]
     socket = WebSocketServer("localhost", 0)
     socket.clients["localhost"]  # type: ignore[index]
@@ -162,7 +161,6 @@ async def connecting() -> None:
     connect("ws://localhost/", proxy=("localhost", 1080))  # type: ignore[arg-type]
     connect("ws://localhost/", timeouts=10)  # type: ignore[arg-type]
     connect("ws://localhost/", compression="deflate")  # type: ignore[arg-type]
-    connect("ws://localhost/", compression=None)  # type: ignore[arg-type]
     connect("ws://localhost/", backoff=1.5)  # type: ignore[arg-type]
     connect("ws://localhost/", retry=OSError)  # type: ignore[arg-type]
     connect("ws://localhost/", open_timeout=10)  # type: ignore[call-arg]

@@ -38,6 +38,7 @@ from streamws import (
     ConnectTimeout,
     DataFrame,
     DataFrameWriter,
+    DeflateTerms,
     FragmentWriter,
     HandshakeError,
     HandshakeRefused,
@@ -180,6 +181,7 @@ def knowing(client: Client) -> None:
     assert_type(client.request, Request)
     assert_type(client.response, Response)
     assert_type(client.subprotocol, str | None)
+    assert_type(client.compression, DeflateTerms | None)
     assert_type(client.state, State)
     assert_type(client.latency, float | None)
     assert_type(client.outcome, CloseOutcome | None)
@@ -369,6 +371,7 @@ async def connecting(context: ssl.SSLContext, sock: socket.socket) -> None:
     connect("ws://localhost/", path=Path("chat.sock"), proxy=False)
     connect("ws://localhost/", path="chat.sock", proxy=True)
     connect("ws://localhost/", compression=True)
+    connect("ws://localhost/", compression=None)
     connect("ws://localhost/", compression=Compression())
 
 
