@@ -17,7 +17,7 @@ from ..errors import ConnectionClosed, WriteError
 from ..options import ITEM_OVERHEAD
 from ..wire.frames import Buffer, DataFrame
 from ..wire.kernels import Done
-from ..wire.protocol import CHUNK, Protocol, State, check_data
+from ..wire.protocol import CHUNK, Protocol, State, as_bytes, check_data, size_of
 from .later import Later
 from .outbox import Outbox
 from .pings import Pings, fresh_payload
@@ -61,8 +61,7 @@ class _Turn:
         self.compress = compress
         self.data = data
         self.frame = frame
-        message = frame or data or b""
-        self.size = (message.nbytes if isinstance(message, memoryview) else len(message)) + ITEM_OVERHEAD
+        self.size = size_of(frame or data or b"") + ITEM_OVERHEAD
 
     def encoded(self, protocol: Protocol) -> bytes:
         """What is sent for it."""
@@ -144,9 +143,7 @@ class Writer:
     def _put_in_chunks(self, data: str | Buffer) -> None:
         protocol = self._protocol
         outbox = self._outbox
-        view = memoryview(data.encode() if isinstance(data, str) else data)
-        if view.nbytes != len(view) or not view.contiguous:
-            view = memoryview(view.tobytes())
+        view = memoryview(as_bytes(data))
         header = protocol.begin_frame(Opcode.BINARY, len(view))
         outbox.put_parts(header, protocol.frame_part(view[:CHUNK]))
         # It was let in as a whole: what the transport holds of it already does not count against the peer.

@@ -48,8 +48,8 @@ cdef class Inflater:
     cpdef bytes take(self, Py_ssize_t most)
     @cython.locals(size=Py_ssize_t, end=Py_ssize_t)
     cpdef Py_ssize_t drop(self, DeflatedFrame frame, Py_ssize_t most) except -1
-    @cython.locals(parts=list, part=bytes)
     cpdef stop(self)
+    @cython.locals(parts=list, part=bytes)
     cdef bytes _inflate(self, Py_ssize_t most)
     @cython.locals(position=Py_ssize_t, size=Py_ssize_t, given=bytes, part=bytes, unused=bytes)
     cdef bytes _next(self, Py_ssize_t most)
