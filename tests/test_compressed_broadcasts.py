@@ -7,20 +7,15 @@ from collections.abc import Iterator
 import attrs
 import pytest
 
-import streamws.wire.deflate
-from helpers.compressing import TAKING_OVER, WIDE, CountingCodec, open_wire
+from helpers.compressing import TAKING_OVER, WIDE, CountingCodec, counted, open_wire
 from helpers.pairs import QUIET, until
 from streamws import Client, WebSocketServer
 
 
 @pytest.fixture
 def codec(monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingCodec]:
-    counting = CountingCodec()
-    monkeypatch.setattr(streamws.wire.deflate, "codec", counting)
-    monkeypatch.setattr(streamws.wire.deflate, "igzip", None)
-    streamws.wire.deflate._idle.clear()
-    yield counting
-    streamws.wire.deflate._idle.clear()
+    with counted(monkeypatch) as counting:
+        yield counting
 
 
 MESSAGES: list[str | bytes] = ["text é" * 300, random.Random(1).randbytes(3000) * 3, "", "text é" * 300]

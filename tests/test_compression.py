@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 import streamws.wire.deflate
-from helpers.compressing import TAKING_OVER, WIDE, CountingCodec, Packer, Wire, talk
+from helpers.compressing import TAKING_OVER, WIDE, CountingCodec, Packer, Wire, counted, talk
 from helpers.pairs import until
 from streamws import (
     Cause,
@@ -963,12 +963,8 @@ async def test_compression_saves_bytes(server: bool, compression: Compression) -
 
 @pytest.fixture
 def codec(monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingCodec]:
-    counting = CountingCodec()
-    monkeypatch.setattr(streamws.wire.deflate, "codec", counting)
-    monkeypatch.setattr(streamws.wire.deflate, "igzip", None)
-    streamws.wire.deflate._idle.clear()
-    yield counting
-    streamws.wire.deflate._idle.clear()
+    with counted(monkeypatch) as counting:
+        yield counting
 
 
 async def test_idle_connection_holds_no_streams(server: bool, codec: CountingCodec) -> None:

@@ -80,25 +80,15 @@ async def test_client_looks_the_name_up_for_socks4() -> None:
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
-async def test_client_opens_to_ipv6_through_proxy(kind: str) -> None:
+@pytest.mark.parametrize(("host", "told"), [("::1", "::1"), ("fe80::1%25lo", "fe80::1")])
+async def test_client_opens_to_ipv6_through_proxy_that_is_told_no_zone(kind: str, host: str, told: str) -> None:
     async with (
         scripted(echo) as server,
         proxy_server(kind, target=("127.0.0.1", server.port)) as proxy,
-        connect("ws://[::1]:81", proxy=proxy.url(kind)),
+        connect(f"ws://[{host}]:81", proxy=proxy.url(kind)),
     ):
         pass
-    assert proxy.asked == [("[::1]" if kind == "http" else "::1", 81)]
-
-
-@pytest.mark.parametrize("kind", ["http", "socks5"])
-async def test_proxy_is_not_told_the_zone_of_an_address(kind: str) -> None:
-    async with (
-        scripted(echo) as server,
-        proxy_server(kind, target=("127.0.0.1", server.port)) as proxy,
-        connect("ws://[fe80::1%25lo]:81", proxy=proxy.url(kind)),
-    ):
-        pass
-    assert proxy.asked == [("[fe80::1]" if kind == "http" else "fe80::1", 81)]
+    assert proxy.asked == [(f"[{told}]" if kind == "http" else told, 81)]
 
 
 async def test_client_tells_the_proxy_what_concerns_it_and_no_more() -> None:

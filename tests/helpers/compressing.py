@@ -2,15 +2,18 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
+
+import pytest
 
 from helpers.pairs import QUIET
 from helpers.rawclient import ACCEPT, MASK, apply_mask, header, request
 from streamws import Client, Compression, Limits, Timeouts, WebSocketServer, connect
 from streamws.handshake.extensions import accept_offer, make_offers
 from streamws.handshake.server import accept_key
+from streamws.wire import deflate
 
 TAIL = b"\x00\x00\xff\xff"
 RSV1 = 0x40
@@ -99,6 +102,17 @@ class _Counted:
         if name == "compress":
             self._codec.compressed += 1
         return getattr(self._stream, name)
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingCodec]:
+    """A codec that counts, in place of streamws' own; it finds no compressors of others, and leaves none."""
+    codec = CountingCodec()
+    monkeypatch.setattr(deflate, "codec", codec)
+    monkeypatch.setattr(deflate, "igzip", None)
+    deflate._idle.clear()
+    yield codec
+    deflate._idle.clear()
 
 
 class Wire:
