@@ -20,7 +20,11 @@ COMPILED = [
     "streams/inbox.py",
     "streams/outbox.py",
     "streams/writer.py",
+    "network.py",
     "connection.py",
+    "tls/engine.py",
+    "tls/openssl.pyx",
+    "tls/layer.py",
     "client.py",
 ]
 DIRECTIVES = {

@@ -407,7 +407,6 @@ class Connecting:
                 path=self._way.path,
                 ssl=context,
                 server_hostname=name,
-                handshake_timeout=self._timeouts.open,
             )
         except tls.SSLError as error:
             raise ConnectError(f"TLS with {place} failed: {_tls_reason(error, name)}") from error

@@ -1,9 +1,9 @@
 import cython
 
+from .network cimport Network
 from .streams.inbox cimport Inbox
 from .streams.outbox cimport Outbox
 from .streams.writer cimport Writer
-from .wire.kernels cimport send_now, send_parts_now
 from .wire.parser cimport Parser
 from .wire.protocol cimport Protocol
 
@@ -18,11 +18,10 @@ cdef class Connection:
     cdef object _view
     cdef object _buffer
     cdef public object transport
+    cdef public Network network
     cdef object _final
-    cdef int _descriptor
     cdef bint _large_reads
     cdef bint _greedy
-    cdef bint _buffered
     cdef bint _alive
     cdef long long _handed
     cdef long long _ping_place
@@ -39,6 +38,7 @@ cdef class Connection:
     cdef public Protocol protocol
     cdef public Writer writer
 
+    cpdef object get_buffer(self, Py_ssize_t sizehint)
     cdef object _get_buffer_for_frame(self)
     cpdef buffer_updated(self, Py_ssize_t nbytes)
     @cython.locals(protocol=Protocol, parser=Parser, outbox=Outbox, items=list)
@@ -51,7 +51,6 @@ cdef class Connection:
     cdef _settle(self)
     cdef Py_ssize_t _excess(self, Py_ssize_t waiting)
     cdef _fail_too_slow(self, Py_ssize_t backlog)
-    cdef bint _can_send_now(self)
     cpdef fail(self, object code, object reason, object cause, object side=*, object detail=*)
     cdef _give_up(self)
     cdef _closing(self)

@@ -6,8 +6,7 @@ gathered in the `outbox` and leaves in one write when the chunk is worked off.
 """
 
 import logging
-import sys
-from asyncio import AbstractEventLoop, BaseTransport, BufferedProtocol, Future
+from asyncio import AbstractEventLoop, BufferedProtocol, Future
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -17,13 +16,13 @@ from .codes import Cause, Close, CloseCode, CloseOutcome, Side
 from .errors import ConnectionClosed, ConnectionClosedError
 from .handshake.extensions import DeflateTerms
 from .loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, held_by_system, share_of
+from .network import Network
 from .options import Compression, Limits, Timeouts
 from .streams.inbox import Inbox
 from .streams.outbox import Outbox
 from .streams.pings import Pings
 from .streams.writer import Writer
 from .wire.deflate import Deflater, Inflater
-from .wire.kernels import send_now, send_parts_now
 from .wire.protocol import Change, Protocol
 
 logger: logging.Logger = logging.getLogger("streamws")
@@ -119,6 +118,12 @@ def closed_error(outcome: CloseOutcome) -> ConnectionClosed:
     return ConnectionClosed(outcome) if outcome.clean else ConnectionClosedError(outcome)
 
 
+def peer_of(transport: Any) -> str:
+    """The peer's address for a log line."""
+    name = transport.get_extra_info("peername")
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else name or "a peer"
+
+
 class Connection:
     """One connection from its transport to its streams."""
 
@@ -126,10 +131,8 @@ class Connection:
         "__weakref__",
         "_alive",
         "_buffer",
-        "_buffered",
         "_closed",
         "_control_backlog",
-        "_descriptor",
         "_final",
         "_greedy",
         "_handed",
@@ -143,6 +146,7 @@ class Connection:
         "_working",
         "environment",
         "inbox",
+        "network",
         "on_lost",
         "on_ping",
         "on_pong",
@@ -154,6 +158,7 @@ class Connection:
     )
 
     inbox: Inbox
+    network: Network
     outbox: Outbox
     pings: Pings
     protocol: Protocol
@@ -171,8 +176,6 @@ class Connection:
         self._final: CloseOutcome | None = None  # the outcome, once there is no transport
         self._large_reads = False  # whether the last read was larger than usual, and of a large frame
         self._greedy = self._share.greedy
-        self._descriptor = -1  # of a socket that bytes may go to as they are
-        self._buffered = True  # whether the transport may hold bytes that have to go first
         self._working = False  # whether a chunk off the network is being worked off
         self._alive = True  # whether anything has come since the last keepalive ping,
         self._handed = 0  # bytes handed to the network in all; up to the ping and with it,
@@ -205,15 +208,13 @@ class Connection:
         self.outbox = Outbox(loop, environment.share.turn, self.write, self.write_parts, limits.write_high)
         self.inbox = Inbox(loop, self.protocol.parser, limits, self, environment.finished, inflater)
         self.writer = Writer(loop, self.protocol, self.outbox, self.pings, self)
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None and self.transport.get_extra_info("sslcontext") is None and sys.platform != "win32":
-            self._descriptor = sock.fileno()
+        self.network = Network(self.transport)
         self.transport.set_write_buffer_limits(limits.write_high, limits.write_low)
         environment.ping_times.add(self._ping_due)
 
     # The transport's side --------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: BaseTransport) -> None:
+    def connection_made(self, transport: object) -> None:
         self.transport = transport
         if self._opening is not None:
             self._opening.connected(self)
@@ -278,8 +279,8 @@ class Connection:
         self._alive = True
         protocol = self.protocol
         parser = protocol.parser
-        # What a reader waits for need not be copied before that runs. Not where writes may deliver: into this buffer.
-        parser.lending = self._descriptor >= 0 and self.inbox.is_streamed()
+        # What a reader waits for need not be copied before that runs.
+        parser.lending = self.inbox.is_streamed()
         items = protocol.receive(data, nbytes)
         if items:
             self.inbox.push(items)
@@ -414,14 +415,7 @@ class Connection:
             return
         backlog = self._excess(0) if self.outbox.paused else 0
         self._handed += len(data)
-        if self._can_send_now():
-            sent = send_now(self._descriptor, data)
-            if sent == len(data):
-                return
-            self._buffered = True
-            self.transport.write(memoryview(data)[sent:])
-        else:
-            self.transport.write(data)
+        self.network.write(data)
         if backlog:
             # Not before: it may be the rest of a frame, in the place of which the peer would take the Close frame.
             self._fail_too_slow(backlog)
@@ -433,28 +427,9 @@ class Connection:
         backlog = self._excess(0) if self.outbox.paused else 0
         for part in parts:
             self._handed += len(part)
-        if self._can_send_now():
-            sent = send_parts_now(self._descriptor, parts)
-            rest: list[bytes | memoryview] = []
-            for part in parts:
-                if sent < len(part):
-                    rest.append(memoryview(part)[sent:] if sent else part)
-                sent = max(0, sent - len(part))
-            if rest:
-                self._buffered = True
-                self.transport.writelines(rest)
-        else:
-            self.transport.writelines(parts)
+        self.network.write_parts(parts)
         if backlog:
             self._fail_too_slow(backlog)
-
-    def _can_send_now(self) -> bool:
-        """Whether bytes may go to the socket itself: at once, where a transport may wait for the end of the turn."""
-        if self._descriptor < 0 or self.transport.is_closing():
-            return False
-        if self._buffered:
-            self._buffered = self.transport.get_write_buffer_size() > 0
-        return not self._buffered
 
     def _excess(self, waiting: int) -> int:
         """Bytes that the peer has left untaken, with `waiting` that wait for their turn, if too many; else 0."""
@@ -677,8 +652,7 @@ class Connection:
 
     def peer(self) -> str:
         """The peer's address for a log line."""
-        name = None if self.transport is None else self.transport.get_extra_info("peername")
-        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else name or "a peer"
+        return "a peer" if self.transport is None else peer_of(self.transport)
 
 
 class AsyncioConnection(Connection, BufferedProtocol):

@@ -125,7 +125,7 @@ class Deadlines:
 class LoopShare:
     """What the connections of one loop share."""
 
-    __slots__ = ("__weakref__", "_large_buffer", "buffer", "greedy", "turn", "view")
+    __slots__ = ("__weakref__", "_large_buffer", "_sealed", "buffer", "greedy", "turn", "view")
 
     def __init__(self, greedy: bool) -> None:
         self.greedy: bool = greedy
@@ -135,6 +135,7 @@ class LoopShare:
         self.view: memoryview = memoryview(self.buffer)
         """The same as transports want it: asyncio's TLS fills slices of it, which must not be copies."""
         self._large_buffer: bytearray | None = None
+        self._sealed: bytearray | None = None
         self.turn: Turn = Turn()
 
     @property
@@ -143,6 +144,13 @@ class LoopShare:
         if self._large_buffer is None:
             self._large_buffer = bytearray(LARGE_BUFFER_SIZE)
         return self._large_buffer
+
+    @property
+    def sealed(self) -> bytearray:
+        """Where reads go that are decrypted from there into `buffer`; made at first use."""
+        if self._sealed is None:
+            self._sealed = bytearray(RECEIVE_BUFFER_SIZE)
+        return self._sealed
 
 
 _shares: "WeakKeyDictionary[AbstractEventLoop, LoopShare]" = WeakKeyDictionary()

@@ -16,7 +16,11 @@ COMPILED_MODULES = (
     "streams.inbox",
     "streams.outbox",
     "streams.writer",
+    "network",
     "connection",
+    "tls.engine",
+    "tls.openssl",
+    "tls.layer",
     "client",
 )
 

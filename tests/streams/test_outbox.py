@@ -8,6 +8,7 @@ import pytest
 
 from helpers.pairs import Peer, frame, pair
 from streamws import Cause, Client, ConnectionClosed, ConnectionClosedError, Limits, Opcode
+from streamws.network import Network
 
 TEXT, BINARY = Opcode.TEXT, Opcode.BINARY
 
@@ -36,7 +37,9 @@ class Recorder:
 
 def record(client: Client) -> list[bytes]:
     """What is written to the client's transport from now on, write by write."""
-    recorder = client._connection.transport = Recorder(client._connection.transport)
+    connection = client._connection
+    recorder = connection.transport = Recorder(connection.transport)
+    connection.network = Network(recorder)
     return recorder.writes
 
 

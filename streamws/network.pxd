@@ -1,0 +1,15 @@
+import cython
+
+from .wire.kernels cimport send_now, send_parts_now
+
+@cython.final
+cdef class Network:
+    cdef object _transport
+    cdef int _descriptor
+    cdef bint _holds
+
+    @cython.locals(sent=Py_ssize_t)
+    cpdef write(self, bytes data)
+    @cython.locals(sent=Py_ssize_t)
+    cpdef write_parts(self, list parts)
+    cdef bint _is_clear(self)

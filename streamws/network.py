@@ -1,0 +1,53 @@
+"""The way of bytes to the network: to the socket itself, while its transport holds none back."""
+
+import sys
+from typing import Any
+
+from .wire.kernels import send_now, send_parts_now
+
+
+class Network:
+    """Writes to a transport, and past it where that is sooner: a transport may wait for the end of the loop's turn."""
+
+    __slots__ = ("_descriptor", "_holds", "_transport")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._holds = True  # whether the transport may hold bytes that have to go first
+        sock = transport.get_extra_info("socket")
+        seals = transport.get_extra_info("sslcontext") is not None
+        self._descriptor: int = -1 if sock is None or seals or sys.platform == "win32" else sock.fileno()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        if self._is_clear():
+            sent = send_now(self._descriptor, data)
+            if sent == len(data):
+                return
+            self._holds = True
+            self._transport.write(memoryview(data)[sent:])
+        else:
+            self._transport.write(data)
+
+    def write_parts(self, parts: list[bytes]) -> None:
+        """Send bytes that are better not joined."""
+        if self._is_clear():
+            sent = send_parts_now(self._descriptor, parts)
+            rest: list[bytes | memoryview] = []
+            for part in parts:
+                if sent < len(part):
+                    rest.append(memoryview(part)[sent:] if sent else part)
+                sent = max(0, sent - len(part))
+            if rest:
+                self._holds = True
+                self._transport.writelines(rest)
+        else:
+            self._transport.writelines(parts)
+
+    def _is_clear(self) -> bool:
+        """Whether bytes may go to the socket itself."""
+        if self._descriptor < 0 or self._transport.is_closing():
+            return False
+        if self._holds:
+            self._holds = self._transport.get_write_buffer_size() > 0
+        return not self._holds

@@ -1,0 +1,341 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The twin of `openssl.py` in C: it calls the OpenSSL that Python's `ssl` has loaded, past that module.
+
+The module makes the connection's object, verifies certificates and goes through the handshake as ever. What it costs is
+the data: for each record it copies into a buffer of its own, and back out of one. Here OpenSSL reads from where the
+network's bytes lie, and writes into the very `bytes` that are sent. No OpenSSL is linked: the functions are those that
+`_ssl` uses itself. Where they, or the object's insides, are not as expected, it goes the standard library's way.
+"""
+
+import ssl
+
+import _ssl
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memset
+
+from .engine cimport Engine
+
+cdef extern from *:
+    """
+    #include <stddef.h>
+    #include <stdlib.h>
+    #include <string.h>
+    #ifdef _WIN32
+    static void *sw_open(const char *path) { return NULL; }
+    static void *sw_find(void *library, const char *name) { return NULL; }
+    #else
+    #include <dlfcn.h>
+    /* Only what is loaded already, so that it is the one that Python's ssl uses. */
+    static void *sw_open(const char *path) { return dlopen(path, RTLD_LAZY | RTLD_NOLOAD); }
+    static void *sw_find(void *library, const char *name) { return dlsym(library, name); }
+    #endif
+
+    /* How CPython's connection object begins: held against what is known of it before it is believed. */
+    typedef struct {
+        PyObject_HEAD
+        PyObject *socket;
+        void *ssl;
+        PyObject *context;
+    } sw_connection;
+
+    /* What OpenSSL reads from, and writes to. */
+    typedef struct {
+        const char *in;
+        const char *in_end;
+        PyObject *sealed;   /* bytes with room for what is being encrypted */
+        Py_ssize_t room;
+        Py_ssize_t size;
+        char *other;        /* behind it: what is written where no bytes were made ready for it */
+        Py_ssize_t other_room;
+        Py_ssize_t other_size;
+    } sw_ends;
+
+    static int (*SSL_read_)(void *, void *, int);
+    static int (*SSL_write_)(void *, const void *, int);
+    static int (*SSL_get_error_)(const void *, int);
+    static void (*SSL_set_bio_)(void *, void *, void *);
+    static void *(*BIO_meth_new_)(int, const char *);
+    static int (*BIO_meth_set_read_)(void *, int (*)(void *, char *, int));
+    static int (*BIO_meth_set_write_)(void *, int (*)(void *, const char *, int));
+    static int (*BIO_meth_set_ctrl_)(void *, long (*)(void *, int, long, void *));
+    static int (*BIO_get_new_index_)(void);
+    static void *(*BIO_new_)(const void *);
+    static void (*BIO_set_data_)(void *, void *);
+    static void *(*BIO_get_data_)(void *);
+    static void (*BIO_set_init_)(void *, int);
+    static void (*BIO_set_flags_)(void *, int);
+    static void (*BIO_clear_flags_)(void *, int);
+    static int (*BIO_up_ref_)(void *);
+    static int (*BIO_free_)(void *);
+    static unsigned long (*ERR_peek_error_)(void);
+    static unsigned long (*ERR_peek_last_error_)(void);
+    static void (*ERR_clear_error_)(void);
+    static const char *(*ERR_reason_error_string_)(unsigned long);
+
+    static void *sw_method;
+
+    static int sw_bio_read(void *bio, char *buffer, int size) {
+        sw_ends *ends = (sw_ends *)BIO_get_data_(bio);
+        ptrdiff_t rest = ends ? ends->in_end - ends->in : 0;
+        BIO_clear_flags_(bio, 0x0f);
+        if (rest <= 0) {
+            BIO_set_flags_(bio, 0x09);  /* it is to be asked again, to read */
+            return -1;
+        }
+        if (size > rest) size = (int)rest;
+        memcpy(buffer, ends->in, (size_t)size);
+        ends->in += size;
+        return size;
+    }
+
+    /* Also called by Python's ssl, which lets other threads run meanwhile: no Python object is touched. */
+    static int sw_bio_write(void *bio, const char *data, int size) {
+        sw_ends *ends = (sw_ends *)BIO_get_data_(bio);
+        BIO_clear_flags_(bio, 0x0f);
+        if (!ends || size <= 0) return -1;
+        if (!ends->other_size && ends->size + size <= ends->room) {
+            memcpy(PyBytes_AS_STRING(ends->sealed) + ends->size, data, (size_t)size);
+            ends->size += size;
+            return size;
+        }
+        if (ends->other_size + size > ends->other_room) {
+            Py_ssize_t room = 2 * ends->other_room + size;
+            char *larger = (char *)realloc(ends->other, (size_t)room);
+            if (!larger) return -1;
+            ends->other = larger;
+            ends->other_room = room;
+        }
+        memcpy(ends->other + ends->other_size, data, (size_t)size);
+        ends->other_size += size;
+        return size;
+    }
+
+    static long sw_bio_ctrl(void *bio, int command, long number, void *pointer) {
+        return command == 11;  /* BIO_CTRL_FLUSH */
+    }
+
+    #define SW_FIND(name) if (!(*(void **)&name##_ = sw_find(library, #name))) return 0
+
+    static int sw_load(const char *path) {
+        void *library = sw_open(path);
+        if (!library) return 0;
+        SW_FIND(SSL_read); SW_FIND(SSL_write); SW_FIND(SSL_get_error); SW_FIND(SSL_set_bio);
+        SW_FIND(BIO_meth_new); SW_FIND(BIO_meth_set_read); SW_FIND(BIO_meth_set_write); SW_FIND(BIO_meth_set_ctrl);
+        SW_FIND(BIO_get_new_index); SW_FIND(BIO_new); SW_FIND(BIO_set_data); SW_FIND(BIO_get_data);
+        SW_FIND(BIO_set_init); SW_FIND(BIO_set_flags); SW_FIND(BIO_clear_flags); SW_FIND(BIO_up_ref);
+        SW_FIND(BIO_free); SW_FIND(ERR_peek_error); SW_FIND(ERR_peek_last_error); SW_FIND(ERR_clear_error);
+        SW_FIND(ERR_reason_error_string);
+        sw_method = BIO_meth_new_(BIO_get_new_index_() | 0x0400, "streamws");  /* a source and a sink */
+        if (!sw_method) return 0;
+        return BIO_meth_set_read_(sw_method, sw_bio_read) && BIO_meth_set_write_(sw_method, sw_bio_write)
+            && BIO_meth_set_ctrl_(sw_method, sw_bio_ctrl);
+    }
+
+    /* The SSL of a connection's object, if that is what it is thought to be. */
+    static void *sw_ssl_of(PyObject *object, PyObject *context) {
+        sw_connection *connection = (sw_connection *)object;
+        if (Py_TYPE(object)->tp_basicsize < (Py_ssize_t)sizeof(sw_connection)) return NULL;
+        return !connection->socket && connection->context == context ? connection->ssl : NULL;
+    }
+
+    static void *sw_attach(void *ssl, sw_ends *ends) {
+        void *bio = BIO_new_(sw_method);
+        if (!bio) return NULL;
+        BIO_set_data_(bio, ends);
+        BIO_set_init_(bio, 1);
+        BIO_up_ref_(bio);  /* one of the references goes to the SSL */
+        SSL_set_bio_(ssl, bio, bio);
+        return bio;
+    }
+
+    static void sw_detach(void *bio) {
+        BIO_set_data_(bio, NULL);
+        BIO_free_(bio);
+    }
+
+    static int sw_reserve(sw_ends *ends, Py_ssize_t room) {
+        if (ends->sealed) return 0;
+        ends->sealed = PyBytes_FromStringAndSize(NULL, room);
+        if (!ends->sealed) return -1;
+        ends->room = room;
+        return 0;
+    }
+
+    static void sw_clear(sw_ends *ends) {
+        Py_CLEAR(ends->sealed);
+        ends->room = ends->size = 0;
+        free(ends->other);
+        ends->other = NULL;
+        ends->other_room = ends->other_size = 0;
+    }
+
+    static PyObject *sw_take(sw_ends *ends) {
+        PyObject *taken = ends->sealed;
+        Py_ssize_t size = ends->size;
+        ends->sealed = NULL;
+        ends->room = ends->size = 0;
+        if (!taken) taken = PyBytes_FromStringAndSize(NULL, ends->other_size);
+        else if (_PyBytes_Resize(&taken, size + ends->other_size) < 0) return NULL;
+        if (taken && ends->other_size) memcpy(PyBytes_AS_STRING(taken) + size, ends->other, (size_t)ends->other_size);
+        if (taken) sw_clear(ends);
+        return taken;
+    }
+
+    static int sw_read(void *ssl, char *buffer, int room) {
+        if (ERR_peek_error_()) ERR_clear_error_();  /* another connection's, by which this one would be judged */
+        return SSL_read_(ssl, buffer, room);
+    }
+
+    static int sw_write(void *ssl, const char *data, int size) {
+        if (ERR_peek_error_()) ERR_clear_error_();
+        return SSL_write_(ssl, data, size);
+    }
+    """
+    ctypedef struct sw_ends:
+        const char *in_ "in"
+        const char *in_end
+        Py_ssize_t size
+        Py_ssize_t other_size
+    bint sw_load(const char *path)
+    void *sw_ssl_of(object connection, object context)
+    void *sw_attach(void *handle, sw_ends *ends)
+    void sw_detach(void *bio)
+    int sw_reserve(sw_ends *ends, Py_ssize_t room) except -1
+    void sw_clear(sw_ends *ends)
+    object sw_take(sw_ends *ends)
+    int sw_read(void *handle, char *buffer, int room)
+    int sw_write(void *handle, const char *data, int size)
+    int SSL_get_error_(void *handle, int result)
+    unsigned long ERR_peek_last_error_()
+    void ERR_clear_error_()
+    const char *ERR_reason_error_string_(unsigned long code)
+    Py_buffer *PyMemoryView_GET_BUFFER(object view)
+
+cdef enum:
+    _WANT_READ = 2
+    _WANT_WRITE = 3
+    _ZERO_RETURN = 6
+    _MOST = 1 << 30
+    _RECORD = 1 << 14
+    _AROUND = 128  # more than what any cipher adds to a record
+
+
+cdef bint _found = sw_load(_ssl.__file__.encode()) if hasattr(_ssl, "__file__") else False
+
+
+cdef object _failure():
+    cdef unsigned long code = ERR_peek_last_error_()
+    cdef const char *reason = ERR_reason_error_string_(code) if code else NULL
+    cdef str text = "the connection broke" if reason == NULL else (<bytes>reason).decode().upper().replace(" ", "_")
+    ERR_clear_error_()
+    error = ssl.SSLError(ssl.SSL_ERROR_SSL, f"[SSL: {text}]")
+    error.library = "SSL"
+    error.reason = text
+    return error
+
+
+cdef class DirectEngine(Engine):
+    cdef void *_ssl
+    cdef void *_bio
+    cdef sw_ends _ends
+    cdef object _fed
+
+    def __cinit__(self):
+        memset(&self._ends, 0, sizeof(sw_ends))
+
+    def __dealloc__(self):
+        if self._bio != NULL:
+            sw_detach(self._bio)
+        sw_clear(&self._ends)
+
+    cdef bint attach(self, context) except -1:
+        """Whether this connection's OpenSSL is within reach; if not, it goes as `Engine` has it."""
+        if type(self.object) is not ssl.SSLObject or self._inner is self.object:
+            return False
+        self._ssl = sw_ssl_of(self._inner, context)
+        if self._ssl == NULL:
+            return False
+        self._bio = sw_attach(self._ssl, &self._ends)
+        return self._bio != NULL
+
+    cpdef feed(self, data, Py_ssize_t size):
+        # What was kept before goes first.
+        if self._ends.in_ != self._ends.in_end:
+            data = self._rest() + memoryview(data)[:size]
+            size = len(data)
+        self._fed = data
+        self._ends.in_ = data
+        self._ends.in_end = self._ends.in_ + size
+
+    cdef bytes _rest(self):
+        return PyBytes_FromStringAndSize(<char *>self._ends.in_, self._ends.in_end - self._ends.in_)
+
+    cpdef keep(self):
+        if self._ends.in_ != self._ends.in_end:
+            self._fed = kept = self._rest()
+            self._ends.in_ = PyBytes_AS_STRING(kept)
+            self._ends.in_end = self._ends.in_ + PyBytes_GET_SIZE(kept)
+        else:
+            self._fed = None
+
+    cpdef bint shake_hands(self) except -1:
+        try:
+            self.object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    cpdef Py_ssize_t unseal(self, buffer) except -1:
+        cdef Py_buffer *view = PyMemoryView_GET_BUFFER(buffer)
+        cdef char *place = <char *>view.buf
+        cdef Py_ssize_t size = 0
+        cdef int count
+        while size < view.len:
+            count = sw_read(self._ssl, place + size, <int>min(view.len - size, _MOST))
+            if count <= 0:
+                self._judge(SSL_get_error_(self._ssl, count))
+                break
+            size += count
+        return size
+
+    cdef _judge(self, int why):
+        if why == _ZERO_RETURN:
+            self.ended = True
+        elif why != _WANT_READ and why != _WANT_WRITE:
+            self.error = _failure()
+
+    cpdef Py_ssize_t seal(self, data) except -1:
+        cdef Py_buffer view
+        cdef Py_ssize_t size = 0
+        cdef int count, why
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            sw_reserve(&self._ends, view.len + (view.len // _RECORD + 1) * _AROUND)
+            while size < view.len:
+                count = sw_write(self._ssl, <const char *>view.buf + size, <int>min(view.len - size, _MOST))
+                if count <= 0:
+                    why = SSL_get_error_(self._ssl, count)
+                    if why == _WANT_READ:
+                        break
+                    raise _failure()
+                size += count
+        finally:
+            PyBuffer_Release(&view)
+        return size
+
+    cpdef bint owes(self) except -1:
+        return self._ends.size > 0 or self._ends.other_size > 0
+
+    cpdef bytes take(self):
+        return sw_take(&self._ends)
+
+
+def engine(context, bint server_side, server_hostname):
+    cdef DirectEngine direct
+    if _found:
+        direct = DirectEngine(context, server_side, server_hostname)
+        if direct.attach(context):
+            return direct
+    return Engine(context, server_side, server_hostname)
