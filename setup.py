@@ -21,6 +21,7 @@ COMPILED = [
     "streams/outbox.py",
     "streams/writer.py",
     "network.py",
+    "selector.py",
     "connection.py",
     "tls/engine.py",
     "tls/openssl.pyx",

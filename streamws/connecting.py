@@ -373,18 +373,18 @@ class Connecting:
         opening = _Opening(handshake, self._limits, loop.create_future())
         environment = Environment(loop, self._limits, self._timeouts)
         connection = AsyncioConnection(environment, False, opening)
-        sock = None if self._way.path is not None else await self._socket(url, progress)
+        sock = await self._socket(url, progress)
         place = self._way.path or url.host_and_port
-        progress.waits_for = f"TLS with {place}" if url.secure else f"a connection to {place}"
+        if url.secure:
+            progress.waits_for = f"TLS with {place}"
         try:
             await self._dial(connection, url, sock, name)
             progress.waits_for = f"the answer of {place}"
             progress.reader, progress.refused = opening.reader, refused
             agreement = await opening.agreed
         except BaseException:
-            if sock is not None:
-                sock.close()
             connection.abort()
+            sock.close()
             environment.close()
             if not opening.agreed.cancel() and not opening.agreed.cancelled():
                 opening.agreed.exception()  # this error is the one to tell of
@@ -392,9 +392,7 @@ class Connecting:
         progress.reader = None
         return _opened(connection, handshake, agreement, progress)
 
-    async def _dial(
-        self, connection: AsyncioConnection, url: Url, sock: socket.socket | None, server_hostname: str
-    ) -> None:
+    async def _dial(self, connection: AsyncioConnection, url: Url, sock: socket.socket, server_hostname: str) -> None:
         loop = asyncio.get_running_loop()
         context = self._way.ssl or _default_context() if url.secure else None
         name = server_hostname if url.secure else None
@@ -404,7 +402,6 @@ class Connecting:
                 loop,
                 lambda: connection,
                 sock=sock,
-                path=self._way.path,
                 ssl=context,
                 server_hostname=name,
             )
@@ -421,6 +418,9 @@ class Connecting:
                 raise UsageError("the socket given is closed: it serves one connection")
             way.sock.setblocking(False)
             return way.sock
+        if way.path is not None:
+            progress.waits_for = f"a connection to {way.path}"
+            return await _connect_unix(way.path)
         proxy = proxy_of_environment(url) if way.proxy is True else way.proxy or None
         if proxy is None:
             where = f"{bracketed(url.host)}:{url.port}"
@@ -454,6 +454,19 @@ class Connecting:
             )
         except (OSError, RuntimeError) as error:  # uvloop's may be either
             raise failure(f"cannot connect to {place}: {reason_of(error)}") from error
+
+
+async def _connect_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, path)
+    except BaseException as error:
+        sock.close()
+        if isinstance(error, OSError):
+            raise ConnectError(f"cannot connect to {path}: {reason_of(error)}") from error
+        raise
+    return sock
 
 
 async def _find(host: str, port: int, whose: str, failure: type[ConnectError]) -> Sequence[AddrInfoType]:

@@ -1,6 +1,6 @@
 import cython
 
-from .network cimport Network
+from .network cimport Network, Receiver
 from .streams.inbox cimport Inbox
 from .streams.outbox cimport Outbox
 from .streams.writer cimport Writer
@@ -9,7 +9,7 @@ from .wire.protocol cimport Protocol
 
 cdef Py_ssize_t _USUAL_READ
 
-cdef class Connection:
+cdef class Connection(Receiver):
     cdef object __weakref__
     cdef public object environment
     cdef bint _server

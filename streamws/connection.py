@@ -16,7 +16,7 @@ from .codes import Cause, Close, CloseCode, CloseOutcome, Side
 from .errors import ConnectionClosed, ConnectionClosedError
 from .handshake.extensions import DeflateTerms
 from .loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, held_by_system, share_of
-from .network import Network
+from .network import Network, Receiver
 from .options import Compression, Limits, Timeouts
 from .streams.inbox import Inbox
 from .streams.outbox import Outbox
@@ -124,7 +124,7 @@ def peer_of(transport: Any) -> str:
     return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else name or "a peer"
 
 
-class Connection:
+class Connection(Receiver):
     """One connection from its transport to its streams."""
 
     __slots__ = (

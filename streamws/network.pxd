@@ -2,6 +2,10 @@ import cython
 
 from .wire.kernels cimport send_now, send_parts_now
 
+cdef class Receiver:
+    cpdef object get_buffer(self, Py_ssize_t sizehint)
+    cpdef buffer_updated(self, Py_ssize_t nbytes)
+
 @cython.final
 cdef class Network:
     cdef object _transport

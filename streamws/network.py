@@ -6,6 +6,20 @@ from typing import Any
 from .wire.kernels import send_now, send_parts_now
 
 
+class Receiver:
+    """What a transport fills with what comes."""
+
+    __slots__ = ()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to put it."""
+        raise NotImplementedError
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """It is there."""
+        raise NotImplementedError
+
+
 class Network:
     """Writes to a transport, and past it where that is sooner: a transport may wait for the end of the loop's turn."""
 

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from .connection import AsyncioConnection
 from .loops import share_of
+from .selector import SelectorTransport
 from .tls.layer import AsyncioTls
 
 
@@ -29,7 +30,6 @@ loops: ModuleType | None = _optional("winloop" if sys.platform == "win32" else "
 
 Factory = Callable[[], AsyncioConnection]
 Listen = Callable[..., Awaitable[Server]]
-Dial = Callable[..., Awaitable[object]]
 
 
 def _ways_to_listen(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
@@ -38,13 +38,6 @@ def _ways_to_listen(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
     if fast is not None and isinstance(loop, BaseEventLoop):
         return partial(fast.create_server, loop), partial(fast.create_unix_server, loop)
     return loop.create_server, loop.create_unix_server
-
-
-def _ways_to_dial(loop: AbstractEventLoop) -> tuple[Dial, Dial]:
-    """What connects by TCP and to a Unix socket."""
-    if fast is not None and isinstance(loop, BaseEventLoop):
-        return partial(fast.create_connection, loop), partial(fast.create_unix_connection, loop)
-    return loop.create_connection, loop.create_unix_connection
 
 
 def new_loop() -> AbstractEventLoop:
@@ -95,16 +88,14 @@ async def dial(
     loop: AbstractEventLoop,
     factory: Factory,
     *,
-    sock: socket.socket | None,
-    path: str | None,
+    sock: socket.socket,
     ssl: tls.SSLContext | None,
     server_hostname: str | None,
 ) -> None:
-    """Make a connected socket, or a connection to the path of a Unix socket, the transport of what `factory` makes.
+    """Make a connected socket the transport of what `factory` makes.
 
     :raises OSError: if the connection or TLS fails.
     """
-    tcp, unix = _ways_to_dial(loop)
     connection = factory()
     protocol: AsyncioConnection | AsyncioTls = connection
     done: Future[None] = loop.create_future()
@@ -113,10 +104,10 @@ async def dial(
     else:
         done.set_result(None)
     try:
-        if path is not None:
-            await unix(lambda: protocol, path)
+        if isinstance(loop, BaseEventLoop) and sys.platform != "win32":
+            SelectorTransport(loop, sock, protocol).start()
         else:
-            await tcp(lambda: protocol, sock=sock)
+            await loop.create_connection(lambda: protocol, sock=sock)
         await done
     except BaseException:
         done.cancel()

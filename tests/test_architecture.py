@@ -18,7 +18,7 @@ LAYERS = """
     wire.protocol loops
     handshake.headers handshake.url handshake.http handshake.extensions handshake.server handshake.client
     streams.waiter streams.inbox streams.outbox streams.later streams.pings streams.reader streams.shared streams.writer
-    network connection
+    network selector connection
     tls.engine tls.openssl tls.layer
     client transports reconnecting proxies
     callbacks connecting server

@@ -1,13 +1,13 @@
 import cython
 
 from ..connection cimport Connection
-from ..network cimport Network
+from ..network cimport Network, Receiver
 from .engine cimport Engine
 
 cdef Py_ssize_t _RECORD
 cdef int _HANDSHAKE, _OPEN, _ENDED, _CLOSED
 
-cdef class Tls:
+cdef class Tls(Receiver):
     cdef object __weakref__
     cdef Connection _upper
     cdef object _loop
@@ -26,6 +26,7 @@ cdef class Tls:
     cdef bint _paused
     cdef list _held
 
+    cpdef object get_buffer(self, Py_ssize_t sizehint)
     cpdef buffer_updated(self, Py_ssize_t nbytes)
     @cython.locals(engine=Engine, size=Py_ssize_t)
     cdef _deliver(self)

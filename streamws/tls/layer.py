@@ -7,7 +7,7 @@ from typing import Any
 
 from ..connection import Connection, logger, peer_of
 from ..loops import RECEIVE_BUFFER_SIZE, LoopShare
-from ..network import Network
+from ..network import Network, Receiver
 from ..wire.frames import Buffer
 from .engine import Engine
 from .openssl import engine as make_engine
@@ -21,7 +21,7 @@ _ENDED = 2  # this side has ended, the peer has not
 _CLOSED = 3
 
 
-class Tls:
+class Tls(Receiver):
     """TLS of one connection."""
 
     __slots__ = (

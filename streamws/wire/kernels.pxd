@@ -43,6 +43,7 @@ cpdef bytes encode_frame(unsigned char first, object data, unsigned int key)
 
 cpdef Py_ssize_t send_now(int descriptor, bytes data) except -1
 cpdef Py_ssize_t send_parts_now(int descriptor, list parts) except -1
+cpdef Py_ssize_t receive_now(int descriptor, object buffer) except -2
 
 @cython.final
 cdef class _Pending:

@@ -229,6 +229,17 @@ def send_parts_now(descriptor: int, parts: list[bytes]) -> int:
         return 0
 
 
+def receive_now(descriptor: int, buffer: memoryview) -> int:
+    """Fill a buffer from a socket that does not block; returns how many bytes came: 0 at the end, -1 for none yet.
+
+    :raises OSError: if the connection is broken.
+    """
+    try:
+        return os.readv(descriptor, [buffer])
+    except (BlockingIOError, InterruptedError):
+        return -1
+
+
 # Awaitables ------------------------------------------------------------------------------------------------------
 
 

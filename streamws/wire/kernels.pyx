@@ -182,7 +182,9 @@ cdef extern from *:
     #ifdef _WIN32
     static inline Py_ssize_t sw_send(int fd, const char *data, Py_ssize_t size) { return 0; }
     static inline Py_ssize_t sw_send_parts(int fd, PyObject *parts) { return 0; }
+    static inline Py_ssize_t sw_receive(int fd, char *place, Py_ssize_t room) { return -1; }
     #else
+    #include <errno.h>
     #include <sys/socket.h>
     #include <sys/uio.h>
     #ifndef MSG_NOSIGNAL
@@ -209,6 +211,12 @@ cdef extern from *:
         sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
         return sent < 0 ? 0 : sent;
     }
+    static Py_ssize_t sw_receive(int fd, char *place, Py_ssize_t room) {
+        Py_ssize_t count = recv(fd, place, (size_t)room, MSG_DONTWAIT);
+        if (count >= 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return count;
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -2;
+    }
     #endif
 
     /* Raise an exception without the traceback entries that a raise in Cython adds. */
@@ -232,6 +240,7 @@ cdef extern from *:
                                    unsigned int key) noexcept nogil
     Py_ssize_t sw_send(int fd, const char *data, Py_ssize_t size)
     Py_ssize_t sw_send_parts(int fd, object parts)
+    Py_ssize_t sw_receive(int fd, char *place, Py_ssize_t room) except -2
     int sw_raise(object error) except -1
     int sw_resize(PyObject **obj, Py_ssize_t size) except -1
     ctypedef int (*sendfunc)(PyObject *, PyObject *, PyObject **) except -1
@@ -247,6 +256,7 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     Py_ssize_t Py_REFCNT(PyObject *o)
+    Py_buffer *PyMemoryView_GET_BUFFER(object view)
 
 
 # Payload bytes ---------------------------------------------------------------------------------------------------
@@ -451,6 +461,11 @@ cpdef Py_ssize_t send_now(int descriptor, bytes data) except -1:
 
 cpdef Py_ssize_t send_parts_now(int descriptor, list parts) except -1:
     return sw_send_parts(descriptor, parts)
+
+
+cpdef Py_ssize_t receive_now(int descriptor, object buffer) except -2:
+    cdef Py_buffer *view = PyMemoryView_GET_BUFFER(buffer)
+    return sw_receive(descriptor, <char *>view.buf, view.len)
 
 
 # Awaitables ------------------------------------------------------------------------------------------------------

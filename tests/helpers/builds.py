@@ -17,6 +17,7 @@ COMPILED_MODULES = (
     "streams.outbox",
     "streams.writer",
     "network",
+    "selector",
     "connection",
     "tls.engine",
     "tls.openssl",
