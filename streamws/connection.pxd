@@ -26,7 +26,6 @@ cdef class Connection(Receiver):
     cdef long long _handed
     cdef long long _ping_place
     cdef long long _taken
-    cdef bint _working
     cdef list _closed
     cdef Py_ssize_t _control_backlog
     cdef public object on_ping

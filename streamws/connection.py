@@ -143,7 +143,6 @@ class Connection(Receiver):
         "_share",
         "_taken",
         "_view",
-        "_working",
         "environment",
         "inbox",
         "network",
@@ -176,7 +175,6 @@ class Connection(Receiver):
         self._final: CloseOutcome | None = None  # the outcome, once there is no transport
         self._large_reads = False  # whether the last read was larger than usual, and of a large frame
         self._greedy = self._share.greedy
-        self._working = False  # whether a chunk off the network is being worked off
         self._alive = True  # whether anything has come since the last keepalive ping,
         self._handed = 0  # bytes handed to the network in all; up to the ping and with it,
         self._ping_place = 0
@@ -285,25 +283,17 @@ class Connection(Receiver):
         if items:
             self.inbox.push(items)
         outbox = self.outbox
-        # A transport may deliver from inside a write of ours: then no task is entered from inside its own step's end.
-        nested = self._working
-        self._working = True
-        if not nested:
-            outbox.begin_batch()
+        outbox.begin_batch()
         try:
             if protocol.pings:
                 self._answer_pings()
             # No user code has run before this point: the whole chunk is parsed.
-            self.inbox.wake(nested)
+            self.inbox.wake()
             if protocol.unsettled:
                 self._settle()
         finally:
             parser.keep()
-            try:
-                if not nested:
-                    outbox.end_batch()
-            finally:
-                self._working = nested
+            outbox.end_batch()
         if protocol.open:
             # Once closing, what comes is passed over to find the peer's Close: no reader would resume the network.
             self.inbox.check_flow()
@@ -605,6 +595,7 @@ class Connection(Receiver):
             return
         environment = self.environment
         environment.ping_times.add(self._ping_due)
+        self.network.rest()
         if self.protocol.deflater is not None:
             self.protocol.deflater.rest()
         if self._pong_overdue in environment.pong_deadlines:

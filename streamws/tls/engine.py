@@ -105,6 +105,9 @@ class Engine:
         """What is to be sent."""
         return self._outgoing.read()
 
+    def rest(self) -> None:
+        """Nothing comes or goes for a while: keep no memory for it."""
+
     def end(self) -> None:
         """Say that nothing more follows (RFC 8446 section 6.1)."""
         with suppress(ssl.SSLError):  # what the peer says to that has not come yet

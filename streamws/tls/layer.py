@@ -303,6 +303,10 @@ class Tls(Receiver):
         self._deliver()
         self._engine.keep()
 
+    def rest(self) -> None:
+        """Nothing comes or goes for a while: keep no memory for it."""
+        self._engine.rest()
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """As asyncio's transports."""
         self._transport.set_write_buffer_limits(high, low)

@@ -55,6 +55,7 @@ cdef extern from *:
     static int (*SSL_read_)(void *, void *, int);
     static int (*SSL_write_)(void *, const void *, int);
     static int (*SSL_get_error_)(const void *, int);
+    static long (*SSL_ctrl_)(void *, int, long, void *);
     static void (*SSL_set_bio_)(void *, void *, void *);
     static void *(*BIO_meth_new_)(int, const char *);
     static int (*BIO_meth_set_read_)(void *, int (*)(void *, char *, int));
@@ -121,7 +122,7 @@ cdef extern from *:
     static int sw_load(const char *path) {
         void *library = sw_open(path);
         if (!library) return 0;
-        SW_FIND(SSL_read); SW_FIND(SSL_write); SW_FIND(SSL_get_error); SW_FIND(SSL_set_bio);
+        SW_FIND(SSL_read); SW_FIND(SSL_write); SW_FIND(SSL_get_error); SW_FIND(SSL_ctrl); SW_FIND(SSL_set_bio);
         SW_FIND(BIO_meth_new); SW_FIND(BIO_meth_set_read); SW_FIND(BIO_meth_set_write); SW_FIND(BIO_meth_set_ctrl);
         SW_FIND(BIO_get_new_index); SW_FIND(BIO_new); SW_FIND(BIO_set_data); SW_FIND(BIO_get_data);
         SW_FIND(BIO_set_init); SW_FIND(BIO_set_flags); SW_FIND(BIO_clear_flags); SW_FIND(BIO_up_ref);
@@ -148,6 +149,11 @@ cdef extern from *:
         BIO_up_ref_(bio);  /* one of the references goes to the SSL */
         SSL_set_bio_(ssl, bio, bio);
         return bio;
+    }
+
+    /* Python has OpenSSL allocate its buffers for each record, so that idle connections have none. */
+    static void sw_keep_buffers(void *ssl, int keep) {
+        SSL_ctrl_(ssl, keep ? 78 : 33, 0x10, NULL);  /* SSL_CTRL_CLEAR_MODE, SSL_CTRL_MODE; SSL_MODE_RELEASE_BUFFERS */
     }
 
     static void sw_detach(void *bio) {
@@ -202,6 +208,7 @@ cdef extern from *:
     void *sw_ssl_of(object connection, object context)
     void *sw_attach(void *handle, sw_ends *ends)
     void sw_detach(void *bio)
+    void sw_keep_buffers(void *handle, bint keep)
     int sw_reserve(sw_ends *ends, Py_ssize_t room) except -1
     void sw_clear(sw_ends *ends)
     object sw_take(sw_ends *ends)
@@ -219,7 +226,6 @@ cdef enum:
     _ZERO_RETURN = 6
     _MOST = 1 << 30
     _RECORD = 1 << 14
-    _AROUND = 128  # more than what any cipher adds to a record
 
 
 cdef bint _found = sw_load(_ssl.__file__.encode()) if hasattr(_ssl, "__file__") else False
@@ -240,10 +246,13 @@ cdef class DirectEngine(Engine):
     cdef void *_ssl
     cdef void *_bio
     cdef sw_ends _ends
-    cdef object _fed
+    cdef object _fed  # what there is to read, while it is not read
+    cdef Py_ssize_t _around  # bytes that encryption adds to a record
+    cdef bint _keeps_buffers
 
     def __cinit__(self):
         memset(&self._ends, 0, sizeof(sw_ends))
+        self._around = 128  # more than enough at first
 
     def __dealloc__(self):
         if self._bio != NULL:
@@ -298,6 +307,11 @@ cdef class DirectEngine(Engine):
                 self._judge(SSL_get_error_(self._ssl, count))
                 break
             size += count
+            if self._ends.in_ == self._ends.in_end and size < view.len:
+                break  # nothing is left: it does not read ahead
+        if size and not self._keeps_buffers:
+            self._keeps_buffers = True
+            sw_keep_buffers(self._ssl, True)
         return size
 
     cdef _judge(self, int why):
@@ -308,11 +322,12 @@ cdef class DirectEngine(Engine):
 
     cpdef Py_ssize_t seal(self, data) except -1:
         cdef Py_buffer view
-        cdef Py_ssize_t size = 0
+        cdef Py_ssize_t size = 0, records, before = self._ends.other_size
         cdef int count, why
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            sw_reserve(&self._ends, view.len + (view.len // _RECORD + 1) * _AROUND)
+            records = view.len // _RECORD + 1
+            sw_reserve(&self._ends, view.len + records * self._around)
             while size < view.len:
                 count = sw_write(self._ssl, <const char *>view.buf + size, <int>min(view.len - size, _MOST))
                 if count <= 0:
@@ -321,6 +336,9 @@ cdef class DirectEngine(Engine):
                         break
                     raise _failure()
                 size += count
+            if size:
+                # Next time there is room for just that: to give some back is to copy it all.
+                self._around = max(0, self._ends.size + self._ends.other_size - before - size + records - 1) // records
         finally:
             PyBuffer_Release(&view)
         return size
@@ -330,6 +348,11 @@ cdef class DirectEngine(Engine):
 
     cpdef bytes take(self):
         return sw_take(&self._ends)
+
+    cpdef rest(self):
+        if self._keeps_buffers:
+            self._keeps_buffers = False
+            sw_keep_buffers(self._ssl, False)
 
 
 def engine(context, bint server_side, server_hostname):
