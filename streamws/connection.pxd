@@ -22,6 +22,7 @@ cdef class Connection(Receiver):
     cdef object _final
     cdef bint _large_reads
     cdef bint _greedy
+    cdef bint _working
     cdef bint _alive
     cdef long long _handed
     cdef long long _ping_place

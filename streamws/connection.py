@@ -143,6 +143,7 @@ class Connection(Receiver):
         "_share",
         "_taken",
         "_view",
+        "_working",
         "environment",
         "inbox",
         "network",
@@ -175,6 +176,7 @@ class Connection(Receiver):
         self._final: CloseOutcome | None = None  # the outcome, once there is no transport
         self._large_reads = False  # whether the last read was larger than usual, and of a large frame
         self._greedy = self._share.greedy
+        self._working = False  # whether a chunk off the network is being worked off
         self._alive = True  # whether anything has come since the last keepalive ping,
         self._handed = 0  # bytes handed to the network in all; up to the ping and with it,
         self._ping_place = 0
@@ -277,23 +279,31 @@ class Connection(Receiver):
         self._alive = True
         protocol = self.protocol
         parser = protocol.parser
-        # What a reader waits for need not be copied before that runs.
-        parser.lending = self.inbox.is_streamed()
+        # What a reader waits for need not be copied before that runs. Not where writes may deliver: into this buffer.
+        parser.lending = self.network.own and self.inbox.is_streamed()
         items = protocol.receive(data, nbytes)
         if items:
             self.inbox.push(items)
         outbox = self.outbox
-        outbox.begin_batch()
+        # A transport may deliver from inside a write of ours: then no task is entered from inside its own step's end.
+        nested = self._working
+        self._working = True
+        if not nested:
+            outbox.begin_batch()
         try:
             if protocol.pings:
                 self._answer_pings()
             # No user code has run before this point: the whole chunk is parsed.
-            self.inbox.wake()
+            self.inbox.wake(nested)
             if protocol.unsettled:
                 self._settle()
         finally:
             parser.keep()
-            outbox.end_batch()
+            try:
+                if not nested:
+                    outbox.end_batch()
+            finally:
+                self._working = nested
         if protocol.open:
             # Once closing, what comes is passed over to find the peer's Close: no reader would resume the network.
             self.inbox.check_flow()

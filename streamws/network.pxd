@@ -12,6 +12,7 @@ cdef class Network:
     cdef int _descriptor
     cdef bint _holds
     cdef bint _seals
+    cdef readonly bint own
 
     @cython.locals(sent=Py_ssize_t)
     cpdef write(self, bytes data)

@@ -221,13 +221,13 @@ class Inbox:
         if self._skipping:
             self._skip()
 
-    def wake(self) -> None:
-        """Let the waiting read go on if there is something for it."""
+    def wake(self, soon: bool) -> None:
+        """Let the waiting read go on if there is something for it: at once, or `soon`, in the loop's next turn."""
         reading = self._reading
         if reading is None or (reading.kind == _MESSAGE and self._inflater is not None and not self._inflate_open()):
             return
         if self._is_ready(reading.kind):
-            self._waiter.wake(False)
+            self._waiter.wake(soon)
 
     def is_streamed(self) -> bool:
         """Whether a reader waits for more of a message, in any pieces."""
