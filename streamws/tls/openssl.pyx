@@ -322,11 +322,11 @@ cdef class DirectEngine(Engine):
 
     cpdef Py_ssize_t seal(self, data) except -1:
         cdef Py_buffer view
-        cdef Py_ssize_t size = 0, records, before = self._ends.other_size
+        cdef Py_ssize_t size = 0, records, around, before = self._ends.other_size
         cdef int count, why
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            records = view.len // _RECORD + 1
+            records = max(1, (view.len + _RECORD - 1) // _RECORD)
             sw_reserve(&self._ends, view.len + records * self._around)
             while size < view.len:
                 count = sw_write(self._ssl, <const char *>view.buf + size, <int>min(view.len - size, _MOST))
@@ -337,8 +337,10 @@ cdef class DirectEngine(Engine):
                     raise _failure()
                 size += count
             if size:
-                # Next time there is room for just that: to give some back is to copy it all.
-                self._around = max(0, self._ends.size + self._ends.other_size - before - size + records - 1) // records
+                # Next time there is room for just that: to give much of it back is to copy it all.
+                around = (self._ends.size + self._ends.other_size - before - size + records - 1) // records
+                if around > self._around or around < self._around - 32:
+                    self._around = around
         finally:
             PyBuffer_Release(&view)
         return size
