@@ -141,6 +141,8 @@ def route_of(
     if isinstance(proxy, str) and (sock is not None or path is not None):
         raise ValueError(f"proxy and {given[0]} do not go together")
     if sock is not None:
+        if isinstance(sock, tls.SSLSocket):  # what goes past Python's object goes past its encryption
+            raise TypeError("sock must be a plain socket, not an ssl.SSLSocket: TLS is for a wss:// URL and ssl=")
         try:
             sock.getpeername()
         except OSError as error:

@@ -748,6 +748,14 @@ def test_given_socket_must_be_connected() -> None:
         connect("ws://example.org", sock=sock)
 
 
+def test_given_socket_must_not_encrypt_by_itself(client_context: tls.SSLContext) -> None:
+    with (
+        client_context.wrap_socket(socket.socket(), server_hostname="localhost") as sock,
+        pytest.raises(TypeError, match="sock must be a plain socket"),
+    ):
+        connect("ws://localhost", sock=sock)
+
+
 async def test_client_connects_from_a_local_address() -> None:
     async with scripted(echo) as server, connect(server.url, local_address=("127.0.0.2", 0)):
         assert server.peers[0].address[0] == "127.0.0.2"
