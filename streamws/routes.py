@@ -68,7 +68,7 @@ class Route:
             return self.sock
         if self.path is not None:
             progress.waits_for = f"a connection to {self.path}"
-            return await _connect_unix(self.path)
+            return _connect_unix(self.path)
         proxy = proxy_of_environment(url) if self.proxy is True else self.proxy or None
         if proxy is None:
             where = f"{bracketed(url.host)}:{url.port}"
@@ -151,11 +151,12 @@ def route_of(
     return Route(ssl, server_hostname, sock, None if path is None else os.fspath(path), local_address, chosen)
 
 
-async def _connect_unix(path: str) -> socket.socket:
+def _connect_unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, path)
+        # Never under way (unix(7)); loops take EAGAIN, of a full backlog, for that, and what follows it for success.
+        sock.connect(path)
     except BaseException as error:
         sock.close()
         if isinstance(error, OSError):

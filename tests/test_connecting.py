@@ -707,6 +707,16 @@ async def test_unix_socket_that_is_not_there_says_which(name: str, tmp_path: Pat
     assert str(error).startswith(f"cannot connect to {path}: ")
 
 
+async def test_unix_socket_that_has_no_room_says_so(tmp_path: Path) -> None:
+    path = str(tmp_path / "full")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(path)
+        listener.listen(0)
+        first.connect(path)
+        error = await failing("ws://localhost", ConnectError, path=path)
+    assert str(error) == f"cannot connect to {path}: Resource temporarily unavailable"
+
+
 async def connected_socket(port: int) -> socket.socket:
     sock = socket.socket()
     sock.setblocking(False)
