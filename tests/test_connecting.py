@@ -714,7 +714,7 @@ async def test_unix_socket_that_has_no_room_says_so(tmp_path: Path) -> None:
         listener.listen(0)
         first.connect(path)
         error = await failing("ws://localhost", ConnectError, path=path)
-    assert str(error) == f"cannot connect to {path}: Resource temporarily unavailable"
+    assert str(error).startswith(f"cannot connect to {path}: ")
 
 
 async def connected_socket(port: int) -> socket.socket:
