@@ -57,7 +57,7 @@ class SelectorTransport:
         self._sock = sock
         self._descriptor = sock.fileno()
         self._protocol = protocol
-        self._receiver: Receiver = protocol
+        self._receiver: Receiver | None = protocol
         self._info = {"socket": sock, "sockname": _name_of(sock.getsockname), "peername": _name_of(sock.getpeername)}
         self._waiting: deque[memoryview] = deque()  # what the socket has not taken yet,
         self._size = 0  # and how many bytes that is
@@ -84,6 +84,7 @@ class SelectorTransport:
         if not self._reading:
             return  # paused or closed by what ran before it in the same turn
         receiver = self._receiver
+        assert receiver is not None  # as long as it reads
         try:
             count = receive_now(self._descriptor, receiver.get_buffer(-1))
         except OSError as error:
@@ -223,6 +224,7 @@ class SelectorTransport:
             self._waiting.clear()
             self._size = 0
         protocol, self._protocol = self._protocol, None
+        self._receiver = None
         self._loop.call_soon(self._tell, protocol, error)
 
     def _tell(self, protocol: Any, error: Exception | None) -> None:

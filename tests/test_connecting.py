@@ -1,10 +1,12 @@
 """`connect()`: one attempt, against servers that play exact bytes; what succeeds, and how all else is told."""
 
 import asyncio
+import gc
 import logging
 import re
 import socket
 import ssl as tls
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -715,6 +717,25 @@ async def test_unix_socket_that_has_no_room_says_so(tmp_path: Path) -> None:
         first.connect(path)
         error = await failing("ws://localhost", ConnectError, path=path)
     assert str(error).startswith(f"cannot connect to {path}: ")
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_connection_that_has_ended_is_freed_without_the_garbage_collector(
+    secure: bool, server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    async with scripted(echo, ssl=server_context if secure else None) as server:
+        url = f"wss://localhost:{server.port}" if secure else server.url
+
+        async def open_and_close() -> Callable[[], object]:
+            async with connect(url, ssl=client_context if secure else None) as client:
+                return weakref.ref(client._connection)
+
+        gc.disable()
+        try:
+            connection = await within(open_and_close())
+            await until(lambda: connection() is None)
+        finally:
+            gc.enable()
 
 
 async def connected_socket(port: int) -> socket.socket:
