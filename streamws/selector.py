@@ -36,6 +36,7 @@ class SelectorTransport:
         "_descriptor",
         "_ended",
         "_high",
+        "_hold",
         "_info",
         "_loop",
         "_low",
@@ -56,6 +57,8 @@ class SelectorTransport:
         self._loop = loop
         self._sock = sock
         self._descriptor = sock.fileno()
+        # Whoever gave the socket may close it too early: until this is closed too, no one else gets the number.
+        self._hold = sock.makefile("rb", 0)
         self._protocol = protocol
         self._receiver: Receiver | None = protocol
         self._info = {"socket": sock, "sockname": _name_of(sock.getsockname), "peername": _name_of(sock.getpeername)}
@@ -232,6 +235,7 @@ class SelectorTransport:
             protocol.connection_lost(error)
         finally:
             self._sock.close()
+            self._hold.close()
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """`socket`, `sockname` or `peername`."""
