@@ -774,6 +774,19 @@ async def test_given_socket_is_closed_after_a_failure() -> None:
         await until(lambda: sock.fileno() == -1)
 
 
+async def test_given_socket_that_the_peer_has_reset_is_closed_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = await connected_socket(listener.getsockname()[1])
+        peer = listener.accept()[0]
+        connecting = connect("ws://example.org", sock=sock)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        peer.close()
+    with pytest.raises(ConnectError):
+        await within(connecting)
+    # That it is closed is known here too: or it would be closed again when it is freed, whosever the number is then.
+    await until(lambda: sock.fileno() == -1)
+
+
 def test_given_socket_must_be_connected() -> None:
     with socket.socket() as sock, pytest.raises(ValueError, match="sock must be a connected socket"):
         connect("ws://example.org", sock=sock)
