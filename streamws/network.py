@@ -65,6 +65,11 @@ class Network:
         if self._seals:
             self._transport.rest()
 
+    def close(self) -> None:
+        """Forget the transport, which is gone, and may have kept alive whose network this was."""
+        self._transport = None
+        self._descriptor = -1
+
     def _is_clear(self) -> bool:
         """Whether bytes may go to the socket itself."""
         if self._descriptor < 0 or self._transport.is_closing():

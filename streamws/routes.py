@@ -68,7 +68,7 @@ class Route:
             return self.sock
         if self.path is not None:
             progress.waits_for = f"a connection to {self.path}"
-            return await _connect_unix(self.path)
+            return _connect_unix(self.path)
         proxy = proxy_of_environment(url) if self.proxy is True else self.proxy or None
         if proxy is None:
             where = f"{bracketed(url.host)}:{url.port}"
@@ -141,6 +141,8 @@ def route_of(
     if isinstance(proxy, str) and (sock is not None or path is not None):
         raise ValueError(f"proxy and {given[0]} do not go together")
     if sock is not None:
+        if isinstance(sock, tls.SSLSocket):  # what goes past Python's object goes past its encryption
+            raise TypeError("sock must be a plain socket, not an ssl.SSLSocket: TLS is for a wss:// URL and ssl=")
         try:
             sock.getpeername()
         except OSError as error:
@@ -149,11 +151,12 @@ def route_of(
     return Route(ssl, server_hostname, sock, None if path is None else os.fspath(path), local_address, chosen)
 
 
-async def _connect_unix(path: str) -> socket.socket:
+def _connect_unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, path)
+        # Never under way (unix(7)); loops take EAGAIN, of a full backlog, for that, and what follows it for success.
+        sock.connect(path)
     except BaseException as error:
         sock.close()
         if isinstance(error, OSError):

@@ -8,6 +8,7 @@ cdef class SelectorTransport:
     cdef object __weakref__
     cdef object _loop
     cdef object _sock
+    cdef object _hold
     cdef int _descriptor
     cdef object _protocol
     cdef Receiver _receiver

@@ -36,6 +36,7 @@ class SelectorTransport:
         "_descriptor",
         "_ended",
         "_high",
+        "_hold",
         "_info",
         "_loop",
         "_low",
@@ -56,8 +57,10 @@ class SelectorTransport:
         self._loop = loop
         self._sock = sock
         self._descriptor = sock.fileno()
+        # Whoever gave the socket may close it too early: until this is closed too, no one else gets the number.
+        self._hold = sock.makefile("rb", 0)
         self._protocol = protocol
-        self._receiver: Receiver = protocol
+        self._receiver: Receiver | None = protocol
         self._info = {"socket": sock, "sockname": _name_of(sock.getsockname), "peername": _name_of(sock.getpeername)}
         self._waiting: deque[memoryview] = deque()  # what the socket has not taken yet,
         self._size = 0  # and how many bytes that is
@@ -84,6 +87,7 @@ class SelectorTransport:
         if not self._reading:
             return  # paused or closed by what ran before it in the same turn
         receiver = self._receiver
+        assert receiver is not None  # as long as it reads
         try:
             count = receive_now(self._descriptor, receiver.get_buffer(-1))
         except OSError as error:
@@ -223,6 +227,7 @@ class SelectorTransport:
             self._waiting.clear()
             self._size = 0
         protocol, self._protocol = self._protocol, None
+        self._receiver = None
         self._loop.call_soon(self._tell, protocol, error)
 
     def _tell(self, protocol: Any, error: Exception | None) -> None:
@@ -230,6 +235,7 @@ class SelectorTransport:
             protocol.connection_lost(error)
         finally:
             self._sock.close()
+            self._hold.close()
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """`socket`, `sockname` or `peername`."""

@@ -105,7 +105,11 @@ async def dial(
         if isinstance(loop, BaseEventLoop) and sys.platform != "win32":
             SelectorTransport(loop, sock, protocol).start()
         else:
-            await loop.create_connection(lambda: protocol, sock=sock)
+            transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+            if loops is not None and isinstance(loop, loops.Loop) and transport.is_closing():
+                # If the first write failed, uvloop has closed the descriptor before it took over the socket's object,
+                # which would close the number once more: by then, perhaps, someone else's.
+                sock.detach()
         await done
     except BaseException:
         done.cancel()

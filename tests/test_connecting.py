@@ -1,10 +1,12 @@
 """`connect()`: one attempt, against servers that play exact bytes; what succeeds, and how all else is told."""
 
 import asyncio
+import gc
 import logging
 import re
 import socket
 import ssl as tls
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -707,6 +709,35 @@ async def test_unix_socket_that_is_not_there_says_which(name: str, tmp_path: Pat
     assert str(error).startswith(f"cannot connect to {path}: ")
 
 
+async def test_unix_socket_that_has_no_room_says_so(tmp_path: Path) -> None:
+    path = str(tmp_path / "full")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(path)
+        listener.listen(0)
+        first.connect(path)
+        error = await failing("ws://localhost", ConnectError, path=path)
+    assert str(error).startswith(f"cannot connect to {path}: ")
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_connection_that_has_ended_is_freed_without_the_garbage_collector(
+    secure: bool, server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    async with scripted(echo, ssl=server_context if secure else None) as server:
+        url = f"wss://localhost:{server.port}" if secure else server.url
+
+        async def open_and_close() -> Callable[[], object]:
+            async with connect(url, ssl=client_context if secure else None) as client:
+                return weakref.ref(client._connection)
+
+        gc.disable()
+        try:
+            connection = await within(open_and_close())
+            await until(lambda: connection() is None)
+        finally:
+            gc.enable()
+
+
 async def connected_socket(port: int) -> socket.socket:
     sock = socket.socket()
     sock.setblocking(False)
@@ -743,9 +774,30 @@ async def test_given_socket_is_closed_after_a_failure() -> None:
         await until(lambda: sock.fileno() == -1)
 
 
+async def test_given_socket_that_the_peer_has_reset_is_closed_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = await connected_socket(listener.getsockname()[1])
+        peer = listener.accept()[0]
+        connecting = connect("ws://example.org", sock=sock)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        peer.close()
+    with pytest.raises(ConnectError):
+        await within(connecting)
+    # That it is closed is known here too: or it would be closed again when it is freed, whosever the number is then.
+    await until(lambda: sock.fileno() == -1)
+
+
 def test_given_socket_must_be_connected() -> None:
     with socket.socket() as sock, pytest.raises(ValueError, match="sock must be a connected socket"):
         connect("ws://example.org", sock=sock)
+
+
+def test_given_socket_must_not_encrypt_by_itself(client_context: tls.SSLContext) -> None:
+    with (
+        client_context.wrap_socket(socket.socket(), server_hostname="localhost") as sock,
+        pytest.raises(TypeError, match="sock must be a plain socket"),
+    ):
+        connect("ws://localhost", sock=sock)
 
 
 async def test_client_connects_from_a_local_address() -> None:

@@ -303,6 +303,19 @@ async def test_transport_tells_of_a_reset() -> None:
     assert protocol.told == ["made", "lost"]
 
 
+async def test_transport_keeps_its_descriptor_when_someone_else_closes_the_socket(case: Case) -> None:
+    case.sock.close()
+    other, end = socket.socketpair()  # would get the number
+    with other, end:
+        end.setblocking(False)
+        case.transport.write(b"to the peer")
+        assert await case.read(11) == b"to the peer"
+        case.peer.send(b"from the peer")
+        await case.protocol.until(lambda: case.protocol.received == b"from the peer")
+        with pytest.raises(BlockingIOError):
+            end.recv(1)
+
+
 async def test_transport_of_a_peer_that_is_gone_has_no_name() -> None:
     near, peer = await tcp_pair()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
