@@ -280,7 +280,7 @@ class Connection(Receiver):
         protocol = self.protocol
         parser = protocol.parser
         # What a reader waits for need not be copied before that runs. Not where writes may deliver: into this buffer.
-        parser.lending = self.network.own and self.inbox.is_streamed()
+        parser.lending = self.network.never_delivers and self.inbox.is_streamed()
         items = protocol.receive(data, nbytes)
         if items:
             self.inbox.push(items)

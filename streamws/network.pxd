@@ -12,7 +12,7 @@ cdef class Network:
     cdef int _descriptor
     cdef bint _holds
     cdef bint _seals
-    cdef readonly bint own
+    cdef readonly bint never_delivers
 
     @cython.locals(sent=Py_ssize_t)
     cpdef write(self, bytes data)

@@ -1,4 +1,4 @@
-"""The way of bytes to the network: to the socket itself, while its transport holds none back."""
+"""Between a transport and what stands on it: the way of bytes to the network, and what takes those that come."""
 
 import sys
 from typing import Any
@@ -23,7 +23,7 @@ class Receiver:
 class Network:
     """Writes to a transport, and past it where that is sooner: a transport may wait for the end of the loop's turn."""
 
-    __slots__ = ("_descriptor", "_holds", "_seals", "_transport", "own")
+    __slots__ = ("_descriptor", "_holds", "_seals", "_transport", "never_delivers")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
@@ -31,8 +31,8 @@ class Network:
         sock = transport.get_extra_info("socket")
         self._seals: bool = transport.get_extra_info("sslcontext") is not None
         self._descriptor: int = -1 if sock is None or self._seals or sys.platform == "win32" else sock.fileno()
-        self.own: bool = self._seals or self._descriptor >= 0
-        """Whether all that a write does is known here: some transports deliver what came from inside of one."""
+        self.never_delivers: bool = self._seals or self._descriptor >= 0
+        """Whether writes do not deliver what has come, as some transports do from inside of one."""
 
     def write(self, data: bytes) -> None:
         """Send bytes."""

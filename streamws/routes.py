@@ -138,11 +138,15 @@ def route_of(
     given = [name for name, value in ways if value is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} do not go together")
+    if path is not None and not hasattr(socket, "AF_UNIX"):
+        raise ValueError("there are no Unix sockets on this system: leave path out")
     if isinstance(proxy, str) and (sock is not None or path is not None):
         raise ValueError(f"proxy and {given[0]} do not go together")
     if sock is not None:
         if isinstance(sock, tls.SSLSocket):  # what goes past Python's object goes past its encryption
             raise TypeError("sock must be a plain socket, not an ssl.SSLSocket: TLS is for a wss:// URL and ssl=")
+        if sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"sock must be a stream socket, not {sock.type!r}")
         try:
             sock.getpeername()
         except OSError as error:

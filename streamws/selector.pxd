@@ -17,9 +17,11 @@ cdef class SelectorTransport:
     cdef Py_ssize_t _size
     cdef Py_ssize_t _high
     cdef Py_ssize_t _low
-    cdef bint _over
+    cdef bint _pausing
     cdef bint _reading
+    cdef bint _exhausted
     cdef bint _ended
+    cdef object _error
     cdef bint _closing
 
     @cython.locals(receiver=Receiver, count=Py_ssize_t)

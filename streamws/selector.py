@@ -3,7 +3,6 @@
 asyncio has one of this kind; but it is plain Python up to the connection, at half a microsecond for each read.
 """
 
-import os
 import socket
 from asyncio import AbstractEventLoop
 from collections import deque
@@ -18,6 +17,8 @@ from .wire.kernels import receive_now
 
 _PARTS = 64
 """Pieces that the system is given at a time."""
+
+_NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 def _name_of(ask: Callable[[], object]) -> object:
@@ -35,12 +36,14 @@ class SelectorTransport:
         "_closing",
         "_descriptor",
         "_ended",
+        "_error",
+        "_exhausted",
         "_high",
         "_hold",
         "_info",
         "_loop",
         "_low",
-        "_over",
+        "_pausing",
         "_protocol",
         "_reading",
         "_receiver",
@@ -66,10 +69,12 @@ class SelectorTransport:
         self._size = 0  # and how many bytes that is
         self._high = 64 * 1024
         self._low = 16 * 1024
-        self._over = False  # whether the protocol was told to pause writing
+        self._pausing = False  # whether the protocol was told to pause writing
         self._reading = False
+        self._exhausted = False  # whether the peer has ended its side
         self._ended = False  # whether nothing is written behind what waits
         self._closing = False
+        self._error: Exception | None = None  # why nothing can be written any more
 
     def __repr__(self) -> str:
         return f"<SelectorTransport fd={self._descriptor}{' closing' if self._closing else ''}>"
@@ -89,11 +94,12 @@ class SelectorTransport:
         receiver = self._receiver
         assert receiver is not None  # as long as it reads
         try:
-            count = receive_now(self._descriptor, receiver.get_buffer(-1))
-        except OSError as error:
-            self._lose(error)
-            return
-        try:
+            buffer = receiver.get_buffer(-1)
+            try:
+                count = receive_now(self._descriptor, buffer)
+            except OSError as error:
+                self._lose(error)
+                return
             if count > 0:
                 receiver.buffer_updated(count)
             elif count == 0:
@@ -105,6 +111,7 @@ class SelectorTransport:
 
     def _peer_ended(self) -> None:
         self.pause_reading()
+        self._exhausted = True
         if not self._protocol.eof_received():
             self.close()
 
@@ -116,7 +123,7 @@ class SelectorTransport:
 
     def resume_reading(self) -> None:
         """Go on reading."""
-        if not self._reading and not self._closing:
+        if not self._reading and not self._exhausted and not self._closing:
             self._reading = True
             self._loop.add_reader(self._descriptor, self._read_ready)
 
@@ -132,23 +139,24 @@ class SelectorTransport:
             return
         first = not self._waiting
         for part in parts:
-            if len(part):
-                self._waiting.append(memoryview(part if isinstance(part, bytes) else bytes(part)))
-                self._size += len(part)
+            kept = part if isinstance(part, bytes) else bytes(part)
+            if kept:
+                self._waiting.append(memoryview(kept))
+                self._size += len(kept)
         if first:
             self._send_waiting()
             if self._waiting:
                 self._loop.add_writer(self._descriptor, self._write_ready)
-        if self._size > self._high and not self._over:
-            self._over = True
+        if self._size > self._high and not self._pausing:
+            self._pausing = True
             self._protocol.pause_writing()
 
     def _write_ready(self) -> None:
         self._send_waiting()
         if self._protocol is None:
             return  # the connection is broken
-        if self._over and self._size <= self._low:
-            self._over = False
+        if self._pausing and self._size <= self._low:
+            self._pausing = False
             self._protocol.resume_writing()
         if self._waiting:
             return
@@ -163,17 +171,27 @@ class SelectorTransport:
         if not waiting:
             return
         try:
-            count = os.writev(self._descriptor, list(islice(waiting, _PARTS)))
+            count = self._sock.sendmsg(list(islice(waiting, _PARTS)), (), _NO_SIGNAL)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._lose(error)
+            self._cannot_write(error)
             return
         self._size -= count
         while waiting and count >= len(waiting[0]):
             count -= len(waiting.popleft())
         if count:
             waiting[0] = waiting[0][count:]
+
+    def _cannot_write(self, error: OSError) -> None:
+        """The peer is gone. What came before, such as its Close frame, is still there to be read, up to the end."""
+        if not self._reading:
+            self._lose(error)
+            return
+        self._error = error
+        self._ended = True
+        self._waiting.clear()
+        self._size = 0
 
     def write_eof(self) -> None:
         """End this side, when all that waits is sent; the peer's is still read."""
@@ -228,7 +246,7 @@ class SelectorTransport:
             self._size = 0
         protocol, self._protocol = self._protocol, None
         self._receiver = None
-        self._loop.call_soon(self._tell, protocol, error)
+        self._loop.call_soon(self._tell, protocol, self._error or error)
 
     def _tell(self, protocol: Any, error: Exception | None) -> None:
         try:

@@ -5,7 +5,7 @@ import os
 import socket
 import ssl as tls
 import sys
-from asyncio import AbstractEventLoop, BaseEventLoop, BufferedProtocol, Future, Server
+from asyncio import AbstractEventLoop, BaseEventLoop, BufferedProtocol, Future, SelectorEventLoop, Server
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -38,6 +38,11 @@ def _ways_to_listen(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
     if fast is not None and isinstance(loop, BaseEventLoop):
         return partial(fast.create_server, loop), partial(fast.create_unix_server, loop)
     return loop.create_server, loop.create_unix_server
+
+
+def _tells_when_ready(loop: AbstractEventLoop) -> bool:
+    """Whether a loop tells when a descriptor can be read. uvloop does, but its own transports cost less (measured)."""
+    return isinstance(loop, SelectorEventLoop) and sys.platform != "win32"
 
 
 def new_loop() -> AbstractEventLoop:
@@ -102,7 +107,7 @@ async def dial(
     else:
         protocol = AsyncioTls(connection, loop, share_of(loop), ssl, server_hostname=server_hostname, done=done)
     try:
-        if isinstance(loop, BaseEventLoop) and sys.platform != "win32":
+        if _tells_when_ready(loop):
             SelectorTransport(loop, sock, protocol).start()
         else:
             transport, _ = await loop.create_connection(lambda: protocol, sock=sock)

@@ -464,6 +464,8 @@ cpdef Py_ssize_t send_parts_now(int descriptor, list parts) except -1:
 
 
 cpdef Py_ssize_t receive_now(int descriptor, object buffer) except -2:
+    if type(buffer) is not memoryview:
+        raise TypeError(f"a memoryview is filled, not {buffer!r}")
     cdef Py_buffer *view = PyMemoryView_GET_BUFFER(buffer)
     return sw_receive(descriptor, <char *>view.buf, view.len)
 
