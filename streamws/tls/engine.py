@@ -40,7 +40,7 @@ class Engine:
         """Copy what of it is still needed: it is about to change."""
         if self._came:
             self._incoming.write(self._came)
-            self._came = b""
+        self._came = b""
 
     def _feed_on(self) -> bool:
         """Give OpenSSL a further piece of what came, if there is any."""
@@ -73,8 +73,11 @@ class Engine:
             except ssl.SSLWantReadError:
                 if not self._feed_on():
                     break  # the rest is a part of a record, or there was a message of TLS in it
+            except ssl.SSLZeroReturnError:  # in place of 0, where this side has ended too
+                self.ended = True
+                break
             except ssl.SSLError as error:
-                self.error = error
+                self.error = error.with_traceback(None)  # that refers to this engine
                 break
             else:
                 if not count:
@@ -106,6 +109,10 @@ class Engine:
         return self._outgoing.read()
 
     def end(self) -> None:
-        """Say that nothing more follows (RFC 8446 section 6.1)."""
+        """Say that nothing more follows (RFC 8446 section 6.1). What comes is still unsealed."""
+        if self._inner.pending():
+            return  # OpenSSL would break the connection over it, since `unwrap` also looks for the peer's end
+        rest = self._incoming.read()
         with suppress(ssl.SSLError):  # what the peer says to that has not come yet
             self.object.unwrap()
+        self._incoming.write(rest)
