@@ -22,11 +22,11 @@ cdef class Connection(Receiver):
     cdef object _final
     cdef bint _large_reads
     cdef bint _greedy
+    cdef bint _working
     cdef bint _alive
     cdef long long _handed
     cdef long long _ping_place
     cdef long long _taken
-    cdef bint _working
     cdef list _closed
     cdef Py_ssize_t _control_backlog
     cdef public object on_ping

@@ -279,8 +279,8 @@ class Connection(Receiver):
         self._alive = True
         protocol = self.protocol
         parser = protocol.parser
-        # What a reader waits for need not be copied before that runs.
-        parser.lending = self.inbox.is_streamed()
+        # What a reader waits for need not be copied before that runs. Not where writes may deliver: into this buffer.
+        parser.lending = self.network.own and self.inbox.is_streamed()
         items = protocol.receive(data, nbytes)
         if items:
             self.inbox.push(items)
@@ -605,6 +605,7 @@ class Connection(Receiver):
             return
         environment = self.environment
         environment.ping_times.add(self._ping_due)
+        self.network.rest()
         if self.protocol.deflater is not None:
             self.protocol.deflater.rest()
         if self._pong_overdue in environment.pong_deadlines:

@@ -11,6 +11,8 @@ cdef class Network:
     cdef object _transport
     cdef int _descriptor
     cdef bint _holds
+    cdef bint _seals
+    cdef readonly bint own
 
     @cython.locals(sent=Py_ssize_t)
     cpdef write(self, bytes data)

@@ -23,14 +23,16 @@ class Receiver:
 class Network:
     """Writes to a transport, and past it where that is sooner: a transport may wait for the end of the loop's turn."""
 
-    __slots__ = ("_descriptor", "_holds", "_transport")
+    __slots__ = ("_descriptor", "_holds", "_seals", "_transport", "own")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
         self._holds = True  # whether the transport may hold bytes that have to go first
         sock = transport.get_extra_info("socket")
-        seals = transport.get_extra_info("sslcontext") is not None
-        self._descriptor: int = -1 if sock is None or seals or sys.platform == "win32" else sock.fileno()
+        self._seals: bool = transport.get_extra_info("sslcontext") is not None
+        self._descriptor: int = -1 if sock is None or self._seals or sys.platform == "win32" else sock.fileno()
+        self.own: bool = self._seals or self._descriptor >= 0
+        """Whether all that a write does is known here: some transports deliver what came from inside of one."""
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
@@ -57,6 +59,11 @@ class Network:
                 self._transport.writelines(rest)
         else:
             self._transport.writelines(parts)
+
+    def rest(self) -> None:
+        """Nothing comes or goes for a while: keep no memory for it."""
+        if self._seals:
+            self._transport.rest()
 
     def _is_clear(self) -> bool:
         """Whether bytes may go to the socket itself."""

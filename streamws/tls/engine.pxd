@@ -21,4 +21,5 @@ cdef class Engine:
     cpdef Py_ssize_t seal(self, data) except -1
     cpdef bint owes(self) except -1
     cpdef bytes take(self)
+    cpdef rest(self)
     cpdef end(self)

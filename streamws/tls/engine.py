@@ -108,6 +108,9 @@ class Engine:
         """What is to be sent."""
         return self._outgoing.read()
 
+    def rest(self) -> None:
+        """Nothing comes or goes for a while: keep no memory for it."""
+
     def end(self) -> None:
         """Say that nothing more follows (RFC 8446 section 6.1). What comes is still unsealed."""
         if self._inner.pending():

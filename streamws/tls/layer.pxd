@@ -25,6 +25,7 @@ cdef class Tls(Receiver):
     cdef object _error
     cdef bint _paused
     cdef list _held
+    cdef bint _full
 
     cpdef object get_buffer(self, Py_ssize_t sizehint)
     cpdef buffer_updated(self, Py_ssize_t nbytes)

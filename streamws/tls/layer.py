@@ -30,6 +30,7 @@ class Tls(Receiver):
         "_done",
         "_engine",
         "_error",
+        "_full",
         "_greedy",
         "_held",
         "_loop",
@@ -77,7 +78,8 @@ class Tls(Receiver):
         self._transport: Any = None
         self._error: Exception | None = None  # why it was given up
         self._paused = False  # whether the connection wants nothing now
-        self._held: list[bytes] = []  # what cannot be sent while the peer negotiates anew
+        self._held: list[bytes] = []  # what cannot be encrypted while the peer negotiates anew
+        self._full = False  # whether the transport takes no more for now
 
     # The transport's side --------------------------------------------------------------------------------------
 
@@ -134,9 +136,7 @@ class Tls(Receiver):
                 self.close()
         else:
             if self._held:
-                held = self._held
-                self._held = []
-                self.writelines(held)
+                self._send_held()
             if engine.owes():
                 self._network.write(engine.take())
 
@@ -150,10 +150,14 @@ class Tls(Receiver):
         return self._state != _CLOSED
 
     def pause_writing(self) -> None:
-        self._upper.pause_writing()
+        self._full = True
+        if not self._held:
+            self._upper.pause_writing()
 
     def resume_writing(self) -> None:
-        self._upper.resume_writing()
+        self._full = False
+        if not self._held:
+            self._upper.resume_writing()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._state = _CLOSED
@@ -249,7 +253,17 @@ class Tls(Receiver):
         """Encrypt data."""
         count = 0 if self._held else self._engine.seal(data)
         if count < len(data):
+            if not self._held and not self._full:
+                self._upper.pause_writing()
             self._held.append(bytes(memoryview(data)[count:]))
+
+    def _send_held(self) -> None:
+        """Go on with what could not be encrypted, if it can be now."""
+        held = self._held
+        self._held = []
+        self.writelines(held)
+        if not self._held and not self._full:
+            self._upper.resume_writing()
 
     def write_eof(self) -> None:
         """End this side. What the peer sends is still received (RFC 8446 section 6.1)."""
@@ -302,6 +316,10 @@ class Tls(Receiver):
     def _go_on(self) -> None:
         self._deliver()
         self._engine.keep()
+
+    def rest(self) -> None:
+        """Nothing comes or goes for a while: keep no memory for it."""
+        self._engine.rest()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """As asyncio's transports."""

@@ -58,6 +58,7 @@ cdef extern from *:
     static int (*SSL_write_)(void *, const void *, int);
     static int (*SSL_shutdown_)(void *);
     static int (*SSL_get_error_)(const void *, int);
+    static long (*SSL_ctrl_)(void *, int, long, void *);
     static void (*SSL_set_bio_)(void *, void *, void *);
     static void *(*BIO_meth_new_)(int, const char *);
     static int (*BIO_meth_set_read_)(void *, int (*)(void *, char *, int));
@@ -127,7 +128,7 @@ cdef extern from *:
         if (!library) return 0;
         SW_FIND(OpenSSL_version_num);
         if (OpenSSL_version_num_() != version) return 0;  /* it is not the one that Python's ssl calls */
-        SW_FIND(SSL_read); SW_FIND(SSL_write); SW_FIND(SSL_shutdown); SW_FIND(SSL_get_error);
+        SW_FIND(SSL_read); SW_FIND(SSL_write); SW_FIND(SSL_shutdown); SW_FIND(SSL_get_error); SW_FIND(SSL_ctrl);
         SW_FIND(SSL_set_bio);
         SW_FIND(BIO_meth_new); SW_FIND(BIO_meth_set_read); SW_FIND(BIO_meth_set_write); SW_FIND(BIO_meth_set_ctrl);
         SW_FIND(BIO_get_new_index); SW_FIND(BIO_new); SW_FIND(BIO_set_data); SW_FIND(BIO_get_data);
@@ -155,6 +156,11 @@ cdef extern from *:
         BIO_up_ref_(bio);  /* one of the references goes to the SSL */
         SSL_set_bio_(ssl, bio, bio);
         return bio;
+    }
+
+    /* Python has OpenSSL allocate its buffers for each record, so that idle connections have none. */
+    static void sw_keep_buffers(void *ssl, int keep) {
+        SSL_ctrl_(ssl, keep ? 78 : 33, 0x10, NULL);  /* SSL_CTRL_CLEAR_MODE, SSL_CTRL_MODE; SSL_MODE_RELEASE_BUFFERS */
     }
 
     static void sw_detach(void *bio) {
@@ -214,6 +220,7 @@ cdef extern from *:
     void *sw_ssl_of(object connection, object context)
     void *sw_attach(void *handle, sw_ends *ends)
     void sw_detach(void *bio)
+    void sw_keep_buffers(void *handle, bint keep)
     int sw_reserve(sw_ends *ends, Py_ssize_t room) except -1
     void sw_clear(sw_ends *ends)
     object sw_take(sw_ends *ends)
@@ -232,7 +239,6 @@ cdef enum:
     _ZERO_RETURN = 6
     _MOST = 1 << 30
     _RECORD = 1 << 14
-    _AROUND = 128  # more than what any cipher adds to a record
 
 
 cdef bint _found = False
@@ -256,10 +262,13 @@ cdef class DirectEngine(Engine):
     cdef void *_ssl
     cdef void *_bio
     cdef sw_ends _ends
-    cdef object _fed
+    cdef object _fed  # what there is to read, while it is not read
+    cdef Py_ssize_t _around  # bytes that encryption adds to a record
+    cdef bint _keeps_buffers
 
     def __cinit__(self):
         memset(&self._ends, 0, sizeof(sw_ends))
+        self._around = 128  # more than enough at first
 
     def __dealloc__(self):
         if self._bio != NULL:
@@ -314,6 +323,11 @@ cdef class DirectEngine(Engine):
                 self._judge(SSL_get_error_(self._ssl, count))
                 break
             size += count
+            if self._ends.in_ == self._ends.in_end and size < view.len:
+                break  # nothing is left: it does not read ahead
+        if size and not self._keeps_buffers:
+            self._keeps_buffers = True
+            sw_keep_buffers(self._ssl, True)
         return size
 
     cdef _judge(self, int why):
@@ -324,11 +338,12 @@ cdef class DirectEngine(Engine):
 
     cpdef Py_ssize_t seal(self, data) except -1:
         cdef Py_buffer view
-        cdef Py_ssize_t size = 0
+        cdef Py_ssize_t size = 0, records, around, before = self._ends.other_size
         cdef int count, why
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            sw_reserve(&self._ends, view.len + (view.len // _RECORD + 1) * _AROUND)
+            records = max(1, (view.len + _RECORD - 1) // _RECORD)
+            sw_reserve(&self._ends, view.len + records * self._around)
             while size < view.len:
                 count = sw_write(self._ssl, <const char *>view.buf + size, <int>min(view.len - size, _MOST))
                 if count <= 0:
@@ -337,6 +352,11 @@ cdef class DirectEngine(Engine):
                         break
                     raise _failure()
                 size += count
+            if size:
+                # Next time there is room for just that: to give much of it back is to copy it all.
+                around = (self._ends.size + self._ends.other_size - before - size + records - 1) // records
+                if around > self._around or around < self._around - 32:
+                    self._around = around
         finally:
             PyBuffer_Release(&view)
         return size
@@ -346,6 +366,11 @@ cdef class DirectEngine(Engine):
 
     cpdef bytes take(self):
         return sw_take(&self._ends)
+
+    cpdef rest(self):
+        if self._keeps_buffers:
+            self._keeps_buffers = False
+            sw_keep_buffers(self._ssl, False)
 
     cpdef end(self):
         sw_shut_down(self._ssl)

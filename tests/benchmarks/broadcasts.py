@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from benchmarks import frames
 from benchmarks.measure import Measure, Stopwatch
-from benchmarks.opening import TIMEOUT, opened, receive_exactly, reset
+from benchmarks.opening import opened, receive_exactly, reset
 from benchmarks.process import ServerProcess
+from benchmarks.sealing import TIMEOUT
 from benchmarks.servers.common import BROADCAST
 
 WARM_UP_BROADCASTS = 10
@@ -29,6 +30,7 @@ class BroadcastCase:
     handler = "broadcast"
     settings = None
     once = False
+    tls = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
         connections = [opened(server.port) for _ in range(self.connections)]

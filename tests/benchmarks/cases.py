@@ -41,6 +41,8 @@ class ServerCase(Protocol):
         """What it is to compress with; None for no compression."""
 
     @property
+    def tls(self) -> bool: ...
+    @property
     def once(self) -> bool:
         """Whether one round is enough."""
 
@@ -56,6 +58,9 @@ _ALL: list[Case] = [
     EchoCase("ping-pong", connections=64, window=1, size=256),
     EchoCase("large", connections=4, window=2, size=64 * KiB),
     EchoCase("huge", connections=4, window=2, size=MiB),
+    EchoCase("small-tls", connections=8, window=32, size=32, tls=True),
+    EchoCase("ping-pong-tls", connections=64, window=1, size=256, tls=True),
+    EchoCase("large-tls", connections=4, window=2, size=64 * KiB, tls=True),
     UploadCase("upload", size=GiB),
     DownloadCase("download", size=GiB),
     FairnessCase("fairness", flooders=1, size=32),

@@ -33,6 +33,7 @@ class CompressedEchoCase:
     unit = "messages"
     handler = "echo"
     once = False
+    tls = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
         """The figures are of the answers: their payloads in bytes, and those over what they inflate to."""

@@ -12,15 +12,14 @@ to 1 µs, and the more often the faster the client is.
 
 import os
 import select
-import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks import frames
 from benchmarks.measure import Measure, Stopwatch
-from benchmarks.neutral import Listener, send_all
-from benchmarks.opening import Connection, opened, receive_exactly
+from benchmarks.neutral import Listener
+from benchmarks.opening import Connection, opened, opened_with_tls, receive_exactly, send_all
 from benchmarks.process import ClientProcess, ServerProcess
 
 WARM_UP = 0.2
@@ -36,6 +35,7 @@ class EchoCase:
     """Messages in flight on each connection."""
     size: int
     opcode: int = frames.BINARY
+    tls: bool = False
     unit = "messages"
     handler = "echo"
     settings = None
@@ -45,7 +45,8 @@ class EchoCase:
         payloads = [self._payload() for _ in range(self.window)]
         sent = [frames.masked(payload, self.opcode) for payload in payloads]
         echoes = [frames.unmasked(payload, self.opcode) for payload in payloads]
-        connections = [opened(server.port) for _ in range(self.connections)]
+        connect: Callable[[int], Connection] = opened_with_tls if self.tls else opened
+        connections = [connect(server.port) for _ in range(self.connections)]
         try:
             for connection in connections:
                 _check_echo(connection, sent, echoes)
@@ -164,9 +165,9 @@ class _Stream:
         self.watches_out = True
 
 
-def _check_echo(connection: socket.socket, sent: list[bytes], echoes: list[bytes]) -> None:
+def _check_echo(connection: Connection, sent: list[bytes], echoes: list[bytes]) -> None:
     for frame, echo in zip(sent, echoes, strict=True):
-        connection.sendall(frame)
+        send_all(connection, frame)
         if receive_exactly(connection, len(echo)) != echo:
             raise ValueError("the echo is not what was sent")
 

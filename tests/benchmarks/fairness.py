@@ -46,6 +46,7 @@ class FairnessCase:
     handler = "echo"
     settings = None
     once = False
+    tls = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
         """The figures are the round-trip times; rate and cost are of all messages, nearly all of which are floods."""

@@ -21,6 +21,7 @@ class HandshakeCase:
     handler = "echo"
     settings = None
     once = False
+    tls = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
         reset(opened(server.port))  # checks the whole answer once; the load looks at its ends only

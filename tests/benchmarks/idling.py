@@ -25,6 +25,7 @@ class IdleCase:
     handler = "echo"
     settings = None
     once = True
+    tls = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
         """`seconds` is not used: the case takes as long as opening the connections takes."""
@@ -41,6 +42,7 @@ class CompressedIdleCase:
     unit = "connections"
     handler = "echo"
     once = True
+    tls = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
         """`seconds` is not used."""

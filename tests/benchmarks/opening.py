@@ -1,11 +1,12 @@
-"""Opening a WebSocket connection from the load generator's side, over a plain socket."""
+"""Opening a WebSocket connection from the load generator's side, over a plain socket or with TLS."""
 
 import socket
 import struct
 from typing import Protocol
 
+from benchmarks.sealing import TIMEOUT, TlsConnection, client_context
+
 HOST = "127.0.0.1"
-TIMEOUT = 10.0
 END_OF_HEAD = b"\r\n\r\n"
 SWITCHING_PROTOCOLS = b"HTTP/1.1 101 "
 
@@ -21,6 +22,7 @@ class Connection(Protocol):
     def recv(self, bufsize: int, /) -> bytes: ...
     def recv_into(self, buffer: bytearray, /) -> int: ...
     def send(self, data: bytes | memoryview, /) -> int: ...
+    def close(self) -> None: ...
 
 
 def upgrade_request(port: int, extensions: bytes = b"") -> bytes:
@@ -52,11 +54,27 @@ def opened(port: int) -> socket.socket:
     return opened_with(port, b"")[0]
 
 
+def opened_with_tls(port: int) -> TlsConnection:
+    """The same with TLS."""
+    connection = TlsConnection(_connected(port), client_context(), server_side=False)
+    _shake_hands(connection, port, b"")
+    return connection
+
+
 def opened_with(port: int, extensions: bytes) -> tuple[socket.socket, bytes]:
-    """The same with an offer of extensions, and the head of the answer."""
+    """An open connection with an offer of extensions, and the head of the answer."""
+    connection = _connected(port)
+    return connection, _shake_hands(connection, port, extensions)
+
+
+def _connected(port: int) -> socket.socket:
     connection = socket.create_connection((HOST, port), timeout=TIMEOUT)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.sendall(upgrade_request(port, extensions))
+    return connection
+
+
+def _shake_hands(connection: Connection, port: int, extensions: bytes) -> bytes:
+    send_all(connection, upgrade_request(port, extensions))
     head = b""
     while END_OF_HEAD not in head:
         part = connection.recv(4096)
@@ -65,7 +83,13 @@ def opened_with(port: int, extensions: bytes) -> tuple[socket.socket, bytes]:
         head += part
     if not (head.startswith(SWITCHING_PROTOCOLS) and _ACCEPT in head and head.endswith(END_OF_HEAD)):
         raise ConnectionError(f"not a good answer to the handshake: {head!r}")
-    return connection, head
+    return head
+
+
+def send_all(connection: Connection, data: bytes) -> None:
+    """As `socket.sendall`."""
+    while data:
+        data = data[connection.send(data) :]
 
 
 def receive_exactly(connection: Connection, length: int) -> bytes:

@@ -91,10 +91,12 @@ class Contestant:
 class ServerProcess(Contestant):
     """A server; from its making on it listens on `port`."""
 
-    def __init__(self, arguments: Sequence[str], loop: str, handler: str, core: int | None, streams: bool) -> None:
+    def __init__(
+        self, arguments: Sequence[str], loop: str, handler: str, core: int | None, *, tls: bool, streams: bool
+    ) -> None:
         self.streams = streams
         """Whether it takes and sends parts of a frame."""
-        super().__init__(arguments, loop, core, ["--port", "0", "--handler", handler])
+        super().__init__(arguments, loop, core, ["--port", "0", "--handler", handler, *(["--tls"] if tls else [])])
         try:
             self.port = self._read_port()
         except BaseException:

@@ -95,7 +95,9 @@ def run(case: str, loop: str, number: int, server: str, seconds: float, core: in
             ):
                 measure = chosen.drive(client, listener, seconds)
         else:
-            with ServerProcess(arguments, loop, chosen.handler, core, streams(server)) as process:
+            with ServerProcess(
+                arguments, loop, chosen.handler, core, tls=chosen.tls, streams=streams(server)
+            ) as process:
                 measure = chosen.drive(process, seconds)
     except (OSError, ValueError) as error:
         return Result(case, loop, server, number, chosen.unit, None, f"{type(error).__name__}: {error}"[:200])

@@ -29,6 +29,7 @@ class UploadCase:
     handler = "upload"
     settings = None
     once = False
+    tls = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
         with closing(opened(server.port)) as connection:
@@ -44,6 +45,7 @@ class DownloadCase:
     handler = "download"
     settings = None
     once = False
+    tls = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
         with closing(opened(server.port)) as connection:

@@ -5,7 +5,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 
-from benchmarks.neutral import CERTIFICATE
+from benchmarks.sealing import client_context
 from benchmarks.servers import common
 
 
@@ -16,7 +16,7 @@ class Arguments(common.Arguments):
     @property
     def context(self) -> ssl.SSLContext | None:
         """For a URL that wants one."""
-        return ssl.create_default_context(cafile=CERTIFICATE) if self.url.startswith("wss:") else None
+        return client_context() if self.url.startswith("wss:") else None
 
 
 def parser() -> argparse.ArgumentParser:

@@ -91,7 +91,7 @@ async def start(arguments: Arguments) -> int:
     application.router.add_get("/", HANDLERS[arguments.handler])
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, HOST, arguments.port)
+    site = web.TCPSite(runner, HOST, arguments.port, ssl_context=arguments.context)
     await site.start()
     port: int = runner.addresses[0][1]
     return port

@@ -6,11 +6,13 @@ import logging
 import os
 import resource
 import signal
+import ssl
 from collections.abc import Awaitable, Callable
 
 import uvloop
 
 from benchmarks.deflate import Settings
+from benchmarks.sealing import server_context
 
 HOST = "127.0.0.1"
 MAX_MESSAGE_SIZE = 4 << 20
@@ -21,6 +23,7 @@ TRANSFER = bytes(range(256)) * 4096
 
 class Arguments(argparse.Namespace):
     port: int
+    tls: bool
     loop: str
     handler: str
     deflate: Settings | None
@@ -30,10 +33,16 @@ class Arguments(argparse.Namespace):
     pure: bool
     no_speed: bool
 
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        """For TLS, if that is wanted."""
+        return server_context() if self.tls else None
+
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser()
     result.add_argument("--port", type=int, default=0)
+    result.add_argument("--tls", action="store_true")
     result.add_argument("--handler", choices=["echo", "broadcast", "upload", "download"], default="echo")
     result.add_argument("--deflate", type=Settings.parse, help="window,memory level,level,takeover, or default")
     result.add_argument("--zlib-ng", action="store_true", help="compress with zlib-ng")

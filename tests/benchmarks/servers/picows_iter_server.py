@@ -95,6 +95,7 @@ async def start(arguments: Arguments) -> int:
         HANDLERS[arguments.handler],
         HOST,
         arguments.port,
+        ssl=arguments.context,
         max_size=MAX_MESSAGE_SIZE,
         ping_interval=None,
         **compression(arguments.deflate),

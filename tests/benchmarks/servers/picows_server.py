@@ -97,7 +97,7 @@ async def start(arguments: Arguments) -> int:
     def accept(request: WSUpgradeRequest) -> WSListener:
         return listener()
 
-    server = await ws_create_server(accept, HOST, arguments.port)
+    server = await ws_create_server(accept, HOST, arguments.port, ssl=arguments.context)
     port: int = server.sockets[0].getsockname()[1]
     return port
 

@@ -71,6 +71,7 @@ def main(arguments: Arguments) -> None:
         HOST,
         arguments.port,
         handler=handlers[arguments.handler],
+        ssl=arguments.context,
         limits=Limits(max_message_size=MAX_MESSAGE_SIZE),
         timeouts=Timeouts(ping_interval=None),
         compression=compression(arguments.deflate),
