@@ -110,7 +110,8 @@ async def dial(
             await loop.create_connection(lambda: protocol, sock=sock)
         await done
     except BaseException:
-        done.cancel()
+        if not done.cancel() and not done.cancelled():
+            done.exception()  # this error is the one to tell of
         protocol.abort()
         raise
 

@@ -86,6 +86,9 @@ class Tls(Receiver):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self._network = Network(transport)
+        if self._state == _CLOSED:
+            transport.abort()  # it was given up meanwhile
+            return
         if self._timeout is not None:
             self._timer = self._loop.call_later(self._timeout, self._overdue)
         self._shake_hands()
@@ -162,8 +165,9 @@ class Tls(Receiver):
     def connection_lost(self, error: Exception | None) -> None:
         self._state = _CLOSED
         self._stop_timer()
+        error, self._error = self._error or error, None  # it refers to frames, and those to this
         if self._upper.transport is self:
-            self._upper.connection_lost(self._error or error)
+            self._upper.connection_lost(error)
         elif self._done is not None and not self._done.done():
             self._done.set_exception(error or ConnectionResetError())
 

@@ -338,7 +338,7 @@ cdef class DirectEngine(Engine):
 
     cpdef Py_ssize_t seal(self, data) except -1:
         cdef Py_buffer view
-        cdef Py_ssize_t size = 0, records, around, before = self._ends.other_size
+        cdef Py_ssize_t size = 0, records, around, before = self._ends.size + self._ends.other_size
         cdef int count, why
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:

@@ -25,9 +25,9 @@ def _makers() -> dict[str, Make]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # Not a fixture with parameters: streamws must not be imported before `--build` has been looked at.
-    if "make" in metafunc.fixturenames:
+    if "make_engine" in metafunc.fixturenames:
         makers = _makers()
-        metafunc.parametrize("make", makers.values(), ids=list(makers))
+        metafunc.parametrize("make_engine", makers.values(), ids=list(makers))
 
 
 @pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])

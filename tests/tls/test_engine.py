@@ -25,8 +25,8 @@ RECORD = 1 << 14
 class Ends:
     """An engine and its other end."""
 
-    def __init__(self, make: Make, contexts: Contexts, server: bool) -> None:
-        self.engine = make(contexts[server], server, None if server else "localhost")
+    def __init__(self, make_engine: Make, contexts: Contexts, server: bool) -> None:
+        self.engine = make_engine(contexts[server], server, None if server else "localhost")
         self.other = Other(contexts[not server], not server)
         self.buffer = memoryview(bytearray(1 << 17))
 
@@ -76,9 +76,9 @@ class Ends:
 
 
 @pytest.fixture
-def ends(make: Make, contexts: Contexts, server: bool) -> Ends:
+def ends(make_engine: Make, contexts: Contexts, server: bool) -> Ends:
     """Both, with the handshake done."""
-    ends = Ends(make, contexts, server)
+    ends = Ends(make_engine, contexts, server)
     ends.shake_hands()
     return ends
 
@@ -105,9 +105,9 @@ def test_engine_is_as_direct_as_its_build(server_context: ssl.SSLContext) -> Non
 
 @pytest.mark.parametrize("cut", [by_bytes, by_chance])
 def test_engine_shakes_hands_whatever_the_cut(
-    make: Make, contexts: Contexts, server: bool, cut: Callable[[bytes], Iterator[bytes]], version: ssl.TLSVersion
+    make_engine: Make, contexts: Contexts, server: bool, cut: Callable[[bytes], Iterator[bytes]], version: ssl.TLSVersion
 ) -> None:
-    ends = Ends(make, contexts, server)
+    ends = Ends(make_engine, contexts, server)
     ends.shake_hands(cut)
     assert ends.engine.object.version() == version.name.replace("_", ".")
     assert ends.feed(ends.other.seal(b"to")) == b"to"
@@ -115,8 +115,8 @@ def test_engine_shakes_hands_whatever_the_cut(
     assert ends.other.received == b"fro"
 
 
-def test_engine_finds_data_behind_the_handshake(make: Make, contexts: Contexts, server: bool) -> None:
-    ends = Ends(make, contexts, server)
+def test_engine_finds_data_behind_the_handshake(make_engine: Make, contexts: Contexts, server: bool) -> None:
+    ends = Ends(make_engine, contexts, server)
     complete = ends.engine.shake_hands()
     while not ends.other.done:
         came = ends.other.give(ends.take())
@@ -127,9 +127,9 @@ def test_engine_finds_data_behind_the_handshake(make: Make, contexts: Contexts, 
     assert ends.unseal() == b"early" * 9000
 
 
-def test_engine_refuses_name_that_the_certificate_has_not(make: Make, contexts: Contexts) -> None:
-    ends = Ends(make, contexts, False)
-    ends.engine = make(contexts[False], False, "elsewhere.example")
+def test_engine_refuses_name_that_the_certificate_has_not(make_engine: Make, contexts: Contexts) -> None:
+    ends = Ends(make_engine, contexts, False)
+    ends.engine = make_engine(contexts[False], False, "elsewhere.example")
     with pytest.raises(ssl.SSLCertVerificationError, match="elsewhere"):
         ends.shake_hands()
     with pytest.raises(ssl.SSLError, match="ALERT"):
@@ -137,8 +137,8 @@ def test_engine_refuses_name_that_the_certificate_has_not(make: Make, contexts: 
 
 
 @pytest.mark.parametrize("junk", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05abcde", bytes(100)])
-def test_engine_refuses_what_is_no_handshake(make: Make, contexts: Contexts, junk: bytes) -> None:
-    ends = Ends(make, contexts, True)
+def test_engine_refuses_what_is_no_handshake(make_engine: Make, contexts: Contexts, junk: bytes) -> None:
+    ends = Ends(make_engine, contexts, True)
     ends.engine.feed(bytearray(junk), len(junk))
     with pytest.raises(ssl.SSLError):
         ends.engine.shake_hands()
@@ -183,8 +183,8 @@ def test_engine_takes_what_was_sealed_in_its_order(ends: Ends) -> None:
     assert ends.engine.take() == b""
 
 
-def test_engine_sends_the_end_of_the_handshake_before_data(make: Make, contexts: Contexts) -> None:
-    ends = Ends(make, contexts, True)
+def test_engine_sends_the_end_of_the_handshake_before_data(make_engine: Make, contexts: Contexts) -> None:
+    ends = Ends(make_engine, contexts, True)
     ends.engine.feed(bytearray(hello := ends.other.step()), len(hello))
     ends.engine.shake_hands()
     ends.engine.keep()
@@ -309,9 +309,9 @@ def test_engine_tells_of_the_alert_that_came(ends: Ends) -> None:
     assert "ALERT_BAD_RECORD_MAC" in ends.engine.error.reason
 
 
-def test_engine_is_not_judged_by_the_errors_of_another(make: Make, contexts: Contexts, server: bool) -> None:
+def test_engine_is_not_judged_by_the_errors_of_another(make_engine: Make, contexts: Contexts, server: bool) -> None:
     """OpenSSL has one list of errors for all connections of a thread."""
-    broken, ends = Ends(make, contexts, server), Ends(make, contexts, server)
+    broken, ends = Ends(make_engine, contexts, server), Ends(make_engine, contexts, server)
     broken.shake_hands()
     ends.shake_hands()
     with suppress(ssl.SSLError):
@@ -358,10 +358,10 @@ def test_client_takes_tickets_between_data(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2], ids=["1.2"])
-def test_engine_negotiates_anew(make: Make, contexts: Contexts, server: bool) -> None:
+def test_engine_negotiates_anew(make_engine: Make, contexts: Contexts, server: bool) -> None:
     """What is to be sent meanwhile is not taken; what comes is."""
     contexts[True].options |= ALLOW_CLIENT_RENEGOTIATION
-    ends = Ends(make, contexts, server)
+    ends = Ends(make_engine, contexts, server)
     ends.shake_hands()
     renegotiate(ends.other.tls)
     assert ends.feed(ends.other.take()) == b""
@@ -409,10 +409,10 @@ class OwnObject(ssl.SSLObject):
         return size
 
 
-def test_engine_uses_the_contexts_own_class(make: Make, contexts: Contexts, server: bool) -> None:
+def test_engine_uses_the_contexts_own_class(make_engine: Make, contexts: Contexts, server: bool) -> None:
     contexts[server].sslobject_class = OwnObject
     OwnObject.made = 0
-    ends = Ends(make, contexts, server)
+    ends = Ends(make_engine, contexts, server)
     assert OwnObject.made == 1
     ends.shake_hands()
     assert ends.feed(ends.other.seal(b"to")) == b"to"
@@ -445,16 +445,16 @@ def test_engine_goes_the_standard_way_where_an_object_is_not_as_expected(context
 
 @pytest.mark.parametrize("options", [(False, ""), (False, ".x"), (True, None)])
 def test_engine_refuses_what_the_context_does(
-    make: Make, client_context: ssl.SSLContext, options: tuple[bool, str | None]
+    make_engine: Make, client_context: ssl.SSLContext, options: tuple[bool, str | None]
 ) -> None:
     with pytest.raises((ssl.SSLError, ValueError)):
-        make(client_context, *options)
+        make_engine(client_context, *options)
 
 
-def test_engine_frees_all_without_the_collector(make: Make, contexts: Contexts, server: bool) -> None:
+def test_engine_frees_all_without_the_collector(make_engine: Make, contexts: Contexts, server: bool) -> None:
     gc.disable()
     try:
-        ends = Ends(make, contexts, server)
+        ends = Ends(make_engine, contexts, server)
         ends.shake_hands()
         network = bytearray(ends.other.seal(b"unread" * 5000))
         counts = sys.getrefcount(network)
@@ -472,10 +472,10 @@ def test_engine_frees_all_without_the_collector(make: Make, contexts: Contexts, 
         gc.enable()
 
 
-def test_engine_that_broke_frees_all_without_the_collector(make: Make, contexts: Contexts, server: bool) -> None:
+def test_engine_that_broke_frees_all_without_the_collector(make_engine: Make, contexts: Contexts, server: bool) -> None:
     gc.disable()
     try:
-        ends = Ends(make, contexts, server)
+        ends = Ends(make_engine, contexts, server)
         ends.shake_hands()
         ends.feed(b"this is no record")
         gone = weakref.ref(ends.engine.object)
@@ -501,8 +501,8 @@ def test_user_may_keep_the_object_when_the_engine_is_gone(ends: Ends) -> None:
             use()
 
 
-def test_user_may_keep_the_object_of_a_handshake_that_never_ends(make: Make, contexts: Contexts, server: bool) -> None:
-    ends = Ends(make, contexts, server)
+def test_user_may_keep_the_object_of_a_handshake_that_never_ends(make_engine: Make, contexts: Contexts, server: bool) -> None:
+    ends = Ends(make_engine, contexts, server)
     ends.engine.shake_hands()
     kept = ends.engine.object
     ends.engine = None
