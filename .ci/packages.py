@@ -32,8 +32,8 @@ def check_wheel(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         held = {name for name in archive.namelist() if not name.partition("/")[0].endswith(".dist-info")}
     sources = tracked("streamws")
-    # A compiled module has a .pxd beside its .py.
-    compiled = {name.removesuffix(".pxd") for name in sources if name.endswith(".pxd")}
+    # A compiled module has a .pxd or a .pyx beside its .py.
+    compiled = {name.rpartition(".")[0] for name in sources if name.endswith((".pxd", ".pyx"))}
     extensions = {name for name in held if name.endswith(".so")}
     check("not compiled", compiled - {name.partition(".")[0] for name in extensions})
     wanted = {name for name in sources if not name.endswith((".pyx", ".pxd"))}

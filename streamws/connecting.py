@@ -6,18 +6,14 @@ An attempt goes: URL -> socket (through a proxy) -> TLS -> handshake -> `Client`
 import asyncio
 import inspect
 import logging
-import math
-import os
 import socket
 import ssl as tls
 from asyncio import Future, Task, sleep
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
-from functools import partial
 from os import PathLike
 from types import TracebackType
 
 import attrs
-from aiohappyeyeballs import AddrInfoType, start_connection
 
 from .callbacks import Callbacks
 from .client import Client, new_id
@@ -30,9 +26,7 @@ from .errors import (
     HandshakeRefused,
     InvalidHandshake,
     InvalidURL,
-    ProxyError,
     RedirectError,
-    StreamwsError,
     UsageError,
 )
 from .handshake.client import (
@@ -43,19 +37,14 @@ from .handshake.client import (
     begin,
     check,
     make_offer,
-    proxy_refused,
     refused,
 )
 from .handshake.headers import HeaderFields, Headers
-from .handshake.http import Response
-from .handshake.url import Url, bracketed, join_url, parse_url, without_password
+from .handshake.url import Url, join_url, parse_url, without_password
 from .options import Backoff, Compression, Limits, Timeouts, compression_of
-from .proxies import Proxy, connect_through_socks, parse_proxy, proxy_of_environment, tunnel
 from .reconnecting import Attempts, is_transient
-from .transports import dial, reason_of
-
-_HEAD_START = 0.25
-"""Seconds that an address family has before the other one is tried too (RFC 8305 section 5)."""
+from .routes import Progress, Route, route_of
+from .transports import reason_of
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -134,50 +123,13 @@ def connect(
     return Connecting(
         url,
         offer=make_offer(headers, origin, user_agent, subprotocols, compression_of(compression)),
-        way=_way(ssl, server_hostname, sock, path, local_address, proxy),
+        route=route_of(ssl, server_hostname, sock, path, local_address, proxy),
         max_redirects=max_redirects,
         limits=limits or Limits(),
         timeouts=timeouts or Timeouts(),
         backoff=backoff or Backoff(),
         retry=retry,
     )
-
-
-@attrs.frozen
-class _Way:
-    """How the server is reached."""
-
-    ssl: tls.SSLContext | None
-    server_hostname: str | None
-    sock: socket.socket | None
-    path: str | None
-    local_address: tuple[str, int] | None
-    proxy: Proxy | bool
-
-
-def _way(
-    ssl: tls.SSLContext | None,
-    server_hostname: str | None,
-    sock: socket.socket | None,
-    path: str | PathLike[str] | None,
-    local_address: tuple[str, int] | None,
-    proxy: str | bool | None,
-) -> _Way:
-    if ssl is not None and not isinstance(ssl, tls.SSLContext):
-        raise TypeError(f"ssl must be an ssl.SSLContext, not {ssl!r}")
-    ways = (("sock", sock), ("path", path), ("local_address", local_address))
-    given = [name for name, value in ways if value is not None]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} do not go together")
-    if isinstance(proxy, str) and (sock is not None or path is not None):
-        raise ValueError(f"proxy and {given[0]} do not go together")
-    if sock is not None:
-        try:
-            sock.getpeername()
-        except OSError as error:
-            raise ValueError(f"sock must be a connected socket: {error.strerror}") from error
-    chosen = parse_proxy(proxy) if isinstance(proxy, str) else bool(proxy) and sock is None and path is None
-    return _Way(ssl, server_hostname, sock, None if path is None else os.fspath(path), local_address, chosen)
 
 
 class Connecting:
@@ -196,9 +148,9 @@ class Connecting:
         "_max_redirects",
         "_offer",
         "_retry",
+        "_route",
         "_timeouts",
         "_url",
-        "_way",
     )
 
     def __init__(
@@ -206,7 +158,7 @@ class Connecting:
         url: str | TargetFactory,
         *,
         offer: Offer,
-        way: _Way,
+        route: Route,
         max_redirects: int,
         limits: Limits,
         timeouts: Timeouts,
@@ -215,7 +167,7 @@ class Connecting:
     ) -> None:
         self._url = url
         self._offer = offer
-        self._way = way
+        self._route = route
         self._max_redirects = max_redirects
         self._limits = limits
         self._timeouts = timeouts
@@ -226,7 +178,7 @@ class Connecting:
 
     def __await__(self) -> Generator[object, None, Client]:
         """Connect. The connection stays until you or the server closes it."""
-        return self._open(_Progress()).__await__()
+        return self._open(Progress()).__await__()
 
     async def __aenter__(self) -> Client:
         """Connect, and close the connection at the end of the block.
@@ -238,7 +190,7 @@ class Connecting:
             raise UsageError("this connect() is entered already: one `async with` is one connection")
         self._entered = True
         try:
-            self._client = await self._open(_Progress())
+            self._client = await self._open(Progress())
         finally:
             self._entered = self._client is not None
         return self._client
@@ -270,12 +222,12 @@ class Connecting:
         :raises ReconnectError: when an attempt fails in a way that `retry` does not take, or too many have.
         :raises UsageError: if there is a `sock`, which is one connection only.
         """
-        if self._way.sock is not None:
+        if self._route.sock is not None:
             raise UsageError("a socket is one connection: async for has no second one; use async with")
         attempts = Attempts(self._backoff, self._retry)
         clock = asyncio.get_running_loop().time
         while True:
-            progress = _Progress()
+            progress = Progress()
             try:
                 client = await self._open(progress)
             except Exception as error:
@@ -301,7 +253,7 @@ class Connecting:
 
     # One attempt -----------------------------------------------------------------------------------------------
 
-    async def _open(self, progress: "_Progress") -> Client:
+    async def _open(self, progress: Progress) -> Client:
         timeout = asyncio.timeout(self._timeouts.open)
         try:
             async with timeout:
@@ -315,7 +267,7 @@ class Connecting:
             message = f"no connection within {self._timeouts.open} s; last it waited for {progress.waits_for}"
             raise ConnectTimeout(message) from error
 
-    async def _follow(self, progress: "_Progress") -> Client:
+    async def _follow(self, progress: Progress) -> Client:
         """Connect to the target, or to where it redirects to."""
         target = await self._target()
         url = parse_url(target.url)
@@ -324,14 +276,14 @@ class Connecting:
             fresh = make_offer(target.headers, None, None, ()).headers
             usual = Headers([(name, value) for name, value in offer.headers.items_all() if name not in fresh])
             offer = attrs.evolve(offer, headers=Headers.from_wire(usual.wire + fresh.wire))
-        for given, value in (("ssl=", self._way.ssl), ("server_hostname=", self._way.server_hostname)):
+        for given, value in (("ssl=", self._route.ssl), ("server_hostname=", self._route.server_hostname)):
             if value is not None and not url.secure:
                 raise InvalidURL(f"{url} is not encrypted, and {given} was given: use wss://, or leave {given} out")
         redirects = 0
         first = url.origin
         while True:
             # The name that a certificate must have is given for the first server, not for where it redirects to.
-            name = self._way.server_hostname if url.origin == first else None
+            name = self._route.server_hostname if url.origin == first else None
             try:
                 return await self._attempt(url, offer, name or url.name.rstrip("."), progress)  # RFC 6066 section 3
             except HandshakeRefused as answer:
@@ -358,27 +310,27 @@ class Connecting:
         if url.secure and not place.secure:
             raise _redirect_error("a redirect leads from wss:// to ws://, where all can be read:", answer) from answer
         if place.origin == url.origin:
-            if self._way.sock is not None:
+            if self._route.sock is not None:
                 raise _redirect_error("the socket given is used up, and the server redirects to", answer) from answer
             return attrs.evolve(place, credentials=place.credentials or url.credentials), offer
-        if self._way.sock is not None or self._way.path is not None:
+        if self._route.sock is not None or self._route.path is not None:
             raise _redirect_error("a redirect leads to another server than the socket given:", answer) from answer
         # Any of the application's fields may be a secret: Authorization, Cookie, X-Api-Key ...
         return place, attrs.evolve(offer, headers=Headers())
 
-    async def _attempt(self, url: Url, offer: Offer, name: str, progress: "_Progress") -> Client:
+    async def _attempt(self, url: Url, offer: Offer, name: str, progress: Progress) -> Client:
         loop = asyncio.get_running_loop()
         progress.reader = None  # of the answer that redirected to here
         handshake = begin(url, offer)
         opening = _Opening(handshake, self._limits, loop.create_future())
         environment = Environment(loop, self._limits, self._timeouts)
         connection = AsyncioConnection(environment, False, opening)
-        sock = await self._socket(url, progress)
-        place = self._way.path or url.host_and_port
+        sock = await self._route.socket_to(url, self._offer.user_agent, self._limits, progress)
+        place = self._route.place(url)
         if url.secure:
             progress.waits_for = f"TLS with {place}"
         try:
-            await self._dial(connection, url, sock, name)
+            await self._route.dial(connection, url, sock, name)
             progress.waits_for = f"the answer of {place}"
             progress.reader, progress.refused = opening.reader, refused
             agreement = await opening.agreed
@@ -392,136 +344,10 @@ class Connecting:
         progress.reader = None
         return _opened(connection, handshake, agreement, progress)
 
-    async def _dial(self, connection: AsyncioConnection, url: Url, sock: socket.socket, server_hostname: str) -> None:
-        loop = asyncio.get_running_loop()
-        context = self._way.ssl or _default_context() if url.secure else None
-        name = server_hostname if url.secure else None
-        place = self._way.path or url.host_and_port
-        try:
-            await dial(
-                loop,
-                lambda: connection,
-                sock=sock,
-                ssl=context,
-                server_hostname=name,
-            )
-        except tls.SSLError as error:
-            raise ConnectError(f"TLS with {place} failed: {_tls_reason(error, name)}") from error
-        except OSError as error:
-            what = f"TLS with {place} failed" if url.secure else f"cannot connect to {place}"
-            raise ConnectError(f"{what}: {reason_of(error) or 'the server hung up'}") from error
-
-    async def _socket(self, url: Url, progress: "_Progress") -> socket.socket:
-        way = self._way
-        if way.sock is not None:
-            if way.sock.fileno() < 0:
-                raise UsageError("the socket given is closed: it serves one connection")
-            way.sock.setblocking(False)
-            return way.sock
-        if way.path is not None:
-            progress.waits_for = f"a connection to {way.path}"
-            return await _connect_unix(way.path)
-        proxy = proxy_of_environment(url) if way.proxy is True else way.proxy or None
-        if proxy is None:
-            where = f"{bracketed(url.host)}:{url.port}"
-            progress.waits_for = f"a connection to {where}"
-            return await self._connect(url.host, url.port, where, ConnectError)
-        progress.waits_for = f"the proxy {proxy}"
-        if proxy.scheme != "http":
-            return await connect_through_socks(proxy, url, way.local_address)
-        sock = await self._connect(proxy.host, proxy.port, f"the proxy {proxy}", ProxyError)
-        reader = ResponseReader(self._limits, connect=True)
-        progress.reader, progress.refused = reader, partial(proxy_refused, str(proxy))
-        try:
-            await tunnel(sock, proxy, url, self._offer.user_agent, reader)
-        except BaseException:
-            sock.close()
-            raise
-        progress.reader = None
-        return sock
-
-    async def _connect(self, host: str, port: int, place: str, failure: type[ConnectError]) -> socket.socket:
-        """A socket connected to whichever address of the host answers first."""
-        loop = asyncio.get_running_loop()
-        places = await _find(host, port, host if failure is ConnectError else place, failure)
-        local = None
-        if self._way.local_address is not None:
-            local = await _find(*self._way.local_address, self._way.local_address[0], failure)
-            place += f" from {bracketed(self._way.local_address[0])}:{self._way.local_address[1]}"
-        try:
-            return await start_connection(
-                places, local_addr_infos=local, happy_eyeballs_delay=_HEAD_START, interleave=1, loop=loop
-            )
-        except (OSError, RuntimeError) as error:  # uvloop's may be either
-            raise failure(f"cannot connect to {place}: {reason_of(error)}") from error
-
-
-async def _connect_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, path)
-    except BaseException as error:
-        sock.close()
-        if isinstance(error, OSError):
-            raise ConnectError(f"cannot connect to {path}: {reason_of(error)}") from error
-        raise
-    return sock
-
-
-async def _find(host: str, port: int, whose: str, failure: type[ConnectError]) -> Sequence[AddrInfoType]:
-    try:
-        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise failure(f"cannot find the address of {whose}: {reason_of(error)}") from error
-
-
-# What OpenSSL says in verify_code.
-_OTHER_NAME = frozenset({62, 64})
-_OTHER_AUTHORITY = frozenset({18, 19, 20, 21})
-_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
-
-
-def _tls_reason(error: tls.SSLError, name: str | None) -> str:
-    if isinstance(error, tls.SSLCertVerificationError):
-        if error.verify_code in _OTHER_NAME:
-            return f"its certificate is not valid for {name!r}"
-        hint = "; to trust it, name its certificate authority, by ssl= or in SSL_CERT_FILE"
-        return error.verify_message + (hint if error.verify_code in _OTHER_AUTHORITY else "")
-    if error.reason in _NO_TLS:
-        return f"the server does not speak TLS on this port; is it ws://? ({error.reason})"
-    return error.reason or str(error)
-
-
-class _Progress:
-    """How far an attempt has come, and the connection that it led to."""
-
-    __slots__ = ("ended", "reader", "refused", "waits_for")
-
-    def __init__(self) -> None:
-        self.waits_for = "the URL"
-        """What the attempt waits for, for the error if it takes too long."""
-        self.reader: ResponseReader | None = None
-        """Who reads the server's answer, or a proxy's, while it is read."""
-        self.refused: Callable[[Response], StreamwsError] = refused
-        """Makes the error for an answer that refuses."""
-        self.ended = math.inf
-        """When the connection ended, by the loop's clock."""
-
 
 def _redirect_error(message: str, answer: HandshakeRefused) -> RedirectError:
     location = answer.headers.get("Location", "")
     return RedirectError(f"{message} {_shown(location):.200}", answer.status, answer.headers, answer.body)
-
-
-_context: tls.SSLContext | None = None
-
-
-def _default_context() -> tls.SSLContext:
-    global _context
-    if _context is None:
-        _context = tls.create_default_context()  # takes some 20 ms
-    return _context
 
 
 class _Opening:
@@ -569,7 +395,7 @@ class _Opening:
             self.agreed.set_exception(failure)
 
 
-def _opened(connection: Connection, handshake: Handshake, agreement: Agreement, progress: _Progress) -> Client:
+def _opened(connection: Connection, handshake: Handshake, agreement: Agreement, progress: Progress) -> Client:
     number = new_id()
     environment = connection.environment
     transport = connection.transport

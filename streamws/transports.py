@@ -86,23 +86,21 @@ async def listen(
 
 async def dial(
     loop: AbstractEventLoop,
-    factory: Factory,
-    *,
+    connection: AsyncioConnection,
     sock: socket.socket,
     ssl: tls.SSLContext | None,
     server_hostname: str | None,
 ) -> None:
-    """Make a connected socket the transport of what `factory` makes.
+    """Make a connected socket the transport of a connection, with TLS if there is a context for it.
 
     :raises OSError: if the connection or TLS fails.
     """
-    connection = factory()
     protocol: AsyncioConnection | AsyncioTls = connection
     done: Future[None] = loop.create_future()
-    if ssl is not None:
-        protocol = AsyncioTls(connection, loop, share_of(loop), ssl, server_hostname=server_hostname, done=done)
-    else:
+    if ssl is None:
         done.set_result(None)
+    else:
+        protocol = AsyncioTls(connection, loop, share_of(loop), ssl, server_hostname=server_hostname, done=done)
     try:
         if isinstance(loop, BaseEventLoop) and sys.platform != "win32":
             SelectorTransport(loop, sock, protocol).start()

@@ -20,7 +20,7 @@ LAYERS = """
     streams.waiter streams.inbox streams.outbox streams.later streams.pings streams.reader streams.shared streams.writer
     network selector connection
     tls.engine tls.openssl tls.layer
-    client transports reconnecting proxies
+    client transports reconnecting proxies routes
     callbacks connecting server
     __init__ dialogue cli __main__
 """

@@ -262,7 +262,7 @@ async def test_client_follows_from_ws_to_wss(
     def trusting() -> tls.SSLContext:
         return tls.create_default_context(cafile=str(certificate[0]))
 
-    monkeypatch.setattr("streamws.connecting._default_context", trusting)
+    monkeypatch.setattr("streamws.routes._default_context", trusting)
     async with (
         scripted(echo, ssl=server_context) as other,
         scripted(redirecting({"/": lambda: other.url})) as server,
