@@ -399,6 +399,7 @@ class Connection(Receiver):
             self.inbox.end()
             self.inbox.detach(ended)
             self.outbox.close()
+            self.network.close()
             self.writer._close()
             self.writer._detach(ended)
             self.pings.close(ended)

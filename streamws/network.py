@@ -65,6 +65,11 @@ class Network:
         if self._seals:
             self._transport.rest()
 
+    def close(self) -> None:
+        """The transport is gone, and is not kept."""
+        self._descriptor = -1
+        self._transport = None
+
     def _is_clear(self) -> bool:
         """Whether bytes may go to the socket itself."""
         if self._descriptor < 0 or self._transport.is_closing():

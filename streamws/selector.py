@@ -20,6 +20,9 @@ _PARTS = 64
 """Pieces that the system is given at a time."""
 
 
+_NO_ONE = Receiver()
+
+
 def _name_of(ask: Callable[[], object]) -> object:
     try:
         return ask()
@@ -222,7 +225,7 @@ class SelectorTransport:
             self._loop.remove_writer(self._descriptor)
             self._waiting.clear()
             self._size = 0
-        protocol, self._protocol = self._protocol, None
+        protocol, self._protocol, self._receiver = self._protocol, None, _NO_ONE
         self._loop.call_soon(self._tell, protocol, error)
 
     def _tell(self, protocol: Any, error: Exception | None) -> None:
