@@ -6,6 +6,8 @@ from contextlib import suppress
 
 import _ssl
 
+from helpers.rawclient import RawClient, request
+
 
 class Other:
     """One end of a TLS connection in memory: `take` what it sends, `give` it what comes."""
@@ -97,3 +99,44 @@ def send_ticket(tls: ssl.SSLObject) -> None:
     """Give the client one more ticket (RFC 8446 section 4.6.1)."""
     _call("SSL_new_session_ticket", tls)
     _call("SSL_do_handshake", tls)
+
+
+class SealedClient:
+    """A client of a server with TLS, that sends exactly the bytes that a test gives it."""
+
+    def __init__(self, raw: RawClient, context: ssl.SSLContext) -> None:
+        self.raw = raw
+        self.other = Other(context, False)
+
+    async def shake_hands(self) -> None:
+        """The whole TLS handshake."""
+        await self.raw.send(self.other.step())
+        while not self.other.done:
+            assert await self.receive()
+
+    async def send(self, data: bytes) -> None:
+        """Encrypt and send."""
+        await self.raw.send(self.other.seal(data))
+
+    async def receive(self) -> bool:
+        """Wait for more; False at the end of the connection."""
+        if not await self.raw.receive():
+            return False
+        answer = self.other.give(self.raw.take())
+        if answer:
+            await self.raw.send(answer)
+        return True
+
+    async def read_until_eof(self) -> bytes:
+        """Everything up to the end of the connection, which must be in order."""
+        while await self.receive():
+            pass
+        return bytes(self.other.received)
+
+    async def upgrade(self) -> None:
+        """The opening handshake of WebSockets, the answer of which is dropped."""
+        await self.send(request())
+        while b"\r\n\r\n" not in self.other.received:
+            assert await self.receive()
+        assert self.other.received.startswith(b"HTTP/1.1 101 ")
+        del self.other.received[: self.other.received.index(b"\r\n\r\n") + 4]
