@@ -1,10 +1,9 @@
-"""The other end of a TLS connection, by the standard library alone and without a socket; and what only OpenSSL can do."""
+"""The other end of a TLS connection, by the standard library alone; and what OpenSSL can do beyond that."""
 
+import _ssl
 import ctypes
 import ssl
 from contextlib import suppress
-
-import _ssl
 
 from helpers.rawclient import RawClient, request
 

@@ -306,7 +306,7 @@ async def test_dialling_that_is_cancelled_as_the_handshake_fails_reports_nothing
 
 
 async def test_context_for_servers_is_refused_by_a_client(server_context: ssl.SSLContext) -> None:
-    async with scripted(lambda peer: peer.read_end()) as server:
+    async with scripted(silent) as server:
         error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=server_context)
     assert "PROTOCOL_TLS_SERVER" in message_of(error)
 
