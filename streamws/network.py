@@ -54,7 +54,7 @@ class Network:
         for part in parts:
             if sent < len(part):
                 self._holds = True
-                # Not `writelines`: asyncio's, of Python 3.12.1 and 3.13.0 for one, passes the transport's marks unseen.
+                # Not `writelines`: that of asyncio in Python 3.12.1 or 3.13.0 passes the transport's marks unseen.
                 self._transport.write(memoryview(part)[sent:] if sent else part)
             sent = max(0, sent - len(part))
 

@@ -283,7 +283,10 @@ cdef class DirectEngine(Engine):
         if self._ssl == NULL:
             return False
         self._bio = sw_attach(self._ssl, &self._ends)
-        return self._bio != NULL
+        if self._bio == NULL:
+            return False
+        self._incoming = self._outgoing = None  # nothing goes that way any more
+        return True
 
     cpdef feed(self, data, Py_ssize_t size):
         # What was kept before goes first.
