@@ -291,7 +291,9 @@ async def test_server_drops_who_takes_too_long(make: Make, caplog: pytest.LogCap
 async def test_time_for_the_handshake_ends_with_it(make: Make) -> None:
     stack = make(timeout=0.01)
     stack.open()
-    await asyncio.sleep(0.03)
+    later = asyncio.Event()
+    stack.loop.call_later(0.02, later.set)  # timers expire in order
+    await later.wait()
     assert not stack.wire.closing
 
 
@@ -470,6 +472,36 @@ async def test_what_is_written_while_the_peer_negotiates_anew_is_sent_then(stack
     assert stack.other.received == b"12" + b"3" * RECORD + b"4"
     assert stack.upper.told == ["pause", "resume"]
     assert stack.tls.get_write_buffer_size() == 0
+
+
+class Hesitant(ssl.SSLObject):
+    """An application's own, that takes nothing while the test says so."""
+
+    hesitates = False
+
+    def write(self, data: Any) -> int:
+        if self.hesitates:
+            raise ssl.SSLWantReadError
+        return super().write(data)
+
+
+async def test_what_an_own_object_does_not_take_is_sent_when_it_does(make: Make, contexts: Contexts) -> None:
+    for context in contexts.values():
+        context.sslobject_class = Hesitant
+    stack = make()
+    stack.open()
+    own: Any = stack.tls.get_extra_info("ssl_object")
+    own.hesitates = True
+    stack.tls.write(b"1")
+    stack.feed(stack.other.seal(b"data"))
+    stack.tls.write(b"2")
+    assert (stack.upper.got, stack.wire.take()) == (b"data", b"")
+    own.hesitates = False
+    stack.tls.write(b"3")
+    stack.feed(stack.other.seal(b"more"))
+    stack.exchange()
+    assert stack.other.received == b"123"
+    assert stack.upper.told[-1] == "resume"
 
 
 # The end ---------------------------------------------------------------------------------------------------------
