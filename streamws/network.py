@@ -47,18 +47,16 @@ class Network:
 
     def write_parts(self, parts: list[bytes]) -> None:
         """Send bytes that are better not joined."""
-        if self._is_clear():
-            sent = send_parts_now(self._descriptor, parts)
-            rest: list[bytes | memoryview] = []
-            for part in parts:
-                if sent < len(part):
-                    rest.append(memoryview(part)[sent:] if sent else part)
-                sent = max(0, sent - len(part))
-            if rest:
-                self._holds = True
-                self._transport.writelines(rest)
-        else:
+        if self._descriptor < 0:
             self._transport.writelines(parts)
+            return
+        sent = send_parts_now(self._descriptor, parts) if self._is_clear() else 0
+        for part in parts:
+            if sent < len(part):
+                self._holds = True
+                # Not `writelines`: that of asyncio in Python 3.12.1 or 3.13.0 passes the transport's marks unseen.
+                self._transport.write(memoryview(part)[sent:] if sent else part)
+            sent = max(0, sent - len(part))
 
     def rest(self) -> None:
         """Nothing comes or goes for a while: keep no memory for it."""

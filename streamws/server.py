@@ -96,6 +96,8 @@ class WebSocketServer:
             raise TypeError(f"handler must be a coroutine function that takes a Client, not {handler!r}")
         if ssl is not None and not isinstance(ssl, tls.SSLContext):
             raise TypeError(f"ssl must be an ssl.SSLContext, not {ssl!r}")
+        if ssl is not None and ssl.protocol == tls.PROTOCOL_TLS_CLIENT:
+            raise ValueError("ssl is a context for clients; for a server make one with ssl.PROTOCOL_TLS_SERVER")
         self._address = address
         self._port = port
         self._sock = sock

@@ -117,7 +117,8 @@ async def dial(
                 sock.detach()
         await done
     except BaseException:
-        done.cancel()
+        if not done.cancel() and not done.cancelled():
+            done.exception()  # this error is the one to tell of
         protocol.abort()
         raise
 

@@ -57,11 +57,11 @@ from streamws import (
 )
 
 
-@pytest.fixture(autouse=True, params=["extra", "loop"])
+@pytest.fixture(autouse=True, params=["own", "loop"])
 def _both_transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what the `speed` extra brings, and with the loop's own transports."""
+    """With a transport of streamws' own where the loop allows that, and with the loop's."""
     if request.param == "loop":
-        monkeypatch.setattr(transports, "fast", None)
+        monkeypatch.setattr(transports, "_tells_when_ready", lambda loop: False)
 
 
 # Success --------------------------------------------------------------------------------------------------------

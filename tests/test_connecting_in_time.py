@@ -26,7 +26,6 @@ from streamws import (
     InvalidHandshake,
     Timeouts,
     connect,
-    transports,
 )
 
 SOON = Timeouts(open=0.15)
@@ -55,16 +54,10 @@ async def test_server_that_stalls_in_the_tls_handshake_is_timed_out(client_conte
     assert message_of(error) == "no connection within 0.15 s; last it waited for TLS with SERVER"
 
 
-@pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("over_unix", [True, False])
 async def test_tls_handshake_has_no_time_limit_of_its_own(
-    fast: bool, over_unix: bool, client_context: tls.SSLContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    over_unix: bool, client_context: tls.SSLContext, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("asyncio.constants.SSL_HANDSHAKE_TIMEOUT", 0.01)
-    if fast and transports.fast is not None:
-        monkeypatch.setitem(transports.fast.constants.SSL_TIMEOUT_DEFAULTS, "ssl_handshake_timeout", 0.01)
-    if not fast:
-        monkeypatch.setattr(transports, "fast", None)
     path = str(tmp_path / "socket") if over_unix else None
     async with scripted(silent, path=path) as server:
         url = f"wss://127.0.0.1:{server.port or 443}"

@@ -23,7 +23,7 @@ class Recorder(Receiver):
         self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self.keeps_open = False
         self.on_data: Callable[[], None] = lambda: None
-        self._buffer = bytearray(1000)
+        self.room: bytearray | None = bytearray(1000)
         self._news = asyncio.Event()
 
     def connection_made(self, transport: object) -> None:
@@ -31,10 +31,13 @@ class Recorder(Receiver):
         self.told.append("made")
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return memoryview(self._buffer)
+        if self.room is None:
+            raise MemoryError
+        return memoryview(self.room)
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.received += self._buffer[:nbytes]
+        assert self.room is not None
+        self.received += self.room[:nbytes]
         self._news.set()
         self.on_data()
 
@@ -241,6 +244,25 @@ async def test_transport_may_be_aborted_while_it_delivers(case: Case) -> None:
     case.transport.resume_reading()  # too late, and no error
 
 
+async def test_transport_reads_what_came_before_it_could_not_write(case: Case) -> None:
+    case.peer.send(b"goodbye")
+    case.peer.close()
+    case.transport.write(b"to no one")
+    assert isinstance(await case.lost(), BrokenPipeError)
+    assert case.protocol.received == b"goodbye"
+    assert case.protocol.told == ["made", "eof", "lost"]
+
+
+async def test_transport_reads_no_further_than_the_end(case: Case) -> None:
+    case.protocol.keeps_open = True
+    case.peer.shutdown(socket.SHUT_WR)
+    await case.protocol.until(lambda: "eof" in case.protocol.told)
+    case.transport.resume_reading()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert case.protocol.told == ["made", "eof"]
+
+
 @pytest.mark.parametrize("waiting", [False, True])
 async def test_transport_tells_why_it_cannot_write(waiting: bool, case: Case) -> None:
     case.protocol.keeps_open = True
@@ -265,6 +287,15 @@ async def test_transport_reports_what_its_protocol_raises(case: Case) -> None:
     case.peer.send(b"data")
     assert await case.lost() is bug
     assert [report["exception"] for report in reports] == [bug]
+
+
+async def test_transport_reports_that_there_is_no_buffer(case: Case) -> None:
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+    case.protocol.room = None
+    case.peer.send(b"data")
+    assert isinstance(await case.lost(), MemoryError)
+    assert [type(report["exception"]) for report in reports] == [MemoryError]
 
 
 async def tcp_pair() -> tuple[socket.socket, socket.socket]:

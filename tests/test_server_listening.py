@@ -1,7 +1,6 @@
 """Where a server listens: TCP, Unix sockets, sockets that are given, TLS."""
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -25,6 +24,7 @@ from helpers.rawclient import (
     take_frame,
     text,
 )
+from helpers.sealed import Other
 from streamws import Client, Timeouts, WebSocketServer
 
 
@@ -212,30 +212,6 @@ async def test_server_is_not_disturbed_by_who_leaves_in_the_tls_handshake(
     await until(lambda: open_sockets() <= before)
 
 
-class Handshake:
-    """The client's side of a TLS handshake, step by step."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
-        self.done = False
-
-    def step(self) -> bytes:
-        """Go on as far as it goes; what is to be sent."""
-        with contextlib.suppress(ssl.SSLWantReadError):
-            self._tls.do_handshake()
-            self.done = True
-        return self._outgoing.read()
-
-    def encrypt(self, data: bytes) -> bytes:
-        self._tls.write(data)
-        return self._outgoing.read()
-
-    def take(self, data: bytes) -> None:
-        """What has come."""
-        self._incoming.write(data)
-
-
 async def test_server_that_stops_drops_who_is_in_the_tls_handshake(
     serve: Serve, connect: Connect, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
@@ -246,20 +222,18 @@ async def test_server_that_stops_drops_who_is_in_the_tls_handshake(
 
     server = await serve(handler, ssl=server_context, timeouts=Timeouts(open=2))
     raw = await connect(server, upgrade=False)
-    handshake = Handshake(client_context)
+    handshake = Other(client_context, False)
     await raw.send(handshake.step())
     assert await raw.receive()
-    handshake.take(raw.take())
-    answer = handshake.step()
+    answer = handshake.give(raw.take())
     async with asyncio.timeout(PATIENCE / 2):
         await server.close()
     try:
         await raw.send(answer)
         while not handshake.done and await raw.receive():
-            handshake.take(raw.take())
-            await raw.send(handshake.step())
+            await raw.send(handshake.give(raw.take()))
         if handshake.done:
-            await raw.send(handshake.encrypt(request()))
+            await raw.send(handshake.seal(request()))
         await raw.read_until_eof()
     except (BrokenPipeError, ConnectionResetError):
         pass

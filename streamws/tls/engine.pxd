@@ -17,8 +17,7 @@ cdef class Engine:
     cpdef bint shake_hands(self) except -1
     @cython.locals(size=Py_ssize_t, room=Py_ssize_t, count=Py_ssize_t)
     cpdef Py_ssize_t unseal(self, buffer) except -1
-    @cython.locals(size=Py_ssize_t)
-    cpdef Py_ssize_t seal(self, data) except -1
+    cpdef seal(self, data)
     cpdef bint owes(self) except -1
     cpdef bytes take(self)
     cpdef rest(self)

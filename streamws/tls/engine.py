@@ -34,13 +34,12 @@ class Engine:
 
     def feed(self, data: bytearray, size: int) -> None:
         """Take `data[:size]`, which came off the network. It is not copied before `keep`."""
-        self._came = memoryview(data)[:size]
+        fed = memoryview(data)[:size]
+        self._came = b"".join((self._came, fed)) if self._came else fed
 
     def keep(self) -> None:
         """Copy what of it is still needed: it is about to change."""
-        if self._came:
-            self._incoming.write(self._came)
-            self._came = b""
+        self._came = bytes(self._came)
 
     def _feed_on(self) -> bool:
         """Give OpenSSL a further piece of what came, if there is any."""
@@ -73,8 +72,11 @@ class Engine:
             except ssl.SSLWantReadError:
                 if not self._feed_on():
                     break  # the rest is a part of a record, or there was a message of TLS in it
+            except ssl.SSLZeroReturnError:  # in place of 0, where this side has ended too
+                self.ended = True
+                break
             except ssl.SSLError as error:
-                self.error = error
+                self.error = error.with_traceback(None)  # that refers to this engine
                 break
             else:
                 if not count:
@@ -83,19 +85,18 @@ class Engine:
                 size += count
         return size
 
-    def seal(self, data: Buffer) -> int:
-        """Encrypt data; `take` gives the records. Returns how many bytes it took: all, unless the peer negotiates anew.
+    def seal(self, data: Buffer) -> None:
+        """Encrypt data; `take` gives the records.
 
-        :raises ssl.SSLError: if the connection is beyond that.
+        :raises ssl.SSLError: if that cannot be any more, or while the peer negotiates anew: that is not supported
+            (HTTP/2 and TLS 1.3 do not have it either).
         """
         view = memoryview(data)
-        size = 0
         try:
-            while size < len(view):
-                size += self._inner.write(view[size:] if size else data)
+            while view:
+                view = view[self._inner.write(view) :]
         except ssl.SSLWantReadError:
-            pass
-        return size
+            raise ssl.SSLError("the peer negotiates anew, in the middle of the connection") from None
 
     def owes(self) -> bool:
         """Whether there is anything to be sent."""
@@ -109,6 +110,10 @@ class Engine:
         """Nothing comes or goes for a while: keep no memory for it."""
 
     def end(self) -> None:
-        """Say that nothing more follows (RFC 8446 section 6.1)."""
+        """Say that nothing more follows (RFC 8446 section 6.1). What comes is still unsealed."""
+        if self._inner.pending():
+            return  # OpenSSL would break the connection over it, since `unwrap` also looks for the peer's end
+        rest = self._incoming.read()
         with suppress(ssl.SSLError):  # what the peer says to that has not come yet
             self.object.unwrap()
+        self._incoming.write(rest)

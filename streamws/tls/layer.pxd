@@ -24,8 +24,6 @@ cdef class Tls(Receiver):
     cdef Network _network
     cdef object _error
     cdef bint _paused
-    cdef list _held
-    cdef bint _full
 
     cpdef object get_buffer(self, Py_ssize_t sizehint)
     cpdef buffer_updated(self, Py_ssize_t nbytes)
@@ -36,6 +34,5 @@ cdef class Tls(Receiver):
     @cython.locals(engine=Engine)
     cdef _shake_hands(self)
     cpdef write(self, object data)
-    @cython.locals(count=Py_ssize_t)
-    cdef _seal(self, object data)
+    cdef bint _seal(self, object data) except -1
     cpdef bint is_closing(self) except -1

@@ -21,6 +21,26 @@ _ENDED = 2  # this side has ended, the peer has not
 _CLOSED = 3
 
 
+def _by_records(parts: Iterable[Buffer]) -> list[Buffer]:
+    """Pieces as they are encrypted: small ones joined, up to a record."""
+    joined: list[Buffer] = []
+    small: list[Buffer] = []
+    size = 0
+    for part in parts:
+        if small and size + len(part) > _RECORD:
+            joined.append(b"".join(small))
+            small.clear()
+            size = 0
+        if len(part) < _RECORD:
+            small.append(part)
+            size += len(part)
+        else:
+            joined.append(part)
+    if small:
+        joined.append(b"".join(small))
+    return joined
+
+
 class Tls(Receiver):
     """TLS of one connection."""
 
@@ -30,9 +50,7 @@ class Tls(Receiver):
         "_done",
         "_engine",
         "_error",
-        "_full",
         "_greedy",
-        "_held",
         "_loop",
         "_network",
         "_paused",
@@ -78,17 +96,19 @@ class Tls(Receiver):
         self._transport: Any = None
         self._error: Exception | None = None  # why it was given up
         self._paused = False  # whether the connection wants nothing now
-        self._held: list[bytes] = []  # what cannot be encrypted while the peer negotiates anew
-        self._full = False  # whether the transport takes no more for now
 
     # The transport's side --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self._network = Network(transport)
+        if self._state == _CLOSED:
+            transport.abort()  # it was given up meanwhile
+            return
         if self._timeout is not None:
             self._timer = self._loop.call_later(self._timeout, self._overdue)
-        self._shake_hands()
+        if self._done is not None:
+            self._shake_hands()  # a client begins
 
     def get_buffer(self, sizehint: int) -> memoryview:
         # One for all connections of the loop: what is left in it is kept before the loop does anything else.
@@ -134,11 +154,8 @@ class Tls(Receiver):
             if not self._paused:
                 self._upper.eof_received()
                 self.close()
-        else:
-            if self._held:
-                self._send_held()
-            if engine.owes():
-                self._network.write(engine.take())
+        elif engine.owes():
+            self._network.write(engine.take())
 
     def eof_received(self) -> bool:
         if self._state == _HANDSHAKE:
@@ -150,20 +167,17 @@ class Tls(Receiver):
         return self._state != _CLOSED
 
     def pause_writing(self) -> None:
-        self._full = True
-        if not self._held:
-            self._upper.pause_writing()
+        self._upper.pause_writing()
 
     def resume_writing(self) -> None:
-        self._full = False
-        if not self._held:
-            self._upper.resume_writing()
+        self._upper.resume_writing()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._state = _CLOSED
         self._stop_timer()
+        error, self._error = self._error or error, None  # it refers to frames, and those to this
         if self._upper.transport is self:
-            self._upper.connection_lost(self._error or error)
+            self._upper.connection_lost(error)
         elif self._done is not None and not self._done.done():
             self._done.set_exception(error or ConnectionResetError())
 
@@ -174,7 +188,7 @@ class Tls(Receiver):
         try:
             complete = engine.shake_hands()
         except ssl.SSLError as error:
-            self._fail(error)
+            self._fail(error.with_traceback(None))  # which refers to this
             return
         if complete:
             self._stop_timer()
@@ -221,8 +235,7 @@ class Tls(Receiver):
 
     def write(self, data: Buffer) -> None:
         """Send data."""
-        if self._state == _OPEN:
-            self._seal(data)
+        if self._state == _OPEN and self._seal(data):
             self._network.write(self._engine.take())
 
     def writelines(self, parts: Iterable[Buffer]) -> None:
@@ -230,40 +243,20 @@ class Tls(Receiver):
         if self._state != _OPEN:
             return
         sealed: list[bytes] = []
-        small: list[Buffer] = []
-        size = 0
-        for part in parts:
-            if size and size + len(part) > _RECORD:
-                self._seal(b"".join(small))
-                sealed.append(self._engine.take())
-                small.clear()
-                size = 0
-            if len(part) < _RECORD:
-                small.append(part)
-                size += len(part)
-            else:
-                self._seal(part)
-                sealed.append(self._engine.take())
-        if size:
-            self._seal(b"".join(small))
+        for data in _by_records(parts):
+            if not self._seal(data):
+                return
             sealed.append(self._engine.take())
         self._network.write_parts(sealed)
 
-    def _seal(self, data: Buffer) -> None:
-        """Encrypt data."""
-        count = 0 if self._held else self._engine.seal(data)
-        if count < len(data):
-            if not self._held and not self._full:
-                self._upper.pause_writing()
-            self._held.append(bytes(memoryview(data)[count:]))
-
-    def _send_held(self) -> None:
-        """Go on with what could not be encrypted, if it can be now."""
-        held = self._held
-        self._held = []
-        self.writelines(held)
-        if not self._held and not self._full:
-            self._upper.resume_writing()
+    def _seal(self, data: Buffer) -> bool:
+        """Encrypt data; False if that fails, and the connection with it."""
+        try:
+            self._engine.seal(data)
+        except ssl.SSLError as error:
+            self._fail(error.with_traceback(None))
+            return False
+        return True
 
     def write_eof(self) -> None:
         """End this side. What the peer sends is still received (RFC 8446 section 6.1)."""
@@ -314,21 +307,23 @@ class Tls(Receiver):
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        self._deliver()
-        self._engine.keep()
+        try:
+            self._deliver()
+        finally:
+            self._engine.keep()
 
     def rest(self) -> None:
         """Nothing comes or goes for a while: keep no memory for it."""
         self._engine.rest()
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+    def set_write_buffer_limits(self, high: int, low: int) -> None:
         """As asyncio's transports."""
         self._transport.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
         """Bytes that wait to be sent."""
         size: int = self._transport.get_write_buffer_size()
-        return size + sum(map(len, self._held))
+        return size
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """As asyncio's transports."""

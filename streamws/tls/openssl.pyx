@@ -7,10 +7,12 @@ network's bytes lie, and writes into the very `bytes` that are sent. No OpenSSL 
 `_ssl` uses itself. Where they, or the object's insides, are not as expected, it goes the standard library's way.
 """
 
+import os
 import ssl
 
 import _ssl
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memset
@@ -20,6 +22,7 @@ from .engine cimport Engine
 cdef extern from *:
     """
     #include <stddef.h>
+    #include <stdint.h>
     #include <stdlib.h>
     #include <string.h>
     #ifdef _WIN32
@@ -54,8 +57,10 @@ cdef extern from *:
 
     static int (*SSL_read_)(void *, void *, int);
     static int (*SSL_write_)(void *, const void *, int);
+    static int (*SSL_shutdown_)(void *);
     static int (*SSL_get_error_)(const void *, int);
     static long (*SSL_ctrl_)(void *, int, long, void *);
+    static uint64_t (*SSL_set_options_)(void *, uint64_t);
     static void (*SSL_set_bio_)(void *, void *, void *);
     static void *(*BIO_meth_new_)(int, const char *);
     static int (*BIO_meth_set_read_)(void *, int (*)(void *, char *, int));
@@ -70,6 +75,7 @@ cdef extern from *:
     static void (*BIO_clear_flags_)(void *, int);
     static int (*BIO_up_ref_)(void *);
     static int (*BIO_free_)(void *);
+    static unsigned long (*OpenSSL_version_num_)(void);
     static unsigned long (*ERR_peek_error_)(void);
     static unsigned long (*ERR_peek_last_error_)(void);
     static void (*ERR_clear_error_)(void);
@@ -119,10 +125,13 @@ cdef extern from *:
 
     #define SW_FIND(name) if (!(*(void **)&name##_ = sw_find(library, #name))) return 0
 
-    static int sw_load(const char *path) {
+    static int sw_load(const char *path, unsigned long version) {
         void *library = sw_open(path);
         if (!library) return 0;
-        SW_FIND(SSL_read); SW_FIND(SSL_write); SW_FIND(SSL_get_error); SW_FIND(SSL_ctrl); SW_FIND(SSL_set_bio);
+        SW_FIND(OpenSSL_version_num);
+        if (OpenSSL_version_num_() != version) return 0;  /* it is not the one that Python's ssl calls */
+        SW_FIND(SSL_read); SW_FIND(SSL_write); SW_FIND(SSL_shutdown); SW_FIND(SSL_get_error); SW_FIND(SSL_ctrl); SW_FIND(SSL_set_options);
+        SW_FIND(SSL_set_bio);
         SW_FIND(BIO_meth_new); SW_FIND(BIO_meth_set_read); SW_FIND(BIO_meth_set_write); SW_FIND(BIO_meth_set_ctrl);
         SW_FIND(BIO_get_new_index); SW_FIND(BIO_new); SW_FIND(BIO_set_data); SW_FIND(BIO_get_data);
         SW_FIND(BIO_set_init); SW_FIND(BIO_set_flags); SW_FIND(BIO_clear_flags); SW_FIND(BIO_up_ref);
@@ -144,6 +153,7 @@ cdef extern from *:
     static void *sw_attach(void *ssl, sw_ends *ends) {
         void *bio = BIO_new_(sw_method);
         if (!bio) return NULL;
+        SSL_set_options_(ssl, 1 << 30);  /* SSL_OP_NO_RENEGOTIATION: what is to be sent could not be meanwhile */
         BIO_set_data_(bio, ends);
         BIO_set_init_(bio, 1);
         BIO_up_ref_(bio);  /* one of the references goes to the SSL */
@@ -198,13 +208,18 @@ cdef extern from *:
         if (ERR_peek_error_()) ERR_clear_error_();
         return SSL_write_(ssl, data, size);
     }
+
+    /* Once: the second call looks for the peer's end, and breaks the connection over data. */
+    static void sw_shut_down(void *ssl) {
+        if (SSL_shutdown_(ssl) < 0) ERR_clear_error_();
+    }
     """
     ctypedef struct sw_ends:
         const char *in_ "in"
         const char *in_end
         Py_ssize_t size
         Py_ssize_t other_size
-    bint sw_load(const char *path)
+    bint sw_load(const char *path, unsigned long version)
     void *sw_ssl_of(object connection, object context)
     void *sw_attach(void *handle, sw_ends *ends)
     void sw_detach(void *bio)
@@ -214,6 +229,7 @@ cdef extern from *:
     object sw_take(sw_ends *ends)
     int sw_read(void *handle, char *buffer, int room)
     int sw_write(void *handle, const char *data, int size)
+    void sw_shut_down(void *handle)
     int SSL_get_error_(void *handle, int result)
     unsigned long ERR_peek_last_error_()
     void ERR_clear_error_()
@@ -228,7 +244,9 @@ cdef enum:
     _RECORD = 1 << 14
 
 
-cdef bint _found = sw_load(_ssl.__file__.encode()) if hasattr(_ssl, "__file__") else False
+cdef bint _found = False
+if hasattr(_ssl, "__file__"):
+    _found = sw_load(os.fsencode(_ssl.__file__), ssl.OPENSSL_VERSION_NUMBER)
 
 
 cdef object _failure():
@@ -242,6 +260,7 @@ cdef object _failure():
     return error
 
 
+@cython.no_gc_clear  # what the pointers point into goes with it, not before
 cdef class DirectEngine(Engine):
     cdef void *_ssl
     cdef void *_bio
@@ -261,13 +280,16 @@ cdef class DirectEngine(Engine):
 
     cdef bint attach(self, context) except -1:
         """Whether this connection's OpenSSL is within reach; if not, it goes as `Engine` has it."""
-        if type(self.object) is not ssl.SSLObject or self._inner is self.object:
+        if self._inner is self.object:
             return False
         self._ssl = sw_ssl_of(self._inner, context)
         if self._ssl == NULL:
             return False
         self._bio = sw_attach(self._ssl, &self._ends)
-        return self._bio != NULL
+        if self._bio == NULL:
+            return False
+        self._incoming = self._outgoing = None  # nothing goes that way any more
+        return True
 
     cpdef feed(self, data, Py_ssize_t size):
         # What was kept before goes first.
@@ -297,6 +319,8 @@ cdef class DirectEngine(Engine):
         return True
 
     cpdef Py_ssize_t unseal(self, buffer) except -1:
+        if type(buffer) is not memoryview:
+            raise TypeError(f"a memoryview is filled, not {buffer!r}")
         cdef Py_buffer *view = PyMemoryView_GET_BUFFER(buffer)
         cdef char *place = <char *>view.buf
         cdef Py_ssize_t size = 0
@@ -320,10 +344,10 @@ cdef class DirectEngine(Engine):
         elif why != _WANT_READ and why != _WANT_WRITE:
             self.error = _failure()
 
-    cpdef Py_ssize_t seal(self, data) except -1:
+    cpdef seal(self, data):
         cdef Py_buffer view
-        cdef Py_ssize_t size = 0, records, around, before = self._ends.other_size
-        cdef int count, why
+        cdef Py_ssize_t size = 0, records, around, before = self._ends.size + self._ends.other_size
+        cdef int count
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             records = max(1, (view.len + _RECORD - 1) // _RECORD)
@@ -331,9 +355,6 @@ cdef class DirectEngine(Engine):
             while size < view.len:
                 count = sw_write(self._ssl, <const char *>view.buf + size, <int>min(view.len - size, _MOST))
                 if count <= 0:
-                    why = SSL_get_error_(self._ssl, count)
-                    if why == _WANT_READ:
-                        break
                     raise _failure()
                 size += count
             if size:
@@ -343,7 +364,6 @@ cdef class DirectEngine(Engine):
                     self._around = around
         finally:
             PyBuffer_Release(&view)
-        return size
 
     cpdef bint owes(self) except -1:
         return self._ends.size > 0 or self._ends.other_size > 0
@@ -356,10 +376,14 @@ cdef class DirectEngine(Engine):
             self._keeps_buffers = False
             sw_keep_buffers(self._ssl, False)
 
+    cpdef end(self):
+        sw_shut_down(self._ssl)
+
 
 def engine(context, bint server_side, server_hostname):
     cdef DirectEngine direct
-    if _found:
+    # Objects of an application's own class have methods that are to be called.
+    if _found and context.sslobject_class is ssl.SSLObject:
         direct = DirectEngine(context, server_side, server_hostname)
         if direct.attach(context):
             return direct

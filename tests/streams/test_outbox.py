@@ -27,9 +27,9 @@ class Recorder:
     def writelines(self, parts: list[bytes]) -> None:
         self.write(b"".join(parts))
 
-    def is_closing(self) -> bool:
-        """Said to be, so that no bytes go to the socket past this transport."""
-        return True
+    def get_extra_info(self, name: str) -> Any:
+        """No socket, so that no bytes go to it past this transport."""
+        return None if name == "socket" else self._transport.get_extra_info(name)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
