@@ -25,6 +25,6 @@ cdef class SelectorTransport:
     cdef bint _closing
 
     @cython.locals(receiver=Receiver, count=Py_ssize_t)
-    cpdef _read_ready(self)
+    cpdef bint _read_ready(self) except -1
     cdef _send_waiting(self)
     cdef _lose(self, error)

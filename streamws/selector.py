@@ -88,9 +88,10 @@ class SelectorTransport:
 
     # Reading ---------------------------------------------------------------------------------------------------
 
-    def _read_ready(self) -> None:
+    def _read_ready(self) -> bool:
+        """Read once; whether anything came."""
         if not self._reading:
-            return  # paused or closed by what ran before it in the same turn
+            return False  # paused or closed by what ran before it in the same turn
         receiver = self._receiver
         assert receiver is not None  # as long as it reads
         try:
@@ -99,15 +100,17 @@ class SelectorTransport:
                 count = receive_now(self._descriptor, buffer)
             except OSError as error:
                 self._lose(error)
-                return
+                return False
             if count > 0:
                 receiver.buffer_updated(count)
-            elif count == 0:
+                return True
+            if count == 0:
                 self._peer_ended()
         except Exception as error:
             context = {"message": f"{self._protocol!r} raised", "exception": error, "transport": self}
             self._loop.call_exception_handler(context)
             self._lose(error)
+        return False
 
     def _peer_ended(self) -> None:
         self.pause_reading()
@@ -184,14 +187,18 @@ class SelectorTransport:
             waiting[0] = waiting[0][count:]
 
     def _cannot_write(self, error: OSError) -> None:
-        """The peer is gone. What came before, such as its Close frame, is still there to be read, up to the end."""
-        if not self._reading:
-            self._lose(error)
-            return
+        """The peer is gone. What came before that, such as its Close frame, is still there to be read."""
         self._error = error
         self._ended = True
         self._waiting.clear()
         self._size = 0
+        self._loop.call_soon(self._read_last)
+
+    def _read_last(self) -> None:
+        if self._read_ready():
+            self._loop.call_soon(self._read_last)
+        else:
+            self._lose(None)
 
     def write_eof(self) -> None:
         """End this side, when all that waits is sent; the peer's is still read."""

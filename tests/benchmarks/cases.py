@@ -68,6 +68,7 @@ _ALL: list[Case] = [
     HandshakeCase("handshake", at_a_time=16),
     BroadcastCase("broadcast", connections=300, broadcasts=100),
     IdleCase("idle", connections=3000),
+    IdleCase("idle-tls", connections=500, tls=True),
     CompressedEchoCase("json", connections=8, settings=SETTINGS),
     CompressedEchoCase("json-no-takeover", connections=8, settings=replace(SETTINGS, takeover=False)),
     CompressedEchoCase("json-fast", connections=8, settings=replace(SETTINGS, level=1)),

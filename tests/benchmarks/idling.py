@@ -1,18 +1,20 @@
-"""The `idle` cases: what an open connection costs in memory, before any message or after some compressed ones."""
+"""The `idle` cases: what an open connection costs in memory; after some messages where that makes a difference."""
 
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmarks import frames
 from benchmarks.compression import CompressingPeer
 from benchmarks.deflate import Settings, records
 from benchmarks.measure import Measure, Stopwatch
-from benchmarks.opening import opened, reset
+from benchmarks.opening import opened, opened_with_tls, receive_exactly, reset, send_all
 from benchmarks.process import ServerProcess
 
 SETTLE = 1.0
 FIRST_FEW = 32
+PAYLOAD = bytes(4096)
 MESSAGES = 48
 """On each compressed connection: more than the largest window holds."""
 
@@ -21,15 +23,24 @@ MESSAGES = 48
 class IdleCase:
     name: str
     connections: int
+    tls: bool = False
     unit = "connections"
     handler = "echo"
     settings = None
     once = True
-    tls = False
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
         """`seconds` is not used: the case takes as long as opening the connections takes."""
-        return _measure(server, self.connections, lambda: opened(server.port))
+        return _measure(server, self.connections, lambda: self._opened(server.port))
+
+    def _opened(self, port: int) -> socket.socket:
+        if not self.tls:
+            return opened(port)
+        peer = opened_with_tls(port)
+        # So that buffers are there, if they stay.
+        send_all(peer, frames.masked(PAYLOAD))
+        receive_exactly(peer, len(frames.unmasked(PAYLOAD)))
+        return peer.socket
 
 
 @dataclass(frozen=True)

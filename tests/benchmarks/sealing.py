@@ -29,7 +29,7 @@ class TlsConnection:
     """TLS made in memory, over a socket that blocks until it is told not to."""
 
     def __init__(self, connection: socket.socket, context: ssl.SSLContext, server_side: bool) -> None:
-        self._connection = connection
+        self.socket = connection
         self.fileno = connection.fileno
         self.setblocking = connection.setblocking
         self.close = connection.close
@@ -83,7 +83,7 @@ class TlsConnection:
         return len(data)
 
     def _take(self) -> int:
-        count = self._connection.recv_into(self._records)
+        count = self.socket.recv_into(self._records)
         self._incoming.write(self._records[:count])
         return count
 
@@ -91,9 +91,9 @@ class TlsConnection:
         data = memoryview(self._outgoing.read())
         while data:
             try:
-                data = data[self._connection.send(data) :]
+                data = data[self.socket.send(data) :]
             except BlockingIOError:
                 poll = select.poll()
-                poll.register(self._connection, select.POLLOUT)
+                poll.register(self.socket, select.POLLOUT)
                 if not poll.poll(TIMEOUT * 1000):
                     raise TimeoutError("the other side does not read") from None
