@@ -41,8 +41,10 @@ def _ways_to_listen(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
 
 
 def _tells_when_ready(loop: AbstractEventLoop) -> bool:
-    """Whether a loop tells when a descriptor can be read. uvloop does, but its own transports cost less (measured)."""
-    return isinstance(loop, SelectorEventLoop) and sys.platform != "win32"
+    """Whether a loop tells when a descriptor can be read."""
+    if sys.platform == "win32":
+        return False  # of sockets, but they are no descriptors
+    return isinstance(loop, SelectorEventLoop) or (loops is not None and isinstance(loop, loops.Loop))
 
 
 def new_loop() -> AbstractEventLoop:
