@@ -1,12 +1,16 @@
 """The client's own transport on loops that tell when a socket is ready."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.scripted import Peer, scripted, server_close
+from streamws import Close, connect
 from streamws.network import Receiver
 from streamws.selector import SelectorTransport
 
@@ -296,6 +300,24 @@ async def test_transport_reports_that_there_is_no_buffer(case: Case) -> None:
     case.peer.send(b"data")
     assert isinstance(await case.lost(), MemoryError)
     assert [type(report["exception"]) for report in reports] == [MemoryError]
+
+
+async def test_close_frame_is_read_that_came_before_a_write_failed(tmp_path: Path) -> None:
+    async def accept(peer: Peer) -> None:
+        await peer.accept()
+        await peer.read_end()
+
+    path = str(tmp_path / "socket")
+    async with asyncio.timeout(PATIENCE), scripted(accept, path=path) as server:
+        client = await connect("ws://localhost", path=path)
+        descriptor = (await server.peer()).writer.get_extra_info("socket").fileno()
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            sock.sendall(server_close(1013, "busy"))
+            sock.shutdown(socket.SHUT_RDWR)
+        await client.send("too late")
+        await client.wait_closed()
+    assert client.outcome is not None
+    assert client.outcome.received == Close(1013, "busy")
 
 
 async def tcp_pair() -> tuple[socket.socket, socket.socket]:
