@@ -31,13 +31,13 @@ class Progress:
     __slots__ = ("ended", "reader", "refused", "waits_for")
 
     def __init__(self) -> None:
-        self.waits_for = "the URL"
+        self.waits_for: str = "the URL"
         """What the attempt waits for, for the error if it takes too long."""
         self.reader: ResponseReader | None = None
         """Who reads the server's answer, or a proxy's, while it is read."""
         self.refused: Callable[[Response], StreamwsError] = refused
         """Makes the error for an answer that refuses."""
-        self.ended = math.inf
+        self.ended: float = math.inf
         """When the connection ended, by the loop's clock."""
 
 
