@@ -29,6 +29,13 @@ def _name_of(ask: Callable[[], object]) -> object:
         return None
 
 
+def _unchanging(data: Buffer) -> memoryview:
+    """Data as it is now: the rest of a message, which was sent in part, is not copied."""
+    view = memoryview(data)
+    plain = view.format == "B" and view.c_contiguous
+    return view if plain and isinstance(view.obj, bytes) else memoryview(bytes(view))
+
+
 class SelectorTransport:
     """A connected socket as a transport; like asyncio's own, in all that is used of it."""
 
@@ -143,9 +150,9 @@ class SelectorTransport:
             return
         first = not self._waiting
         for part in parts:
-            kept = part if isinstance(part, bytes) else bytes(part)
-            if kept:
-                self._waiting.append(memoryview(kept))
+            if part:
+                kept = _unchanging(part)
+                self._waiting.append(kept)
                 self._size += len(kept)
         if first:
             self._send_waiting()

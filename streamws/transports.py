@@ -1,4 +1,4 @@
-"""Which transports carry the connections, in both roles: the loop's own, or aiofastnet's where they cost less."""
+"""Which transports carry the connections: the loop's, or aiofastnet's or our own where they cost less; TLS on top."""
 
 import asyncio
 import os

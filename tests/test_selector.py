@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,15 @@ async def test_transport_copies_what_may_change(case: Case) -> None:
     case.transport.write(data)
     data[:] = b"behind"
     assert (await case.read(len(filler) + 6))[-6:] == b"before"
+
+
+async def test_transport_does_not_copy_what_cannot_change(case: Case) -> None:
+    data = b"x" * 500_000
+    counts = sys.getrefcount(data)
+    case.transport.write(memoryview(data)[1:])
+    assert sys.getrefcount(data) > counts
+    assert await case.read(499_999) == data[1:]
+    assert sys.getrefcount(data) == counts
 
 
 async def test_transport_tells_of_its_marks(case: Case) -> None:
