@@ -11,23 +11,6 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-COMPILED = [
-    "wire/kernels.pyx",
-    "wire/parser.py",
-    "wire/deflate.py",
-    "wire/protocol.py",
-    "streams/waiter.py",
-    "streams/inbox.py",
-    "streams/outbox.py",
-    "streams/writer.py",
-    "network.py",
-    "selector.py",
-    "connection.py",
-    "tls/engine.py",
-    "tls/openssl.pyx",
-    "tls/layer.py",
-    "client.py",
-]
 DIRECTIVES = {
     "language_level": 3,
     "annotation_typing": False,  # only the .pxd files give C types
@@ -38,6 +21,14 @@ DIRECTIVES = {
 }
 
 
+def compiled_sources() -> list[Path]:
+    """The modules to compile: those with a `.pyx`, and those whose `.py` has a `.pxd` beside it."""
+    typed = [
+        path.with_suffix(".py") for path in Path("streamws").rglob("*.pxd") if not path.with_suffix(".pyx").exists()
+    ]
+    return sorted([*Path("streamws").rglob("*.pyx"), *typed])
+
+
 def extensions() -> list[Extension]:
     if os.environ.get("STREAMWS_PURE") or sys.implementation.name != "cpython":
         return []
@@ -45,12 +36,8 @@ def extensions() -> list[Extension]:
 
     flags = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0"]
     modules = [
-        Extension(
-            "streamws." + str(Path(source).with_suffix("")).replace("/", "."),
-            [f"streamws/{source}"],
-            extra_compile_args=flags,
-        )
-        for source in COMPILED
+        Extension(".".join(source.with_suffix("").parts), [source.as_posix()], extra_compile_args=flags)
+        for source in compiled_sources()
     ]
     return cythonize(modules, compiler_directives=DIRECTIVES, build_dir="build/cython", nthreads=os.cpu_count() or 1)
 

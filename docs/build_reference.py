@@ -23,7 +23,7 @@ PAGES: dict[str, tuple[str, str, list[tuple[str, list[str]]]]] = {
         "`from streamws import WebSocketServer, Request, Response, Headers`",
         [
             ("server.py", ["WebSocketServer"]),
-            ("handshake/http.py", ["Request", "Response"]),
+            ("handshake/head.py", ["Request", "Response"]),
             ("handshake/headers.py", ["Headers"]),
         ],
     ),
@@ -32,8 +32,8 @@ PAGES: dict[str, tuple[str, str, list[tuple[str, list[str]]]]] = {
         "`from streamws import connect, Connecting, Target, is_transient`. There are examples in "
         "[Connecting](../topics/connecting.md).",
         [
-            ("connecting.py", ["connect", "Connecting", "Target"]),
-            ("reconnecting.py", ["is_transient"]),
+            ("connecting/connect.py", ["connect", "Connecting", "Target"]),
+            ("connecting/reconnecting.py", ["is_transient"]),
         ],
     ),
     "client.md": (

@@ -2,7 +2,8 @@
 
 from .client import Client
 from .codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side
-from .connecting import Connecting, Target, connect
+from .connecting.connect import Connecting, Target, connect
+from .connecting.reconnecting import is_transient
 from .errors import (
     ConcurrencyError,
     ConnectError,
@@ -26,9 +27,8 @@ from .errors import (
     WriteError,
 )
 from .handshake.extensions import DeflateTerms
-from .handshake.http import Headers, Request, Response
+from .handshake.head import Headers, Request, Response
 from .options import Backoff, Compression, Limits, Timeouts
-from .reconnecting import is_transient
 from .server import WebSocketServer
 from .streams.reader import MessageReader
 from .streams.writer import DataFrameWriter, FragmentWriter, Writer

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from .codes import Close, CloseCode, CloseOutcome
 from .connection import Connection
 from .handshake.extensions import DeflateTerms
-from .handshake.http import Request, Response
+from .handshake.head import Request, Response
 from .streams.reader import MessageReader
 from .streams.writer import Writer
 from .wire.frames import Buffer, DataFrame

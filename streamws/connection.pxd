@@ -1,6 +1,6 @@
 import cython
 
-from .network cimport Network, Receiver
+from .net.network cimport Network, Receiver
 from .streams.inbox cimport Inbox
 from .streams.outbox cimport Outbox
 from .streams.writer cimport Writer

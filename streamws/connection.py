@@ -15,8 +15,8 @@ from typing import Protocol as Interface
 from .codes import Cause, Close, CloseCode, CloseOutcome, Side
 from .errors import ConnectionClosed, ConnectionClosedError
 from .handshake.extensions import DeflateTerms
-from .loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, held_by_system, share_of
-from .network import Network, Receiver
+from .net.loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, held_by_system, share_of
+from .net.network import Network, Receiver
 from .options import Compression, Limits, Timeouts
 from .streams.inbox import Inbox
 from .streams.outbox import Outbox

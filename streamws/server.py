@@ -16,12 +16,12 @@ from .client import Client, new_id
 from .codes import Cause, CloseCode, Side
 from .connection import AsyncioConnection, Connection, Environment, logger
 from .errors import HandshakeRefused, UsageError, tells_of_end
-from .handshake.http import HeadReader, Request, Response
+from .handshake.head import HeadReader, Request, Response
 from .handshake.server import Accept, Policy, Reject, failed, full, judge, refusal, too_slow
+from .net.signals import on_signals
+from .net.transports import listen, new_loop
 from .options import Compression, Limits, Timeouts, compression_of
-from .signals import on_signals
 from .streams.shared import SharedMessage
-from .transports import listen, new_loop
 from .wire.frames import Buffer
 
 Handler = Callable[[Client], Awaitable[None]]

@@ -5,6 +5,7 @@ Nothing here may import streamws before `pytest_configure` has chosen the build.
 
 import asyncio
 import gc
+import importlib
 import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -53,6 +54,14 @@ def pytest_configure(config: pytest.Config) -> None:
         use_pure()
     config.pluginmanager.import_plugin("helpers.fixtures")
     config.pluginmanager.import_plugin("helpers.certificates")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test that takes `wire` on both builds."""
+    # Not a parametrized fixture: streamws must not be imported before `--build` has been read.
+    if "wire" in metafunc.fixturenames:
+        wires = importlib.import_module("helpers.wires").wires
+        metafunc.parametrize("wire", wires(), ids=lambda wire: wire.build, scope="session")
 
 
 def pytest_collection_finish() -> None:

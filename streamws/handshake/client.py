@@ -13,8 +13,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from ..errors import HandshakeRefused, InvalidHandshake, InvalidHeader, ProxyError
 from ..options import Compression, Limits
 from .extensions import DeflateTerms, check_answer, make_offers
+from .head import Request, Response
 from .headers import HeaderFields, Headers, encode_field, is_token
-from .http import Request, Response
 from .server import accept_key
 from .url import Url, basic_authorization, bracketed
 

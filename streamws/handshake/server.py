@@ -12,8 +12,8 @@ import attrs
 from ..errors import HandshakeRefused, InvalidHeader
 from ..options import Compression
 from .extensions import DeflateTerms, accept_offer
+from .head import HeaderFields, Headers, Request, Response, is_token
 from .headers import encode_field
-from .http import HeaderFields, Headers, Request, Response, is_token
 
 __all__ = [
     "Accept",

@@ -9,9 +9,10 @@ cdef unsigned int _CONTINUATION, _TEXT
 cdef class Inbox
 
 from ..wire.deflate cimport DeflatedFrame, Inflater
-from ..wire.kernels cimport FAILED, PENDING, Operation, WideText
+from ..awaiting.operation cimport FAILED, PENDING, Operation
+from ..wire.payload cimport WideText
 from ..wire.parser cimport Parser
-from .waiter cimport Waiter
+from ..awaiting.waiter cimport Waiter
 
 cdef class Read(Operation):
     cdef public Inbox inbox

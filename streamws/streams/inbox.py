@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import attrs
 
+from ..awaiting.operation import FAILED, PENDING, Operation
+from ..awaiting.waiter import Waiter
 from ..codes import Cause, Close, CloseCode, Opcode, Side
 from ..errors import (
     ConcurrencyError,
@@ -29,9 +31,8 @@ from ..errors import (
 from ..options import ITEM_OVERHEAD, Limits
 from ..wire.deflate import PIECE, DeflatedFrame, Inflater
 from ..wire.frames import DataFrame
-from ..wire.kernels import FAILED, PENDING, Operation, WideText
 from ..wire.parser import Parser
-from .waiter import Waiter
+from ..wire.payload import WideText
 
 _OVERHEAD = ITEM_OVERHEAD
 

@@ -8,7 +8,7 @@ Nothing waits for a timer.
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 
-from ..loops import Turn
+from ..net.loops import Turn
 
 FLUSH_SIZE = 64 * 1024
 """Gathered bytes that are not held back for the end of a batch or turn."""

@@ -5,8 +5,8 @@ from asyncio import AbstractEventLoop, Future
 from time import perf_counter
 from typing import Protocol
 
+from ..awaiting.lazy import Later
 from ..errors import ConnectionClosed
-from .later import Later
 
 
 class Failing(Protocol):

@@ -1,6 +1,6 @@
 import cython
 
-from ..wire.kernels cimport Done
+from ..awaiting.operation cimport Done
 from ..wire.protocol cimport Protocol
 from .outbox cimport Outbox
 

@@ -12,13 +12,13 @@ from operator import index
 from types import TracebackType
 from typing import Any, Self
 
+from ..awaiting.lazy import Later
+from ..awaiting.operation import Done
 from ..codes import Opcode
 from ..errors import ConnectionClosed, WriteError
 from ..options import ITEM_OVERHEAD
 from ..wire.frames import Buffer, DataFrame
-from ..wire.kernels import Done
 from ..wire.protocol import CHUNK, Protocol, State, as_bytes, check_data, size_of
-from .later import Later
 from .outbox import Outbox
 from .pings import Pings, fresh_payload
 from .reader import MessageReader

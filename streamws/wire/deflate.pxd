@@ -1,6 +1,6 @@
 import cython
 
-from .kernels cimport Utf8Check
+from .payload cimport Utf8Check
 
 cdef Py_ssize_t _MOST_RECENT, _MORE_RECENT, _SLICE, _ADDED
 cdef unsigned int _CONTINUATION, _TEXT

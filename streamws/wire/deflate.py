@@ -12,7 +12,7 @@ from ..codes import CloseCode
 from ..errors import ProtocolViolation
 from ..options import Compression
 from .frames import Buffer
-from .kernels import Utf8Check
+from .payload import Utf8Check
 
 codec: Any = zlib
 """The module that does the work: zlib-ng's where the `speed` extra is installed, since it is faster at all of it."""

@@ -1,7 +1,7 @@
 import cython
 
 from .deflate cimport DeflatedFrame
-from .kernels cimport Payload, Utf8Check, WideText, rotate_key, unmask, unmask_into, unmask_text
+from .payload cimport Payload, Utf8Check, WideText, rotate_key, unmask, unmask_into, unmask_text
 
 @cython.final
 cdef class Parser:

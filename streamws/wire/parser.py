@@ -17,7 +17,7 @@ from ..codes import Close, CloseCode, Opcode, is_sendable
 from ..errors import ProtocolViolation
 from .deflate import DeflatedFrame
 from .frames import CloseFrame, DataFrame, Ping, Pong, Violation
-from .kernels import Payload, Utf8Check, WideText, rotate_key, unmask, unmask_into, unmask_text
+from .payload import Payload, Utf8Check, WideText, rotate_key, unmask, unmask_into, unmask_text
 
 Item = str | bytes | WideText | DataFrame | DeflatedFrame
 """What is there for a reader."""

@@ -1,7 +1,7 @@
 import cython
 
 from .deflate cimport Deflater
-from .kernels cimport MaskKeys, Utf8Check, encode_frame, encode_header, rotate_key, unmask
+from .payload cimport MaskKeys, Utf8Check, encode_frame, encode_header, rotate_key, unmask
 from .parser cimport Parser
 
 cdef Py_ssize_t LARGE, _LONG

@@ -12,8 +12,8 @@ from ..codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side, is_send
 from ..errors import WriteError
 from .deflate import Deflater
 from .frames import Buffer, CloseFrame, Ping, Pong, Violation
-from .kernels import MaskKeys, Utf8Check, encode_frame, encode_header, rotate_key, unmask
 from .parser import Event, Item, Parser, encode_close
+from .payload import MaskKeys, Utf8Check, encode_frame, encode_header, rotate_key, unmask
 
 
 class State(enum.IntEnum):

@@ -11,7 +11,8 @@ import pytest
 
 import streamws
 from helpers.blocks import ROOT
-from streamws import cli
+from streamws.cli import echo
+from streamws.cli.main import main
 
 
 def load(path: str) -> ModuleType:
@@ -39,7 +40,7 @@ def test_reference_has_every_public_name() -> None:
 @pytest.mark.parametrize("command", ["echo", "connect"])
 def test_reference_has_every_option_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main([command, "--help"])
+        main([command, "--help"])
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text("utf-8")
     (section,) = re.findall(f"^## streamws {command}\n(.*?)(?=^## |\\Z)", page, re.MULTILINE | re.DOTALL)
     options = set(re.findall(r"--[a-z]+[a-z-]*", capsys.readouterr().out)) - {"--help"}
@@ -48,7 +49,7 @@ def test_reference_has_every_option_of_a_command(command: str, capsys: pytest.Ca
 
 def test_reference_has_what_the_command_line_says() -> None:
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text("utf-8")
-    assert "\n".join(cli._greeting("localhost", False, [("127.0.0.1", 8765)])) in page
+    assert "\n".join(echo._greeting("localhost", False, [("127.0.0.1", 8765)])) in page
 
 
 @pytest.mark.parametrize("name", [module.name for module in pkgutil.walk_packages(streamws.__path__, "streamws.")])

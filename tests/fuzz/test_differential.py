@@ -263,7 +263,6 @@ def released_into(parser: Any, size: int) -> bytes:
     return bytes(buffer[: parser.release_into(memoryview(buffer))])
 
 
-@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.build)
 @roles
 @fuzz
 @given(data=st.data(), lengths=cuts)
@@ -277,7 +276,6 @@ def test_cuts_change_nothing(wire: Wire, masked: bool, data: st.DataObject, leng
         assert under_way(many) == under_way(one)
 
 
-@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.build)
 @roles
 @fuzz
 @given(data=st.data(), lengths=cuts, release=releases, lend=releases, into=st.integers(0, 20))

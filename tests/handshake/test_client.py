@@ -22,8 +22,8 @@ from streamws.handshake.client import (
     make_offer,
     refused,
 )
+from streamws.handshake.head import Request, Response
 from streamws.handshake.headers import HeaderFields, Headers
-from streamws.handshake.http import Request, Response
 from streamws.handshake.url import parse_url
 from streamws.options import Compression, Limits
 

@@ -16,8 +16,8 @@ from streamws.handshake.extensions import (
     make_offers,
     parse_extensions,
 )
+from streamws.handshake.head import Request, Response
 from streamws.handshake.headers import Headers
-from streamws.handshake.http import Request, Response
 from streamws.handshake.server import Accept, Policy, Reject, accept_key, judge
 from streamws.handshake.url import parse_url
 

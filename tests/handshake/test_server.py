@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamws.errors import HandshakeRefused, InvalidHeader
-from streamws.handshake.http import HeaderFields, Headers, HeadReader, Request
+from streamws.handshake.head import HeaderFields, Headers, HeadReader, Request
 from streamws.handshake.server import (
     Accept,
     Policy,

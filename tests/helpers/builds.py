@@ -7,23 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-COMPILED_MODULES = (
-    "wire.kernels",
-    "wire.parser",
-    "wire.deflate",
-    "wire.protocol",
-    "streams.waiter",
-    "streams.inbox",
-    "streams.outbox",
-    "streams.writer",
-    "network",
-    "selector",
-    "connection",
-    "tls.engine",
-    "tls.openssl",
-    "tls.layer",
-    "client",
-)
+SOURCES = Path(__file__).parents[2] / "streamws"
+
+
+def compiled_modules() -> list[str]:
+    """The modules that are compiled, as `setup.py` finds them: each has a `.pyx` or a `.pxd` beside its `.py`."""
+    typed = {path.with_suffix("") for suffix in ("pyx", "pxd") for path in SOURCES.rglob(f"*.{suffix}")}
+    return sorted(".".join(path.relative_to(SOURCES).parts) for path in typed)
 
 
 class _Sources:
@@ -69,6 +59,6 @@ def load_pure(name: str = "streamws_pure") -> ModuleType:
 
 def is_compiled() -> bool:
     """Whether the installed package is compiled, whole."""
-    kinds = {str(importlib.import_module(f"streamws.{name}").__file__).endswith(".py") for name in COMPILED_MODULES}
+    kinds = {str(importlib.import_module(f"streamws.{name}").__file__).endswith(".py") for name in compiled_modules()}
     assert len(kinds) == 1, "the package is compiled in part"
     return kinds == {False}

@@ -28,14 +28,14 @@ class Source:
         loop = asyncio.get_running_loop()
         finished = loop.create_future()
         finished.set_result(None)
-        pending, failed = wire.kernels.PENDING, wire.kernels.FAILED
+        pending, failed = wire.operation.PENDING, wire.operation.FAILED
         self._pending = pending
         self.waiter = wire.waiter.Waiter(loop, finished)
         self.value: object = pending
         self.abandoned = 0
         source = self
 
-        class Get(wire.kernels.Operation):  # type: ignore[misc, name-defined]
+        class Get(wire.operation.Operation):  # type: ignore[misc, name-defined]
             def poll(self) -> object:
                 value, source.value = source.value, pending
                 if value is pending:

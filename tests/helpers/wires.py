@@ -25,12 +25,13 @@ class Wire:
     codes: ModuleType
     errors: ModuleType
     frames: ModuleType
-    kernels: ModuleType
+    payload: ModuleType
     parser: ModuleType
     deflate: ModuleType
     protocol: ModuleType
+    operation: ModuleType
+    """Not of the wire, like `waiter`: the awaitables."""
     waiter: ModuleType
-    """Not of the wire, but it belongs to the awaitables of the kernels."""
 
 
 def _wire(build: str, package: str) -> Wire:
@@ -38,11 +39,12 @@ def _wire(build: str, package: str) -> Wire:
         "codes",
         "errors",
         "wire.frames",
-        "wire.kernels",
+        "wire.payload",
         "wire.parser",
         "wire.deflate",
         "wire.protocol",
-        "streams.waiter",
+        "awaiting.operation",
+        "awaiting.waiter",
     ]
     return Wire(build, *(importlib.import_module(f"{package}.{name}") for name in names))
 

@@ -18,7 +18,7 @@ from streamws import (
     MessageReader,
     Opcode,
 )
-from streamws.loops import LARGE_BUFFER_SIZE
+from streamws.net.loops import LARGE_BUFFER_SIZE
 
 TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
 SMALL = Limits(max_message_size=1000)

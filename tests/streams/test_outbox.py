@@ -8,7 +8,7 @@ import pytest
 
 from helpers.pairs import Peer, frame, pair
 from streamws import Cause, Client, ConnectionClosed, ConnectionClosedError, Limits, Opcode
-from streamws.network import Network
+from streamws.net.network import Network
 
 TEXT, BINARY = Opcode.TEXT, Opcode.BINARY
 

@@ -47,7 +47,7 @@ async def end(client: Client, peer: Peer) -> None:
         (memoryview(b"s-t-e-p")[::2], (0x82, b"step")),
         (memoryview(b"abcdefgh").cast("I"), (0x82, b"abcdefgh")),
     ],
-    ids=str,
+    ids=["text", "wide text", "empty text", "bytes", "no bytes", "bytearray", "memoryview", "strided", "wide items"],
 )
 async def test_writer_sends(data: str | bytes, expected: tuple[int, bytes]) -> None:
     async with pair() as (client, peer):

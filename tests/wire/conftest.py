@@ -1,16 +1,10 @@
-"""Every test of the wire runs on both builds."""
+"""The role, and how a stream is cut."""
 
 from typing import cast
 
 import pytest
 
-from helpers.wires import CUTS, Cut, wires
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    # Not a fixture with parameters: streamws must not be imported before `--build` has been looked at.
-    if "wire" in metafunc.fixturenames:
-        metafunc.parametrize("wire", wires(), ids=lambda wire: wire.build, scope="session")
+from helpers.wires import CUTS, Cut
 
 
 @pytest.fixture(params=[True, False], ids=["masked", "unmasked"])

@@ -1,0 +1,21 @@
+import cython
+
+from .sockets cimport send_now, send_parts_now
+
+cdef class Receiver:
+    cpdef object get_buffer(self, Py_ssize_t sizehint)
+    cpdef buffer_updated(self, Py_ssize_t nbytes)
+
+@cython.final
+cdef class Network:
+    cdef object _transport
+    cdef int _descriptor
+    cdef bint _holds
+    cdef bint _seals
+    cdef readonly bint never_delivers
+
+    @cython.locals(sent=Py_ssize_t)
+    cpdef write(self, bytes data)
+    @cython.locals(sent=Py_ssize_t)
+    cpdef write_parts(self, list parts)
+    cdef bint _is_clear(self)

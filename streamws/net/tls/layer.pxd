@@ -1,0 +1,38 @@
+import cython
+
+from ...connection cimport Connection
+from ..network cimport Network, Receiver
+from .engine cimport Engine
+
+cdef Py_ssize_t _RECORD
+cdef int _HANDSHAKE, _OPEN, _ENDED, _CLOSED
+
+cdef class Tls(Receiver):
+    cdef object __weakref__
+    cdef Connection _upper
+    cdef object _loop
+    cdef object _context
+    cdef object _done
+    cdef object _timeout
+    cdef object _timer
+    cdef Engine _engine
+    cdef object _sealed
+    cdef object _sealed_view
+    cdef bint _greedy
+    cdef int _state
+    cdef object _transport
+    cdef Network _network
+    cdef object _error
+    cdef bint _paused
+
+    cpdef object get_buffer(self, Py_ssize_t sizehint)
+    cpdef buffer_updated(self, Py_ssize_t nbytes)
+    @cython.locals(engine=Engine, size=Py_ssize_t)
+    cdef _deliver(self)
+    @cython.locals(engine=Engine)
+    cdef _settle(self)
+    @cython.locals(engine=Engine)
+    cdef _shake_hands(self)
+    cpdef write(self, object data)
+    cdef bint _seal(self, object data) except -1
+    cpdef bint is_closing(self) except -1

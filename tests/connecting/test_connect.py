@@ -1,0 +1,1080 @@
+"""`connect()`: one attempt, against servers that play exact bytes; what succeeds, and how all else is told."""
+
+import asyncio
+import gc
+import logging
+import re
+import socket
+import ssl as tls
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from helpers.fixtures import echo as send_back
+from helpers.fixtures import until, within
+from helpers.scripted import (
+    Peer,
+    Script,
+    answer,
+    answering,
+    closed_port,
+    echo,
+    failing,
+    full_listener,
+    hardy,
+    message_of,
+    scripted,
+    server_close,
+    server_frame,
+    silent,
+)
+from streamws import (
+    Cause,
+    Client,
+    CloseOutcome,
+    ConnectError,
+    Connecting,
+    ConnectionClosed,
+    ConnectionClosedError,
+    HandshakeError,
+    HandshakeRefused,
+    InvalidHandshake,
+    InvalidURL,
+    Limits,
+    MessageReader,
+    Side,
+    State,
+    Target,
+    Timeouts,
+    UsageError,
+    connect,
+)
+from streamws.net import transports
+
+
+@pytest.fixture(autouse=True, params=["own", "loop"])
+def _both_transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a transport of streamws' own where the loop allows that, and with the loop's."""
+    if request.param == "loop":
+        monkeypatch.setattr(transports, "_tells_when_ready", lambda loop: False)
+
+
+# Success --------------------------------------------------------------------------------------------------------
+
+
+async def test_client_opens_sends_receives_and_closes() -> None:
+    async with scripted(echo) as server:
+        async with connect(f"{server.url}/path?query", headers={"X-One": "1"}) as client:
+            assert client.state is State.OPEN
+            assert (client.addr, client.port) == ("127.0.0.1", server.port)
+            assert (client.request.method, client.request.target) == ("GET", "/path?query")
+            assert client.request.headers["x-one"] == "1"
+            assert client.request.headers["Host"] == f"127.0.0.1:{server.port}"
+            assert client.request.headers["User-Agent"] == "streamws"
+            assert (client.response.status, client.response.headers["UPGRADE"]) == (101, "websocket")
+            assert client.subprotocol is None
+            assert client.outcome is None
+            await client.send("añadió")
+            await client.send(b"\x00\xff")
+            assert await within(client.read_message()) == "añadió"
+            assert await within(client.read_message()) == b"\x00\xff"
+        assert client.outcome is not None
+        assert (client.outcome.cause, client.outcome.code) == (Cause.CLEAN, 1000)
+        assert client.outcome.initiator is Side.LOCAL
+    assert server.heads[0].startswith(b"GET /path?query HTTP/1.1\r\nHost: 127.0.0.1:")
+
+
+async def test_awaited_client_stays_open_until_it_is_closed() -> None:
+    async with scripted(echo) as server:
+        client = await within(connect(server.url))
+        await client.send("a")
+        assert await within(client.read_message()) == "a"
+        await within(client.close(3000, "bye"))
+        assert client.outcome is not None
+        assert client.outcome.code == 3000
+
+
+async def test_each_await_is_a_connection_of_its_own() -> None:
+    async with scripted(echo) as server:
+        way = connect(server.url)
+        assert not server.peers  # nothing happens before
+        first, second = await within(_await_each(way, way))
+        assert first is not second
+        assert first.id != second.id
+        assert first.request.headers["Sec-WebSocket-Key"] != second.request.headers["Sec-WebSocket-Key"]
+        await within(asyncio.gather(first.close(), second.close()))
+
+
+async def _await_each(*ways: Connecting) -> list[Client]:
+    return [await way for way in ways]
+
+
+async def test_connect_is_entered_once_at_a_time() -> None:
+    async with scripted(echo) as server:
+        way = connect(server.url)
+        async with way as client:
+            with pytest.raises(UsageError, match="entered already"):
+                await way.__aenter__()
+            assert client.state is State.OPEN
+        async with way as other:
+            assert other is not client
+
+
+async def test_connect_is_entered_again_after_a_failure() -> None:
+    port = closed_port()
+    way = connect(f"ws://127.0.0.1:{port}")
+    for _ in range(2):
+        with pytest.raises(ConnectError):
+            await way.__aenter__()
+
+
+@pytest.mark.parametrize("kind", ["str", "target", "coroutine"])
+async def test_connect_takes_a_function_for_the_url(kind: str) -> None:
+    async with scripted(echo) as server:
+
+        def plain() -> str:
+            return f"{server.url}/str"
+
+        def target() -> Target:
+            return Target(f"{server.url}/target", {"Authorization": "Bearer 1", "User-Agent": "thing"})
+
+        async def coroutine() -> Target:
+            await asyncio.sleep(0)
+            return Target(f"{server.url}/coroutine", [("X-Token", "2")])
+
+        functions: dict[str, Any] = {"str": plain, "target": target, "coroutine": coroutine}
+        async with connect(functions[kind], headers={"X-One": "1"}, origin="http://a", subprotocols=["b"]):
+            pass
+    (peer,) = server.peers
+    assert peer.head.startswith(f"GET /{kind} ".encode())
+    assert (peer.fields["x-one"], peer.fields["origin"], peer.fields["sec-websocket-protocol"]) == (
+        "1",
+        "http://a",
+        "b",
+    )
+    assert peer.fields["user-agent"] == ("thing" if kind == "target" else "streamws")
+    assert peer.fields.get("authorization") == ("Bearer 1" if kind == "target" else None)
+    assert peer.fields.get("x-token") == ("2" if kind == "coroutine" else None)
+
+
+async def test_error_of_the_function_for_the_url_is_raised_as_it_is() -> None:
+    def no_token() -> str:
+        raise TimeoutError("no token in time")
+
+    with pytest.raises(TimeoutError, match="no token in time") as caught:
+        await connect(no_token)
+    assert type(caught.value) is TimeoutError
+
+
+async def test_client_has_the_subprotocol_of_the_server() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept("Sec-WebSocket-Protocol: b")
+        await peer.close_after_client()
+
+    async with scripted(script) as server, connect(server.url, subprotocols=["a", "b"]) as client:
+        assert client.subprotocol == "b"
+
+
+async def test_client_authorizes_by_the_url() -> None:
+    async with scripted(echo) as server, connect(server.url.replace("//", "//user:p%40ss@")):
+        pass
+    assert server.peers[0].fields["authorization"] == "Basic dXNlcjpwQHNz"
+
+
+FRAMES = server_frame(0x81, b"one") + server_frame(0x82, b"two")
+
+
+@pytest.mark.parametrize("split", [False, True])
+async def test_client_reads_frames_that_come_with_the_answer(split: bool) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        pieces = [peer.acceptance(), FRAMES]
+        for piece in pieces if split else [b"".join(pieces)]:
+            peer.send(piece)
+        await peer.close_after_client()
+
+    async with scripted(script) as server, connect(server.url) as client:
+        assert await within(client.read_message()) == "one"
+        assert await within(client.read_message()) == b"two"
+
+
+@pytest.mark.parametrize("last", [server_close(1000), server_frame(0xA1)], ids=["close", "broken rule"])
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+async def test_client_may_answer_what_comes_with_the_answer(
+    secure: bool, split: bool, last: bytes, server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    frames = []
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        pieces = [peer.acceptance(), server_frame(0x81, b"one") + last]
+        for piece in pieces if split else [b"".join(pieces)]:
+            peer.send(piece)
+        frames.append(await peer.read_frame())
+        await peer.read_close()
+
+    async with scripted(script, ssl=server_context if secure else None) as server, asyncio.timeout(10):
+        client = await connect(server.url, ssl=client_context if secure else None)
+        with suppress(ConnectionClosedError):
+            async for message in client:
+                await client.send(message)
+        await server.finish()
+        await client.wait_closed()
+    assert frames == [(0x81, b"one")]
+
+
+async def test_callback_that_is_registered_at_once_misses_nothing() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=server_frame(0x89, b"early") + server_close(1000))
+        peer.close()
+
+    payloads: list[bytes] = []
+    async with scripted(script) as server:
+        client = await within(connect(server.url))
+        client.ping(payloads.append)
+        await within(client.wait_closed())
+    assert payloads == [b"early"]
+
+
+async def test_client_reads_answer_and_frames_byte_by_byte() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        for byte in peer.acceptance() + FRAMES:
+            peer.send(bytes((byte,)))
+            await asyncio.sleep(0)
+        await peer.close_after_client()
+
+    async with scripted(script) as server, connect(server.url) as client:
+        assert await within(client.read_message()) == "one"
+
+
+async def test_client_reads_all_of_a_connection_that_ended_with_the_answer() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=FRAMES + server_close(1001, "bye"))
+        peer.close()
+
+    async with scripted(script) as server:
+        client = await within(connect(server.url))
+        await within(server.finish())
+        assert [message async for message in client] == ["one", b"two"]
+        await within(client.wait_closed())
+        assert client.outcome is not None
+        assert (client.outcome.clean, client.outcome.code, client.outcome.reason) == (True, 1001, "bye")
+
+
+# The answer to the broken rule meets a closed socket, and is answered by a reset before it is followed by the end.
+@pytest.mark.parametrize(("behind", "cause"), [(b"", Cause.RESET), (server_close(999), Cause.PROTOCOL_ERROR)])
+async def test_client_learns_of_a_connection_that_broke_with_the_answer(behind: bytes, cause: Cause) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=FRAMES + behind)
+        peer.close()
+
+    async with scripted(script) as server:
+        client = await within(connect(server.url))
+        assert await within(client.read_message()) == "one"
+        assert await within(client.read_message()) == b"two"
+        with pytest.raises(ConnectionClosedError):
+            await within(client.read_message())
+        await within(client.wait_closed())
+        assert client.outcome is not None
+        assert (client.outcome.cause, client.outcome.initiator) == (cause, Side.REMOTE)
+
+
+@pytest.mark.parametrize("with_answer", [False, True])
+async def test_client_refuses_masked_frame(with_answer: bool) -> None:
+    masked = b"\x81\x81\x01\x02\x03\x04a"
+    closes = []
+
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=masked if with_answer else b"")
+        if not with_answer:
+            peer.send(masked)
+        closes.append(await peer.read_close())
+
+    async with scripted(script) as server:
+        client = await within(connect(server.url))
+        with pytest.raises(ConnectionClosedError):
+            await within(client.read_message())
+        await within(client.wait_closed())
+    assert closes == [(1002, closes[0][1])]
+    assert "mask" in closes[0][1]
+    assert client.outcome is not None
+    assert client.outcome.cause is Cause.PROTOCOL_ERROR
+
+
+# No connection --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "what is this",
+        "",
+        "example.org",
+        "http://a",
+        "ws://",
+        "ws://:1",
+        "ws://a:99999",
+        "ws://a:0",
+        "ws://a#b",
+        "ws://a..b",
+    ],
+)
+async def test_bad_url_is_refused_by_the_attempt(url: str) -> None:
+    way = connect(url)
+    with pytest.raises(InvalidURL):
+        await way
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_refused_connection_says_where(scheme: str) -> None:
+    error = await failing(f"{scheme}://user:secret@127.0.0.1:{closed_port()}/x", ConnectError)
+    assert message_of(error) == "cannot connect to SERVER: Connection refused"
+    assert isinstance(error.__cause__, ConnectionRefusedError)
+
+
+async def test_unknown_host_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*place: object, **options: object) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    error = await failing("ws://nowhere.example", ConnectError)
+    assert str(error) == "cannot find the address of nowhere.example: Name or service not known"
+    assert isinstance(error.__cause__, socket.gaierror)
+
+
+def addresses(*places: tuple[str, int]) -> Callable[..., Any]:
+    """What stands in for the loop's getaddrinfo: it knows one name."""
+    known = asyncio.get_running_loop().getaddrinfo
+
+    async def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
+        if host != "two.example":  # uvloop asks for each address again
+            return await known(host, port, **options)
+        families = [socket.AF_INET6 if ":" in host else socket.AF_INET for host, _ in places]
+        return [(family, socket.SOCK_STREAM, 6, "", place) for family, place in zip(families, places, strict=True)]
+
+    return getaddrinfo
+
+
+@pytest.mark.parametrize("dead", ["refuses", "is silent"])
+async def test_client_takes_another_address_if_the_first_one(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with full_listener() as silent_place:
+        first = ("::1", closed_port()) if dead == "refuses" else silent_place
+        async with scripted(echo) as server:
+            found = addresses(first, ("127.0.0.1", server.port))
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+            async with asyncio.timeout(10), connect("ws://two.example") as client:
+                assert client.port == server.port
+    assert server.peers[0].fields["host"] == "two.example"
+
+
+async def test_all_addresses_that_fail_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = addresses(("127.0.0.1", closed_port()), ("127.0.0.1", closed_port()))
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+    error = await failing("ws://two.example", ConnectError)
+    assert str(error) == "cannot connect to two.example:80: Connection refused"
+
+
+# TLS ------------------------------------------------------------------------------------------------------------
+
+
+async def test_client_opens_over_tls(server_context: tls.SSLContext, client_context: tls.SSLContext) -> None:
+    async with scripted(echo, ssl=server_context) as server:
+        async with asyncio.timeout(10), connect(server.url, ssl=client_context) as client:
+            await client.send("a" * 100)
+            assert await client.read_message() == "a" * 100
+        assert client.outcome is not None
+        assert client.outcome.clean
+
+
+async def test_client_reads_frames_that_come_with_the_answer_over_tls(
+    server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=FRAMES)
+        await peer.close_after_client()
+
+    async with (
+        scripted(script, ssl=server_context) as server,
+        asyncio.timeout(10),
+        connect(server.url, ssl=client_context) as client,
+    ):
+        assert await client.read_message() == "one"
+        assert await client.read_message() == b"two"
+
+
+async def test_certificate_must_have_the_server_hostname(
+    server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    async with (
+        scripted(echo, ssl=server_context) as server,
+        asyncio.timeout(10),
+        connect(server.url, ssl=client_context, server_hostname="localhost"),
+    ):
+        pass
+    assert server.peers[0].fields["host"] == f"127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize("host", ["localhost.", "[::1%25lo]"])
+async def test_certificate_need_not_have_the_final_dot_nor_the_zone_of_the_host(
+    host: str, server_context: tls.SSLContext, client_context: tls.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    known = loop.getaddrinfo
+
+    async def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
+        return await known("127.0.0.1", port, **options)
+
+    async with scripted(echo, ssl=server_context) as server:
+        monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+        async with asyncio.timeout(10), connect(f"wss://{host}:{server.port}", ssl=client_context):
+            pass
+
+
+async def test_certificate_of_another_host_is_refused(
+    server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    async with scripted(silent, ssl=server_context) as server:
+        error = await failing(server.url, ConnectError, ssl=client_context, server_hostname="other.example")
+    assert message_of(error) == "TLS with SERVER failed: its certificate is not valid for 'other.example'"
+    assert isinstance(error.__cause__, tls.SSLCertVerificationError)
+
+
+async def test_certificate_that_no_one_vouches_for_is_refused(server_context: tls.SSLContext) -> None:
+    async with scripted(silent, ssl=server_context) as server:
+        error = await failing(server.url, ConnectError)
+    assert message_of(error) == (
+        "TLS with SERVER failed: self-signed certificate; to trust it, "
+        "name its certificate authority, by ssl= or in SSL_CERT_FILE"
+    )
+    assert isinstance(error.__cause__, tls.SSLCertVerificationError)
+
+
+async def test_own_context_may_accept_any_certificate(server_context: tls.SSLContext) -> None:
+    context = tls.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = tls.CERT_NONE
+    async with (
+        scripted(echo, ssl=server_context) as server,
+        asyncio.timeout(10),
+        connect(server.url, ssl=context) as client,
+    ):
+        assert client.state is State.OPEN
+
+
+async def test_tls_to_a_port_without_it_says_so(client_context: tls.SSLContext) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reader.read(1)
+        peer.send(answer("400 Bad Request", body=b"what?"))
+        peer.close()
+
+    async with scripted(script) as server:
+        error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=client_context)
+    assert message_of(error) == (
+        "TLS with SERVER failed: the server does not speak TLS on this port; is it ws://? (WRONG_VERSION_NUMBER)"
+    )
+
+
+async def test_alert_of_the_server_is_told(client_context: tls.SSLContext) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reader.read(1)
+        peer.send(b"\x15\x03\x03\x00\x02\x02\x46")  # fatal: protocol version
+        await peer.read_end()
+
+    async with scripted(script) as server:
+        error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=client_context)
+    assert message_of(error) == "TLS with SERVER failed: TLSV1_ALERT_PROTOCOL_VERSION"
+
+
+async def test_server_that_hangs_up_in_the_tls_handshake_says_so(client_context: tls.SSLContext) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reader.read(1)
+        await peer.reader.read(65536)
+        peer.close()
+
+    async with scripted(script) as server:
+        error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=client_context)
+    assert message_of(error).startswith("TLS with SERVER failed: ")
+
+
+async def test_ws_to_a_port_with_tls_says_so() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        peer.send(b"\x15\x03\x01\x00\x02\x02\x46")  # a TLS alert
+        peer.close()
+
+    async with scripted(script) as server:
+        error = await failing(server.url, InvalidHandshake)
+    assert str(error) == "the server speaks TLS on this port: use wss://"
+
+
+# An answer other than 101 ---------------------------------------------------------------------------------------
+
+TEXT = "Content-Type: text/plain; charset=utf-8"
+HTML = "Content-Type: text/html"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (answer("401 Unauthorized", TEXT, body=b"token expired\n"), "401 Unauthorized: token expired"),
+        (
+            answer("401 No", "content-type: application/json", body=b'{"error": "token expired"}'),
+            '401 Unauthorized: {"error": "token expired"}',
+        ),
+        (answer("200 OK", HTML, body=b"<title>Welcome</title>"), "200 OK: Welcome"),
+        (answer("404 Not Found", body=b""), "404 Not Found: the answer has no body"),
+        (answer("503 Busy", HTML, body=b"<p>"), "503 Service Unavailable: the answer's body is text/html"),
+        (answer("301 Moved"), "301 Moved Permanently: the answer has no body"),  # to nowhere
+        (answer("304 Not Modified", length=False), "304 Not Modified: the answer has no body"),
+        (
+            answer("403 X", "Transfer-Encoding: chunked", body=b"2\r\nno\r\n0\r\n\r\n", length=False),
+            "403 Forbidden: no",
+        ),
+        (b"HTTP/1.0 502 X\r\n\r\nold", "502 Bad Gateway: old"),
+    ],
+)
+@pytest.mark.parametrize("close", [True, False])
+async def test_another_status_is_raised_with_what_the_server_says(data: bytes, message: str, close: bool) -> None:
+    close = close or data.startswith(b"HTTP/1.0")  # whose body has no other end
+    async with scripted(answering(data, close=close)) as server:
+        error = await failing(server.url, HandshakeRefused)
+    assert str(error) == message
+    assert error.body in data
+    assert error.headers.keys() <= {"content-type", "Content-Type", "Content-Length", "Transfer-Encoding"}
+
+
+async def test_refusal_has_headers_by_any_case_and_body() -> None:
+    data = answer("503 Busy", "retry-after: 7", "Set-Cookie: a=b", "Set-Cookie: c=d", body=b"\xff\x00")
+    async with scripted(answering(data)) as server:
+        error = await failing(server.url, HandshakeRefused)
+    assert (error.status, error.headers["Retry-After"], error.body) == (503, "7", b"\xff\x00")
+    assert error.headers["set-cookie"] == "a=b, c=d"
+
+
+async def test_body_without_end_is_taken_up_to_64_kib() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        peer.send(answer("500 X", length=False))
+        try:
+            while True:
+                peer.send(b"more of it " * 1000)
+                await peer.writer.drain()
+        except ConnectionError:
+            pass  # the client has had enough
+
+    async with scripted(script) as server:
+        error = await failing(server.url, HandshakeRefused, timeouts=Timeouts(open=None))
+    assert len(error.body) == 64 * 1024
+    assert str(error).startswith("500 Internal Server Error: more of it more of it")
+
+
+async def test_body_that_is_cut_is_raised_as_far_as_it_came() -> None:
+    data = answer("503 X", "Content-Length: 100", body=b"busy", length=False)
+    async with scripted(answering(data, close=True)) as server:
+        error = await failing(server.url, HandshakeRefused)
+    assert error.body == b"busy"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "SERVER hung up before it answered"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: web", "SERVER hung up in the middle of its answer"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", "SERVER hung up in the middle of its answer"),
+    ],
+)
+async def test_server_that_hangs_up_says_where(data: bytes, message: str) -> None:
+    async with scripted(answering(data, close=True)) as server:
+        error = await failing(server.url, ConnectError)
+    assert message_of(error) == message
+
+
+async def test_server_that_resets_the_connection_says_so() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        peer.reset()
+
+    async with scripted(script) as server:
+        error = await failing(server.url, ConnectError)
+    assert message_of(error) == "SERVER hung up before it answered: Connection reset by peer"
+    assert isinstance(error.__cause__, ConnectionResetError)
+
+
+ACCEPT = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the server does not speak HTTP/1.1: it begins with b'SSH-2.0-OpenSSH_9.2'"),
+        (b"HTTP/1.1 101 X\n\n", "the head of the answer is malformed: a line ends in LF without CR"),
+        (b"HTTP/1.1 101 X\r\nA : b\r\n\r\n", "the head of the answer is malformed: Invalid header token"),
+        (
+            answer("101 X", "Upgrade: websocket", "Connection: Upgrade", ACCEPT, length=False),
+            "the server's answer is none of a WebSocket server: Sec-WebSocket-Accept does not fit the key that was ",
+        ),
+        (
+            answer("101 X", length=False),
+            "the server's answer is none of a WebSocket server: its Upgrade field is not websocket",
+        ),
+        (
+            answer("200 X", "A: " + "b" * 8190, length=False),
+            "a line in the head of the answer is over 8192 bytes (Limits.max_header_line)",
+        ),
+    ],
+)
+async def test_answer_that_breaks_the_rules_says_which(data: bytes, message: str) -> None:
+    async with scripted(answering(data)) as server:  # which sees the end of the connection
+        error = await failing(server.url, InvalidHandshake)
+    assert str(error).rstrip("'").startswith(message.rstrip("'"))
+    assert isinstance(error, HandshakeError)
+
+
+async def test_limits_hold_for_the_answer() -> None:
+    async with scripted(answering(answer("200 X", "A: 1", "B: 2"))) as server:
+        error = await failing(server.url, InvalidHandshake, limits=Limits(max_headers=2))
+    assert str(error) == "the head of the answer has more than 2 header lines (Limits.max_headers)"
+
+
+# Cancelling -----------------------------------------------------------------------------------------------------
+
+HEAD_CUT = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: "
+
+
+@pytest.mark.parametrize("step", ["accept", "tls", "answer", "head", "body"])
+async def test_cancelling_leaves_nothing(step: str, client_context: tls.SSLContext) -> None:
+    scripts: dict[str, Script] = {
+        "head": answering(HEAD_CUT),
+        "body": answering(answer("500 X", "Content-Length: 9", length=False)),
+    }
+    with full_listener() as (host, port):
+        async with scripted(scripts.get(step, silent)) as server:
+            url = {"accept": f"ws://{host}:{port}", "tls": server.url.replace("ws:", "wss:")}.get(step, server.url)
+            task = asyncio.create_task(_await(url, client_context if step == "tls" else None))
+            if step != "accept":
+                await within(server.peer())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await within(task)
+
+
+async def _await(url: str, ssl: tls.SSLContext | None = None) -> Client:
+    return await connect(url, ssl=ssl)
+
+
+async def test_cancelling_in_any_turn_leaves_nothing() -> None:
+    async with scripted(hardy) as server:
+        for turns in range(30):
+            task = asyncio.create_task(_await(server.url))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.done():
+                await within(task.result().close())
+            else:
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await within(task)
+
+
+# Ways -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_client_opens_over_a_unix_socket(
+    secure: bool, tmp_path: Path, server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    path = tmp_path / "socket"
+    async with scripted(echo, path=str(path), ssl=server_context if secure else None) as server:
+        url = "wss://localhost/a" if secure else "ws://localhost/a"
+        async with asyncio.timeout(10), connect(url, path=path, ssl=client_context if secure else None) as client:
+            assert (client.addr, client.port) == (str(path), client.id)
+            await client.send("a")
+            assert await client.read_message() == "a"
+    assert server.peers[0].fields["host"] == "localhost"
+
+
+@pytest.mark.parametrize("name", ["none", ""])
+async def test_unix_socket_that_is_not_there_says_which(name: str, tmp_path: Path) -> None:
+    path = str(tmp_path / name)
+    error = await failing("ws://localhost", ConnectError, path=path)
+    assert str(error).startswith(f"cannot connect to {path}: ")
+
+
+async def test_unix_socket_that_has_no_room_says_so(tmp_path: Path) -> None:
+    path = str(tmp_path / "full")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(path)
+        listener.listen(0)
+        first.connect(path)
+        error = await failing("ws://localhost", ConnectError, path=path)
+    assert str(error).startswith(f"cannot connect to {path}: ")
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_connection_that_has_ended_is_freed_without_the_garbage_collector(
+    secure: bool, server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    async with scripted(echo, ssl=server_context if secure else None) as server:
+        url = f"wss://localhost:{server.port}" if secure else server.url
+
+        async def open_and_close() -> Callable[[], object]:
+            async with connect(url, ssl=client_context if secure else None) as client:
+                return weakref.ref(client._connection)
+
+        gc.disable()
+        try:
+            connection = await within(open_and_close())
+            await until(lambda: connection() is None)
+        finally:
+            gc.enable()
+
+
+async def connected_socket(port: int) -> socket.socket:
+    sock = socket.socket()
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    return sock
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_client_opens_over_a_given_socket(blocking: bool) -> None:
+    async with scripted(echo) as server:
+        sock = await connected_socket(server.port)
+        sock.setblocking(blocking)
+        local = sock.getsockname()
+        async with asyncio.timeout(10), connect("ws://example.org", sock=sock) as client:
+            assert client.port == server.port
+            assert server.peers[0].address == local
+        await until(lambda: sock.fileno() == -1)
+    assert server.peers[0].fields["host"] == "example.org"
+
+
+async def test_client_opens_tls_over_a_given_socket(
+    server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    async with scripted(echo, ssl=server_context) as server:
+        sock = await connected_socket(server.port)
+        async with asyncio.timeout(10), connect("wss://localhost", sock=sock, ssl=client_context) as client:
+            assert client.state is State.OPEN
+
+
+async def test_given_socket_is_closed_after_a_failure() -> None:
+    async with scripted(answering(answer("404 X"))) as server:
+        sock = await connected_socket(server.port)
+        await failing("ws://example.org", HandshakeRefused, sock=sock)
+        await until(lambda: sock.fileno() == -1)
+
+
+async def test_given_socket_that_the_peer_has_reset_is_closed_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = await connected_socket(listener.getsockname()[1])
+        peer = listener.accept()[0]
+        connecting = connect("ws://example.org", sock=sock)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        peer.close()
+    with pytest.raises(ConnectError):
+        await within(connecting)
+    # That it is closed is known here too: or it would be closed again when it is freed, whosever the number is then.
+    await until(lambda: sock.fileno() == -1)
+
+
+def test_given_socket_must_be_connected() -> None:
+    with socket.socket() as sock, pytest.raises(ValueError, match="sock must be a connected socket"):
+        connect("ws://example.org", sock=sock)
+
+
+def test_given_socket_must_not_encrypt_by_itself(client_context: tls.SSLContext) -> None:
+    with (
+        client_context.wrap_socket(socket.socket(), server_hostname="localhost") as sock,
+        pytest.raises(TypeError, match="sock must be a plain socket"),
+    ):
+        connect("ws://localhost", sock=sock)
+
+
+async def test_client_connects_from_a_local_address() -> None:
+    async with scripted(echo) as server, connect(server.url, local_address=("127.0.0.2", 0)):
+        assert server.peers[0].address[0] == "127.0.0.2"
+
+
+async def test_local_address_that_cannot_be_had_says_which() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = await failing(f"ws://127.0.0.1:{closed_port()}", ConnectError, local_address=("127.0.0.1", port))
+    assert message_of(error) == "cannot connect to SERVER from SERVER: Address already in use"
+
+
+async def test_local_address_of_another_family_says_so() -> None:
+    error = await failing(f"ws://127.0.0.1:{closed_port()}", ConnectError, local_address=("::1", 0))
+    assert message_of(error).startswith("cannot connect to SERVER from [::1]:0: no matching local address")
+
+
+# Arguments ------------------------------------------------------------------------------------------------------
+
+SOCK = socket.socket.__new__(socket.socket)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"sock": SOCK, "path": "a"}, ValueError, "sock and path do not go together"),
+        ({"path": "a", "local_address": ("", 0)}, ValueError, "path and local_address do not go together"),
+        ({"sock": SOCK, "local_address": ("", 0)}, ValueError, "sock and local_address do not go together"),
+        ({"sock": SOCK, "proxy": "http://p"}, ValueError, "proxy and sock do not go together"),
+        ({"path": "", "proxy": "http://p"}, ValueError, "proxy and path do not go together"),
+        ({"ssl": True}, TypeError, "ssl must be an ssl.SSLContext, not True"),
+        ({"ssl": "wss"}, TypeError, "ssl must be an ssl.SSLContext"),
+        ({"max_redirects": -1}, ValueError, "max_redirects must be 0 or more, not -1"),
+        ({"subprotocols": "chat"}, ValueError, "subprotocols is a list of names, not 'chat'"),
+        ({"headers": {"a b": "c"}}, ValueError, "'a b' is not a header name"),
+        ({"headers": {"a": "b\r\nc"}}, ValueError, "the value of header a has a control character"),
+        ({"headers": {"Upgrade": "h2c"}}, ValueError, "Upgrade in the request is set by streamws alone"),
+        ({"origin": "a\n"}, ValueError, "the value of header Origin has a control character"),
+        ({"proxy": "ftp://p"}, ValueError, "'ftp://p' is not the URL of a proxy"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused_at_once(
+    options: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=re.escape(message)):
+        connect("ws://a", **options)
+
+
+@pytest.mark.parametrize("name", ["ssl", "server_hostname"])
+async def test_what_is_for_tls_is_refused_for_a_url_without_it(client_context: tls.SSLContext, name: str) -> None:
+    options: dict[str, Any] = {name: client_context if name == "ssl" else "a"}
+    error = await failing("ws://user:secret@a/b", InvalidURL, **options)
+    assert str(error) == f"ws://a/b is not encrypted, and {name}= was given: use wss://, or leave {name}= out"
+
+
+# Closing --------------------------------------------------------------------------------------------------------
+
+
+class Boom(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (None, 1000),
+        (Boom(), 1011),
+        (UsageError("a mistake"), 1011),
+        (asyncio.CancelledError(), 1001),
+    ],
+    ids=repr,
+)
+async def test_end_of_the_block_sends_the_code(error: BaseException | None, code: int) -> None:
+    closes = []
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        closes.append(await peer.close_after_client())
+
+    async def block(url: str) -> None:
+        async with connect(url):
+            if error is not None:
+                raise error
+
+    async with scripted(script) as server:
+        if error is None:
+            await within(block(server.url))
+        else:
+            with pytest.raises(type(error)):
+                await within(block(server.url))
+    assert closes == [(code, "")]
+
+
+async def test_cancelled_block_sends_1001_and_is_cancelled() -> None:
+    closes = []
+    entered = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        closes.append(await peer.close_after_client())
+
+    async def block(url: str) -> None:
+        async with connect(url) as client:
+            entered.set()
+            await client.read_message()
+
+    async with scripted(script) as server:
+        task = asyncio.create_task(block(server.url))
+        await within(entered.wait())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await within(task)
+    assert closes == [(1001, "")]
+
+
+async def read_in_block(url: str) -> str | bytes:
+    async with connect(url) as client:
+        return await client.read_message()
+
+
+async def test_end_of_the_block_passes_on_that_the_connection_is_closed() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=server_close(1012))
+        assert await peer.read_close() == (1012, "")
+
+    async with scripted(script) as server:
+        with pytest.raises(ConnectionClosed) as caught:
+            await within(read_in_block(server.url))
+    assert caught.value.outcome.code == 1012
+
+
+async def test_tcp_connection_is_left_to_the_server_to_close() -> None:
+    closed = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        peer.send(server_close((await peer.read_close())[0]))
+        await closed.wait()
+        assert not peer.reader.at_eof()
+        peer.close()
+
+    async with scripted(script) as server:
+        client = await within(connect(server.url))
+        task = asyncio.create_task(client.close())
+        await until(lambda: client.outcome is not None and client.outcome.received is not None)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not task.done()
+        assert client.state is State.CLOSING
+        closed.set()
+        await within(task)
+    assert client.outcome is not None
+    assert client.outcome.clean
+
+
+async def test_client_answers_the_close_of_the_server() -> None:
+    closes = []
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        peer.send(server_close(1001, "bye"))
+        closes.append(await peer.read_close())
+
+    async with scripted(script) as server:
+        client = await within(connect(server.url))
+        await within(client.wait_closed())
+    assert closes == [(1001, "")]
+    assert client.outcome is not None
+    assert client.outcome.initiator is Side.REMOTE
+
+
+# An open connection ---------------------------------------------------------------------------------------------
+
+
+async def test_callbacks_are_called_in_the_client_role() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=FRAMES + server_frame(0x89, b"here?"))
+        assert await peer.read_frame() == (0x8A, b"here?")
+        assert await peer.read_frame() == (0x81, b"seen")
+        peer.send(server_close(1000))
+        await peer.read_close()
+
+    calls: list[object] = []
+    ended = asyncio.Event()
+    async with scripted(script) as server:
+        client = await within(connect(server.url))
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            calls.append(await reader.get())
+            if len(calls) == 2:
+                await client.send("seen")
+
+        @client.closed
+        def on_closed(outcome: CloseOutcome) -> None:
+            calls.append(outcome.code)
+            ended.set()
+
+        await within(ended.wait())
+    assert calls == ["one", b"two", 1000]
+
+
+async def test_callback_that_raises_closes_with_1011(caplog: pytest.LogCaptureFixture) -> None:
+    closes = []
+
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=FRAMES)
+        closes.append(await peer.close_after_client())
+
+    async with scripted(script) as server:
+        client = await within(connect(server.url))
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            raise Boom
+
+        await within(client.wait_closed())
+    assert closes == [(1011, "")]
+    assert "on_message raised" in caplog.text
+
+
+async def test_client_that_reads_at_once_answers_what_came_with_the_handshake_before_a_broken_rule() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=server_frame(0x81, b"first") + b"\x83\x00")
+        assert await peer.read_frame() == (0x81, b"first")
+        first, payload = await peer.read_frame()
+        assert (first, payload[:2]) == (0x88, (1002).to_bytes(2, "big"))
+
+    async with scripted(script) as server, connect(server.url) as client:
+        with pytest.raises(ConnectionClosedError):
+            await send_back(client)
+
+
+async def test_both_sides_ping() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=server_frame(0x89, b"server"))
+        # What came with the answer is worked off after the first step of whom the connection is for.
+        frames = {await peer.read_frame(), await peer.read_frame()}
+        assert frames == {(0x8A, b"server"), (0x89, b"client")}
+        peer.send(server_frame(0x8A, b"client"))
+        await peer.close_after_client()
+
+    async with scripted(script) as server, connect(server.url) as client:
+        assert await within(client.writer.ping(b"client")) >= 0
+        assert client.latency is not None
+
+
+async def test_log_has_a_line_for_the_open_and_one_for_the_end_and_no_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "streamws")
+    async with scripted(echo) as server:
+        url = f"ws://user:secret@127.0.0.1:{server.port}/chat?token=secret"
+        async with connect(url, headers={"Cookie": "a=secret", "Authorization": "Bearer secret"}):
+            pass
+    place = f"127.0.0.1:{server.port}"
+    assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("streamws", "INFO", f"connected to {place}/chat"),
+        ("streamws", "INFO", f"connection to {place} closed: clean, by the local side (received 1000, sent 1000)"),
+    ]
+
+
+async def test_failed_attempt_is_raised_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "streamws")
+    async with scripted(answering(answer("404 X"))) as server:
+        await failing(server.url, HandshakeRefused)
+    assert not caplog.records
+
+
+def test_target_is_a_frozen_value() -> None:
+    assert Target("ws://a") == Target("ws://a", ())
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        Target("ws://a").url = "ws://b"  # type: ignore[misc]
+
+
+def test_target_shows_no_secrets() -> None:
+    target = Target("ws://Ann:secret@a.example/b?token=secret", {"Authorization": "secret"})
+    assert repr(target) == "Target(url='ws://***@a.example/b?...')"

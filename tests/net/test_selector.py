@@ -1,0 +1,390 @@
+"""The client's own transport on loops that tell when a socket is ready."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.scripted import Peer, scripted, server_close
+from streamws import Close, connect
+from streamws.net.network import Receiver
+from streamws.net.selector import SelectorTransport
+
+PATIENCE = 10
+
+
+class Recorder(Receiver):
+    """A protocol that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.received = bytearray()
+        self.told: list[str] = []
+        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self.keeps_open = False
+        self.on_data: Callable[[], None] = lambda: None
+        self.room: bytearray | None = bytearray(1000)
+        self._news = asyncio.Event()
+
+    def connection_made(self, transport: object) -> None:
+        self.transport = transport
+        self.told.append("made")
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self.room is None:
+            raise MemoryError
+        return memoryview(self.room)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        assert self.room is not None
+        self.received += self.room[:nbytes]
+        self._news.set()
+        self.on_data()
+
+    def eof_received(self) -> bool:
+        self.told.append("eof")
+        self._news.set()
+        return self.keeps_open
+
+    def pause_writing(self) -> None:
+        self.told.append("pause")
+
+    def resume_writing(self) -> None:
+        self.told.append("resume")
+        self._news.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.told.append("lost")
+        self.lost.set_result(error)
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not done():
+                self._news.clear()
+                await self._news.wait()
+
+
+class Case:
+    """A transport, its protocol, and the socket at the other end."""
+
+    def __init__(self) -> None:
+        near, self.peer = socket.socketpair()
+        near.setblocking(False)
+        self.peer.setblocking(False)
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least that the system allows
+        self.sock = near
+        self.protocol = Recorder()
+        self.transport = SelectorTransport(asyncio.get_running_loop(), near, self.protocol)
+
+    async def read(self, size: int) -> bytes:
+        """That many bytes at the other end, or fewer if it ends."""
+        data = bytearray()
+        async with asyncio.timeout(PATIENCE):
+            while len(data) < size:
+                part = await asyncio.get_running_loop().sock_recv(self.peer, size - len(data))
+                if not part:
+                    break
+                data += part
+        return bytes(data)
+
+    async def lost(self) -> Exception | None:
+        """Why the protocol was told that the connection is gone."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.protocol.lost
+
+
+@pytest.fixture
+async def case() -> AsyncIterator[Case]:
+    made = Case()
+    made.transport.start()
+    yield made
+    made.peer.close()
+    made.transport.abort()
+    await made.lost()
+    assert made.protocol.told.count("lost") == 1
+    assert made.sock.fileno() == -1
+
+
+async def test_transport_delivers_what_comes(case: Case) -> None:
+    assert case.protocol.transport is case.transport
+    case.peer.send(b"a" * 2500)  # more than the buffer
+    await case.protocol.until(lambda: len(case.protocol.received) == 2500)
+    assert case.protocol.told == ["made"]
+
+
+async def test_transport_sends_at_once(case: Case) -> None:
+    case.transport.write(b"now")
+    assert case.peer.recv(10) == b"now"
+    case.transport.writelines([b"in ", bytearray(b"several "), b"", memoryview(b"pieces")])
+    assert case.peer.recv(100) == b"in several pieces"
+    assert case.transport.get_write_buffer_size() == 0
+
+
+async def test_transport_keeps_what_the_socket_does_not_take_in_order(case: Case) -> None:
+    pieces = [bytes([number % 251]) * (1 + number * 7 % 5000) for number in range(400)]
+    for start in range(0, 400, 100):
+        case.transport.writelines(pieces[start : start + 100])
+    case.transport.write(b"the end")
+    assert case.transport.get_write_buffer_size() > 0
+    expected = b"".join(pieces) + b"the end"
+    assert await case.read(len(expected)) == expected
+    assert case.transport.get_write_buffer_size() == 0
+
+
+async def test_transport_copies_what_may_change(case: Case) -> None:
+    filler = b"x" * 500_000
+    data = bytearray(b"before")
+    case.transport.write(filler)
+    case.transport.write(data)
+    data[:] = b"behind"
+    assert (await case.read(len(filler) + 6))[-6:] == b"before"
+
+
+async def test_transport_does_not_copy_what_cannot_change(case: Case) -> None:
+    data = b"x" * 500_000
+    counts = sys.getrefcount(data)
+    case.transport.write(memoryview(data)[1:])
+    assert sys.getrefcount(data) > counts
+    assert await case.read(499_999) == data[1:]
+    assert sys.getrefcount(data) == counts
+
+
+async def test_transport_tells_of_its_marks(case: Case) -> None:
+    case.transport.set_write_buffer_limits(100_000, 10_000)
+    case.transport.write(b"x" * 50_000)
+    assert case.protocol.told == ["made"]
+    case.transport.write(b"x" * 450_000)
+    case.transport.write(b"x")
+    assert case.protocol.told == ["made", "pause"]
+    reading = asyncio.create_task(case.read(500_001))
+    await case.protocol.until(lambda: "resume" in case.protocol.told)
+    assert case.transport.get_write_buffer_size() <= 10_000
+    assert len(await reading) == 500_001
+    assert case.protocol.told == ["made", "pause", "resume"]
+
+
+async def test_transport_reads_nothing_while_paused(case: Case) -> None:
+    case.transport.pause_reading()
+    case.transport.pause_reading()
+    case.peer.send(b"held")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert case.protocol.received == b""
+    case.transport.resume_reading()
+    case.transport.resume_reading()
+    await case.protocol.until(lambda: case.protocol.received == b"held")
+
+
+async def test_transport_may_be_paused_while_it_delivers(case: Case) -> None:
+    case.protocol.on_data = case.transport.pause_reading
+    case.peer.send(b"a" * 1500)
+    await case.protocol.until(lambda: len(case.protocol.received) == 1000)
+    await asyncio.sleep(0)
+    assert len(case.protocol.received) == 1000
+    case.transport.resume_reading()
+    await case.protocol.until(lambda: len(case.protocol.received) == 1500)
+
+
+async def test_transport_closes_when_the_peer_ends(case: Case) -> None:
+    case.transport.write(b"x" * 300_000)
+    case.peer.shutdown(socket.SHUT_WR)
+    await case.protocol.until(lambda: "eof" in case.protocol.told)
+    assert case.transport.is_closing()
+    assert len(await case.read(300_001)) == 300_000  # not before all is sent
+    assert await case.lost() is None
+
+
+async def test_transport_stays_open_behind_the_peers_end_if_the_protocol_wants_that(case: Case) -> None:
+    case.protocol.keeps_open = True
+    case.peer.shutdown(socket.SHUT_WR)
+    await case.protocol.until(lambda: "eof" in case.protocol.told)
+    await asyncio.sleep(0)
+    assert case.protocol.told == ["made", "eof"]
+    case.transport.write(b"still")
+    assert await case.read(5) == b"still"
+
+
+@pytest.mark.parametrize("size", [5, 300_000])
+async def test_transport_ends_its_side_behind_what_waits(size: int, case: Case) -> None:
+    assert case.transport.can_write_eof()
+    case.transport.write(b"x" * size)
+    case.transport.write_eof()
+    case.transport.write_eof()
+    case.transport.write(b"too late")
+    assert len(await case.read(size + 1)) == size
+    case.peer.send(b"but this side listens")
+    await case.protocol.until(lambda: case.protocol.received == b"but this side listens")
+    assert not case.transport.is_closing()
+
+
+@pytest.mark.parametrize("size", [5, 300_000])
+async def test_transport_closes_behind_what_waits(size: int, case: Case) -> None:
+    case.transport.write(b"x" * size)
+    case.transport.close()
+    case.transport.close()
+    case.transport.write(b"too late")
+    case.peer.send(b"not read")
+    assert len(await case.read(size)) == size
+    assert await case.lost() is None
+    assert case.protocol.received == b""
+
+
+async def test_transport_tells_of_its_end_in_the_next_turn(case: Case) -> None:
+    case.transport.abort()
+    assert case.protocol.told == ["made"]
+    assert await case.lost() is None
+
+
+async def test_transport_drops_what_waits_when_aborted(case: Case) -> None:
+    case.transport.write(b"x" * 500_000)
+    case.transport.abort()
+    case.transport.abort()
+    assert case.transport.get_write_buffer_size() == 0
+    assert case.transport.is_closing()
+    assert await case.lost() is None
+    assert len(await case.read(500_000)) < 500_000
+
+
+async def test_transport_may_be_aborted_while_it_delivers(case: Case) -> None:
+    case.protocol.on_data = case.transport.abort
+    case.peer.send(b"a" * 1500)
+    assert await case.lost() is None
+    assert len(case.protocol.received) == 1000
+    case.transport.resume_reading()  # too late, and no error
+
+
+async def test_transport_reads_what_came_before_it_could_not_write(case: Case) -> None:
+    case.peer.send(b"goodbye")
+    case.peer.close()
+    case.transport.write(b"to no one")
+    assert isinstance(await case.lost(), BrokenPipeError)
+    assert case.protocol.received == b"goodbye"
+    assert case.protocol.told == ["made", "eof", "lost"]
+
+
+async def test_transport_reads_no_further_than_the_end(case: Case) -> None:
+    case.protocol.keeps_open = True
+    case.peer.shutdown(socket.SHUT_WR)
+    await case.protocol.until(lambda: "eof" in case.protocol.told)
+    case.transport.resume_reading()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert case.protocol.told == ["made", "eof"]
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+async def test_transport_tells_why_it_cannot_write(waiting: bool, case: Case) -> None:
+    case.protocol.keeps_open = True
+    if waiting:
+        case.transport.write(b"x" * 500_000)
+    case.transport.pause_reading()
+    case.peer.close()
+    case.transport.write(b"to no one")
+    assert isinstance(await case.lost(), BrokenPipeError)
+    assert case.transport.get_write_buffer_size() == 0
+
+
+async def test_transport_reports_what_its_protocol_raises(case: Case) -> None:
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+    bug = LookupError("a bug")
+
+    def fail() -> None:
+        raise bug
+
+    case.protocol.on_data = fail
+    case.peer.send(b"data")
+    assert await case.lost() is bug
+    assert [report["exception"] for report in reports] == [bug]
+
+
+async def test_transport_reports_that_there_is_no_buffer(case: Case) -> None:
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+    case.protocol.room = None
+    case.peer.send(b"data")
+    assert isinstance(await case.lost(), MemoryError)
+    assert [type(report["exception"]) for report in reports] == [MemoryError]
+
+
+async def test_close_frame_is_read_that_came_before_a_write_failed(tmp_path: Path) -> None:
+    async def accept(peer: Peer) -> None:
+        await peer.accept()
+        await peer.read_end()
+
+    path = str(tmp_path / "socket")
+    async with asyncio.timeout(PATIENCE), scripted(accept, path=path) as server:
+        client = await connect("ws://localhost", path=path)
+        descriptor = (await server.peer()).writer.get_extra_info("socket").fileno()
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            sock.sendall(server_close(1013, "busy"))
+            sock.shutdown(socket.SHUT_RDWR)
+        await client.send("too late")
+        await client.wait_closed()
+    assert client.outcome is not None
+    assert client.outcome.received == Close(1013, "busy")
+
+
+async def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.socket()
+        near.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(near, listener.getsockname())
+        return near, listener.accept()[0]
+
+
+async def test_transport_over_tcp_does_not_wait_to_fill_packets() -> None:
+    near, peer = await tcp_pair()
+    protocol = Recorder()
+    transport = SelectorTransport(asyncio.get_running_loop(), near, protocol)
+    transport.start()
+    assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert transport.get_extra_info("peername") == peer.getsockname()
+    assert transport.get_extra_info("sockname") == peer.getpeername()
+    assert transport.get_extra_info("socket") is near
+    assert transport.get_extra_info("sslcontext") is None
+    assert repr(transport) == f"<SelectorTransport fd={near.fileno()}>"
+    peer.close()
+    assert await protocol.lost is None
+    assert transport.is_closing()
+
+
+async def test_transport_tells_of_a_reset() -> None:
+    near, peer = await tcp_pair()
+    protocol = Recorder()
+    transport = SelectorTransport(asyncio.get_running_loop(), near, protocol)
+    transport.start()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    peer.close()
+    async with asyncio.timeout(PATIENCE):
+        assert isinstance(await protocol.lost, ConnectionResetError)
+    assert protocol.told == ["made", "lost"]
+
+
+async def test_transport_keeps_its_descriptor_when_someone_else_closes_the_socket(case: Case) -> None:
+    case.sock.close()
+    other, end = socket.socketpair()  # would get the number
+    with other, end:
+        end.setblocking(False)
+        case.transport.write(b"to the peer")
+        assert await case.read(11) == b"to the peer"
+        case.peer.send(b"from the peer")
+        await case.protocol.until(lambda: case.protocol.received == b"from the peer")
+        with pytest.raises(BlockingIOError):
+            end.recv(1)
+
+
+async def test_transport_of_a_peer_that_is_gone_has_no_name() -> None:
+    near, peer = await tcp_pair()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    peer.close()
+    transport = SelectorTransport(asyncio.get_running_loop(), near, protocol := Recorder())
+    assert transport.get_extra_info("peername") is None
+    transport.start()
+    async with asyncio.timeout(PATIENCE):
+        await protocol.lost

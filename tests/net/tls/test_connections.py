@@ -1,0 +1,317 @@
+"""Connections over TLS and real sockets, in both roles."""
+
+import asyncio
+import gc
+import os
+import socket
+import ssl
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from helpers.fixtures import Connect, Serve, address_of, echo, until, within
+from helpers.leaks import open_sockets
+from helpers.rawclient import BINARY, CLOSE, RawClient, binary, close, close_of, frames, request, text
+from helpers.scripted import Peer, failing, message_of, scripted, silent
+from helpers.sealed import SealedClient
+from streamws import Cause, Client, ConnectError, Limits, Timeouts, WebSocketServer, connect
+from streamws.connection import AsyncioConnection, Environment
+from streamws.net.transports import dial
+
+QUIET = Timeouts(open=5, close=5, ping_interval=None)
+LARGE = 1_000_000
+
+
+@pytest.fixture
+def version() -> ssl.TLSVersion:
+    """What the `contexts` agree on; the other version is for the tests in memory."""
+    return ssl.TLSVersion.TLSv1_3
+
+
+def url_of(server: WebSocketServer) -> str:
+    return f"wss://localhost:{address_of(server)[1]}"
+
+
+@asynccontextmanager
+async def sealed(connect: Connect, server: WebSocketServer, context: ssl.SSLContext) -> AsyncIterator[SealedClient]:
+    """A client by hand, with the handshake of TLS done."""
+    client = SealedClient(await connect(server, upgrade=False), context)
+    await client.shake_hands()
+    yield client
+    client.raw.close()
+
+
+# Data ------------------------------------------------------------------------------------------------------------
+
+
+async def test_large_messages_go_both_ways_while_no_one_reads(
+    serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """Each end waits with sending until the other one reads, and nothing is lost or out of order."""
+    server = await serve(echo, ssl=server_context, timeouts=QUIET)
+    messages = [os.urandom(LARGE) for _ in range(8)]
+    async with asyncio.timeout(20), connect(url_of(server), ssl=client_context, timeouts=QUIET) as client:
+
+        async def send() -> None:
+            for message in messages:
+                await client.send(message)
+
+        sending = asyncio.create_task(send())
+        held = client._connection.transport.get_write_buffer_size
+        await until(lambda: held() > 0 or sending.done())
+        for message in messages:
+            assert await client.read_message() == message
+        await sending
+    assert client.outcome is not None
+    assert client.outcome.cause is Cause.CLEAN
+
+
+async def test_server_serves_clients_of_the_standard_library(
+    serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """One that sends all before it reads anything."""
+    server = await serve(echo, ssl=server_context, timeouts=QUIET)
+    messages = [os.urandom(size) for size in (1, 16_384, 65_535, 300_000, 2)]
+
+    def talk() -> bytes:
+        received = b""
+        with (
+            socket.create_connection(address_of(server), timeout=10) as sock,
+            client_context.wrap_socket(sock, server_hostname="localhost") as tls,
+        ):
+            tls.sendall(request())
+            for message in messages:
+                tls.sendall(binary(message))
+            tls.sendall(close())
+            while data := tls.recv(65_536):
+                received += data
+        return received
+
+    received = await within(asyncio.to_thread(talk))
+    answers = frames(received.partition(b"\r\n\r\n")[2])
+    assert answers == [*((BINARY, message) for message in messages), (CLOSE, b"\x03\xe8")]
+
+
+async def test_client_talks_to_servers_of_asyncio(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    messages = [os.urandom(size) for size in (1, 16_384, LARGE)]
+    received = []
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        for message in messages:
+            received.append((await peer.read_frame())[1] == message)
+            length = len(message)
+            head = bytes((length,)) if length < 126 else b"\x7f" + length.to_bytes(8, "big")
+            if 126 <= length < 65536:
+                head = b"\x7e" + length.to_bytes(2, "big")
+            peer.send(b"\x82" + head + message)
+        await peer.close_after_client()
+
+    async with (
+        scripted(script, ssl=server_context) as server,
+        asyncio.timeout(20),
+        connect(server.url, ssl=client_context, timeouts=QUIET) as client,
+    ):
+        for message in messages:
+            await client.send(message)
+        assert [await client.read_message() for _ in messages] == messages
+    assert received == [True] * 3
+
+
+async def test_server_streams_a_frame_to_who_reads_slowly(
+    serve: Serve, connect: Connect, contexts: dict[bool, ssl.SSLContext]
+) -> None:
+    """What it sends waits in the transport, piece by piece; also what the socket takes in part."""
+    pieces = [os.urandom(70_000) for _ in range(60)]
+
+    async def handler(client: Client) -> None:
+        async with client.writer.data_frame(sum(map(len, pieces))) as frame:
+            for piece in pieces:
+                await frame.write(piece)
+        await client.wait_closed()
+
+    server = await serve(handler, ssl=contexts[True], timeouts=QUIET)
+    async with sealed(connect, server, contexts[False]) as client:
+        await client.upgrade()
+        await client.send(close())
+        received = await client.read_until_eof()
+    assert received[:2] == b"\x82\x7f"
+    assert received[10:].startswith(b"".join(pieces))
+
+
+# Ends ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("notified", [True, False])
+async def test_server_sees_a_peer_that_ends_without_a_close_frame(
+    serve: Serve, connect: Connect, contexts: dict[bool, ssl.SSLContext], notified: bool
+) -> None:
+    """With a close_notify or without: the WebSocket connection was cut off, and this side's end is told."""
+    opened: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
+
+    async def handler(client: Client) -> None:
+        opened.set_result(client)
+        await client.wait_closed()
+
+    server = await serve(handler, ssl=contexts[True], timeouts=QUIET)
+    async with sealed(connect, server, contexts[False]) as client:
+        await client.upgrade()
+        await client.send(text("last"))
+        if notified:
+            await client.raw.send(client.other.end())
+        else:
+            client.raw.end()
+        assert await client.read_until_eof() == b""
+        assert client.other.ended
+    outcome = (await within(opened)).outcome
+    assert outcome is not None
+    assert outcome.cause is Cause.RESET
+
+
+async def test_client_sees_a_server_that_ends_without_a_close_frame(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept(behind=b"\x81\x04last")
+
+    async with scripted(script, ssl=server_context) as server, asyncio.timeout(10):
+        client = await connect(server.url, ssl=client_context)
+        assert await client.read_message() == "last"
+        await client.wait_closed()
+    assert client.outcome is not None
+    assert client.outcome.cause is Cause.RESET
+
+
+async def test_server_that_fails_is_heard_by_who_floods_it(
+    serve: Serve, connect: Connect, contexts: dict[bool, ssl.SSLContext]
+) -> None:
+    """What has come and is not read neither keeps the Close frame back nor resets the connection."""
+    flooded = asyncio.Event()
+
+    async def handler(client: Client) -> None:
+        await flooded.wait()
+        raise LookupError
+
+    limits = Limits(read_high=50_000, read_low=10_000)
+    server = await serve(handler, ssl=contexts[True], timeouts=QUIET, limits=limits)
+    async with sealed(connect, server, contexts[False]) as client:
+        await client.upgrade()
+        await client.send(binary(bytes(10_000)) * 10)
+        (served,) = server.clients.values()
+        await until(lambda: served._connection.inbox.paused)
+        await client.send(binary(bytes(100_000)))
+        flooded.set()
+        while not client.other.ended:
+            assert await client.receive()
+        await client.send(binary(bytes(100_000)) + close(1011))
+        client.raw.end()
+        received = await client.read_until_eof()
+    assert close_of(received)[0] == 1011
+
+
+async def test_server_frees_what_a_connection_had_at_its_end(
+    serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """In both roles, without the collector."""
+    layers: list[weakref.ref[Any]] = []
+
+    async def handler(client: Client) -> None:
+        layers.append(weakref.ref(client._connection.transport))
+        await client.wait_closed()
+
+    async def talk() -> None:
+        async with asyncio.timeout(10), connect(url_of(server), ssl=client_context) as client:
+            layers.append(weakref.ref(client._connection.transport))
+            await client.writer.ping()
+
+    server = await serve(handler, ssl=server_context, timeouts=QUIET)
+    gc.disable()
+    try:
+        await asyncio.create_task(talk())
+        await until(lambda: not any(layer() for layer in layers))
+    finally:
+        gc.enable()
+    assert len(layers) == 2
+
+
+# The handshake ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leave", [RawClient.close, RawClient.reset, RawClient.end])
+async def test_server_is_not_disturbed_by_who_leaves_behind_its_certificate(
+    serve: Serve, connect: Connect, contexts: dict[bool, ssl.SSLContext], leave: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(echo, ssl=contexts[True], timeouts=QUIET)
+    before = open_sockets()
+    client = SealedClient(await connect(server, upgrade=False), contexts[False])
+    await client.raw.send(client.other.step())
+    assert await client.raw.receive()
+    leave(client.raw)
+    if leave is RawClient.end:
+        await client.raw.read_until_eof()
+        client.raw.close()
+    await until(lambda: open_sockets() <= before)
+    assert not server.clients
+    assert caplog.messages == []
+
+
+async def test_connecting_ends_in_time_where_the_server_says_nothing(client_context: ssl.SSLContext) -> None:
+    async with scripted(silent) as server, asyncio.timeout(10):
+        with pytest.raises(TimeoutError):
+            await connect(server.url.replace("ws:", "wss:"), ssl=client_context, timeouts=Timeouts(open=0.1))
+
+
+class Silent:
+    """An opening handshake that no one takes care of."""
+
+    def connected(self, connection: object) -> None: ...
+
+    def received(self, connection: object, data: bytes) -> None: ...
+
+    def lost(self, connection: object, error: Exception | None) -> None: ...
+
+
+@pytest.fixture
+def near_and_far() -> Iterator[tuple[socket.socket, socket.socket]]:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.setblocking(False)
+    yield near, far
+    near.close()
+    far.close()
+
+
+@pytest.mark.parametrize("turns", range(7))
+async def test_dialling_that_is_cancelled_as_the_handshake_fails_reports_nothing(
+    near_and_far: tuple[socket.socket, socket.socket], client_context: ssl.SSLContext, turns: int
+) -> None:
+    """Whichever comes first; neither an error that no one asks for any more, nor a socket that is left."""
+    loop = asyncio.get_running_loop()
+    environment = Environment(loop, Limits(), Timeouts())
+    connection = AsyncioConnection(environment, False, cast(Any, Silent()))
+    near, far = near_and_far
+    far.send(b"this is no handshake")
+    task = asyncio.create_task(dial(loop, connection, near, client_context, "localhost"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises((asyncio.CancelledError, ssl.SSLError)):
+        await task
+    environment.close()
+
+
+async def test_context_for_servers_is_refused_by_a_client(server_context: ssl.SSLContext) -> None:
+    async with scripted(silent) as server:
+        error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=server_context)
+    assert "PROTOCOL_TLS_SERVER" in message_of(error)
+
+
+def test_context_for_clients_is_refused_by_a_server(client_context: ssl.SSLContext) -> None:
+    """At once, where the mistake is: not by each connection."""
+    with pytest.raises(ValueError, match=r"ssl is a context for clients; .* ssl\.PROTOCOL_TLS_SERVER"):
+        WebSocketServer("127.0.0.1", 0, handler=echo, ssl=client_context)

@@ -1,0 +1,513 @@
+"""TLS in memory: an engine against the standard library's other end, whatever way the bytes are cut."""
+
+import gc
+import random
+import ssl
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from helpers.builds import is_compiled
+from helpers.sealed import ALLOW_CLIENT_RENEGOTIATION, Other, renegotiate, send_ticket, update_key
+from streamws.net.tls.openssl import engine as shortest
+
+Make = Callable[[ssl.SSLContext, bool, str | None], Any]
+Contexts = dict[bool, ssl.SSLContext]
+
+SIZES = [0, 1, 16383, 16384, 16385, 100_000]
+RECORD = 1 << 14
+
+
+class Ends:
+    """An engine and its other end."""
+
+    def __init__(self, make_engine: Make, contexts: Contexts, server: bool) -> None:
+        self.engine = make_engine(contexts[server], server, None if server else "localhost")
+        self.other = Other(contexts[not server], not server)
+        self.buffer = memoryview(bytearray(1 << 17))
+
+    def feed(self, data: bytes) -> bytes:
+        """What the engine unseals of it, as the layer above does: all it can, and the rest is kept."""
+        network = bytearray(data)
+        self.engine.feed(network, len(data))
+        unsealed = self.unseal()
+        self.engine.keep()
+        network[:] = bytes(len(network))  # the next connection's turn
+        return unsealed
+
+    def unseal(self) -> bytes:
+        """All that there is, a buffer at a time."""
+        unsealed = b""
+        while size := self.engine.unseal(self.buffer):
+            unsealed += self.buffer[:size]
+            if size < len(self.buffer):
+                break
+        return unsealed
+
+    def seal(self, data: bytes) -> bytes:
+        """The records of data."""
+        self.engine.seal(data)
+        return self.take()
+
+    def take(self) -> bytes:
+        """What the engine has to send."""
+        taken = self.engine.take()
+        assert type(taken) is bytes
+        assert not self.engine.owes()
+        return taken
+
+    def shake_hands(self, cut: Callable[[bytes], Iterator[bytes]] = lambda data: iter([data])) -> None:
+        """The whole handshake; what comes to the engine comes in the pieces that `cut` makes."""
+        engine, other = self.engine, self.other
+        complete = engine.shake_hands()
+        while not (complete and other.done):
+            for piece in cut(other.give(self.take())):
+                network = bytearray(piece)
+                engine.feed(network, len(piece))
+                complete = complete or engine.shake_hands()
+                engine.keep()
+                network[:] = bytes(len(network))
+        other.give(self.take())
+        self.unseal()
+
+
+@pytest.fixture
+def ends(make_engine: Make, contexts: Contexts, server: bool) -> Ends:
+    """Both, with the handshake done."""
+    ends = Ends(make_engine, contexts, server)
+    ends.shake_hands()
+    return ends
+
+
+def by_bytes(data: bytes) -> Iterator[bytes]:
+    return (data[place : place + 1] for place in range(len(data)))
+
+
+def by_chance(data: bytes) -> Iterator[bytes]:
+    chance = random.Random(len(data))
+    while data:
+        size = chance.choice([1, 5, 6, 100, 5000, 20_000])
+        yield data[:size]
+        data = data[size:]
+
+
+def test_engine_is_as_direct_as_its_build(server_context: ssl.SSLContext) -> None:
+    expected = "DirectEngine" if is_compiled() else "Engine"
+    assert type(shortest(server_context, True, None)).__name__ == expected
+
+
+# Handshakes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", [by_bytes, by_chance])
+def test_engine_shakes_hands_whatever_the_cut(
+    make_engine: Make,
+    contexts: Contexts,
+    server: bool,
+    cut: Callable[[bytes], Iterator[bytes]],
+    version: ssl.TLSVersion,
+) -> None:
+    ends = Ends(make_engine, contexts, server)
+    ends.shake_hands(cut)
+    assert ends.engine.object.version() == version.name.replace("_", ".")
+    assert ends.feed(ends.other.seal(b"to")) == b"to"
+    ends.other.give(ends.seal(b"fro"))
+    assert ends.other.received == b"fro"
+
+
+def test_engine_finds_data_behind_the_handshake(make_engine: Make, contexts: Contexts, server: bool) -> None:
+    ends = Ends(make_engine, contexts, server)
+    complete = ends.engine.shake_hands()
+    while not ends.other.done:
+        came = ends.other.give(ends.take())
+        with suppress(ssl.SSLError):  # it is too early till the other end is done
+            came += ends.other.seal(b"early" * 9000)
+        ends.engine.feed(bytearray(came), len(came))
+        complete = complete or ends.engine.shake_hands()
+    assert complete
+    assert ends.unseal() == b"early" * 9000
+
+
+def test_engine_refuses_name_that_the_certificate_has_not(make_engine: Make, contexts: Contexts) -> None:
+    ends = Ends(make_engine, contexts, False)
+    ends.engine = make_engine(contexts[False], False, "elsewhere.example")
+    with pytest.raises(ssl.SSLCertVerificationError, match="elsewhere"):
+        ends.shake_hands()
+    with pytest.raises(ssl.SSLError, match="ALERT"):
+        ends.other.give(ends.take())
+
+
+@pytest.mark.parametrize("junk", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05abcde", bytes(100)])
+def test_engine_refuses_what_is_no_handshake(make_engine: Make, contexts: Contexts, junk: bytes) -> None:
+    ends = Ends(make_engine, contexts, True)
+    ends.engine.feed(bytearray(junk), len(junk))
+    with pytest.raises(ssl.SSLError):
+        ends.engine.shake_hands()
+    ends.engine.keep()
+    with pytest.raises(ssl.SSLError):
+        ends.engine.shake_hands()
+
+
+# Data ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_engine_seals_and_unseals_data_of_any_size(ends: Ends, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    ends.other.give(ends.seal(data))
+    assert ends.other.received == data
+    assert ends.feed(ends.other.seal(data)) == data
+    assert not ends.engine.ended
+    assert ends.engine.error is None
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_engine_seals_every_kind_of_buffer_and_leaves_it_free(ends: Ends, kind: Callable[[bytes], Any]) -> None:
+    data = kind(b"x" * 20_000)
+    counts = sys.getrefcount(data)
+    ends.other.give(ends.seal(data))
+    assert ends.other.received == b"x" * 20_000
+    assert sys.getrefcount(data) == counts
+    if isinstance(data, bytearray):
+        data.append(0)  # nothing looks at it any more
+
+
+def test_engine_takes_what_was_sealed_in_its_order(ends: Ends) -> None:
+    """Also where there is more than there was room for."""
+    parts = [bytes([number]) * size for number, size in enumerate([3, 40_000, 0, 1, 16_384, 100])]
+    for part in parts:
+        ends.engine.seal(part)
+        assert ends.engine.owes()
+    ends.other.give(ends.take())
+    assert ends.other.received == b"".join(parts)
+    assert ends.engine.take() == b""
+
+
+def test_engine_sends_the_end_of_the_handshake_before_data(make_engine: Make, contexts: Contexts) -> None:
+    ends = Ends(make_engine, contexts, True)
+    ends.engine.feed(bytearray(hello := ends.other.step()), len(hello))
+    ends.engine.shake_hands()
+    ends.engine.keep()
+    answer = ends.other.give(ends.take())
+    ends.engine.feed(bytearray(answer), len(answer))
+    assert ends.engine.shake_hands()
+    ends.engine.seal(b"first")
+    ends.engine.seal(b"second" * 10_000)
+    ends.other.give(ends.take())
+    assert ends.other.done
+    assert ends.other.received == b"first" + b"second" * 10_000
+
+
+def test_engine_unseals_many_records_that_came_at_once(ends: Ends) -> None:
+    parts = [bytes([number % 256]) * (number % 700) for number in range(600)]
+    assert ends.feed(b"".join(ends.other.seal(part) for part in parts)) == b"".join(parts)
+
+
+@pytest.mark.parametrize("cut", [by_bytes, by_chance])
+def test_engine_unseals_records_whatever_the_cut(ends: Ends, cut: Callable[[bytes], Iterator[bytes]]) -> None:
+    data = random.Random(1).randbytes(40_000)
+    sealed = ends.other.seal(data) + ends.other.seal(b"end")
+    assert b"".join(ends.feed(piece) for piece in cut(sealed)) == data + b"end"
+
+
+@pytest.mark.parametrize("room", [1, 100, 16384])
+def test_engine_fills_buffers_smaller_than_a_record(ends: Ends, room: int) -> None:
+    data = random.Random(2).randbytes(20 * room if room < 1000 else 3 * room + 1)
+    ends.buffer = memoryview(bytearray(room))
+    assert ends.feed(ends.other.seal(data)) == data
+    assert ends.engine.unseal(ends.buffer) == 0
+
+
+@pytest.mark.parametrize("chance", range(5))
+def test_engine_keeps_what_it_was_fed_at_any_point(ends: Ends, chance: int) -> None:
+    """As a connection does that wants nothing for a while, and gets more than that before it goes on."""
+    dice = random.Random(chance)
+    data = dice.randbytes(200_000)
+    sealed, unsealed = ends.other.seal(data), b""
+    while sealed:
+        size = dice.choice([1, 7, 1000, 30_000])
+        network = bytearray(sealed[:size])
+        sealed = sealed[size:]
+        ends.engine.feed(network, len(network))
+        for _ in range(dice.randrange(3)):
+            buffer = memoryview(bytearray(dice.choice([1, 300, 50_000])))
+            unsealed += buffer[: ends.engine.unseal(buffer)]
+        ends.engine.keep()
+        network[:] = bytes(len(network))
+        if dice.random() < 0.2:
+            unsealed += ends.unseal()
+            ends.engine.keep()
+    assert unsealed + ends.unseal() == data
+
+
+def test_engine_takes_only_so_many_of_the_bytes(ends: Ends) -> None:
+    sealed = ends.other.seal(b"data")
+    ends.engine.feed(bytearray(sealed) + b"of another connection", len(sealed))
+    assert ends.unseal() == b"data"
+    assert ends.engine.error is None
+
+
+# The end, and errors ---------------------------------------------------------------------------------------------
+
+
+def test_engine_notices_the_end(ends: Ends) -> None:
+    """And nothing behind it."""
+    assert ends.feed(ends.other.seal(b"last") + ends.other.end() + b"junk") == b"last"
+    assert ends.engine.ended
+    assert ends.engine.error is None
+    assert ends.feed(b"more") == b""
+    assert ends.engine.error is None
+
+
+def test_engine_ends(ends: Ends) -> None:
+    ends.engine.end()
+    ends.other.give(ends.take())
+    assert ends.other.ended
+    ends.engine.end()
+    assert ends.engine.take() == b""
+
+
+def test_engine_that_ended_still_receives(ends: Ends) -> None:
+    """What had come before as well as what comes later, up to the end."""
+    before, partly = ends.other.seal(b"1" * 100), ends.other.seal(b"2" * 100)
+    sealed = before + partly[:50]
+    ends.engine.feed(bytearray(sealed), len(sealed))
+    one = memoryview(bytearray(1))
+    assert ends.engine.unseal(one) == 1
+    ends.engine.end()
+    ends.engine.keep()
+    assert b"1" + ends.unseal() + ends.feed(partly[50:]) == b"1" * 100 + b"2" * 100
+    assert ends.feed(ends.other.seal(b"3") + ends.other.end()) == b"3"
+    assert ends.engine.ended
+    assert ends.engine.error is None
+
+
+def test_engine_notices_corrupt_record_behind_good_ones(ends: Ends) -> None:
+    corrupt = bytearray(ends.other.seal(b"good") + ends.other.seal(b"bad" * 10))
+    corrupt[-1] ^= 1
+    assert ends.feed(bytes(corrupt) + ends.other.seal(b"behind it")) == b"good"
+    error = ends.engine.error
+    assert isinstance(error, ssl.SSLError)
+    assert error.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+    assert "DECRYPTION_FAILED_OR_BAD_RECORD_MAC" in str(error)
+    with pytest.raises(ssl.SSLError, match=r"ALERT_BAD_RECORD_MAC"):
+        ends.other.give(ends.take())
+
+
+@pytest.mark.parametrize("junk", [b"HTTP/1.1 400 Bad Request\r\n", b"\x17\x03\x03\xff\xff" + bytes(100), bytes(10)])
+def test_engine_notices_what_is_no_record(ends: Ends, junk: bytes) -> None:
+    assert ends.feed(junk) == b""
+    assert isinstance(ends.engine.error, ssl.SSLError)
+
+
+def test_engine_tells_of_the_alert_that_came(ends: Ends) -> None:
+    corrupt = bytearray(ends.seal(b"data"))
+    corrupt[-1] ^= 1
+    with pytest.raises(ssl.SSLError):
+        ends.other.give(bytes(corrupt))
+    assert ends.feed(ends.other.take()) == b""
+    assert "ALERT_BAD_RECORD_MAC" in ends.engine.error.reason
+
+
+def test_engine_is_not_judged_by_the_errors_of_another(make_engine: Make, contexts: Contexts, server: bool) -> None:
+    """OpenSSL has one list of errors for all connections of a thread."""
+    broken, ends = Ends(make_engine, contexts, server), Ends(make_engine, contexts, server)
+    broken.shake_hands()
+    ends.shake_hands()
+    with suppress(ssl.SSLError):
+        broken.other.give(b"no record")
+    broken.feed(b"nor is this")
+    assert broken.engine.error is not None
+    assert ends.feed(b"") == b""
+    assert ends.feed(ends.other.seal(b"data")) == b"data"
+    ends.other.give(ends.seal(b"data"))
+    assert ends.engine.error is None
+
+
+def test_engine_that_broke_seals_nothing(ends: Ends) -> None:
+    ends.feed(b"this is no record")
+    with pytest.raises(ssl.SSLError):
+        ends.engine.seal(b"data")
+
+
+# Messages of TLS beside the data ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3], ids=["1.3"])
+@pytest.mark.parametrize("asked", [True, False])
+def test_engine_goes_on_with_another_key(ends: Ends, asked: bool) -> None:
+    for _ in range(3):
+        update_key(ends.other.tls, asked)
+        assert ends.feed(ends.other.take() + ends.other.seal(b"to" * 9000)) == b"to" * 9000
+        ends.other.received.clear()
+        ends.other.give(ends.seal(b"fro" * 9000))
+        assert ends.other.received == b"fro" * 9000
+    assert ends.feed(ends.other.take()) == b""
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3], ids=["1.3"])
+@pytest.mark.parametrize("server", [False], ids=["client"])
+def test_client_takes_tickets_between_data(ends: Ends) -> None:
+    data = b""
+    for number in range(5):
+        send_ticket(ends.other.tls)
+        data += ends.other.take() + ends.other.seal(b"%d" % number)
+    assert ends.feed(data) == b"01234"
+    assert not ends.engine.owes()
+    assert ends.engine.object.session.has_ticket
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2], ids=["1.2"])
+def test_engine_is_not_drawn_into_another_handshake(make_engine: Make, contexts: Contexts, server: bool) -> None:
+    """It declines and goes on; by the standard library's way it cannot, and fails when it is to send."""
+    contexts[True].options |= ALLOW_CLIENT_RENEGOTIATION
+    ends = Ends(make_engine, contexts, server)
+    ends.shake_hands()
+    renegotiate(ends.other.tls)
+    assert ends.feed(ends.other.take()) == b""
+    assert ends.engine.error is None
+    assert ends.engine.owes()
+    ends.take()
+    if type(ends.engine).__name__ == "DirectEngine":
+        assert ends.seal(b"data")
+    else:
+        with pytest.raises(ssl.SSLError, match="the peer negotiates anew"):
+            ends.engine.seal(b"data")
+
+
+# The application's own classes, and lifetimes --------------------------------------------------------------------
+
+
+class OwnObject(ssl.SSLObject):
+    """An application's own: it sees what is sent, and may take less."""
+
+    written = b""
+    made = 0
+    room = 1 << 30
+    """Bytes that it still takes."""
+
+    @classmethod
+    def _create(cls, *arguments: Any, **options: Any) -> Any:
+        OwnObject.made += 1
+        return super()._create(*arguments, **options)  # type: ignore[misc]
+
+    def write(self, data: Any) -> int:
+        if not self.room:
+            raise ssl.SSLWantReadError
+        taken = memoryview(data)[: self.room]
+        self.room -= len(taken)
+        self.written += taken
+        return super().write(taken)
+
+
+def test_engine_uses_the_contexts_own_class(make_engine: Make, contexts: Contexts, server: bool) -> None:
+    contexts[server].sslobject_class = OwnObject
+    OwnObject.made = 0
+    ends = Ends(make_engine, contexts, server)
+    assert OwnObject.made == 1
+    ends.shake_hands()
+    assert ends.feed(ends.other.seal(b"to")) == b"to"
+    ends.other.give(ends.seal(b"fro"))
+    assert ends.other.received == b"fro"
+    assert ends.engine.object.written == b"fro"
+    ends.engine.object.room = 4
+    with pytest.raises(ssl.SSLError):
+        ends.engine.seal(b"no more")
+    ends.other.give(ends.take())
+    assert ends.other.received == b"frono m"
+    assert ends.feed(ends.other.end()) == b""
+    assert ends.engine.ended
+
+
+class Disguised(ssl.SSLContext):
+    """A context that is not the one its connections refer to, as those are that hand on to the system's."""
+
+    inner: ssl.SSLContext
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        return self.inner.wrap_bio(*arguments, **options)
+
+
+def test_engine_goes_the_standard_way_where_an_object_is_not_as_expected(contexts: Contexts, server: bool) -> None:
+    context = Disguised(ssl.PROTOCOL_TLS_CLIENT)
+    context.inner = contexts[server]
+    ends = Ends(shortest, {server: context, not server: contexts[not server]}, server)
+    assert type(ends.engine).__name__ == "Engine"
+    ends.shake_hands()
+    assert ends.feed(ends.other.seal(b"to")) == b"to"
+    ends.other.give(ends.seal(b"fro"))
+    assert ends.other.received == b"fro"
+
+
+@pytest.mark.parametrize("options", [(False, ""), (False, ".x"), (True, None)])
+def test_engine_refuses_what_the_context_does(
+    make_engine: Make, client_context: ssl.SSLContext, options: tuple[bool, str | None]
+) -> None:
+    with pytest.raises((ssl.SSLError, ValueError)):
+        make_engine(client_context, *options)
+
+
+def test_engine_frees_all_without_the_collector(make_engine: Make, contexts: Contexts, server: bool) -> None:
+    gc.disable()
+    try:
+        ends = Ends(make_engine, contexts, server)
+        ends.shake_hands()
+        network = bytearray(ends.other.seal(b"unread" * 5000))
+        counts = sys.getrefcount(network)
+        ends.engine.feed(network, len(network))
+        ends.engine.unseal(memoryview(bytearray(1)))
+        ends.engine.seal(b"unsent" * 5000)
+        ends.engine.keep()
+        assert sys.getrefcount(network) == counts
+        ends.engine.feed(network, 10)
+        gone = weakref.ref(ends.engine.object)
+        del ends
+        assert gone() is None
+        assert sys.getrefcount(network) == counts
+    finally:
+        gc.enable()
+
+
+def test_engine_that_broke_frees_all_without_the_collector(make_engine: Make, contexts: Contexts, server: bool) -> None:
+    gc.disable()
+    try:
+        ends = Ends(make_engine, contexts, server)
+        ends.shake_hands()
+        ends.feed(b"this is no record")
+        gone = weakref.ref(ends.engine.object)
+        del ends
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_user_may_keep_the_object_when_the_engine_is_gone(ends: Ends) -> None:
+    """It tells of the connection, and does nothing to it."""
+    sealed = ends.other.seal(b"unread")
+    network = bytearray(sealed)
+    ends.engine.feed(network, len(network))
+    ends.engine.seal(b"unsent")
+    kept = ends.engine.object
+    ends.engine = None
+    network[:] = bytes(len(network))
+    assert kept.cipher() is not None
+    assert kept.version() is not None
+    for use in (lambda: kept.read(10), lambda: kept.write(b"data" * 10_000), kept.unwrap, kept.do_handshake):
+        with suppress(ssl.SSLError):
+            use()
+
+
+def test_user_may_keep_the_object_of_a_handshake_that_never_ends(
+    make_engine: Make, contexts: Contexts, server: bool
+) -> None:
+    ends = Ends(make_engine, contexts, server)
+    ends.engine.shake_hands()
+    kept = ends.engine.object
+    ends.engine = None
+    with pytest.raises(ssl.SSLError):
+        kept.do_handshake()
+    assert kept.version() is None or not server
