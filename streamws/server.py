@@ -11,7 +11,7 @@ from os import PathLike, fspath
 from types import MappingProxyType, TracebackType
 from typing import Literal, Self, TypeVar
 
-from .callbacks import Callbacks, call
+from .callbacks import call
 from .client import Client, new_id
 from .codes import Cause, CloseCode, Side
 from .connection import AsyncioConnection, Connection, Environment, logger
@@ -368,15 +368,12 @@ class WebSocketServer:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _callbacks_for(self, client: Client) -> Callbacks:
-        return Callbacks(client, client._connection, self._spawn)
-
     def _opened(self, connection: Connection, request: Request, accept: Accept) -> None:
         """The handshake is complete: hand the connection to whom it is for."""
         number = new_id()
         connection.start(self._policy.compression, accept.terms)
         address = _peer_address(connection, number)
-        client = Client(connection, number, address, request, accept, accept.subprotocol, self._callbacks_for)
+        client = Client(connection, number, address, request, accept, accept.subprotocol, self._spawn)
         self._clients[address] = client
 
         def lost() -> None:

@@ -219,7 +219,7 @@ async def test_second_callback_for_a_control_frame_is_refused(kind: str) -> None
 
         register = getattr(client, kind)
         register(callback)
-        with pytest.raises(UsageError, match=f"@client.{kind} callback already"):
+        with pytest.raises(UsageError, match=f"cannot register @client.{kind} twice"):
             register(callback)
 
 

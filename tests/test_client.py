@@ -565,7 +565,7 @@ async def test_client_iteration_passes_over_frame_that_begins_after_own_close(ho
         closing = asyncio.create_task(client.close())
         await peer.read_close()
         peer.write(frame(BINARY, b"x" * size)[:-1])
-        await until(lambda: client._connection.protocol.parser.missing == 1)
+        await until(lambda: client._connection.protocol.parser.frame.missing == 1)
         peer.write(frame(BINARY, b"x" * size)[-1:])
         peer.send_close()
         await closing

@@ -84,8 +84,8 @@ def test_outcome_is_clean_for_one_cause_only(cause: Cause) -> None:
             "protocol error, by the remote side (sent 1002): a rule",
         ),
         (
-            CloseOutcome(Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1000), "no end within 10 s"),
-            "close timeout, by the local side (sent 1000): no end within 10 s",
+            CloseOutcome(Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1000), "not closed within 10 s"),
+            "close timeout, by the local side (sent 1000): not closed within 10 s",
         ),
     ],
 )

@@ -77,7 +77,7 @@ async def test_readinto_takes_nothing_of_the_next_message(server: bool) -> None:
         await wire.turns()
         # Behind the end of the first message comes a part of the second one, which lies in the receive buffer.
         wire.write(stream[15:] + following[:20_000])
-        await until(lambda: client._connection.protocol.parser.in_frame)
+        await until(lambda: client._connection.protocol.parser.frame.active)
         await wire.turns()
         wire.write(following[20_000:])
         assert await reading == [(200_000, 0), (50_000, 50_000)]
@@ -263,7 +263,7 @@ async def test_bombs_that_no_one_reads_are_not_inflated(server: bool, compressio
             for _ in range(10):
                 wire.write(stream)
             await until(lambda: client._connection.inbox.paused)
-            assert client._connection.inbox.size < 300_000
+            assert client._connection.inbox.queue.size < 300_000
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -569,7 +569,7 @@ async def test_corrupt_message_is_not_called_cut_off(server: bool) -> None:
     """What is cut off by the refusal is another one."""
     async with talk(server) as (client, wire):
         wire.write(wire.frame(0xC2, CORRUPT) + wire.plain(bytes(1000))[:500])
-        await until(lambda: client._connection.protocol.parser.in_frame)
+        await until(lambda: client._connection.protocol.parser.frame.active)
         with pytest.raises(ConnectionClosedError) as caught:
             await client.read_message()
         assert not isinstance(caught.value, IncompleteMessage)
@@ -1025,7 +1025,7 @@ async def test_discarded_bombs_cost_what_a_reader_may_leave(server: bool, way: s
         if way == "messages":
             frames = [wire.packed(zeros), wire.packed(zeros), wire.plain(noise(1500))]
         wire.write(b"".join(frames))
-        assert await wire.read_close() == (1008, "what no one reads of a message is over max_skip (100000 bytes)")
+        assert await wire.read_close() == (1008, "skipped more than max_skip (100000 bytes) of an unread message")
         assert refusal(client) == (1008, Cause.LIMIT, Side.REMOTE)
 
 

@@ -15,7 +15,6 @@ from types import TracebackType
 
 import attrs
 
-from ..callbacks import Callbacks
 from ..client import Client, new_id
 from ..codes import CloseCode
 from ..connection import AsyncioConnection, Connection, Environment, logger
@@ -409,15 +408,12 @@ def _opened(connection: Connection, handshake: Handshake, agreement: Agreement, 
         task.add_done_callback(tasks.discard)
         return task
 
-    def callbacks_for(client: Client) -> Callbacks:
-        return Callbacks(client, connection, spawn)
-
     def lost() -> None:
         progress.ended = environment.loop.time()
         environment.close()
         logger.info("connection to %s closed: %s", handshake.request.host, connection.protocol.outcome())
 
-    client = Client(connection, number, address, handshake.request, agreement, agreement.subprotocol, callbacks_for)
+    client = Client(connection, number, address, handshake.request, agreement, agreement.subprotocol, spawn)
     # Without the query: it is where tokens stand.
     logger.info("connected to %s%s", handshake.request.host, handshake.request.path)
     if connection.is_closed:

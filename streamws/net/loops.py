@@ -35,7 +35,7 @@ def _run(function: Callable[[], None], loop: AbstractEventLoop | None = None) ->
         (loop or get_running_loop()).call_exception_handler(context)
 
 
-class Turn:
+class Iteration:
     """The current turn of a loop: what was gathered during it is sent when it ends."""
 
     __slots__ = ("_scheduled", "_waiting", "number")
@@ -71,12 +71,12 @@ class Deadlines:
     Since all take the same time, they come due in the order in which they began.
     """
 
-    __slots__ = ("_due", "_loop", "_seconds", "_timer")
+    __slots__ = ("_due", "_loop", "_timer", "seconds")
 
     def __init__(self, loop: AbstractEventLoop, seconds: float | None) -> None:
         """`seconds`: how long each wait takes; None for waits that never end."""
         self._loop = loop
-        self._seconds = seconds
+        self.seconds: float | None = seconds
         self._due: dict[Callable[[], None], float] = {}
         self._timer: TimerHandle | None = None
 
@@ -88,10 +88,10 @@ class Deadlines:
 
     def add(self, expired: Callable[[], None]) -> None:
         """Call `expired` when the time is over, counted from now."""
-        if self._seconds is None:
+        if self.seconds is None:
             return
         self._due.pop(expired, None)
-        due = self._loop.time() + self._seconds
+        due = self._loop.time() + self.seconds
         self._due[expired] = due
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._expire)
@@ -125,7 +125,7 @@ class Deadlines:
 class LoopShare:
     """What the connections of one loop share."""
 
-    __slots__ = ("__weakref__", "_large_buffer", "_sealed", "buffer", "greedy", "turn", "view")
+    __slots__ = ("__weakref__", "_encrypted", "_large_buffer", "buffer", "greedy", "iteration", "view")
 
     def __init__(self, greedy: bool) -> None:
         self.greedy: bool = greedy
@@ -135,8 +135,8 @@ class LoopShare:
         self.view: memoryview = memoryview(self.buffer)
         """The same as transports want it: asyncio's TLS fills slices of it, which must not be copies."""
         self._large_buffer: bytearray | None = None
-        self._sealed: bytearray | None = None
-        self.turn: Turn = Turn()
+        self._encrypted: bytearray | None = None
+        self.iteration: Iteration = Iteration()
 
     @property
     def large_buffer(self) -> bytearray:
@@ -146,11 +146,11 @@ class LoopShare:
         return self._large_buffer
 
     @property
-    def sealed(self) -> bytearray:
+    def encrypted(self) -> bytearray:
         """Where reads go that are decrypted from there into `buffer`; made at first use."""
-        if self._sealed is None:
-            self._sealed = bytearray(RECEIVE_BUFFER_SIZE)
-        return self._sealed
+        if self._encrypted is None:
+            self._encrypted = bytearray(RECEIVE_BUFFER_SIZE)
+        return self._encrypted
 
 
 _shares: "WeakKeyDictionary[AbstractEventLoop, LoopShare]" = WeakKeyDictionary()

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
-from ..connection import AsyncioConnection
 from .loops import share_of
 from .selector import SelectorTransport
 from .tls.layer import AsyncioTls
@@ -28,7 +28,10 @@ def _optional(name: str) -> ModuleType | None:
 fast: ModuleType | None = _optional("aiofastnet")
 loops: ModuleType | None = _optional("winloop" if sys.platform == "win32" else "uvloop")
 
-Factory = Callable[[], AsyncioConnection]
+Upper = Any
+"""A `Receiver` that is an `asyncio.BufferedProtocol` too, with `abort`: a type for both cannot be written."""
+
+Factory = Callable[[], Upper]
 Listen = Callable[..., Awaitable[Server]]
 
 
@@ -93,7 +96,7 @@ async def listen(
 
 async def dial(
     loop: AbstractEventLoop,
-    connection: AsyncioConnection,
+    connection: Upper,
     sock: socket.socket,
     ssl: tls.SSLContext | None,
     server_hostname: str | None,
@@ -102,7 +105,7 @@ async def dial(
 
     :raises OSError: if the connection or TLS fails.
     """
-    protocol: AsyncioConnection | AsyncioTls = connection
+    protocol: Upper = connection
     done: Future[None] = loop.create_future()
     if ssl is None:
         done.set_result(None)

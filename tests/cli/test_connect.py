@@ -207,7 +207,7 @@ async def test_commands_of_the_prompt(serve: Serve) -> None:
             ("/bye", "* there is no /bye; /help says what there is, //bye sends it as text"),
             ("/binary 6", "* non-hexadecimal number found in fromhex() arg at position 1"),
             ("/close bye", "* /close takes a number first, such as /close 1000 bye, not 'bye'"),
-            ("/close 1005", "* close code 1005 must not be sent; use 1000, or 3000-4999 for codes of your own"),
+            ("/close 1005", "* close code 1005 must not be sent; use 1000, or 3000 to 4999 for codes of your own"),
             ("/ping " + "x" * 126, "* a control frame carries at most 125 bytes, not 126"),
             ("/help", "*   //text                 sends /text"),
         ]:

@@ -406,7 +406,7 @@ async def _(server: Running) -> None:
             got += len(part)
         assert (got == size) == (name == "grows")
     await server.program.logs("the handler raised")
-    await server.program.logs(r"WriteError: a frame was left \d+ bytes short of the 33554432 that it declared")
+    await server.program.logs(r"WriteError: a data frame of 33554432 bytes was left with \d+ bytes unsent")
     await raw.close()
     await server.program.logs(r"closed: local cancel, by the local side \(could not send 1011\)")
 

@@ -91,12 +91,12 @@ async def read(client: Any, how: str) -> bytes | str | None:
 @contextmanager
 def inflating(package: str, size: int) -> Iterator[None]:
     """`size` bytes are inflated at a time for who reads piece by piece."""
-    inbox: Any = importlib.import_module(f"{package}.streams.inbox")
-    before, inbox.PIECE = inbox.PIECE, size
+    inflation: Any = importlib.import_module(f"{package}.streams.inflation")
+    before, inflation.PIECE = inflation.PIECE, size
     try:
         yield
     finally:
-        inbox.PIECE = before
+        inflation.PIECE = before
 
 
 @pytest.mark.parametrize("package", packages(), ids=build_of)

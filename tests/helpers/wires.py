@@ -151,14 +151,14 @@ def opened(wire: Wire, server: bool) -> Any:
 def receive(protocol: Any, data: bytes) -> list[Any]:
     """Take the data, and settle it at once."""
     items: list[Any] = protocol.receive(data, len(data))
-    protocol.settle()
+    protocol.process_control()
     return items
 
 
 def take_owed(protocol: Any) -> bytes:
     """What is to be sent in answer, in one."""
-    owed = b"".join(protocol.owed)
-    protocol.owed = []
+    owed = b"".join(protocol.due)
+    protocol.due = []
     return owed
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamws.net.loops import Deadlines, LoopShare, Turn, share_of
+from streamws.net.loops import Deadlines, LoopShare, Iteration, share_of
 
 
 class Calls:
@@ -195,7 +195,7 @@ class Flushed:
 
 
 async def test_turn_flushes_when_it_ends() -> None:
-    turn = Turn()
+    turn = Iteration()
     first, second = Flushed(), Flushed()
     number = turn.number
     turn.begin(asyncio.get_running_loop())
@@ -210,7 +210,7 @@ async def test_turn_flushes_when_it_ends() -> None:
 
 
 async def test_turn_begins_anew_after_its_end() -> None:
-    turn = Turn()
+    turn = Iteration()
     flushed = Flushed()
     for times in range(1, 4):
         turn.begin(asyncio.get_running_loop())
@@ -220,7 +220,7 @@ async def test_turn_begins_anew_after_its_end() -> None:
 
 
 async def test_turn_that_ends_takes_what_is_added_by_a_flush_to_the_next_one() -> None:
-    turn = Turn()
+    turn = Iteration()
     late = Flushed()
 
     class Sender:
@@ -240,7 +240,7 @@ async def test_turn_flush_that_raises_does_not_keep_others_from_being_flushed() 
     loop = asyncio.get_running_loop()
     raised: list[object] = []
     loop.set_exception_handler(lambda loop, context: raised.append(context["exception"]))
-    turn = Turn()
+    turn = Iteration()
     flushed = Flushed()
 
     class Failing:

@@ -164,7 +164,7 @@ async def test_client_that_never_answers_close_is_dropped(keeps: str, serve: Ser
     else:
         assert await raw.read_until_eof() == b""
     await within(client.wait_closed())
-    detail = "no end within 0.2 s"
+    detail = "not closed within 0.2 s"
     outcome = CloseOutcome(Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1000, "bye"), detail)
     assert client.outcome == outcome
 
@@ -212,10 +212,10 @@ async def test_client_that_floods_pings_and_never_reads_is_cut_off(serve: Serve,
         assert pings < 10_000, "nothing bounds the pongs that are not read"
     *pongs, (first, payload) = frames(await raw.read_until_eof())
     assert pongs == [(PONG, b"%125d" % number) for number in range(len(pongs))]
-    assert (first, payload) == (CLOSE, b"\x03\xf0pings came faster than their pongs are read")
+    assert (first, payload) == (CLOSE, b"\x03\xf0ping flood: too many unread pongs")
     raw.close()
     await within(client.wait_closed())
-    reason = "pings came faster than their pongs are read"
+    reason = "ping flood: too many unread pongs"
     assert client.outcome == CloseOutcome(Cause.LIMIT, Side.REMOTE, None, Close(1008, reason), reason)
     assert await undisturbed(bystander)
 

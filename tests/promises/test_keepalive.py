@@ -24,7 +24,7 @@ from helpers.rawclient import (
 from streamws import Cause, Client, Close, CloseOutcome, ConnectionClosedError, Limits, Opcode, Side, Timeouts
 
 BRISK = Timeouts(ping_interval=0.1, ping_timeout=0.4)
-REASON = "no sign of life within 0.4 s of a ping"
+REASON = "received nothing within 0.4 s of a ping"
 
 
 async def pinged(raw: RawClient) -> bytes:

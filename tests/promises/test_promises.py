@@ -57,7 +57,7 @@ def is_reading(client: Client) -> bool:
 def held(client: Client) -> int:
     """Bytes that are received and unread."""
     connection = client._connection
-    size: int = connection.inbox.size + connection.protocol.parser.buffered()
+    size: int = connection.inbox.queue.size + connection.protocol.parser.frame.buffered()
     return size
 
 
@@ -468,7 +468,9 @@ async def test_promise_5_second_reader_gets_concurrency_error_that_names_both() 
     async with pair() as (client, peer):
         first = asyncio.create_task(client.read_message(), name="the first")
         await asyncio.sleep(0)
-        with pytest.raises(ConcurrencyError, match=r"read_frame\(\) of the second while the first waits in read_mess"):
+        with pytest.raises(
+            ConcurrencyError, match=r"cannot call read_frame\(\) in the second: the first waits in read_mess"
+        ):
             await asyncio.create_task(client.read_frame(), name="the second")
         assert not first.done()
         peer.send(TEXT, b"for the first")
@@ -766,7 +768,7 @@ ENDS: dict[Cause, list[tuple[Hostile, Side, Close | None, Close | None, int]]] =
     Cause.LOCAL_CANCEL: [(writer_is_left, LOCAL, None, Close(1011), 1011)],
     Cause.CLOSE_TIMEOUT: [(peer_does_not_answer, LOCAL, None, Close(1000), 1000)],
     Cause.KEEPALIVE: [
-        (peer_gives_no_sign_of_life, REMOTE, None, Close(1011, "no sign of life within 0.1 s of a ping"), 1011)
+        (peer_gives_no_sign_of_life, REMOTE, None, Close(1011, "received nothing within 0.1 s of a ping"), 1011)
     ],
 }
 

@@ -30,7 +30,7 @@ BRISK = Timeouts(close=5, ping_interval=0.05, ping_timeout=0.2)
 def held(client: Client) -> int:
     """Bytes that are received and unread."""
     connection = client._connection
-    size: int = connection.inbox.size + connection.protocol.parser.buffered()
+    size: int = connection.inbox.queue.size + connection.protocol.parser.frame.buffered()
     return size
 
 

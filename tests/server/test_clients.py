@@ -104,7 +104,7 @@ async def test_broadcast_reaches_those_that_are_named(serve: Serve, connect: Con
 async def test_broadcast_takes_str_or_bytes(data: Any, serve: Serve, connect: Connect) -> None:
     server = await serve(echo)
     raw = await connect(server)
-    with pytest.raises(TypeError, match=r"what is sent is str or bytes-like, not \w+; encode it first"):
+    with pytest.raises(TypeError, match=r"message must be str or bytes-like, not \w+; encode it first"):
         server.broadcast(data)
     assert server.broadcast("a") == 1
     assert await raw.read_frame() == (TEXT, b"a")
@@ -186,7 +186,7 @@ async def test_broadcast_cuts_off_a_slow_client_and_no_other(serve: Serve, conne
     *messages, (first, payload) = frames(await slow.read_until_eof())
     assert messages == [(BINARY, message)] * sent
     assert (first, payload[:2]) == (CLOSE, b"\x03\xf0")
-    assert b"bytes sent were not read" in payload
+    assert b" sent bytes are unread" in payload
     slow.close()
     await within(client.wait_closed())
     assert client.outcome is not None

@@ -39,7 +39,7 @@ def record(client: Client) -> list[bytes]:
     """What is written to the client's transport from now on, write by write."""
     connection = client._connection
     recorder = connection.transport = Recorder(connection.transport)
-    connection.network = Network(recorder)
+    connection.outbox.network = Network(recorder)
     return recorder.writes
 
 

@@ -212,13 +212,13 @@ def test_parser_says_which_rule_was_broken(wire: Wire) -> None:
         (header(PING, fin=False), "ping frame is fragmented"),
         (header(PONG, 126), "pong frame is longer than 125 bytes"),
         (header(CONTINUATION), "no message to continue"),
-        (frame(TEXT, fin=False) + frame(BINARY), "binary frame came inside a fragmented message"),
+        (frame(TEXT, fin=False) + frame(BINARY), "binary frame began inside a fragmented message"),
         (header(TEXT, 5, form=2), "fewest bytes"),
         (header(TEXT, 1 << 63), "highest bit"),
         (frame(CLOSE, b"1"), "body of one byte"),
         (frame(CLOSE, b"\x03\xed"), "close code 1005 must not be sent"),
-        (frame(CLOSE, b"\x03\xe8\xff"), "close reason is not UTF-8"),
-        (frame(TEXT, b"\xff"), "text message is not UTF-8"),
+        (frame(CLOSE, b"\x03\xe8\xff"), "close reason is not valid UTF-8"),
+        (frame(TEXT, b"\xff"), "text message is not valid UTF-8"),
     ]:
         violation = wire.parser.Parser(False).feed(stream, len(stream))[-1]
         assert words in violation.reason

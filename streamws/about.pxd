@@ -1,0 +1,1 @@
+# Compiled, so that its own file name says which build this is.
