@@ -114,7 +114,7 @@ def _(folder: Path) -> AbstractAsyncContextManager[Mapping[str, str]]:
     def request(request: Request) -> Response | None:
         nonlocal asked
         asked += 1
-        return None if asked <= 2 else Response(410, "the news are over\n")
+        return None if asked <= 2 else Response(410, "no more news\n")
 
     return serving(handler, request)
 

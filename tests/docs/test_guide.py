@@ -349,8 +349,8 @@ async def _(server: Running) -> None:
             assert saved.read_bytes() == data
             saved.unlink()
     for description, file, reason in (
-        ('{"size": 5}', b"four", "^5 bytes were declared, and 4 came$"),
-        ('{"size": 16777217}', b"", "^a file has at most 16777216 bytes$"),
+        ('{"size": 5}', b"four", "^5 bytes were declared, but 4 were received$"),
+        ('{"size": 16777217}', b"", "^a file must not exceed 16777216 bytes$"),
         ("[1", b"", "delimiter"),
     ):
         async with server.connect() as peer:
@@ -392,7 +392,7 @@ async def _(server: Running) -> None:
         assert await raw.read_frame() == (0x82, content)  # the only one, with FIN
     for name in ("none", "..", "../program.py", "/etc/passwd"):
         raw.send(Opcode.TEXT, name.encode())
-        assert await raw.read_frame() == (0x81, f"there is no {name}".encode())
+        assert await raw.read_frame() == (0x81, f"no such file: {name}".encode())
     size = 32 * MiB
     for name, changed in (("grows", size + 1), ("shrinks", 0)):
         file = server.files / name
@@ -484,7 +484,7 @@ async def _(server: Running) -> None:
     raw.send(Opcode.CONTINUATION, "aé".encode()[2:], fin=False)
     await server.program.says("^é$")
     raw.send(Opcode.CONTINUATION, b"")
-    await server.program.says("^that was all$")
+    await server.program.says("^end of the answer$")
     await raw.close()
 
 
@@ -509,7 +509,7 @@ async def _(server: Running) -> None:
         await one.send("hello")
         await other.recv()
         other.transport.abort()
-        assert await closed(one) == (1014, "the other side: reset")
+        assert await closed(one) == (1014, "the other connection: reset")
     raw = await open_peer(_split(server.address)[1])
     async with server.connect("/") as one:
         raw.send_close(None)
@@ -593,17 +593,17 @@ async def _(server: Running) -> None:
     async with server.connect() as peer:
         await peer.send("hello")
         assert await peer.recv() == "hello"
-    await server.program.says(r"^it left: clean, by the remote side \(received 1000, sent 1000\)$")
+    await server.program.says(r"^closed: clean, by the remote side \(received 1000, sent 1000\)$")
     async with server.connect() as peer:
         await peer.close(4000, "mine")
-    await server.program.says("^it broke off: peer error$")
+    await server.program.says("^lost: peer error$")
     async with server.connect() as peer:
         peer.transport.abort()
-    await server.program.says("^it broke off: reset$")
+    await server.program.says("^lost: reset$")
     raw = await open_peer(_split(server.address)[1])
     raw.send(Opcode.BINARY, b"half", fin=False)
     raw.half_close()
-    await server.program.says("^it left inside a message, of which 4 bytes came$")
+    await server.program.says("^lost after 4 bytes of a message$")
     await raw.close()
     async with server.connect() as peer:
         await peer.send("boom")
@@ -709,7 +709,7 @@ async def _(server: Running) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["pip install . && python -m streamws echo", "pip install '.[test]' && pytest"])
+@pytest.mark.parametrize("command", ["pip install . && streamws echo", "pip install '.[test]' && pytest"])
 def test_readme_names_the_command(command: str) -> None:
     assert f"```console\n$ {command}\n```\n" in (ROOT / "README.md").read_text("utf-8")
 
