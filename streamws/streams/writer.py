@@ -281,6 +281,7 @@ class Writer:
         :param compress: as for `send`; by default it goes by the first part. Each part can be inflated
             as it comes.
         :returns: a `FragmentWriter`; entering it waits for the turn, leaving it ends the message.
+
         (RFC 6455 section 5.4)
         """
         if kind is not None and kind not in (Opcode.TEXT, Opcode.BINARY):
@@ -296,6 +297,7 @@ class Writer:
         :param kind: `Opcode.TEXT` or `Opcode.BINARY`.
         :returns: a `DataFrameWriter`; entering it waits for the turn.
         :raises ValueError: for another length or kind; `TypeError` for a length that is no `int`.
+
         (RFC 6455 section 5.2)
         """
         if kind not in (Opcode.TEXT, Opcode.BINARY):
