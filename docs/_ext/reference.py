@@ -16,6 +16,7 @@ import attrs
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.rst import escape
@@ -132,13 +133,18 @@ def show_as_written(app: Sphinx, domain: str, objtype: str, content: addnodes.de
                 signature += addnodes.desc_annotation("", "", *equals, nodes.Text(default))
 
 
-def skip_member(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: object) -> bool | None:
-    """Hide internal methods, and show members of enumerations and fields of value classes without a docstring, too."""
-    owner = getattr(obj, "__objclass__", None)
-    if isinstance(obj, enum.Enum) or (owner is not None and attrs.has(owner) and name in attrs.fields_dict(owner)):
-        return name.startswith("_")
+def skip_internal(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: object) -> bool | None:
+    """Hide internal methods."""
     function = getattr(obj, "fget", getattr(obj, "__func__", obj))
     return True if getattr(function, "__qualname__", None) in INTERNAL else None
+
+
+def name_values(app: Sphinx, config: Config) -> None:
+    """Tell the template of the pages which classes show all members, with and without a docstring."""
+    classes = {name: getattr(streamws, name) for name in streamws.__all__}
+    config.autosummary_context["values"] = [
+        name for name, kind in classes.items() if attrs.has(kind) or isinstance(kind, enum.EnumType)
+    ]
 
 
 # Overviews --------------------------------------------------------------------------------------------------
@@ -222,7 +228,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
         if resolve(name) is None:
             raise ValueError(f"docs/_ext/reference.py names streamws.{name}, which does not exist")
     app.connect("autodoc-process-signature", shorten_signature)
-    app.connect("autodoc-skip-member", skip_member)
+    app.connect("autodoc-skip-member", skip_internal)
+    app.connect("config-inited", name_values)
     app.connect("object-description-transform", show_as_written)
     app.add_directive("options", Options)
     app.add_directive("arguments", Arguments)
