@@ -79,7 +79,7 @@ async def test_documentation_client_prints_what_its_page_says(
             assert program.stderr == ""
 
 
-OUTPUTS = {"environment-proxy": "hello\n", "readme-client": "hello\n"}
+OUTPUTS = {"environment-proxy": "hello\n", "readme-client": "hello\n", "index-client": "hello\n"}
 """Where a page shows it otherwise than in a block of its own."""
 
 

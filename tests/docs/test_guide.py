@@ -170,6 +170,15 @@ def test_documentation_links_lead_somewhere(page: Path) -> None:
 # Getting started --------------------------------------------------------------------------------------------
 
 
+@drives("first")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        assert await peer.recv() == "welcome"
+        await server.program.says(r"^127\.0\.0\.1 is here$")
+        server.signal()
+        assert (await closed(peer))[0] == 1001
+
+
 @drives("welcome")
 async def _(server: Running) -> None:
     async with server.connect() as peer:
@@ -693,6 +702,12 @@ async def _(server: Running) -> None:
         for message in ("a", "b"):
             await peer.send(message)
             assert await peer.recv() == f"you said {message!r}"
+
+
+# The start page ---------------------------------------------------------------------------------------------
+
+drives("index-streams")(_echoes)
+drives("index-callbacks")(_echoes)
 
 
 # README -----------------------------------------------------------------------------------------------------
