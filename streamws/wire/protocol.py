@@ -8,7 +8,7 @@ and `close`.
 import enum
 from typing import Any, TypeGuard
 
-from ..codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side, is_sendable
+from ..codes import CLEAN_CODES, Cause, Close, CloseOutcome, Opcode, Side, is_sendable
 from ..errors import WriteError
 from .deflate import Deflater
 from .frames import Buffer, CloseFrame, Ping, Pong, Violation
@@ -59,8 +59,6 @@ _LONG = 2 * CHUNK  # bytes above which that is worth the while
 
 MAX_PONGS = 16
 """Pings of one burst that are answered, the last ones."""
-
-CLEAN_CODES = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS})
 
 _FIN = 0x80
 _FIN_TEXT = 0x81

@@ -373,7 +373,7 @@ async def _(server: Running) -> None:
     assert (await raw.read_frame())[0] == 0x81
     assert [file.suffix for file in server.files.iterdir()] == [".part"]
     await raw.close()
-    await server.program.logs(r"closed: reset, by the remote side")
+    await server.program.logs(r"closed: connection lost without a closing handshake")
     server.signal()
     await server.program.end()  # and of the handler
     assert list(server.files.iterdir()) == []
@@ -408,7 +408,7 @@ async def _(server: Running) -> None:
     await server.program.logs("the handler raised")
     await server.program.logs(r"WriteError: a frame was left \d+ bytes short of the 33554432 that it declared")
     await raw.close()
-    await server.program.logs(r"closed: local cancel, by the local side \(could not send 1011\)")
+    await server.program.logs(r"closed: closed by this side with 1011 \(could not be sent\): ")
 
 
 @drives("send-a-file-in-fragments")
@@ -593,7 +593,7 @@ async def _(server: Running) -> None:
     async with server.connect() as peer:
         await peer.send("hello")
         assert await peer.recv() == "hello"
-    await server.program.says(r"^it left: clean, by the remote side \(received 1000, sent 1000\)$")
+    await server.program.says(r"^it left: closed by the peer with 1000$")
     async with server.connect() as peer:
         await peer.close(4000, "mine")
     await server.program.says("^it broke off: peer error$")
@@ -608,7 +608,7 @@ async def _(server: Running) -> None:
     async with server.connect() as peer:
         await peer.send("boom")
         assert await closed(peer) == (1011, "")
-    await server.program.logs("closed: handler error, .* the handler raised ValueError")
+    await server.program.logs("closed: closed by this side with 1011: the handler raised ValueError")
 
 
 @drives("close-in-frame")
@@ -619,7 +619,7 @@ async def _(server: Running) -> None:
     raw.send_close()
     await raw.read_end()
     await raw.close()
-    await server.program.logs("closed: clean, by the local side")
+    await server.program.logs("closed: closed by this side with 1000$")
 
 
 # Flow control -----------------------------------------------------------------------------------------------
@@ -653,7 +653,7 @@ async def _(server: Running) -> None:
             first, payload = await slow.read_frame()
         assert int.from_bytes(payload[:2], "big") == 1008
         await slow.close()
-        await server.program.logs("closed: limit, by the remote side")
+        await server.program.logs("closed: closed by this side with 1008: the peer exceeded a limit ")
         await quick.recv()
 
 
@@ -704,9 +704,7 @@ drives("readme-mirror")(_echoes)
 @drives("readme-callbacks")
 async def _(server: Running) -> None:
     await _echoes(server)
-    assert (
-        await server.program.says(r"^127\.0\.0\.1 left: (.*)") == "clean, by the remote side (received 1000, sent 1000)"
-    )
+    assert await server.program.says(r"^127\.0\.0\.1 left: (.*)") == "closed by the peer with 1000"
 
 
 @pytest.mark.parametrize("command", ["pip install . && python -m streamws echo", "pip install '.[test]' && pytest"])
@@ -839,4 +837,4 @@ async def _(server: Running) -> None:
 async def _(server: Running) -> None:
     await _echoes(server)
     await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+ opened /$")
-    await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+ closed: clean, by the remote side ")
+    await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+ closed: closed by the peer with 1000$")
