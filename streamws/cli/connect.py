@@ -308,7 +308,7 @@ class _Conversation:
         try:
             client = opening.result()
         except HandshakeRefused as error:
-            _print_error(f"the server refused the connection with {error}")
+            _print_error(f"the server did not accept the connection: {error}")
             return _NO_CONNECTION
         except StreamwsError as error:
             _print_error(str(error))
@@ -450,7 +450,9 @@ class _Conversation:
         except ConnectionClosed:
             pass  # the outcome is reported at the end
         except UnicodeDecodeError as error:
-            self._problem = f"cannot send a line that is not UTF-8: {error.object[:40]!r}; stopped there"
+            self._problem = (
+                f"cannot send a line that is not UTF-8: {error.object[:40]!r}; the rest of the input was not sent"
+            )
             self._code = _USAGE
         except OSError as error:
             self._problem = f"cannot read the input: {error.strerror or error}"

@@ -476,7 +476,9 @@ async def test_input_that_is_no_text_is_an_error_of_usage(serve: Serve) -> None:
         program.end_input(b"good\n\xff\xfe\nlost\n")
         assert await program.end() == 2
     assert program.stdout == "good\n"
-    assert r"not UTF-8: b'\xff\xfe'" in program.stderr
+    assert program.stderr == (
+        "streamws: cannot send a line that is not UTF-8: b'\\xff\\xfe'; the rest of the input was not sent\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -519,7 +521,7 @@ async def test_refused_handshake_says_the_answer_and_exits_with_1(serve: Serve) 
         assert await program.end() == 1
     assert (program.stdout, program.stderr) == (
         "",
-        "streamws: the server refused the connection with 401 Unauthorized: token [31mexpired\n",
+        "streamws: the server did not accept the connection: 401 Unauthorized: token [31mexpired\n",
     )
 
 
