@@ -409,7 +409,7 @@ async def test_message_callback_raises_incomplete_when_message_is_cut(
 
         peer.write(header(TEXT, 10) + mask(b"part"))
         await peer.close()
-        assert "lacks 6 bytes" in str(await raised.get())
+        assert "4 bytes into a message; at least 6 more bytes were expected" in str(await raised.get())
     assert errors(caplog) == []
 
 

@@ -8,7 +8,7 @@
 import enum
 from typing import Any, TypeGuard
 
-from ..codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side, is_sendable
+from ..codes import CLEAN_CODES, Cause, Close, CloseCode, CloseOutcome, Opcode, Side, is_sendable
 from ..errors import ConnectionClosed, ConnectionClosedError, WriteError
 from .deflate import Deflater
 from .frames import Buffer, CloseFrame, Ping, Pong, Violation
@@ -61,8 +61,6 @@ _MASKED_IN_CHUNKS = 2 * CHUNK
 
 MAX_PONGS = 16
 """Of a burst of pings, the number that is answered: the last ones."""
-
-CLEAN_CODES = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS})
 
 _FIN = 0x80
 _FIN_TEXT = 0x81

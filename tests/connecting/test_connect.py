@@ -61,7 +61,7 @@ from streamws.net import transports
 def _both_transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a transport of streamws' own where the loop allows that, and with the loop's."""
     if request.param == "loop":
-        monkeypatch.setattr(transports, "_tells_when_ready", lambda loop: False)
+        monkeypatch.setattr(transports, "_has_add_reader", lambda loop: False)
 
 
 # Success --------------------------------------------------------------------------------------------------------
@@ -1058,7 +1058,7 @@ async def test_log_has_a_line_for_the_open_and_one_for_the_end_and_no_secret(
     place = f"127.0.0.1:{server.port}"
     assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
         ("streamws", "INFO", f"connected to {place}/chat"),
-        ("streamws", "INFO", f"connection to {place} closed: clean, by the local side (received 1000, sent 1000)"),
+        ("streamws", "INFO", f"connection to {place} closed: closed by this side with 1000"),
     ]
 
 

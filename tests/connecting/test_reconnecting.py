@@ -163,7 +163,7 @@ def test_reason_is_one_line() -> None:
     tried.failed(ConnectError("no\nINFO one \x1b[2J listens"))
     assert tried.reason == "ConnectError: no INFO one [2J listens"
     tried.ended(CLEAN, 0)
-    assert tried.reason == "clean, by the remote side (received 1000, sent 1000)"
+    assert tried.reason == "closed by the peer with 1000"
     tried.failed(TimeoutError())
     assert tried.reason == "TimeoutError"
 

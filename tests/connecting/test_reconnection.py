@@ -643,7 +643,7 @@ async def test_reconnection_is_one_line_of_the_log(
     lines = [record.getMessage() for record in caplog.records if "again" in record.msg]
     assert lines == [
         "connecting again in 1.0 s: HandshakeRefused: 503 Service Unavailable: busy",
-        "connecting again in 2.0 s: peer error, by the remote side (received 4000 enough, sent 4000)",
+        'connecting again in 2.0 s: closed by the peer with 4000 "enough"',
     ]
     assert {record.levelname for record in caplog.records} == {"INFO"}
 

@@ -60,9 +60,9 @@ def test_server_takes_a_socket_and_no_other_place(place: dict[str, Any]) -> None
         (Limits, {"max_head": True}, TypeError, "max_head must be an int, not True"),
         (Limits, {"read_low": 2, "read_high": 1}, ValueError, "read_low (2) must not be above read_high (1)"),
         (Limits, {"write_low": 2, "write_high": 1}, ValueError, "write_low (2) must not be above write_high"),
-        (Timeouts, {"close": 0}, ValueError, "close must be above 0 seconds, not 0; None switches it off"),
-        (Timeouts, {"open": float("nan")}, ValueError, "open must be above 0 seconds, not nan"),
-        (Timeouts, {"open": float("inf")}, ValueError, "open must be above 0 seconds, not inf"),
+        (Timeouts, {"close": 0}, ValueError, "close must be more than 0 seconds, not 0; None disables it"),
+        (Timeouts, {"open": float("nan")}, ValueError, "open must be more than 0 seconds, not nan"),
+        (Timeouts, {"open": float("inf")}, ValueError, "open must be more than 0 seconds, not inf"),
         (Timeouts, {"ping_timeout": "1"}, TypeError, "ping_timeout must be a number of seconds or None"),
     ],
 )

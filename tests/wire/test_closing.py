@@ -287,14 +287,14 @@ def test_outcome_reads_as_a_sentence(wire: Wire) -> None:
     outcome = codes.CloseOutcome(
         codes.Cause.PEER_ERROR, codes.Side.REMOTE, codes.Close(4000, "why"), codes.Close(4000), "detail"
     )
-    assert str(outcome) == "peer error, by the remote side (received 4000 why, sent 4000): detail"
+    assert str(outcome) == 'closed by the peer with 4000 "why"; detail'
     reset = codes.CloseOutcome(codes.Cause.RESET, codes.Side.REMOTE, None, None)
-    assert str(reset) == "reset, by the remote side (no Close frame)"
+    assert str(reset) == "connection lost without a closing handshake"
     assert (reset.code, reset.reason, reset.clean) == (1006, "", False)
     cut = codes.CloseOutcome(
         codes.Cause.LOCAL_CANCEL, codes.Side.LOCAL, None, None, "detail", codes.Close(1011, "sorry")
     )
-    assert str(cut) == "local cancel, by the local side (could not send 1011 sorry): detail"
+    assert str(cut) == 'closed by this side with 1011 "sorry" (could not be sent): detail'
     assert (cut.code, cut.reason, cut.clean) == (1011, "sorry", False)
 
 
