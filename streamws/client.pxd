@@ -8,7 +8,7 @@ cdef class Client:
     cdef object __weakref__
     cdef readonly Connection _connection
     cdef object _make_callbacks
-    cdef object _answer
+    cdef object _agreement
     cdef object _callbacks
     cdef readonly Writer writer
     cdef readonly object id

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 from .codes import Close, CloseCode, CloseOutcome
 from .connection import Connection
+from .handshake.agreement import Agreement
 from .handshake.extensions import DeflateTerms
 from .handshake.head import Request, Response
 from .streams.reader import MessageReader
@@ -30,16 +31,6 @@ _OnPayload = TypeVar("_OnPayload", bound=PayloadCallback)
 _OnClosed = TypeVar("_OnClosed", bound=ClosedCallback)
 
 
-class Answer(Protocol):
-    """What the server answered to the opening handshake."""
-
-    @property
-    def response(self) -> Response: ...
-
-    @property
-    def terms(self) -> DeflateTerms | None: ...
-
-
 class CallbackRunner(Protocol):
     """Who calls the functions that the decorators of one client register."""
 
@@ -61,7 +52,7 @@ class Client:
 
     __slots__ = (
         "__weakref__",
-        "_answer",
+        "_agreement",
         "_callbacks",
         "_connection",
         "_make_callbacks",
@@ -79,13 +70,13 @@ class Client:
         number: int,
         address: tuple[str, int],
         request: Request,
-        answer: Answer,
+        agreement: Agreement,
         subprotocol: str | None,
         make_callbacks: Callable[["Client"], CallbackRunner],
     ) -> None:
         self._connection = connection
         self._make_callbacks = make_callbacks
-        self._answer = answer
+        self._agreement = agreement
         self._callbacks: CallbackRunner | None = None
         self.writer: Writer = connection.writer
         """Sends fragments, frames and pings."""
@@ -210,12 +201,12 @@ class Client:
     @property
     def response(self) -> Response:
         """The response of the opening handshake."""
-        return self._answer.response
+        return self._agreement.response
 
     @property
     def compression(self) -> DeflateTerms | None:
         """What both sides agreed on of compression; None for no compression (RFC 7692 section 7.1)."""
-        return self._answer.terms
+        return self._agreement.terms
 
     @property
     def state(self) -> State:

@@ -15,14 +15,15 @@ LAYERS = """
     codes errors options
     wire.frames wire.payload wire.deflate wire.parser wire.protocol
     awaiting.operation awaiting.waiter awaiting.lazy
-    net.loops net.signals net.sockets net.network net.selector
-    handshake.headers handshake.url handshake.head handshake.extensions handshake.server handshake.client
+    net.addresses net.loops net.signals net.sockets net.network net.selector
+    handshake.url handshake.headers handshake.head handshake.lines handshake.request_reader handshake.response_reader
+    handshake.extensions handshake.agreement handshake.server handshake.client
     streams.inbox streams.outbox streams.pings streams.reader streams.shared streams.writer
     connection
     net.tls.engine net.tls.openssl net.tls.layer net.transports
     client callbacks
-    connecting.reconnecting connecting.proxies connecting.routes connecting.connect
-    server
+    connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
+    serving server
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__
 """

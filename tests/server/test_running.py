@@ -78,7 +78,7 @@ def test_with_needs_a_loop() -> None:
 
 async def test_with_inside_a_running_loop_names_async_with() -> None:
     server = WebSocketServer("127.0.0.1", 0, handler=echo, loop=asyncio.get_running_loop())
-    with pytest.raises(UsageError, match="a loop is running here: use `async with` there"), server:
+    with pytest.raises(UsageError, match="one is already running: use `async with`"), server:
         pass
 
 
@@ -134,7 +134,7 @@ async def test_serve_forever_cancelled_does_not_stop_the_server(serve: Serve) ->
 
 
 async def test_serve_forever_needs_a_started_server() -> None:
-    with pytest.raises(UsageError, match="the server is not started"):
+    with pytest.raises(UsageError, match="this server is not started"):
         await WebSocketServer(port=0, handler=echo).serve_forever()
 
 
@@ -361,7 +361,7 @@ async def test_run_stops_within_the_close_timeout(serve: Serve) -> None:
 
 
 async def test_run_inside_a_running_loop_names_serve_forever() -> None:
-    with pytest.raises(UsageError, match=r"use `async with` and `serve_forever\(\)` there"):
+    with pytest.raises(UsageError, match=r"one is already running: use `async with` and `serve_forever\(\)`"):
         WebSocketServer("127.0.0.1", 0, handler=echo).run()
 
 
