@@ -29,10 +29,10 @@ RequestCallback = Callable[[Request], Awaitable[Response | None] | Response | No
 
 
 class Serving:
-    """The connections and tasks of one server.
+    """The connections and handlers of one server.
 
     :param policy: which clients the server accepts.
-    :param handler: called with each client; it owns the connection.
+    :param handler: the handler; None if there is a @socket.connection callback instead.
     """
 
     def __init__(self, policy: Policy, handler: Handler | None) -> None:
@@ -50,12 +50,12 @@ class Serving:
         self._environment: Environment | None = None
 
     def start(self, environment: Environment) -> Callable[[], AsyncioConnection]:
-        """Begin to serve; return the factory that makes the protocol of each accepted socket."""
+        """Return the factory that makes the asyncio protocol of each accepted connection."""
         self._environment = environment
         return lambda: AsyncioConnection(environment, True, ServerOpening(self, environment))
 
     def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
-        """Start a task for which stopping waits."""
+        """Start a task that is awaited, and cancelled if need be, when the server stops."""
         assert self._environment is not None
         task = self._environment.loop.create_task(coroutine)
         self._tasks.add(task)
@@ -96,17 +96,13 @@ class Serving:
             connection.fail(code, "", Cause.LOCAL_CANCEL, Side.LOCAL, "the handler was cancelled")
             raise
         except Exception as error:
-            if tells_of_end(error):
-                # The handler used the connection after its end. That is how most handlers end, so it is no error.
-                if not connection.is_closed:
-                    await client.close()
+            if not tells_of_end(error):  # using a connection that has ended is how many handlers end, and no error
+                logger.exception("%s:%s: the handler raised", client.addr, client.port)
+                detail = f"the handler raised {error!r}"
+                connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
                 return
-            logger.exception("%s:%s: the handler raised", client.addr, client.port)
-            detail = f"the handler raised {error!r}"
-            connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
-        else:
-            if not connection.is_closed:
-                await client.close()
+        if not connection.is_closed:
+            await client.close()
 
     async def _run_callback(self, callback: ConnectionCallback, client: Client, connection: Connection) -> None:
         """Run the @socket.connection callback."""
@@ -116,7 +112,7 @@ class Serving:
     # Stopping --------------------------------------------------------------------------------------------------
 
     def forget_task(self, task: "asyncio.Task[None] | None") -> None:
-        """Do not wait for this task when stopping: it is the one that stops the server."""
+        """Do not wait for a task when the server stops: it is a handler that waits for that itself."""
         if task is not None:
             self._tasks.discard(task)
 
@@ -129,7 +125,7 @@ class Serving:
         timeout = self._environment.timeouts.close
         for connection in tuple(self.connections):
             if connection.is_open:
-                connection.begin_close(CloseCode.GOING_AWAY, "the server stops")
+                connection.begin_close(CloseCode.GOING_AWAY, "server shutting down")
             elif connection.is_opening:
                 connection.abort()
         ends = [asyncio.ensure_future(connection.wait_gone()) for connection in self.connections]
@@ -162,12 +158,12 @@ class ServerOpening:
         self._responded = False
         self._task: asyncio.Task[None] | None = None  # of the @socket.request callback
         self._connection: Connection | None = None
-        # From here on, so that `Timeouts.open` includes the TLS handshake.
+        # Started here, so that `Timeouts.open` covers the TLS handshake too.
         environment.open_deadlines.add(self._overdue)
 
     def connected(self, connection: Connection) -> None:
         """Register the connection, whose TLS handshake is complete."""
-        # Not earlier: `lost` is not called for a connection whose TLS handshake fails.
+        # Not earlier, because `lost` is not called for a connection whose TLS handshake fails.
         self._connection = connection
         self._serving.connections.add(connection)
         if self._serving.stopping:
@@ -200,12 +196,13 @@ class ServerOpening:
             self._accept(connection, request, rest)
         else:
             connection.pause_reading()
-            self._task = self._serving.spawn(self._call_back(connection, request, rest, callback))
+            self._task = self._serving.spawn(self._run_request_callback(connection, request, rest, callback))
 
-    async def _call_back(
+    async def _run_request_callback(
         self, connection: Connection, request: Request, rest: bytes, callback: RequestCallback
     ) -> None:
         """Run the @socket.request callback, and send its response or go on with the handshake."""
+        failed = False
         try:
             result = callback(request)
             response = await result if inspect.isawaitable(result) else result
@@ -214,11 +211,14 @@ class ServerOpening:
         except Exception:
             logger.exception("%s: the @socket.request callback raised", connection.peer())
             response = failure_response()
+            failed = True
         if connection.transport is None or self._responded:
             return
         if response is None:
             connection.resume_reading()
             self._accept(connection, request, rest)
+        elif failed:
+            self._refuse(connection, response, "the @socket.request callback raised", request.method)
         else:
             logger.info("%s answered with %d by @socket.request", connection.peer(), response.status)
             self._respond(connection, response, request.method)
@@ -226,7 +226,7 @@ class ServerOpening:
     def _accept(self, connection: Connection, request: Request, rest: bytes) -> None:
         """Complete the handshake, or refuse the request."""
         if self._refuse_if_full(connection):
-            return  # it had room for this client when the connection was accepted, but others were faster
+            return  # there was room when this client connected, but others completed their requests first
         try:
             agreement = accept_request(request, self._serving.policy)
         except HandshakeRefused as error:

@@ -63,8 +63,9 @@ class Attempt:
         """When the connection ended, in the time of the event loop."""
 
     async def connect(self, location: str, headers: HeaderFields) -> Client:
-        """Connect to a URL, and to where it redirects.
+        """Connect to a URL, and follow its redirects.
 
+        :param location: the URL, as the application gave it.
         :param headers: fields that replace those of the same name in `Settings.options`.
         """
         settings = self._settings
@@ -87,8 +88,9 @@ class Attempt:
                     raise
                 redirects += 1
                 if redirects > settings.max_redirects:
-                    reason = f"there were {settings.max_redirects} redirects before it (max_redirects)"
-                    raise _redirect_error(error, reason) from error
+                    raise _redirect_error(
+                        error, f"more than {settings.max_redirects} redirects (max_redirects)"
+                    ) from error
                 url, options = self._redirect(url, options, redirect, error)
 
     def timeout_error(self) -> StreamwsError:

@@ -1,4 +1,4 @@
-"""`connect()`: connecting to a server, once or again each time that the connection ends."""
+"""`connect()`: connects to a server, once or again whenever the connection ends."""
 
 import asyncio
 import inspect

@@ -22,12 +22,12 @@ class Agreement:
 
     @property
     def encoded(self) -> bytes:
-        """The 101 response as bytes."""
+        """The 101 response as bytes, for the server to send."""
         return b"HTTP/1.1 101 Switching Protocols" + self.fields + b"\r\n\r\n"
 
     @property
     def response(self) -> Response:
-        """The 101 response, made on each access: few applications look at it."""
+        """The 101 response. It is made on access, because few applications look at it."""
         return Response.from_wire(101, Headers.from_wire(self.fields))
 
 

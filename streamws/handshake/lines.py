@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ..errors import StreamwsError
 from ..options import Limits
 
+# By the name of the exceeded limit
 _REASONS = {
     "max_request_line": "the request line is longer than {} bytes",
     "max_header_line": "a line of the head is longer than {} bytes",
@@ -12,28 +13,27 @@ _REASONS = {
     "max_head": "the head is longer than {} bytes",
 }
 
-# RFC 8446 section 5.1: the types of the TLS records that can come first, an alert and a ClientHello or ServerHello.
 TLS_RECORDS = frozenset({0x15, 0x16})
+"""The types of TLS records with which a peer can start: an alert, and a ClientHello (RFC 8446 section 5.1)."""
 
 
 class HeadLines:
     """The lines of a head that is still arriving, checked against the limits.
 
-    A limit takes effect at the first byte over it, whether or not the line is complete. So the result does not depend
-    on how the head was split into chunks.
+    A limit is enforced at the first byte over it, whether or not the line is complete. So the result does not depend on
+    how the head was split into chunks.
     """
 
     __slots__ = ("_complete", "_error", "_limits", "_searched", "buffer", "start")
 
     def __init__(self, limits: Limits, error: Callable[[str, str], StreamwsError]) -> None:
         """
-        :param error: makes the exception to raise from the name of the exceeded limit and the reason. The name is empty
-            for a malformed line.
+        :param error: makes the exception, from the name of the exceeded limit ("" for a malformed line) and the reason.
         """
         self._limits = limits
         self._error = error
         self.buffer = bytearray()
-        """What has arrived of the head, and of what follows it."""
+        """All bytes that have arrived."""
         self.start = 0
         """Where the current line starts."""
         self._searched = 0  # there is no LF between `start` and here
@@ -42,7 +42,7 @@ class HeadLines:
     def find_line_end(self, max_length: int, limit: str) -> int:
         """Return the index of the LF that ends the current line, or -1 if it has not arrived.
 
-        :param max_length: the greatest length of the line, without CRLF.
+        :param max_length: the greatest allowed length of the line, without its CRLF.
         :param limit: the name of the limit that a longer line exceeds.
         """
         buffer = self.buffer

@@ -92,7 +92,7 @@ async def test_client_follows_no_more_redirects_than_it_may() -> None:
     async with scripted(redirecting({"/0": "/1", "/1": "/2", "/2": "/3"})) as server:
         error = await failing(f"{server.url}/0", RedirectError, max_redirects=2)
         assert len(server.peers) == 3
-    assert str(error) == "cannot follow the redirect to '/3': there were 2 redirects before it (max_redirects)"
+    assert str(error) == "cannot follow the redirect to '/3': more than 2 redirects (max_redirects)"
     assert (error.status, error.headers["location"], error.body) == (302, "/3", b"over there")
     assert isinstance(error.__cause__, HandshakeRefused)
 
@@ -102,7 +102,7 @@ async def test_client_leaves_a_loop(location: str) -> None:
     async with scripted(redirecting({"/": location})) as server:
         error = await failing(server.url, RedirectError)
         assert len(server.peers) == 6
-    assert str(error) == f"cannot follow the redirect to {location!r}: there were 5 redirects before it (max_redirects)"
+    assert str(error) == f"cannot follow the redirect to {location!r}: more than 5 redirects (max_redirects)"
 
 
 async def test_client_told_to_follows_no_redirect() -> None:

@@ -12,7 +12,7 @@ from helpers.rawclient import CLOSE, PATIENCE, TEXT, Address, RawClient, close, 
 from helpers.scripts import program
 from streamws import Cause, Client, Close, CloseOutcome, Side, Timeouts, UsageError, WebSocketServer
 
-STOPS = b"\x03\xe9the server stops"
+STOPS = b"\x03\xe9server shutting down"
 BRIEF = Timeouts(close=0.2)
 
 
@@ -100,7 +100,7 @@ async def test_async_with_serves_until_its_end() -> None:
         client = client_of(server, raw)
         answer = asyncio.ensure_future(answer_close(raw))
     assert await answer == (CLOSE, STOPS)
-    assert client.outcome == CloseOutcome(Cause.CLEAN, Side.LOCAL, Close(1001), Close(1001, "the server stops"))
+    assert client.outcome == CloseOutcome(Cause.CLEAN, Side.LOCAL, Close(1001), Close(1001, "server shutting down"))
     assert not server.clients
     with pytest.raises(ConnectionRefusedError):
         await RawClient.connect(address)
@@ -182,9 +182,9 @@ async def test_close_is_bounded_when_a_client_does_not_answer(serve: Serve, conn
     client = client_of(server, raw)
     async with asyncio.timeout(PATIENCE / 2):
         await server.close()
-    assert await raw.read_until_eof() == b"\x88\x12" + STOPS
+    assert await raw.read_until_eof() == b"\x88\x16" + STOPS
     assert client.outcome == CloseOutcome(
-        Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1001, "the server stops"), "no end within 0.2 s"
+        Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1001, "server shutting down"), "no end within 0.2 s"
     )
 
 
@@ -355,7 +355,7 @@ async def test_run_stops_within_the_close_timeout(serve: Serve) -> None:
         raw = await RawClient.connect(("127.0.0.1", int(await running.read_line())))
         await raw.upgrade()
         running.signal(signal.SIGTERM)
-        assert await raw.read_until_eof() == b"\x88\x12" + STOPS
+        assert await raw.read_until_eof() == b"\x88\x16" + STOPS
         raw.close()
         assert await running.end() == (0, "")
 
