@@ -55,7 +55,8 @@ class WebSocketServer:
         timeouts: Timeouts | None = None,
         server_header: str | None = "streamws",
     ) -> None:
-        """
+        """Make a server. It does not listen before it is started.
+
         :param address: the host name or IP address to listen on, or several of them; "" for all interfaces.
         :param port: the TCP port; 0 for any free port.
         :param loop: the event loop for `with` and `run`. By default `run` makes one, and `async with` uses the running
@@ -109,7 +110,7 @@ class WebSocketServer:
     # Callbacks -------------------------------------------------------------------------------------------------
 
     def connection(self, callback: _OnConnection) -> _OnConnection:
-        """Decorator: call `callback` with the `Client` of each new connection.
+        """Decorator: call `callback`, a function or coroutine function, with the `Client` of each new connection.
 
         The connection stays open when the callback returns, until either side closes it. If the callback raises, the
         error is logged and the connection closes with 1011. Returns the function unchanged.
@@ -122,7 +123,7 @@ class WebSocketServer:
         return callback
 
     def request(self, callback: _OnRequest) -> _OnRequest:
-        """Decorator: call `callback` with each `Request`, before the WebSocket handshake.
+        """Decorator: call `callback`, a function or coroutine function, with each `Request` before the handshake.
 
         If it returns a `Response`, that is sent and the connection is closed: to refuse a client, or to answer plain
         HTTP requests such as health checks on the same port. If it returns None, the handshake goes on. If it raises,
@@ -168,7 +169,7 @@ class WebSocketServer:
     # Starting and stopping -------------------------------------------------------------------------------------
 
     async def start(self) -> asyncio.Server:
-        """Start to listen. `async with`, `with` and `run` do this for you.
+        """Start to listen. `async with`, `with` and `run` do this for you. Cancelling it leaves nothing open.
 
         :raises OSError: if it cannot listen on the address (it is in use, or not permitted); the message names it.
         :raises UsageError: if the server was already started, or has neither a handler nor a callback.
@@ -232,7 +233,9 @@ class WebSocketServer:
         stopped.set()
 
     async def serve_forever(self) -> None:
-        """Wait until the server was stopped by `close`; use it inside `async with`. Cancelling it does not stop it.
+        """Wait until `close` has stopped the server; use it inside `async with`.
+
+        Any number of tasks may wait. Cancelling one does not stop the server.
 
         :raises UsageError: if the server was not started.
         """

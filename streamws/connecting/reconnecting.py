@@ -28,11 +28,10 @@ _MIN_GROWTH = 0.25  # seconds from which the delays grow if `Backoff.first` is 0
 
 
 def is_transient(error: Exception) -> bool:
-    """Return whether it is worth trying again after an error: the default for `connect(retry=...)`.
+    """Return whether an error is transient, so that trying again may help: the default for `connect(retry=...)`.
 
-    That is so after network failures, timeouts, connections that did not close cleanly, and the HTTP statuses 408, 425,
-    429, 500, 502, 503 and 504. It is not so after other HTTP statuses, if the server's certificate is not valid, or if
-    a package is missing.
+    Network failures, timeouts, connections that did not close cleanly, and the HTTP statuses 408, 425, 429, 500, 502,
+    503 and 504 are transient. Other HTTP statuses, an invalid certificate and a missing package are not.
 
     :param error: an error that `await connect()` raised, or a `ConnectionClosedError`.
     """

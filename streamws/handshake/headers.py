@@ -60,8 +60,8 @@ class Headers(Mapping[str, str]):
 
     `headers["Accept"]` is the value of a field. If several fields have that name, their values are joined with ", "
     (RFC 9110 section 5.3); `get_all` returns them one by one, which `Set-Cookie` needs. Iterating yields each name
-    once, where and how its first field spells it. Two `Headers` are equal if each name has the same values in the same
-    order; the same holds for a `Headers` and another mapping.
+    once, with the spelling and at the position of its first field. Two `Headers` are equal if each name has the same
+    values in the same order; a `Headers` and another mapping are compared in the same way.
 
     Values are read as UTF-8 where they are valid UTF-8, and as Latin-1 otherwise. The fields are stored as the bytes on
     the wire and decoded on access, so that an idle connection keeps a few hundred bytes for them, not kilobytes.

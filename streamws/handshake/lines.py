@@ -22,14 +22,13 @@ class HeadLines:
 
     A limit is enforced at the first byte over it, whether or not the line is complete. So the result does not depend on
     how the head was split into chunks.
+
+    :param error: makes the exception, from the name of the exceeded limit ("" for a malformed line) and the reason.
     """
 
     __slots__ = ("_complete", "_error", "_limits", "_searched", "buffer", "start")
 
     def __init__(self, limits: Limits, error: Callable[[str, str], StreamwsError]) -> None:
-        """
-        :param error: makes the exception, from the name of the exceeded limit ("" for a malformed line) and the reason.
-        """
         self._limits = limits
         self._error = error
         self.buffer = bytearray()

@@ -90,14 +90,17 @@ class ResponseReader:
     # Called by httptools
 
     def on_headers_complete(self) -> None:
+        """Note that the head is valid."""
         self._head_parsed = True
 
     def on_body(self, data: bytes) -> None:
+        """Collect the body, up to `MAX_BODY`."""
         self._body += data[: MAX_BODY - len(self._body)]
         if len(self._body) == MAX_BODY:
             self._body_complete = True
 
     def on_message_complete(self) -> None:
+        """Note that the body is complete."""
         self._body_complete = True
 
     # The head

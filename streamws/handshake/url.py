@@ -58,6 +58,7 @@ class Url:
 
 
 def default_port(secure: bool) -> int:
+    """Return the port of a URL that names none (RFC 6455 section 3)."""
     return 443 if secure else 80
 
 
