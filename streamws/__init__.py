@@ -27,7 +27,8 @@ from .errors import (
     WriteError,
 )
 from .handshake.extensions import DeflateTerms
-from .handshake.head import Headers, Request, Response
+from .handshake.head import Request, Response
+from .handshake.headers import Headers
 from .options import Backoff, Compression, Limits, Timeouts
 from .server import WebSocketServer
 from .streams.pieces import DataFrameWriter, FragmentWriter

@@ -9,7 +9,7 @@ cdef class Client:
     cdef object __weakref__
     cdef readonly Connection _connection
     cdef object _spawn
-    cdef object _answer
+    cdef object _agreement
     cdef object _callbacks
     cdef readonly Writer writer
     cdef readonly object id

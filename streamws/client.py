@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import AsyncIterator, Coroutine
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from .callbacks import Callbacks, ClosedCallback, MessageCallback, PayloadCallback, Spawn
 from .codes import CloseCode, CloseOutcome
 from .connection import Connection
+from .handshake.agreement import Agreement
 from .handshake.extensions import DeflateTerms
 from .handshake.head import Request, Response
 from .streams.iterators import Binary, Frames, Messages, Readers, Text
@@ -29,16 +30,6 @@ _OnPayload = TypeVar("_OnPayload", bound=PayloadCallback)
 _OnClosed = TypeVar("_OnClosed", bound=ClosedCallback)
 
 
-class Answer(Protocol):
-    """What the server answered to the opening handshake."""
-
-    @property
-    def response(self) -> Response: ...
-
-    @property
-    def terms(self) -> DeflateTerms | None: ...
-
-
 class Client:
     """One WebSocket connection. You get it from a server's handler or callback, or from `connect`.
 
@@ -48,7 +39,7 @@ class Client:
 
     __slots__ = (
         "__weakref__",
-        "_answer",
+        "_agreement",
         "_callbacks",
         "_connection",
         "_spawn",
@@ -66,13 +57,13 @@ class Client:
         number: int,
         address: tuple[str, int],
         request: Request,
-        answer: Answer,
+        agreement: Agreement,
         subprotocol: str | None,
         spawn: Spawn,
     ) -> None:
         self._connection = connection
         self._spawn = spawn
-        self._answer = answer
+        self._agreement = agreement
         self._callbacks: Callbacks | None = None
         self.writer: Writer = connection.writer
         """Sends fragments, frames and pings."""
@@ -207,12 +198,12 @@ class Client:
     @property
     def response(self) -> Response:
         """The response of the opening handshake."""
-        return self._answer.response
+        return self._agreement.response
 
     @property
     def compression(self) -> DeflateTerms | None:
         """The negotiated compression; None for no compression (RFC 7692 section 7.1)."""
-        return self._answer.terms
+        return self._agreement.terms
 
     @property
     def state(self) -> State:

@@ -17,13 +17,14 @@ LAYERS = """
     awaiting.checks awaiting.internals awaiting.operation awaiting.waiter awaiting.lazy
     net.loops net.signals net.addresses net.sockets net.network net.gate net.selector
     net.tls.engine net.tls.openssl net.tls.layer net.transports
-    handshake.headers handshake.url handshake.head handshake.extensions handshake.server handshake.client
+    handshake.url handshake.headers handshake.head handshake.lines handshake.request_reader handshake.response_reader
+    handshake.extensions handshake.agreement handshake.server handshake.client
     streams.hub streams.queue streams.inflation streams.skipping streams.inbox streams.reads streams.reader
     streams.iterators streams.outbox streams.turns streams.pings streams.keepalive streams.shared streams.pieces
     streams.writer
     connection callbacks client
-    connecting.reconnecting connecting.proxies connecting.routes connecting.connect
-    server
+    connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
+    serving server
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__
 """

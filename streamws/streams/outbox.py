@@ -35,10 +35,10 @@ class Outbox:
         "_iteration_number",
         "_loop",
         "_max_backlog",
-        "network",
         "_protocol",
         "_size",
         "exempt",
+        "network",
         "paused",
         "written",
     )

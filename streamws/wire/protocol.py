@@ -8,7 +8,7 @@
 import enum
 from typing import Any, TypeGuard
 
-from ..codes import CLEAN_CODES, Cause, Close, CloseCode, CloseOutcome, Opcode, Side, is_sendable
+from ..codes import CLEAN_CODES, Cause, Close, CloseOutcome, Opcode, Side, is_sendable
 from ..errors import ConnectionClosed, ConnectionClosedError, WriteError
 from .deflate import Deflater
 from .frames import Buffer, CloseFrame, Ping, Pong, Violation

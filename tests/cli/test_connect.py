@@ -534,7 +534,7 @@ async def test_server_that_cannot_be_reached_or_does_not_answer_exits_with_1() -
     async with raw_server(stall) as url:
         for arguments, complaint in [
             ([f"ws://127.0.0.1:{port}/"], f"cannot connect to 127.0.0.1:{port}: "),
-            ([url, "--timeout", "0.1"], "no connection within 0.1 s"),
+            ([url, "--timeout", "0.1"], "not connected within 0.1 s"),
             ([url, "--proxy", f"http://127.0.0.1:{port}"], f"cannot connect to the proxy http://127.0.0.1:{port}: "),
         ]:
             async with connecting(*arguments) as program:
@@ -561,14 +561,14 @@ async def test_signal_while_connecting_ends_it() -> None:
     ("arguments", "complaint"),
     [
         ([], "URL"),
-        (["http://host/"], "must begin with ws:// or wss://"),
+        (["http://host/"], "must start with ws:// or wss://"),
         (["ws://host:99999/"], "99999"),
         (["ws://host/\x1b[2J"], "control character"),
-        (["ws://\udcff@host/"], "half a character"),
+        (["ws://\udcff@host/"], "half of a character"),
         (["ws://host/", "--header", "Name"], "--header must be 'Name: value', not 'Name'"),
-        (["ws://host/", "--header", "a b: c"], "'a b' is not a header name"),
-        (["ws://host/", "--header", "a: b\r\nc: d"], "the value of header a has a control character"),
-        (["ws://host/", "--header", "Upgrade: h2c"], "Upgrade in the request is set by streamws alone"),
+        (["ws://host/", "--header", "a b: c"], "header name 'a b' is not a token"),
+        (["ws://host/", "--header", "a: b\r\nc: d"], "the value of header a contains a control character"),
+        (["ws://host/", "--header", "Upgrade: h2c"], "Upgrade must not be in headers=, streamws sets it"),
         (["ws://host/", "--subprotocol", "a,b"], "'a,b' in subprotocols is not a token"),
         (["ws://host/", "--timeout", "0"], "--timeout must be more than 0 seconds, not 0"),
         (["ws://host/", "--timeout", "soon"], "invalid float value"),
@@ -576,7 +576,7 @@ async def test_signal_while_connecting_ends_it() -> None:
         (["ws://host/", "--wait", "nan"], "--wait must be 0 seconds or more, not nan"),
         (["ws://host/", "--proxy", "ftp://host/"], "ftp://host/"),
         (["ws://host/", "--proxy", "http://host/", "--no-proxy"], "not allowed with argument --proxy"),
-        (["ws://host/", "--path", "/x", "--proxy", "http://host/"], "proxy and path do not go together"),
+        (["ws://host/", "--path", "/x", "--proxy", "http://host/"], "proxy and path cannot be used together"),
     ],
 )
 def test_bad_arguments_exit_with_2(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

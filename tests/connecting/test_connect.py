@@ -118,7 +118,7 @@ async def test_connect_is_entered_once_at_a_time() -> None:
     async with scripted(echo) as server:
         way = connect(server.url)
         async with way as client:
-            with pytest.raises(UsageError, match="entered already"):
+            with pytest.raises(UsageError, match="already entered"):
                 await way.__aenter__()
             assert client.state is State.OPEN
         async with way as other:
@@ -451,7 +451,7 @@ async def test_certificate_that_no_one_vouches_for_is_refused(server_context: tl
         error = await failing(server.url, ConnectError)
     assert message_of(error) == (
         "TLS with SERVER failed: self-signed certificate; to trust it, "
-        "name its certificate authority, by ssl= or in SSL_CERT_FILE"
+        "give its certificate authority in ssl= or SSL_CERT_FILE"
     )
     assert isinstance(error.__cause__, tls.SSLCertVerificationError)
 
@@ -477,7 +477,7 @@ async def test_tls_to_a_port_without_it_says_so(client_context: tls.SSLContext) 
     async with scripted(script) as server:
         error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=client_context)
     assert message_of(error) == (
-        "TLS with SERVER failed: the server does not speak TLS on this port; is it ws://? (WRONG_VERSION_NUMBER)"
+        "TLS with SERVER failed: the server does not speak TLS on this port; try ws:// (WRONG_VERSION_NUMBER)"
     )
 
 
@@ -511,7 +511,7 @@ async def test_ws_to_a_port_with_tls_says_so() -> None:
 
     async with scripted(script) as server:
         error = await failing(server.url, InvalidHandshake)
-    assert str(error) == "the server speaks TLS on this port: use wss://"
+    assert str(error) == "the response is TLS, not HTTP: use wss:// on this port"
 
 
 # An answer other than 101 ---------------------------------------------------------------------------------------
@@ -529,10 +529,10 @@ HTML = "Content-Type: text/html"
             '401 Unauthorized: {"error": "token expired"}',
         ),
         (answer("200 OK", HTML, body=b"<title>Welcome</title>"), "200 OK: Welcome"),
-        (answer("404 Not Found", body=b""), "404 Not Found: the answer has no body"),
-        (answer("503 Busy", HTML, body=b"<p>"), "503 Service Unavailable: the answer's body is text/html"),
-        (answer("301 Moved"), "301 Moved Permanently: the answer has no body"),  # to nowhere
-        (answer("304 Not Modified", length=False), "304 Not Modified: the answer has no body"),
+        (answer("404 Not Found", body=b""), "404 Not Found: the response has no body"),
+        (answer("503 Busy", HTML, body=b"<p>"), "503 Service Unavailable: the response body is text/html"),
+        (answer("301 Moved"), "301 Moved Permanently: the response has no body"),  # to nowhere
+        (answer("304 Not Modified", length=False), "304 Not Modified: the response has no body"),
         (
             answer("403 X", "Transfer-Encoding: chunked", body=b"2\r\nno\r\n0\r\n\r\n", length=False),
             "403 Forbidden: no",
@@ -585,9 +585,12 @@ async def test_body_that_is_cut_is_raised_as_far_as_it_came() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "SERVER hung up before it answered"),
-        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: web", "SERVER hung up in the middle of its answer"),
-        (b"HTTP/1.1 103 Early Hints\r\n\r\n", "SERVER hung up in the middle of its answer"),
+        (b"", "SERVER closed the connection before it responded"),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: web",
+            "SERVER closed the connection in the middle of its response",
+        ),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", "SERVER closed the connection in the middle of its response"),
     ],
 )
 async def test_server_that_hangs_up_says_where(data: bytes, message: str) -> None:
@@ -603,7 +606,7 @@ async def test_server_that_resets_the_connection_says_so() -> None:
 
     async with scripted(script) as server:
         error = await failing(server.url, ConnectError)
-    assert message_of(error) == "SERVER hung up before it answered: Connection reset by peer"
+    assert message_of(error) == "SERVER closed the connection before it responded: Connection reset by peer"
     assert isinstance(error.__cause__, ConnectionResetError)
 
 
@@ -613,20 +616,20 @@ ACCEPT = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "the server does not speak HTTP/1.1: it begins with b'SSH-2.0-OpenSSH_9.2'"),
-        (b"HTTP/1.1 101 X\n\n", "the head of the answer is malformed: a line ends in LF without CR"),
-        (b"HTTP/1.1 101 X\r\nA : b\r\n\r\n", "the head of the answer is malformed: Invalid header token"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the response is not HTTP/1.1: it starts with b'SSH-2.0-OpenSSH_9.2'"),
+        (b"HTTP/1.1 101 X\n\n", "malformed response head: a line ends with LF instead of CRLF"),
+        (b"HTTP/1.1 101 X\r\nA : b\r\n\r\n", "malformed response head: Invalid header token"),
         (
             answer("101 X", "Upgrade: websocket", "Connection: Upgrade", ACCEPT, length=False),
-            "the server's answer is none of a WebSocket server: Sec-WebSocket-Accept does not fit the key that was ",
+            "invalid handshake response: its Sec-WebSocket-Accept does not match the key that was ",
         ),
         (
             answer("101 X", length=False),
-            "the server's answer is none of a WebSocket server: its Upgrade field is not websocket",
+            "invalid handshake response: its Upgrade field is not websocket",
         ),
         (
             answer("200 X", "A: " + "b" * 8190, length=False),
-            "a line in the head of the answer is over 8192 bytes (Limits.max_header_line)",
+            "response head too large: a line of the head is longer than 8192 bytes (Limits.max_header_line)",
         ),
     ],
 )
@@ -640,7 +643,7 @@ async def test_answer_that_breaks_the_rules_says_which(data: bytes, message: str
 async def test_limits_hold_for_the_answer() -> None:
     async with scripted(answering(answer("200 X", "A: 1", "B: 2"))) as server:
         error = await failing(server.url, InvalidHandshake, limits=Limits(max_headers=2))
-    assert str(error) == "the head of the answer has more than 2 header lines (Limits.max_headers)"
+    assert str(error) == "response head too large: more than 2 header lines (Limits.max_headers)"
 
 
 # Cancelling -----------------------------------------------------------------------------------------------------
@@ -825,20 +828,20 @@ SOCK = socket.socket.__new__(socket.socket)
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"sock": SOCK, "path": "a"}, ValueError, "sock and path do not go together"),
-        ({"path": "a", "local_address": ("", 0)}, ValueError, "path and local_address do not go together"),
-        ({"sock": SOCK, "local_address": ("", 0)}, ValueError, "sock and local_address do not go together"),
-        ({"sock": SOCK, "proxy": "http://p"}, ValueError, "proxy and sock do not go together"),
-        ({"path": "", "proxy": "http://p"}, ValueError, "proxy and path do not go together"),
+        ({"sock": SOCK, "path": "a"}, ValueError, "sock and path cannot be used together"),
+        ({"path": "a", "local_address": ("", 0)}, ValueError, "path and local_address cannot be used together"),
+        ({"sock": SOCK, "local_address": ("", 0)}, ValueError, "sock and local_address cannot be used together"),
+        ({"sock": SOCK, "proxy": "http://p"}, ValueError, "proxy and sock cannot be used together"),
+        ({"path": "", "proxy": "http://p"}, ValueError, "proxy and path cannot be used together"),
         ({"ssl": True}, TypeError, "ssl must be an ssl.SSLContext, not True"),
         ({"ssl": "wss"}, TypeError, "ssl must be an ssl.SSLContext"),
         ({"max_redirects": -1}, ValueError, "max_redirects must be 0 or more, not -1"),
-        ({"subprotocols": "chat"}, ValueError, "subprotocols is a list of names, not 'chat'"),
-        ({"headers": {"a b": "c"}}, ValueError, "'a b' is not a header name"),
-        ({"headers": {"a": "b\r\nc"}}, ValueError, "the value of header a has a control character"),
-        ({"headers": {"Upgrade": "h2c"}}, ValueError, "Upgrade in the request is set by streamws alone"),
-        ({"origin": "a\n"}, ValueError, "the value of header Origin has a control character"),
-        ({"proxy": "ftp://p"}, ValueError, "'ftp://p' is not the URL of a proxy"),
+        ({"subprotocols": "chat"}, ValueError, "subprotocols must be a list of names, not 'chat'"),
+        ({"headers": {"a b": "c"}}, ValueError, "header name 'a b' is not a token"),
+        ({"headers": {"a": "b\r\nc"}}, ValueError, "the value of header a contains a control character"),
+        ({"headers": {"Upgrade": "h2c"}}, ValueError, "Upgrade must not be in headers=, streamws sets it"),
+        ({"origin": "a\n"}, ValueError, "the value of header Origin contains a control character"),
+        ({"proxy": "ftp://p"}, ValueError, "'ftp://p' is not a valid proxy URL"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused_at_once(
@@ -852,7 +855,7 @@ def test_arguments_that_make_no_sense_are_refused_at_once(
 async def test_what_is_for_tls_is_refused_for_a_url_without_it(client_context: tls.SSLContext, name: str) -> None:
     options: dict[str, Any] = {name: client_context if name == "ssl" else "a"}
     error = await failing("ws://user:secret@a/b", InvalidURL, **options)
-    assert str(error) == f"ws://a/b is not encrypted, and {name}= was given: use wss://, or leave {name}= out"
+    assert str(error) == f"{name}= is only for wss://, not for ws://a/b: use wss://, or leave {name}= out"
 
 
 # Closing --------------------------------------------------------------------------------------------------------

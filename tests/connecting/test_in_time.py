@@ -39,7 +39,7 @@ HEAD_CUT = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: "
 async def test_server_that_stalls_is_timed_out(data: bytes) -> None:
     async with scripted(answering(data)) as server:
         error = await failing(server.url, ConnectTimeout, timeouts=SOON)
-    assert message_of(error) == "no connection within 0.15 s; last it waited for the answer of SERVER"
+    assert message_of(error) == "not connected within 0.15 s (Timeouts.open); still waiting for the response of SERVER"
 
 
 async def test_server_that_sends_interim_answers_for_ever_is_refused() -> None:
@@ -51,7 +51,7 @@ async def test_server_that_stalls_in_the_tls_handshake_is_timed_out(client_conte
     async with scripted(silent) as server:
         url = server.url.replace("ws:", "wss:")
         error = await failing(url, ConnectTimeout, timeouts=SOON, ssl=client_context)
-    assert message_of(error) == "no connection within 0.15 s; last it waited for TLS with SERVER"
+    assert message_of(error) == "not connected within 0.15 s (Timeouts.open); still waiting for TLS with SERVER"
 
 
 @pytest.mark.parametrize("over_unix", [True, False])
@@ -70,7 +70,7 @@ async def test_tls_handshake_has_no_time_limit_of_its_own(
 async def test_server_that_does_not_accept_is_timed_out() -> None:
     with full_listener() as (host, port):
         error = await failing(f"ws://{host}:{port}", ConnectTimeout, timeouts=SOON)
-    assert message_of(error) == "no connection within 0.15 s; last it waited for a connection to SERVER"
+    assert message_of(error) == "not connected within 0.15 s (Timeouts.open); still waiting for a connection to SERVER"
 
 
 async def test_resolver_that_stalls_is_timed_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,9 @@ async def test_resolver_that_stalls_is_timed_out(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     error = await failing("ws://slow.example", ConnectTimeout, timeouts=SOON)
-    assert str(error) == "no connection within 0.15 s; last it waited for a connection to slow.example:80"
+    assert (
+        str(error) == "not connected within 0.15 s (Timeouts.open); still waiting for a connection to slow.example:80"
+    )
 
 
 async def test_function_for_the_url_that_stalls_is_timed_out() -> None:
@@ -87,7 +89,7 @@ async def test_function_for_the_url_that_stalls_is_timed_out() -> None:
         await asyncio.Event().wait()
         return ""
 
-    with pytest.raises(ConnectTimeout, match="last it waited for the URL"):
+    with pytest.raises(ConnectTimeout, match="still waiting for the URL"):
         await within(connect(token, timeouts=SOON))
 
 
@@ -110,7 +112,7 @@ async def test_unix_socket_that_is_silent_is_timed_out(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     async with scripted(silent, path=path):
         error = await failing("ws://localhost", ConnectTimeout, path=path, timeouts=SOON)
-    assert str(error) == f"no connection within 0.15 s; last it waited for the answer of {path}"
+    assert str(error) == f"not connected within 0.15 s (Timeouts.open); still waiting for the response of {path}"
 
 
 async def test_client_closes_tcp_itself_if_the_server_does_not_in_time() -> None:

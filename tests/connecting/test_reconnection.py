@@ -35,6 +35,7 @@ from streamws import (
     WebSocketServer,
 )
 from streamws.codes import CloseOutcome
+from streamws.connecting.attempt import ClientOpening
 from streamws.server import Handler
 
 QUICK = Backoff(first=0.001, most=0.01)
@@ -453,7 +454,7 @@ async def test_attempts_without_end_keep_bounded_memory(serve: Serve, waits: lis
     def retry(error: Exception) -> bool:
         if len(waits) % 50 == 49:
             gc.collect()
-            counted.append(sum(isinstance(thing, connecting._Opening) for thing in gc.get_objects()))
+            counted.append(sum(isinstance(thing, ClientOpening) for thing in gc.get_objects()))
         return len(waits) < 149
 
     with pytest.raises(ReconnectError) as error:
@@ -640,10 +641,10 @@ async def test_reconnection_is_one_line_of_the_log(
     server = await serve(close_with_error, request=Refusals(Response(503, "busy\n")))
     caplog.set_level(logging.INFO, "streamws")
     await take_turns(connect(url_of(server), backoff=FIXED), turn)
-    lines = [record.getMessage() for record in caplog.records if "again" in record.msg]
+    lines = [record.getMessage() for record in caplog.records if "reconnecting" in record.msg]
     assert lines == [
-        "connecting again in 1.0 s: HandshakeRefused: 503 Service Unavailable: busy",
-        'connecting again in 2.0 s: closed by the peer with 4000 "enough"',
+        "reconnecting in 1.0 s: HandshakeRefused: 503 Service Unavailable: busy",
+        'reconnecting in 2.0 s: closed by the peer with 4000 "enough"',
     ]
     assert {record.levelname for record in caplog.records} == {"INFO"}
 
@@ -663,7 +664,7 @@ async def test_log_tells_of_the_end_before_it_tells_of_the_next_attempt(
     assert [message.split(" %")[0] for message in own] == [
         "connected to",
         "connection to",
-        "connecting again in",
+        "reconnecting in",
         "connected to",
         "connection to",
     ]

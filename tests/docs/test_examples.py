@@ -132,7 +132,7 @@ async def test_client_tells_the_time_and_comes_back_to_the_server() -> None:
                 await clock.says("Ann joined")
                 await peer.send("what time is it?")
                 await clock.says(r"^Clock: \d\d:\d\d$")
-        await clock.logs("connecting again in")
+        await clock.logs("reconnecting in")
         async with chatting(port):
             await clock.says(r"^\* Clock joined; in this room: Clock$")
             assert await clock.interrupt() == 0

@@ -91,7 +91,7 @@ async def test_server_sends_the_response_of_the_callback(
         b"who are you, /x?\n"
     )
     address = "{}:{}".format(*raw.address)
-    assert caplog.messages == [f"{address} refused with 401: answered 401 by @socket.request"]
+    assert caplog.messages == [f"{address} answered with 401 by @socket.request"]
 
 
 @pytest.mark.parametrize("callback", [fail, fail_later, nonsense, nonsense_later])
@@ -105,7 +105,7 @@ async def test_server_answers_500_when_the_callback_fails(
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert record.getMessage() == "{}:{}: the @socket.request callback raised".format(*raw.address)
     assert record.exc_info is not None
-    mistake = "a mistake" if "fail" in callback.__name__ else "a @socket.request callback returns a Response or"
+    mistake = "a mistake" if "fail" in callback.__name__ else "a @socket.request callback must return a Response or"
     assert mistake in str(record.exc_info[1])
 
 

@@ -12,7 +12,7 @@ from helpers.rawclient import CLOSE, PATIENCE, TEXT, Address, RawClient, close, 
 from helpers.scripts import program
 from streamws import Cause, Client, Close, CloseOutcome, Side, Timeouts, UsageError, WebSocketServer
 
-STOPS = b"\x03\xe9the server stops"
+STOPS = b"\x03\xe9server shutting down"
 BRIEF = Timeouts(close=0.2)
 
 
@@ -78,7 +78,7 @@ def test_with_needs_a_loop() -> None:
 
 async def test_with_inside_a_running_loop_names_async_with() -> None:
     server = WebSocketServer("127.0.0.1", 0, handler=echo, loop=asyncio.get_running_loop())
-    with pytest.raises(UsageError, match="a loop is running here: use `async with` there"), server:
+    with pytest.raises(UsageError, match="one is already running: use `async with`"), server:
         pass
 
 
@@ -100,7 +100,7 @@ async def test_async_with_serves_until_its_end() -> None:
         client = client_of(server, raw)
         answer = asyncio.ensure_future(answer_close(raw))
     assert await answer == (CLOSE, STOPS)
-    assert client.outcome == CloseOutcome(Cause.CLEAN, Side.LOCAL, Close(1001), Close(1001, "the server stops"))
+    assert client.outcome == CloseOutcome(Cause.CLEAN, Side.LOCAL, Close(1001), Close(1001, "server shutting down"))
     assert not server.clients
     with pytest.raises(ConnectionRefusedError):
         await RawClient.connect(address)
@@ -134,7 +134,7 @@ async def test_serve_forever_cancelled_does_not_stop_the_server(serve: Serve) ->
 
 
 async def test_serve_forever_needs_a_started_server() -> None:
-    with pytest.raises(UsageError, match="the server is not started"):
+    with pytest.raises(UsageError, match="this server is not started"):
         await WebSocketServer(port=0, handler=echo).serve_forever()
 
 
@@ -182,9 +182,9 @@ async def test_close_is_bounded_when_a_client_does_not_answer(serve: Serve, conn
     client = client_of(server, raw)
     async with asyncio.timeout(PATIENCE / 2):
         await server.close()
-    assert await raw.read_until_eof() == b"\x88\x12" + STOPS
+    assert await raw.read_until_eof() == b"\x88\x16" + STOPS
     assert client.outcome == CloseOutcome(
-        Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1001, "the server stops"), "not closed within 0.2 s"
+        Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1001, "server shutting down"), "not closed within 0.2 s"
     )
 
 
@@ -355,13 +355,13 @@ async def test_run_stops_within_the_close_timeout(serve: Serve) -> None:
         raw = await RawClient.connect(("127.0.0.1", int(await running.read_line())))
         await raw.upgrade()
         running.signal(signal.SIGTERM)
-        assert await raw.read_until_eof() == b"\x88\x12" + STOPS
+        assert await raw.read_until_eof() == b"\x88\x16" + STOPS
         raw.close()
         assert await running.end() == (0, "")
 
 
 async def test_run_inside_a_running_loop_names_serve_forever() -> None:
-    with pytest.raises(UsageError, match=r"use `async with` and `serve_forever\(\)` there"):
+    with pytest.raises(UsageError, match=r"one is already running: use `async with` and `serve_forever\(\)`"):
         WebSocketServer("127.0.0.1", 0, handler=echo).run()
 
 

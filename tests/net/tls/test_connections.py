@@ -313,5 +313,5 @@ async def test_context_for_servers_is_refused_by_a_client(server_context: ssl.SS
 
 def test_context_for_clients_is_refused_by_a_server(client_context: ssl.SSLContext) -> None:
     """At once, where the mistake is: not by each connection."""
-    with pytest.raises(ValueError, match=r"ssl is a context for clients; .* ssl\.PROTOCOL_TLS_SERVER"):
+    with pytest.raises(ValueError, match=r"ssl must be a context for servers: .*ssl\.PROTOCOL_TLS_SERVER"):
         WebSocketServer("127.0.0.1", 0, handler=echo, ssl=client_context)
