@@ -12,7 +12,7 @@ from helpers.builds import package_folder
 
 # An import points to an earlier row, or to the left within its own row: so there are no cycles either.
 LAYERS = """
-    codes errors options
+    about codes errors options
     wire.frames wire.payload wire.deflate wire.parser wire.protocol
     awaiting.operation awaiting.waiter awaiting.lazy
     net.loops net.signals net.sockets net.network net.selector
@@ -28,7 +28,7 @@ LAYERS = """
 """
 # What a package may see of the others, and what of the outside it may not.
 SEES = {"wire": "wire codes errors options", "handshake": "handshake codes errors options"}
-SEES["awaiting"] = SEES["wire"] + " awaiting"
+SEES["awaiting"] = SEES["wire"] + " about awaiting"
 SEES["net"] = SEES["awaiting"] + " net connection"
 SEES["streams"] = SEES["awaiting"] + " net streams"
 KEEPS_OUT = {"wire": {"asyncio", "httptools", "socket", "ssl"}, "handshake": {"asyncio", "socket", "ssl"}}
