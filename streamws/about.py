@@ -12,4 +12,4 @@ BUILD: str = "compiled" if COMPILED else "pure Python"
 """The build as the command line and the test report name it."""
 
 PLAIN: bool = os.environ.get("STREAMWS_PLAIN", "") not in ("", "0")
-"""Whether the environment variable `STREAMWS_PLAIN` asks for the plain ways instead of CPython and asyncio internals."""
+"""Whether `STREAMWS_PLAIN` in the environment asks for the plain ways, not CPython and asyncio internals."""

@@ -39,8 +39,8 @@ def test_version_is_that_of_the_installed_package() -> None:
 
 
 def test_build_is_the_one_that_was_loaded() -> None:
-    assert about.COMPILED == is_compiled()
-    assert about.BUILD == ("compiled" if is_compiled() else "pure Python")
+    assert is_compiled() == about.COMPILED
+    assert ("compiled" if is_compiled() else "pure Python") == about.BUILD
     assert (load_pure().about.COMPILED, load_pure().about.BUILD) == (False, "pure Python")
 
 
