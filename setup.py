@@ -1,7 +1,8 @@
 """The compiled modules. Everything else about the package is in pyproject.toml.
 
-`STREAMWS_PURE=1` builds without them, and so does a machine on which they cannot be compiled: all or none, since the
-compiled modules call one another in C.
+`STREAMWS_PURE=1` builds without them, and so does a machine that cannot compile them: all or none, since the compiled
+modules call one another in C. pip shows the output of a build only with `--verbose`; `streamws --version` tells later
+which build was installed.
 """
 
 import os
@@ -11,18 +12,23 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+# Remove build/ after a change here: Cython translates only changed sources again.
 DIRECTIVES = {
     "language_level": 3,
     "annotation_typing": False,  # only the .pxd files give C types
-    "boundscheck": False,
-    "wraparound": True,
-    "cdivision": True,
+    "auto_pickle": False,  # nothing that is compiled can be pickled: it belongs to a socket and a loop
     "binding": False,
+    "boundscheck": False,
+    "cdivision": True,
+    # Signatures for help() and inspect.signature(). `binding` would add the types, but makes every call dearer.
+    "embedsignature": True,
+    "embedsignature.format": "clinic",
+    "wraparound": True,
 }
 
 
 def compiled_sources() -> list[Path]:
-    """The modules to compile: those with a `.pyx`, and those whose `.py` has a `.pxd` beside it."""
+    """Return the modules to compile: those with a `.pyx`, and those whose `.py` has a `.pxd` beside it."""
     typed = [
         path.with_suffix(".py") for path in Path("streamws").rglob("*.pxd") if not path.with_suffix(".pyx").exists()
     ]
@@ -30,7 +36,8 @@ def compiled_sources() -> list[Path]:
 
 
 def extensions() -> list[Extension]:
-    if os.environ.get("STREAMWS_PURE") or sys.implementation.name != "cpython":
+    """Return the extensions, translated to C; none if the package is to be pure Python."""
+    if os.environ.get("STREAMWS_PURE", "") not in ("", "0") or sys.implementation.name != "cpython":
         return []
     from Cython.Build import cythonize
 
@@ -51,6 +58,10 @@ def extensions() -> list[Extension]:
 class BuildAllOrNone(build_ext):
     """Build every extension, or warn and leave the package pure Python."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def run(self) -> None:
         try:
             super().run()
@@ -61,4 +72,5 @@ class BuildAllOrNone(build_ext):
             print(f"warning: streamws is installed as pure Python, it could not be compiled: {error}", file=sys.stderr)
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildAllOrNone})
+if __name__ == "__main__":  # Cython's processes import this file too
+    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildAllOrNone})

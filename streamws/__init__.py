@@ -1,5 +1,6 @@
 """WebSocket streams for asyncio: readers and writer objects, strictly typed, at the speed of a callback core."""
 
+from .about import __version__ as __version__
 from .client import Client
 from .codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side
 from .connecting.connect import Connecting, Target, connect

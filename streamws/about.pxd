@@ -1,1 +1,1 @@
-# Compiled, so that its own file name says which build this is.
+# No C types: `about` is compiled so that its file tells the compiled build from the pure one.

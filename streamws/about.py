@@ -1,11 +1,15 @@
-"""What this copy of streamws is: its version and its build."""
+"""The version of this package, and which of its two builds this is."""
 
 import os
 
-VERSION = "0.1.0"
+__version__ = "0.1.0"  # named only here: pyproject.toml takes it from this line
 
-COMPILED: bool = not __file__.endswith(".py")
-"""Whether this is the compiled build."""
+# This module is compiled with the others, so its own file tells which build was loaded.
+COMPILED: bool = not __file__.endswith((".py", ".pyc"))
+"""Whether the compiled build is loaded, and not the pure one."""
+
+BUILD: str = "compiled" if COMPILED else "pure Python"
+"""The build as the command line and the test report name it."""
 
 PLAIN: bool = os.environ.get("STREAMWS_PLAIN", "") not in ("", "0")
-"""Whether `STREAMWS_PLAIN` asks for the plain ways instead of the internals of CPython and asyncio."""
+"""Whether `STREAMWS_PLAIN` in the environment asks for the plain ways, not CPython and asyncio internals."""

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from helpers.builds import is_compiled, use_pure
+from helpers.builds import is_compiled, package_folder, use_pure
 from helpers.leaks import LeakCheck
 
 pytest.register_assert_rewrite("helpers.fixtures", "helpers.rawclient")
@@ -71,7 +71,10 @@ def pytest_collection_finish() -> None:
 
 
 def _description(config: pytest.Config) -> str:
-    return f"streamws: {'compiled' if is_compiled() else 'pure Python'}, on {config.getoption('loop')}"
+    about = importlib.import_module("streamws.about")
+    assert is_compiled() == about.COMPILED
+    plain = ", plain ways" if about.PLAIN else ""
+    return f"streamws {about.__version__}, {about.BUILD}{plain}, on {config.getoption('loop')}: {package_folder()}"
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -13,6 +13,7 @@ from importlib.resources import files
 from ssl import Purpose, SSLContext, create_default_context
 from typing import Any, Literal
 
+from ..about import BUILD, __version__
 from ..client import Client
 from ..handshake.head import Request, Response
 from ..server import WebSocketServer
@@ -174,10 +175,11 @@ def _greeting(host: str | None, secure: bool, addresses: Sequence[Any]) -> list[
     :param host: the value of `--host`; None for a Unix socket.
     :param addresses: the addresses of the listening sockets.
     """
+    name = f"Echo server (streamws {__version__}, {BUILD})"
     if host is None:
-        return [f"Echo server on the Unix socket {addresses[0]}", *_unix_hints(addresses[0], secure), _STOP]
+        return [f"{name} on the Unix socket {addresses[0]}", *_unix_hints(addresses[0], secure), _STOP]
     s = "s" if secure else ""
-    lines = ["Echo server on " + ", ".join(_authority(*address[:2]) for address in addresses)]
+    lines = [f"{name} on " + ", ".join(_authority(*address[:2]) for address in addresses)]
     for authority in _authorities(host, addresses):
         lines += [
             f"  in a browser         http{s}://{authority}/",

@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 
 from helpers.programs import SECONDS, Program
+from streamws.about import BUILD, __version__
 from streamws.cli.echo import _greeting, _page
 from streamws.cli.main import main
 
@@ -59,6 +60,7 @@ async def test_echo_sends_messages_back_at_the_url_it_names() -> None:
         async with connect(url, proxy=None) as peer:
             await assert_echoes(peer)
         assert await program.interrupt() == 0
+        assert program.stdout.startswith(f"Echo server (streamws {__version__}, {BUILD}) on 127.0.0.1:")
         assert f" streamws connect {url}\n" in program.stdout
         assert url.replace("ws:", "http:") in program.stdout
         assert program.stderr == ""

