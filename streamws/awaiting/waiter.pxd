@@ -12,6 +12,6 @@ cdef class Waiter:
     cdef bint _unused
     cpdef object arm(self)
     cpdef bint is_cancelled(self)
-    @cython.locals(callbacks=list, first=tuple)
+    @cython.locals(callbacks=list)
     cpdef wake(self, bint soon)
     cpdef wake_later(self)
