@@ -15,7 +15,7 @@ import pytest
 from helpers.builds import is_compiled, use_pure
 from helpers.leaks import LeakCheck
 
-pytest.register_assert_rewrite("helpers.fixtures", "helpers.rawclient")
+pytest.register_assert_rewrite("helpers.fixtures", "helpers.frames", "helpers.peers")
 
 PATIENCE = 60.0
 """Seconds that a test may take."""

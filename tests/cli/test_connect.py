@@ -14,9 +14,10 @@ from functools import partial
 
 import pytest
 
-from helpers.fixtures import Serve, address_of, echo, until, within
+from helpers.fixtures import Serve, address_of, echo
 from helpers.programs import Program
 from helpers.terminals import Terminal
+from helpers.waiting import until, within
 from streamws import Client, CloseOutcome, Request, Response, WebSocketServer
 from streamws.cli.main import main
 from streamws.cli.terminal import LineEditor, escape, rows

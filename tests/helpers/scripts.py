@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import streamws.connection
-from helpers.rawclient import PATIENCE
+from helpers.waiting import PATIENCE
 
 _TESTS = Path(__file__).parent.parent
 _PURE = "from helpers.builds import use_pure; use_pure()\n"

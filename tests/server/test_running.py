@@ -7,9 +7,12 @@ import signal
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, address_of, client_of, echo, within
-from helpers.rawclient import CLOSE, PATIENCE, TEXT, Address, RawClient, close, frame, text
+from helpers.fixtures import Connect, Serve, address_of, client_of, echo
+from helpers.frames import CLOSE, TEXT, close, text
+from helpers.frames import client_frame as frame
+from helpers.peers import Address, RawClient
 from helpers.scripts import program
+from helpers.waiting import PATIENCE, within
 from streamws import Cause, Client, Close, CloseOutcome, Side, Timeouts, UsageError, WebSocketServer
 
 STOPS = b"\x03\xe9the server stops"
