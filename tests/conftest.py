@@ -15,7 +15,7 @@ import pytest
 from helpers.builds import is_compiled, package_folder, use_pure
 from helpers.leaks import LeakCheck
 
-pytest.register_assert_rewrite("helpers.fixtures", "helpers.rawclient")
+pytest.register_assert_rewrite("helpers.fixtures", "helpers.frames", "helpers.peers")
 
 PATIENCE = 60.0
 """Seconds that a test may take."""
@@ -37,7 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--every-case",
         action="store_true",
-        help="also run tests/interop/test_every_case.py: all conformance cases of compression, which take minutes",
+        help="also run all conformance cases of compression (tests/interop/test_every_case.py), which take minutes, "
+        "and the full product of the parameters in tests/wire",
     )
     group.addoption(
         "--peers",

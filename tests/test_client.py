@@ -5,7 +5,11 @@ from collections.abc import AsyncIterable
 
 import pytest
 
-from helpers.pairs import QUIET, Peer, close_payload, frame, header, mask, open_peer, pair, until
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
+from helpers.frames import close_payload, xor
+from helpers.peers import QUIET, Peer, open_peer, pair
+from helpers.waiting import until
 from streamws import (
     Cause,
     Client,
@@ -158,10 +162,10 @@ async def test_client_goes_on_in_new_loop_after_break() -> None:
     [
         (frame(TEXT, b"abc", fin=False), 3, None),
         (frame(BINARY, b"abc", fin=False) + frame(CONTINUATION, b"de", fin=False), 5, None),
-        (header(BINARY, 10) + mask(b"abcd"), 4, 6),
-        (header(TEXT, 70000) + mask(b"abcd"), 4, 69996),
+        (header(BINARY, 10) + xor(b"abcd"), 4, 6),
+        (header(TEXT, 70000) + xor(b"abcd"), 4, 69996),
         (header(BINARY, 10), 0, 10),
-        (frame(TEXT, b"abc", fin=False) + header(CONTINUATION, 9) + mask(b"d"), 4, 8),
+        (frame(TEXT, b"abc", fin=False) + header(CONTINUATION, 9) + xor(b"d"), 4, 8),
     ],
     ids=["fragment", "fragments", "frame", "large frame", "header", "frame of fragments"],
 )

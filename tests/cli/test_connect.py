@@ -2,21 +2,21 @@
 
 import asyncio
 import os
-import re
 import signal
-import socket
 import ssl
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import partial
 
 import pytest
 
-from helpers.fixtures import Serve, address_of, echo, until, within
+from helpers.fixtures import Serve, address_of, echo
+from helpers.peers import Peer, scripted, silent
+from helpers.processes import free_port
 from helpers.programs import Program
 from helpers.terminals import Terminal
+from helpers.waiting import until, within
 from streamws import Client, CloseOutcome, Request, Response, WebSocketServer
 from streamws.cli.main import main
 from streamws.cli.terminal import LineEditor, rows
@@ -85,37 +85,6 @@ class Conversation:
         outcome = await within(self._ended)
         assert outcome.received is not None
         return outcome.received.code, outcome.received.reason
-
-
-Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def raw_server(accept: Accept) -> AsyncIterator[str]:
-    """A TCP server, whatever it speaks; a WebSocket URL of it."""
-    tasks = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.append(asyncio.current_task())
-        try:
-            await accept(reader, writer)
-        finally:
-            writer.transport.abort()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        yield f"ws://{host}:{port}/"
-        for task in tasks:
-            assert task is not None
-            await within(task)
-
-
-async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """The good answer to a handshake, on a server of `raw_server`."""
-    key = re.search(rb"Sec-WebSocket-Key: (\S+)", await reader.readuntil(b"\r\n\r\n"))
-    assert key is not None
-    writer.write(b"HTTP/1.1 101 \r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
-    writer.write(b"Sec-WebSocket-Accept: " + accept_key(key[1]) + b"\r\n\r\n")
 
 
 # A person at a terminal -------------------------------------------------------------------------------------
@@ -392,17 +361,17 @@ async def test_output_that_no_one_reads_ends_it_cleanly(serve: Serve) -> None:
 
 
 async def test_output_that_no_one_reads_is_no_failure_whatever_the_server_does() -> None:
-    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await accept(reader, writer)
+    async def flood(peer: Peer) -> None:
+        await peer.accept()
         with suppress(ConnectionError):
             while True:  # also behind the Close frame
-                writer.write(b"\x81\x03abc" * 1000)
-                await writer.drain()
+                peer.write(b"\x81\x03abc" * 1000)
+                await peer.writer.drain()
 
     output, end = os.pipe()
-    async with raw_server(flood) as url:
+    async with scripted(flood) as server:
         program = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "streamws", "connect", "--timeout", "0.3", url),
+            *(sys.executable, "-P", "-m", "streamws", "connect", "--timeout", "0.3", server.url),
             stdin=PIPE,
             stdout=end,
             stderr=PIPE,
@@ -496,15 +465,14 @@ async def test_signal_closes_and_gives_its_exit_code(serve: Serve, number: signa
 async def test_second_signal_does_not_wait_for_the_server() -> None:
     accepted = asyncio.Event()
 
-    async def stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await accept(reader, writer)
+    async def stay(peer: Peer) -> None:
+        await peer.accept()
         accepted.set()
-        await reader.readexactly(8)  # the Close frame, which is not answered
+        await peer.read_close()  # which is not answered
         program.process.send_signal(signal.SIGINT)
-        assert await reader.read() == b""
-        writer.close()
+        await peer.read_end()
 
-    async with raw_server(stay) as url, connecting(url) as program:
+    async with scripted(stay) as server, connecting(server.url) as program:
         await within(accepted.wait())
         assert await program.interrupt() == 130
 
@@ -526,16 +494,15 @@ async def test_refused_handshake_says_the_answer_and_exits_with_1(serve: Serve) 
 
 
 async def test_server_that_cannot_be_reached_or_does_not_answer_exits_with_1() -> None:
-    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert await reader.read() != b""
-
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    async with raw_server(stall) as url:
+    closed = f"127.0.0.1:{free_port()}"
+    async with scripted(silent) as server:
         for arguments, complaint in [
-            ([f"ws://127.0.0.1:{port}/"], f"cannot connect to 127.0.0.1:{port}: "),
-            ([url, "--timeout", "0.1"], "not connected within 0.1 s"),
-            ([url, "--proxy", f"http://127.0.0.1:{port}"], f"cannot connect to the proxy http://127.0.0.1:{port}: "),
+            ([f"ws://{closed}/"], f"cannot connect to {closed}: "),
+            ([server.url, "--timeout", "0.1"], "not connected within 0.1 s"),
+            (
+                [server.url, "--proxy", f"http://127.0.0.1:{port}"],
+                f"cannot connect to the proxy http://127.0.0.1:{port}: ",
+            ),
         ]:
             async with connecting(*arguments) as program:
                 assert await program.end() == 1
@@ -546,12 +513,12 @@ async def test_server_that_cannot_be_reached_or_does_not_answer_exits_with_1() -
 async def test_signal_while_connecting_ends_it() -> None:
     asked = asyncio.Event()
 
-    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+    async def stall(peer: Peer) -> None:
+        await peer.read_head()
         asked.set()
-        assert await reader.read() == b""
+        await peer.read_end()
 
-    async with raw_server(stall) as url, connecting(url) as program:
+    async with scripted(stall) as server, connecting(server.url) as program:
         await within(asked.wait())
         assert await program.interrupt() == 130
     assert program.stderr == ""

@@ -15,24 +15,12 @@ from typing import Any
 import attrs
 import pytest
 
+from helpers.attempts import failing, message_of
 from helpers.fixtures import echo as send_back
-from helpers.fixtures import until, within
-from helpers.scripted import (
-    Peer,
-    Script,
-    answer,
-    answering,
-    closed_port,
-    echo,
-    failing,
-    full_listener,
-    hardy,
-    message_of,
-    scripted,
-    server_close,
-    server_frame,
-    silent,
-)
+from helpers.frames import answer, frame, server_close
+from helpers.peers import Peer, Script, answering, echo, full_listener, hardy, scripted, silent
+from helpers.processes import free_port
+from helpers.waiting import until, within
 from streamws import (
     Cause,
     Client,
@@ -126,7 +114,7 @@ async def test_connect_is_entered_once_at_a_time() -> None:
 
 
 async def test_connect_is_entered_again_after_a_failure() -> None:
-    port = closed_port()
+    port = free_port()
     way = connect(f"ws://127.0.0.1:{port}")
     for _ in range(2):
         with pytest.raises(ConnectError):
@@ -186,7 +174,7 @@ async def test_client_authorizes_by_the_url() -> None:
     assert server.peers[0].fields["authorization"] == "Basic dXNlcjpwQHNz"
 
 
-FRAMES = server_frame(0x81, b"one") + server_frame(0x82, b"two")
+FRAMES = frame(0x81, b"one") + frame(0x82, b"two")
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -195,7 +183,7 @@ async def test_client_reads_frames_that_come_with_the_answer(split: bool) -> Non
         await peer.read_head()
         pieces = [peer.acceptance(), FRAMES]
         for piece in pieces if split else [b"".join(pieces)]:
-            peer.send(piece)
+            peer.write(piece)
         await peer.close_after_client()
 
     async with scripted(script) as server, connect(server.url) as client:
@@ -203,7 +191,7 @@ async def test_client_reads_frames_that_come_with_the_answer(split: bool) -> Non
         assert await within(client.read_message()) == b"two"
 
 
-@pytest.mark.parametrize("last", [server_close(1000), server_frame(0xA1)], ids=["close", "broken rule"])
+@pytest.mark.parametrize("last", [server_close(1000), frame(0xA1)], ids=["close", "broken rule"])
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 async def test_client_may_answer_what_comes_with_the_answer(
@@ -213,9 +201,9 @@ async def test_client_may_answer_what_comes_with_the_answer(
 
     async def script(peer: Peer) -> None:
         await peer.read_head()
-        pieces = [peer.acceptance(), server_frame(0x81, b"one") + last]
+        pieces = [peer.acceptance(), frame(0x81, b"one") + last]
         for piece in pieces if split else [b"".join(pieces)]:
-            peer.send(piece)
+            peer.write(piece)
         frames.append(await peer.read_frame())
         await peer.read_close()
 
@@ -231,8 +219,8 @@ async def test_client_may_answer_what_comes_with_the_answer(
 
 async def test_callback_that_is_registered_at_once_misses_nothing() -> None:
     async def script(peer: Peer) -> None:
-        await peer.accept(behind=server_frame(0x89, b"early") + server_close(1000))
-        peer.close()
+        await peer.accept(behind=frame(0x89, b"early") + server_close(1000))
+        await peer.close()
 
     payloads: list[bytes] = []
     async with scripted(script) as server:
@@ -246,7 +234,7 @@ async def test_client_reads_answer_and_frames_byte_by_byte() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         for byte in peer.acceptance() + FRAMES:
-            peer.send(bytes((byte,)))
+            peer.write(bytes((byte,)))
             await asyncio.sleep(0)
         await peer.close_after_client()
 
@@ -257,7 +245,7 @@ async def test_client_reads_answer_and_frames_byte_by_byte() -> None:
 async def test_client_reads_all_of_a_connection_that_ended_with_the_answer() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=FRAMES + server_close(1001, "bye"))
-        peer.close()
+        await peer.close()
 
     async with scripted(script) as server:
         client = await within(connect(server.url))
@@ -273,7 +261,7 @@ async def test_client_reads_all_of_a_connection_that_ended_with_the_answer() -> 
 async def test_client_learns_of_a_connection_that_broke_with_the_answer(behind: bytes, cause: Cause) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=FRAMES + behind)
-        peer.close()
+        await peer.close()
 
     async with scripted(script) as server:
         client = await within(connect(server.url))
@@ -294,7 +282,7 @@ async def test_client_refuses_masked_frame(with_answer: bool) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=masked if with_answer else b"")
         if not with_answer:
-            peer.send(masked)
+            peer.write(masked)
         closes.append(await peer.read_close())
 
     async with scripted(script) as server:
@@ -334,7 +322,7 @@ async def test_bad_url_is_refused_by_the_attempt(url: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 async def test_refused_connection_says_where(scheme: str) -> None:
-    error = await failing(f"{scheme}://user:secret@127.0.0.1:{closed_port()}/x", ConnectError)
+    error = await failing(f"{scheme}://user:secret@127.0.0.1:{free_port()}/x", ConnectError)
     assert message_of(error) == "cannot connect to SERVER: Connection refused"
     assert isinstance(error.__cause__, ConnectionRefusedError)
 
@@ -365,7 +353,7 @@ def addresses(*places: tuple[str, int]) -> Callable[..., Any]:
 @pytest.mark.parametrize("dead", ["refuses", "is silent"])
 async def test_client_takes_another_address_if_the_first_one(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with full_listener() as silent_place:
-        first = ("::1", closed_port()) if dead == "refuses" else silent_place
+        first = ("::1", free_port()) if dead == "refuses" else silent_place
         async with scripted(echo) as server:
             found = addresses(first, ("127.0.0.1", server.port))
             monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
@@ -375,7 +363,7 @@ async def test_client_takes_another_address_if_the_first_one(dead: str, monkeypa
 
 
 async def test_all_addresses_that_fail_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = addresses(("127.0.0.1", closed_port()), ("127.0.0.1", closed_port()))
+    found = addresses(("127.0.0.1", free_port()), ("127.0.0.1", free_port()))
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
     error = await failing("ws://two.example", ConnectError)
     assert str(error) == "cannot connect to two.example:80: Connection refused"
@@ -471,8 +459,8 @@ async def test_own_context_may_accept_any_certificate(server_context: tls.SSLCon
 async def test_tls_to_a_port_without_it_says_so(client_context: tls.SSLContext) -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
-        peer.send(answer("400 Bad Request", body=b"what?"))
-        peer.close()
+        peer.write(answer("400 Bad Request", body=b"what?"))
+        await peer.close()
 
     async with scripted(script) as server:
         error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=client_context)
@@ -484,8 +472,8 @@ async def test_tls_to_a_port_without_it_says_so(client_context: tls.SSLContext) 
 async def test_alert_of_the_server_is_told(client_context: tls.SSLContext) -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
-        peer.send(b"\x15\x03\x03\x00\x02\x02\x46")  # fatal: protocol version
-        await peer.read_end()
+        peer.write(b"\x15\x03\x03\x00\x02\x02\x46")  # fatal: protocol version
+        await peer.read_rest()
 
     async with scripted(script) as server:
         error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=client_context)
@@ -496,7 +484,7 @@ async def test_server_that_hangs_up_in_the_tls_handshake_says_so(client_context:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
         await peer.reader.read(65536)
-        peer.close()
+        await peer.close()
 
     async with scripted(script) as server:
         error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=client_context)
@@ -506,8 +494,8 @@ async def test_server_that_hangs_up_in_the_tls_handshake_says_so(client_context:
 async def test_ws_to_a_port_with_tls_says_so() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
-        peer.send(b"\x15\x03\x01\x00\x02\x02\x46")  # a TLS alert
-        peer.close()
+        peer.write(b"\x15\x03\x01\x00\x02\x02\x46")  # a TLS alert
+        await peer.close()
 
     async with scripted(script) as server:
         error = await failing(server.url, InvalidHandshake)
@@ -561,10 +549,10 @@ async def test_refusal_has_headers_by_any_case_and_body() -> None:
 async def test_body_without_end_is_taken_up_to_64_kib() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
-        peer.send(answer("500 X", length=False))
+        peer.write(answer("500 X", length=False))
         try:
             while True:
-                peer.send(b"more of it " * 1000)
+                peer.write(b"more of it " * 1000)
                 await peer.writer.drain()
         except ConnectionError:
             pass  # the client has had enough
@@ -811,12 +799,12 @@ async def test_client_connects_from_a_local_address() -> None:
 async def test_local_address_that_cannot_be_had_says_which() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        error = await failing(f"ws://127.0.0.1:{closed_port()}", ConnectError, local_address=("127.0.0.1", port))
+        error = await failing(f"ws://127.0.0.1:{free_port()}", ConnectError, local_address=("127.0.0.1", port))
     assert message_of(error) == "cannot connect to SERVER from SERVER: Address already in use"
 
 
 async def test_local_address_of_another_family_says_so() -> None:
-    error = await failing(f"ws://127.0.0.1:{closed_port()}", ConnectError, local_address=("::1", 0))
+    error = await failing(f"ws://127.0.0.1:{free_port()}", ConnectError, local_address=("::1", 0))
     assert message_of(error).startswith("cannot connect to SERVER from [::1]:0: no matching local address")
 
 
@@ -939,10 +927,10 @@ async def test_tcp_connection_is_left_to_the_server_to_close() -> None:
 
     async def script(peer: Peer) -> None:
         await peer.accept()
-        peer.send(server_close((await peer.read_close())[0]))
+        peer.write(server_close((await peer.read_close())[0]))
         await closed.wait()
         assert not peer.reader.at_eof()
-        peer.close()
+        await peer.close()
 
     async with scripted(script) as server:
         client = await within(connect(server.url))
@@ -963,7 +951,7 @@ async def test_client_answers_the_close_of_the_server() -> None:
 
     async def script(peer: Peer) -> None:
         await peer.accept()
-        peer.send(server_close(1001, "bye"))
+        peer.write(server_close(1001, "bye"))
         closes.append(await peer.read_close())
 
     async with scripted(script) as server:
@@ -979,10 +967,10 @@ async def test_client_answers_the_close_of_the_server() -> None:
 
 async def test_callbacks_are_called_in_the_client_role() -> None:
     async def script(peer: Peer) -> None:
-        await peer.accept(behind=FRAMES + server_frame(0x89, b"here?"))
+        await peer.accept(behind=FRAMES + frame(0x89, b"here?"))
         assert await peer.read_frame() == (0x8A, b"here?")
         assert await peer.read_frame() == (0x81, b"seen")
-        peer.send(server_close(1000))
+        peer.write(server_close(1000))
         await peer.read_close()
 
     calls: list[object] = []
@@ -1026,7 +1014,7 @@ async def test_callback_that_raises_closes_with_1011(caplog: pytest.LogCaptureFi
 
 async def test_client_that_reads_at_once_answers_what_came_with_the_handshake_before_a_broken_rule() -> None:
     async def script(peer: Peer) -> None:
-        await peer.accept(behind=server_frame(0x81, b"first") + b"\x83\x00")
+        await peer.accept(behind=frame(0x81, b"first") + b"\x83\x00")
         assert await peer.read_frame() == (0x81, b"first")
         first, payload = await peer.read_frame()
         assert (first, payload[:2]) == (0x88, (1002).to_bytes(2, "big"))
@@ -1038,11 +1026,11 @@ async def test_client_that_reads_at_once_answers_what_came_with_the_handshake_be
 
 async def test_both_sides_ping() -> None:
     async def script(peer: Peer) -> None:
-        await peer.accept(behind=server_frame(0x89, b"server"))
+        await peer.accept(behind=frame(0x89, b"server"))
         # What came with the answer is worked off after the first step of whom the connection is for.
         frames = {await peer.read_frame(), await peer.read_frame()}
         assert frames == {(0x8A, b"server"), (0x89, b"client")}
-        peer.send(server_frame(0x8A, b"client"))
+        peer.write(frame(0x8A, b"client"))
         await peer.close_after_client()
 
     async with scripted(script) as server, connect(server.url) as client:

@@ -6,19 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.fixtures import within
-from helpers.scripted import (
-    Peer,
-    answer,
-    answering,
-    failing,
-    full_listener,
-    message_of,
-    scripted,
-    server_close,
-    server_frame,
-    silent,
-)
+from helpers.attempts import failing, message_of
+from helpers.frames import answer, frame, server_close
+from helpers.peers import Peer, answering, full_listener, scripted, silent
+from helpers.waiting import within
 from streamws import (
     Cause,
     ConnectTimeout,
@@ -118,8 +109,8 @@ async def test_unix_socket_that_is_silent_is_timed_out(tmp_path: Path) -> None:
 async def test_client_closes_tcp_itself_if_the_server_does_not_in_time() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
-        peer.send(server_close((await peer.read_close())[0]))
-        assert await peer.read_end() == b""
+        peer.write(server_close((await peer.read_close())[0]))
+        assert await peer.read_rest() == b""
 
     async with scripted(script) as server:
         client = await within(connect(server.url, timeouts=Timeouts(close=0.1)))
@@ -141,7 +132,7 @@ async def test_server_that_does_not_answer_the_close_is_left_in_time() -> None:
 
 async def accept_only(peer: Peer) -> None:
     await peer.accept()
-    await peer.read_end()
+    await peer.read_rest()
 
 
 async def test_client_keeps_the_connection_alive() -> None:
@@ -149,7 +140,7 @@ async def test_client_keeps_the_connection_alive() -> None:
         await peer.accept()
         first, payload = await peer.read_frame()
         assert first == 0x89
-        peer.send(server_frame(0x8A, payload))
+        peer.write(frame(0x8A, payload))
         assert (await peer.read_frame())[0] == 0x89  # not answered
         code, reason = await peer.read_close()
         assert (code, reason) == (1011, "received nothing within 0.05 s of a ping")

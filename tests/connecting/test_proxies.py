@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from helpers.fixtures import within
+from helpers.attempts import failing
+from helpers.frames import answer
+from helpers.peers import Peer, answering, echo, full_listener, scripted, silent
+from helpers.processes import free_port
 from helpers.proxies import proxy_server
-from helpers.scripted import Peer, answer, answering, closed_port, echo, failing, full_listener, scripted, silent
+from helpers.waiting import within
 from streamws import (
     ConnectTimeout,
     InvalidURL,
@@ -139,11 +142,11 @@ async def test_each_redirect_goes_through_the_proxy() -> None:
     async def script(peer: Peer) -> None:
         head = await peer.read_head()
         if b" /a " in head:
-            peer.send(peer.acceptance())
+            peer.write(peer.acceptance())
             await peer.close_after_client()
         else:
-            peer.send(answer("302 Found", "Location: http://other.example/a"))
-            await peer.read_end()
+            peer.write(answer("302 Found", "Location: http://other.example/a"))
+            await peer.read_rest()
 
     async with (
         scripted(script) as server,
@@ -225,7 +228,7 @@ async def test_refusal_of_a_socks_proxy_says_why(kind: str, refusal: bytes, why:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_proxy_that_is_not_there_says_so(kind: str) -> None:
-    port = closed_port()
+    port = free_port()
     error = await failing("ws://127.0.0.1:9", ProxyError, proxy=f"{kind}://127.0.0.1:{port}")
     assert str(error) == f"cannot connect to the proxy {kind}://127.0.0.1:{port}: Connection refused"
     assert error.status is None
@@ -487,13 +490,13 @@ async def test_client_heeds_the_environment(kind: str, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("none", [None, False])
 async def test_client_told_to_heeds_no_environment(none: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{free_port()}")
     async with scripted(echo) as server, connect(server.url, proxy=none):
         pass
 
 
 async def test_given_socket_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{free_port()}")
     async with scripted(echo) as server:
         sock = socket.create_connection(("127.0.0.1", server.port))
         async with connect("ws://a.example", sock=sock):

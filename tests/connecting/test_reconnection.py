@@ -15,7 +15,8 @@ import pytest
 
 import streamws
 import streamws.connecting.connect as connecting
-from helpers.fixtures import Serve, address_of, echo, until, within
+from helpers.fixtures import Serve, address_of, echo
+from helpers.waiting import until, within
 from streamws import (
     Backoff,
     Client,
@@ -526,8 +527,14 @@ async def test_loop_that_is_left_closes_its_connection(serve: Serve, visits: Vis
 async def test_loop_that_is_cancelled_closes_its_connection(serve: Serve, visits: Visits) -> None:
     server = await serve(visits)
     tasks = asyncio.all_tasks()
-    task = asyncio.create_task(take_turns(connect(url_of(server))))
-    await until(lambda: visits.clients)
+    connected = asyncio.Event()
+
+    async def read(client: Client) -> None:
+        connected.set()
+        await read_all(client)
+
+    task = asyncio.create_task(take_turns(connect(url_of(server)), read))
+    await within(connected.wait())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await within(task)

@@ -8,19 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.fixtures import within
-from helpers.scripted import (
-    Peer,
-    Script,
-    ScriptedServer,
-    answer,
-    echo,
-    failing,
-    full_listener,
-    scripted,
-    server_close,
-    silent,
-)
+from helpers.attempts import failing
+from helpers.frames import answer, server_close
+from helpers.peers import Peer, Script, ScriptedServer, echo, full_listener, scripted, silent
+from helpers.waiting import within
 from streamws import ConnectTimeout, HandshakeRefused, RedirectError, Target, Timeouts, connect
 
 Place = Callable[[], str]
@@ -35,11 +26,11 @@ def redirecting(places: dict[str, Place | str], *, status: str = "302 Found", fi
         if path in places:
             place = places[path]
             location = place if isinstance(place, str) else place()
-            peer.send(answer(status, f"{field}: {location}", body=b"over there"))
-            await peer.read_end()
+            peer.write(answer(status, f"{field}: {location}", body=b"over there"))
+            await peer.read_rest()
         else:
-            peer.send(peer.acceptance())
-            peer.send(server_close((await peer.read_close())[0]))
+            peer.write(peer.acceptance())
+            peer.write(server_close((await peer.read_close())[0]))
 
     return script
 

@@ -18,7 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import streamws
 from helpers.blocks import PEM, ROOT, Example, examples, pages
-from helpers.pairs import header, open_peer
+from helpers.frames import client_header as header
+from helpers.peers import open_peer
 from helpers.programs import SECONDS, Program
 from streamws import Opcode
 

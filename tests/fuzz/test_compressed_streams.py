@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.compressing import Packer
+from helpers.frames import header, xor
 from helpers.taps import BINARY, CONTINUATION, TEXT
 from helpers.virtual import ALL, NoSocket, VirtualLoop, agree, build_of, connected, packages
-from helpers.wires import header, xor
 
 HOWS = ["get", "read", "some", "readinto", "readline", "chunks", "text", "message", "frames", "leave"]
 LIMIT = 3000

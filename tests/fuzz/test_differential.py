@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.compressing import Packer
-from helpers.wires import KEY, Plain, Wire, header, plain, wires, xor
+from helpers.frames import KEY, header, xor
+from helpers.wires import Plain, Wire, plain, wires
 
 WIRES = wires()
 """Both builds, or the one there is: then cuts are still compared with no cuts."""

@@ -1,36 +1,20 @@
 """Servers and raw clients for the tests; loaded by conftest once it is known which build is tested."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pytest
 
-from helpers.rawclient import PATIENCE, RawClient
+from helpers.peers import RawClient
 from streamws import Client, WebSocketServer
 from streamws.server import ConnectionCallback, Handler, RequestCallback
-
-_Result = TypeVar("_Result")
 
 
 async def echo(client: Client) -> None:
     """A handler that sends back what comes."""
     async for message in client:
         await client.send(message)
-
-
-async def within(awaitable: Awaitable[_Result]) -> _Result:
-    """Await something that must come to pass."""
-    async with asyncio.timeout(PATIENCE):
-        return await awaitable
-
-
-async def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
-    """Wait for something that no event tells of."""
-    async with asyncio.timeout(patience):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def address_of(server: WebSocketServer) -> tuple[str, int]:

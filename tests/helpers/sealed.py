@@ -5,7 +5,8 @@ import ctypes
 import ssl
 from contextlib import suppress
 
-from helpers.rawclient import RawClient, request
+from helpers.frames import request
+from helpers.peers import RawClient
 
 
 class Other:

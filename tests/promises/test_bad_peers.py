@@ -7,24 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo, until, within
+from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.frames import BINARY, CLOSE, PING, PONG, TEXT, binary, close, frames, text, xor
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
 from helpers.leaks import open_sockets
-from helpers.rawclient import (
-    BINARY,
-    CLOSE,
-    NARROW,
-    PING,
-    PONG,
-    TEXT,
-    RawClient,
-    binary,
-    close,
-    frame,
-    frames,
-    header,
-    narrow_socket,
-    text,
-)
+from helpers.peers import NARROW_BUFFER, RawClient, narrow_socket
+from helpers.waiting import until, within
 from streamws import (
     Cause,
     Client,
@@ -52,9 +41,9 @@ async def undisturbed(raw: RawClient) -> bool:
 @pytest.mark.parametrize(
     ("begun", "received", "missing"),
     [
-        (frame(0x02, bytes(10)), 10, None),
+        (frame(0x02, bytes(10), fin=False), 10, None),
         (header(BINARY, 100) + bytes(30), 30, 70),
-        (frame(0x01, b"abc") + header(0x80, 70_000) + b"\x12\x34", 5, 69_998),
+        (frame(0x01, b"abc", fin=False) + header(0x80, 70_000) + xor(b"de"), 5, 69_998),
     ],
     ids=["between fragments", "inside a frame", "inside the last frame"],
 )
@@ -188,7 +177,7 @@ async def test_client_that_answers_close_behind_much_data_is_heard(serve: Serve,
     await raw.send(binary(bytes(100_000)))
     go_on.set()
     assert await raw.read_frame() == (CLOSE, b"\x03\xe8")
-    await raw.send(binary(bytes(100_000)) + frame(0x02, bytes(100_000)) + close())
+    await raw.send(binary(bytes(100_000)) + frame(0x02, bytes(100_000), fin=False) + close())
     assert await raw.read_until_eof() == b""
     await within(client.wait_closed())
     assert client.outcome == CloseOutcome(Cause.CLEAN, Side.LOCAL, Close(1000), Close(1000))
@@ -203,7 +192,7 @@ NARROW_LIMITS = Limits(
 
 async def test_client_that_floods_pings_and_never_reads_is_cut_off(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, sock=narrow_socket(), limits=NARROW_LIMITS)
-    raw, bystander = await connect(server, receive_buffer=NARROW), await connect(server)
+    raw, bystander = await connect(server, receive_buffer=NARROW_BUFFER), await connect(server)
     client = client_of(server, raw)
     pings = 0
     while client.outcome is None:
@@ -222,7 +211,7 @@ async def test_client_that_floods_pings_and_never_reads_is_cut_off(serve: Serve,
 
 async def test_client_that_pings_much_and_reads_is_not_cut_off(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, sock=narrow_socket(), limits=NARROW_LIMITS)
-    raw = await connect(server, receive_buffer=NARROW)
+    raw = await connect(server, receive_buffer=NARROW_BUFFER)
     for number in range(1000):
         await raw.send(frame(PING, b"%125d" % number))
         assert await raw.read_frame() == (PONG, b"%125d" % number)
@@ -231,7 +220,7 @@ async def test_client_that_pings_much_and_reads_is_not_cut_off(serve: Serve, con
 async def test_client_that_sends_and_never_reads_stops_being_read(serve: Serve, connect: Connect) -> None:
     """The echo waits, then nothing more is taken: what the server holds of it is bounded."""
     server = await serve(echo, sock=narrow_socket(), limits=NARROW_LIMITS)
-    raw, bystander = await connect(server, receive_buffer=NARROW), await connect(server)
+    raw, bystander = await connect(server, receive_buffer=NARROW_BUFFER), await connect(server)
     raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     sending = asyncio.ensure_future(send_all(raw, binary(bytes(1000)) * 2000))
     for _ in range(200):
@@ -250,7 +239,7 @@ async def test_client_cut_off_that_still_does_not_read_is_dropped(serve: Serve, 
     """Its Close frame cannot reach it; after Timeouts.close the connection ends all the same."""
     limits, timeouts = NARROW_LIMITS, Timeouts(close=0.2)
     server = await serve(echo, sock=narrow_socket(), limits=limits, timeouts=timeouts)
-    raw = await connect(server, receive_buffer=NARROW)
+    raw = await connect(server, receive_buffer=NARROW_BUFFER)
     client = client_of(server, raw)
     while server.broadcast(bytes(1000)):
         pass
@@ -273,7 +262,7 @@ async def test_handler_of_a_client_that_is_cut_off_goes_on(serve: Serve, connect
             ended.set_result(client.outcome.cause)
 
     server = await serve(handler, sock=narrow_socket(), limits=NARROW_LIMITS, timeouts=Timeouts(close=0.2))
-    await connect(server, receive_buffer=NARROW)
+    await connect(server, receive_buffer=NARROW_BUFFER)
     await until(lambda: flood(server) == 0)
     assert await within(ended) is Cause.LIMIT
 

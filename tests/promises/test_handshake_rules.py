@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, address_of, client_of, echo, within
-from helpers.rawclient import ACCEPT, TEXT, Answer, RawClient, close, frame, request, text
+from helpers.fixtures import Connect, Serve, address_of, client_of, echo
+from helpers.frames import ACCEPT, TEXT, Answer, close, request, text
+from helpers.frames import client_frame as frame
+from helpers.peers import RawClient
+from helpers.waiting import within
 from streamws import Limits, Request, Timeouts
 
 split = pytest.mark.parametrize("split", [0, 1], ids=["whole", "split"])
@@ -110,7 +113,7 @@ async def test_server_delivers_frames_that_came_with_the_head(asked: bool, serve
         await asyncio.sleep(0)
 
     raw = await connect(await serve(echo, request=pass_on if asked else None), upgrade=False)
-    await raw.send(request() + text("one") + frame(0x01, b"tw"))
+    await raw.send(request() + text("one") + frame(0x01, b"tw", fin=False))
     assert (await raw.read_answer()).status == 101
     assert await raw.read_frame() == (TEXT, b"one")
     await raw.send(frame(0x80, b"o"))

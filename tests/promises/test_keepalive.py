@@ -5,22 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo, until, within
-from helpers.pairs import pair
-from helpers.rawclient import (
-    CLOSE,
-    NARROW,
-    PING,
-    PONG,
-    TEXT,
-    RawClient,
-    binary,
-    close_of,
-    frame,
-    narrow_socket,
-    request,
-    text,
-)
+from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.frames import CLOSE, PING, PONG, TEXT, binary, close_of, request, text
+from helpers.frames import client_frame as frame
+from helpers.peers import NARROW_BUFFER, RawClient, narrow_socket, pair
+from helpers.waiting import until, within
 from streamws import Cause, Client, Close, CloseOutcome, ConnectionClosedError, Limits, Opcode, Side, Timeouts
 
 BRISK = Timeouts(ping_interval=0.1, ping_timeout=0.4)
@@ -197,7 +186,7 @@ async def test_keepalive_ends_a_connection_whose_peer_never_reads(serve: Serve, 
 
     timeouts = Timeouts(ping_interval=0.1, ping_timeout=0.2, close=0.2)
     server = await serve(handler, sock=narrow_socket(), timeouts=timeouts)
-    await connect(server, receive_buffer=NARROW)
+    await connect(server, receive_buffer=NARROW_BUFFER)
     assert await within(ended) is Cause.KEEPALIVE
     await until(lambda: not server.clients)
 

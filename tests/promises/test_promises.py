@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 import attrs
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo, within
-from helpers.pairs import Peer, frame, header, mask, pair, until
-from helpers.rawclient import RawClient, request
-from helpers.rawclient import text as text_frame
+from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
+from helpers.frames import request, xor
+from helpers.frames import text as text_frame
+from helpers.peers import Peer, RawClient, pair
+from helpers.waiting import until, within
 from streamws import (
     Cause,
     Client,
@@ -77,7 +80,7 @@ async def ended(task: "asyncio.Future[object]") -> None:
 
 async def begin_message(client: Client, peer: Peer, *, opcode: Opcode = BINARY) -> MessageReader:
     """A reader of a message of 30 bytes in one frame, of which 10 have come."""
-    peer.write(header(opcode, 30) + mask(b"a" * 12)[:12])
+    peer.write(header(opcode, 30) + xor(b"a" * 12)[:12])
     return await anext(client.messages())
 
 
@@ -204,7 +207,7 @@ async def test_promise_2_cancelling_a_read_of_a_message_reader_keeps_its_positio
         reader = await begin_message(client, peer)
         assert await reader.read(2) == b"aa"
         await ended(await started(reader.readexactly(28)))
-        peer.write(mask(b"bb" + b"b" * 18)[:18])
+        peer.write(xor(b"bb" + b"b" * 18)[:18])
         assert await reader.readexactly(28) == b"a" * 10 + b"b" * 18
 
 
@@ -247,7 +250,7 @@ async def test_promise_2_any_task_may_read_next() -> None:
         reader = await begin_message(client, peer)
         await ended(await started(reader.readexactly(30)))
         reading = asyncio.create_task(reader.readexactly(30))
-        peer.write(mask(b"b" * 18))
+        peer.write(xor(b"b" * 18))
         assert await reading == b"a" * 12 + b"b" * 18
         await ended(await started(client.read_message()))
         peer.send(TEXT, b"next")
@@ -261,7 +264,7 @@ async def test_promise_2_any_task_may_read_next() -> None:
 async def test_promise_3_leaving_a_reader_drops_the_rest_of_its_message(way: str) -> None:
     async with pair() as (client, peer):
         if way == "break":
-            peer.write(header(BINARY, 30) + mask(b"a" * 12))
+            peer.write(header(BINARY, 30) + xor(b"a" * 12))
             async for reader in client.messages():
                 async for _ in reader:
                     break
@@ -275,7 +278,7 @@ async def test_promise_3_leaving_a_reader_drops_the_rest_of_its_message(way: str
                         raise LookupError
             except LookupError:
                 pass
-        peer.write(mask(b"b" * 18))
+        peer.write(xor(b"b" * 18))
         peer.send(TEXT, b"next")
         assert await client.read_message() == "next"
 
@@ -283,10 +286,10 @@ async def test_promise_3_leaving_a_reader_drops_the_rest_of_its_message(way: str
 @pytest.mark.parametrize(("size", "code"), [(1000, None), (1001, 1008)])
 async def test_promise_3_leaving_a_reader_costs_up_to_max_skip_and_past_it_1008(size: int, code: int | None) -> None:
     async with pair(Limits(max_skip=1000)) as (client, peer):
-        peer.write(header(BINARY, 2 + size) + mask(b"ab"))
+        peer.write(header(BINARY, 2 + size) + xor(b"ab"))
         async with await anext(client.messages()) as reader:
             assert await reader.read(2) == b"ab"
-        peer.write(mask(b"cd" + bytes(size))[2 : 2 + size])
+        peer.write(xor(b"cd" + bytes(size))[2 : 2 + size])
         if code is None:
             await peer.settle()
             assert client.outcome is None
@@ -328,7 +331,7 @@ async def test_promise_3_stale_reader_raises_and_never_looks_like_the_end(left: 
             with pytest.raises(StaleReader):
                 await read(reader)
         assert not reader.at_eof()
-        peer.write(mask(b"b" * 18))
+        peer.write(xor(b"b" * 18))
         peer.send(TEXT, b"next")
         assert await client.read_message() == "next"
 

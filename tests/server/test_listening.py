@@ -9,22 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, address_of, echo, until, within
+from helpers.fixtures import Connect, Serve, address_of, echo
+from helpers.frames import ACCEPT, CLOSE, TEXT, close, frames, request, take_frame, text
 from helpers.leaks import open_sockets
-from helpers.rawclient import (
-    ACCEPT,
-    CLOSE,
-    PATIENCE,
-    TEXT,
-    Address,
-    RawClient,
-    close,
-    frames,
-    request,
-    take_frame,
-    text,
-)
+from helpers.peers import Address, RawClient
 from helpers.sealed import Other
+from helpers.waiting import PATIENCE, until, within
 from streamws import Client, Timeouts, WebSocketServer
 
 

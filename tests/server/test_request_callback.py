@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, echo, until, within
+from helpers.fixtures import Connect, Serve, echo
+from helpers.frames import TEXT, Answer, request, text
 from helpers.leaks import open_sockets
-from helpers.rawclient import TEXT, Answer, RawClient, request, text
+from helpers.peers import RawClient
+from helpers.waiting import until, within
 from streamws import Request, Response, Timeouts
 from streamws.server import RequestCallback
 

@@ -7,9 +7,12 @@ import signal
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, address_of, client_of, echo, within
-from helpers.rawclient import CLOSE, PATIENCE, TEXT, Address, RawClient, close, frame, text
-from helpers.scripts import program
+from helpers.fixtures import Connect, Serve, address_of, client_of, echo
+from helpers.frames import CLOSE, TEXT, close, text
+from helpers.frames import client_frame as frame
+from helpers.peers import Address, RawClient
+from helpers.programs import script
+from helpers.waiting import PATIENCE, within
 from streamws import Cause, Client, Close, CloseOutcome, Side, Timeouts, UsageError, WebSocketServer
 
 STOPS = b"\x03\xe9server shutting down"
@@ -324,40 +327,40 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 @pytest.mark.parametrize("loop", ["None", "asyncio.new_event_loop()"], ids=["new loop", "own loop"])
 @pytest.mark.parametrize("number", SIGNALS)
 async def test_run_stops_gracefully_at_a_signal(number: signal.Signals, loop: str) -> None:
-    async with program(RUN.format(handler="echo", close=60, loop=loop)) as running:
-        address = ("127.0.0.1", int(await running.read_line()))
+    async with script(RUN.format(handler="echo", close=60, loop=loop)) as running:
+        address = ("127.0.0.1", int(await running.says(r"\d+")))
         assert await exchange(address) == (TEXT, b"works")
         raw = await RawClient.connect(address)
         await raw.upgrade()
-        running.signal(number)
+        running.process.send_signal(number)
         assert await answer_close(raw) == (CLOSE, STOPS)
-        assert await running.read_line() == "stopped"
-        assert await running.end() == (0, "")
+        await running.says("^stopped$")
+        assert (await running.end(), running.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("handler", ["echo", "hang"])
 @pytest.mark.parametrize("number", SIGNALS)
 async def test_run_drops_everything_at_a_second_signal(number: signal.Signals, handler: str) -> None:
-    async with program(RUN.format(handler=handler, close=60, loop="None")) as running:
-        raw = await RawClient.connect(("127.0.0.1", int(await running.read_line())))
+    async with script(RUN.format(handler=handler, close=60, loop="None")) as running:
+        raw = await RawClient.connect(("127.0.0.1", int(await running.says(r"\d+"))))
         await raw.upgrade()
-        running.signal(number)
+        running.process.send_signal(number)
         assert await raw.read_frame() == (CLOSE, STOPS)
-        running.signal(number)
+        running.process.send_signal(number)
         assert await raw.read_until_eof() == b""
         raw.close()
-        assert await running.read_line() == "stopped"
-        assert await running.end() == (0, "")
+        await running.says("^stopped$")
+        assert (await running.end(), running.stderr) == (0, "")
 
 
 async def test_run_stops_within_the_close_timeout(serve: Serve) -> None:
-    async with program(RUN.format(handler="hang", close=0.2, loop="None")) as running:
-        raw = await RawClient.connect(("127.0.0.1", int(await running.read_line())))
+    async with script(RUN.format(handler="hang", close=0.2, loop="None")) as running:
+        raw = await RawClient.connect(("127.0.0.1", int(await running.says(r"\d+"))))
         await raw.upgrade()
-        running.signal(signal.SIGTERM)
+        running.process.send_signal(signal.SIGTERM)
         assert await raw.read_until_eof() == b"\x88\x16" + STOPS
         raw.close()
-        assert await running.end() == (0, "")
+        assert (await running.end(), running.stderr) == (0, "")
 
 
 async def test_run_inside_a_running_loop_names_serve_forever() -> None:

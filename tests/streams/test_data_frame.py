@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from helpers.pairs import Peer, frame, pair, until
+from helpers.frames import client_frame as frame
+from helpers.peers import Peer, pair
+from helpers.waiting import until
 from streamws import (
     Cause,
     Client,

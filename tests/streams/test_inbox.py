@@ -7,7 +7,11 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from helpers.pairs import frame, header, mask, pair, until
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
+from helpers.frames import xor as mask
+from helpers.peers import pair
+from helpers.waiting import until
 from streamws import (
     Cause,
     Client,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from helpers.pairs import Peer, frame, pair
+from helpers.frames import client_frame as frame
+from helpers.peers import Peer, pair
 from streamws import Cause, Client, ConnectionClosed, ConnectionClosedError, Limits, Opcode
 from streamws.net.network import Network
 

@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from helpers.pairs import Peer, frame, header, mask, pair
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
+from helpers.frames import xor
+from helpers.peers import Peer, pair
 from streamws import (
     Cause,
     Client,
@@ -699,12 +702,12 @@ async def test_writer_feeds_message_back(opcode: Opcode, size: int) -> None:
 async def test_writer_feeds_part_of_frame_before_it_is_complete() -> None:
     async with pair() as (client, peer):
         feeding: list[asyncio.Task[None]] = []
-        peer.write(header(BINARY, 10) + mask(b"0123456789")[:4])
+        peer.write(header(BINARY, 10) + xor(b"0123456789")[:4])
         async for reader in client.messages():
             feeding.append(asyncio.create_task(client.writer.feed(reader)))
             break
         assert await peer.read_frame() == (0x02, b"0123")
-        peer.write(mask(b"0123456789")[4:])
+        peer.write(xor(b"0123456789")[4:])
         assert await peer.read_frame() == (0x00, b"456789")
         assert await peer.read_frame() == (0x80, b"")
         await feeding[0]

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from helpers.wires import Wire, frame, header, open_up, opened, receive, received, take_owed
+from helpers.frames import frame, header
+from helpers.wires import Wire, open_up, opened, receive, received, take_owed
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL = b"\x03\xe8"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from helpers.wires import KEY, Cut, Plain, Wire, bytewise, feed, feed_all, frame, header, plain, whole, xor
+from helpers.frames import KEY, frame, header, xor
+from helpers.wires import Cut, Plain, Wire, bytewise, feed, feed_all, plain, whole
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 SIZES = [0, 1, 124, 125, 126, 127, 65534, 65535, 65536, 65537]

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from helpers.wires import Wire, feed, frame, header, open_up, opened, receive, received, take_owed, xor
+from helpers.frames import frame, header, xor
+from helpers.wires import Wire, feed, open_up, opened, receive, received, take_owed
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL = b"\x03\xe8"

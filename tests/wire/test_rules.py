@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from helpers.wires import Cut, Wire, feed, feed_all, frame, header, xor
+from helpers.frames import frame, header, xor
+from helpers.wires import Cut, Wire, feed, feed_all
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 CONTROLS = [CLOSE, PING, PONG]

@@ -12,11 +12,13 @@ from typing import Any, cast
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, address_of, echo, until, within
+from helpers.attempts import failing, message_of
+from helpers.fixtures import Connect, Serve, address_of, echo
+from helpers.frames import BINARY, CLOSE, binary, close, close_of, frames, request, text
 from helpers.leaks import open_sockets
-from helpers.rawclient import BINARY, CLOSE, RawClient, binary, close, close_of, frames, request, text
-from helpers.scripted import Peer, failing, message_of, scripted, silent
+from helpers.peers import Peer, RawClient, scripted, silent
 from helpers.sealed import SealedClient
+from helpers.waiting import until, within
 from streamws import Cause, Client, ConnectError, Limits, Timeouts, WebSocketServer, connect
 from streamws.connection import AsyncioConnection, Environment
 from streamws.net.transports import dial
@@ -109,7 +111,7 @@ async def test_client_talks_to_servers_of_asyncio(
             head = bytes((length,)) if length < 126 else b"\x7f" + length.to_bytes(8, "big")
             if 126 <= length < 65536:
                 head = b"\x7e" + length.to_bytes(2, "big")
-            peer.send(b"\x82" + head + message)
+            peer.write(b"\x82" + head + message)
         await peer.close_after_client()
 
     async with (

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from helpers.fixtures import until
 from helpers.sealed import Other
+from helpers.waiting import until
 from streamws import Limits, Timeouts
 from streamws.connection import AsyncioConnection, Connection, Environment
 from streamws.net.loops import RECEIVE_BUFFER_SIZE, LoopShare
