@@ -126,7 +126,8 @@ class Connection(Receiver):
     writer: Writer
 
     def __init__(self, environment: Environment, server: bool, opening: Opening) -> None:
-        """
+        """Make a connection that waits for its transport.
+
         :param server: the role.
         :param opening: carries out the opening handshake.
         """
@@ -383,7 +384,8 @@ class Connection(Receiver):
 
     def end_writing(self) -> None:
         """Close this side only. If the peer still sends, a full close would reset the connection before it has read
-        why."""
+        why.
+        """
         transport = self.transport
         if transport is None:
             return

@@ -113,5 +113,12 @@ def test_package_init_holds_public_names_and_nothing_else() -> None:
 
 def test_modules_are_found() -> None:
     assert Path(ROOT, "wire", "parser.py") == MODULES["wire.parser"]
-    assert set(inside("wire.parser")) == {"codes", "errors", "wire.deflate", "wire.frames", "wire.partial", "wire.payload"}
+    assert set(inside("wire.parser")) == {
+        "codes",
+        "errors",
+        "wire.deflate",
+        "wire.frames",
+        "wire.partial",
+        "wire.payload",
+    }
     assert "streams.writer" in inside("client")

@@ -19,7 +19,8 @@ class LazyCoroutine(Coroutine[object, None, _Result]):
         make: Callable[[], Coroutine[Any, None, _Result]],
         cancelled_unstarted: Callable[[], object] | None = None,
     ) -> None:
-        """
+        """Wrap a coroutine that is not made yet.
+
         :param make: makes the coroutine.
         :param cancelled_unstarted: called if a task that was to await it is cancelled before it starts.
         """

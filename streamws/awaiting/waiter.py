@@ -17,7 +17,8 @@ class Waiter:
     __slots__ = ("_finished", "_future", "_loop", "_task", "_untouched")
 
     def __init__(self, loop: AbstractEventLoop, finished: "Future[None]") -> None:
-        """
+        """Make a waiter for tasks of one loop.
+
         :param finished: any future of the loop that is done; tasks are woken with it.
         """
         self._loop = loop

@@ -121,7 +121,8 @@ class Inbox:
         finished: "Future[None]",
         inflater: Inflater | None = None,
     ) -> None:
-        """
+        """Make the inbox of an open connection.
+
         :param finished: any future of the loop that is done.
         :param inflater: inflates messages, if compression was negotiated.
         """
@@ -513,4 +514,5 @@ def _name(task: object) -> str:
 
 
 def stale() -> StaleReader:
+    """Return the error of a reader whose message is over."""
     return StaleReader("this reader's message is over: it was read to its end, or another read has begun since")

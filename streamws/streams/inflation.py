@@ -28,7 +28,8 @@ class Inflation:
     __slots__ = ("_inflater", "_max_size", "_queue", "problem", "work")
 
     def __init__(self, queue: Queue, inflater: Inflater, max_message_size: int) -> None:
-        """
+        """Make the stage between a queue and its readers.
+
         :param max_message_size: the most bytes of a message that is read as a whole.
         """
         self._queue = queue

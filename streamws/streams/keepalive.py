@@ -44,7 +44,8 @@ class Keepalive:
         pong_deadlines: Deadlines,
         socket: Any,
     ) -> None:
-        """
+        """Start the keepalive of an open connection.
+
         :param ping_times: due when a connection sends its next ping.
         :param pong_deadlines: due when a pong is late.
         :param socket: the socket of the transport, if it has one.

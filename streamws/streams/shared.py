@@ -10,7 +10,8 @@ class SharedMessage:
     __slots__ = ("_frames", "compress", "data")
 
     def __init__(self, data: str | Buffer, compress: bool | None) -> None:
-        """
+        """Take a message.
+
         :raises TypeError: if `data` is neither `str` nor bytes-like.
         """
         check_data(data)

@@ -19,7 +19,8 @@ class Turn:
     def __init__(
         self, ready: "Future[None]", data: str | Buffer | None, frame: bytes | None, compress: bool | None
     ) -> None:
-        """
+        """Make a turn.
+
         :param ready: done when the turn has come.
         :param data: a message to encode and send.
         :param frame: a message that is encoded already.

@@ -40,7 +40,8 @@ class Parser:
     __slots__ = ("_head", "_mask_bit", "_stopped", "deflate", "frame", "has_control")
 
     def __init__(self, masked: bool) -> None:
-        """
+        """Make a parser for one direction of a connection.
+
         :param masked: whether frames must be masked (a server receives them) or must not be (a client does).
         """
         self._mask_bit = 0x80 if masked else 0

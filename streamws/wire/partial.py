@@ -221,4 +221,5 @@ class PartialFrame:
 
 
 def invalid_text() -> ProtocolViolation:
+    """Return the violation of RFC 6455 section 8.1."""
     return ProtocolViolation("a text message is not valid UTF-8", CloseCode.INVALID_DATA)

@@ -97,7 +97,8 @@ class Protocol:
     )
 
     def __init__(self, server: bool, deflater: Deflater | None = None) -> None:
-        """
+        """Make the state of a connection whose opening handshake is under way.
+
         :param server: the role. A client masks its frames, a server does not (RFC 6455 section 5.1).
         :param deflater: compresses messages, if compression was negotiated. Received messages may be compressed then.
         """

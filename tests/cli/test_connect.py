@@ -20,7 +20,6 @@ from helpers.waiting import until, within
 from streamws import Client, CloseOutcome, Request, Response, WebSocketServer
 from streamws.cli.main import main
 from streamws.cli.terminal import LineEditor, rows
-from streamws.handshake.server import accept_key
 from streamws.server import Handler
 
 GREETING = "; type /help for commands, Ctrl-D to close"

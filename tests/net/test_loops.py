@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from streamws.net.loops import Deadlines, LoopShare, Iteration, is_uvloop, share_of
+from streamws.net.loops import Deadlines, Iteration, LoopShare, is_uvloop, share_of
 
 
 class Calls:

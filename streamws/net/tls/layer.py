@@ -82,7 +82,8 @@ class Tls(Receiver):
         done: "Future[None] | None" = None,
         timeout: float | None = None,
     ) -> None:
-        """
+        """Make the layer below a connection.
+
         :param upper: the connection. This becomes its transport when the handshake is complete.
         :param server_hostname: for a client, the name that the server's certificate must have.
         :param done: for a client, set at the end of the handshake. Without it, this is a server.
