@@ -607,5 +607,5 @@ async def test_waiting_read_can_be_shown() -> None:
         assert "the reader" in repr(reading)
         assert reading.get_stack() == []
         peer.send_close()
-        with pytest.raises(Exception, match="clean"):
+        with pytest.raises(Exception, match=r"^closed by the peer with 1000$"):
             await reading
