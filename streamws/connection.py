@@ -383,8 +383,9 @@ class Connection(Receiver):
         self.end_writing()
 
     def end_writing(self) -> None:
-        """Close this side only. If the peer still sends, a full close would reset the connection before it has read
-        why.
+        """Close this side only.
+
+        If the peer still sends, a full close would reset the connection before it has read why.
         """
         transport = self.transport
         if transport is None:
@@ -418,7 +419,7 @@ class Connection(Receiver):
             return
         if self._opening is None:
             seconds = self.environment.timeouts.close
-            self.protocol.explain(Cause.CLOSE_TIMEOUT, Side.LOCAL, f"not closed within {seconds} s")
+            self.protocol.explain(Cause.CLOSE_TIMEOUT, Side.LOCAL, f"waited {seconds:g} s")
         self.transport.abort()
 
     def abort(self) -> None:

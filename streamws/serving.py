@@ -74,7 +74,7 @@ class Serving:
             self.connections.discard(connection)
             self.clients.pop(address, None)
             if logger.isEnabledFor(logging.INFO):
-                logger.info("%s:%s closed: %s", *address, connection.protocol.outcome())
+                logger.info("%s:%s: %s", *address, connection.protocol.outcome())
 
         connection.on_lost = lost
         logger.info("%s:%s opened %s", *address, request.path)  # without the query, which may hold a token

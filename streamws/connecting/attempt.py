@@ -162,7 +162,7 @@ class Attempt:
         def lost() -> None:
             self.ended = environment.loop.time()
             environment.close()
-            logger.info("connection to %s closed: %s", request.host, connection.protocol.outcome())
+            logger.info("connection to %s: %s", request.host, connection.protocol.outcome())
 
         client = Client(connection, number, address, request, agreement, agreement.subprotocol, spawn)
         logger.info("connected to %s%s", request.host, request.path)  # without the query, which may hold a token

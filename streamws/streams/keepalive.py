@@ -100,7 +100,7 @@ class Keepalive:
             self._pong_deadlines.add(self._check)
             return
         if self._hub is not None:
-            reason = f"received nothing within {self._pong_deadlines.seconds} s of a ping"
+            reason = f"received nothing for {self._pong_deadlines.seconds:g} s after a ping"
             self._hub.fail(CloseCode.INTERNAL_ERROR, reason, Cause.KEEPALIVE)
 
     def frame_sent(self) -> None:

@@ -138,7 +138,7 @@ class MessageReader:
         return size
 
     async def readline(self) -> bytes:
-        """Read up to and with the next `\\n`; without one, to the end of the message.
+        r"""Read up to and with the next `\n`; without one, to the end of the message.
 
         :raises asyncio.LimitOverrunError: if the line is over `Limits.max_message_size`; nothing is consumed.
         """

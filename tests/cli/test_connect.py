@@ -499,8 +499,8 @@ async def test_server_that_cannot_be_reached_or_does_not_answer_exits_with_1() -
             ([f"ws://{closed}/"], f"cannot connect to {closed}: "),
             ([server.url, "--timeout", "0.1"], "not connected within 0.1 s"),
             (
-                [server.url, "--proxy", f"http://127.0.0.1:{port}"],
-                f"cannot connect to the proxy http://127.0.0.1:{port}: ",
+                [server.url, "--proxy", f"http://{closed}"],
+                f"cannot connect to the proxy http://{closed}: ",
             ),
         ]:
             async with connecting(*arguments) as program:

@@ -137,7 +137,7 @@ async def test_echo_when_verbose_logs_connections() -> None:
     async with echo("--verbose") as program:
         async with connect(await program.says(r"(ws://\S+)"), proxy=None):
             await program.logs(r"opened /")
-        await program.logs(r"closed: closed by the peer with 1000$")
+        await program.logs(r": closed by the peer with 1000$")
         assert await program.interrupt() == 0
 
 

@@ -1049,7 +1049,7 @@ async def test_log_has_a_line_for_the_open_and_one_for_the_end_and_no_secret(
     place = f"127.0.0.1:{server.port}"
     assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
         ("streamws", "INFO", f"connected to {place}/chat"),
-        ("streamws", "INFO", f"connection to {place} closed: closed by this side with 1000"),
+        ("streamws", "INFO", f"connection to {place}: closed by this side with 1000"),
     ]
 
 

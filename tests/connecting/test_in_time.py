@@ -143,7 +143,7 @@ async def test_client_keeps_the_connection_alive() -> None:
         peer.write(frame(0x8A, payload))
         assert (await peer.read_frame())[0] == 0x89  # not answered
         code, reason = await peer.read_close()
-        assert (code, reason) == (1011, "received nothing within 0.05 s of a ping")
+        assert (code, reason) == (1011, "received nothing for 0.05 s after a ping")
 
     timeouts = Timeouts(ping_interval=0.05, ping_timeout=0.05, close=0.2)
     async with scripted(script) as server:

@@ -383,7 +383,7 @@ async def _(server: Running) -> None:
     assert (await raw.read_frame())[0] == 0x81
     assert [file.suffix for file in server.files.iterdir()] == [".part"]
     await raw.close()
-    await server.program.logs(r"closed: connection lost without a closing handshake")
+    await server.program.logs(r": connection lost without a closing handshake")
     server.signal()
     await server.program.end()  # and of the handler
     assert list(server.files.iterdir()) == []
@@ -418,7 +418,7 @@ async def _(server: Running) -> None:
     await server.program.logs("the handler raised")
     await server.program.logs(r"WriteError: a data frame of 33554432 bytes was left with \d+ bytes unsent")
     await raw.close()
-    await server.program.logs(r"closed: closed by this side with 1011 \(could not be sent\): ")
+    await server.program.logs(r": closed by this side with 1011 \(could not be sent\): ")
 
 
 @drives("send-a-file-in-fragments")
@@ -618,7 +618,7 @@ async def _(server: Running) -> None:
     async with server.connect() as peer:
         await peer.send("boom")
         assert await closed(peer) == (1011, "")
-    await server.program.logs("closed: closed by this side with 1011: the handler raised ValueError")
+    await server.program.logs(": closed by this side with 1011: the handler raised ValueError")
 
 
 @drives("close-in-frame")
@@ -629,7 +629,7 @@ async def _(server: Running) -> None:
     raw.send_close()
     await raw.read_end()
     await raw.close()
-    await server.program.logs("closed: closed by this side with 1000$")
+    await server.program.logs(": closed by this side with 1000$")
 
 
 # Flow control -----------------------------------------------------------------------------------------------
@@ -663,7 +663,7 @@ async def _(server: Running) -> None:
             first, payload = await slow.read_frame()
         assert int.from_bytes(payload[:2], "big") == 1008
         await slow.close()
-        await server.program.logs("closed: closed by this side with 1008: the peer exceeded a limit ")
+        await server.program.logs(": closed by this side with 1008: the peer exceeded a limit ")
         await quick.recv()
 
 
@@ -853,4 +853,4 @@ async def _(server: Running) -> None:
 async def _(server: Running) -> None:
     await _echoes(server)
     await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+ opened /$")
-    await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+ closed: closed by the peer with 1000$")
+    await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+: closed by the peer with 1000$")

