@@ -494,10 +494,7 @@ async def test_server_that_cannot_be_reached_or_does_not_answer_exits_with_1() -
         for arguments, complaint in [
             ([f"ws://{closed}/"], f"cannot connect to {closed}: "),
             ([server.url, "--timeout", "0.1"], "no connection within 0.1 s"),
-            (
-                [server.url, "--proxy", f"http://127.0.0.1:{port}"],
-                f"cannot connect to the proxy http://127.0.0.1:{port}: ",
-            ),
+            ([server.url, "--proxy", f"http://{closed}"], f"cannot connect to the proxy http://{closed}: "),
         ]:
             async with connecting(*arguments) as program:
                 assert await program.end() == 1
