@@ -197,8 +197,9 @@ def test_pxd_declares_variables_that_the_module_has(module: str) -> None:
 
 def test_pxd_is_read_whole() -> None:
     parser = DECLARED["wire.parser"].classes["Parser"]
-    assert {"_lent", "_lent_start", "lending", "in_frame"} <= parser.names
-    assert parser.functions["_frame"].parameters == [(name, False) for name in ("self", "data", "pos", "end", "events")]
-    assert {"b", "first", "second", "i"} <= parser.functions["_frame"].locals
+    assert {"_head", "_mask_bit", "frame", "has_control"} <= parser.names
+    receive = parser.functions["_receive_frame"]
+    assert receive.parameters == [(name, False) for name in ("self", "data", "pos", "end", "events")]
+    assert {"b", "first", "second", "i"} <= receive.locals
     connection = DECLARED["connection"].classes["Connection"]
     assert connection.functions["fail"].parameters[-1] == ("detail", True)

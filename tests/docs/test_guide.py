@@ -752,7 +752,7 @@ async def _(server: Running) -> None:
     writer.close()
     async with server.connect() as peer:
         peer.transport.pause_reading()  # so that it answers no ping
-        await server.program.says(r"^closed by this side with 1011: the peer did not respond \(no sign of life within ")
+        await server.program.says(r"^closed by this side with 1011: the peer did not respond \(received nothing for ")
         peer.transport.resume_reading()
         assert (await closed(peer))[0] == 1011
 

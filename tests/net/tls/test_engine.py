@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helpers.builds import is_compiled
-from helpers.sealed import ALLOW_CLIENT_RENEGOTIATION, Other, renegotiate, send_ticket, update_key
+from helpers.tls import ALLOW_CLIENT_RENEGOTIATION, TlsEnd, renegotiate, send_ticket, update_key
 from streamws.net.tls.openssl import engine as shortest
 
 Make = Callable[[ssl.SSLContext, bool, str | None], Any]
@@ -27,7 +27,7 @@ class Ends:
 
     def __init__(self, make_engine: Make, contexts: Contexts, server: bool) -> None:
         self.engine = make_engine(contexts[server], server, None if server else "localhost")
-        self.other = Other(contexts[not server], not server)
+        self.other = TlsEnd(contexts[not server], not server)
         self.buffer = memoryview(bytearray(1 << 17))
 
     def feed(self, data: bytes) -> bytes:

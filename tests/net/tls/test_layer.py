@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from helpers.sealed import Other
+from helpers.tls import TlsEnd as Other
 from helpers.waiting import until
 from streamws import Limits, Timeouts
 from streamws.connection import AsyncioConnection, Connection, Environment
