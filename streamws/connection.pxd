@@ -44,7 +44,7 @@ cdef class Connection(Receiver):
     cpdef object get_buffer(self, Py_ssize_t sizehint)
     cdef object _get_buffer_for_frame(self)
     cpdef buffer_updated(self, Py_ssize_t nbytes)
-    @cython.locals(protocol=Protocol, frame=PartialFrame, outbox=Outbox, items=list)
+    @cython.locals(protocol=Protocol, frame=PartialFrame, outbox=Outbox, items=list, still_to_run=bint)
     cdef _process_chunk(self, object data, Py_ssize_t nbytes)
     @cython.locals(protocol=Protocol)
     cdef _answer_pings(self)

@@ -264,9 +264,13 @@ class Connection(Receiver):
             if protocol.pings:
                 self._answer_pings()
             # No user code has run so far: the whole chunk is parsed before a reader sees any of it.
-            self.inbox.wake(nested)
+            still_to_run = self.inbox.wake(nested)
             if protocol.control:
-                self._process_control()
+                if still_to_run:
+                    # The reader can still answer what arrived before a Close frame.
+                    self.environment.loop.call_soon(self._process_control_later)
+                else:
+                    self._process_control()
         finally:
             frame.keep()
             try:
@@ -294,6 +298,10 @@ class Connection(Receiver):
         if self.on_ping is not None:
             for payload in pings:
                 self.on_ping(payload)
+
+    def _process_control_later(self) -> None:
+        if self.transport is not None and self.protocol.control:
+            self._process_control()
 
     def _process_control(self) -> None:
         """Process pongs, a Close frame, or a violation."""

@@ -135,8 +135,11 @@ class Operation:
     def close(self) -> None:
         if not self.finished:
             self.finished = True
-            self.abandon()
-            self._driver = None
+            driver = getattr(self, "_driver", None)
+            if driver is None:
+                self.abandon()
+            else:
+                driver.close()
 
 
 class Done(Operation):

@@ -116,8 +116,11 @@ cdef class Operation:
     def close(self):
         if not self.finished:
             self.finished = True
-            self.abandon()
-            self._driver = None
+            driver = self._driver
+            if driver is None:
+                self.abandon()
+            else:
+                driver.close()
 
 
 # A PySendResult of the C API: 0 returns, 1 yields, -1 raises.

@@ -16,5 +16,5 @@ cdef class Waiter:
     cpdef object arm(self)
     cpdef bint is_cancelled(self)
     @cython.locals(callbacks=list)
-    cpdef wake(self, bint soon)
+    cpdef bint wake(self, bint soon) except -1
     cpdef wake_later(self)

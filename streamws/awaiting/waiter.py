@@ -43,33 +43,35 @@ class Waiter:
         """Whether the task that waited here is being cancelled and has not run since."""
         return self._future is not None and self._future.cancelled()
 
-    def wake(self, soon: bool) -> None:
+    def wake(self, soon: bool) -> bool:
         """Let the task run: now if possible, or in the next loop iteration.
 
         :param soon: True for the next loop iteration in any case.
+        :returns: whether the task is still to run.
         """
         future = self._future
         if future is None:
-            return
+            return False
         if not WAKES_DIRECTLY:
             self._task = None
             if not future.done():
                 future.set_result(None)
-            return
+            return True
         callbacks = callbacks_of(future)
         if not callbacks:
-            return  # the task is running or about to run, and will see the data itself
+            return False  # the task is running or about to run, and will see the data itself
         # A task that is stepped from inside another task would be stuck for ever; then the loop wakes it.
         if not soon and len(callbacks) == 1 and current_task(self._loop) is None:
             callback, context = callbacks[0]
             future.remove_done_callback(callback)
             self._untouched = True
             if run_in(context, callback, self._finished):
-                return
+                return False
             # The caller runs in the context of the task.
             self._untouched = False
             future.add_done_callback(callback, context=context)
         future.set_result(None)
+        return True
 
     def wake_later(self) -> None:
         """Let the task that is about to wait run after everything else in this loop iteration."""
@@ -77,7 +79,9 @@ class Waiter:
 
     def waiting_task(self) -> object:
         """The task that waits here, or None."""
+        if self._future is None or self._future.done():
+            return None
         if not WAKES_DIRECTLY:
             return self._task
-        callbacks = callbacks_of(self._future) if self._future is not None else []
+        callbacks = callbacks_of(self._future)
         return task_of(callbacks[0][0]) if callbacks else None

@@ -58,7 +58,7 @@ cdef class Inbox:
 
     cpdef push(self, list items)
     @cython.locals(reading=Read)
-    cpdef wake(self, bint soon)
+    cpdef bint wake(self, bint soon) except -1
     cpdef bint is_streamed(self) noexcept
     @cython.locals(reading=Read)
     cpdef check_marks(self)

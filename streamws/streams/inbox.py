@@ -160,16 +160,16 @@ class Inbox:
         if self._skipper.active:
             self._skip()
 
-    def wake(self, soon: bool) -> None:
+    def wake(self, soon: bool) -> bool:
         """Let the waiting read go on if there is something for it.
 
         :param soon: True to run it in the next loop iteration in any case, not now.
+        :returns: whether it is still to run.
         """
         reading = self._reading
         if reading is None:
-            return
-        if self._ended or (not self._skipper.active and reading.is_ready()):
-            self._waiter.wake(soon)
+            return False
+        return (self._ended or (not self._skipper.active and reading.is_ready())) and self._waiter.wake(soon)
 
     def is_streamed(self) -> bool:
         """Whether a reader waits for the next bytes of a message, whatever their number."""
