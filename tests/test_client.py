@@ -373,6 +373,7 @@ async def test_client_close_returns_after_end_of_tcp() -> None:
         await peer.read_end()
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_client_close_is_bounded_when_peer_ignores_it() -> None:
     async with pair(timeouts=Timeouts(close=0.2)) as (client, peer):
         await client.close()
@@ -384,6 +385,7 @@ async def test_client_close_is_bounded_when_peer_ignores_it() -> None:
         assert await peer.read_close() == (1000, "")
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_client_read_is_bounded_when_peer_ends_its_stream_and_takes_nothing() -> None:
     async with pair(timeouts=Timeouts(close=0.2, ping_interval=None), small_buffers=True) as (client, peer):
         reading = asyncio.create_task(client.read_message())
@@ -476,6 +478,7 @@ async def test_client_close_ends_while_network_is_paused() -> None:
         assert client.outcome.clean
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_client_close_drops_connection_when_outgoing_buffer_stays_full() -> None:
     async with pair(timeouts=Timeouts(close=0.2), small_buffers=True) as (client, _):
         sending = asyncio.create_task(client.send(b"x" * (8 << 20)))

@@ -256,6 +256,7 @@ async def test_waits_grow_until_a_connection_is_stable(
     assert waits == expected
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_turn_that_goes_on_after_the_end_does_not_make_a_connection_stable(
     serve: Serve, waits: list[float]
 ) -> None:
@@ -271,6 +272,7 @@ async def test_turn_that_goes_on_after_the_end_does_not_make_a_connection_stable
     assert waits == [1, 2]
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_peer_that_does_not_close_does_not_make_a_connection_stable(
     serve: Serve, visits: Visits, waits: list[float]
 ) -> None:

@@ -138,6 +138,7 @@ async def test_client_that_sends_eof_gets_the_answers_due(serve: Serve, connect:
 # --- not answering Close
 
 
+@pytest.mark.usefixtures("fast_timers")
 @pytest.mark.parametrize("keeps", ["silent", "sending"])
 async def test_client_that_never_answers_close_is_dropped(keeps: str, serve: Serve, connect: Connect) -> None:
     async def handler(client: Client) -> None:
@@ -235,6 +236,7 @@ async def send_all(raw: RawClient, data: bytes) -> None:
     await asyncio.get_running_loop().sock_sendall(raw.sock, data)
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_client_cut_off_that_still_does_not_read_is_dropped(serve: Serve, connect: Connect) -> None:
     """Its Close frame cannot reach it; after Timeouts.close the connection ends all the same."""
     limits, timeouts = NARROW_LIMITS, Timeouts(close=0.2)

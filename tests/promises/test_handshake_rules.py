@@ -224,6 +224,7 @@ async def test_server_refuses_head_without_a_body(serve: Serve, connect: Connect
     assert answer.endswith(b"\r\n\r\n")
 
 
+@pytest.mark.usefixtures("fast_timers")
 @pytest.mark.parametrize("begun", [b"", b"GET", request()[:-2], request()[:-1]])
 async def test_server_refuses_who_never_finishes(
     begun: bytes, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
@@ -239,6 +240,7 @@ async def test_server_refuses_who_never_finishes(
     ]
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_server_does_not_restart_the_clock_for_each_byte(serve: Serve, connect: Connect) -> None:
     raw = await connect(await serve(echo, timeouts=Timeouts(open=0.2)), upgrade=False)
     answer = asyncio.ensure_future(read_refusal(raw))
@@ -249,6 +251,7 @@ async def test_server_does_not_restart_the_clock_for_each_byte(serve: Serve, con
     assert (await answer).status == 408
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_server_drops_a_refused_client_that_stays(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=Timeouts(close=0.2))
     raw = await connect(server, upgrade=False)

@@ -526,6 +526,7 @@ async def test_promise_6_of_pings_in_one_burst_the_last_16_are_answered() -> Non
         await peer.settle()
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_promise_6_any_received_byte_counts_as_life() -> None:
     async with pair(timeouts=BRISK) as (client, peer):
         for byte in frame(TEXT, b"slow"):
@@ -535,6 +536,7 @@ async def test_promise_6_any_received_byte_counts_as_life() -> None:
         assert client.outcome is None
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_promise_6_pong_timer_stands_still_while_reading_is_paused() -> None:
     async with pair(MARKS, BRISK) as (client, peer), pair(timeouts=BRISK) as (silent, _):
         peer.write(frame(BINARY, bytes(1000)) * 100)
@@ -637,6 +639,7 @@ async def gets_a_data_frame(client: Client, peer: Peer) -> None:
         await writing
 
 
+@pytest.mark.usefixtures("fast_timers")
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -860,6 +863,7 @@ async def test_promise_10_head_over_a_bound_is_refused(
     assert (await raw.read_answer()).status == status
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_promise_10_handshake_has_a_deadline_that_no_byte_begins_anew(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=Timeouts(open=0.2))
     raw = await connect(server, upgrade=False)
@@ -872,6 +876,7 @@ async def test_promise_10_handshake_has_a_deadline_that_no_byte_begins_anew(serv
     assert (await answering).status == 408
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_promise_10_ping_is_sent_every_interval_and_has_a_time_to_be_answered() -> None:
     async with pair(timeouts=BRISK) as (client, peer):
         for _ in range(2):

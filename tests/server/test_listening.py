@@ -162,10 +162,11 @@ async def test_server_closes_on_bad_input_over_tls(
     assert (first, payload[:2]) == (CLOSE, b"\x03\xea")
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_server_answers_408_over_tls(
     serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    server = await serve(echo, ssl=server_context, timeouts=Timeouts(open=0.5))
+    server = await serve(echo, ssl=server_context, timeouts=Timeouts(open=1))
     async with tls_peer(server, client_context) as peer:
         peer.write(b"GET")
         assert (await peer.reader.read()).startswith(b"HTTP/1.1 408 Request Timeout\r\n")

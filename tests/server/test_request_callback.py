@@ -184,6 +184,7 @@ async def test_server_forgets_a_client_that_left_during_the_callback(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_server_answers_408_while_the_callback_runs(serve: Serve, connect: Connect) -> None:
     slow = Slow()
     server = await serve(echo, request=slow, timeouts=Timeouts(open=0.2))
@@ -193,6 +194,7 @@ async def test_server_answers_408_while_the_callback_runs(serve: Serve, connect:
     await within(slow.cancelled.wait())
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_server_lets_go_of_who_leaves_after_408(serve: Serve, connect: Connect) -> None:
     """Reading was paused for the callback; it must go on for the client's end to be seen."""
     slow = Slow()

@@ -179,6 +179,7 @@ async def test_close_by_a_handler_does_not_wait_for_itself(serve: Serve, connect
     await within(server.serve_forever())
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_close_is_bounded_when_a_client_does_not_answer(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=BRIEF)
     raw = await connect(server)
@@ -191,6 +192,7 @@ async def test_close_is_bounded_when_a_client_does_not_answer(serve: Serve, conn
     )
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_close_is_bounded_when_a_handler_ignores_its_cancellation(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -210,6 +212,7 @@ async def test_close_is_bounded_when_a_handler_ignores_its_cancellation(
     let_go.set()
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_close_by_a_task_of_a_handler_is_bounded(serve: Serve, connect: Connect) -> None:
     """Each of the two waits for the other, until the handler is cancelled."""
 
@@ -224,6 +227,7 @@ async def test_close_by_a_task_of_a_handler_is_bounded(serve: Serve, connect: Co
         await server.serve_forever()
 
 
+@pytest.mark.usefixtures("fast_timers")
 @pytest.mark.parametrize("answers", [True, False], ids=["client answers", "client does not"])
 async def test_close_is_bounded_when_a_handler_hangs(answers: bool, serve: Serve, connect: Connect) -> None:
     cancelled = asyncio.Event()
@@ -245,6 +249,7 @@ async def test_close_is_bounded_when_a_handler_hangs(answers: bool, serve: Serve
         assert await answer == (CLOSE, STOPS)
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_close_is_bounded_when_a_client_never_reads(serve: Serve, connect: Connect) -> None:
     async def handler(client: Client) -> None:
         while True:

@@ -395,6 +395,7 @@ async def silent_client_is_closed(timeouts: Timeouts) -> None:
         await until(lambda: client.outcome)
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_keepalive_does_not_count_time_of_data_frame_that_application_takes_its_time_with() -> None:
     async with pair(timeouts=BRISK) as (client, peer):
         async with client.writer.data_frame(2) as stream:
@@ -476,6 +477,7 @@ async def test_data_frame_is_completed_after_close_of_peer() -> None:
         assert outcome_of(client).clean
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_data_frame_that_never_ends_does_not_hold_up_close() -> None:
     async with pair(timeouts=Timeouts(open=5, close=0.1, ping_interval=None)) as (client, peer):
         with pytest.raises(ConnectionClosedError):  # noqa: PT012

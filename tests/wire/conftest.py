@@ -1,15 +1,10 @@
-"""The role, how a stream is cut, and which combinations of all parameters are run."""
+"""The role, and how a stream is cut."""
 
-from collections import defaultdict
-from pathlib import Path
 from typing import cast
 
 import pytest
 
-from helpers.pairwise import covering
 from helpers.wires import CUTS, Cut
-
-FOLDER = Path(__file__).parent
 
 
 @pytest.fixture(params=[True, False], ids=["masked", "unmasked"])
@@ -28,22 +23,3 @@ def server(request: pytest.FixtureRequest) -> bool:
 def cut(request: pytest.FixtureRequest) -> Cut:
     """How a stream is cut into the chunks that are fed."""
     return cast(Cut, request.param)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run the tests of this folder with each pair of parameter values, for each build, not with the full product."""
-    if config.getoption("every_case"):
-        return
-    tests: defaultdict[object, list[pytest.Function]] = defaultdict(list)
-    for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and FOLDER in item.path.parents:
-            tests[item.path, item.originalname, item.callspec.params.get("wire")].append(item)
-    left_out: list[pytest.Item] = []
-    for cases in tests.values():
-        # By identity: not every value can be hashed, and pytest passes on the very objects of each `parametrize`.
-        chosen = covering([{name: id(value) for name, value in case.callspec.params.items()} for case in cases])
-        left_out += [case for place, case in enumerate(cases) if place not in chosen]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        dropped = set(left_out)
-        items[:] = [item for item in items if item not in dropped]
