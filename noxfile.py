@@ -25,7 +25,7 @@ def tests(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """Test the pure build, and measure which branches the tests take."""
     session.install(".[test]", env=PURE)
-    session.run("pytest", "--cov", *session.posargs)
+    session.run("pytest", *session.posargs, "--cov")
 
 
 @nox.session(python=MAIN)

@@ -23,7 +23,7 @@ def check(what: str, wrong: set[str]) -> None:
 def check_sdist(path: Path) -> None:
     with tarfile.open(path) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = tracked("streamws", "tests", "typings", "docs", "LICENSE", "README.md", "pyproject.toml", "setup.py")
+    wanted = tracked("streamws", "tests", "typings", "docs", ":(glob)*.md", "LICENSE", "pyproject.toml", "setup.py")
     check("missing from the sdist", wanted - held)
     check("should not be in the sdist", {name for name in held if name.endswith((".so", ".pyc", ".c"))})
 

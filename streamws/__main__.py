@@ -1,4 +1,4 @@
-"""`python -m streamws`."""
+"""`python -m streamws`: the `streamws` command, from the sources of the current folder if they lie there."""
 
 import sys
 
