@@ -1,4 +1,4 @@
-"""The promises of the design, section 3, one after the other: a test for every clause, to be read beside them."""
+"""The promises of ARCHITECTURE.md, one after the other: a test for every clause, to be read beside them."""
 
 import asyncio
 import logging
@@ -829,7 +829,7 @@ async def test_promise_9_outcome_is_there_after_a_loop_that_ended_normally() -> 
 # 10. Every wait has a deadline and every buffer has a bound -------------------------------------------------
 
 
-def test_promise_10_defaults_are_those_of_the_design() -> None:
+def test_promise_10_defaults_are_as_documented() -> None:
     timeouts, limits = Timeouts(), Limits()
     assert (timeouts.open, timeouts.close, timeouts.ping_interval, timeouts.ping_timeout) == (10, 10, 20, 20)
     assert (limits.max_request_line, limits.max_header_line, limits.max_headers, limits.max_head) == (
