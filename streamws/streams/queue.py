@@ -69,11 +69,21 @@ class Queue:
         """The first item; None if the queue is empty."""
         return self.items[self.head] if self.head < len(self.items) else None
 
-    def take_bare(self, size: int) -> None:
-        """Remove the first item, a bare message of `size` bytes."""
-        self.items[self.head] = None
-        self.head += 1
-        self.size -= size + _OVERHEAD
+    def take_bare(self, max_size: int) -> Any:
+        """Remove and return the first item if it is a bare message of at most `max_size` bytes; otherwise None."""
+        items = self.items
+        head = self.head
+        if head < len(items):
+            item = items[head]
+            kind = type(item)
+            if kind is str or kind is bytes:
+                size = len(item)
+                if size <= max_size:
+                    items[head] = None
+                    self.head = head + 1
+                    self.size -= size + _OVERHEAD
+                    return item
+        return None
 
     def take(self) -> Any:
         """Remove and return the first item."""

@@ -22,17 +22,17 @@ class ReadMessage(Read):
     def take(self) -> Any:
         inbox = self.inbox
         queue = inbox.queue
+        message = queue.take_bare(inbox.max_size)
+        if message is not None:
+            if inbox.owner is not None:
+                inbox.owner = None
+            return message
         item = queue.first()
-        kind = type(item)
-        if kind is str or kind is bytes:
-            size = len(item)
-            if size > inbox.max_size:
-                return inbox.refuse_size(size)
-            queue.take_bare(size)
-            inbox.owner = None
-            return item
         if item is None:
             return self._wait()
+        kind = type(item)
+        if kind is str or kind is bytes:
+            return inbox.refuse_size(len(item))
         if kind is WideText:
             if item.size > inbox.max_size:
                 return inbox.refuse_size(item.size)
