@@ -119,7 +119,7 @@ class Inflation:
         :param most: the bytes after which it stops.
         """
         try:
-            size = self._inflater.drop(frame, most)
+            size = self._inflater.skip(frame, most)
         except ProtocolViolation as violation:
             self._corrupt(violation)
             return -1
@@ -129,7 +129,7 @@ class Inflation:
     def skip_pending(self, most: int) -> int:
         """Skip the rest of the last frame; returns its bytes, or -1."""
         try:
-            return self._inflater.drop(None, most)
+            return self._inflater.skip(None, most)
         except ProtocolViolation as violation:
             self._corrupt(violation)
             return -1
