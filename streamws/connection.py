@@ -17,7 +17,7 @@ from .codes import Cause, CloseCode, CloseOutcome, Side
 from .errors import ConnectionClosed
 from .handshake.extensions import DeflateTerms
 from .net.addresses import peer_name
-from .net.gate import MARKS, OPENING, Gate
+from .net.gate import UNREAD, OPENING, Gate
 from .net.loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, share_of
 from .net.network import Network, Receiver
 from .options import Compression, Limits, Timeouts
@@ -276,7 +276,7 @@ class Connection(Receiver):
                 self._processing = nested
         if protocol.open:
             # While closing, data is dropped to find the peer's Close frame; no reader would resume the network.
-            self.inbox.check_marks()
+            self.inbox.check_high_water()
 
     def _answer_pings(self) -> None:
         protocol = self.protocol
@@ -379,7 +379,7 @@ class Connection(Receiver):
         self.outbox.flush()  # nothing can be written after the end of the stream
         self._begin_closing()
         self.inbox.end()
-        self.gate.resume(MARKS)
+        self.gate.resume(UNREAD)
         self.end_writing()
 
     def end_writing(self) -> None:
@@ -520,6 +520,9 @@ class Connection(Receiver):
 
 
 class AsyncioConnection(Connection, BufferedProtocol):
-    """`Connection` with asyncio's base class, which a compiled class cannot have as its first base."""
+    """`Connection` as an `asyncio.BufferedProtocol`.
+
+    asyncio checks for that class, and a compiled class cannot derive from it.
+    """
 
     __slots__ = ()

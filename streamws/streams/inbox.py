@@ -17,7 +17,7 @@ from ..awaiting.operation import FAILED, PENDING, Operation
 from ..awaiting.waiter import Waiter
 from ..codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side
 from ..errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, IncompleteMessage, StaleReader
-from ..net.gate import MARKS, Gate
+from ..net.gate import UNREAD, Gate
 from ..options import Limits
 from ..wire.deflate import DeflatedFrame, Inflater
 from ..wire.frames import DataFrame
@@ -175,11 +175,11 @@ class Inbox:
         """Whether a reader waits for the next bytes of a message, whatever their number."""
         return self._reading is not None and self._reading.is_stream()
 
-    def check_marks(self) -> None:
+    def check_high_water(self) -> None:
         """Pause the network if more than the high-water mark is unread."""
         if self._skipper.active:
             self._skip()
-        if self._ended or self._held() <= self._read_high or self._gate.reasons & MARKS:
+        if self._ended or self._held() <= self._read_high or self._gate.reasons & UNREAD:
             return
         reading = self._reading
         if reading is not None and not self._giving_way and reading.needs_whole():
@@ -187,7 +187,7 @@ class Inbox:
         if self._discarding and not self._claimed:
             self._discard()
             return
-        self._gate.pause(MARKS)
+        self._gate.pause(UNREAD)
 
     def end(self) -> None:
         """Nothing more will arrive."""
@@ -202,19 +202,19 @@ class Inbox:
     def begin_closing(self) -> None:
         """This side closes: a frame that is not complete will never be complete for a reader."""
         self._closing = True
-        self._gate.resume(MARKS)
+        self._gate.resume(UNREAD)
 
     def discard_unclaimed(self) -> None:
         """From now on drop data that nothing reads, instead of pausing the network for it."""
         self._discarding = True
-        if self._gate.reasons & MARKS and not self._claimed:
+        if self._gate.reasons & UNREAD and not self._claimed:
             self._discard()
-            self._gate.resume(MARKS)
+            self._gate.resume(UNREAD)
 
     @property
     def paused(self) -> bool:
         """Whether the network is paused because of unread data."""
-        return self._gate.reasons & MARKS != 0
+        return self._gate.reasons & UNREAD != 0
 
     def _held(self) -> int:
         """The bytes that are unread."""
@@ -268,7 +268,7 @@ class Inbox:
                 return PENDING
             read.error = self.end_of(read)
             return FAILED
-        if self._gate.reasons & MARKS:
+        if self._gate.reasons & UNREAD:
             self._resume()
         return result
 
@@ -282,7 +282,7 @@ class Inbox:
         self._reading = read
         if self.inflation is not None:
             self.inflation.work = 0
-        if self._gate.reasons & MARKS:
+        if self._gate.reasons & UNREAD:
             self._resume()
 
     def _resume(self) -> None:
@@ -290,7 +290,7 @@ class Inbox:
         reading = self._reading
         waits = reading is not None and not self._giving_way and reading.needs_whole()
         if waits or self._held() <= self._read_low:
-            self._gate.resume(MARKS)
+            self._gate.resume(UNREAD)
 
     def _check_free(self, call: str) -> None:
         """Raise `ConcurrencyError` if another task waits in a read.
@@ -417,7 +417,7 @@ class Inbox:
                 piece = DataFrame(Opcode.CONTINUATION, frame.release(), False)
         if piece is not None and (type(piece) is not DataFrame or piece.fin):
             self.owner = None
-        if self._gate.reasons & MARKS:
+        if self._gate.reasons & UNREAD:
             self._resume()
         return piece
 
@@ -463,7 +463,7 @@ class Inbox:
     def _skip(self) -> None:
         if not self._skipper.skip():
             self._fail_skipping()
-        if self._gate.reasons & MARKS:
+        if self._gate.reasons & UNREAD:
             self._resume()
 
     def _fail_skipping(self) -> None:

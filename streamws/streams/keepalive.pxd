@@ -5,7 +5,7 @@ from ..net.network cimport Network
 from ..wire.protocol cimport Protocol
 from .outbox cimport Outbox
 
-cdef int MARKS
+cdef int UNREAD
 
 @cython.final
 cdef class Keepalive:

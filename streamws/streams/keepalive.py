@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..codes import Cause, CloseCode
-from ..net.gate import MARKS, Gate
+from ..net.gate import UNREAD, Gate
 from ..net.loops import Deadlines, held_by_system
 from ..net.network import Network
 from ..wire.protocol import Protocol
@@ -85,7 +85,7 @@ class Keepalive:
         """Fail the connection if the peer had the time to answer the last ping and did not."""
         if self.alive or not self._protocol.open:
             return
-        if self._gate.reasons & MARKS:
+        if self._gate.reasons & UNREAD:
             # This side does not read, so the time stands still. But a write shows whether the peer is there: an
             # unsolicited pong, which needs no answer (RFC 6455 section 5.5.3).
             if not self._outbox.paused:

@@ -247,8 +247,7 @@ cpdef object unmask_text(const unsigned char *data, Py_ssize_t start, Py_ssize_t
     cdef WideText wide
     if size == 0:
         return ""
-    # Unmask directly into a new ASCII `str`. If the bytes turn out not to be ASCII, it only serves as a buffer to decode
-    # from.
+    # Unmask directly into a new ASCII `str`. If the bytes turn out not to be ASCII, they are decoded from there.
     text = PyUnicode_New(size, 127)
     if sw_xor(<unsigned char *>PyUnicode_DATA(text), data + start, size, key) == 0:
         return text
