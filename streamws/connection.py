@@ -17,7 +17,7 @@ from .codes import Cause, CloseCode, CloseOutcome, Side
 from .errors import ConnectionClosed
 from .handshake.extensions import DeflateTerms
 from .net.addresses import peer_name
-from .net.gate import UNREAD, OPENING, Gate
+from .net.gate import OPENING, UNREAD, Gate
 from .net.loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, share_of
 from .net.network import Network, Receiver
 from .options import Compression, Limits, Timeouts

@@ -31,7 +31,7 @@ WAKES_DIRECTLY: bool = not PLAIN and futures_show_callbacks()
 current_task: Callable[[AbstractEventLoop], object] = asyncio.current_task
 """Return the task that is running on a loop, or None."""
 if sys.version_info < (3, 12) and not PLAIN and isinstance(getattr(asyncio.tasks, "_current_tasks", None), dict):
-    # In Python 3.11, `asyncio.current_task` is written in Python: it would take a tenth of the time for a message.
+    # In Python 3.11, `asyncio.current_task` is written in Python: a tenth of the instructions that a message costs.
     current_task = asyncio.tasks._current_tasks.get
 
 

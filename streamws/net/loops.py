@@ -29,8 +29,8 @@ except ImportError:
     pass
 
 RECEIVE_BUFFER_SIZE = 128 * 1024
-"""The most bytes that one read from the network usually receives. Parsing a full buffer of tiny messages keeps the other
-connections waiting for about a millisecond."""
+"""The most bytes that one read from the network usually receives. Parsing a full buffer of tiny messages keeps the
+other connections waiting for about a millisecond."""
 
 LARGE_BUFFER_SIZE = 1024 * 1024
 """The same for the rest of a frame that is larger than `RECEIVE_BUFFER_SIZE`."""

@@ -32,8 +32,8 @@ Listen = Callable[..., Awaitable[Server]]
 
 def _listen_functions(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
     """Return functions that listen on TCP and on a Unix socket."""
-    # uvloop's loop is not a BaseEventLoop. It accepts connections faster than aiofastnet does, and `Network` bypasses its
-    # transports when it writes.
+    # uvloop's loop is not a BaseEventLoop. It accepts connections faster than aiofastnet does, and `Network` bypasses
+    # its transports when it writes.
     if fast_transports is not None and isinstance(loop, BaseEventLoop):
         return partial(fast_transports.create_server, loop), partial(fast_transports.create_unix_server, loop)
     return loop.create_server, loop.create_unix_server

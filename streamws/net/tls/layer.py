@@ -343,6 +343,9 @@ class Tls(Receiver):
 
 
 class AsyncioTls(Tls, BufferedProtocol):
-    """`Tls` as an `asyncio.BufferedProtocol`: asyncio checks for that class, and a compiled class cannot derive from it."""
+    """`Tls` as an `asyncio.BufferedProtocol`.
+
+    asyncio checks for that class, and a compiled class cannot derive from it.
+    """
 
     __slots__ = ()
