@@ -48,9 +48,8 @@ class Pings:
 
         :param payload: its payload; a random one if this is empty.
         """
-        ping = Ping(
-            payload or fresh_payload(), perf_counter()
-        )  # the clock of uvloop's loop is too coarse: it counts milliseconds
+        # Not `loop.time()`: the clock of uvloop's loop has a resolution of one millisecond.
+        ping = Ping(payload or fresh_payload(), perf_counter())
         if self._waiting is None:
             self._waiting = []
         self._waiting.append(ping)

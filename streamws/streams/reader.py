@@ -18,9 +18,10 @@ from .reads import await_more, whole_message
 class MessageReader:
     """Reads the bytes of one message as they arrive, even in the middle of a frame.
 
-    A text message is checked as UTF-8 as it arrives, whichever method reads it (RFC 6455 section 8.1). The reader can be
-    used until its message has been read to its end, until it is left (`async with`), or until another read of the
-    connection begins. After that it raises `StaleReader`, so that this cannot be mistaken for the end of the message.
+    A text message is checked as UTF-8 as it arrives, whichever method reads it (RFC 6455 section 8.1). The reader can
+    be used until its message has been read to its end, until it is left (`async with`), or until another read of the
+    connection begins. A reader whose message is over for another reason than its end raises `StaleReader`: it never
+    looks like the end of the message.
 
     Every method that waits raises `IncompleteMessage` if the connection ends inside the message, and `ConcurrencyError`
     if another task waits for data of this connection. If it is cancelled, it has consumed nothing. Only one task at a
@@ -58,8 +59,8 @@ class MessageReader:
     async def get(self, kind: Opcode | None = None) -> str | bytes:
         """Read the whole message.
 
-        :param kind: `Opcode.TEXT` to return `str`, `Opcode.BINARY` to return `bytes`; by default the type of the message
-            decides.
+        :param kind: `Opcode.TEXT` to return `str`, `Opcode.BINARY` to return `bytes`; by default the type of the
+            message decides.
         :raises ReadError: if a part of the message was read already.
         :raises ConnectionClosedError: if the message is over `Limits.max_message_size`; the close code is 1009.
         :raises UnicodeDecodeError: if `kind` is TEXT and a binary message is not UTF-8.
@@ -72,8 +73,8 @@ class MessageReader:
             raise ReadError("cannot get() the whole message: it, or a part of it, was read already")
         message: str | bytes = await whole_message(self._inbox, False, self)
         self._fin = True
-        # The message may be `bytes` although its type is text: if its first frame was empty and a read has consumed that,
-        # the rest of the message consists of continuation frames only.
+        # A text message may be `bytes` here: if its first frame was empty and a read has consumed it, only continuation
+        # frames are left, which do not tell the type.
         if isinstance(message, bytes):
             return message.decode() if (kind or self.type) == Opcode.TEXT else message
         return message.encode() if kind == Opcode.BINARY else message
