@@ -89,7 +89,7 @@ class Operation:
         raise NotImplementedError
 
     def abandon(self) -> None:
-        """Called when the task that waits for the result is cancelled."""
+        """Stop waiting: the task that awaited the result was cancelled."""
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self

@@ -20,7 +20,7 @@ class Hub(Protocol):
         """
 
     def frame_sent(self) -> None:
-        """A data frame that was sent in parts is complete: control frames that waited for its end can be sent."""
+        """Send control frames that waited for the end of a data frame sent in parts, which is complete now."""
 
     def warn_discarded(self, size: int) -> None:
         """Log that bytes were discarded because nothing reads the connection."""

@@ -153,7 +153,7 @@ class Inbox:
         self._discarding = False  # whether to discard data that was never claimed, instead of pausing the network
         self._warned_discard = False  # whether the warning about discarded data was logged
 
-    # The connection's side -------------------------------------------------------------------------------------
+    # Called by the connection ----------------------------------------------------------------------------------
 
     def push(self, items: list[Any]) -> None:
         """Add the items of one chunk, in their order."""
@@ -317,7 +317,7 @@ class Inbox:
     # Limits ----------------------------------------------------------------------------------------------------
 
     def announced_size(self) -> int:
-        """Return the size of the incomplete message, as far as it is known: with its last frame's declared length."""
+        """Return the least possible size of the incomplete message, by the declared length of its last frame."""
         size = self.queue.open_size
         frames = self.queue.open_frames
         if self.in_data_frame():
@@ -327,7 +327,7 @@ class Inbox:
         return counted_size(size, frames)
 
     def _declared_size(self) -> int:
-        """Return the size of the message data in the frame under way, as far as it is known."""
+        """Return the least possible size of the message data in the frame under way."""
         length = self.frame.length
         # Compressed data may inflate to any size. But data that does not compress grows by less than a quarter, so a
         # longer frame inflates to more than the limit in any case.
@@ -451,7 +451,7 @@ class Inbox:
             self._check_free(READER)
 
     def missing(self) -> int:
-        """Return the number of missing bytes of the frame whose bytes were pulled last, as far as it is known."""
+        """Return the number of missing bytes of the frame whose bytes were pulled last; 0 if it is not known."""
         frame = self.frame
         if not self.queue.is_empty() or self._is_inflating() or not frame.in_data_frame() or frame.compressed:
             return 0

@@ -23,7 +23,7 @@ class Inflation:
     message, it is inflated as it arrives. No more is inflated than the reader accepts, so a small message that inflates
     to a huge one cannot fill the memory.
 
-    A method that cannot go on sets `problem` and returns False or None.
+    A method that fails sets `problem`, and returns False, None or -1.
     """
 
     __slots__ = ("_inflater", "_max_size", "_queue", "problem", "work")

@@ -174,7 +174,7 @@ class DataFrameWriter:
 
         :param part: bytes-like, or `str`, which counts as its UTF-8. The parts of a text message must be valid UTF-8
             together; a part may end inside a character.
-        :raises ValueError: if more bytes are given than `remaining`; none of them is sent.
+        :raises ValueError: if these are more bytes than `remaining`; nothing is sent then.
         :raises WriteError: outside the `async with` block, and for bytes that would make the text invalid; they are
             not sent.
         :raises TypeError: if `part` is neither `str` nor bytes-like.

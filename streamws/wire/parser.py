@@ -78,7 +78,7 @@ class Parser:
         return events
 
     def stop(self) -> None:
-        """Read nothing more. `frame` keeps what is known about the message under way, except for its bytes."""
+        """Ignore all further data. `frame` keeps the type and sizes of the message under way, but not its bytes."""
         self._stopped = True
         self.frame.drop()
 

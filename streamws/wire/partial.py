@@ -71,18 +71,18 @@ class PartialFrame:
         """The number of bytes received of the message under way; meaningless between messages."""
 
     def in_data_frame(self) -> bool:
-        """Whether a data frame is under way."""
+        """Return whether a data frame is under way."""
         return self.active and self.opcode < 8
 
     def in_message(self) -> bool:
-        """Whether a message has begun and not ended."""
+        """Return whether a message has begun and not ended."""
         return self.message != 0 or (self.active and self.opcode < 8)
 
     def in_fragmented(self) -> bool:
-        """Whether the message under way has more than one frame."""
+        """Return whether the message under way has more than one frame."""
         return self.message != 0 or (self.active and not self.fin)
 
-    # The parser's side -----------------------------------------------------------------------------------------
+    # Called by the parser --------------------------------------------------------------------------------------
 
     def begin(self, first: int, length: int, key: int) -> None:
         """Begin a frame.
@@ -166,7 +166,7 @@ class PartialFrame:
     def _is_binary(self) -> bool:
         return self.opcode < 8 and not self.compressed and (self.message or self.opcode) == _BINARY
 
-    # The reader's side -----------------------------------------------------------------------------------------
+    # Called by readers -----------------------------------------------------------------------------------------
 
     def buffered(self) -> int:
         """Return the number of payload bytes that have arrived and were not released."""
