@@ -261,7 +261,8 @@ class MessageReader:
         if self._left or not (self._fin or self._inbox.owner is self):
             raise stale()
 
-    def _there(self) -> int:
+    def _available(self) -> int:
+        """Return the number of unread bytes of the last piece."""
         return len(self._piece) - self._position
 
     def _take(self, n: int) -> bytes:
