@@ -54,7 +54,7 @@ class Read(Operation):
         self.inbox.abandon(self)
 
     def claim(self) -> None:
-        """Check that this read may read the message at the head; leave that message if another reader owns it."""
+        """Check that the read's owner owns the message at the head. A read without an owner leaves that message."""
         if self.owner is not None:
             self.inbox.check_owner(self.owner)
         elif self.inbox.owner is not None:
@@ -73,7 +73,7 @@ class Read(Operation):
         return False
 
     def is_stream(self) -> bool:
-        """Return whether any number of bytes of the message is enough for it."""
+        """Return whether it needs no more than the next bytes of its message, however few."""
         return False
 
     def is_cut_by(self, outcome: CloseOutcome) -> bool:
@@ -173,7 +173,7 @@ class Inbox:
             self._waiter.wake(soon)
 
     def is_streamed(self) -> bool:
-        """Return whether a read waits for which any number of bytes of the message is enough."""
+        """Return whether a read waits that needs no more than the next bytes of its message."""
         return self._reading is not None and self._reading.is_stream()
 
     def check_high_water(self) -> None:
@@ -375,7 +375,7 @@ class Inbox:
     def fail(self, problem: "tuple[Close, Cause] | None") -> Any:
         """Fail the connection because of a message, and discard all data. Return `PENDING`, for `Read.take`.
 
-        `PENDING` makes `poll` look whether the connection has ended, and raise the error for that.
+        When `poll` gets `PENDING` on a connection that has ended, it raises the error for that.
         """
         assert problem is not None
         self.queue.clear()
