@@ -89,7 +89,7 @@ async def listen(
     else:
         server = await tcp(protocol, host, port, sock=sock, reuse_port=reuse_port, backlog=backlog, start_serving=False)
     try:
-        # `create_server` could do this too. But if it were cancelled while it does, we had no server object to close.
+        # `create_server` could do this too. But if it were cancelled then, nobody would have the server to close it.
         await server.start_serving()
     except BaseException:
         server.close()

@@ -21,7 +21,7 @@ class Turn:
     ) -> None:
         """Create a turn. Without `data` and `frame`, it is for a task that will send a message in parts.
 
-        :param ready: a future that is set when it is this turn, or when the message was sent.
+        :param ready: a future that is set when the turn has come; a message was sent then.
         :param data: a message to encode and send.
         :param frame: a message that is encoded already.
         :param compress: the sender's wish for `data`; None leaves it to the `Compression`.
@@ -94,7 +94,7 @@ class Turns:
             self._waiting.remove(turn)
             self.size -= turn.size
         elif turn.data is None and turn.frame is None and turn.ready.done() and not turn.ready.cancelled():
-            # It was this turn already, but no part was sent.
+            # The turn had come already, but its task sent nothing.
             self.release()
 
     async def acquire(self) -> None:

@@ -119,7 +119,7 @@ class Protocol:
         self.close_received: Close | None = None
         """The peer's Close frame; None if it has not arrived."""
         self.close_sent: Close | None = None
-        """This side's Close frame; None if there is none. It may still wait for the end of a data frame (`unsent`)."""
+        """This side's Close frame; None if there is none. It cannot leave before the end of a data frame (`unsent`)."""
         self._keys = None if server else MaskKeys()
         self.sending: int = 0
         """The opcode of the fragmented message being sent, or 0."""
