@@ -343,7 +343,7 @@ def inflated(wire: Wire, inflater: Any, frame: tuple[int, bytes, bool], most: in
         inflater.feed(wire.deflate.DeflatedFrame(*frame))
         while inflater.pending:
             if drop is not None and seen:
-                seen.append(inflater.drop(None, drop))
+                seen.append(inflater.skip(None, drop))
                 if inflater.pending:
                     return (*seen, "left in the middle")
                 break

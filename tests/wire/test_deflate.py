@@ -72,7 +72,7 @@ class Pair:
     def drop(self, payload: bytes | None, opcode: int = BINARY, fin: bool = True, most: int = MOST) -> int:
         self._use(self._receiving)
         frame = None if payload is None else self._frame(opcode, payload, fin)
-        size: int = self.inflater.drop(frame, most)
+        size: int = self.inflater.skip(frame, most)
         return size
 
     def take_all(self, most: int = MOST) -> bytes:
@@ -706,7 +706,7 @@ def test_compressor_that_failed_is_not_used_again(
 def test_what_is_compressed(
     wire: Wire, options: dict[str, Any], size: int, text: bool, wish: bool | None, expected: bool
 ) -> None:
-    assert Pair(wire, **options).deflater.takes(size, text, wish) is expected
+    assert Pair(wire, **options).deflater.should_compress(size, text, wish) is expected
 
 
 # What messages may refer to ------------------------------------------------------------------------------------------

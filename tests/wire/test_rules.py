@@ -216,7 +216,7 @@ def test_parser_says_which_rule_was_broken(wire: Wire) -> None:
         (frame(TEXT, fin=False) + frame(BINARY), "binary frame began inside a fragmented message"),
         (header(TEXT, 5, form=2), "fewest bytes"),
         (header(TEXT, 1 << 63), "highest bit"),
-        (frame(CLOSE, b"1"), "body of one byte"),
+        (frame(CLOSE, b"1"), "payload of one byte"),
         (frame(CLOSE, b"\x03\xed"), "close code 1005 must not be sent"),
         (frame(CLOSE, b"\x03\xe8\xff"), "close reason is not valid UTF-8"),
         (frame(TEXT, b"\xff"), "text message is not valid UTF-8"),

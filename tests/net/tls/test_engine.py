@@ -114,7 +114,7 @@ def test_engine_shakes_hands_whatever_the_cut(
 ) -> None:
     ends = Ends(make_engine, contexts, server)
     ends.shake_hands(cut)
-    assert ends.engine.object.version() == version.name.replace("_", ".")
+    assert ends.engine.ssl_object.version() == version.name.replace("_", ".")
     assert ends.feed(ends.other.seal(b"to")) == b"to"
     ends.other.give(ends.encrypt(b"fro"))
     assert ends.other.received == b"fro"
@@ -359,7 +359,7 @@ def test_client_takes_tickets_between_data(ends: Ends) -> None:
         data += ends.other.take() + ends.other.seal(b"%d" % number)
     assert ends.feed(data) == b"01234"
     assert not ends.engine.has_output()
-    assert ends.engine.object.session.has_ticket
+    assert ends.engine.ssl_object.session.has_ticket
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2], ids=["1.2"])
@@ -414,8 +414,8 @@ def test_engine_uses_the_contexts_own_class(make_engine: Make, contexts: Context
     assert ends.feed(ends.other.seal(b"to")) == b"to"
     ends.other.give(ends.encrypt(b"fro"))
     assert ends.other.received == b"fro"
-    assert ends.engine.object.written == b"fro"
-    ends.engine.object.room = 4
+    assert ends.engine.ssl_object.written == b"fro"
+    ends.engine.ssl_object.room = 4
     with pytest.raises(ssl.SSLError):
         ends.engine.encrypt(b"no more")
     ends.other.give(ends.take())
@@ -465,7 +465,7 @@ def test_engine_frees_all_without_the_collector(make_engine: Make, contexts: Con
         ends.engine.keep()
         assert sys.getrefcount(network) == counts
         ends.engine.feed(network, 10)
-        gone = weakref.ref(ends.engine.object)
+        gone = weakref.ref(ends.engine.ssl_object)
         del ends
         assert gone() is None
         assert sys.getrefcount(network) == counts
@@ -479,7 +479,7 @@ def test_engine_that_broke_frees_all_without_the_collector(make_engine: Make, co
         ends = Ends(make_engine, contexts, server)
         ends.shake_hands()
         ends.feed(b"this is no record")
-        gone = weakref.ref(ends.engine.object)
+        gone = weakref.ref(ends.engine.ssl_object)
         del ends
         assert gone() is None
     finally:
@@ -492,7 +492,7 @@ def test_user_may_keep_the_object_when_the_engine_is_gone(ends: Ends) -> None:
     network = bytearray(sealed)
     ends.engine.feed(network, len(network))
     ends.engine.encrypt(b"unsent")
-    kept = ends.engine.object
+    kept = ends.engine.ssl_object
     ends.engine = None
     network[:] = bytes(len(network))
     assert kept.cipher() is not None
@@ -507,7 +507,7 @@ def test_user_may_keep_the_object_of_a_handshake_that_never_ends(
 ) -> None:
     ends = Ends(make_engine, contexts, server)
     ends.engine.continue_handshake()
-    kept = ends.engine.object
+    kept = ends.engine.ssl_object
     ends.engine = None
     with pytest.raises(ssl.SSLError):
         kept.do_handshake()
