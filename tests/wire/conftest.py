@@ -1,4 +1,4 @@
-"""The role, how a stream is cut, and which combinations of all parameters are run."""
+"""Fixtures for the role and the cut of a stream; tests run with pairs of parameter values, not all combinations."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -14,24 +14,24 @@ FOLDER = Path(__file__).parent
 
 @pytest.fixture(params=[True, False], ids=["masked", "unmasked"])
 def masked(request: pytest.FixtureRequest) -> bool:
-    """Whether the parser reads masked frames, as a server does."""
+    """Whether the parser reads masked frames, like a server."""
     return cast(bool, request.param)
 
 
 @pytest.fixture(params=[True, False], ids=["server", "client"])
 def server(request: pytest.FixtureRequest) -> bool:
-    """The role of the side under test."""
+    """Whether the side under test is the server."""
     return cast(bool, request.param)
 
 
 @pytest.fixture(params=CUTS, ids=lambda cut: str(cut.__name__))
 def cut(request: pytest.FixtureRequest) -> Cut:
-    """How a stream is cut into the chunks that are fed."""
+    """Cuts a stream into the chunks that are fed."""
     return cast(Cut, request.param)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run the tests of this folder with each pair of parameter values, for each build, not with the full product."""
+    """Run the tests of this folder, on each build, with all pairs of parameter values instead of all combinations."""
     if config.getoption("every_case"):
         return
     tests: defaultdict[object, list[pytest.Function]] = defaultdict(list)
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             tests[item.path, item.originalname, item.callspec.params.get("wire")].append(item)
     left_out: list[pytest.Item] = []
     for cases in tests.values():
-        # By identity: not every value can be hashed, and pytest passes on the very objects of each `parametrize`.
+        # Compare by identity: some values are not hashable, and pytest passes on the same objects of `parametrize`.
         chosen = covering([{name: id(value) for name, value in case.callspec.params.items()} for case in cases])
         left_out += [case for place, case in enumerate(cases) if place not in chosen]
     if left_out:
