@@ -130,7 +130,7 @@ class End:
         self.speaker = Speaker(endpoint, self.written)
         self.listener = Listener(endpoint, self.visible, self.arrived)
         self.tasks: list[asyncio.Task[None]] = []
-        self.by_frames: asyncio.Task[None] | None = None  # the task that calls write_frame
+        self.frame_writer: asyncio.Task[None] | None = None  # the task that calls write_frame
         self.pongs = 0  # the number of tasks that wait for a pong
 
     def _received(self, data: bytes) -> None:
@@ -148,7 +148,7 @@ class End:
         self.tasks.append(task)
         return task
 
-    def in_pieces(self) -> list[Sending]:
+    def messages_in_parts(self) -> list[Sending]:
         """Return the messages that tasks are sending in parts, on command."""
         return [sending for sending in self.speaker.told if sending.fate is Fate.OPEN]
 
@@ -255,16 +255,17 @@ class Conversation(RuleBasedStateMachine):
 
     # The loop --------------------------------------------------------------------------------------------------
 
-    def go_on(self) -> None:
+    def end_step(self) -> None:
         """Run the tasks that are ready, unless further steps are to happen before."""
         if self.held:
             self.held -= 1
             return
-        self.settle()
+        self.run_and_check()
         if self.flowing:
             self.move_all()
 
-    def settle(self) -> None:
+    def run_and_check(self) -> None:
+        """Run until no task is ready, and check the invariants."""
         self.held = 0
         self.loop.settle()
         for end in self.ends:
@@ -288,14 +289,15 @@ class Conversation(RuleBasedStateMachine):
         self.held = steps
 
     @happens(3)
-    def turn(self) -> None:
+    def iterate_loop(self) -> None:
+        """Run one iteration of the event loop."""
         self.loop.turn()
 
     @happens(2, seconds=st.sampled_from([1, 6, 21]))
     def pass_time(self, seconds: int) -> None:
         """Let time pass. An end whose ping is not answered in time fails the connection."""
         self.loop.pass_time(seconds)
-        self.settle()
+        self.run_and_check()
 
     # The network -----------------------------------------------------------------------------------------------
 
@@ -304,19 +306,19 @@ class Conversation(RuleBasedStateMachine):
         transport = self.ends[end].transport
         for _ in range(times):
             self.call(lambda: transport.move(size), in_task)
-        self.go_on()
+        self.end_step()
 
     @happens(4, flowing=st.booleans())
     def flow(self, flowing: bool) -> None:
         """Move all bytes after each step from now on, or only in `move`."""
         self.flowing = flowing
-        self.go_on()
+        self.end_step()
 
     @happens(1, end=ends)
     def reset(self, end: int) -> None:
         for each in (self.ends[end], self.ends[1 - end]):
             self.call(partial(each.transport.drop, ConnectionResetError(104, "reset"), 0))
-        self.go_on()
+        self.end_step()
 
     # Sending ---------------------------------------------------------------------------------------------------
 
@@ -329,7 +331,7 @@ class Conversation(RuleBasedStateMachine):
     @happens(21, end=ends, size=sizes, text=st.booleans(), compress=wishes)
     def send(self, end: int, size: int, text: bool, compress: bool | None) -> None:
         self.ends[end].start(self.ends[end].speaker.send(self.content(size, text), compress))
-        self.go_on()
+        self.end_step()
 
     @happens(
         15,
@@ -340,7 +342,7 @@ class Conversation(RuleBasedStateMachine):
         parts=st.lists(small_sizes, max_size=2),
         compress=wishes,
     )
-    def send_in_pieces(
+    def send_in_parts(
         self, end: int, how: str, kind: int | None, size: int, parts: list[int], compress: bool | None
     ) -> None:
         """Start to send a message in parts.
@@ -349,7 +351,7 @@ class Conversation(RuleBasedStateMachine):
         :param parts: The first parts of a fragmented message.
         """
         here = self.ends[end]
-        if how == "write_frame" and here.by_frames is not None and not here.by_frames.done():
+        if how == "write_frame" and here.frame_writer is not None and not here.frame_writer.done():
             return  # only one task at a time may do so
         if how in ("write_frame", "data_frame"):
             kind = kind or BINARY
@@ -357,14 +359,14 @@ class Conversation(RuleBasedStateMachine):
         content = encoded(self.content(size, True)) if how == "data_frame" else b""
         task = here.start(here.speaker.send_in_pieces(how, kind, commands, content, compress))
         if how == "write_frame":
-            here.by_frames = task
+            here.frame_writer = task
         for part in parts:
             commands.put_nowait([self.content(part, kind != BINARY)])
-        self.go_on()
+        self.end_step()
 
-    def order(self, end: int, which: int, command: Command) -> Sending | None:
+    def command(self, end: int, which: int, command: Command) -> Sending | None:
         """Give the next command to a task that sends in parts."""
-        sendings = self.ends[end].in_pieces()
+        sendings = self.ends[end].messages_in_parts()
         if not sendings:
             return None
         sending = sendings[which % len(sendings)]
@@ -380,27 +382,27 @@ class Conversation(RuleBasedStateMachine):
         assert isinstance(text, str)
         data = text.encode()
         middle = size // 2 if cut else 0  # possibly inside a character
-        self.order(end, which, [data[:middle], data[middle:]] if cut else [text])
-        self.go_on()
+        self.command(end, which, [data[:middle], data[middle:]] if cut else [text])
+        self.end_step()
 
     @happens(12, end=ends, which=choices)
     def finish(self, end: int, which: int) -> None:
-        self.order(end, which, Order.FINISH)
-        self.go_on()
+        self.command(end, which, Order.FINISH)
+        self.end_step()
 
     @happens(1, end=ends, which=choices)
     def fail(self, end: int, which: int) -> None:
-        self.settle()
-        self.broken_off(end, lambda: self.order(end, which, Order.FAIL))
+        self.run_and_check()
+        self.stop_sending(end, lambda: self.command(end, which, Order.FAIL))
 
-    def broken_off(self, end: int, stop: Callable[[], Sending | None]) -> None:
+    def stop_sending(self, end: int, stop: Callable[[], Sending | None]) -> None:
         """Stop a task, which may be sending in parts."""
         here = self.ends[end]
         was_open = here.is_open
-        middle = {sending for sending in here.in_pieces() if sending.in_pieces and sending.how != "write_frame"}
+        middle = {sending for sending in here.messages_in_parts() if sending.in_pieces and sending.how != "write_frame"}
         stopped = stop()
-        waiting = {sending for sending in here.in_pieces() if sending is not stopped}
-        self.settle()
+        waiting = {sending for sending in here.messages_in_parts() if sending is not stopped}
+        self.run_and_check()
         if stopped is not None and stopped in middle and was_open and stopped.fate is not Fate.OPEN:
             if stopped.parts:
                 assert here.client.outcome.code == 1011
@@ -411,14 +413,14 @@ class Conversation(RuleBasedStateMachine):
     @happens(6, end=ends, ping=st.booleans())
     def send_control(self, end: int, ping: bool) -> None:
         self.ends[end].start(self.ends[end].ping() if ping else self.ends[end].pong())
-        self.go_on()
+        self.end_step()
 
     # Reading ---------------------------------------------------------------------------------------------------
 
     @happens(24, end=ends, how=st.sampled_from(["read_message", "read_frame", "begin"]))
     def read(self, end: int, how: str) -> None:
         self.ends[end].start(getattr(self.ends[end].listener, how)())
-        self.go_on()
+        self.end_step()
 
     @happens(
         9,
@@ -428,7 +430,7 @@ class Conversation(RuleBasedStateMachine):
     )
     def iterate(self, end: int, how: str, count: int) -> None:
         self.ends[end].start(self.ends[end].listener.iterate(how, count))
-        self.go_on()
+        self.end_step()
 
     @happens(
         24,
@@ -440,11 +442,11 @@ class Conversation(RuleBasedStateMachine):
         listener = self.ends[end].listener
         if listener.begun is not None:
             self.ends[end].start(listener.read_stream(listener.begun, how, size))
-        self.go_on()
+        self.end_step()
 
     @happens(3, end=ends)
     def leave(self, end: int) -> None:
-        self.settle()
+        self.run_and_check()
         listener = self.ends[end].listener
         if listener.begun is not None and listener.waiting is None:
             listener.leave(listener.begun)
@@ -460,7 +462,7 @@ class Conversation(RuleBasedStateMachine):
     @happens(5, end=ends, which=choices)
     def cancel(self, end: int, which: int) -> None:
         if not self.held:
-            self.settle()
+            self.run_and_check()
         tasks = self.ends[end].tasks
         if tasks:
             self.cancel_task(end, tasks[which % len(tasks)])
@@ -475,14 +477,14 @@ class Conversation(RuleBasedStateMachine):
 
         if self.held:
             cancel()
-            self.go_on()
+            self.end_step()
         else:
-            self.broken_off(end, cancel)
+            self.stop_sending(end, cancel)
 
     @happens(1, end=ends, code=st.sampled_from([1000, 1001, 4000]))
     def close(self, end: int, code: int) -> None:
         self.ends[end].start(self.ends[end].close(code))
-        self.go_on()
+        self.end_step()
 
     # The end ---------------------------------------------------------------------------------------------------
 
@@ -501,7 +503,7 @@ class Conversation(RuleBasedStateMachine):
             for end in self.ends:
                 if end.transport.can_move:
                     self.call(partial(end.transport.move, self.piece if rounds < 20 else ALL))
-            self.settle()
+            self.run_and_check()
 
     def read_on(self) -> None:
         """Start a reader at each end, which first finishes the message under way."""
@@ -509,31 +511,31 @@ class Conversation(RuleBasedStateMachine):
             listener = end.listener
             if listener.begun is not None and listener.waiting is None:
                 end.start(listener.read_stream(listener.begun, "all", 0))
-                self.settle()
+                self.run_and_check()
             if listener.waiting is None:
                 end.start(listener.iterate(self.how))
-                self.settle()
+                self.run_and_check()
 
     def finish_all(self) -> None:
-        self.settle()
+        self.run_and_check()
         for end in self.ends:
-            for sending in end.in_pieces():
+            for sending in end.messages_in_parts():
                 assert sending.commands is not None
                 sending.commands.put_nowait(Order.FINISH)
-        self.settle()
+        self.run_and_check()
         if self.drained:
             self.drain()
         self.last.start(self.last.close(1000))
-        self.settle()
+        self.run_and_check()
         if not self.stalled:
             self.move_all()
         self.loop.pass_time(6)  # the closing end reaches its deadline, and the other one notices when it reads on
-        self.settle()
+        self.run_and_check()
         for _ in range(4):  # the start of a message, its end, and the next messages
             self.read_on()
             self.move_all()
         self.loop.pass_time(6)
-        self.settle()
+        self.run_and_check()
         for end in self.ends:
             assert not end.tasks, "tasks hang"
             assert end.client.state == 3
