@@ -1,7 +1,7 @@
 """Type checkers find mistakes in the use of the public interface.
 
-Each mistake in `mistakes.py` has a `type: ignore` with its error codes; `mypy --strict` complains of one that
-finds nothing. Here mypy sees the file without those comments, and must report these errors and no others.
+Each mistake in `mistakes.py` has a `type: ignore` with its error codes; `mypy --strict` reports a comment that ignores
+no error. These tests remove the comments, and mypy must then report exactly these errors.
 """
 
 import re
@@ -16,7 +16,7 @@ ERROR = re.compile(r":(\d+): error: .* \[([\w-]+)\]$")
 
 
 def check(path: Path) -> list[str]:
-    """What `mypy --strict` says of a file."""
+    """Return what `mypy --strict` reports for a file."""
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml")]
     options = ["--no-pretty", "--no-error-summary", "--hide-error-context", str(path)]
     done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -40,5 +40,5 @@ def test_mypy_reports_each_mistake_and_nothing_else(tmp_path: Path) -> None:
     assert sorted(errors) == sorted(expected), "\n".join(output)
 
 
-def test_mypy_agrees_with_every_asserted_type() -> None:
+def test_mypy_confirms_every_asserted_type() -> None:
     assert check(HERE / "test_public_interface.py") == []
