@@ -54,6 +54,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run the whole suite in a process for each core, up to four; a part of it runs in one, which starts sooner."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    return min(os.cpu_count() or 1, 4)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # `connect()` heeds them, and the tests talk to this machine alone.
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
