@@ -11,23 +11,18 @@ from functools import partial
 
 import pytest
 
-from helpers.fixtures import Serve, address_of, echo
+from helpers.fixtures import Serve, echo, url_of
 from helpers.peers import Peer, scripted, silent
 from helpers.processes import free_port
 from helpers.programs import Program
 from helpers.terminals import Terminal
 from helpers.waiting import until, within
-from streamws import Client, CloseOutcome, Request, Response, WebSocketServer
+from streamws import Client, CloseOutcome, Request, Response
 from streamws.cli.main import main
 from streamws.cli.terminal import LineEditor, escape, rows
 from streamws.server import Handler
 
 GREETING = "; Ctrl-D closes, /help says what else there is"
-
-
-def url_of(server: WebSocketServer, scheme: str = "ws") -> str:
-    host, port = address_of(server)
-    return f"{scheme}://{host}:{port}/"
 
 
 def connecting(*arguments: str, environment: dict[str, str] | None = None) -> Program:
@@ -577,7 +572,7 @@ async def test_no_proxy_passes_over_the_proxy_of_the_environment(serve: Serve) -
 
 
 async def test_certificate_is_verified_unless_told_not_to(serve: Serve, server_context: ssl.SSLContext) -> None:
-    url = url_of(await serve(leave, ssl=server_context), "wss")
+    url = url_of(await serve(leave, ssl=server_context), scheme="wss")
     async with connecting(url) as program:
         assert await program.end() == 1
     assert "self-signed certificate" in program.stderr

@@ -15,7 +15,7 @@ import pytest
 
 import streamws
 import streamws.connecting.connect as connecting
-from helpers.fixtures import Serve, address_of, echo
+from helpers.fixtures import Serve, echo, url_of
 from helpers.waiting import until, within
 from streamws import (
     Backoff,
@@ -33,7 +33,6 @@ from streamws import (
     Target,
     Timeouts,
     UsageError,
-    WebSocketServer,
 )
 from streamws.codes import CloseOutcome
 from streamws.server import Handler
@@ -41,11 +40,6 @@ from streamws.server import Handler
 QUICK = Backoff(first=0.001, most=0.01)
 FIXED = Backoff(first=1, factor=2, most=100, jitter=0)
 """To be used where the waits are told instead of waited for."""
-
-
-def url_of(server: WebSocketServer, rest: str = "/") -> str:
-    host, port = address_of(server)
-    return f"ws://{host}:{port}{rest}"
 
 
 def nowhere(unused: socket.socket) -> str:

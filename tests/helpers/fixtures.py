@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pytest
 
 from helpers.peers import RawClient
-from streamws import Client, WebSocketServer
+from streamws import Cause, Client, CloseOutcome, WebSocketServer
 from streamws.server import ConnectionCallback, Handler, RequestCallback
 
 
@@ -28,6 +28,30 @@ def address_of(server: WebSocketServer) -> tuple[str, int]:
 def client_of(server: WebSocketServer, raw: RawClient) -> Client:
     """The server's end of a connection."""
     return server.clients[raw.address]
+
+
+def url_of(server: WebSocketServer, path: str = "/", *, scheme: str = "ws") -> str:
+    """Return the URL at which a server listens."""
+    return "{}://{}:{}{}".format(scheme, *address_of(server), path)
+
+
+def outcome_of(client: Client) -> CloseOutcome:
+    """Return the outcome of a connection that has ended."""
+    assert client.outcome is not None
+    return client.outcome
+
+
+def send_until_closed(cause: "asyncio.Future[Cause]") -> Handler:
+    """Make a handler that sends without end, and tells the cause for which its connection ended."""
+
+    async def handler(client: Client) -> None:
+        try:
+            while True:
+                await client.send(bytes(1000))
+        finally:
+            cause.set_result(outcome_of(client).cause)
+
+    return handler
 
 
 class Serve(Protocol):

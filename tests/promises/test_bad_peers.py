@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.fixtures import Connect, Serve, client_of, echo, send_until_closed
 from helpers.frames import BINARY, CLOSE, PING, PONG, TEXT, binary, close, frames, text, xor
 from helpers.frames import client_frame as frame
 from helpers.frames import client_header as header
@@ -254,16 +254,9 @@ async def test_client_cut_off_that_still_does_not_read_is_dropped(serve: Serve, 
 async def test_handler_of_a_client_that_is_cut_off_goes_on(serve: Serve, connect: Connect) -> None:
     """Whoever waits in `send` learns of it."""
     ended: asyncio.Future[Cause] = asyncio.get_running_loop().create_future()
-
-    async def handler(client: Client) -> None:
-        try:
-            while True:
-                await client.send(bytes(1000))
-        finally:
-            assert client.outcome is not None
-            ended.set_result(client.outcome.cause)
-
-    server = await serve(handler, sock=narrow_socket(), limits=NARROW_LIMITS, timeouts=Timeouts(close=0.2))
+    server = await serve(
+        send_until_closed(ended), sock=narrow_socket(), limits=NARROW_LIMITS, timeouts=Timeouts(close=0.2)
+    )
     await connect(server, receive_buffer=NARROW_BUFFER)
     await until(lambda: flood(server) == 0)
     assert await within(ended) is Cause.LIMIT

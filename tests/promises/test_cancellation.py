@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 from helpers.builds import load_pure
+from helpers.fixtures import echo
 from helpers.frames import client_frame as frame
 from helpers.leaks import open_sockets
 from helpers.peers import NARROW, QUIET, Collected, Peer, collect, full_network, open_peer, pair
@@ -613,11 +614,6 @@ async def test_server_cancelled_at_any_step(name: str) -> None:
 
 
 # Connecting -------------------------------------------------------------------------------------------------
-
-
-async def echo(client: Client) -> None:
-    async for message in client:
-        await client.send(message)
 
 
 async def visit(url: str) -> None:

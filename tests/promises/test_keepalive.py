@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.fixtures import Connect, Serve, client_of, echo, send_until_closed
 from helpers.frames import CLOSE, PING, PONG, TEXT, binary, close_of, request, text
 from helpers.frames import client_frame as frame
 from helpers.peers import NARROW_BUFFER, RawClient, narrow_socket, pair
@@ -185,17 +185,8 @@ async def test_ping_tells_the_round_trip_time(serve: Serve, connect: Connect) ->
 @fast
 async def test_keepalive_ends_a_connection_whose_peer_never_reads(serve: Serve, connect: Connect) -> None:
     ended: asyncio.Future[Cause] = asyncio.get_running_loop().create_future()
-
-    async def handler(client: Client) -> None:
-        try:
-            while True:
-                await client.send(bytes(1000))
-        finally:
-            assert client.outcome is not None
-            ended.set_result(client.outcome.cause)
-
     timeouts = Timeouts(ping_interval=0.1, ping_timeout=0.2, close=0.2)
-    server = await serve(handler, sock=narrow_socket(), timeouts=timeouts)
+    server = await serve(send_until_closed(ended), sock=narrow_socket(), timeouts=timeouts)
     await connect(server, receive_buffer=NARROW_BUFFER)
     assert await within(ended) is Cause.KEEPALIVE
     await until(lambda: not server.clients)

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 import attrs
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.fixtures import Connect, Serve, client_of, echo, outcome_of
 from helpers.frames import client_frame as frame
 from helpers.frames import client_header as header
 from helpers.frames import request, xor
 from helpers.frames import text as text_frame
+from helpers.inside import is_reading, unread
 from helpers.peers import Peer, RawClient, pair
 from helpers.waiting import until, within
 from streamws import (
@@ -39,29 +40,12 @@ BRISK = Timeouts(close=5, ping_interval=0.05, ping_timeout=0.15)
 MARKS = Limits(read_high=10_000, read_low=2_000)
 
 
-def outcome_of(client: Client) -> CloseOutcome:
-    assert client.outcome is not None
-    return client.outcome
-
-
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.levelno >= logging.ERROR]
-
-
-def is_reading(client: Client) -> bool:
-    reading: bool = client._connection.transport.is_reading()
-    return reading
-
-
-def held(client: Client) -> int:
-    """Bytes that are received and unread."""
-    connection = client._connection
-    size: int = connection.inbox.size + connection.protocol.parser.buffered()
-    return size
 
 
 async def started(read: Awaitable[object]) -> "asyncio.Future[object]":
@@ -147,7 +131,7 @@ async def test_promise_1_data_that_no_one_takes_is_discarded_with_one_warning_a_
         for _ in range(3):
             await raw.send(frame(BINARY, bytes(20_000)) + frame(PING))
             assert await raw.read_frame() == (0x8A, b"")
-        assert held(client_of(server, raw)) == 0
+        assert unread(client_of(server, raw)) == 0
         assert len(warnings(caplog)) == number
     assert "discarded" in caplog.text
 
@@ -553,11 +537,11 @@ async def test_promise_7_unread_bytes_over_the_high_mark_pause_the_transport_dow
     async with pair(MARKS) as (client, peer):
         peer.write(frame(BINARY, bytes(1000)) * 30)
         await until(lambda: not is_reading(client))
-        assert held(client) > 10_000
+        assert unread(client) > 10_000
         while not is_reading(client):
-            assert held(client) > 2_000
+            assert unread(client) > 2_000
             await client.read_message()
-        assert held(client) <= 2_000
+        assert unread(client) <= 2_000
 
 
 async def test_promise_7_read_message_of_a_bigger_message_lifts_the_mark_up_to_max_message_size() -> None:
@@ -952,7 +936,7 @@ async def test_promise_10_nothing_is_allocated_from_a_declared_length(length: in
         tracemalloc.start()
         try:
             peer.write(header(BINARY, length) + bytes(1000))
-            await until(lambda: held(client) == 1000)
+            await until(lambda: unread(client) == 1000)
             assert tracemalloc.get_traced_memory()[1] < 1 << 20
         finally:
             tracemalloc.stop()

@@ -9,6 +9,7 @@ import pytest
 from helpers.frames import client_frame as frame
 from helpers.frames import client_header as header
 from helpers.frames import xor
+from helpers.inside import unread, until_paused
 from helpers.peers import Peer, pair
 from helpers.waiting import until
 from streamws import (
@@ -29,17 +30,6 @@ TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
 MiB = 1 << 20
 MARKS = Limits(read_high=10_000, read_low=2_000)
 BRISK = Timeouts(close=5, ping_interval=0.05, ping_timeout=0.2)
-
-
-def held(client: Client) -> int:
-    """Bytes that are received and unread."""
-    connection = client._connection
-    size: int = connection.inbox.size + connection.protocol.parser.buffered()
-    return size
-
-
-async def until_paused(client: Client) -> None:
-    await until(lambda: client._connection.inbox.paused)
 
 
 async def much_time() -> None:
@@ -221,7 +211,7 @@ async def test_message_of_64_mib_is_streamed_in_constant_memory(fragmented: bool
                 start = total % len(PATTERN)
                 assert buffer[:size] == expected[start : start + size]
                 total += size
-                most = max(most, held(client))
+                most = max(most, unread(client))
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

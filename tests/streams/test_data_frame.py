@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from helpers.fixtures import outcome_of
 from helpers.frames import client_frame as frame
 from helpers.peers import Peer, pair
 from helpers.waiting import until
@@ -25,11 +26,6 @@ from streamws import (
 )
 
 TEXT, BINARY = Opcode.TEXT, Opcode.BINARY
-
-
-def outcome_of(client: Client) -> CloseOutcome:
-    assert client.outcome is not None
-    return client.outcome
 
 
 async def broken(client: Client, peer: Peer, rest: bytes) -> CloseOutcome:
