@@ -30,8 +30,8 @@ from helpers.frames import (
     server_close,
     take_frame,
 )
-from helpers.waiting import PATIENCE, turns
-from streamws import Client, Limits, Timeouts, WebSocketServer
+from helpers.waiting import PATIENCE, turns, until
+from streamws import Cause, Client, Limits, Timeouts, WebSocketServer
 from streamws.handshake.server import accept_key
 
 QUIET = Timeouts(open=5, close=5, ping_interval=None, ping_timeout=None)
@@ -261,6 +261,14 @@ async def pair(
             yield client, peer
         finally:
             await peer.close()
+
+
+async def outlast_keepalive(timeouts: Timeouts) -> None:
+    """Wait as long as the keepalive takes to close a connection whose peer is silent."""
+    async with pair(timeouts=timeouts) as (silent, _):
+        await until(lambda: silent.outcome)
+        assert silent.outcome is not None
+        assert silent.outcome.cause is Cause.KEEPALIVE
 
 
 async def full_network(client: Client) -> None:

@@ -10,7 +10,7 @@ from helpers.frames import client_frame as frame
 from helpers.frames import client_header as header
 from helpers.frames import xor
 from helpers.inside import unread, until_paused
-from helpers.peers import Peer, pair
+from helpers.peers import Peer, outlast_keepalive, pair
 from helpers.waiting import until
 from streamws import (
     Cause,
@@ -30,14 +30,6 @@ TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
 MiB = 1 << 20
 MARKS = Limits(read_high=10_000, read_low=2_000)
 BRISK = Timeouts(close=5, ping_interval=0.05, ping_timeout=0.2)
-
-
-async def much_time() -> None:
-    """Longer than a keepalive takes to give up who is silent: one such client is given up meanwhile."""
-    async with pair(timeouts=BRISK) as (silent, _):
-        await until(lambda: silent.outcome)
-        assert silent.outcome is not None
-        assert silent.outcome.cause is Cause.KEEPALIVE
 
 
 # A frame is delivered only when it is complete ---------------------------------------------------------------
@@ -132,12 +124,12 @@ async def test_reader_that_is_slow_does_not_make_the_keepalive_close_a_healthy_p
                     peer.send(Opcode.PONG, payload)
 
         answering = asyncio.create_task(answer())
-        await much_time()
-        await much_time()
+        await outlast_keepalive(BRISK)
+        await outlast_keepalive(BRISK)
         assert client.outcome is None
         for _ in range(50):
             assert await client.read_message() == bytes(1000)
-        await much_time()
+        await outlast_keepalive(BRISK)
         assert client.outcome is None
         answering.cancel()
         await asyncio.wait([answering])
@@ -147,7 +139,7 @@ async def test_line_that_is_slow_does_not_make_the_keepalive_close_a_healthy_pee
     """The ping is behind a large message, which the peer takes all that time."""
     async with pair(timeouts=BRISK, small_buffers=True) as (client, peer):
         sending = asyncio.create_task(client.send(bytes(2 * MiB)))
-        enough = asyncio.create_task(much_time())
+        enough = asyncio.create_task(outlast_keepalive(BRISK))
         missing = 10 + 2 * MiB
         while missing:
             missing -= len(await peer.reader.readexactly(min(missing, 1000)))

@@ -7,7 +7,7 @@ import pytest
 
 from helpers.fixtures import outcome_of
 from helpers.frames import client_frame as frame
-from helpers.peers import Peer, pair
+from helpers.peers import Peer, outlast_keepalive, pair
 from helpers.waiting import until
 from streamws import (
     Cause,
@@ -385,19 +385,13 @@ async def test_keepalive_ping_waits_for_end_of_data_frame() -> None:
 BRISK = Timeouts(open=5, close=5, ping_interval=0.05, ping_timeout=0.2)
 
 
-async def silent_client_is_closed(timeouts: Timeouts) -> None:
-    """So much time has passed."""
-    async with pair(timeouts=timeouts) as (client, _):
-        await until(lambda: client.outcome)
-
-
 @pytest.mark.usefixtures("fast_timers")
 async def test_keepalive_does_not_count_time_of_data_frame_that_application_takes_its_time_with() -> None:
     async with pair(timeouts=BRISK) as (client, peer):
         async with client.writer.data_frame(2) as stream:
             await stream.write(b"a")
-            await silent_client_is_closed(BRISK)
-            await silent_client_is_closed(BRISK)
+            await outlast_keepalive(BRISK)
+            await outlast_keepalive(BRISK)
             await stream.write(b"b")
         assert await peer.read_frame() == (0x82, b"ab")
         first, payload = await peer.read_frame()
@@ -416,7 +410,7 @@ async def test_keepalive_does_not_count_time_of_data_frame_that_peer_takes_slowl
                     await stream.write(bytes(100_000))
 
         writing = asyncio.create_task(write())
-        enough = asyncio.create_task(silent_client_is_closed(BRISK))
+        enough = asyncio.create_task(outlast_keepalive(BRISK))
         assert await peer.reader.readexactly(10)
         received = 0
         while received < 2_000_000:
