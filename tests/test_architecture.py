@@ -1,4 +1,4 @@
-"""Who may import whom: section by section of the design's module map, held against the sources."""
+"""Each module imports only modules below it (ARCHITECTURE.md, The tree)."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from helpers.builds import package_folder
 
-# An import points to an earlier row, or to the left within its own row: so there are no cycles either.
+# Each module may import those in earlier rows, and those to its left in its own row, so there are no cycles.
 LAYERS = """
     codes errors options
     wire.frames wire.payload wire.deflate wire.parser wire.protocol
@@ -26,7 +26,7 @@ LAYERS = """
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__
 """
-# What a package may see of the others, and what of the outside it may not.
+# The modules and packages that each package may import, and outside modules that it may not.
 SEES = {"wire": "wire codes errors options", "handshake": "handshake codes errors options"}
 SEES["awaiting"] = SEES["wire"] + " awaiting"
 SEES["net"] = SEES["awaiting"] + " net connection"
@@ -78,7 +78,7 @@ def is_optional(node: ast.stmt) -> bool:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_down(module: str) -> None:
-    assert module in ORDER, "a new module needs a place in LAYERS, and in the design"
+    assert module in ORDER, "a new module needs a place in LAYERS, and in ARCHITECTURE.md"
     upward = [name for name in inside(module) if ORDER[name] >= ORDER[module]]
     assert not upward
 

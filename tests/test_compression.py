@@ -16,7 +16,7 @@ import pytest
 
 import streamws.wire.deflate
 from helpers.compressing import TAKING_OVER, WIDE, CompressingPeer, CountingCodec, Packer, counted, talk
-from helpers.waiting import turns, until
+from helpers.waiting import iterations, until
 from streamws import (
     Cause,
     Client,
@@ -74,11 +74,11 @@ async def test_readinto_takes_nothing_of_the_next_message(server: bool) -> None:
 
         reading = asyncio.create_task(read())
         wire.write(stream[:15])
-        await turns(8)
+        await iterations(8)
         # Behind the end of the first message comes a part of the second one, which lies in the receive buffer.
         wire.write(stream[15:] + following[:20_000])
         await until(lambda: client._connection.protocol.parser.in_frame)
-        await turns(8)
+        await iterations(8)
         wire.write(following[20_000:])
         assert await reading == [(200_000, 0), (50_000, 50_000)]
 
@@ -427,7 +427,7 @@ async def test_fragments_of_exactly_the_limit_are_taken(server: bool, compressio
                 for frame in frames:
                     wire.write(frame)
                     if waits:
-                        await turns(8)
+                        await iterations(8)
                 if more:
                     with pytest.raises(ConnectionClosedError):
                         await reading
@@ -488,7 +488,7 @@ async def test_reserved_bits_in_the_wrong_place_are_refused(
             frame = wire.frame(first, payload, fin=first >= 0x80)
             wire.write(frame[:1] if cut else frame)
             if cut:
-                await turns(8)
+                await iterations(8)
                 wire.write(frame[1:])
         with pytest.raises(ConnectionClosedError):
             await client.read_message()
@@ -584,7 +584,7 @@ async def test_compressed_message_that_is_cut_off_is_incomplete(server: bool, co
             else:
                 wire.write(wire.packed_parts([b"not a whole line", b"rest"])[0])
             task = asyncio.ensure_future(reading(client))
-            await turns(8)
+            await iterations(8)
             await wire.close()
             with pytest.raises(IncompleteMessage):
                 await task
@@ -660,7 +660,7 @@ async def test_stream_goes_on_by_any_method_after_a_cancelled_one(
                         got += await reader.read()
 
             reading = asyncio.create_task(read(reader, got))
-            await turns(8)
+            await iterations(8)
             reading.cancel()
             await asyncio.wait([reading])
             assert reading.cancelled()
@@ -687,9 +687,9 @@ async def test_message_is_read_by_any_method_after_a_cancelled_one(
             reading = asyncio.ensure_future(begin(client))
             for frame in frames[:sent]:
                 wire.write(frame)
-                await turns(8)
+                await iterations(8)
             wire.write(frames[sent][:half])
-            await turns(8)
+            await iterations(8)
             if first == "get" and (sent or half):
                 reading.cancel()
                 await asyncio.wait([reading])
@@ -824,7 +824,7 @@ async def test_sends_that_fail_or_are_cancelled_do_not_disturb_the_next_ones(
                 cancelled = asyncio.ensure_future(client.send("never sent" * 9))
                 queued = [asyncio.ensure_future(client.send("queued" * 9, compress)) for compress in (None, False)]
                 failing = asyncio.ensure_future(client.send("lone \ud800 surrogate" * 20))
-                await turns(8)
+                await iterations(8)
                 cancelled.cancel()
                 with pytest.raises(UnicodeEncodeError):
                     await stream.send("lone \ud800 surrogate")

@@ -273,7 +273,7 @@ class Conversation(RuleBasedStateMachine):
 
     @happens(3)
     def turn(self) -> None:
-        self.loop.turn()
+        self.loop.iterate()
 
     @happens(2, seconds=st.sampled_from([1, 6, 21]))
     def pass_time(self, seconds: int) -> None:

@@ -30,7 +30,7 @@ from helpers.frames import (
     server_close,
     take_frame,
 )
-from helpers.waiting import PATIENCE, turns, until
+from helpers.waiting import PATIENCE, iterations, until
 from streamws import Cause, Client, Limits, Timeouts, WebSocketServer
 from streamws.handshake.server import accept_key
 
@@ -275,7 +275,7 @@ async def full_network(client: Client) -> None:
     """Send so much, over small buffers, that further senders wait until the peer has read most of it."""
     for _ in range(6):
         client.send(b"f" * 10_000).close()
-    await turns()
+    await iterations()
     assert client._connection.outbox.paused
 
 

@@ -19,7 +19,7 @@ from helpers.fixtures import echo
 from helpers.frames import client_frame as frame
 from helpers.leaks import open_sockets
 from helpers.peers import NARROW, QUIET, Collected, Peer, collect, full_network, open_peer, pair
-from helpers.waiting import cancelled, turns, until
+from helpers.waiting import cancelled, iterations, until
 from streamws import (
     Backoff,
     Cause,
@@ -239,7 +239,7 @@ READS: dict[str, Start] = {
 
 async def write_to_socket(client: Client, peer: Peer, data: bytes) -> None:
     peer.write(data)
-    await turns()
+    await iterations()
 
 
 async def hand_over(client: Client, peer: Peer, data: bytes) -> None:
@@ -275,7 +275,7 @@ async def test_read_cancelled_at_any_byte_loses_nothing(
                 client._connection.receive(now, len(now))
             else:
                 peer.write(now)
-            await turns(delay)
+            await iterations(delay)
             task.cancel()
             read_again = await cancelled(task)
             peer.write(wire[lead if not begun else place :][len(now) :])
@@ -388,7 +388,7 @@ async def other_message(client: Client) -> None:
         async with client.writer.fragment() as stream:
             for part in HELD:
                 await stream.send(part)
-                await turns()
+                await iterations()
 
     task = asyncio.create_task(hold())
     tasks.add(task)
@@ -536,7 +536,7 @@ async def start_cancelled(start: Callable[[WebSocketServer], Coroutine[Any, Any,
             task.cancel()
         done = not await cancelled(task)
         if not done:
-            await turns()  # a socket that was closed lets go in a later one
+            await iterations()  # a socket that was closed lets go in a later one
             assert open_sockets() <= before
             await server.start()
         assert await is_served(server)

@@ -1,4 +1,4 @@
-"""The promises of the design, section 3, one after the other: a test for every clause, to be read beside them."""
+"""A test for each clause of promises 1 to 12 (ARCHITECTURE.md, Promises)."""
 
 import asyncio
 import logging
@@ -75,7 +75,7 @@ async def fill(client: Client) -> None:
         await asyncio.sleep(0)
 
 
-# 1. Lifetime ------------------------------------------------------------------------------------------------
+# Promise 1: Lifetime ----------------------------------------------------------------------------------------
 
 
 async def test_promise_1_handler_that_returns_closes_with_1000(serve: Serve, connect: Connect) -> None:
@@ -172,7 +172,7 @@ async def test_promise_1_callbacks_of_one_connection_run_one_after_the_other_in_
     assert said[-1] == "1000"
 
 
-# 2. Cancelling a read loses nothing -------------------------------------------------------------------------
+# Promise 2: Cancelling a read loses nothing -----------------------------------------------------------------
 
 
 async def test_promise_2_cancelling_read_message_consumes_nothing() -> None:
@@ -241,7 +241,7 @@ async def test_promise_2_any_task_may_read_next() -> None:
         assert await asyncio.create_task(client.read_message()) == "next"
 
 
-# 3. Leaving a reader early is safe --------------------------------------------------------------------------
+# Promise 3: Leaving a reader early is safe ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["async with", "break", "exception"])
@@ -320,7 +320,7 @@ async def test_promise_3_stale_reader_raises_and_never_looks_like_the_end(left: 
         assert await client.read_message() == "next"
 
 
-# 4. A truncated message never looks complete ----------------------------------------------------------------
+# Promise 4: A truncated message never looks complete --------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["FIN", "RST", "Close"])
@@ -448,7 +448,7 @@ async def test_promise_4_control_frames_go_between_fragments_and_other_senders_w
         await waiting
 
 
-# 5. Two readers at once -------------------------------------------------------------------------------------
+# Promise 5: Two readers at once -----------------------------------------------------------------------------
 
 
 async def test_promise_5_second_reader_gets_concurrency_error_that_names_both() -> None:
@@ -480,7 +480,7 @@ async def test_promise_5_second_reader_of_one_iterator_gets_it_too() -> None:
         assert await reader.get() == "for the first"
 
 
-# 6. Control frames do not depend on the application ---------------------------------------------------------
+# Promise 6: Control frames do not depend on the application -------------------------------------------------
 
 
 async def test_promise_6_pings_are_answered_while_no_one_reads() -> None:
@@ -530,7 +530,7 @@ async def test_promise_6_pong_timer_stands_still_while_reading_is_paused() -> No
             assert await client.read_message() == bytes(1000)
 
 
-# 7. Back-pressure both ways, in bytes -----------------------------------------------------------------------
+# Promise 7: Back-pressure both ways, in bytes ---------------------------------------------------------------
 
 
 async def test_promise_7_unread_bytes_over_the_high_mark_pause_the_transport_down_to_the_low_one() -> None:
@@ -567,7 +567,7 @@ async def test_promise_7_send_waits_while_the_transport_is_over_its_mark() -> No
         await sending
 
 
-# 8. close() always ends within close_timeout ----------------------------------------------------------------
+# Promise 8: close() always ends within close_timeout --------------------------------------------------------
 
 Hostile = Callable[[Client, Peer], Coroutine[object, None, None]]
 
@@ -675,7 +675,7 @@ async def test_promise_8_unread_data_is_passed_over_to_find_the_peers_close() ->
         assert outcome_of(client) == CloseOutcome(Cause.CLEAN, Side.LOCAL, Close(1000), Close(1000))
 
 
-# 9. The outcome says who and why ----------------------------------------------------------------------------
+# Promise 9: The outcome says who and why --------------------------------------------------------------------
 
 
 async def peer_closes(client: Client, peer: Peer) -> None:
@@ -808,10 +808,10 @@ async def test_promise_9_outcome_is_there_after_a_loop_that_ended_normally() -> 
         assert outcome_of(client) == CloseOutcome(Cause.CLEAN, REMOTE, Close(1001, "bye"), Close(1001))
 
 
-# 10. Every wait has a deadline and every buffer has a bound -------------------------------------------------
+# Promise 10: Every wait has a deadline and every buffer has a bound -----------------------------------------
 
 
-def test_promise_10_defaults_are_those_of_the_design() -> None:
+def test_promise_10_every_limit_has_its_documented_default() -> None:
     timeouts, limits = Timeouts(), Limits()
     assert (timeouts.open, timeouts.close, timeouts.ping_interval, timeouts.ping_timeout) == (10, 10, 20, 20)
     assert (limits.max_request_line, limits.max_header_line, limits.max_headers, limits.max_head) == (
@@ -973,7 +973,7 @@ async def test_promise_10_fragments_are_joined_in_linear_time() -> None:
             tracemalloc.stop()
 
 
-# 11. Origin -------------------------------------------------------------------------------------------------
+# Promise 11: Origin -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -1010,7 +1010,7 @@ async def test_promise_11_refusal_is_logged_with_the_argument_to_set(
     assert "origins=" in line
 
 
-# 12. Bad input ----------------------------------------------------------------------------------------------
+# Promise 12: Bad input --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
