@@ -84,7 +84,7 @@ def test_imports_point_down(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[0] in SEES])
-def test_package_sees_what_is_below_it_only(module: str) -> None:
+def test_package_imports_only_packages_below_it(module: str) -> None:
     package = module.split(".")[0]
     assert {name.split(".")[0] for name in inside(module)} <= set(SEES[package].split())
     assert not {name.split(".")[0] for name in imports(module)} & KEEPS_OUT.get(package, set())

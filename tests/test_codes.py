@@ -89,7 +89,7 @@ def test_outcome_is_clean_for_one_cause_only(cause: Cause) -> None:
         ),
     ],
 )
-def test_outcome_says_who_and_why(outcome: CloseOutcome, text: str) -> None:
+def test_outcome_says_initiator_and_cause(outcome: CloseOutcome, text: str) -> None:
     assert str(outcome) == text
 
 

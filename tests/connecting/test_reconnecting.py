@@ -79,7 +79,7 @@ def attempts(backoff: Backoff = FIXED, retry: Callable[[Exception], bool] = is_t
     ],
     ids=repr,
 )
-def test_is_transient_takes_error_that_may_pass(error: Exception) -> None:
+def test_is_transient_accepts_error_worth_retrying(error: Exception) -> None:
     assert is_transient(error)
 
 
@@ -99,14 +99,14 @@ def test_is_transient_takes_error_that_may_pass(error: Exception) -> None:
     ],
     ids=repr,
 )
-def test_is_transient_leaves_error_that_stays(error: Exception) -> None:
+def test_is_transient_refuses_permanent_error(error: Exception) -> None:
     assert not is_transient(error)
 
 
 # How long --------------------------------------------------------------------------------------------------
 
 
-def test_delays_grow_by_the_factor_up_to_the_most() -> None:
+def test_delays_grow_by_the_factor_up_to_the_maximum() -> None:
     tried = attempts()
     assert [tried.failed(FAILURE) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
 
@@ -133,7 +133,7 @@ def test_delay_stays_a_number_after_many_failures(factor: float) -> None:
     assert last == (0.5 if factor == 1 else 60)
 
 
-def test_no_first_delay_is_no_storm() -> None:
+def test_delays_grow_even_without_a_first_delay() -> None:
     tried = attempts(Backoff(first=0, factor=2, most=1.5, jitter=0))
     assert [tried.failed(FAILURE) for _ in range(5)] == [0, 0.5, 1, 1.5, 1.5]
 
@@ -149,7 +149,7 @@ def test_attempts_are_in_trouble_from_the_third_failure_in_a_row_until_one_is_st
 
 
 @pytest.mark.parametrize("outcome", [CLEAN, RESET])
-def test_delay_begins_anew_after_stable_connection_only(outcome: CloseOutcome) -> None:
+def test_delay_restarts_only_after_a_stable_connection(outcome: CloseOutcome) -> None:
     tried = attempts()
     assert [tried.failed(FAILURE), tried.failed(FAILURE)] == [1, 2]
     assert tried.ended(outcome, 9.9) == 4
@@ -158,7 +158,7 @@ def test_delay_begins_anew_after_stable_connection_only(outcome: CloseOutcome) -
     assert tried.failed(FAILURE) == 2
 
 
-def test_reason_is_one_line() -> None:
+def test_attempts_give_the_reason_in_one_line() -> None:
     tried = attempts()
     tried.failed(ConnectError("no\nINFO one \x1b[2J listens"))
     assert tried.reason == "ConnectError: no INFO one [2J listens"
@@ -175,12 +175,12 @@ def test_reason_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("value", "least"), [("5", 5), ("599", 599), ("601", 600), ("9" * 400, 600), ("0", 0), ("soon", 0)]
 )
-def test_retry_after_is_heeded_up_to_the_cap(status: int, value: str, least: float) -> None:
+def test_retry_after_is_followed_up_to_the_cap(status: int, value: str, least: float) -> None:
     delay = attempts(Backoff(first=0.5)).failed(refused(status, retry_after=value))
     assert max(least, 0.25) <= delay <= least + 0.5
 
 
-def test_retry_after_is_spread_so_that_clients_do_not_come_back_together() -> None:
+def test_retry_after_is_spread_over_clients() -> None:
     delays = {attempts(Backoff(jitter=0)).failed(refused(503, retry_after="5")) for _ in range(9)}
     assert len(delays) > 1
 
@@ -197,7 +197,7 @@ def test_retry_after_is_found_in_any_case(name: str) -> None:
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("0", 0), ("1", 1), ("0120", 120), ("9" * 400, float("inf"))])
-def test_retry_after_takes_seconds(value: str, seconds: float) -> None:
+def test_retry_after_accepts_seconds(value: str, seconds: float) -> None:
     assert retry_after(value) == seconds
 
 
@@ -210,7 +210,7 @@ def test_retry_after_takes_seconds(value: str, seconds: float) -> None:
     ],
 )
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
-def test_retry_after_takes_date(monkeypatch: pytest.MonkeyPatch, value: str, zone: str) -> None:
+def test_retry_after_accepts_a_date(monkeypatch: pytest.MonkeyPatch, value: str, zone: str) -> None:
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
@@ -223,7 +223,7 @@ def test_retry_after_takes_date(monkeypatch: pytest.MonkeyPatch, value: str, zon
         time.tzset()
 
 
-def test_retry_after_date_far_ahead_is_capped() -> None:
+def test_retry_after_caps_a_distant_date() -> None:
     date = format_datetime(datetime(9999, 12, 31, tzinfo=UTC), usegmt=True)
     assert 600 <= attempts().failed(refused(503, retry_after=date)) <= 601
 
@@ -232,7 +232,7 @@ def test_retry_after_date_far_ahead_is_capped() -> None:
     "value",
     ["", "-5", "5.5", "1e3", "5 s", "\u0665", "Fri, 31 Dec 99999 23:59:59 GMT", "Sun, 99 Nov 1994 08:49:37 GMT"],
 )
-def test_retry_after_ignores_what_is_neither(value: str) -> None:
+def test_retry_after_ignores_other_values(value: str) -> None:
     assert retry_after(value) == 0
 
 
@@ -240,7 +240,7 @@ def test_retry_after_ignores_what_is_neither(value: str) -> None:
     st.text(max_size=60)
     | st.from_regex(r"Sun, [0-9]{1,4} (Jan|Dec|X) [0-9]{1,6} [0-9:]{1,12} [+\-0-9GMT]{0,6}", fullmatch=True)
 )
-def test_retry_after_takes_anything_from_a_server(value: str) -> None:
+def test_retry_after_raises_for_no_value(value: str) -> None:
     assert retry_after(value) >= 0
 
 
@@ -268,7 +268,7 @@ def gives_up(act: Callable[[], object]) -> ReconnectError:
 
 
 @pytest.mark.parametrize("most", [1, 2, 150])
-def test_attempts_give_up_after_the_most(most: int) -> None:
+def test_attempts_give_up_after_the_maximum(most: int) -> None:
     tried = attempts(Backoff(max_attempts=most))
     failures = [ConnectError(str(number)) for number in range(most)]
     for failure in failures[:-1]:
@@ -285,7 +285,7 @@ def test_attempts_go_on_for_ever_by_default() -> None:
     assert gives_up(lambda: tried.failed(refused(401))).count == 1001
 
 
-def test_failures_before_stable_connection_are_forgotten() -> None:
+def test_stable_connection_resets_the_failures() -> None:
     tried = attempts(Backoff(max_attempts=2, stable=10))
     tried.failed(FAILURE)
     tried.ended(CLEAN, 10)
@@ -316,7 +316,7 @@ def test_connection_that_ended_cleanly_is_no_failure() -> None:
         tried.ended(CLEAN, 0)
 
 
-def test_retry_is_asked_about_each_error_and_only_errors() -> None:
+def test_retry_is_called_with_each_error_and_only_errors() -> None:
     asked: list[Exception] = []
 
     def retry(error: Exception) -> bool:
@@ -339,7 +339,7 @@ def test_retry_is_asked_about_each_error_and_only_errors() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 100])
-def test_retry_that_says_no_to_an_end_gives_up(seconds: float) -> None:
+def test_attempts_give_up_when_retry_refuses_an_end(seconds: float) -> None:
     tried = attempts(retry=lambda error: False)
     error = gives_up(lambda: tried.ended(closed_with(4001), seconds))
     assert error.count == 1
@@ -363,7 +363,7 @@ def fail_holding(held: Held) -> Exception:
         return error
 
 
-def test_failures_that_are_kept_hold_nothing_of_their_attempts() -> None:
+def test_kept_failures_hold_no_references_to_their_attempts() -> None:
     tried = attempts(Backoff(first=0))
     alive = []
 
@@ -407,6 +407,6 @@ def test_reconnect_error_says_why_the_attempts_failed(failures: list[Exception],
     assert error.count == len(failures)
 
 
-def test_reconnect_error_says_how_many_failures_there_were_beside_those_kept() -> None:
+def test_reconnect_error_says_how_many_failures_were_not_kept() -> None:
     error = ReconnectError([FAILURE] * 100, 5000)
     assert str(error) == "gave up after 5000 failed attempts: ..., ConnectError: no one listens (100 times)"

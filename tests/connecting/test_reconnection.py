@@ -154,7 +154,7 @@ async def drop_inside_message(client: Client) -> None:
 
 
 @pytest.mark.parametrize("end", [close_cleanly, close_with_error, drop, drop_inside_message])
-async def test_client_comes_back_after(serve: Serve, end: Handler) -> None:
+async def test_client_reconnects_after(serve: Serve, end: Handler) -> None:
     server = await serve(end)
     clients = []
 
@@ -168,7 +168,7 @@ async def test_client_comes_back_after(serve: Serve, end: Handler) -> None:
     assert len({client.id for client in clients}) == 3
 
 
-async def test_client_comes_back_after_turn_that_catches_the_end_itself(serve: Serve) -> None:
+async def test_client_reconnects_after_body_that_catches_the_end(serve: Serve) -> None:
     server = await serve(close_with_error)
     ends = []
     async with asyncio.timeout(10), aclosing(aiter(connect(url_of(server)))) as clients:
@@ -183,7 +183,7 @@ async def test_client_comes_back_after_turn_that_catches_the_end_itself(serve: S
     assert ends == [4000] * 3
 
 
-async def test_client_waits_for_server_that_starts_later(
+async def test_client_waits_for_a_server_that_starts_later(
     serve: Serve, unused: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = []
@@ -203,7 +203,7 @@ async def test_client_waits_for_server_that_starts_later(
     assert waits == [1, 2, 4]
 
 
-async def test_turn_that_ends_early_closes_the_connection(serve: Serve, visits: Visits) -> None:
+async def test_loop_body_that_ends_early_closes_the_connection(serve: Serve, visits: Visits) -> None:
     server = await serve(visits)
     clients: list[Client] = []
 
@@ -217,7 +217,7 @@ async def test_turn_that_ends_early_closes_the_connection(serve: Serve, visits: 
     assert visits.codes == [1000] * 3
 
 
-async def test_loops_over_one_connect_are_apart(serve: Serve, visits: Visits) -> None:
+async def test_loops_over_one_connect_are_independent(serve: Serve, visits: Visits) -> None:
     server = await serve(visits)
     both = connect(url_of(server))
     async with asyncio.timeout(10), aclosing(aiter(both)) as some, aclosing(aiter(both)) as others:
@@ -225,7 +225,7 @@ async def test_loops_over_one_connect_are_apart(serve: Serve, visits: Visits) ->
         assert [client.state for client in clients] == [State.OPEN] * 2
 
 
-async def test_loop_with_socket_of_ones_own_is_refused() -> None:
+async def test_loop_with_a_given_socket_is_refused() -> None:
     own, other = socket.socketpair()
     with own, other, pytest.raises(UsageError, match="one connection"):
         await take_turns(connect("ws://localhost/", sock=own))
@@ -250,9 +250,7 @@ async def test_waits_grow_until_a_connection_is_stable(
 
 
 @pytest.mark.usefixtures("fast_timers")
-async def test_turn_that_goes_on_after_the_end_does_not_make_a_connection_stable(
-    serve: Serve, waits: list[float]
-) -> None:
+async def test_connection_is_not_stable_because_its_loop_body_goes_on(serve: Serve, waits: list[float]) -> None:
     server = await serve(close_cleanly)
 
     async def turn(client: Client) -> bool:
@@ -266,7 +264,7 @@ async def test_turn_that_goes_on_after_the_end_does_not_make_a_connection_stable
 
 
 @pytest.mark.usefixtures("fast_timers")
-async def test_peer_that_does_not_close_does_not_make_a_connection_stable(
+async def test_connection_is_not_stable_because_its_peer_does_not_close(
     serve: Serve, visits: Visits, waits: list[float]
 ) -> None:
     server = await serve(visits, timeouts=Timeouts(close=0.1))
@@ -308,7 +306,7 @@ async def test_client_waits_as_long_as_retry_after_says(
 
 
 @pytest.mark.parametrize("code", [1012, 1013])
-async def test_client_stays_away_from_server_that_restarts(serve: Serve, waits: list[float], code: int) -> None:
+async def test_client_waits_while_server_restarts(serve: Serve, waits: list[float], code: int) -> None:
     async def handler(client: Client) -> None:
         await client.close(code)
 
@@ -348,7 +346,7 @@ kinds = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"]
 
 
 @kinds
-async def test_factory_gives_url_and_headers_of_each_attempt(serve: Serve, is_async: bool) -> None:
+async def test_url_function_gives_url_and_headers_for_each_attempt(serve: Serve, is_async: bool) -> None:
     refusals = Refusals(Response(503), Response(503))
     server = await serve(close_cleanly, request=refusals)
     targets: Given = [
@@ -374,7 +372,7 @@ async def test_factory_gives_url_and_headers_of_each_attempt(serve: Serve, is_as
 
 
 @kinds
-async def test_factory_that_raises_fails_its_attempt(serve: Serve, waits: list[float], is_async: bool) -> None:
+async def test_url_function_that_raises_fails_its_attempt(serve: Serve, waits: list[float], is_async: bool) -> None:
     server = await serve(close_cleanly)
     failures = [OSError("the token server is down"), TimeoutError(), KeyError("token")]
     targets: Given = [*failures[:2], url_of(server), failures[2]]
@@ -388,7 +386,7 @@ async def test_factory_that_raises_fails_its_attempt(serve: Serve, waits: list[f
 @pytest.mark.parametrize(
     ("given", "kind"), [(None, TypeError), (b"ws://localhost/", TypeError), ("http://localhost/", InvalidURL)]
 )
-async def test_factory_that_gives_no_url_ends_the_loop(given: Any, kind: type[Exception]) -> None:
+async def test_url_function_that_returns_no_url_ends_the_loop(given: Any, kind: type[Exception]) -> None:
     with pytest.raises(ReconnectError) as error:
         await take_turns(connect(lambda: given))
     assert isinstance(error.value.__cause__, kind)
@@ -397,7 +395,7 @@ async def test_factory_that_gives_no_url_ends_the_loop(given: Any, kind: type[Ex
 # Giving up -------------------------------------------------------------------------------------------------
 
 
-async def test_retry_gets_each_error_and_decides(serve: Serve, waits: list[float]) -> None:
+async def test_retry_decides_about_each_error(serve: Serve, waits: list[float]) -> None:
     asked: list[Exception] = []
 
     def retry(error: Exception) -> bool:
@@ -429,21 +427,21 @@ async def test_loop_ends_with_the_reasons_of_all_attempts(
 
 
 @pytest.mark.parametrize("most", [1, 3])
-async def test_loop_ends_after_the_most_attempts(unused: socket.socket, waits: list[float], most: int) -> None:
+async def test_loop_ends_after_the_maximum_of_attempts(unused: socket.socket, waits: list[float], most: int) -> None:
     with pytest.raises(ReconnectError) as error:
         await take_turns(connect(nowhere(unused), backoff=Backoff(max_attempts=most)))
     assert error.value.count == most
     assert len(waits) == most - 1
 
 
-async def test_certificate_that_is_not_accepted_ends_the_loop(serve: Serve, server_context: ssl.SSLContext) -> None:
+async def test_loop_ends_when_certificate_is_refused(serve: Serve, server_context: ssl.SSLContext) -> None:
     server = await serve(echo, ssl=server_context)
     with pytest.raises(ReconnectError, match="self-signed certificate") as error:
         await take_turns(connect(url_of(server).replace("ws:", "wss:")))
     assert error.value.count == 1
 
 
-async def test_attempts_without_end_keep_bounded_memory(serve: Serve, waits: list[float]) -> None:
+async def test_endless_attempts_use_bounded_memory(serve: Serve, waits: list[float]) -> None:
     server = await serve(echo, request=lambda request: Response(503, b"x" * 1000))
     counted = []
 
@@ -557,7 +555,7 @@ async def test_aclosing_waits_until_the_connection_is_closed(
     assert clients[0].outcome.clean
 
 
-async def test_end_of_connection_that_leaves_the_turn_is_raised_as_it_is(serve: Serve, waits: list[float]) -> None:
+async def test_loop_raises_connection_closed_that_leaves_its_body(serve: Serve, waits: list[float]) -> None:
     async def turn(client: Client) -> None:
         async for _ in client:
             pass
@@ -570,7 +568,7 @@ async def test_end_of_connection_that_leaves_the_turn_is_raised_as_it_is(serve: 
 
 
 @pytest.mark.parametrize("leave", [*LEAVING, keep_iterator])
-async def test_end_of_program_closes_the_connection(
+async def test_loop_closes_the_connection_at_the_end_of_the_program(
     serve: Serve, visits: Visits, own_loop: asyncio.AbstractEventLoop, leave: Leave
 ) -> None:
     server = await serve(visits)
@@ -585,7 +583,7 @@ async def test_end_of_program_closes_the_connection(
     assert visits.codes == [1000]
 
 
-async def test_client_cancelled_while_it_waits_leaves_nothing(unused: socket.socket) -> None:
+async def test_client_cancelled_while_it_waits_leaves_nothing_behind(unused: socket.socket) -> None:
     waiting = asyncio.Event()
 
     def retry(error: Exception) -> bool:
@@ -599,7 +597,7 @@ async def test_client_cancelled_while_it_waits_leaves_nothing(unused: socket.soc
         await within(task)
 
 
-async def test_client_cancelled_while_it_connects_leaves_nothing(unused: socket.socket) -> None:
+async def test_client_cancelled_while_it_connects_leaves_nothing_behind(unused: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     unused.listen()
     unused.setblocking(False)
@@ -633,7 +631,7 @@ async def test_client_cancelled_while_it_closes_drops_the_connection(serve: Serv
 # Logging ---------------------------------------------------------------------------------------------------
 
 
-async def test_reconnection_is_one_line_of_the_log(
+async def test_client_logs_a_reconnection_in_one_line(
     serve: Serve, waits: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def turn(client: Client) -> bool:
@@ -652,7 +650,7 @@ async def test_reconnection_is_one_line_of_the_log(
 
 
 @pytest.mark.parametrize("end", [close_cleanly, drop])
-async def test_log_tells_of_the_end_before_it_tells_of_the_next_attempt(
+async def test_client_logs_the_end_before_the_next_attempt(
     serve: Serve, waits: list[float], caplog: pytest.LogCaptureFixture, end: Handler
 ) -> None:
     async def turn(client: Client) -> bool:
@@ -672,7 +670,7 @@ async def test_log_tells_of_the_end_before_it_tells_of_the_next_attempt(
     ]
 
 
-async def test_log_tells_no_secrets(
+async def test_client_logs_no_secrets(
     serve: Serve, waits: list[float], unused: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve(close_with_error, request=Refusals(Response(503)))

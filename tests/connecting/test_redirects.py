@@ -73,13 +73,13 @@ async def test_client_follows_location_in_each_form(location: str, target: str) 
         assert client.request.target == target
 
 
-async def test_client_follows_as_many_redirects_as_it_may() -> None:
+async def test_client_follows_redirects_up_to_the_maximum() -> None:
     script = redirecting({"/0": "/1", "/1": "/2", "/2": "/3"})
     async with scripted(script) as server, connect(f"{server.url}/0", max_redirects=3):
         assert len(server.peers) == 4
 
 
-async def test_client_follows_no_more_redirects_than_it_may() -> None:
+async def test_client_refuses_redirects_over_the_maximum() -> None:
     async with scripted(redirecting({"/0": "/1", "/1": "/2", "/2": "/3"})) as server:
         error = await failing(f"{server.url}/0", RedirectError, max_redirects=2)
         assert len(server.peers) == 3
@@ -89,27 +89,27 @@ async def test_client_follows_no_more_redirects_than_it_may() -> None:
 
 
 @pytest.mark.parametrize("location", ["", "/", "?"])
-async def test_client_leaves_a_loop(location: str) -> None:
+async def test_client_refuses_a_loop_of_redirects(location: str) -> None:
     async with scripted(redirecting({"/": location})) as server:
         error = await failing(server.url, RedirectError)
         assert len(server.peers) == 6
     assert str(error) == f"more than 5 redirects, at last to {location!r}"
 
 
-async def test_client_told_to_follows_no_redirect() -> None:
+async def test_client_follows_no_redirect_if_told_to() -> None:
     async with scripted(redirecting({"/": "/a"})) as server:
         error = await failing(server.url, HandshakeRefused, max_redirects=0)
     assert (error.status, error.headers["Location"], error.body) == (302, "/a", b"over there")
 
 
 @pytest.mark.parametrize("status", ["300 X", "304 X", "305 X", "201 X"])
-async def test_client_does_not_follow_what_is_no_redirect(status: str) -> None:
+async def test_client_does_not_follow_other_status(status: str) -> None:
     async with scripted(redirecting({"/": "/a"}, status=status)) as server:
         await failing(server.url, HandshakeRefused)
         assert len(server.peers) == 1
 
 
-async def test_redirect_without_a_place_is_a_refusal() -> None:
+async def test_client_refuses_redirect_without_location() -> None:
     async with scripted(redirecting({"/": "/a"}, field="Place")) as server:
         error = await failing(server.url, HandshakeRefused)
     assert str(error) == "302 Found: over there"
@@ -126,7 +126,7 @@ async def test_redirect_without_a_place_is_a_refusal() -> None:
         ("//[::1/", "its host is malformed"),
     ],
 )
-async def test_redirect_to_nowhere_is_refused(location: str, why: str) -> None:
+async def test_client_refuses_redirect_to_a_bad_location(location: str, why: str) -> None:
     async with scripted(redirecting({"/": location})) as server:
         error = await failing(server.url, RedirectError)
     assert str(error).startswith("a redirect leads nowhere (")
@@ -135,21 +135,21 @@ async def test_redirect_to_nowhere_is_refused(location: str, why: str) -> None:
     assert error.status == 302
 
 
-async def test_password_of_a_location_is_not_shown() -> None:
+async def test_client_shows_no_password_of_a_location() -> None:
     async with scripted(redirecting({"/": "ftp://user:secret@a/"})) as server:
         error = await failing(server.url, RedirectError)
     assert "secret" not in str(error) + repr(error.__cause__)
     assert "***@" in str(error)
 
 
-async def test_server_that_stalls_behind_a_redirect_is_timed_out() -> None:
+async def test_client_times_out_when_server_stalls_after_a_redirect() -> None:
     with full_listener() as (host, port):
         async with scripted(redirecting({"/": f"ws://{host}:{port}/"})) as server:
             error = await failing(server.url, ConnectTimeout, timeouts=Timeouts(open=0.15))
     assert str(error) == f"no connection within 0.15 s; last it waited for a connection to {host}:{port}"
 
 
-async def test_all_redirects_are_within_one_time() -> None:
+async def test_client_applies_one_timeout_to_all_redirects() -> None:
     async with scripted(silent) as slow, scripted(redirecting({"/": lambda: slow.url})) as server:
         error = await failing(server.url, ConnectTimeout, timeouts=Timeouts(open=0.15))
     assert str(error).endswith(f"the answer of 127.0.0.1:{slow.port}")
@@ -162,7 +162,7 @@ OTHERS = {"X-One": "1", "Host": "example.org"}
 
 
 @pytest.mark.parametrize("in_target", [False, True])
-async def test_other_origin_gets_no_secrets(in_target: bool) -> None:
+async def test_client_sends_no_secrets_to_another_origin(in_target: bool) -> None:
     async with scripted(echo) as other, scripted(redirecting({"/": lambda: f"{other.url}/"})) as server:
         headers = SECRETS | OTHERS
         if in_target:
@@ -179,7 +179,7 @@ async def test_other_origin_gets_no_secrets(in_target: bool) -> None:
     assert (second.fields["origin"], second.fields["sec-websocket-protocol"]) == ("http://a", "b")
 
 
-async def test_other_origin_gets_no_credentials_of_the_url() -> None:
+async def test_client_sends_no_credentials_of_the_url_to_another_origin() -> None:
     async with (
         scripted(echo) as other,
         scripted(redirecting({"/": lambda: other.url})) as server,
@@ -190,7 +190,7 @@ async def test_other_origin_gets_no_credentials_of_the_url() -> None:
     assert "authorization" not in other.peers[0].fields
 
 
-async def test_other_origin_gets_the_credentials_of_the_location() -> None:
+async def test_client_sends_credentials_of_the_location_to_another_origin() -> None:
     async with scripted(echo) as other:
         location = other.url.replace("//", "//a:b@")
         async with scripted(redirecting({"/": location})) as server, connect(server.url):
@@ -198,7 +198,7 @@ async def test_other_origin_gets_the_credentials_of_the_location() -> None:
     assert other.peers[0].fields["authorization"] == "Basic YTpi"
 
 
-async def test_first_origin_gets_no_secrets_from_another_one_on_the_way_back() -> None:
+async def test_client_sends_no_secrets_to_the_first_origin_after_another_one() -> None:
     server: ScriptedServer
     async with (
         scripted(redirecting({"/": lambda: f"{server.url}/back"})) as other,
@@ -210,7 +210,7 @@ async def test_first_origin_gets_no_secrets_from_another_one_on_the_way_back() -
     assert b"secret" not in other.heads[0] + server.heads[1]
 
 
-async def test_same_origin_keeps_all() -> None:
+async def test_client_sends_all_headers_to_the_same_origin() -> None:
     script = redirecting({"/": "/a"})
     async with scripted(script) as server, connect(server.url, headers=SECRETS | OTHERS):
         pass
@@ -218,7 +218,7 @@ async def test_same_origin_keeps_all() -> None:
         assert all(peer.fields[name.lower()] == value for name, value in (SECRETS | OTHERS).items())
 
 
-async def test_same_origin_keeps_the_credentials_of_the_url() -> None:
+async def test_client_sends_credentials_of_the_url_to_the_same_origin() -> None:
     server: ScriptedServer
     script = redirecting({"/": lambda: f"http://127.0.0.1:{server.port}/a"})
     async with scripted(script) as server, connect(server.url.replace("//", "//user:secret@")):
@@ -229,7 +229,7 @@ async def test_same_origin_keeps_the_credentials_of_the_url() -> None:
 # Schemes and ways -----------------------------------------------------------------------------------------------
 
 
-async def test_redirect_from_wss_to_ws_is_refused(
+async def test_client_refuses_redirect_from_wss_to_ws(
     server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
     async with scripted(redirecting({"/": "http://127.0.0.1:1/"}), ssl=server_context) as server:
@@ -237,7 +237,9 @@ async def test_redirect_from_wss_to_ws_is_refused(
     assert str(error) == "a redirect leads from wss:// to ws://, where all can be read: 'http://127.0.0.1:1/'"
 
 
-async def test_client_follows_from_wss_to_wss(server_context: tls.SSLContext, client_context: tls.SSLContext) -> None:
+async def test_client_follows_redirect_from_wss_to_wss(
+    server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
     async with (
         scripted(echo, ssl=server_context) as other,
         scripted(redirecting({"/": lambda: other.url.replace("wss:", "https:")}), ssl=server_context) as server,
@@ -247,7 +249,7 @@ async def test_client_follows_from_wss_to_wss(server_context: tls.SSLContext, cl
     assert b"secret" not in other.heads[0]
 
 
-async def test_client_follows_from_ws_to_wss(
+async def test_client_follows_redirect_from_ws_to_wss(
     server_context: tls.SSLContext, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trusting() -> tls.SSLContext:
@@ -263,7 +265,7 @@ async def test_client_follows_from_ws_to_wss(
     assert b"secret" not in other.heads[0]
 
 
-async def test_server_hostname_is_for_the_first_origin_only(
+async def test_client_uses_server_hostname_for_the_first_origin_only(
     server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
     names = []
@@ -277,27 +279,27 @@ async def test_server_hostname_is_for_the_first_origin_only(
     assert names == ["localhost", None]  # an address is not sent
 
 
-async def test_redirect_elsewhere_over_a_unix_socket_is_refused(tmp_path: Path) -> None:
+async def test_client_refuses_redirect_away_from_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     async with scripted(redirecting({"/": "http://other.example/"}), path=path):
         error = await failing("ws://localhost", RedirectError, path=path)
     assert str(error) == "a redirect leads to another server than the socket given: 'http://other.example/'"
 
 
-async def test_client_follows_within_the_server_of_a_unix_socket(tmp_path: Path) -> None:
+async def test_client_follows_redirect_within_the_server_of_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     async with scripted(redirecting({"/": "/a"}), path=path) as server, connect("ws://localhost", path=path):
         assert len(server.peers) == 2
 
 
-async def test_redirect_on_a_given_socket_is_refused() -> None:
+async def test_client_refuses_redirect_on_a_given_socket() -> None:
     async with scripted(redirecting({"/": "/a"})) as server:
         sock = socket.create_connection(("127.0.0.1", server.port))
         error = await failing("ws://example.org", RedirectError, sock=sock)
     assert str(error) == "the socket given is used up, and the server redirects to '/a'"
 
 
-async def test_cancelling_behind_a_redirect_leaves_nothing() -> None:
+async def test_client_cancelled_after_a_redirect_leaves_nothing_behind() -> None:
     async with scripted(silent) as slow, scripted(redirecting({"/": lambda: slow.url})) as server:
 
         async def attempt() -> None:

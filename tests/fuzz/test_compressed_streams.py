@@ -109,7 +109,7 @@ def inflating(package: str, size: int) -> Iterator[None]:
     marks=st.sampled_from([{}, {"read_high": 400, "read_low": 100}]),
     late=st.booleans(),
 )
-def test_each_reader_gets_its_message(
+def test_readers_get_their_messages_from_compressed_streams(
     package: str,
     contents: list[tuple[tuple[int, bytes, bool, list[int]], str]],
     lengths: list[int],

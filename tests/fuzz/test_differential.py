@@ -229,7 +229,7 @@ roles = pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmaske
     into=st.integers(0, 20),
     deflate=st.sampled_from([True, True, False]),
 )
-def test_builds_agree_on_every_piece(
+def test_builds_agree_on_every_chunk(
     masked: bool,
     data: st.DataObject,
     lengths: list[int],
@@ -267,7 +267,9 @@ def released_into(parser: Any, size: int) -> bytes:
 @roles
 @fuzz
 @given(data=st.data(), lengths=cuts)
-def test_cuts_change_nothing(wire: Wire, masked: bool, data: st.DataObject, lengths: list[int]) -> None:
+def test_parser_returns_the_same_however_the_stream_is_cut(
+    wire: Wire, masked: bool, data: st.DataObject, lengths: list[int]
+) -> None:
     stream = data.draw(streams(masked) | near_texts(masked))
     one, many = new_parser(wire, masked), new_parser(wire, masked)
     expected = [plain(event) for event in one.feed(stream, len(stream))]
@@ -280,7 +282,7 @@ def test_cuts_change_nothing(wire: Wire, masked: bool, data: st.DataObject, leng
 @roles
 @fuzz
 @given(data=st.data(), lengths=cuts, release=releases, lend=releases, into=st.integers(0, 20))
-def test_releases_lose_nothing(
+def test_parser_loses_nothing_when_payload_is_released(
     wire: Wire, masked: bool, data: st.DataObject, lengths: list[int], release: list[bool], lend: list[bool], into: int
 ) -> None:
     stream = b"".join(data.draw(st.lists(messages(masked) | controls(masked), min_size=1, max_size=4)))
@@ -378,7 +380,7 @@ def sends(draw: st.DrawFn) -> tuple[str, Any]:
     code=st.sampled_from([1000, 1011, 4999]),
     why=st.text(max_size=30),
 )
-def test_what_one_side_sends_the_other_receives(
+def test_protocol_receives_frames_that_the_other_side_sent(
     sending: Wire,
     receiving: Wire,
     server: bool,

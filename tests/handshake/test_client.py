@@ -47,11 +47,11 @@ def encode(url: str, headers: HeaderFields = (), **options: Any) -> bytes:
 START = b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: KEY\r\nSec-WebSocket-Version: 13"
 
 
-def test_client_sends_the_least_that_a_handshake_needs() -> None:
+def test_client_sends_a_minimal_request() -> None:
     assert encode("ws://example.org") == b"GET / HTTP/1.1\r\nHost: example.org" + START + b"\r\n\r\n"
 
 
-def test_client_sends_all_that_it_is_asked_to_send() -> None:
+def test_client_sends_subprotocols_origin_user_agent_authorization_and_headers() -> None:
     encoded = encode(
         "wss://Aladdin:open%20sesame@example.org:8443/a/b?c=d",
         [("X-One", "1"), ("X-Two", "ü"), ("X-One", "3")],
@@ -112,14 +112,14 @@ def test_client_refuses_field_of_the_handshake_itself(name: str) -> None:
         encode("ws://a", {"X": "y", name: "1"})
 
 
-def test_refusal_of_the_field_for_subprotocols_says_whence_it_comes() -> None:
+def test_client_names_the_argument_for_subprotocols() -> None:
     with pytest.raises(InvalidHeader, match="by streamws alone, from the subprotocols that it is given"):
         encode("ws://a", {"sec-websocket-protocol": "chat"})
 
 
 @pytest.mark.parametrize("value", ["a\r\nX: y", "a\rb", "a\nb", "a\x00", "\x7f", "\ud800"])
 @pytest.mark.parametrize("place", ["headers", "origin", "user_agent"])
-def test_client_refuses_value_that_would_break_the_request(place: str, value: str) -> None:
+def test_client_refuses_value_with_line_end_or_control_character(place: str, value: str) -> None:
     fields = {"X": value} if place == "headers" else {}
     options = {} if place == "headers" else {place: value}
     with pytest.raises(InvalidHeader, match="the value of header"):
@@ -127,7 +127,7 @@ def test_client_refuses_value_that_would_break_the_request(place: str, value: st
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "ü"])
-def test_client_refuses_name_that_would_break_the_request(name: str) -> None:
+def test_client_refuses_name_that_is_no_token(name: str) -> None:
     with pytest.raises(InvalidHeader, match="is not a header name"):
         encode("ws://a", {name: "1"})
 
@@ -152,7 +152,7 @@ def test_client_sends_origin_of_headers() -> None:
         (["a", "b", "a"], r"names one twice: \['a', 'b', 'a'\]"),
     ],
 )
-def test_client_refuses_subprotocols_that_are_no_different_tokens(names: Any, reason: str) -> None:
+def test_client_refuses_duplicate_or_malformed_subprotocols(names: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         encode("ws://a", subprotocols=names)
 
@@ -187,7 +187,7 @@ def answer(*more: tuple[str, str], **change: str | None) -> Response:
         answer(("Sec-WebSocket-Extensions", "")),
     ],
 )
-def test_client_accepts_answer(response: Response) -> None:
+def test_client_accepts_response(response: Response) -> None:
     agreement = check(handshake(), response)
     assert agreement.response is response
     assert agreement.subprotocol is None
@@ -218,7 +218,7 @@ def test_client_accepts_answer(response: Response) -> None:
         (answer(("Sec-WebSocket-Protocol", "")), "it speaks a subprotocol that was not offered: ''"),
     ],
 )
-def test_client_refuses_answer_that_is_none_of_a_websocket_server(response: Response, reason: str) -> None:
+def test_client_refuses_response_without_a_valid_handshake(response: Response, reason: str) -> None:
     with pytest.raises(InvalidHandshake) as caught:
         check(handshake(), response)
     assert str(caught.value).startswith(f"the server's answer is none of a WebSocket server: {reason}")
@@ -238,7 +238,7 @@ def test_client_refuses_another_subprotocol_or_several(chosen: list[str]) -> Non
 
 
 @pytest.mark.parametrize("status", [200, 204, 301, 401, 404, 426, 500, 503, 599])
-def test_client_takes_another_status_for_a_refusal(status: int) -> None:
+def test_client_raises_refusal_for_another_status(status: int) -> None:
     response = Response.from_wire(status, Headers({"retry-after": "5", **FIELDS}), b"said")
     with pytest.raises(HandshakeRefused) as caught:
         check(handshake(), response)
@@ -288,7 +288,7 @@ USE_WSS = " (this port speaks TLS: use wss://)"
         ),
     ],
 )
-def test_refusal_says_what_the_server_says(status: int, fields: dict[str, str], body: bytes, message: str) -> None:
+def test_refusal_shows_the_body_of_the_server(status: int, fields: dict[str, str], body: bytes, message: str) -> None:
     assert str(refused(Response.from_wire(status, Headers(fields), body))) == message
 
 
@@ -356,7 +356,7 @@ GOOD: dict[str, tuple[bytes, int, bytes]] = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_reader_reads_answer_in_any_pieces(name: str) -> None:
+def test_reader_reads_response_in_any_chunks(name: str) -> None:
     data, status, body = GOOD[name]
     found = read([data])
     assert isinstance(found, tuple)
@@ -368,12 +368,12 @@ def test_reader_reads_answer_in_any_pieces(name: str) -> None:
 @pytest.mark.parametrize(
     "pieces", [[HEAD_101 + b"\x81\x01a"], [HEAD_101, b"\x81\x01a"], bytewise(HEAD_101 + b"\x81\x01a")]
 )
-def test_reader_leaves_what_is_behind_a_101(pieces: list[bytes]) -> None:
+def test_reader_leaves_bytes_after_a_101(pieces: list[bytes]) -> None:
     assert read(pieces) == (101, Headers({"Upgrade": "websocket", "Connection": "Upgrade"}), b"", b"\x81\x01a")
 
 
 @pytest.mark.parametrize("fields", ["", "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"])
-def test_reader_takes_101_whatever_its_fields(fields: str) -> None:
+def test_reader_accepts_101_with_any_fields(fields: str) -> None:
     found = read([f"HTTP/1.1 101 X\r\n{fields}\r\n".encode() + b"\x81\x00"])
     assert isinstance(found, tuple)
     assert (found[0], found[2:]) == (101, (b"", b"\x81\x00"))
@@ -381,7 +381,7 @@ def test_reader_takes_101_whatever_its_fields(fields: str) -> None:
 
 @pytest.mark.parametrize("piece", [1000, 65536, 10**9])
 @pytest.mark.parametrize("framing", ["Connection: close", "Content-Length: 76800"])
-def test_reader_takes_64_kib_of_a_body(framing: str, piece: int) -> None:
+def test_reader_reads_64_kib_of_a_body(framing: str, piece: int) -> None:
     data = head("500 X", framing) + BIG
     reader = ResponseReader(Limits())
     response = None
@@ -394,7 +394,7 @@ def test_reader_takes_64_kib_of_a_body(framing: str, piece: int) -> None:
     assert response.body == BIG[:BODY_SIZE]
 
 
-def test_reader_has_nothing_before_the_head_is_complete() -> None:
+def test_reader_returns_none_before_the_head_is_complete() -> None:
     reader = ResponseReader(Limits())
     assert not reader.begun
     for byte in bytewise(HEAD_101[:-1]):
@@ -403,7 +403,7 @@ def test_reader_has_nothing_before_the_head_is_complete() -> None:
     assert reader.finish() is None
 
 
-def test_reader_gives_what_has_come_of_a_body() -> None:
+def test_reader_returns_the_received_part_of_a_body() -> None:
     reader = ResponseReader(Limits())
     assert reader.feed(head("503 X", "Content-Length: 100") + b"bu") is None
     assert reader.feed(b"sy") is None
@@ -447,7 +447,7 @@ BAD: dict[bytes, str] = {
 
 
 @pytest.mark.parametrize("data", BAD, ids=lambda data: repr(data)[:60])
-def test_reader_refuses_what_is_no_answer(data: bytes) -> None:
+def test_reader_refuses_malformed_response(data: bytes) -> None:
     whole, by_bytes = read([data]), read(bytewise(data))
     for found in (whole, by_bytes):
         assert isinstance(found, str)
@@ -456,7 +456,7 @@ def test_reader_refuses_what_is_no_answer(data: bytes) -> None:
         assert whole == by_bytes
 
 
-def test_reader_takes_interim_answers_up_to_ten() -> None:
+def test_reader_skips_up_to_ten_interim_responses() -> None:
     found = read([head("102 X") * 10 + HEAD_101])
     assert isinstance(found, tuple)
     assert found[0] == 101
@@ -486,13 +486,13 @@ LIMIT_HEAD = "the head of the answer is over 120 bytes (Limits.max_head)"
     ],
     ids=ascii,
 )
-def test_reader_holds_limits_by_the_byte_whatever_the_pieces(data: bytes, expected: int | str) -> None:
+def test_reader_applies_limits_to_the_byte_for_any_chunks(data: bytes, expected: int | str) -> None:
     found = read([data], LIMITS)
     assert (found[0] if isinstance(found, tuple) else found) == expected
     assert read(bytewise(data), LIMITS) == found
 
 
-def test_reader_counts_no_body_against_the_limit_of_the_head() -> None:
+def test_reader_does_not_count_the_body_as_head() -> None:
     found = read([head("200 X", "Content-Length: 1000") + b"a" * 1000], LIMITS)
     assert isinstance(found, tuple)
     assert len(found[2]) == 1000
@@ -506,7 +506,7 @@ ANSWERS = st.one_of(ANSWERS, st.sampled_from([data for data, _, _ in GOOD.values
 
 
 @given(data=ANSWERS, cuts=st.lists(st.integers(0, 200), max_size=8), connect=st.booleans(), end=st.booleans())
-def test_reader_gives_the_same_in_any_pieces(data: bytes, cuts: list[int], connect: bool, end: bool) -> None:
+def test_reader_returns_the_same_for_any_chunks(data: bytes, cuts: list[int], connect: bool, end: bool) -> None:
     places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
     pieces = [data[start:stop] for start, stop in pairwise(places)]
     whole = read([data], LIMITS, end=end, connect=connect)
@@ -524,12 +524,12 @@ def test_reader_gives_the_same_in_any_pieces(data: bytes, cuts: list[int], conne
     ("url", "authority"),
     [("ws://a", b"a:80"), ("wss://user:secret@a/b?c", b"a:443"), ("ws://[::1]:81", b"[::1]:81")],
 )
-def test_request_for_a_tunnel_names_the_port_always(url: str, authority: bytes) -> None:
+def test_connect_request_always_names_the_port(url: str, authority: bytes) -> None:
     encoded = connect_request(parse_url(url), None, None)
     assert encoded == b"CONNECT " + authority + b" HTTP/1.1\r\nHost: " + authority + b"\r\n\r\n"
 
 
-def test_request_for_a_tunnel_has_the_credentials_of_the_proxy() -> None:
+def test_connect_request_has_the_credentials_of_the_proxy() -> None:
     encoded = connect_request(parse_url("ws://a"), ("Aladdin", "open sesame"), "thing/1.0")
     assert encoded == (
         b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nProxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
@@ -538,13 +538,13 @@ def test_request_for_a_tunnel_has_the_credentials_of_the_proxy() -> None:
 
 
 @pytest.mark.parametrize("fields", [[], ["Content-Length: 5"], ["Transfer-Encoding: chunked"]])
-def test_reader_takes_no_body_behind_the_answer_to_connect(fields: list[str]) -> None:
+def test_reader_reads_no_body_after_the_response_to_connect(fields: list[str]) -> None:
     found = read([head("200 X", *fields) + b"hello"], connect=True)
     assert isinstance(found, tuple)
     assert (found[0], found[2:]) == (200, (b"", b"hello"))
 
 
-def test_tunnel_is_open_after_2xx_only() -> None:
+def test_tunnel_opens_after_2xx_only() -> None:
     check_tunnel(Response.from_wire(200, Headers()), "http://p:1")
     check_tunnel(Response.from_wire(204, Headers()), "http://p:1")
     with pytest.raises(

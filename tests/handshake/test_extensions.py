@@ -54,7 +54,7 @@ fuzz = settings(max_examples=60, deadline=None)
         ("!#$%&'*+-.^_`|~09azAZ", [("!#$%&'*+-.^_`|~09azAZ", [])]),
     ],
 )
-def test_extensions_are_parsed(value: str, expected: object) -> None:
+def test_parser_parses_extensions(value: str, expected: object) -> None:
     assert parse_extensions(value) == expected
 
 
@@ -88,7 +88,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("value", MALFORMED)
 @pytest.mark.parametrize("before", ["", f"{DEFLATE}, "])
-def test_malformed_extensions_are_refused(value: str, before: str) -> None:
+def test_parser_refuses_malformed_extensions(value: str, before: str) -> None:
     with pytest.raises(ValueError, match=r"^Sec-WebSocket-Extensions is malformed"):
         parse_extensions(before + value)
 
@@ -108,7 +108,7 @@ fields = st.lists(words | st.characters(max_codepoint=255), max_size=12).map("".
 
 @fuzz
 @given(value=fields)
-def test_no_field_raises_anything_but_value_error(value: str) -> None:
+def test_parser_raises_nothing_but_value_error(value: str) -> None:
     for function in (
         parse_extensions,
         partial(accept_offer, compression=FULL),
@@ -117,7 +117,7 @@ def test_no_field_raises_anything_but_value_error(value: str) -> None:
         assert len(complaint(function, value)) < 250
 
 
-def test_long_field_is_parsed_in_linear_time() -> None:
+def test_parser_parses_long_field_in_linear_time() -> None:
     # Nothing to go back over: each of these would take minutes otherwise.
     for value in ("a" * 60_000 + "(", " " * 60_000 + "(", "a; b=" + '"' * 2 + "\\a" * 30_000, "a;b," * 15_000):
         assert len(complaint(parse_extensions, value)) < 250
@@ -145,7 +145,7 @@ OFFERS = [
 
 
 @pytest.mark.parametrize(("parameters", "expected"), OFFERS)
-def test_server_holds_offer_to_the_rules(parameters: str, expected: str | None) -> None:
+def test_server_declines_offer_that_breaks_a_rule(parameters: str, expected: str | None) -> None:
     answer = accept_offer(f"{DEFLATE}; {parameters}", FULL)
     if expected == "declined":
         assert answer is None
@@ -159,7 +159,7 @@ def test_server_holds_offer_to_the_rules(parameters: str, expected: str | None) 
 
 
 @pytest.mark.parametrize("parameters", [parameters for parameters, said in OFFERS if said == "declined"])
-def test_server_takes_next_offer_instead(parameters: str) -> None:
+def test_server_accepts_next_offer_instead(parameters: str) -> None:
     offers = f"{DEFLATE}; {parameters}, {DEFLATE}; {SERVER_BITS}=10, {DEFLATE}; {SERVER_BITS}=11"
     answer = accept_offer(offers, FULL)
     assert answer is not None
@@ -167,11 +167,11 @@ def test_server_takes_next_offer_instead(parameters: str) -> None:
 
 
 @pytest.mark.parametrize("offers", ["", "x", "permessage-bzip2, x; y=1", DEFLATE.upper(), f"x-{DEFLATE}"])
-def test_server_takes_no_other_extension(offers: str) -> None:
+def test_server_accepts_no_other_extension(offers: str) -> None:
     assert accept_offer(offers, FULL) is None
 
 
-def test_server_passes_over_other_extensions() -> None:
+def test_server_skips_other_extensions() -> None:
     answer = accept_offer(f"x; y, {DEFLATE}, {DEFLATE}; {SERVER_TAKEOVER}", FULL)
     assert answer == (DEFLATE, DeflateTerms(15, True, 15, True))
 
@@ -189,7 +189,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("parameters", "terms"), ANSWERS)
-def test_client_takes_answer(parameters: str, terms: DeflateTerms) -> None:
+def test_client_accepts_response(parameters: str, terms: DeflateTerms) -> None:
     assert check_answer(DEFLATE + parameters, FULL) == terms
 
 
@@ -207,7 +207,7 @@ WRONG_ANSWERS = [
 
 
 @pytest.mark.parametrize("parameters", WRONG_ANSWERS)
-def test_client_refuses_answer(parameters: str) -> None:
+def test_client_refuses_response(parameters: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         check_answer(DEFLATE + parameters, FULL)
 
@@ -276,7 +276,7 @@ def test_client_offers(compression: Compression, offers: str) -> None:
     assert make_offers(compression) == offers
 
 
-def test_client_keeps_to_less_than_the_answer_allows() -> None:
+def test_client_uses_a_smaller_window_than_the_response_allows() -> None:
     terms = check_answer(f"{DEFLATE}; {SERVER_BITS}=15", Compression())
     assert terms == DeflateTerms(window_bits=12, takeover=False, peer_window_bits=15, peer_takeover=True)
 
@@ -292,7 +292,7 @@ compressions = st.builds(
 
 @fuzz
 @given(client=compressions, server=compressions)
-def test_both_sides_understand_the_same(client: Compression, server: Compression) -> None:
+def test_client_and_server_agree_on_the_same_terms(client: Compression, server: Compression) -> None:
     accepted = accept_offer(make_offers(client), server)
     assert accepted is not None
     answer, terms = accepted
@@ -342,7 +342,7 @@ def test_server_reads_offers_over_several_fields(compression: Compression | None
 
 
 @pytest.mark.parametrize("offers", [(), ("x",), (f"{DEFLATE}; x",)])
-def test_server_answers_nothing_where_it_takes_nothing(offers: tuple[str, ...]) -> None:
+def test_server_sends_no_extension_without_an_acceptable_offer(offers: tuple[str, ...]) -> None:
     verdict = judge(request(*offers), Policy(compression=FULL))
     assert isinstance(verdict, Accept)
     assert "Sec-WebSocket-Extensions" not in verdict.response.headers
@@ -361,7 +361,7 @@ def answered(compression: Compression | None, *extensions: str) -> DeflateTerms 
     return check(handshake, Response.from_wire(101, Headers(fields))).terms
 
 
-def test_client_goes_on_without_compression_where_the_server_has_none() -> None:
+def test_client_goes_on_without_compression_if_server_declines() -> None:
     assert answered(FULL) is None
     assert answered(None) is None
 

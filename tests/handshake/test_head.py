@@ -140,7 +140,7 @@ def test_request_made_by_hand_without_host() -> None:
         ),
     ],
 )
-def test_response_encode(response: Response, encoded: bytes) -> None:
+def test_response_is_encoded(response: Response, encoded: bytes) -> None:
     assert response.encode() == encoded
     assert response.encode("HEAD") == encoded[: encoded.index(b"\r\n\r\n") + 4]
 
@@ -154,13 +154,13 @@ def test_response_reason_phrase_is_the_same_on_every_python(status: int, reason:
 
 
 @pytest.mark.parametrize("status", [-1, 0, 100, 101, 199, 600])
-def test_response_status_out_of_range(status: int) -> None:
+def test_response_refuses_status_out_of_range(status: int) -> None:
     with pytest.raises(ValueError, match=f"from 200 to 599, not {status}"):
         Response(status)
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])
-def test_response_body_where_none_may_be(status: int) -> None:
+def test_response_refuses_body_for_status_without_one(status: int) -> None:
     with pytest.raises(ValueError, match="has no body"):
         Response(status, "x")
 
@@ -174,12 +174,12 @@ def test_response_body_where_none_may_be(status: int) -> None:
         {"Transfer-Encoding": "chunked"},
     ],
 )
-def test_response_refuses_headers_that_break_it(headers: HeaderFields) -> None:
+def test_response_refuses_malformed_headers(headers: HeaderFields) -> None:
     with pytest.raises(InvalidHeader):
         Response(200, "x", headers)
 
 
-def test_response_content_type_once() -> None:
+def test_response_has_one_content_type() -> None:
     with pytest.raises(InvalidHeader, match="given twice"):
         Response(200, "x", {"Content-Type": "a/b"}, content_type="c/d")
     with pytest.raises(InvalidHeader, match="control character"):
@@ -191,7 +191,7 @@ def test_response_content_type_once() -> None:
 
 @pytest.mark.parametrize("rest", [b"", b"\x81\x80abcd", b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"])
 @pytest.mark.parametrize("start", [b"", b"\r\n"])
-def test_reader_every_split(start: bytes, rest: bytes) -> None:
+def test_reader_reads_head_in_any_chunks(start: bytes, rest: bytes) -> None:
     data = start + BROWSER + rest
     expected = outcome([data], Limits())
     assert expected == (read(BROWSER), read(BROWSER).headers.wire, rest)
@@ -200,7 +200,7 @@ def test_reader_every_split(start: bytes, rest: bytes) -> None:
     assert outcome(one_by_one(data), Limits()) == expected
 
 
-def test_reader_incomplete_head_is_none() -> None:
+def test_reader_returns_none_for_incomplete_head() -> None:
     reader = HeadReader(Limits())
     assert reader.feed(b"") is None
     assert [reader.feed(piece) for piece in one_by_one(BROWSER[:-1])] == [None] * (len(BROWSER) - 1)
@@ -209,7 +209,7 @@ def test_reader_incomplete_head_is_none() -> None:
 
 
 @pytest.mark.parametrize("pieces", [[BROWSER], [BROWSER[:9], BROWSER[9:]]])
-def test_reader_takes_nothing_after_the_head(pieces: list[bytes]) -> None:
+def test_reader_leaves_bytes_after_the_head(pieces: list[bytes]) -> None:
     reader = HeadReader(Limits())
     for piece in pieces:
         reader.feed(piece)
@@ -387,7 +387,9 @@ BOUNDARIES = [
 
 @pytest.mark.parametrize(("fine", "over", "status", "reason"), BOUNDARIES)
 @pytest.mark.parametrize("rest", [b"", b"more"])
-def test_reader_limit_is_exact_for_every_split(fine: bytes, over: bytes, status: int, reason: str, rest: bytes) -> None:
+def test_reader_applies_limits_to_the_byte_for_any_chunks(
+    fine: bytes, over: bytes, status: int, reason: str, rest: bytes
+) -> None:
     expected = outcome([fine + rest], SMALL)
     assert isinstance(expected[0], Request)
     assert outcome(one_by_one(fine + rest), SMALL) == expected
@@ -419,14 +421,14 @@ def test_reader_refuses_an_endless_line_at_the_byte_over_the_limit(start: bytes,
         reader.feed(b"\r\n\r\n")
 
 
-def test_reader_carriage_return_of_an_open_line_does_not_count() -> None:
+def test_reader_does_not_count_carriage_return_of_an_open_line() -> None:
     reader = HeadReader(SMALL)
     assert reader.feed(line_of(40)[:-1]) is None
     with pytest.raises(HandshakeRefused, match="414"):
         reader.feed(b"\r")
 
 
-def test_reader_default_limits() -> None:
+def test_reader_applies_default_limits() -> None:
     limits = Limits()
     big = b"".join(field_of(8192) for _ in range(6)) + b"\r\n"
     assert len(read(line_of(8192) + HOST + big).headers.get_all("A")) == 6
@@ -464,7 +466,7 @@ streams = st.one_of(
 @settings(max_examples=500)
 @given(streams, st.lists(st.integers(0, 300), max_size=6), st.sampled_from([Limits(), SMALL]))
 @example(b"\r\n" + BROWSER, [], SMALL)
-def test_reader_verdict_is_the_same_for_every_split(data: bytes, cuts: list[int], limits: Limits) -> None:
+def test_reader_returns_the_same_for_any_chunks(data: bytes, cuts: list[int], limits: Limits) -> None:
     marks = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     pieces = [data[a:b] for a, b in itertools.pairwise(marks)]
     expected = outcome([data], limits)

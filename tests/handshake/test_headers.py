@@ -12,7 +12,7 @@ from streamws.handshake.head import HeaderFields, Headers, HeadReader, is_token
 from streamws.options import Limits
 
 
-def test_headers_look_up_ignores_case_and_joins_fields() -> None:
+def test_headers_find_names_in_any_case_and_join_fields() -> None:
     headers = Headers([("Host", "a"), ("X-One", "1"), ("x-one", " 2 "), ("Empty", "")])
     assert headers["host"] == headers["HOST"] == "a"
     assert headers["X-ONE"] == "1, 2"
@@ -48,13 +48,13 @@ def test_headers_empty() -> None:
 @pytest.mark.parametrize(
     "fields", ["Host: a", "ab", b"Host: a", ["Host: a"], [("Host",)], [("Host", "a", "b")], 3, [4]]
 )
-def test_headers_of_what_are_no_fields_say_what_they_take(fields: Any) -> None:
+def test_headers_name_the_accepted_types_for_another_one(fields: Any) -> None:
     with pytest.raises(InvalidHeader, match="headers are a mapping, or pairs of a name and a value, not "):
         Headers(fields)
 
 
 @pytest.mark.parametrize("name", ["ost", "Host: a", "Host: a\r\nB", "", ".ost", "B: 1\r\nHost", "é"])
-def test_headers_look_up_takes_whole_names_only(name: str) -> None:
+def test_headers_find_whole_names_only(name: str) -> None:
     headers = Headers({"Host": "a", "B": "1"})
     assert name not in headers
     assert headers.get_all(name) == ()
@@ -105,13 +105,13 @@ def test_headers_of_headers_copy_and_pickle() -> None:
         {"A": "ok", "B": "\n"},
     ],
 )
-def test_headers_refuse_what_would_break_the_message(fields: HeaderFields) -> None:
+def test_headers_refuse_malformed_fields(fields: HeaderFields) -> None:
     with pytest.raises(InvalidHeader):
         Headers(fields)
 
 
 @pytest.mark.parametrize("value", ["a\tb", "é", "日本", "~!\"#$%&'()*+,-./:;<=>?@[]^_`{|}"])
-def test_headers_keep_every_good_value(value: str) -> None:
+def test_headers_keep_every_valid_value(value: str) -> None:
     assert Headers({"A": value})["a"] == value
 
 

@@ -68,11 +68,11 @@ def encoded(status_line: str, fields: bytes, reason: str) -> bytes:
 # --- accepted
 
 
-def test_accept_key_of_the_rfc() -> None:
+def test_server_makes_the_accept_key_of_the_rfc() -> None:
     assert accept_key(KEY.encode()) == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
-def test_accept_plain() -> None:
+def test_server_accepts_a_minimal_request() -> None:
     verdict = accepted(request())
     assert verdict.encoded == ANSWER + b"\r\n"
     assert verdict.subprotocol is None
@@ -81,7 +81,7 @@ def test_accept_plain() -> None:
     assert verdict.response.encode() == verdict.encoded
 
 
-def test_accept_the_request_of_the_rfc() -> None:
+def test_server_accepts_the_request_of_the_rfc() -> None:
     head = (
         b"GET /chat HTTP/1.1\r\n"
         b"Host: server.example.com\r\n"
@@ -99,7 +99,7 @@ def test_accept_the_request_of_the_rfc() -> None:
     assert verdict.encoded == ANSWER + b"Sec-WebSocket-Protocol: chat\r\n\r\n"
 
 
-def test_accept_with_everything_in_order() -> None:
+def test_server_encodes_fields_in_order() -> None:
     verdict = accepted(
         request({"Sec-WebSocket-Protocol": "a, b", "Sec-WebSocket-Extensions": "permessage-deflate"}),
         Policy(
@@ -119,7 +119,7 @@ def test_accept_with_everything_in_order() -> None:
     assert verdict.response.headers.get_all("set-cookie") == ("x=1", "y=2")
 
 
-def test_accept_names_the_server_once() -> None:
+def test_server_sends_one_server_field() -> None:
     policy = Policy(server_header="streamws")
     assert accepted(request(), policy).encoded == ANSWER + b"Server: streamws\r\n\r\n"
     assert accepted(request(), policy, headers={"server": "mine"}).encoded == ANSWER + b"server: mine\r\n\r\n"
@@ -138,7 +138,7 @@ def test_accept_names_the_server_once() -> None:
         {"A": "b\r\nC: d"},
     ],
 )
-def test_accept_refuses_headers_of_the_application(headers: HeaderFields) -> None:
+def test_server_refuses_handshake_fields_of_the_application(headers: HeaderFields) -> None:
     with pytest.raises(InvalidHeader):
         judge(request(), Policy(), headers=headers)
 
@@ -156,11 +156,11 @@ def test_accept_refuses_headers_of_the_application(headers: HeaderFields) -> Non
         {"Host": ""},
     ],
 )
-def test_accept_every_spelling(change: dict[str, str | None]) -> None:
+def test_server_accepts_every_spelling_of_the_fields(change: dict[str, str | None]) -> None:
     assert isinstance(judge(request(change), Policy()), Accept)
 
 
-def test_accept_lists_in_several_fields() -> None:
+def test_server_accepts_lists_in_several_fields() -> None:
     fields = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
     assert accepted(request({"Upgrade": "h2c", "Connection": "keep-alive"}, *fields)).encoded == ANSWER + b"\r\n"
 
@@ -169,14 +169,14 @@ def test_accept_lists_in_several_fields() -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "CONNECT", "get", "BREW"])
-def test_reject_method(method: str) -> None:
+def test_server_refuses_other_methods(method: str) -> None:
     reason = f"method {method} is not allowed; a WebSocket handshake is a GET"
     verdict = rejected(request({"Upgrade": None}, method=method))
     assert verdict.reason == reason
     assert verdict.response.encode() == encoded("405 Method Not Allowed", b"Allow: GET\r\n", reason)
 
 
-def test_reject_shows_a_long_method_in_part() -> None:
+def test_server_shows_the_beginning_of_a_long_method() -> None:
     assert rejected(request(method="X" * 5000)).reason.startswith("method " + "X" * 20 + " is not")
 
 
@@ -205,7 +205,7 @@ BAD_VERSION = "the WebSocket version must be 13, in Sec-WebSocket-Version"
         ({"Sec-WebSocket-Version": "7", "Sec-WebSocket-Key": None}, BAD_VERSION),
     ],
 )
-def test_reject_without_upgrade(change: dict[str, str | None], reason: str) -> None:
+def test_server_refuses_request_without_upgrade(change: dict[str, str | None], reason: str) -> None:
     verdict = rejected(request(change))
     assert verdict.reason == reason
     assert verdict.response.encode() == encoded("426 Upgrade Required", UPGRADE, reason)
@@ -228,7 +228,7 @@ def test_reject_without_upgrade(change: dict[str, str | None], reason: str) -> N
         f"{KEY}, {KEY}",
     ],
 )
-def test_reject_key(key: str | None) -> None:
+def test_server_refuses_malformed_key(key: str | None) -> None:
     reason = "Sec-WebSocket-Key must be 16 bytes in base64"
     verdict = rejected(request({"Sec-WebSocket-Key": key, "Origin": "http://evil.example"}))
     assert verdict.response.encode() == encoded("400 Bad Request", b"", reason)
@@ -253,7 +253,7 @@ def test_reject_key(key: str | None) -> None:
         ("a_b.example", "http://a_b.example"),
     ],
 )
-def test_origin_of_the_same_host(host: str, origin: str) -> None:
+def test_server_accepts_origin_of_the_same_host(host: str, origin: str) -> None:
     asked = request({"Host": host, "Origin": origin})
     assert isinstance(judge(asked, Policy()), Accept)
     assert isinstance(judge(asked, Policy(origins=["https://other.example"])), Accept)
@@ -276,14 +276,14 @@ def test_origin_of_the_same_host(host: str, origin: str) -> None:
     ],
 )
 @pytest.mark.parametrize("policy", [Policy(), Policy(origins=[]), Policy(origins=["https://other.example"])])
-def test_origin_of_another_host(host: str, origin: str, policy: Policy) -> None:
+def test_server_refuses_origin_of_another_host(host: str, origin: str, policy: Policy) -> None:
     verdict = rejected(request({"Host": host, "Origin": origin}), policy)
     reason = f"Origin '{origin}' is not allowed: it is not of this host and not in the server's origins="
     assert verdict.reason == reason
     assert verdict.response.encode() == encoded("403 Forbidden", b"", reason)
 
 
-def test_origin_is_compared_with_the_host_of_an_absolute_target() -> None:
+def test_server_compares_origin_with_host_of_absolute_target() -> None:
     headers = Headers(GOOD | {"Host": "evil.example", "Origin": "http://evil.example"})
     assert rejected(Request("GET", "http://example.com/chat", headers)).response.status == 403
     headers = Headers(GOOD | {"Host": "evil.example", "Origin": "http://example.com"})
@@ -319,18 +319,18 @@ MALFORMED = [
 
 @pytest.mark.parametrize("origin", MALFORMED)
 @pytest.mark.parametrize("policy", [Policy(), Policy(origins=["null", "http://example.com"])])
-def test_origin_malformed(origin: str, policy: Policy) -> None:
+def test_server_refuses_malformed_origin(origin: str, policy: Policy) -> None:
     verdict = rejected(request({"Origin": origin}), policy)
     assert verdict.response.status == 403
     assert verdict.reason.startswith("malformed Origin '")
 
 
-def test_origin_twice_is_malformed() -> None:
+def test_server_refuses_two_origins() -> None:
     asked = request({"Origin": "http://example.com"}, ("Origin", "http://example.com"))
     assert rejected(asked).reason == "malformed Origin 'http://example.com,http://example.com'"
 
 
-def test_origin_is_shown_in_part_if_long() -> None:
+def test_server_shows_the_beginning_of_a_long_origin() -> None:
     reason = rejected(request({"Origin": "http://" + "x" * 5000})).reason
     assert reason.startswith("Origin 'http://" + "x" * 73 + "'... is not allowed")
 
@@ -356,17 +356,17 @@ def test_origin_is_shown_in_part_if_long() -> None:
         ("null", "https://a.example", False),
     ],
 )
-def test_origin_listed(listed: str, origin: str, allowed: bool) -> None:
+def test_server_accepts_listed_origins_only(listed: str, origin: str, allowed: bool) -> None:
     verdict = judge(request({"Origin": origin}), Policy(origins=["https://other.example", listed]))
     assert isinstance(verdict, Accept if allowed else Reject)
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", *MALFORMED])
-def test_origin_star_opens_it(origin: str) -> None:
+def test_server_accepts_any_origin_with_star(origin: str) -> None:
     accepted(request({"Origin": origin}), Policy(origins="*"))
 
 
-def test_origin_absent_is_no_browser() -> None:
+def test_server_accepts_request_without_origin() -> None:
     accepted(request(), Policy(origins=["https://a.example"]))
 
 
@@ -388,7 +388,9 @@ def test_origin_absent_is_no_browser() -> None:
         (["v1.chat+json"], ["v1.chat+json"], "v1.chat+json"),
     ],
 )
-def test_subprotocol_choice(spoken: list[str], offered: list[str], chosen: str | None) -> None:
+def test_server_chooses_its_first_offered_subprotocol(
+    spoken: list[str], offered: list[str], chosen: str | None
+) -> None:
     more = [("Sec-WebSocket-Protocol", value) for value in offered]
     verdict = accepted(request(None, *more), Policy(subprotocols=spoken))
     assert verdict.subprotocol == chosen
@@ -408,7 +410,7 @@ def test_subprotocol_choice(spoken: list[str], offered: list[str], chosen: str |
         (["a", "b,a"], "Sec-WebSocket-Protocol names a subprotocol twice"),
     ],
 )
-def test_subprotocol_list_malformed(offered: list[str], reason: str) -> None:
+def test_server_refuses_malformed_list_of_subprotocols(offered: list[str], reason: str) -> None:
     asked = request(None, *[("Sec-WebSocket-Protocol", value) for value in offered])
     for policy in (Policy(), Policy(subprotocols=["a"])):
         assert rejected(asked, policy).response.encode() == encoded("400 Bad Request", b"", reason)
@@ -451,22 +453,22 @@ def test_policy_is_a_value() -> None:
 # --- the other refusals
 
 
-def test_full() -> None:
+def test_server_refuses_with_503_when_full() -> None:
     assert full(7).encode() == encoded(
         "503 Service Unavailable", b"Retry-After: 7\r\n", "the server is full; try again later"
     )
     assert full().headers["Retry-After"] == "5"
 
 
-def test_too_slow() -> None:
+def test_server_refuses_with_408_when_handshake_is_too_slow() -> None:
     assert too_slow().encode() == encoded("408 Request Timeout", b"", "the request took too long")
 
 
-def test_failed() -> None:
+def test_server_refuses_with_500_when_callback_fails() -> None:
     assert failed().encode() == encoded("500 Internal Server Error", b"", "the server failed to handle the request")
 
 
-def test_refusal_of_what_the_reader_refused() -> None:
+def test_server_answers_a_refusal_of_the_reader() -> None:
     with pytest.raises(HandshakeRefused) as caught:
         HeadReader(Limits()).feed(b"GET / HTTP/1.0\r\n\r\n")
     assert refusal(caught.value).encode() == encoded(
@@ -475,7 +477,7 @@ def test_refusal_of_what_the_reader_refused() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 414, 431, 505])
-def test_refusal_takes_the_errors_headers(status: int) -> None:
+def test_server_sends_the_headers_of_the_error(status: int) -> None:
     response = refusal(HandshakeRefused(status, "why", (("X", "y"),)))
     assert (response.status, response.body, response.headers["X"]) == (status, b"why\n", "y")
 
@@ -486,7 +488,7 @@ def test_refusal_takes_the_errors_headers(status: int) -> None:
         st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=30),
     )
 )
-def test_judge_answers_whatever_comes(change: dict[str, str]) -> None:
+def test_server_answers_any_request(change: dict[str, str]) -> None:
     verdict = judge(request({**change}), Policy(origins=["null"], subprotocols=["a"]))
     if isinstance(verdict, Reject):
         assert verdict.response.status in (400, 403, 426)

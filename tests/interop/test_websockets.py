@@ -140,7 +140,7 @@ async def test_client_closes_without_code() -> None:
     assert (outcome.received, outcome.sent) == (Said(1005), Said(1005))
 
 
-async def test_client_drops() -> None:
+async def test_server_reports_reset_when_client_drops() -> None:
     async with serving() as served, connect(served.url) as peer:
         peer.transport.abort()
         outcome = await served.outcomes.get()
@@ -176,7 +176,7 @@ async def test_server_fails_on_too_big_message() -> None:
     assert raised.value.rcvd.code == 1009
 
 
-async def test_server_takes_message_of_limit_in_large_fragments() -> None:
+async def test_server_accepts_message_of_limit_in_large_fragments() -> None:
     # As browsers send it: Chromium cuts messages at 131000 bytes.
     parts = [b"x" * 131_000] * 8 + [b"x" * 576]
     async with serving(limits=Limits(max_message_size=1 << 20)) as served, connect(served.url) as peer:
@@ -184,7 +184,7 @@ async def test_server_takes_message_of_limit_in_large_fragments() -> None:
         assert await peer.recv() == b"x" * (1 << 20)
 
 
-async def test_server_fails_on_raising_handler(caplog: pytest.LogCaptureFixture) -> None:
+async def test_server_closes_with_1011_when_handler_raises(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(client: Client) -> None:
         raise LookupError("no such room")
 

@@ -74,7 +74,7 @@ async def test_deadlines_expire_in_order_of_begin(deadlines: Deadlines, calls: C
     assert len(deadlines) == 0
 
 
-async def test_deadlines_expire_not_before_their_time(deadlines: Deadlines, calls: Calls) -> None:
+async def test_deadlines_do_not_expire_early(deadlines: Deadlines, calls: Calls) -> None:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     deadlines.add(calls["a"])
@@ -82,9 +82,7 @@ async def test_deadlines_expire_not_before_their_time(deadlines: Deadlines, call
     assert loop.time() - begun >= 0.019  # the loop takes what is due within its clock's resolution
 
 
-async def test_deadlines_of_many_waits_share_one_timer(
-    deadlines: Deadlines, calls: Calls, timers: list[asyncio.TimerHandle]
-) -> None:
+async def test_deadlines_share_one_timer(deadlines: Deadlines, calls: Calls, timers: list[asyncio.TimerHandle]) -> None:
     for number in range(100):
         deadlines.add(calls[str(number)])
     assert len(timers) == 1
@@ -103,7 +101,7 @@ async def test_deadlines_discarded_do_not_expire(deadlines: Deadlines, calls: Ca
     assert await calls.until(2) == ["b", "last"]
 
 
-async def test_deadlines_added_again_begin_anew(deadlines: Deadlines, calls: Calls) -> None:
+async def test_deadlines_added_again_restart(deadlines: Deadlines, calls: Calls) -> None:
     deadlines.add(calls["a"])
     deadlines.add(calls["b"])
     deadlines.add(calls["a"])
@@ -194,7 +192,7 @@ class Flushed:
         self.times += 1
 
 
-async def test_turn_flushes_when_it_ends() -> None:
+async def test_iteration_flushes_at_its_end() -> None:
     turn = Turn()
     first, second = Flushed(), Flushed()
     number = turn.number
@@ -209,7 +207,7 @@ async def test_turn_flushes_when_it_ends() -> None:
     assert (first.times, turn.number) == (1, number + 1)
 
 
-async def test_turn_begins_anew_after_its_end() -> None:
+async def test_iteration_starts_again_after_its_end() -> None:
     turn = Turn()
     flushed = Flushed()
     for times in range(1, 4):
@@ -219,7 +217,7 @@ async def test_turn_begins_anew_after_its_end() -> None:
         assert flushed.times == times
 
 
-async def test_turn_that_ends_takes_what_is_added_by_a_flush_to_the_next_one() -> None:
+async def test_iteration_leaves_flushes_added_by_a_flush_to_the_next_one() -> None:
     turn = Turn()
     late = Flushed()
 
@@ -236,7 +234,7 @@ async def test_turn_that_ends_takes_what_is_added_by_a_flush_to_the_next_one() -
     assert late.times == 1
 
 
-async def test_turn_flush_that_raises_does_not_keep_others_from_being_flushed() -> None:
+async def test_iteration_flushes_others_when_one_flush_raises() -> None:
     loop = asyncio.get_running_loop()
     raised: list[object] = []
     loop.set_exception_handler(lambda loop, context: raised.append(context["exception"]))
@@ -266,7 +264,7 @@ async def test_loop_has_one_share() -> None:
     assert share_of(loop).large_buffer is share_of(loop).large_buffer
 
 
-def test_share_goes_with_its_loop() -> None:
+def test_share_is_freed_with_its_loop() -> None:
     loop = asyncio.new_event_loop()
     share = weakref.ref(share_of(loop))
     loop.close()

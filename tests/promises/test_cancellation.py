@@ -455,7 +455,7 @@ ENDS: dict[str, Callable[[Client], Coroutine[Any, Any, None]]] = {
 
 @pytest.mark.parametrize("last", [0, 1])
 @pytest.mark.parametrize("name", ENDS)
-async def test_wait_for_the_end_cancelled_leaves_it_to_others(name: str, last: int) -> None:
+async def test_cancelled_wait_for_the_end_leaves_others_waiting(name: str, last: int) -> None:
     async with pair() as (client, peer):
         task = asyncio.create_task(Steps(ENDS[name](client), last))
         if not last:
@@ -475,7 +475,7 @@ async def test_wait_for_the_end_cancelled_leaves_it_to_others(name: str, last: i
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_wait_for_the_end_that_is_over_does_not_wait(name: str) -> None:
+async def test_wait_for_the_end_returns_at_once_after_it(name: str) -> None:
     async with pair() as (client, peer):
         await peer.close()
         await client.wait_closed()
@@ -484,7 +484,7 @@ async def test_wait_for_the_end_that_is_over_does_not_wait(name: str) -> None:
         assert steps.count == 0
 
 
-async def test_waits_for_the_end_that_were_cancelled_leave_nothing_behind() -> None:
+async def test_cancelled_waits_for_the_end_leave_nothing_behind() -> None:
     async with pair() as (client, peer):
 
         async def wait_in_vain(times: int) -> None:

@@ -119,7 +119,7 @@ async def test_promise_1_connection_lives_on_after_its_callback(serve: Serve, co
     assert outcome_of(client).clean
 
 
-async def test_promise_1_data_that_no_one_takes_is_discarded_with_one_warning_a_connection(
+async def test_promise_1_unread_data_is_discarded_with_one_warning_per_connection(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     def on_connection(client: Client) -> None:
@@ -268,7 +268,9 @@ async def test_promise_3_leaving_a_reader_drops_the_rest_of_its_message(way: str
 
 
 @pytest.mark.parametrize(("size", "code"), [(1000, None), (1001, 1008)])
-async def test_promise_3_leaving_a_reader_costs_up_to_max_skip_and_past_it_1008(size: int, code: int | None) -> None:
+async def test_promise_3_leaving_a_reader_skips_up_to_max_skip_and_then_closes_with_1008(
+    size: int, code: int | None
+) -> None:
     async with pair(Limits(max_skip=1000)) as (client, peer):
         peer.write(header(BINARY, 2 + size) + xor(b"ab"))
         async with await anext(client.messages()) as reader:
@@ -370,7 +372,7 @@ Leave = Callable[[Client, object], Awaitable[None]]
 
 
 @leaving
-async def test_promise_4_fragments_left_close_with_1011_and_without_fin(leave: Leave) -> None:
+async def test_promise_4_fragments_left_early_close_with_1011_and_without_fin(leave: Leave) -> None:
     async with pair() as (client, peer):
 
         async def write() -> None:
@@ -388,7 +390,7 @@ async def test_promise_4_fragments_left_close_with_1011_and_without_fin(leave: L
 
 
 @leaving
-async def test_promise_4_data_frame_left_ends_the_connection_and_its_outcome_says_1011(leave: Leave) -> None:
+async def test_promise_4_data_frame_left_early_ends_the_connection_with_1011(leave: Leave) -> None:
     async with pair() as (client, peer):
 
         async def write() -> None:
@@ -451,7 +453,7 @@ async def test_promise_4_control_frames_go_between_fragments_and_other_senders_w
 # Promise 5: Two readers at once -----------------------------------------------------------------------------
 
 
-async def test_promise_5_second_reader_gets_concurrency_error_that_names_both() -> None:
+async def test_promise_5_second_reader_gets_concurrency_error() -> None:
     async with pair() as (client, peer):
         first = asyncio.create_task(client.read_message(), name="the first")
         await asyncio.sleep(0)
@@ -464,7 +466,7 @@ async def test_promise_5_second_reader_gets_concurrency_error_that_names_both() 
         assert await client.read_message() == "next"
 
 
-async def test_promise_5_second_reader_of_one_iterator_gets_it_too() -> None:
+async def test_promise_5_second_reader_of_one_iterator_gets_concurrency_error() -> None:
     async with pair() as (client, peer):
         messages = client.messages()
 
@@ -533,7 +535,7 @@ async def test_promise_6_pong_timer_stands_still_while_reading_is_paused() -> No
 # Promise 7: Back-pressure both ways, in bytes ---------------------------------------------------------------
 
 
-async def test_promise_7_unread_bytes_over_the_high_mark_pause_the_transport_down_to_the_low_one() -> None:
+async def test_promise_7_unread_bytes_pause_the_transport_between_high_and_low_water_mark() -> None:
     async with pair(MARKS) as (client, peer):
         peer.write(frame(BINARY, bytes(1000)) * 30)
         await until(lambda: not is_reading(client))
@@ -544,7 +546,7 @@ async def test_promise_7_unread_bytes_over_the_high_mark_pause_the_transport_dow
         assert unread(client) <= 2_000
 
 
-async def test_promise_7_read_message_of_a_bigger_message_lifts_the_mark_up_to_max_message_size() -> None:
+async def test_promise_7_read_message_raises_the_mark_up_to_max_message_size() -> None:
     limits = attrs.evolve(MARKS, max_message_size=200_000)
     async with pair(limits) as (client, peer):
         peer.send(BINARY, bytes(200_000))
@@ -556,7 +558,7 @@ async def test_promise_7_read_message_of_a_bigger_message_lifts_the_mark_up_to_m
         assert outcome_of(client).code == 1009
 
 
-async def test_promise_7_send_waits_while_the_transport_is_over_its_mark() -> None:
+async def test_promise_7_send_waits_while_the_transport_is_over_its_high_water_mark() -> None:
     async with pair(Limits(write_high=20_000, write_low=5_000), small_buffers=True) as (client, peer):
         await fill(client)
         sending = await started(client.send("waits"))
@@ -636,7 +638,7 @@ async def gets_a_data_frame(client: Client, peer: Peer) -> None:
         gets_a_data_frame,
     ],
 )
-async def test_promise_8_close_ends_whatever_the_peer_does(hostile: Hostile) -> None:
+async def test_promise_8_close_ends_for_any_peer(hostile: Hostile) -> None:
     timeouts = Timeouts(close=0.1, ping_interval=None)
     async with pair(MARKS, timeouts, small_buffers=True) as (client, peer):
         being_hostile = asyncio.create_task(hostile(client, peer))
@@ -653,7 +655,7 @@ async def test_promise_8_close_ends_whatever_the_peer_does(hostile: Hostile) -> 
             assert outcome_of(client).cause is Cause.CLOSE_TIMEOUT
 
 
-async def test_promise_8_what_the_peer_sends_does_not_begin_the_timeout_anew() -> None:
+async def test_promise_8_received_data_does_not_restart_the_timeout() -> None:
     async with pair() as (client, peer):
         closing = await started(client.close())
         due = dict(client._connection.environment.close_deadlines._due)
@@ -664,7 +666,7 @@ async def test_promise_8_what_the_peer_sends_does_not_begin_the_timeout_anew() -
         await closing
 
 
-async def test_promise_8_unread_data_is_passed_over_to_find_the_peers_close() -> None:
+async def test_promise_8_unread_data_is_skipped_to_find_the_close_of_the_peer() -> None:
     async with pair(MARKS) as (client, peer):
         peer.write(frame(BINARY, bytes(1000)) * 1000)
         await until(lambda: not is_reading(client))
@@ -796,7 +798,7 @@ async def test_promise_9_outcome_says_that_the_handler_raised(serve: Serve, conn
     assert "LookupError" in outcome.detail
 
 
-def test_promise_9_every_cause_has_a_test() -> None:
+def test_promise_9_every_cause_is_tested() -> None:
     assert {*ENDS, Cause.HANDLER_ERROR} == set(Cause)
 
 
@@ -837,7 +839,7 @@ def test_promise_10_every_limit_has_its_documented_default() -> None:
     ],
     ids=["request line", "header line", "header lines", "head"],
 )
-async def test_promise_10_head_over_a_bound_is_refused(
+async def test_promise_10_head_over_a_limit_is_refused(
     head: bytes, status: int, serve: Serve, connect: Connect
 ) -> None:
     raw = await connect(await serve(echo), upgrade=False)
@@ -846,7 +848,7 @@ async def test_promise_10_head_over_a_bound_is_refused(
 
 
 @pytest.mark.usefixtures("fast_timers")
-async def test_promise_10_handshake_has_a_deadline_that_no_byte_begins_anew(serve: Serve, connect: Connect) -> None:
+async def test_promise_10_handshake_has_a_deadline_that_no_byte_restarts(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=Timeouts(open=0.2))
     raw = await connect(server, upgrade=False)
     answering = asyncio.create_task(raw.read_answer())
@@ -859,7 +861,7 @@ async def test_promise_10_handshake_has_a_deadline_that_no_byte_begins_anew(serv
 
 
 @pytest.mark.usefixtures("fast_timers")
-async def test_promise_10_ping_is_sent_every_interval_and_has_a_time_to_be_answered() -> None:
+async def test_promise_10_ping_is_sent_every_interval_and_has_a_deadline() -> None:
     async with pair(timeouts=BRISK) as (client, peer):
         for _ in range(2):
             first, payload = await peer.read_frame()
@@ -943,7 +945,7 @@ async def test_promise_10_nothing_is_allocated_from_a_declared_length(length: in
         await ended(reading)
 
 
-async def test_promise_10_what_waits_to_be_sent_is_bounded() -> None:
+async def test_promise_10_backlog_is_bounded() -> None:
     limits = Limits(write_high=20_000, write_low=5_000, max_write_backlog=100_000)
     async with pair(limits, small_buffers=True) as (client, _):
         sent = 0

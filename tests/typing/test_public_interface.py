@@ -436,7 +436,7 @@ def failing_to_connect(
 
 
 @pytest.mark.parametrize("name", streamws.__all__)
-def test_public_name_is_there_and_described(name: str) -> None:
+def test_public_name_exists_and_is_described(name: str) -> None:
     value = getattr(streamws, name)
     assert inspect.isclass(value) or inspect.isfunction(value)
     assert inspect.getdoc(value)

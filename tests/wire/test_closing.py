@@ -51,7 +51,7 @@ def test_protocol_answers_close_with_its_code(
     assert protocol.close(1000, "") == b""
 
 
-def test_protocols_whose_closes_cross_are_both_closed(wire: Wire) -> None:
+def test_protocols_close_when_their_closes_cross(wire: Wire) -> None:
     sides = {server: opened(wire, server) for server in (True, False)}
     frames = {server: side.close(1000 if server else 4000, "") for server, side in sides.items()}
     for server, side in sides.items():
@@ -71,7 +71,7 @@ def test_protocol_sends_one_close_only(wire: Wire, server: bool) -> None:
 
 
 @pytest.mark.parametrize("steps", [[], ["LOST"], ["OPENED", "LOST"]])
-def test_protocol_closes_nothing_that_is_not_open(wire: Wire, server: bool, steps: list[str]) -> None:
+def test_protocol_refuses_to_close_unless_open(wire: Wire, server: bool, steps: list[str]) -> None:
     protocol = wire.protocol.Protocol(server)
     for step in steps:
         protocol.change(wire.protocol.Change[step])
@@ -107,7 +107,7 @@ def test_protocol_refuses_to_close_with_lone_surrogate(wire: Wire, server: bool)
     assert protocol.open
 
 
-def test_protocol_passes_over_data_behind_its_close(wire: Wire, server: bool) -> None:
+def test_protocol_skips_data_after_its_close(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     receive(protocol, frame(BINARY, b"1", fin=False, masked=server))
     protocol.close(1000, "")
@@ -155,7 +155,7 @@ def test_protocol_fails_when_peer_breaks_a_rule(wire: Wire, server: bool, data: 
     assert outcome.code == code
 
 
-def test_protocol_fails_by_itself(wire: Wire, server: bool) -> None:
+def test_protocol_fails_on_demand(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     codes = wire.codes
     part = header(BINARY, 500, masked=server) + b"part"
@@ -181,7 +181,7 @@ def test_protocol_shortens_reason_of_a_failure(wire: Wire, server: bool, reason:
     assert protocol.outcome().detail == reason
 
 
-def test_protocol_sends_nothing_when_peer_breaks_a_rule_behind_our_close(wire: Wire, server: bool) -> None:
+def test_protocol_sends_nothing_when_peer_breaks_a_rule_after_our_close(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     protocol.close(1000, "")
     receive(protocol, header(TEXT, rsv=1, masked=server))
@@ -247,7 +247,7 @@ def test_outcome_of_a_close_that_was_never_answered(wire: Wire, server: bool) ->
     assert outcome == codes.CloseOutcome(codes.Cause.CLOSE_TIMEOUT, codes.Side.LOCAL, None, codes.Close(1000), "10 s")
 
 
-def test_outcome_says_the_first_cause(wire: Wire, server: bool) -> None:
+def test_outcome_has_the_first_cause(wire: Wire, server: bool) -> None:
     codes = wire.codes
     for cause in codes.Cause:
         for side in codes.Side:
@@ -302,7 +302,7 @@ def test_outcome_reads_as_a_sentence(wire: Wire) -> None:
 # Inside a data frame that is sent piece by piece ----------------------------------------------------------------
 
 
-def test_protocol_cannot_say_why_it_fails_inside_a_data_frame(wire: Wire, server: bool) -> None:
+def test_protocol_sends_no_close_when_it_fails_inside_a_data_frame(wire: Wire, server: bool) -> None:
     codes = wire.codes
     protocol = opened(wire, server)
     protocol.begin_frame(2, 10)
@@ -316,7 +316,7 @@ def test_protocol_cannot_say_why_it_fails_inside_a_data_frame(wire: Wire, server
     assert (outcome.sent, outcome.withheld, outcome.code) == (None, codes.Close(1011, "cut"), 1011)
 
 
-def test_close_that_waits_for_a_data_frame_counts_when_that_is_sent(wire: Wire, server: bool) -> None:
+def test_protocol_counts_a_delayed_close_when_its_data_frame_is_sent(wire: Wire, server: bool) -> None:
     codes = wire.codes
     protocol = opened(wire, server)
     protocol.begin_frame(2, 10)

@@ -133,7 +133,7 @@ def contents() -> list[bytes]:
 
 @takeovers
 @pytest.mark.parametrize("codecs", COMBINATIONS)
-def test_messages_come_back(wire: Wire, codecs: str, takeover: bool) -> None:
+def test_inflater_returns_compressed_messages(wire: Wire, codecs: str, takeover: bool) -> None:
     pair = Pair(wire, codecs, takeover=takeover)
     for data in contents() * 2:
         assert pair.inflate(pair.compress(data)) == data
@@ -152,7 +152,7 @@ def test_messages_fit_into_window(wire: Wire, codec: str, bits: int, takeover: b
 
 @takeovers
 @pytest.mark.parametrize("codec", CODECS)
-def test_messages_come_back_that_were_only_packed(wire: Wire, codec: str, takeover: bool) -> None:
+def test_inflater_returns_messages_of_compression_level_0(wire: Wire, codec: str, takeover: bool) -> None:
     pair = Pair(wire, f"{codec} to {codec}", takeover=takeover, level=0, mem_level=1)
     for data in contents() * 2:
         assert pair.inflate(pair.compress(data)) == data
@@ -160,7 +160,7 @@ def test_messages_come_back_that_were_only_packed(wire: Wire, codec: str, takeov
 
 @takeovers
 @pytest.mark.parametrize("codecs", COMBINATIONS)
-def test_fragments_are_there_as_they_come(wire: Wire, codecs: str, takeover: bool) -> None:
+def test_inflater_returns_each_fragment_at_once(wire: Wire, codecs: str, takeover: bool) -> None:
     pair = Pair(wire, codecs, takeover=takeover)
     parts = [b"one", b"", b"two" * 1000, bytes(PIECE), b"", b"three", b""]
     for _ in range(2):
@@ -170,7 +170,7 @@ def test_fragments_are_there_as_they_come(wire: Wire, codecs: str, takeover: boo
 
 @takeovers
 @pytest.mark.parametrize("parts", [[b""], [b"", b""], [b"", b"a"], [b"a", b""]])
-def test_empty_parts_come_back(wire: Wire, takeover: bool, parts: list[bytes]) -> None:
+def test_inflater_returns_empty_parts(wire: Wire, takeover: bool, parts: list[bytes]) -> None:
     pair = Pair(wire, takeover=takeover)
     for _ in range(3):
         payloads = [pair.compress(part, number == len(parts) - 1) for number, part in enumerate(parts)]
@@ -204,7 +204,7 @@ def test_takeover_refers_back(wire: Wire) -> None:
     bits=st.integers(9, 15),
 )
 @fuzz
-def test_fragments_may_be_cut_anywhere(
+def test_inflater_accepts_fragments_cut_anywhere(
     wire: Wire, data: bytes, cuts: list[float], again: list[float], most: int, takeover: bool, bits: int
 ) -> None:
     """Also by one between sender and receiver, who knows nothing of compression."""
@@ -227,7 +227,7 @@ def cut(data: bytes, shares: Sequence[float]) -> list[bytes]:
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("size", [0, 1, 2, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE])
 @pytest.mark.parametrize("most", [1000, PIECE - 1, PIECE, PIECE + 1])
-def test_message_comes_in_pieces(wire: Wire, codec: str, takeover: bool, size: int, most: int) -> None:
+def test_inflater_returns_message_in_pieces(wire: Wire, codec: str, takeover: bool, size: int, most: int) -> None:
     for data in (bytes(size), random.Random(size).randbytes(size)):
         pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
         for _ in range(2):
@@ -236,7 +236,7 @@ def test_message_comes_in_pieces(wire: Wire, codec: str, takeover: bool, size: i
 
 @takeovers
 @pytest.mark.parametrize("most", [1, 2])
-def test_message_comes_byte_by_byte(wire: Wire, takeover: bool, most: int) -> None:
+def test_inflater_returns_message_byte_by_byte(wire: Wire, takeover: bool, most: int) -> None:
     data = b"some words, some words" * 20
     pair = Pair(wire, takeover=takeover)
     assert pair.inflate(pair.compress(data), most=most) == data
@@ -255,7 +255,7 @@ def test_message_of_exactly_the_limit_ends(wire: Wire, takeover: bool, noise: bo
         assert pair.inflater.ended or more
 
 
-def test_taking_nothing_changes_nothing(wire: Wire) -> None:
+def test_inflater_returns_nothing_for_size_0(wire: Wire) -> None:
     pair = Pair(wire)
     pair.feed(pair.compress(b"abc"))
     assert pair.take(0) == b""
@@ -327,7 +327,9 @@ def final(data: bytes) -> bytes:
         final(b"abc") + final(b"") * 997 + b"\x00",
     ],
 )
-def test_final_block_may_be_anywhere(wire: Wire, codec: str, takeover: bool, most: int, payload: bytes) -> None:
+def test_inflater_accepts_final_block_anywhere(
+    wire: Wire, codec: str, takeover: bool, most: int, payload: bytes
+) -> None:
     pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
     for _ in range(2):
         assert pair.inflate(payload, most=most) == b"abc"
@@ -338,7 +340,7 @@ def test_final_block_may_be_anywhere(wire: Wire, codec: str, takeover: bool, mos
 
 @takeovers
 @pytest.mark.parametrize("codec", CODECS)
-def test_many_final_blocks_are_refused(wire: Wire, codec: str, takeover: bool) -> None:
+def test_inflater_refuses_many_final_blocks(wire: Wire, codec: str, takeover: bool) -> None:
     for fragments in (1, 3):
         pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
         blocks = final(b"") * (3000 // fragments)
@@ -370,7 +372,7 @@ CORRUPT = {
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("payload", CORRUPT.values(), ids=CORRUPT.keys())
 @pytest.mark.parametrize("before", [b"", b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff"])
-def test_corrupt_data_is_refused(wire: Wire, codec: str, takeover: bool, payload: bytes, before: bytes) -> None:
+def test_inflater_refuses_corrupt_data(wire: Wire, codec: str, takeover: bool, payload: bytes, before: bytes) -> None:
     for most in (1, MOST):
         pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
         with pytest.raises(wire.errors.ProtocolViolation, match="corrupt") as caught:
@@ -387,7 +389,9 @@ STORED = b"\x00\x14\x00\xeb\xff" + bytes(15)  # of 20 bytes
     "payload",
     [HELLO[:size] for size in range(1, len(HELLO) - 1)] + [STORED[:size] for size in range(2, len(STORED) + 1)],
 )
-def test_message_that_ends_inside_a_block_is_refused(wire: Wire, codec: str, takeover: bool, payload: bytes) -> None:
+def test_inflater_refuses_message_that_ends_inside_a_block(
+    wire: Wire, codec: str, takeover: bool, payload: bytes
+) -> None:
     for before in ([], [HELLO]):
         pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
         for message in before:
@@ -409,7 +413,7 @@ def test_message_that_ends_inside_a_block_is_refused(wire: Wire, codec: str, tak
     cuts=st.lists(st.floats(0, 1), max_size=2),
 )
 @settings(fuzz, max_examples=60)
-def test_damaged_data_is_refused_or_inflates_to_something(
+def test_inflater_refuses_or_inflates_damaged_data(
     wire: Wire,
     data: bytes,
     place: float,
@@ -438,7 +442,7 @@ def test_damaged_data_is_refused_or_inflates_to_something(
 
 @takeovers
 @pytest.mark.parametrize("most", [1, 2, 3, 5, MOST])
-def test_text_may_be_cut_inside_a_character(wire: Wire, takeover: bool, most: int) -> None:
+def test_inflater_accepts_text_cut_inside_a_character(wire: Wire, takeover: bool, most: int) -> None:
     text = "aé€𝄞" * 10
     data = text.encode()
     pair = Pair(wire, takeover=takeover)
@@ -452,7 +456,7 @@ def test_text_may_be_cut_inside_a_character(wire: Wire, takeover: bool, most: in
 @takeovers
 @pytest.mark.parametrize("most", [1, 2, MOST])
 @pytest.mark.parametrize("data", [b"\xff", b"ok\xc3", b"ok\xe2\x82", b"\xed\xa0\x80", b"\xc0\x80", b"\xf0\x9d\x84("])
-def test_text_that_is_not_utf8_is_refused(wire: Wire, takeover: bool, data: bytes, most: int) -> None:
+def test_inflater_refuses_text_that_is_not_utf8(wire: Wire, takeover: bool, data: bytes, most: int) -> None:
     for place in range(len(data) + 1):
         pair = Pair(wire, takeover=takeover)
         payloads = [pair.compress(data[:place], False), pair.compress(data[place:], True)]
@@ -466,7 +470,7 @@ def test_binary_need_not_be_utf8(wire: Wire) -> None:
     assert pair.inflate(pair.compress(b"\xff")) == b"\xff"
 
 
-def test_text_is_checked_anew_for_each_message(wire: Wire) -> None:
+def test_inflater_checks_each_text_from_its_beginning(wire: Wire) -> None:
     pair = Pair(wire)
     pair.feed(pair.compress("é".encode()[:1], False), TEXT, False)
     pair.take_all()
@@ -480,7 +484,7 @@ def test_text_is_checked_anew_for_each_message(wire: Wire) -> None:
 @takeovers
 @pytest.mark.parametrize("taken", [0, 1, 500, 1000])
 @pytest.mark.parametrize("parts", [1, 2, 3])
-def test_what_follows_a_dropped_message_is_inflated(wire: Wire, takeover: bool, taken: int, parts: int) -> None:
+def test_inflater_returns_messages_after_a_dropped_one(wire: Wire, takeover: bool, taken: int, parts: int) -> None:
     some = random.Random(5)
     pair = Pair(wire, takeover=takeover)
     for _ in range(3):
@@ -499,7 +503,7 @@ def test_what_follows_a_dropped_message_is_inflated(wire: Wire, takeover: bool, 
 
 
 @takeovers
-def test_dropped_bytes_are_counted(wire: Wire, takeover: bool) -> None:
+def test_inflater_counts_dropped_bytes(wire: Wire, takeover: bool) -> None:
     """Inflated where they had to be, and as they came where not."""
     pair = Pair(wire, takeover=takeover)
     for data in (bytes(100_000), b"x", random.Random(2).randbytes(3000)):
@@ -512,14 +516,14 @@ def test_dropped_bytes_are_counted(wire: Wire, takeover: bool) -> None:
     assert pair.drop(None) <= (900 if takeover else len(payload))
 
 
-def test_dropping_stops_at_its_budget(wire: Wire) -> None:
+def test_inflater_stops_dropping_at_its_budget(wire: Wire) -> None:
     pair = Pair(wire, takeover=True)
     dropped = pair.drop(pair.compress(bytes(100 * PIECE)), most=2 * PIECE)
     assert 2 * PIECE < dropped <= 3 * PIECE
     assert not pair.inflater.ended
 
 
-def test_corrupt_data_is_refused_when_it_is_dropped_only_if_it_is_inflated(wire: Wire) -> None:
+def test_inflater_refuses_corrupt_dropped_data_only_if_it_inflates_it(wire: Wire) -> None:
     alone, taking_over = Pair(wire), Pair(wire, takeover=True)
     alone.drop(b"\xff" * 20)
     assert alone.inflate(HELLO) == b"Hello"
@@ -540,7 +544,7 @@ def bomb(size: int) -> bytes:
 
 @takeovers
 @pytest.mark.parametrize("codec", CODECS)
-def test_bomb_costs_what_is_taken_of_it(wire: Wire, codec: str, takeover: bool) -> None:
+def test_inflater_inflates_only_the_requested_part_of_a_bomb(wire: Wire, codec: str, takeover: bool) -> None:
     pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
     payload = bomb(16)
     pair.feed(payload)
@@ -558,7 +562,7 @@ def test_bomb_costs_what_is_taken_of_it(wire: Wire, codec: str, takeover: bool) 
 
 
 @takeovers
-def test_dropping_bomb_costs_little(wire: Wire, takeover: bool) -> None:
+def test_inflater_drops_a_bomb_in_little_memory(wire: Wire, takeover: bool) -> None:
     pair = Pair(wire, takeover=takeover)
     payload = bomb(16)
     tracemalloc.start()
@@ -582,7 +586,7 @@ def counting(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> CountingCodec:
     return codec
 
 
-def test_compressor_goes_round_among_connections(wire: Wire, counting: CountingCodec) -> None:
+def test_connections_share_idle_compressors(wire: Wire, counting: CountingCodec) -> None:
     pairs = [Pair(wire, threshold=number) for number in range(20)]
     for number in range(3):
         for pair in pairs:
@@ -591,7 +595,7 @@ def test_compressor_goes_round_among_connections(wire: Wire, counting: CountingC
     assert counting.alive == 1
 
 
-def test_connections_with_other_settings_have_other_compressors(wire: Wire, counting: CountingCodec) -> None:
+def test_connections_with_other_settings_use_other_compressors(wire: Wire, counting: CountingCodec) -> None:
     settings: list[dict[str, Any]] = [{}, {"bits": 9}, {"level": 1}, {"mem_level": 9}]
     for _ in range(2):
         for options in settings:
@@ -600,7 +604,7 @@ def test_connections_with_other_settings_have_other_compressors(wire: Wire, coun
     assert counting.compressors == len(settings)
 
 
-def test_few_compressors_are_kept(wire: Wire, counting: CountingCodec) -> None:
+def test_few_idle_compressors_are_kept(wire: Wire, counting: CountingCodec) -> None:
     pairs = [Pair(wire) for _ in range(30)]
     for pair in pairs:
         pair.compress(b"a part", False)
@@ -610,7 +614,7 @@ def test_few_compressors_are_kept(wire: Wire, counting: CountingCodec) -> None:
     assert 1 <= counting.alive <= 8
 
 
-def test_messages_in_turn_do_not_mix(wire: Wire) -> None:
+def test_alternating_messages_do_not_mix(wire: Wire) -> None:
     one, other = Pair(wire), Pair(wire)
     parts: dict[Pair, list[bytes]] = {one: [], other: []}
     for number in range(3):
@@ -620,14 +624,14 @@ def test_messages_in_turn_do_not_mix(wire: Wire) -> None:
         assert pair.inflate_parts(parts[pair]) == [word * 40] * 3
 
 
-def test_nothing_is_made_before_it_is_needed(wire: Wire, counting: CountingCodec) -> None:
+def test_streams_are_made_when_first_needed(wire: Wire, counting: CountingCodec) -> None:
     for takeover in (False, True):
         Pair(wire, takeover=takeover)
     assert not counting.compressors
     assert not counting.alive
 
 
-def test_decompressor_is_given_up_behind_each_message(wire: Wire, counting: CountingCodec) -> None:
+def test_inflater_frees_its_stream_after_each_message(wire: Wire, counting: CountingCodec) -> None:
     pair = Pair(wire)
     payload = pair.compress(b"abc")
     alive = counting.alive
@@ -638,7 +642,7 @@ def test_decompressor_is_given_up_behind_each_message(wire: Wire, counting: Coun
     assert counting.alive == alive
 
 
-def test_compressor_rests_when_it_was_not_used_for_a_while(wire: Wire, counting: CountingCodec) -> None:
+def test_deflater_frees_its_stream_when_idle(wire: Wire, counting: CountingCodec) -> None:
     pair = Pair(wire, takeover=True)
     noise = random.Random(1).randbytes(300)
     first = pair.compress(noise)
@@ -654,7 +658,7 @@ def test_compressor_rests_when_it_was_not_used_for_a_while(wire: Wire, counting:
 
 
 @takeovers
-def test_compressor_may_rest_inside_a_message(wire: Wire, takeover: bool) -> None:
+def test_deflater_goes_on_inside_a_message_after_it_was_idle(wire: Wire, takeover: bool) -> None:
     pair = Pair(wire, takeover=takeover)
     noise = random.Random(1).randbytes(300)
     payloads = []
@@ -667,7 +671,7 @@ def test_compressor_may_rest_inside_a_message(wire: Wire, takeover: bool) -> Non
 
 @takeovers
 @pytest.mark.parametrize("where", ["before", "inside"])
-def test_compressor_that_failed_is_not_used_again(
+def test_deflater_discards_a_stream_that_failed(
     wire: Wire, counting: CountingCodec, takeover: bool, where: str
 ) -> None:
     pair = Pair(wire, takeover=takeover)
@@ -703,7 +707,7 @@ def test_compressor_that_failed_is_not_used_again(
         ({}, 9999, False, False, False),
     ],
 )
-def test_what_is_compressed(
+def test_deflater_compresses_by_kind_size_and_wish(
     wire: Wire, options: dict[str, Any], size: int, text: bool, wish: bool | None, expected: bool
 ) -> None:
     assert Pair(wire, **options).deflater.takes(size, text, wish) is expected
@@ -714,7 +718,7 @@ def test_what_is_compressed(
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("bits", [9, 12, 15])
-def test_messages_refer_to_all_that_came_before_as_far_as_the_window_goes(wire: Wire, codec: str, bits: int) -> None:
+def test_messages_refer_back_as_far_as_the_window(wire: Wire, codec: str, bits: int) -> None:
     some = random.Random(bits)
     pair = Pair(wire, f"{codec} to {codec}", bits=bits, takeover=True)
     base = some.randbytes(1 << bits)

@@ -73,7 +73,7 @@ def test_unmask_text_returns_ascii_as_str(wire: Wire, key: int) -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("size", [2, 3, 7, 8, 9, 16, 40, 127, 128, 129, 136, 140])
-def test_unmask_text_finds_other_text_at_every_place(wire: Wire, key: int, size: int) -> None:
+def test_unmask_text_finds_non_ascii_text_at_every_place(wire: Wire, key: int, size: int) -> None:
     for place in range(size - 1):
         payload = b"a" * place + "é".encode() + b"b" * (size - place - 2)
         result = wire.payload.unmask_text(xor(payload, order(key)), 0, size, key)
@@ -186,7 +186,7 @@ def test_utf8_check_stays_bad_until_the_next_text(wire: Wire, bad: bytes) -> Non
 
 
 @pytest.mark.parametrize("before", [b"", b"a", b"\xc3", b"\xe2\x82", b"\xf0\x9f", b"\xff"])
-def test_utf8_check_copied_goes_its_own_way(wire: Wire, before: bytes) -> None:
+def test_utf8_check_copy_is_independent(wire: Wire, before: bytes) -> None:
     check = wire.payload.Utf8Check()
     good = check.feed(before, 0, len(before))
     copy = check.copy()
@@ -198,7 +198,7 @@ def test_utf8_check_copied_goes_its_own_way(wire: Wire, before: bytes) -> None:
         assert one.complete() is good
 
 
-def test_utf8_check_reads_its_part_of_the_data_only(wire: Wire) -> None:
+def test_utf8_check_reads_the_given_range_only(wire: Wire) -> None:
     for kind in (bytes, bytearray):
         check = wire.payload.Utf8Check()
         assert check.feed(kind(b"\xff\xe2\x82\xff"), 1, 3)
@@ -238,7 +238,7 @@ def test_payload_is_empty_after_take(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("expected", [1000, 1 << 40, 1 << 62, (1 << 63) - 1])
-def test_payload_allocates_at_most_twice_what_came(wire: Wire, expected: int) -> None:
+def test_payload_allocates_at_most_twice_the_received_size(wire: Wire, expected: int) -> None:
     payload = wire.payload.Payload()
     piece = b"x" * 1000
     tracemalloc.start()
@@ -251,7 +251,7 @@ def test_payload_allocates_at_most_twice_what_came(wire: Wire, expected: int) ->
     assert payload.take() == piece * 64
 
 
-def test_payload_checks_text_as_it_comes(wire: Wire) -> None:
+def test_payload_checks_text_when_received(wire: Wire) -> None:
     payload = wire.payload.Payload()
     check = wire.payload.Utf8Check()
     assert payload.check_text(check, 0)
@@ -266,7 +266,7 @@ def test_payload_checks_text_as_it_comes(wire: Wire) -> None:
 # Masking keys -----------------------------------------------------------------------------------------------
 
 
-def test_mask_keys_hand_out_all_bytes_of_the_source_but_zero(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mask_keys_use_all_random_bytes_except_zero_keys(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[bytes] = []
 
     def draw(size: int) -> bytes:
@@ -285,7 +285,7 @@ def test_mask_keys_hand_out_all_bytes_of_the_source_but_zero(wire: Wire, monkeyp
     assert len(drawn) > 1
 
 
-def test_mask_keys_are_spread_evenly(wire: Wire) -> None:
+def test_mask_keys_are_evenly_distributed(wire: Wire) -> None:
     mask_keys = wire.payload.MaskKeys()
     keys = [mask_keys.next() for _ in range(4000)]
     assert all(0 < key < 1 << 32 for key in keys)
@@ -378,7 +378,7 @@ def test_encode_frame_of_any_memoryview(wire: Wire, name: str, masked: bool) -> 
 
 
 @pytest.mark.parametrize("key", [0, 0x01020304])
-def test_encode_frame_takes_subclasses(wire: Wire, key: int) -> None:
+def test_encode_frame_accepts_subclasses(wire: Wire, key: int) -> None:
     encode = wire.payload.encode_frame
     assert encode(0x81, Text("aé"), key) == encode(0x81, "aé", key)
     assert encode(0x82, Data(b"abc"), key) == encode(0x82, b"abc", key)
@@ -398,7 +398,7 @@ def test_encode_frame_refuses_other_types(wire: Wire, key: int, data: object) ->
         wire.payload.encode_frame(0x82, data, key)
 
 
-def test_encode_frame_leaves_the_data_free(wire: Wire) -> None:
+def test_encode_frame_releases_its_buffer(wire: Wire) -> None:
     data = bytearray(b"abc")
     frame = wire.payload.encode_frame(0x82, data, 0)
     data += b"d"  # a bytearray whose buffer is held cannot grow

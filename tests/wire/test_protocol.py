@@ -72,7 +72,7 @@ def test_protocol_sends_message_in_one_frame(wire: Wire, server: bool, size: int
     assert protocol.sending == 0
 
 
-def test_client_masks_every_frame_anew(wire: Wire) -> None:
+def test_client_masks_every_frame_with_a_new_key(wire: Wire) -> None:
     protocol = opened(wire, False)
     sends: list[Callable[[], bytes]] = [
         lambda: protocol.message("abcd"),
@@ -86,11 +86,11 @@ def test_client_masks_every_frame_anew(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
-def test_server_makes_header_of_a_payload_sent_beside_it(wire: Wire, size: int) -> None:
+def test_server_makes_header_for_a_payload_sent_separately(wire: Wire, size: int) -> None:
     assert opened(wire, True).binary_header(bytes(size)) == header(BINARY, size)
 
 
-def test_protocol_sends_large_unmasked_bytes_beside_their_header(wire: Wire) -> None:
+def test_protocol_sends_large_unmasked_bytes_separately_from_their_header(wire: Wire) -> None:
     server, client = opened(wire, True), opened(wire, False)
     large = 16 * 1024
     assert server.is_large(bytes(large))
@@ -121,7 +121,7 @@ def test_protocol_sends_fragments(wire: Wire, server: bool, opcode: int, parts: 
             assert protocol.sending == (0 if i == last else opcode)
 
 
-def test_protocol_goes_on_with_fragments_whatever_the_type_of_a_part(wire: Wire, server: bool) -> None:
+def test_protocol_goes_on_with_fragments_of_any_type(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     sent = [protocol.fragment(TEXT, "é", False), protocol.fragment(TEXT, b"\xc3", False)]
     sent += [protocol.fragment(BINARY, memoryview(b"\xa9"), False), protocol.fragment(CONTINUATION, "", True)]
@@ -135,7 +135,7 @@ def test_protocol_goes_on_with_fragments_whatever_the_type_of_a_part(wire: Wire,
 
 @pytest.mark.parametrize("bad", ["\ud800", None])
 @pytest.mark.parametrize("fin", [True, False])
-def test_protocol_counts_no_fragment_that_could_not_be_encoded(wire: Wire, server: bool, bad: Any, fin: bool) -> None:
+def test_protocol_ignores_a_fragment_that_cannot_be_encoded(wire: Wire, server: bool, bad: Any, fin: bool) -> None:
     protocol = opened(wire, server)
     with pytest.raises((UnicodeEncodeError, TypeError)):
         protocol.fragment(TEXT, bad, fin)
@@ -185,7 +185,7 @@ def test_protocol_makes_payload_of_a_frame_in_pieces(wire: Wire, server: bool, s
     ],
 )
 @pytest.mark.parametrize("fin", [False, True])
-def test_protocol_refuses_part_that_is_no_text_and_goes_on(
+def test_protocol_refuses_invalid_utf8_and_goes_on(
     wire: Wire, server: bool, parts: list[str | bytes], bad: Any, fin: bool
 ) -> None:
     protocol = opened(wire, server)
@@ -250,7 +250,7 @@ def test_protocol_answers_last_pings_of_a_burst(wire: Wire, server: bool, count:
     assert protocol.unsettled == []
 
 
-def test_protocol_owes_last_pings_of_several_bursts_while_none_can_be_answered(wire: Wire, server: bool) -> None:
+def test_protocol_keeps_last_pings_of_several_bursts_until_it_can_answer(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     protocol.begin_frame(BINARY, 1)
     receive(protocol, b"".join(frame(PING, b"%d" % i, masked=server) for i in range(10)))

@@ -93,7 +93,7 @@ def test_parser_refuses_length_with_top_bit(wire: Wire, masked: bool, cut: Cut, 
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999])
-def test_parser_takes_close_code(wire: Wire, masked: bool, cut: Cut, code: int) -> None:
+def test_parser_accepts_close_code(wire: Wire, masked: bool, cut: Cut, code: int) -> None:
     stream = frame(CLOSE, code.to_bytes(2, "big"), masked=masked)
     assert feed(wire.parser.Parser(masked), cut(stream)) == [("CloseFrame", code, "")]
 
@@ -166,7 +166,7 @@ def test_parser_refuses_text_across_fragments(
     assert events[-1] == ("Violation", 1007)
 
 
-def test_parser_begins_each_text_anew(wire: Wire, masked: bool, cut: Cut) -> None:
+def test_parser_checks_each_text_from_its_beginning(wire: Wire, masked: bool, cut: Cut) -> None:
     euro = [frame(TEXT, EURO[:1], fin=False, masked=masked), frame(CONTINUATION, EURO[1:], masked=masked)]
     stream = b"".join([*euro, frame(TEXT, b"a", masked=masked), frame(TEXT, EURO, masked=masked), *euro])
     assert feed(wire.parser.Parser(masked), cut(stream)) == [
@@ -196,7 +196,7 @@ def test_parser_does_not_check_binary_as_text(wire: Wire, masked: bool, cut: Cut
     ],
     ids=["close", "bad close", "bad text", "rsv", "length", "mask"],
 )
-def test_parser_reads_nothing_behind_close_or_violation(wire: Wire, cut: Cut, last: bytes) -> None:
+def test_parser_reads_nothing_after_close_or_violation(wire: Wire, cut: Cut, last: bytes) -> None:
     parser = wire.parser.Parser(False)
     events = feed(parser, cut(frame(TEXT, b"before") + last + frame(TEXT, b"behind") + b"\xff" * 20))
     assert events[0] == ("str", "before")
@@ -205,7 +205,7 @@ def test_parser_reads_nothing_behind_close_or_violation(wire: Wire, cut: Cut, la
     assert feed_all(parser, frame(TEXT, b"later")) == []
 
 
-def test_parser_says_which_rule_was_broken(wire: Wire) -> None:
+def test_parser_names_the_broken_rule(wire: Wire) -> None:
     for stream, words in [
         (header(TEXT, rsv=4), "reserved bit"),
         (header(11), "opcode 0xb is reserved"),

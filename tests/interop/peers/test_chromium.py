@@ -58,7 +58,7 @@ async def visit(folder: Path, compression: Compression | bool = False) -> AsyncI
     [False, True, Compression(threshold=0, window_bits=15, takeover=True, peer_takeover=True)],
     ids=["plain", "compressed", "takeover"],
 )
-async def test_page_gets_echoes_and_closes(tmp_path: Path, compression: Compression | bool) -> None:
+async def test_page_receives_echoes_and_closes(tmp_path: Path, compression: Compression | bool) -> None:
     async with visit(tmp_path, compression) as (page, site):
         seen = await page.evaluate("echo()")
         outcome = await site.outcomes.get()
@@ -91,7 +91,7 @@ async def test_page_sees_what_server_does(tmp_path: Path, call: str, expected: d
         assert page.complaints == []
 
 
-async def test_page_of_foreign_host_is_refused(tmp_path: Path) -> None:
+async def test_server_refuses_page_of_foreign_host(tmp_path: Path) -> None:
     async with visit(tmp_path) as (page, _):
         seen = await page.evaluate("connection(`ws://localhost:${location.port}/`)")
         (complaint,) = page.complaints
@@ -100,7 +100,7 @@ async def test_page_of_foreign_host_is_refused(tmp_path: Path) -> None:
     assert "Unexpected response code: 403" in complaint["entry"]["text"]
 
 
-async def test_page_that_is_left_closes(tmp_path: Path) -> None:
+async def test_page_closes_when_it_is_left(tmp_path: Path) -> None:
     async with visit(tmp_path) as (page, site):
         await page.evaluate("new Promise((done) => new WebSocket(base).onopen = done).then(() => 0)")
         await page.close()

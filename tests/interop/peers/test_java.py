@@ -24,7 +24,7 @@ def java_hash(text: str) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
-async def test_client_gets_echoes_and_closes() -> None:
+async def test_client_receives_echoes_and_closes() -> None:
     # The client sends large messages in fragments, which count 64 bytes each on top of the 1 MiB.
     async with serving(limits=Limits(max_message_size=2 << 20)) as served:
         seen = await connect(served, "/echo")

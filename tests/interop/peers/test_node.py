@@ -25,7 +25,7 @@ async def connect(served: Served, path: str, compression: str) -> dict[str, Any]
     "own", [False, True, Compression(threshold=0, window_bits=9, takeover=True, peer_takeover=True)]
 )
 @pytest.mark.parametrize("compression", ["deflate", "none"])
-async def test_client_gets_echoes_and_closes(compression: str, own: bool | Compression) -> None:
+async def test_client_receives_echoes_and_closes(compression: str, own: bool | Compression) -> None:
     async with serving(compression=own) as served:
         seen = await connect(served, "/echo", compression)
         outcome = await served.outcomes.get()
