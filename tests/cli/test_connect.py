@@ -11,23 +11,18 @@ from functools import partial
 
 import pytest
 
-from helpers.fixtures import Serve, address_of, echo
+from helpers.fixtures import Serve, echo, url_of
 from helpers.peers import Peer, scripted, silent
 from helpers.processes import free_port
 from helpers.programs import Program
 from helpers.terminals import Terminal
 from helpers.waiting import until, within
-from streamws import Client, CloseOutcome, Request, Response, WebSocketServer
+from streamws import Client, CloseOutcome, Request, Response
 from streamws.cli.main import main
 from streamws.cli.terminal import LineEditor, rows
 from streamws.server import Handler
 
 GREETING = "; type /help for commands, Ctrl-D to close"
-
-
-def url_of(server: WebSocketServer, scheme: str = "ws") -> str:
-    host, port = address_of(server)
-    return f"{scheme}://{host}:{port}/"
 
 
 def connecting(*arguments: str, environment: dict[str, str] | None = None) -> Program:

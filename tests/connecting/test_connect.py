@@ -779,7 +779,7 @@ async def test_client_closes_given_socket_once_after_reset() -> None:
     await until(lambda: sock.fileno() == -1)
 
 
-def test_given_socket_must_be_connected() -> None:
+def test_client_refuses_a_given_socket_that_is_not_connected() -> None:
     with socket.socket() as sock, pytest.raises(ValueError, match="sock must be a connected socket"):
         connect("ws://example.org", sock=sock)
 

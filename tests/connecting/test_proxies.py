@@ -411,7 +411,7 @@ def test_connect_refuses_invalid_proxy_url_immediately(text: str, shown: str, wh
     assert str(caught.value) == f"'{shown}' is not a valid proxy URL: {why}"
 
 
-def test_proxy_shows_no_credentials() -> None:
+def test_proxy_is_shown_without_credentials() -> None:
     proxy = parse_proxy("http://user:secret@[::1]:8080")
     assert str(proxy) == "http://[::1]:8080"
     assert "secret" not in repr(proxy)

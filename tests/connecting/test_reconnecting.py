@@ -287,7 +287,7 @@ def test_attempts_continue_without_end_by_default() -> None:
     assert gives_up(lambda: tried.delay_after_failure(refused(401))).count == 1001
 
 
-def test_failures_before_stable_connection_are_forgotten() -> None:
+def test_stable_connection_resets_the_failures() -> None:
     tried = attempts(Backoff(max_attempts=2, stable=10))
     tried.delay_after_failure(FAILURE)
     tried.delay_after_end(CLEAN, 10)

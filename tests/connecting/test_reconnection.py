@@ -15,7 +15,7 @@ import pytest
 
 import streamws
 import streamws.connecting.connect as connecting
-from helpers.fixtures import Serve, address_of, echo
+from helpers.fixtures import Serve, echo, url_of
 from helpers.waiting import until, within
 from streamws import (
     Backoff,
@@ -33,7 +33,6 @@ from streamws import (
     Target,
     Timeouts,
     UsageError,
-    WebSocketServer,
 )
 from streamws.codes import CloseOutcome
 from streamws.connecting.attempt import ClientOpening
@@ -381,7 +380,7 @@ async def test_factory_returns_url_and_headers_of_each_attempt(serve: Serve, is_
 
 
 @kinds
-async def test_factory_that_raises_fails_its_attempt(serve: Serve, waits: list[float], is_async: bool) -> None:
+async def test_url_function_that_raises_fails_its_attempt(serve: Serve, waits: list[float], is_async: bool) -> None:
     server = await serve(close_cleanly)
     failures = [OSError("the token server is down"), TimeoutError(), KeyError("token")]
     targets: Given = [*failures[:2], url_of(server), failures[2]]

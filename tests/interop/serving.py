@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from helpers.fixtures import echo
 from streamws import Client, CloseOutcome, WebSocketServer
 from streamws.server import Handler
 
@@ -17,11 +18,6 @@ MESSAGES: dict[str, str | bytes] = {
     "1 MiB of binary": bytes(range(256)) * (1 << 12),
 }
 """Messages that every peer sends, and receives as echoes."""
-
-
-async def echo(client: Client) -> None:
-    async for message in client:
-        await client.send(message)
 
 
 class Served:

@@ -175,6 +175,7 @@ async def test_server_closes_connection(code: int, reason: str, cause: Cause) ->
 
     assert raised.value.rcvd == Close(code, reason)
     assert raised.value.rcvd_then_sent
+    cause = Cause.CLEAN if code in (1000, 1001) else Cause.CLOSED_WITH_ERROR
     assert (outcome.cause, outcome.initiator) == (cause, Side.LOCAL)
     assert outcome.sent == Said(code, reason)
 

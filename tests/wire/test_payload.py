@@ -285,7 +285,7 @@ def test_mask_keys_use_all_bytes_of_source_except_zero(wire: Wire, monkeypatch: 
     assert len(drawn) > 1
 
 
-def test_mask_keys_are_spread_evenly(wire: Wire) -> None:
+def test_mask_keys_are_evenly_distributed(wire: Wire) -> None:
     mask_keys = wire.payload.MaskKeys()
     keys = [mask_keys.next() for _ in range(4000)]
     assert all(0 < key < 1 << 32 for key in keys)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from helpers.fixtures import echo
 from interop.peers.browser import Page, chromium
-from interop.serving import echo
 from streamws import Client, Close, CloseOutcome, Compression, Limits, Request, Response, WebSocketServer
 
 HTML = (Path(__file__).parent / "page.html").read_bytes()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.fixtures import echo
 from helpers.processes import free_port, listens, running
 from interop.conversations import (
     BEAT,
@@ -22,7 +23,7 @@ from interop.conversations import (
     FragmentedConversations,
     Peer,
 )
-from interop.serving import echo, serving
+from interop.serving import serving
 from streamws import Client, Close, HandshakeRefused, Opcode, Request, Response, WebSocketServer, connect
 from streamws.streams.writer import Writer
 
