@@ -78,7 +78,7 @@ async def test_readinto_reads_nothing_of_the_next_message(server: bool) -> None:
         # Behind the end of the first message comes a part of the second one, which lies in the receive buffer.
         wire.write(stream[15:] + following[:20_000])
         await until(lambda: client._connection.protocol.parser.frame.active)
-        await turns(8)
+        await iterations(8)
         wire.write(following[20_000:])
         assert await reading == [(200_000, 0), (50_000, 50_000)]
 

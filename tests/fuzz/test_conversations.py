@@ -291,7 +291,7 @@ class Conversation(RuleBasedStateMachine):
     @happens(3)
     def iterate_loop(self) -> None:
         """Run one iteration of the event loop."""
-        self.loop.turn()
+        self.loop.iterate()
 
     @happens(2, seconds=st.sampled_from([1, 6, 21]))
     def pass_time(self, seconds: int) -> None:

@@ -48,18 +48,6 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def is_reading(client: Client) -> bool:
-    reading: bool = client._connection.transport.is_reading()
-    return reading
-
-
-def held(client: Client) -> int:
-    """Bytes that are received and unread."""
-    connection = client._connection
-    size: int = connection.inbox.queue.size + connection.protocol.parser.frame.buffered()
-    return size
-
-
 async def started(read: Awaitable[object]) -> "asyncio.Future[object]":
     """A task that waits."""
     task = asyncio.ensure_future(read)

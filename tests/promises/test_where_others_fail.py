@@ -32,17 +32,6 @@ MARKS = Limits(read_high=10_000, read_low=2_000)
 BRISK = Timeouts(close=5, ping_interval=0.05, ping_timeout=0.2)
 
 
-def held(client: Client) -> int:
-    """Bytes that are received and unread."""
-    connection = client._connection
-    size: int = connection.inbox.queue.size + connection.protocol.parser.frame.buffered()
-    return size
-
-
-async def until_paused(client: Client) -> None:
-    await until(lambda: client._connection.inbox.paused)
-
-
 async def much_time() -> None:
     """Longer than a keepalive takes to give up who is silent: one such client is given up meanwhile."""
     async with pair(timeouts=BRISK) as (silent, _):
