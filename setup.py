@@ -43,7 +43,13 @@ def extensions() -> list[Extension]:
 
     flags = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0"]
     modules = [
-        Extension(".".join(source.with_suffix("").parts), [source.as_posix()], extra_compile_args=flags)
+        Extension(
+            ".".join(source.with_suffix("").parts),
+            [source.as_posix()],
+            include_dirs=["streamws/awaiting"],
+            depends=["streamws/awaiting/internals.h"],
+            extra_compile_args=flags,
+        )
         for source in compiled_sources()
     ]
     return cythonize(modules, compiler_directives=DIRECTIVES, build_dir="build/cython", nthreads=os.cpu_count() or 1)

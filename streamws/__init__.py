@@ -28,11 +28,13 @@ from .errors import (
     WriteError,
 )
 from .handshake.extensions import DeflateTerms
-from .handshake.head import Headers, Request, Response
+from .handshake.head import Request, Response
+from .handshake.headers import Headers
 from .options import Backoff, Compression, Limits, Timeouts
 from .server import WebSocketServer
+from .streams.pieces import DataFrameWriter, FragmentWriter
 from .streams.reader import MessageReader
-from .streams.writer import DataFrameWriter, FragmentWriter, Writer
+from .streams.writer import Writer
 from .wire.frames import DataFrame
 from .wire.protocol import State
 

@@ -1,14 +1,15 @@
 import cython
 
 from .connection cimport Connection
+from .streams.reads cimport next_frame, whole_message
 from .streams.writer cimport Writer
 
 @cython.final
 cdef class Client:
     cdef object __weakref__
     cdef readonly Connection _connection
-    cdef object _make_callbacks
-    cdef object _answer
+    cdef object _spawn
+    cdef object _agreement
     cdef object _callbacks
     cdef readonly Writer writer
     cdef readonly object id

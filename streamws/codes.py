@@ -1,4 +1,4 @@
-"""The numbers of RFC 6455 by name, and what is known about how a connection ended."""
+"""The numbers of RFC 6455 as enums, and the outcome of a connection."""
 
 import enum
 
@@ -6,7 +6,7 @@ import attrs
 
 
 class Opcode(enum.IntEnum):
-    """What a frame is (RFC 6455 section 5.2)."""
+    """The type of a frame (RFC 6455 section 5.2)."""
 
     CONTINUATION = 0x0
     TEXT = 0x1
@@ -17,9 +17,10 @@ class Opcode(enum.IntEnum):
 
 
 class CloseCode(enum.IntEnum):
-    """Why a connection closes (RFC 6455 section 7.4.1 and the IANA registry).
+    """Close codes (RFC 6455 section 7.4.1 and the IANA registry).
 
-    `NO_STATUS`, `ABNORMAL` and `TLS_HANDSHAKE` are never sent: they stand for what was seen locally.
+    `NO_STATUS`, `ABNORMAL` and `TLS_HANDSHAKE` are never sent. They describe what this side observed: a Close frame
+    without a code, a connection that ended without a Close frame, and a failed TLS handshake.
     """
 
     NORMAL = 1000
@@ -40,99 +41,181 @@ class CloseCode(enum.IntEnum):
 
 
 def is_sendable(code: int) -> bool:
-    """Whether `code` may stand in a Close frame (RFC 6455 section 7.4.2)."""
+    """Return whether a Close frame may carry `code` (RFC 6455 section 7.4.2)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+CLEAN_CODES = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS})
+"""The codes of a clean end. Every other code names a failure."""
+
+
+def escape(text: str) -> str:
+    r"""Return `text` with an escape such as `\n` or `\u202e` for each character that is not printable.
+
+    The result is one line, and it cannot control a terminal. Escaped are control characters (line ends too), characters
+    that are invisible or change the direction of text, spaces other than `" "`, and unassigned code points.
+    """
+    if text.isprintable():
+        return text
+    return "".join([char if char.isprintable() else ascii(char)[1:-1] for char in text])
 
 
 @attrs.frozen
 class Close:
-    """The content of a Close frame.
+    """The payload of a Close frame (RFC 6455 section 5.5.1).
 
-    `code` is 1005 (`CloseCode.NO_STATUS`) for a frame that carried none; `reason` is then empty.
+    `code` is 1005 (`CloseCode.NO_STATUS`) if the frame had no code; `reason` is then empty.
     """
 
     code: int
     reason: str = ""
 
     def __str__(self) -> str:
-        # In one line of a log, whatever the peer wrote.
-        reason = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in self.reason)
-        return f"{self.code} {reason}".rstrip()
+        """Return code and reason in one line, whatever the peer wrote: `1001 "server restart"`."""
+        if not self.reason:
+            return str(self.code)
+        # An unescaped quote would let a peer end the reason early and forge the rest of a log line.
+        reason = escape(self.reason).replace('"', '\\"')
+        return f'{self.code} "{reason}"'
 
 
 class Cause(enum.StrEnum):
-    """Why a connection ended, in a word."""
+    """Why a connection ended."""
 
     CLEAN = "clean"
-    """The closing handshake was completed, with 1000, 1001 or without a code."""
+    """The closing handshake was completed with 1000, 1001 or no code."""
     PEER_ERROR = "peer error"
-    """The closing handshake was completed, and the peer began it with a code that names a failure."""
+    """The peer closed with a code that names a failure."""
     CLOSED_WITH_ERROR = "closed with error"
-    """This side's application closed with a code that names a failure."""
+    """The application on this side closed with a code that names a failure."""
     PROTOCOL_ERROR = "protocol error"
-    """The peer broke a rule of RFC 6455; the code sent says which kind of rule."""
+    """The peer violated RFC 6455. The code that was sent tells the kind of violation: 1002 or 1007."""
     LIMIT = "limit"
-    """The peer went over a limit of `streamws.Limits`, or sent a message of a kind that is not taken."""
+    """The peer exceeded one of `streamws.Limits`, or sent text where only binary is accepted, or the reverse."""
     KEEPALIVE = "keepalive"
-    """The peer gave no sign of life within `Timeouts.ping_timeout`."""
+    """The peer sent nothing for `Timeouts.ping_timeout` after a ping."""
     HANDLER_ERROR = "handler error"
-    """The handler or a callback raised."""
+    """The handler or a callback raised an exception."""
     LOCAL_CANCEL = "local cancel"
-    """This side's handler was cancelled, or a writer was left in the middle of a message."""
+    """The handler was cancelled, or a writer was left in the middle of a message."""
     CLOSE_TIMEOUT = "close timeout"
-    """The peer did not answer the closing handshake within `Timeouts.close`."""
+    """The closing handshake was not completed within `Timeouts.close`."""
     RESET = "reset"
-    """The TCP connection ended without a closing handshake."""
+    """The TCP connection ended without a complete closing handshake."""
 
 
 class Side(enum.StrEnum):
-    """Which end of the connection."""
+    """One end of the connection."""
 
     LOCAL = "local"
+    """This side."""
     REMOTE = "remote"
+    """The peer."""
 
 
 @attrs.frozen
 class CloseOutcome:
-    """How a connection ended: who began, what each side said, and why."""
+    """How a connection ended: the initiator, the Close frames of both sides, and the cause."""
 
     cause: Cause
-    """The reason in a word."""
+    """Why the connection ended."""
     initiator: Side
-    """The side that ended it: the first to send Close, to break a rule, or to drop the connection."""
+    """The side that caused the end: it sent the first Close frame, violated the protocol, exceeded a limit, or dropped
+    the connection."""
     received: Close | None
-    """The peer's Close frame, if one came."""
+    """The peer's Close frame; None if it sent none."""
     sent: Close | None
-    """This side's Close frame, if one was sent."""
+    """This side's Close frame; None if it sent none."""
     detail: str = ""
-    """A sentence for people, such as the rule that the peer broke."""
+    """More about the cause, for people: the rule that the peer broke, the limit that it exceeded, an exception."""
     withheld: Close | None = None
-    """The Close frame that this side could not send: a data frame was under way that will never be complete, and
-    within it a peer would take anything for payload."""
+    """The Close frame that this side could not send, because a data frame was left incomplete: the peer would take
+    the Close frame for payload."""
 
     @property
     def clean(self) -> bool:
-        """Whether the closing handshake was completed and no side named a failure."""
+        """Whether the closing handshake was completed with 1000, 1001 or no code."""
         return self.cause is Cause.CLEAN
 
     @property
     def code(self) -> int:
-        """The close code: the initiator's, else the other side's, else 1006 (RFC 6455 section 7.1.5)."""
+        """The initiator's close code, else the other side's, else 1006 (RFC 6455 section 7.1.5)."""
         close = self._decisive()
         return CloseCode.ABNORMAL if close is None else close.code
 
     @property
     def reason(self) -> str:
-        """The reason that came with `code`."""
+        """The reason given with `code`."""
         close = self._decisive()
         return "" if close is None else close.reason
 
+    @property
+    def _own(self) -> Close | None:
+        return self.sent or self.withheld
+
     def _decisive(self) -> Close | None:
-        sent = self.sent or self.withheld
-        return (sent or self.received) if self.initiator is Side.LOCAL else (self.received or sent)
+        if self.initiator is Side.LOCAL:
+            return self._own or self.received
+        return self.received or self._own
 
     def __str__(self) -> str:
-        closes = {"received": self.received, "sent": self.sent, "could not send": self.withheld}
-        said = [f"{verb} {close}" for verb, close in closes.items() if close is not None]
-        detail = f": {self.detail}" if self.detail else ""
-        return f"{self.cause}, by the {self.initiator} side ({', '.join(said) or 'no Close frame'}){detail}"
+        """Return one line for a log: which side closed the connection, with which code, and why.
+
+        For example: `closed by this side with 1011: the handler raised ValueError('x')`.
+        """
+        own = self._own
+        own_failure = own is not None and own.code not in CLEAN_CODES
+        # The initiator of a fault is the peer, but this side closed the connection because of it.
+        local = self.initiator is Side.LOCAL or (own_failure and self.cause in _FAULTS)
+        first, second = (own, self.received) if local else (self.received, own)
+        closer, other = ("this side", "the peer") if local else ("the peer", "this side")
+        if first is None:
+            text = "connection lost without a closing handshake"
+            if second is not None:
+                text += f" ({other} closed {self._with(second, own=not local)})"
+        else:
+            text = f"closed by {closer} {self._with(first, own=local)}"
+            if second is not None and (second.code != first.code or second.reason not in ("", first.reason)):
+                text += f", by {other} {self._with(second, own=not local)}"
+        why = self._why(other, lost=first is None)
+        if not why:
+            return text
+        # Either the cause of the Close frame, or an event after it.
+        was_cause = local and own_failure and self.cause not in (Cause.RESET, Cause.CLOSE_TIMEOUT)
+        return text + (": " if was_cause or first is None else "; ") + why
+
+    def _with(self, close: Close, *, own: bool) -> str:
+        """Describe a Close frame; this side's reason is left out if `detail` repeats it."""
+        if close.code == CloseCode.NO_STATUS:
+            text = "without a code"
+        elif own and close.reason in self.detail:
+            text = f"with {close.code}"
+        else:
+            text = f"with {close}"
+        return f"{text} (could not be sent)" if own and self.sent is None else text
+
+    def _why(self, other: str, lost: bool) -> str:
+        """Return what the outcome says about its cause.
+
+        :param other: the side that did not close first.
+        :param lost: whether there was no closing handshake.
+        """
+        detail = escape(self.detail)
+        if self.cause is Cause.RESET and not lost:
+            text = f"connection lost before {other} answered"
+            return f"{text}: {detail}" if detail else text
+        if self.cause is Cause.CLOSE_TIMEOUT:
+            text = f"{other} did not answer"
+        elif self._own is not None and self._own.code == CloseCode.UNSUPPORTED_DATA and self.cause is Cause.LIMIT:
+            text = "the peer sent the wrong type of message"
+        else:
+            text = _FAULTS.get(self.cause, "")
+        return f"{text} ({detail})" if text and detail else text or detail
+
+
+_FAULTS = {
+    Cause.PROTOCOL_ERROR: "the peer broke the protocol",
+    Cause.LIMIT: "the peer exceeded a limit",
+    Cause.KEEPALIVE: "the peer did not respond",
+}
+"""Faults of the peer, because of which this side closes the connection."""

@@ -1,13 +1,17 @@
 import cython
 
+from .net.gate cimport Gate
 from .net.network cimport Network, Receiver
 from .streams.inbox cimport Inbox
+from .streams.keepalive cimport Keepalive
 from .streams.outbox cimport Outbox
+from .streams.turns cimport Turns
 from .streams.writer cimport Writer
-from .wire.parser cimport Parser
+from .wire.partial cimport PartialFrame
 from .wire.protocol cimport Protocol
 
 cdef Py_ssize_t _USUAL_READ
+cdef int MARKS, OPENING
 
 cdef class Connection(Receiver):
     cdef object __weakref__
@@ -18,39 +22,34 @@ cdef class Connection(Receiver):
     cdef object _view
     cdef object _buffer
     cdef public object transport
-    cdef public Network network
+    cdef readonly Gate gate
+    cdef readonly Network network
     cdef object _final
     cdef bint _large_reads
     cdef bint _greedy
-    cdef bint _working
-    cdef bint _alive
-    cdef long long _handed
-    cdef long long _ping_place
-    cdef long long _taken
+    cdef bint _processing
     cdef list _closed
-    cdef Py_ssize_t _control_backlog
+    cdef Py_ssize_t _unread_pongs
     cdef public object on_ping
     cdef public object on_pong
     cdef public object on_lost
-    cdef public Inbox inbox
-    cdef public Outbox outbox
-    cdef public object pings
-    cdef public Protocol protocol
-    cdef public Writer writer
+    cdef readonly Inbox inbox
+    cdef readonly Keepalive keepalive
+    cdef readonly Outbox outbox
+    cdef readonly object pings
+    cdef readonly Protocol protocol
+    cdef readonly Turns turns
+    cdef readonly Writer writer
 
     cpdef object get_buffer(self, Py_ssize_t sizehint)
     cdef object _get_buffer_for_frame(self)
     cpdef buffer_updated(self, Py_ssize_t nbytes)
-    @cython.locals(protocol=Protocol, parser=Parser, outbox=Outbox, items=list)
-    cdef _work_off(self, object data, Py_ssize_t nbytes)
+    @cython.locals(protocol=Protocol, frame=PartialFrame, outbox=Outbox, items=list, still_to_run=bint)
+    cdef _process_chunk(self, object data, Py_ssize_t nbytes)
     @cython.locals(protocol=Protocol)
     cdef _answer_pings(self)
     @cython.locals(protocol=Protocol)
-    cdef _send_owed(self)
-    @cython.locals(protocol=Protocol)
-    cdef _settle(self)
-    cdef Py_ssize_t _excess(self, Py_ssize_t waiting)
-    cdef _fail_too_slow(self, Py_ssize_t backlog)
+    cdef _process_control(self)
     cpdef fail(self, object code, object reason, object cause, object side=*, object detail=*)
-    cdef _give_up(self)
-    cdef _closing(self)
+    cdef _end_failed(self)
+    cdef _begin_closing(self)

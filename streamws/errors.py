@@ -1,25 +1,25 @@
-"""Every exception of streamws.
+"""The exceptions of streamws.
 
 StreamwsError
-├── ConnectionClosed            the connection is closed; .outcome says how
-│   └── ConnectionClosedError   ... and not cleanly
-│       └── IncompleteMessage   ... inside a message, of which a part was received
+├── ConnectionClosed            the connection is closed; .outcome says how it ended
+│   └── ConnectionClosedError   ... other than by a clean closing handshake
+│       └── IncompleteMessage   ... in the middle of a message
 ├── ReadError
-│   ├── ConcurrencyError        a second reader while the first one waits
-│   └── StaleReader             a MessageReader whose message is over or was left
-├── WriteError                  a writer was used against its contract
-├── ProtocolViolation           bytes that RFC 6455 forbids; .code is the close code for it
-├── HandshakeError              the opening handshake failed; .status, .headers, .body are the server's answer
-│   ├── HandshakeRefused        ... since the server answers with a status other than 101
-│   ├── InvalidHandshake        ... since the server's answer is none of a WebSocket server
-│   └── RedirectError           ... since a redirect leads nowhere, in circles, or where it must not
-├── ConnectError                no connection to the server: DNS, TCP, TLS; an OSError too
+│   ├── ConcurrencyError        another task is already reading the connection
+│   └── StaleReader             the MessageReader's message was read to its end or left
+├── WriteError                  a writer was used in a way that it does not allow
+├── ProtocolViolation           data that RFC 6455 forbids; .code is the close code for it
+├── HandshakeError              the opening handshake failed; .status, .headers, .body are the server's response
+│   ├── HandshakeRefused        ... because the server answered with a status other than 101
+│   ├── InvalidHandshake        ... because the response is not a valid WebSocket handshake
+│   └── RedirectError           ... because a redirect cannot or must not be followed
+├── ConnectError                cannot connect to the server (DNS, TCP or TLS failed); also an OSError
 │   └── ProxyError              ... through a proxy
-├── ConnectTimeout              the connection was not open in time; a TimeoutError too
-├── ReconnectError              `async for client in connect()` gave up; .attempts says why each attempt failed
-├── InvalidURL                  a URL that is none of a WebSocket
-├── InvalidHeader               a header name or value that must not be sent
-└── UsageError                  the call makes no sense here; the message says what to call instead
+├── ConnectTimeout              the connection did not open in time; also a TimeoutError
+├── ReconnectError              `async for client in connect()` gave up; .attempts has the error of each attempt
+├── InvalidURL                  not a valid WebSocket URL; also a ValueError
+├── InvalidHeader               a header name or value that must not be sent; also a ValueError
+└── UsageError                  not possible in this state; the message says what to call; also a RuntimeError
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,81 +52,91 @@ __all__ = [
 
 
 class StreamwsError(Exception):
-    """The base of every exception that streamws raises of its own."""
+    """Base class of all exceptions that streamws defines."""
 
 
 class ConnectionClosed(StreamwsError):
-    """The connection is closed (or closing), so there is nothing more to read or no way to send."""
+    """The connection is closed or closing: there is nothing more to read, and nothing can be sent."""
 
     def __init__(self, outcome: CloseOutcome) -> None:
         super().__init__(outcome)
         self.outcome = outcome
-        """How it ended: who began, the codes, the cause."""
+        """How the connection ended: the initiator, the close codes, and the cause."""
 
     def __str__(self) -> str:
         return str(self.outcome)
 
 
 class ConnectionClosedError(ConnectionClosed):
-    """The connection ended in another way than by a clean closing handshake."""
+    """The connection ended in any way other than a clean closing handshake."""
 
 
 def tells_of_end(error: Exception) -> bool:
-    """Whether `error` says that a connection has ended and nothing else, also as the errors of a task group."""
+    """Return whether `error` is a `ConnectionClosed`, or an exception group of nothing else."""
     if isinstance(error, ExceptionGroup):
         return error.split(ConnectionClosed)[1] is None
     return isinstance(error, ConnectionClosed)
 
 
 class IncompleteMessage(ConnectionClosedError):
-    """The connection ended inside a message: what was received of it is not the whole."""
+    """The connection ended in the middle of a message: only its first part was received."""
 
     def __init__(self, outcome: CloseOutcome, received: int, missing: int | None) -> None:
         super().__init__(outcome)
         self.received = received
-        """Bytes of the message's payload that had come."""
+        """The number of bytes of the message's payload that were received."""
         self.missing = missing
-        """Bytes that were still to come of the last frame begun; None where no frame was under way."""
+        """The number of bytes missing from the frame in which the connection ended; None if it ended between two
+        frames of the message."""
 
     def __str__(self) -> str:
-        missing = "its last frame" if self.missing is None else f"{self.missing} bytes of a frame"
-        return f"message of {self.received} bytes so far lacks {missing}: {self.outcome}"
+        if self.missing is None:
+            expected = "another fragment was"
+        elif self.missing == 1:
+            expected = "at least 1 more byte was"
+        else:
+            expected = f"at least {self.missing} more bytes were"
+        return f"connection ended {_bytes(self.received)} into a message; {expected} expected: {self.outcome}"
 
     def __reduce__(self) -> tuple[type["IncompleteMessage"], tuple[object, ...], dict[str, object]]:
         return type(self), (self.outcome, self.received, self.missing), self.__dict__
 
 
+def _bytes(count: int) -> str:
+    return "1 byte" if count == 1 else f"{count} bytes"
+
+
 class ReadError(StreamwsError):
-    """A read that the state of the stream does not allow."""
+    """The state of the stream does not allow this read."""
 
 
 class ConcurrencyError(ReadError):
-    """Two tasks read one connection at once; the first one goes on undisturbed."""
+    """Another task is already reading this connection; that task is not disturbed."""
 
 
 class StaleReader(ReadError):
-    """This MessageReader's message was left or read to its end by another; nothing was consumed."""
+    """The message of this `MessageReader` was left, or read to its end by another reader; nothing was consumed."""
 
 
 class WriteError(StreamwsError):
-    """A writer was used against its contract; the message says which part of it."""
+    """A writer was used in a way that it does not allow; the error message says which rule was broken."""
 
 
 class ProtocolViolation(StreamwsError):
-    """The peer sent, or the application wanted to send, what RFC 6455 forbids."""
+    """The peer sent data that RFC 6455 forbids, or the application tried to send such data."""
 
     def __init__(self, reason: str, code: int = CloseCode.PROTOCOL_ERROR) -> None:
         super().__init__(reason)
         self.reason = reason
         self.code = code
-        """The close code that answers it (RFC 6455 section 7.4.1)."""
+        """The close code for this violation (RFC 6455 section 7.4.1)."""
 
     def __reduce__(self) -> tuple[type["ProtocolViolation"], tuple[object, ...], dict[str, object]]:
         return type(self), (self.reason, self.code), self.__dict__
 
 
 class HandshakeError(StreamwsError):
-    """The opening handshake did not lead to a WebSocket connection."""
+    """The opening handshake failed."""
 
     def __init__(
         self,
@@ -137,18 +147,18 @@ class HandshakeError(StreamwsError):
     ) -> None:
         super().__init__(message)
         self.status: int | None = status
-        """The status of the HTTP answer; None if there was none."""
+        """The status code of the HTTP response; None if there was no response."""
         self.headers: Mapping[str, str] = {} if headers is None else headers
-        """The header fields of the answer: a `Headers`, which takes names in any case."""
+        """The header fields of the response: a `Headers`, whose names are case-insensitive."""
         self.body: bytes = body
-        """The body of the answer, up to 64 KiB of it."""
+        """The body of the response, at most its first 64 KiB."""
 
     def __reduce__(self) -> tuple[type["HandshakeError"], tuple[object, ...], dict[str, object]]:
         return type(self), (str(self), self.status, self.headers, self.body), self.__dict__
 
 
 class HandshakeRefused(HandshakeError):
-    """The server answers with a status other than 101: it does not take this connection, or speaks plain HTTP."""
+    """The server answered with a status other than 101: it refused the connection, or it speaks only plain HTTP."""
 
     status: int
 
@@ -163,83 +173,87 @@ class HandshakeRefused(HandshakeError):
         fields = headers if isinstance(headers, Mapping) else dict(headers)
         super().__init__(f"{status} {phrase}".rstrip() + f": {reason}", status, fields, body)
         self.reason = reason
-        """Why, in a sentence: what the body of the answer says."""
+        """Why the server refused, in a sentence: the text of the response's body."""
         self.phrase = phrase
-        """The words beside the status, such as "Unauthorized", where they are known."""
+        """The reason phrase of the status, such as "Unauthorized"; empty if it is not known."""
 
     def __reduce__(self) -> tuple[type["HandshakeRefused"], tuple[object, ...], dict[str, object]]:
         return type(self), (self.status, self.reason, self.headers, self.body, self.phrase), self.__dict__
 
 
 class InvalidHandshake(HandshakeError):
-    """The server's answer breaks the rules of RFC 6455 section 4.1, or is no HTTP; it is not to be trusted."""
+    """The server's response violates RFC 6455 section 4.1 or is not HTTP: do not trust this server."""
 
 
 class RedirectError(HandshakeError):
-    """A redirect that is not followed: too many, to what is no URL, on a socket given, or from wss:// to ws://."""
+    """A redirect was not followed.
+
+    There were too many redirects, the target is not a valid URL, it would leave `wss://` for `ws://`, or the
+    connection was made on a socket or path that the application gave.
+    """
 
 
 class ConnectError(StreamwsError, OSError):
-    """There is no connection to the server: its name is unknown, no one listens, TLS failed. The cause has details."""
+    """Cannot connect to the server: its name is unknown, nothing listens, or TLS failed. `__cause__` has details."""
 
 
 class ProxyError(ConnectError):
-    """The proxy gave no connection to the server."""
+    """Cannot connect to the proxy, or through it to the server."""
 
     def __init__(self, message: str, status: int | None = None, body: bytes = b"") -> None:
         super().__init__(message)
         self.status: int | None = status
-        """The status with which an HTTP proxy answered; None if it did not."""
+        """The status code of an HTTP proxy's response; None if there was no response."""
         self.body: bytes = body
-        """The body of its answer, up to 64 KiB of it."""
+        """The body of the response, at most its first 64 KiB."""
 
     def __reduce__(self) -> tuple[type["ProxyError"], tuple[object, ...], dict[str, object]]:
         return type(self), (str(self), self.status, self.body), self.__dict__
 
 
 class ConnectTimeout(StreamwsError, TimeoutError):
-    """The connection was not open within `Timeouts.open`; the message says what it was waiting for."""
+    """The connection did not open within `Timeouts.open`; the error message says which step was under way."""
 
 
 class ReconnectError(StreamwsError):
-    """No connection could be had, and it makes no sense to try again. The last error is the cause."""
+    """`async for client in connect()` gave up reconnecting. `__cause__` is the last error."""
 
     def __init__(self, attempts: Sequence[Exception], count: int | None = None) -> None:
         attempts = tuple(attempts)
         super().__init__(attempts)
         self.attempts: tuple[Exception, ...] = attempts
-        """Why each attempt since the last stable connection failed, oldest first; of many, the last 100. A connection
-        that ended badly is a `ConnectionClosedError`."""
+        """The errors of the attempts since the last stable connection, oldest first, at most the last 100. An attempt
+        whose connection opened but ended badly has a `ConnectionClosedError`."""
         self.count: int = len(attempts) if count is None else count
-        """How many attempts failed."""
+        """The number of attempts that failed."""
 
     def __str__(self) -> str:
         reasons = []
-        for reason, alike in groupby(self.attempts, describe):
-            times = len(tuple(alike))
+        for reason, repeated in groupby(self.attempts, describe):
+            times = len(tuple(repeated))
             reasons.append(reason if times == 1 else f"{reason} ({times} times)")
-        earlier = "..., " if len(reasons) > _TOLD or self.count > len(self.attempts) else ""
+        earlier = "..., " if len(reasons) > _SHOWN_REASONS or self.count > len(self.attempts) else ""
         attempts = "1 failed attempt" if self.count == 1 else f"{self.count} failed attempts"
-        return f"gave up after {attempts}: {earlier}{'; '.join(reasons[-_TOLD:])}"
+        return f"gave up after {attempts}: {earlier}{'; '.join(reasons[-_SHOWN_REASONS:])}"
 
 
-_TOLD = 3
-"""Reasons that the message of a ReconnectError has room for."""
+_SHOWN_REASONS = 3
+"""The number of different reasons that the message of a `ReconnectError` lists."""
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line: its kind, and what it says."""
+    """Return the type and message of an error in one line."""
     text = " ".join("".join(char if char.isprintable() else " " for char in str(error)).split())
     return f"{type(error).__name__}: {text:.500}" if text else type(error).__name__
 
 
 class InvalidURL(StreamwsError, ValueError):
-    """A URL that is none of a WebSocket; the message says what is wrong with it."""
+    """Not a valid WebSocket URL; the error message says why."""
 
 
 class InvalidHeader(StreamwsError, ValueError):
-    """A header name or value that would break the HTTP message; nothing was sent."""
+    """A header name or value would break the HTTP message; nothing was sent."""
 
 
 class UsageError(StreamwsError, RuntimeError):
-    """The call makes no sense in this state; the message says what to call instead."""
+    """The call is not possible in this state; the error message says what to call instead."""

@@ -1,4 +1,4 @@
-"""Every knob, with its default and unit: one class a subject. All are frozen; `attrs.evolve` changes one."""
+"""The options, with defaults and units. All classes are frozen; `attrs.evolve` makes a changed copy."""
 
 from typing import Any
 
@@ -8,82 +8,85 @@ KiB = 1024
 MiB = 1024 * KiB
 
 ITEM_OVERHEAD = 64
-"""Bytes that each unread message or fragment counts on top of its payload against the marks; and the least that
-fragments count on average against `max_message_size`. So tiny and empty ones are bounded too."""
+"""Bytes added for each unread message or fragment when unread data is counted against `read_high`; also the least that
+each fragment counts, on average, against `max_message_size`. This bounds the number of tiny and empty fragments."""
 
 
-def _count(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
+def _positive_int(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{attribute.name} must be an int, not {value!r}")
     if value < 1:
         raise ValueError(f"{attribute.name} must be at least 1, not {value!r}")
 
 
-def _count_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
+def _positive_int_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
     if value is not None:
-        _count(instance, attribute, value)
+        _positive_int(instance, attribute, value)
 
 
-def _seconds_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
+def _positive_seconds_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{attribute.name} must be a number of seconds or None, not {value!r}")
     if not 0 < value < float("inf"):
-        raise ValueError(f"{attribute.name} must be above 0 seconds, not {value!r}; None switches it off")
+        raise ValueError(f"{attribute.name} must be more than 0 seconds, not {value!r}; None disables it")
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How much of what a connection may hold. Sizes are in bytes."""
+    """Caps on what one connection can make this process buffer, in bytes."""
 
-    max_message_size: int = attrs.field(default=MiB, validator=_count)
-    """The largest message that is read as a whole (`async for`, `read_message`, `get`) or as a whole frame
-    (`read_frame`). Its fragments count 64 bytes each at least, on average. A larger one closes the
+    max_message_size: int = attrs.field(default=MiB, validator=_positive_int)
+    """The largest message that is read as a whole (`async for`, `read_message`, `get`), and the largest frame that is
+    read as a whole (`read_frame`). Each fragment counts at least 64 bytes, on average. A larger message or frame closes
+    the connection with 1009."""
+
+    max_stream_size: int | None = attrs.field(default=None, validator=_positive_int_or_none)
+    """The largest message that a `MessageReader` reads in pieces. `None` means no limit. A larger message closes the
     connection with 1009."""
 
-    max_stream_size: int | None = attrs.field(default=None, validator=_count_or_none)
-    """The largest message that a `MessageReader` streams; None for no limit. A larger one closes with 1009."""
+    read_high: int = attrs.field(default=256 * KiB, validator=_positive_int)
+    """High-water mark for received data: with more unread bytes than this, reading from the network pauses. Each
+    unread message or fragment counts 64 bytes more than its payload."""
 
-    read_high: int = attrs.field(default=256 * KiB, validator=_count)
-    """Received and unread bytes above which reading from the network pauses."""
+    read_low: int = attrs.field(default=64 * KiB, validator=_positive_int)
+    """Low-water mark for received data: reading resumes when the unread bytes have fallen to this."""
 
-    read_low: int = attrs.field(default=64 * KiB, validator=_count)
-    """Received and unread bytes at which reading goes on."""
+    write_high: int = attrs.field(default=64 * KiB, validator=_positive_int)
+    """High-water mark for sent data: with more bytes than this not yet written to the socket, `send` waits."""
 
-    write_high: int = attrs.field(default=64 * KiB, validator=_count)
-    """Bytes sent and not yet taken by the network above which `send` waits."""
+    write_low: int = attrs.field(default=16 * KiB, validator=_positive_int)
+    """Low-water mark for sent data: waiting senders resume when the bytes not yet written have fallen to this."""
 
-    write_low: int = attrs.field(default=16 * KiB, validator=_count)
-    """Bytes sent and not yet taken by the network at which waiting senders go on."""
+    max_write_backlog: int = attrs.field(default=16 * MiB, validator=_positive_int)
+    """The largest backlog, in bytes that have not been written to the socket. If the backlog is larger when another
+    message is sent, the peer is too slow, and the connection closes with 1008."""
 
-    max_write_backlog: int = attrs.field(default=16 * MiB, validator=_count)
-    """A peer that has left more than this many bytes untaken when a further message is sent to it is too slow:
-    the connection closes with 1008."""
+    max_control_backlog: int = attrs.field(default=1000, validator=_positive_int)
+    """The most pings received while writing to the peer is paused, and the most pings and pongs that wait for their
+    callbacks. One more closes the connection with 1008."""
 
-    max_control_backlog: int = attrs.field(default=1000, validator=_count)
-    """Pings received while the peer takes nothing off the network, and pings and pongs whose callbacks have not run;
-    one more closes the connection with 1008."""
+    max_skip: int = attrs.field(default=4 * MiB, validator=_positive_int)
+    """The most bytes of one message that are skipped if its reader leaves it early. Skipping more closes the connection
+    with 1008. With `Compression.peer_takeover`, messages that nothing reads count as well: they must be inflated,
+    because later messages refer back to them."""
 
-    max_skip: int = attrs.field(default=4 * MiB, validator=_count)
-    """Bytes of a message left early that are passed over; past it the connection closes with 1008. Also those that no
-    one reads of compressed messages, where later ones refer to them (`Compression.peer_takeover`)."""
+    max_request_line: int = attrs.field(default=8 * KiB, validator=_positive_int)
+    """The longest request line. A longer one is answered with 414."""
 
-    max_request_line: int = attrs.field(default=8 * KiB, validator=_count)
-    """The longest request line; 414 past it."""
+    max_header_line: int = attrs.field(default=8 * KiB, validator=_positive_int)
+    """The longest header line. A longer one is answered with 431."""
 
-    max_header_line: int = attrs.field(default=8 * KiB, validator=_count)
-    """The longest header line; 431 past it."""
+    max_headers: int = attrs.field(default=128, validator=_positive_int)
+    """The most header lines. More are answered with 431."""
 
-    max_headers: int = attrs.field(default=128, validator=_count)
-    """The most header lines; 431 past it."""
+    max_head: int = attrs.field(default=64 * KiB, validator=_positive_int)
+    """The longest HTTP head. A longer one is answered with 431. A client applies these four limits to the server's
+    response, and raises `InvalidHandshake`."""
 
-    max_head: int = attrs.field(default=64 * KiB, validator=_count)
-    """The longest HTTP head in all; 431 past it. These limits of the head hold for a server's answer too:
-    `InvalidHandshake` past them."""
-
-    max_clients: int | None = attrs.field(default=None, validator=_count_or_none)
-    """The most connections a server holds at once; further ones are answered 503. None for no limit."""
+    max_clients: int | None = attrs.field(default=None, validator=_positive_int_or_none)
+    """The most connections that a server holds at once. Further ones are answered with 503. `None` means no limit."""
 
     def __attrs_post_init__(self) -> None:
         if self.read_low > self.read_high:
@@ -94,30 +97,31 @@ class Limits:
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """How long what may take, in seconds; None switches a deadline off."""
+    """Timeouts in seconds. `None` disables one."""
 
-    open: float | None = attrs.field(default=10.0, validator=_seconds_or_none)
-    """From the accepted connection to the answered handshake, TLS included; 408 past it. For `connect`, all of an
-    attempt: names, proxies, TLS, redirects and the answer; `ConnectTimeout` past it."""
+    open: float | None = attrs.field(default=10.0, validator=_positive_seconds_or_none)
+    """For the opening handshake. A server counts from the accepted connection, TLS included, and then answers with
+    408. `connect` counts a whole attempt (name lookup, proxy, TLS, redirects and the response), and then raises
+    `ConnectTimeout`."""
 
-    close: float | None = attrs.field(default=10.0, validator=_seconds_or_none)
-    """For the closing handshake; past it the connection is dropped."""
+    close: float | None = attrs.field(default=10.0, validator=_positive_seconds_or_none)
+    """For the closing handshake. After it, the TCP connection is aborted."""
 
-    ping_interval: float | None = attrs.field(default=20.0, validator=_seconds_or_none)
-    """Between keepalive pings."""
+    ping_interval: float | None = attrs.field(default=20.0, validator=_positive_seconds_or_none)
+    """The interval between keepalive pings."""
 
-    ping_timeout: float | None = attrs.field(default=20.0, validator=_seconds_or_none)
-    """For any sign of life after a keepalive ping; past it the connection closes with 1011. It stands still while this
-    side has paused reading, and while the ping is behind data that the peer is still taking."""
+    ping_timeout: float | None = attrs.field(default=20.0, validator=_positive_seconds_or_none)
+    """For anything received after a keepalive ping. After it, the connection closes with 1011. The time does not count
+    while this side has paused reading, nor while the ping waits behind data that the peer is still receiving."""
 
 
-def _flag(instance: object, attribute: "attrs.Attribute[Any]", value: bool) -> None:
+def _bool(instance: object, attribute: "attrs.Attribute[Any]", value: bool) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"{attribute.name} must be True or False, not {value!r}")
 
 
-def _from_to(least: int, most: int) -> Any:
-    """A validator of numbers in a range."""
+def _int_in_range(least: int, most: int) -> Any:
+    """Return a validator of an int from `least` to `most`."""
 
     def check(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -128,7 +132,7 @@ def _from_to(least: int, most: int) -> Any:
     return check
 
 
-def _size(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
+def _int_from_zero(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{attribute.name} must be an int, not {value!r}")
     if value < 0:
@@ -137,48 +141,49 @@ def _size(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> No
 
 @attrs.frozen(kw_only=True)
 class Compression:
-    """How messages are compressed (permessage-deflate, RFC 7692), if the peer agrees to it.
+    """Settings for compressing messages (permessage-deflate, RFC 7692), if the peer agrees to compression.
 
-    As it is, nothing is taken over from message to message: an idle connection then holds no compressor, and a
-    broadcast is compressed once for all. Taking over compresses small messages that are like one another much better,
-    and costs memory for each connection.
+    By default each message is compressed by itself: an idle connection holds no compressor, and a broadcast is
+    compressed once for all clients. With `takeover`, small messages that resemble each other compress much better, but
+    each connection needs memory for it.
     """
 
-    threshold: int = attrs.field(default=256, validator=_size)
-    """Bytes, of text characters, below which a message is sent as it is. One in fragments goes by its first part."""
+    threshold: int = attrs.field(default=256, validator=_int_from_zero)
+    """The smallest message to compress, in bytes (characters for text). A fragmented message is judged by its first
+    fragment."""
 
-    text: bool = attrs.field(default=True, validator=_flag)
+    text: bool = attrs.field(default=True, validator=_bool)
     """Whether text messages are compressed."""
 
-    binary: bool = attrs.field(default=True, validator=_flag)
+    binary: bool = attrs.field(default=True, validator=_bool)
     """Whether binary messages are compressed."""
 
-    level: int = attrs.field(default=6, validator=_from_to(0, 9))
-    """How hard it tries, 0 (not at all) to 9, on zlib's scale. With the `speed` extra 1 to 6 are the same: ISA-L's
-    fast one, which makes of a message about what zlib makes at 6."""
+    level: int = attrs.field(default=6, validator=_int_in_range(0, 9))
+    """The compression level on zlib's scale, from 0 (none) to 9 (smallest result). With the `speed` extra, the levels 1
+    to 6 all use ISA-L's fast level, which compresses about as well as zlib's level 6."""
 
-    mem_level: int = attrs.field(default=5, validator=_from_to(1, 9))
-    """How much memory zlib's compressor takes beside its window: 2**(mem_level + 9) bytes. ISA-L and zlib-ng take
-    what they need."""
+    mem_level: int = attrs.field(default=5, validator=_int_in_range(1, 9))
+    """The memory of zlib's compressor in addition to its window: 2**(mem_level + 9) bytes. ISA-L and zlib-ng
+    choose their memory themselves."""
 
-    window_bits: int = attrs.field(default=12, validator=_from_to(9, 15))
-    """How far what is sent refers back: at most 2**window_bits bytes. zlib's compressor holds four times as many, the
-    peer's decompressor as many."""
+    window_bits: int = attrs.field(default=12, validator=_int_in_range(9, 15))
+    """The window for sent messages: compressed data refers back at most 2**window_bits bytes. zlib's compressor needs
+    four times that memory, the peer's decompressor needs it once."""
 
-    peer_window_bits: int = attrs.field(default=12, validator=_from_to(9, 15))
-    """The same of what is received, as far as the peer agrees."""
+    peer_window_bits: int = attrs.field(default=12, validator=_int_in_range(9, 15))
+    """The same for received messages, if the peer agrees."""
 
-    takeover: bool = attrs.field(default=False, validator=_flag)
-    """Whether messages that are sent refer back to the ones before them: a compressor for each connection, unless it
-    has sent nothing for a while (`Timeouts.ping_interval`)."""
+    takeover: bool = attrs.field(default=False, validator=_bool)
+    """Whether sent messages refer back to earlier ones (context takeover, RFC 7692 section 7.1.1). Each connection then
+    holds a compressor, which is freed when nothing was sent for `Timeouts.ping_interval`."""
 
-    peer_takeover: bool = attrs.field(default=False, validator=_flag)
-    """The same of what is received, as far as the peer agrees: of each connection as much is kept as its window is
-    large."""
+    peer_takeover: bool = attrs.field(default=False, validator=_bool)
+    """The same for received messages, if the peer agrees. Each connection then holds as much received data as the
+    window is large."""
 
 
 def compression_of(value: Compression | bool | None) -> Compression | None:
-    """What a user means by `compression=`."""
+    """Return the settings that a `compression=` argument stands for; None for no compression."""
     if value is None or isinstance(value, Compression):
         return value
     if not isinstance(value, bool):
@@ -198,44 +203,44 @@ def _number(instance: object, attribute: "attrs.Attribute[Any]", value: float) -
         raise TypeError(f"{attribute.name} must be a number, not {value!r}")
 
 
-def _range(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+def _seconds_range(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     numbers = [part for part in value if isinstance(part, (int, float))] if isinstance(value, tuple) else []
     if len(numbers) != 2:
         raise TypeError(f"{attribute.name} must be a tuple of two numbers of seconds, not {value!r}")
     low, high = numbers
     if not 0 <= low <= high < float("inf"):
-        raise ValueError(f"{attribute.name} must be the least and the most seconds, not {value!r}")
+        raise ValueError(f"{attribute.name} must be (least, most) with 0 <= least <= most seconds, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
 class Backoff:
-    """How long `async for client in connect()` waits between attempts, in seconds."""
+    """Waits between the attempts of `async for client in connect()`, in seconds."""
 
     first: float = attrs.field(default=0.5, validator=_seconds)
-    """Before the second attempt, and before the first one after a stable connection has ended. Also with 0 the later
-    waits grow, from 0.25 seconds on."""
+    """The wait after the first failed attempt, and after a stable connection has ended. With 0, later waits still grow,
+    starting from 0.25 seconds."""
 
     factor: float = attrs.field(default=2.0, validator=_number)
-    """By how much each wait is longer than the one before; at least 1."""
+    """The factor by which each wait is longer than the one before; at least 1."""
 
     most: float = attrs.field(default=60.0, validator=_seconds)
     """The longest wait."""
 
     jitter: float = attrs.field(default=0.5, validator=_number)
-    """The share of each wait that is random, 0 to 1, so that many clients do not come back together."""
+    """The share of each wait that is random, from 0 to 1, so that many clients do not reconnect at the same time."""
 
     stable: float = attrs.field(default=10.0, validator=_seconds)
-    """How long a connection must have been open for the waits to begin anew."""
+    """The time for which a connection must have been open before the waits start again from `first`."""
 
-    restart: tuple[float, float] = attrs.field(default=(5.0, 30.0), validator=_range)
-    """The least and the most after a server closed with 1012 or 1013; in between it is random."""
+    restart: tuple[float, float] = attrs.field(default=(5.0, 30.0), validator=_seconds_range)
+    """The shortest and the longest wait after the server closed with 1012 or 1013; the wait is random in between."""
 
     max_retry_after: float = attrs.field(default=600.0, validator=_seconds)
-    """The longest that a server's `Retry-After` is heeded."""
+    """The longest wait that a server can ask for with `Retry-After`."""
 
-    max_attempts: int | None = attrs.field(default=None, validator=_count_or_none)
-    """Failures since the last stable connection after which it gives up; None to go on for ever. A connection that
-    ended badly before it was stable is one."""
+    max_attempts: int | None = attrs.field(default=None, validator=_positive_int_or_none)
+    """The number of failures since the last stable connection after which `ReconnectError` is raised. `None` means that
+    it never gives up. A connection that ended badly before it was stable counts as a failure."""
 
     def __attrs_post_init__(self) -> None:
         if not 1 <= self.factor < float("inf"):

@@ -8,17 +8,24 @@ import gc
 import importlib
 import inspect
 import os
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from helpers.builds import is_compiled, package_folder, use_pure
 from helpers.leaks import LeakCheck
+from helpers.pairwise import covering
 
-pytest.register_assert_rewrite("helpers.fixtures", "helpers.rawclient")
+pytest.register_assert_rewrite("helpers.fixtures", "helpers.frames", "helpers.peers")
 
 PATIENCE = 60.0
 """Seconds that a test may take."""
+
+TESTS = Path(__file__).parent
+PAIRWISE = [TESTS / "wire", TESTS / "test_compression.py"]
+"""Tests with so many parameters that the full product would prove little more than each pair of values."""
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -37,7 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--every-case",
         action="store_true",
-        help="also run tests/interop/test_every_case.py: all conformance cases of compression, which take minutes",
+        help="also run all conformance cases of compression (tests/interop/test_every_case.py), which take minutes, "
+        "and the full product of all parameters",
     )
     group.addoption(
         "--peers",
@@ -62,6 +70,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "wire" in metafunc.fixturenames:
         wires = importlib.import_module("helpers.wires").wires
         metafunc.parametrize("wire", wires(), ids=lambda wire: wire.build, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run the tests in `PAIRWISE`, for each build and role, with each pair of values of the other parameters."""
+    if config.getoption("every_case"):
+        return
+    tests: defaultdict[object, list[pytest.Function]] = defaultdict(list)
+    for item in items:
+        if isinstance(item, pytest.Function) and any(item.path.is_relative_to(place) for place in PAIRWISE):
+            parameters = item.callspec.params if hasattr(item, "callspec") else {}
+            tests[item.path, item.originalname, parameters.get("wire"), parameters.get("server")].append(item)
+    left_out: set[pytest.Item] = set()
+    for cases in tests.values():
+        if len(cases) > 1:
+            # By identity: not every value can be hashed, and pytest passes on the very objects of each `parametrize`.
+            chosen = covering([{name: id(value) for name, value in case.callspec.params.items()} for case in cases])
+            left_out.update(case for place, case in enumerate(cases) if place not in chosen)
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_collection_finish() -> None:

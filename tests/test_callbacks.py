@@ -5,7 +5,11 @@ import logging
 
 import pytest
 
-from helpers.pairs import frame, header, mask, pair, until
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
+from helpers.frames import xor
+from helpers.peers import pair
+from helpers.waiting import until
 from streamws import (
     Cause,
     Client,
@@ -61,9 +65,9 @@ async def test_message_callback_gets_message_before_it_is_complete() -> None:
             await client.send(await reader.read(4))
             await client.send(await reader.read())
 
-        peer.write(header(BINARY, 8) + mask(b"12345678")[:4])
+        peer.write(header(BINARY, 8) + xor(b"12345678")[:4])
         assert await peer.read_frame() == (0x82, b"1234")
-        peer.write(mask(b"12345678")[4:])
+        peer.write(xor(b"12345678")[4:])
         assert await peer.read_frame() == (0x82, b"5678")
 
 
@@ -219,7 +223,7 @@ async def test_second_callback_for_a_control_frame_is_refused(kind: str) -> None
 
         register = getattr(client, kind)
         register(callback)
-        with pytest.raises(UsageError, match=f"@client.{kind} callback already"):
+        with pytest.raises(UsageError, match=f"cannot register @client.{kind} twice"):
             register(callback)
 
 
@@ -407,9 +411,9 @@ async def test_message_callback_raises_incomplete_when_message_is_cut(
                 raised.put_nowait(error)
                 raise
 
-        peer.write(header(TEXT, 10) + mask(b"part"))
+        peer.write(header(TEXT, 10) + xor(b"part"))
         await peer.close()
-        assert "lacks 6 bytes" in str(await raised.get())
+        assert "4 bytes into a message; at least 6 more bytes were expected" in str(await raised.get())
     assert errors(caplog) == []
 
 

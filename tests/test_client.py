@@ -5,7 +5,11 @@ from collections.abc import AsyncIterable
 
 import pytest
 
-from helpers.pairs import QUIET, Peer, close_payload, frame, header, mask, open_peer, pair, until
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
+from helpers.frames import close_payload, xor
+from helpers.peers import QUIET, Peer, open_peer, pair
+from helpers.waiting import until
 from streamws import (
     Cause,
     Client,
@@ -158,10 +162,10 @@ async def test_client_goes_on_in_new_loop_after_break() -> None:
     [
         (frame(TEXT, b"abc", fin=False), 3, None),
         (frame(BINARY, b"abc", fin=False) + frame(CONTINUATION, b"de", fin=False), 5, None),
-        (header(BINARY, 10) + mask(b"abcd"), 4, 6),
-        (header(TEXT, 70000) + mask(b"abcd"), 4, 69996),
+        (header(BINARY, 10) + xor(b"abcd"), 4, 6),
+        (header(TEXT, 70000) + xor(b"abcd"), 4, 69996),
         (header(BINARY, 10), 0, 10),
-        (frame(TEXT, b"abc", fin=False) + header(CONTINUATION, 9) + mask(b"d"), 4, 8),
+        (frame(TEXT, b"abc", fin=False) + header(CONTINUATION, 9) + xor(b"d"), 4, 8),
     ],
     ids=["fragment", "fragments", "frame", "large frame", "header", "frame of fragments"],
 )
@@ -369,6 +373,7 @@ async def test_client_close_returns_after_end_of_tcp() -> None:
         await peer.read_end()
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_client_close_is_bounded_when_peer_ignores_it() -> None:
     async with pair(timeouts=Timeouts(close=0.2)) as (client, peer):
         await client.close()
@@ -380,6 +385,7 @@ async def test_client_close_is_bounded_when_peer_ignores_it() -> None:
         assert await peer.read_close() == (1000, "")
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_client_read_is_bounded_when_peer_ends_its_stream_and_takes_nothing() -> None:
     async with pair(timeouts=Timeouts(close=0.2, ping_interval=None), small_buffers=True) as (client, peer):
         reading = asyncio.create_task(client.read_message())
@@ -472,6 +478,7 @@ async def test_client_close_ends_while_network_is_paused() -> None:
         assert client.outcome.clean
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_client_close_drops_connection_when_outgoing_buffer_stays_full() -> None:
     async with pair(timeouts=Timeouts(close=0.2), small_buffers=True) as (client, _):
         sending = asyncio.create_task(client.send(b"x" * (8 << 20)))
@@ -565,7 +572,7 @@ async def test_client_iteration_passes_over_frame_that_begins_after_own_close(ho
         closing = asyncio.create_task(client.close())
         await peer.read_close()
         peer.write(frame(BINARY, b"x" * size)[:-1])
-        await until(lambda: client._connection.protocol.parser.missing == 1)
+        await until(lambda: client._connection.protocol.parser.frame.missing == 1)
         peer.write(frame(BINARY, b"x" * size)[-1:])
         peer.send_close()
         await closing

@@ -15,8 +15,8 @@ import attrs
 import pytest
 
 import streamws.wire.deflate
-from helpers.compressing import TAKING_OVER, WIDE, CountingCodec, Packer, Wire, counted, talk
-from helpers.pairs import until
+from helpers.compressing import TAKING_OVER, WIDE, CompressingPeer, CountingCodec, Packer, counted, talk
+from helpers.waiting import turns, until
 from streamws import (
     Cause,
     Client,
@@ -74,11 +74,11 @@ async def test_readinto_takes_nothing_of_the_next_message(server: bool) -> None:
 
         reading = asyncio.create_task(read())
         wire.write(stream[:15])
-        await wire.turns()
+        await turns(8)
         # Behind the end of the first message comes a part of the second one, which lies in the receive buffer.
         wire.write(stream[15:] + following[:20_000])
-        await until(lambda: client._connection.protocol.parser.in_frame)
-        await wire.turns()
+        await until(lambda: client._connection.protocol.parser.frame.active)
+        await turns(8)
         wire.write(following[20_000:])
         assert await reading == [(200_000, 0), (50_000, 50_000)]
 
@@ -105,39 +105,39 @@ def bomb(size: int) -> bytes:
     return b"".join(stream.compress(zeros) for _ in range(size)) + stream.flush(zlib.Z_SYNC_FLUSH)
 
 
-async def whole(wire: Wire) -> None:
+async def whole(wire: CompressingPeer) -> None:
     wire.write(wire.frame(0xC2, bomb(16)[:-4]))
 
 
-async def fragments(wire: Wire) -> None:
+async def fragments(wire: CompressingPeer) -> None:
     payload = bomb(16)[:-4]
     size = len(payload) // 7
     for place in range(0, len(payload), size):
         first = 0x42 if place == 0 else 0x00
-        wire.write(wire.frame(first | (0x80 if place + size >= len(payload) else 0), payload[place : place + size]))
+        wire.write(wire.frame(first, payload[place : place + size], fin=place + size >= len(payload)))
 
 
-async def flood(wire: Wire) -> None:
+async def flood(wire: CompressingPeer) -> None:
     """Fragments that have no end, each one small."""
-    wire.write(wire.frame(0x42, bomb(1)[:1]))
+    wire.write(wire.frame(0x42, bomb(1)[:1], fin=False))
     payload = bomb(16)[1:]
     for place in range(0, len(payload), 3):
-        wire.write(wire.frame(0x00, payload[place : place + 3]))
+        wire.write(wire.frame(0x00, payload[place : place + 3], fin=False))
 
 
-async def single_bytes(wire: Wire) -> None:
+async def single_bytes(wire: CompressingPeer) -> None:
     for byte in wire.frame(0xC2, bomb(1)[:-4]):
         wire.write(bytes([byte]))
         await asyncio.sleep(0)
 
 
-async def begun(wire: Wire) -> None:
+async def begun(wire: CompressingPeer) -> None:
     """The begin of a frame."""
     stream = wire.frame(0xC2, bomb(16)[:-4])
     wire.write(stream[: len(stream) // 2])
 
 
-Bombing = Callable[[Wire], Coroutine[object, None, None]]
+Bombing = Callable[[CompressingPeer], Coroutine[object, None, None]]
 
 
 async def by_messages(client: Client) -> None:
@@ -263,7 +263,7 @@ async def test_bombs_that_no_one_reads_are_not_inflated(server: bool, compressio
             for _ in range(10):
                 wire.write(stream)
             await until(lambda: client._connection.inbox.paused)
-            assert client._connection.inbox.size < 300_000
+            assert client._connection.inbox.queue.size < 300_000
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -300,12 +300,12 @@ async def test_what_is_left_and_inflates_to_nothing_costs_its_budget(
 ) -> None:
     nothing = b"\x00\x00\x00\xff\xff" * 300
     async with talk(server, compression, limits=Limits(max_skip=4000)) as (client, wire):
-        wire.write(wire.frame(0x42, b"\x00\x02\x00\xfd\xffhi"))
+        wire.write(wire.frame(0x42, b"\x00\x02\x00\xfd\xffhi", fin=False))
         async with await anext(client.messages()) as reader:
             assert await reader.readexactly(2) == b"hi"
         if in_fragments:
             for _ in range(3):
-                wire.write(wire.frame(0x00, nothing))
+                wire.write(wire.frame(0x00, nothing, fin=False))
         else:
             wire.write(wire.frame(0x80, nothing * 4)[:-1])
         with pytest.raises(ConnectionClosedError):
@@ -427,7 +427,7 @@ async def test_fragments_of_exactly_the_limit_are_taken(server: bool, compressio
                 for frame in frames:
                     wire.write(frame)
                     if waits:
-                        await wire.turns()
+                        await turns(8)
                 if more:
                     with pytest.raises(ConnectionClosedError):
                         await reading
@@ -438,7 +438,7 @@ async def test_fragments_of_exactly_the_limit_are_taken(server: bool, compressio
 
 async def test_empty_compressed_fragments_are_bounded(server: bool) -> None:
     async with talk(server, limits=Limits(max_message_size=10_000)) as (client, wire):
-        wire.write(wire.frame(0x42) + wire.frame(0x00) * 200)
+        wire.write(wire.frame(0x42, fin=False) + wire.frame(0x00, fin=False) * 200)
         with pytest.raises(ConnectionClosedError):
             await client.read_message()
         assert (await wire.read_close())[0] == 1009
@@ -485,10 +485,10 @@ async def test_reserved_bits_in_the_wrong_place_are_refused(
 ) -> None:
     async with talk(server, agreed=agreed) as (client, wire):
         for first, payload in frames:
-            frame = wire.frame(first, payload)
+            frame = wire.frame(first, payload, fin=first >= 0x80)
             wire.write(frame[:1] if cut else frame)
             if cut:
-                await wire.turns()
+                await turns(8)
                 wire.write(frame[1:])
         with pytest.raises(ConnectionClosedError):
             await client.read_message()
@@ -511,7 +511,7 @@ async def test_corrupt_message_is_refused(
 ) -> None:
     async with talk(server, compression) as (client, wire):
         if cut:
-            wire.write(wire.frame(first & 0x7F, payload[:5]) + wire.frame(0x80, payload[5:]))
+            wire.write(wire.frame(first, payload[:5], fin=False) + wire.frame(0x80, payload[5:]))
         else:
             wire.write(wire.frame(first, payload))
         with pytest.raises(ConnectionClosedError) as caught:
@@ -569,7 +569,7 @@ async def test_corrupt_message_is_not_called_cut_off(server: bool) -> None:
     """What is cut off by the refusal is another one."""
     async with talk(server) as (client, wire):
         wire.write(wire.frame(0xC2, CORRUPT) + wire.plain(bytes(1000))[:500])
-        await until(lambda: client._connection.protocol.parser.in_frame)
+        await until(lambda: client._connection.protocol.parser.frame.active)
         with pytest.raises(ConnectionClosedError) as caught:
             await client.read_message()
         assert not isinstance(caught.value, IncompleteMessage)
@@ -584,7 +584,7 @@ async def test_compressed_message_that_is_cut_off_is_incomplete(server: bool, co
             else:
                 wire.write(wire.packed_parts([b"not a whole line", b"rest"])[0])
             task = asyncio.ensure_future(reading(client))
-            await wire.turns()
+            await turns(8)
             await wire.close()
             with pytest.raises(IncompleteMessage):
                 await task
@@ -660,7 +660,7 @@ async def test_stream_goes_on_by_any_method_after_a_cancelled_one(
                         got += await reader.read()
 
             reading = asyncio.create_task(read(reader, got))
-            await wire.turns()
+            await turns(8)
             reading.cancel()
             await asyncio.wait([reading])
             assert reading.cancelled()
@@ -687,9 +687,9 @@ async def test_message_is_read_by_any_method_after_a_cancelled_one(
             reading = asyncio.ensure_future(begin(client))
             for frame in frames[:sent]:
                 wire.write(frame)
-                await wire.turns()
+                await turns(8)
             wire.write(frames[sent][:half])
-            await wire.turns()
+            await turns(8)
             if first == "get" and (sent or half):
                 reading.cancel()
                 await asyncio.wait([reading])
@@ -764,7 +764,7 @@ async def test_pings_come_between_compressed_fragments(server: bool, compression
             data = text.encode()
             parts = [data[place : place + 7] for place in range(0, len(data), 7)]
             reading = asyncio.ensure_future(client.read_message())
-            for frame in wire.packed_parts(parts, first=1):
+            for frame in wire.packed_parts(parts, opcode=1):
                 wire.write(frame + wire.frame(0x89, b"between"))
                 assert await wire.read_frame() == (0x8A, b"between")
             assert await reading == text
@@ -824,7 +824,7 @@ async def test_sends_that_fail_or_are_cancelled_do_not_disturb_the_next_ones(
                 cancelled = asyncio.ensure_future(client.send("never sent" * 9))
                 queued = [asyncio.ensure_future(client.send("queued" * 9, compress)) for compress in (None, False)]
                 failing = asyncio.ensure_future(client.send("lone \ud800 surrogate" * 20))
-                await wire.turns()
+                await turns(8)
                 cancelled.cancel()
                 with pytest.raises(UnicodeEncodeError):
                     await stream.send("lone \ud800 surrogate")
@@ -1025,7 +1025,7 @@ async def test_discarded_bombs_cost_what_a_reader_may_leave(server: bool, way: s
         if way == "messages":
             frames = [wire.packed(zeros), wire.packed(zeros), wire.plain(noise(1500))]
         wire.write(b"".join(frames))
-        assert await wire.read_close() == (1008, "what no one reads of a message is over max_skip (100000 bytes)")
+        assert await wire.read_close() == (1008, "skipped more than max_skip (100000 bytes) of an unread message")
         assert refusal(client) == (1008, Cause.LIMIT, Side.REMOTE)
 
 

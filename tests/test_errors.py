@@ -37,7 +37,7 @@ from streamws import (
 )
 
 OUTCOME = CloseOutcome(Cause.RESET, Side.REMOTE, None, Close(1001, "bye"), "detail")
-RESET = "reset, by the remote side (sent 1001 bye): detail"
+RESET = 'connection lost without a closing handshake (this side closed with 1001 "bye"): detail'
 
 TREE: dict[type[BaseException], type[BaseException]] = {
     StreamwsError: Exception,
@@ -68,11 +68,15 @@ EXAMPLES: list[tuple[StreamwsError, str]] = [
     (ConnectionClosedError(OUTCOME), RESET),
     (
         IncompleteMessage(OUTCOME, 3, 5),
-        f"message of 3 bytes so far lacks 5 bytes of a frame: {RESET}",
+        f"connection ended 3 bytes into a message; at least 5 more bytes were expected: {RESET}",
     ),
     (
         IncompleteMessage(OUTCOME, 3, None),
-        f"message of 3 bytes so far lacks its last frame: {RESET}",
+        f"connection ended 3 bytes into a message; another fragment was expected: {RESET}",
+    ),
+    (
+        IncompleteMessage(OUTCOME, 1, 1),
+        f"connection ended 1 byte into a message; at least 1 more byte was expected: {RESET}",
     ),
     (ReadError("said"), "said"),
     (ConcurrencyError("said"), "said"),

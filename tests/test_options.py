@@ -1,4 +1,4 @@
-"""Every knob: defaults, what is refused, and the relations between them."""
+"""The options: defaults, invalid values, and the relations between options."""
 
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def test_timeouts_take_seconds(name: str, value: float | None) -> None:
 @pytest.mark.parametrize("name", SECONDS)
 @pytest.mark.parametrize("value", [0, -1, -0.5, float("inf"), float("nan")])
 def test_timeouts_refuse_seconds(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be above 0 seconds"):
+    with pytest.raises(ValueError, match=f"{name} must be more than 0 seconds"):
         Timeouts(**{name: value})
 
 

@@ -1,8 +1,8 @@
-"""A chat server: the path of the URL is the room, the first message is the name.
+"""A chat server: the path of the URL is the room, and the first message is the name of the user.
 
     python docs/examples/chat_server.py localhost 8765
 
-Talk to it with `python -m streamws connect ws://localhost:8765/garden`, several times over.
+To try it, run `streamws connect ws://localhost:8765/garden` in several terminals.
 """
 
 import asyncio
@@ -11,11 +11,11 @@ import sys
 
 from streamws import Client, Limits, WebSocketServer
 
-NAME_SECONDS = 60  # in which a client must say its name
+NAME_SECONDS = 60  # the time for a client to send its name
 
 
 class Chat:
-    """The rooms, and who is in them."""
+    """The rooms, and the clients in each room."""
 
     def __init__(self, host: str, port: int) -> None:
         limits = Limits(max_message_size=4096, max_write_backlog=256 * 1024)
@@ -23,7 +23,7 @@ class Chat:
         self.rooms: dict[str, dict[str, Client]] = {}
 
     async def handle(self, client: Client) -> None:
-        """One client, from its name to its end."""
+        """Serve one client, from its name to the end of the connection."""
         messages = client.text()  # a binary message would close the connection with 1003
         try:
             async with asyncio.timeout(NAME_SECONDS):
@@ -36,18 +36,18 @@ class Chat:
             return
         room = self.rooms.setdefault(path, {})
         room[name] = client
-        self.tell(room, f"* {name} came, here are: {', '.join(room)}")
+        self.tell(room, f"* {name} joined; in this room: {', '.join(room)}")
         try:
             async for text in messages:
                 self.tell(room, f"{name}: {text}")
-        finally:  # the client left, or vanished: then the loop has raised ConnectionClosedError
+        finally:  # also if the connection was lost, because the loop then raises ConnectionClosedError
             del room[name]
             self.tell(room, f"* {name} left")
             if not room:
                 self.rooms.pop(path, None)
 
     def tell(self, room: dict[str, Client], text: str) -> None:
-        """Say it to all in the room, without waiting for anyone: who does not keep up is closed."""
+        """Send a text to everyone in the room without waiting. A client that is too slow is closed."""
         self.socket.broadcast(text, to=list(room.values()))
 
 

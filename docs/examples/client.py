@@ -1,8 +1,8 @@
-"""A client that stays: it prints what is said in a room of chat_server.py, and tells the time to who asks.
+"""A chat client: it prints the messages in a room of chat_server.py, and answers the question "what time is it?".
 
     python docs/examples/client.py ws://localhost:8765/garden Clock
 
-When the server goes away, it connects again.
+It reconnects when the connection is lost.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from streamws import Client, CloseCode, ConnectionClosed, ConnectionClosedError,
 
 
 async def talk(client: Client, name: str) -> None:
-    """One connection, until it ends."""
+    """Use one connection until it ends."""
     await client.send(name)
     async for text in client.text():
         print(text, flush=True)
@@ -24,14 +24,14 @@ async def talk(client: Client, name: str) -> None:
 
 
 def retry(error: Exception) -> bool:
-    """The server closes with 1008 if it does not take the name: it will not take it the next time either."""
+    """Do not retry after 1008: the server does not accept this name, and will not accept it the next time either."""
     if isinstance(error, ConnectionClosedError) and error.outcome.code == CloseCode.POLICY_VIOLATION:
         return False
     return is_transient(error)
 
 
 async def main(url: str, name: str) -> None:
-    """Stay until Ctrl-C."""
+    """Run until Ctrl-C."""
     try:
         async for client in connect(url, retry=retry):
             with suppress(ConnectionClosed):

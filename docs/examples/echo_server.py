@@ -1,8 +1,8 @@
-"""An echo server: every message goes back to who sent it.
+"""An echo server: it sends every message back to its sender.
 
     python docs/examples/echo_server.py localhost 8765
 
-Talk to it with `python -m streamws connect ws://localhost:8765/`.
+To try it, run `streamws connect ws://localhost:8765/`.
 """
 
 import logging
@@ -12,7 +12,7 @@ from streamws import Client, WebSocketServer
 
 
 async def echo(client: Client) -> None:
-    """Answer until the client leaves; then the handler returns and the connection is closed."""
+    """Answer until the client leaves. When the handler returns, the connection is closed."""
     async for message in client:
         await client.send(message)
 

@@ -1,35 +1,43 @@
-"""What is under way whether or not anyone awaits it."""
+"""A coroutine whose result may be ignored without a warning."""
 
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, TypeVar
 
+from .operation import raised
+
 _Result = TypeVar("_Result", covariant=True)
 
 
-class Later(Coroutine[object, None, _Result]):
-    """A coroutine that need not be awaited, since what it waits for happens in any case."""
+class LazyCoroutine(Coroutine[object, None, _Result]):
+    """A coroutine that is made when it is first awaited: dropping it unawaited is no mistake."""
 
-    __slots__ = ("_begin", "_coroutine", "_given_up")
+    __slots__ = ("_cancelled_unstarted", "_coroutine", "_make")
 
     def __init__(
-        self, begin: Callable[[], Coroutine[Any, None, _Result]], given_up: Callable[[], object] | None = None
+        self,
+        make: Callable[[], Coroutine[Any, None, _Result]],
+        cancelled_unstarted: Callable[[], object] | None = None,
     ) -> None:
-        """`given_up` is called where a task that was to await it is cancelled before it has begun to."""
-        self._begin = begin
-        self._given_up = given_up
+        """Wrap a coroutine that is not made yet.
+
+        :param make: makes the coroutine.
+        :param cancelled_unstarted: called if a task that was to await it is cancelled before it starts.
+        """
+        self._make = make
+        self._cancelled_unstarted = cancelled_unstarted
         self._coroutine: Coroutine[Any, None, _Result] | None = None
 
-    def _begun(self) -> Coroutine[Any, None, _Result]:
+    def _made(self) -> Coroutine[Any, None, _Result]:
         if self._coroutine is None:
-            self._coroutine = self._begin()
+            self._coroutine = self._make()
         return self._coroutine
 
     def __await__(self) -> Generator[Any, None, _Result]:
-        return self._begun().__await__()
+        return self._made().__await__()
 
     def send(self, value: None) -> object:
-        return self._begun().send(value)
+        return self._made().send(value)
 
     def throw(
         self,
@@ -37,10 +45,9 @@ class Later(Coroutine[object, None, _Result]):
         val: BaseException | object = None,
         tb: TracebackType | None = None,
     ) -> object:
-        error = typ if isinstance(typ, BaseException) else val if isinstance(val, BaseException) else typ()
-        if self._coroutine is None and self._given_up is not None:
-            self._given_up()
-        return self._begun().throw(error if tb is None else error.with_traceback(tb))
+        if self._coroutine is None and self._cancelled_unstarted is not None:
+            self._cancelled_unstarted()
+        return self._made().throw(raised(typ, val, tb))
 
     def close(self) -> None:
-        self._begun().close()
+        self._made().close()

@@ -1,5 +1,9 @@
 cimport cython
 
+from .internals cimport mark_yielded
+
+cdef bint YIELDS_FUTURES
+
 @cython.final
 cdef class _Pending:
     pass
@@ -17,6 +21,7 @@ cdef class Operation:
     cdef public object future
     cdef public bint finished
     cdef public object error
+    cdef object _driver
     cpdef object poll(self)
     cpdef abandon(self)
 

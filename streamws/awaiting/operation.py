@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any
 
+from .internals import YIELDS_FUTURES, mark_yielded
+
 
 class _Pending:
     __slots__ = ()
@@ -23,33 +25,58 @@ class _Failed:
 
 
 PENDING = _Pending()
-"""What `Operation.poll` returns while there is no result."""
+"""Returned by `Operation.poll` while there is no result."""
 
 FAILED = _Failed()
-"""What `Operation.poll` returns when `Operation.error` is to be raised."""
+"""Returned by `Operation.poll` when `Operation.error` is to be raised."""
 
 
 def run_in(context: Context, callback: Callable[[Any], object], argument: object) -> bool:
-    """Call `callback(argument)`, which is a task's wake-up, in a context; False if that is entered already."""
+    """Call `callback(argument)`, the wake-up of a task, in a context; False if the context is entered already."""
     try:
         context.run(callback, argument)
-    except RuntimeError:  # a wake-up raises none: what a task raises is for those who await it
+    except RuntimeError:  # the wake-up itself raises nothing: an exception of the task belongs to those who await it
         return False
     return True
 
 
-class Operation:
-    """An awaitable that is polled until it has a result; to asyncio it is a coroutine.
+def raised(typ: Any, val: Any, tb: Any) -> BaseException:
+    """The exception that the arguments of `throw` describe."""
+    error: BaseException = val if val is not None else typ() if isinstance(typ, type) else typ
+    return error if tb is None else error.with_traceback(tb)
 
-    A subclass gives `poll`, sets `future` when it answers `PENDING`, and `error` when it answers `FAILED`: raised from
-    there, it has a traceback that begins in the code of the user.
+
+def drive(operation: "Operation") -> Generator[Any, None, Any]:
+    """Poll an operation to its end; the plain way to await it."""
+    try:
+        while True:
+            result = operation.poll()
+            if result is FAILED:
+                raise operation.error
+            if result is not PENDING:
+                return result
+            try:
+                yield from operation.future
+            except BaseException:
+                operation.abandon()
+                raise
+    finally:
+        operation.finished = True
+
+
+class Operation:
+    """An awaitable that is polled until it has a result. To asyncio it is a coroutine.
+
+    A subclass defines `poll`. It sets `future` before it returns `PENDING`, and `error` before it returns `FAILED`:
+    raised here, the error has a traceback that begins in the code of the user.
     """
 
-    __slots__ = ("error", "finished", "future")
+    __slots__ = ("_driver", "error", "finished", "future")
 
     future: Any
-    """The asyncio.Future to wait on before the next poll."""
+    """The `asyncio.Future` to wait for before the next poll."""
     error: BaseException
+    _driver: Any
 
     def __init__(self) -> None:
         self.finished: bool = False
@@ -59,7 +86,7 @@ class Operation:
         raise NotImplementedError
 
     def abandon(self) -> None:
-        """No one waits for the result any longer."""
+        """Called when the task that waits for the result is cancelled."""
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self
@@ -68,6 +95,8 @@ class Operation:
         return self
 
     def __next__(self) -> Any:
+        if not YIELDS_FUTURES:
+            return self._drive().send(None)
         if self.finished:
             raise RuntimeError("cannot reuse already awaited coroutine")
         try:
@@ -77,34 +106,44 @@ class Operation:
             raise
         if result is PENDING:
             future = self.future
-            # What tells a task that it is to wait on what it is given (asyncio.Future.__await__ does the same).
-            future._asyncio_future_blocking = True
+            mark_yielded(future)
             return future
         self.finished = True
         if result is FAILED:
             raise self.error
         raise StopIteration(result)
 
+    def _drive(self) -> Any:
+        """The generator of the plain way."""
+        if self.finished:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        if getattr(self, "_driver", None) is None:
+            self._driver = drive(self)
+        return self._driver
+
     def send(self, value: None) -> Any:
         return self.__next__()
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
+        error = raised(typ, val, tb)
+        if getattr(self, "_driver", None) is not None and not self.finished:
+            return self._driver.throw(error)
         self.finished = True
         self.abandon()
-        if val is None:
-            val = typ() if isinstance(typ, type) else typ
-        if tb is not None:
-            val = val.with_traceback(tb)
-        raise val
+        raise error
 
     def close(self) -> None:
         if not self.finished:
             self.finished = True
-            self.abandon()
+            driver = getattr(self, "_driver", None)
+            if driver is None:
+                self.abandon()
+            else:
+                driver.close()
 
 
 class Done(Operation):
-    """An operation that needs no waiting. One object may be awaited any number of times."""
+    """An operation whose result is known. One object may be awaited any number of times."""
 
     __slots__ = ("value",)
 
@@ -113,6 +152,9 @@ class Done(Operation):
 
     def __next__(self) -> Any:
         raise StopIteration(self.value)
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
+        raise raised(typ, val, tb)
 
     def close(self) -> None:
         pass

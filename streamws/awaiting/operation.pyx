@@ -5,24 +5,15 @@ from cpython.exc cimport PyErr_SetObject
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-cdef extern from *:
-    """
-    /* Raise an exception without the traceback entries that a raise in Cython adds. */
-    static inline int sw_raise(PyObject *error) {
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-        return -1;
-    }
+from ..about import PLAIN
+from .checks import awaits_to
+from .internals import YIELDS_FUTURES
 
-    /* The await protocol without exceptions: task -> am_send -> poll. */
-    static void sw_set_am_send(PyObject *type, sendfunc send, iternextfunc next) {
-        ((PyTypeObject *)type)->tp_as_async->am_send = send;
-        ((PyTypeObject *)type)->tp_iternext = next;
-    }
-    """
-    int sw_raise(object error) except -1
+cdef extern from "internals.h":
     ctypedef int (*sendfunc)(PyObject *, PyObject *, PyObject **) except -1
     ctypedef PyObject *(*iternextfunc)(PyObject *) except? NULL
-    void sw_set_am_send(object type, sendfunc send, iternextfunc next)
+    int sw_raise(object error) except -1
+    void sw_set_slots(object type, sendfunc send, iternextfunc next)
 
 cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
@@ -41,7 +32,7 @@ cdef class _Failed:
 
 PENDING = _Pending()
 FAILED = _Failed()
-# So that plain Python sees them too.
+# A `cdef object` is not among the names of the module by itself.
 globals().update(PENDING=PENDING, FAILED=FAILED)
 
 
@@ -55,6 +46,29 @@ cpdef bint run_in(context, callback, argument) except -1:
     finally:
         PyContext_Exit(context)
     return True
+
+
+def raised(typ, val, tb):
+    if val is None:
+        val = typ() if isinstance(typ, type) else typ
+    return val if tb is None else val.with_traceback(tb)
+
+
+def _drive(Operation operation):
+    try:
+        while True:
+            result = operation.poll()
+            if result is FAILED:
+                raise operation.error
+            if result is not PENDING:
+                return result
+            try:
+                yield from operation.future
+            except BaseException:
+                operation.abandon()
+                raise
+    finally:
+        operation.finished = True
 
 
 cdef class Operation:
@@ -71,13 +85,20 @@ cdef class Operation:
         return self
 
     def __next__(self):
-        # Tasks use the slots set below; this serves subclasses made by a class statement in plain Python.
+        # Used instead of the slots below in the plain way, and by subclasses that a class statement makes in Python.
         return self.send(None)
 
     def send(self, value):
         cdef PyObject *result
         cdef object held
-        cdef int how = _operation_send(<PyObject *>self, NULL, &result)
+        cdef int how
+        if not YIELDS_FUTURES:
+            if self.finished:
+                raise RuntimeError("cannot reuse already awaited coroutine")
+            if self._driver is None:
+                self._driver = _drive(self)
+            return self._driver.send(None)
+        how = _operation_send(<PyObject *>self, NULL, &result)
         held = <object>result
         Py_DECREF(held)
         if how == 1:
@@ -85,25 +106,24 @@ cdef class Operation:
         raise StopIteration(held)
 
     def throw(self, typ, val=None, tb=None):
+        error = raised(typ, val, tb)
+        if self._driver is not None and not self.finished:
+            return self._driver.throw(error)
         self.finished = True
         self.abandon()
-        _raise(typ, val, tb)
+        raise error
 
     def close(self):
         if not self.finished:
             self.finished = True
-            self.abandon()
+            driver = self._driver
+            if driver is None:
+                self.abandon()
+            else:
+                driver.close()
 
 
-cdef _raise(typ, val, tb):
-    if val is None:
-        val = typ() if isinstance(typ, type) else typ
-    if tb is not None:
-        val = val.with_traceback(tb)
-    raise val
-
-
-# PySendResult of the C API: 0 return, 1 next, -1 error.
+# A PySendResult of the C API: 0 returns, 1 yields, -1 raises.
 cdef int _operation_send(PyObject *self, PyObject *value, PyObject **result) except -1:
     cdef Operation operation = <Operation>self
     cdef object outcome, future
@@ -117,7 +137,7 @@ cdef int _operation_send(PyObject *self, PyObject *value, PyObject **result) exc
         raise
     if outcome is PENDING:
         future = operation.future
-        future._asyncio_future_blocking = True
+        mark_yielded(future)
         Py_INCREF(future)
         result[0] = <PyObject *>future
         return 1
@@ -129,7 +149,6 @@ cdef int _operation_send(PyObject *self, PyObject *value, PyObject **result) exc
     return 0
 
 
-# A Cython `raise StopIteration` costs several times what this does.
 cdef PyObject *_operation_next(PyObject *self) except? NULL:
     cdef PyObject *result = NULL
     if _operation_send(self, NULL, &result) == 1:
@@ -137,17 +156,15 @@ cdef PyObject *_operation_next(PyObject *self) except? NULL:
     return _stop(result)
 
 
+# A Cython `raise StopIteration` costs several times as much.
 cdef PyObject *_stop(PyObject *value) except? NULL:
     cdef object held = <object>value
     Py_DECREF(held)
     if isinstance(held, (tuple, BaseException)):
-        # PyErr_SetObject would unpack the one and raise the other.
+        # PyErr_SetObject would unpack a tuple and raise an exception.
         held = StopIteration(held)
     PyErr_SetObject(StopIteration, held)
     return NULL
-
-
-sw_set_am_send(Operation, _operation_send, _operation_next)
 
 
 cdef class Done(Operation):
@@ -157,6 +174,7 @@ cdef class Done(Operation):
     cpdef object poll(self):
         return self.value
 
+    # Defined again so that this type has a table of async slots of its own.
     def __await__(self):
         return self
 
@@ -167,7 +185,7 @@ cdef class Done(Operation):
         raise StopIteration(self.value)
 
     def throw(self, typ, val=None, tb=None):
-        _raise(typ, val, tb)
+        raise raised(typ, val, tb)
 
     def close(self):
         pass
@@ -186,4 +204,18 @@ cdef PyObject *_done_next(PyObject *self) except? NULL:
     return _stop(<PyObject *>outcome)
 
 
-sw_set_am_send(Done, _done_send, _done_next)
+# The slots are tried on a type of their own before the two types get them: a type keeps what it was given.
+cdef class _Trial(Done):
+    def __await__(self):
+        return self
+
+
+cdef bint _slots_work():
+    value = object()
+    sw_set_slots(_Trial, _done_send, _done_next)
+    return awaits_to(_Trial(value), value)
+
+
+if YIELDS_FUTURES and _slots_work():
+    sw_set_slots(Operation, _operation_send, _operation_next)
+    sw_set_slots(Done, _done_send, _done_next)

@@ -1,17 +1,20 @@
 import cython
 
+from .internals cimport callbacks_of
 from .operation cimport run_in
 
-cdef object _current_task
+cdef bint WAKES_DIRECTLY
+cdef object current_task
 
 @cython.final
 cdef class Waiter:
     cdef object _loop
     cdef object _finished
     cdef object _future
-    cdef bint _unused
+    cdef bint _untouched
+    cdef object _task
     cpdef object arm(self)
     cpdef bint is_cancelled(self)
-    @cython.locals(callbacks=list, first=tuple)
-    cpdef wake(self, bint soon)
+    @cython.locals(callbacks=list)
+    cpdef bint wake(self, bint soon) except -1
     cpdef wake_later(self)

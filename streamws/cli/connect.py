@@ -1,4 +1,4 @@
-"""`python -m streamws connect URL`: a dialogue with a server, typed by a person or piped from a program."""
+"""`streamws connect URL`: talk to a server from a terminal, or send it messages from a pipe."""
 
 import argparse
 import asyncio
@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Protocol, TypeVar
 
 from ..client import Client
-from ..codes import Cause, CloseCode, CloseOutcome, Opcode, Side
+from ..codes import Cause, CloseCode, CloseOutcome, Opcode, Side, escape
 from ..connecting.connect import Connecting, connect
-from ..errors import ConnectionClosed, IncompleteMessage, StreamwsError
+from ..errors import ConnectionClosed, HandshakeRefused, IncompleteMessage, StreamwsError
 from ..handshake.url import Url, parse_url
 from ..net.signals import on_signals
 from ..options import Timeouts
@@ -21,7 +21,6 @@ from .terminal import (
     Helper,
     Input,
     Prompt,
-    escape,
     has_line_editing,
     open_closed_streams,
     rows,
@@ -29,73 +28,89 @@ from .terminal import (
     write_all,
 )
 
-_Part = TypeVar("_Part", str, bytes)
+_Piece = TypeVar("_Piece", str, bytes)
 
 _CLEAN, _NO_CONNECTION, _USAGE, _BAD_END = 0, 1, 2, 3
-_SIGNALLED = 128  # and the signal's number, as shells count
+_SIGNALLED = 128  # plus the number of the signal, as shells do
 
 _EXIT_CODES = """\
 exit codes:
-  0    the connection was closed cleanly, by either side, or no one reads the output any more
-  1    there was no connection: refused, not in time, not accepted by the server
-  2    the arguments make no sense, or the input is no text
-  3    the connection ended badly, or before all input was sent
-  130  Ctrl-C (SIGINT); 143 for SIGTERM. The connection was closed, unless it came twice
+  0    the connection was closed cleanly, or the output was closed (as by `| head`)
+  1    no connection: cannot connect, timeout, or the server refused the handshake
+  2    invalid arguments, or input that is not UTF-8
+  3    the connection ended with an error, or before all input was sent
+  130  stopped by Ctrl-C (SIGINT), 143 by SIGTERM; the connection was closed first,
+       or aborted at the second signal
 """
 
 _HELP = """\
-a line that you type is sent as a text message; but
-  /ping [PAYLOAD]        measures the round-trip time
-  /binary [HEX]          sends bytes, such as /binary 68 65 6c 6c 6f
-  /close [CODE [REASON]] closes, with 1000 by default; so does Ctrl-D
-  /help                  says this
-  //text                 sends /text\
+each line that you type is sent as a text message, except for these commands:
+  /ping [PAYLOAD]        send a ping and show the round-trip time
+  /binary [HEX]          send bytes, such as /binary 68 65 6c 6c 6f
+  /close [CODE [REASON]] close the connection, with 1000 by default; so does Ctrl-D
+  /help                  show this help
+  //text                 send /text as a message\
 """
 
-_MOST_CHARACTERS = 4000
-_MOST_BYTES = 256
-_BLOCK = 64 * 1024
-_MORE_INPUT = 0.1  # seconds
+_MAX_SHOWN_CHARACTERS = 4000
+_MAX_SHOWN_BYTES = 256
+_WRITE_SIZE = 64 * 1024
+_MORE_INPUT_SECONDS = 0.1
 _PONG_SECONDS = 60.0
-"""How long the server has for what was sent before a ping; one that is gone is noticed before."""
+"""The time that the server has to receive all input and answer the ping after it. The keepalive finds a server that is
+gone earlier."""
 
 
 # Arguments --------------------------------------------------------------------------------------------------
 
 
 def add_connect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to those of the command line."""
+    """Add the `connect` command to the command line."""
     parser = commands.add_parser(
         "connect",
-        help="talk to a server",
-        description="Connect to a WebSocket server. What is typed, or comes through a pipe, is sent line by line; "
-        "what the server sends is shown, with an escape for whatever is not printable.",
+        help="connect to a server and exchange messages with it",
+        description="Connect to a WebSocket server. Each line that you type, or that arrives through a pipe,\n"
+        "is sent as a text message. Each message from the server is printed as one line.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("url", metavar="URL", help="such as wss://example.org/feed")
+    parser.add_argument("url", metavar="URL", help="address of the server, such as wss://example.org/feed")
     parser.add_argument(
-        "--header", metavar="FIELD", action="append", default=[], help="'Name: value', for the request; may be repeated"
+        "--header",
+        metavar="FIELD",
+        action="append",
+        default=[],
+        help="header field to add to the request, as 'Name: value'; can be repeated",
     )
     parser.add_argument(
-        "--subprotocol", metavar="NAME", action="append", default=[], help="one to offer, best first; may be repeated"
+        "--subprotocol",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="subprotocol to offer; can be repeated, the preferred one first",
     )
-    parser.add_argument("--origin", help="the Origin field, for servers that want one")
-    parser.add_argument("--insecure", action="store_true", help="take any certificate, whoever it belongs to")
-    parser.add_argument("--path", metavar="UNIX", help="connect to a Unix socket; the URL then is for the request only")
+    parser.add_argument("--origin", help="value of the Origin field, for servers that require one")
+    parser.add_argument("--insecure", action="store_true", help="accept any TLS certificate")
+    parser.add_argument("--path", metavar="UNIX", help="connect to this Unix socket; URL is only used for the request")
     proxies = parser.add_mutually_exclusive_group()
-    proxies.add_argument("--proxy", metavar="URL", help="http:// or socks5://; by default what the environment says")
-    proxies.add_argument("--no-proxy", action="store_true", help="whatever the environment says")
+    proxies.add_argument(
+        "--proxy", metavar="URL", help="http:// or socks5:// proxy (default: the proxy settings of the environment)"
+    )
+    proxies.add_argument("--no-proxy", action="store_true", help="ignore the proxy settings of the environment")
     parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="SECONDS", help="for connecting, and for closing (default: 10)"
+        "--timeout",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="time limit for opening and for closing the connection (default: 10)",
     )
     parser.add_argument(
         "--wait",
         type=float,
         default=1.0,
         metavar="SECONDS",
-        help="at the end of piped input, how long the server must have been quiet before the connection is closed "
-        "(default: 1); inf to leave that to the server",
+        help="after the end of piped input, close the connection when the server has been silent for this long "
+        "(default: 1); inf to wait until the server closes it",
     )
     parser.set_defaults(run=_connect, parser=parser)
 
@@ -106,9 +121,9 @@ def _connect(options: argparse.Namespace) -> int:
     try:
         url = parse_url(options.url)
         if not options.wait >= 0:
-            raise ValueError(f"--wait is 0 seconds or more, not {options.wait}")
+            raise ValueError(f"--wait must be 0 seconds or more, not {options.wait:g}")
         if not 0 < options.timeout < math.inf:
-            raise ValueError(f"--timeout is above 0 seconds, not {options.timeout}")
+            raise ValueError(f"--timeout must be more than 0 seconds, not {options.timeout:g}")
         connecting = connect(
             options.url,
             headers=[_field(text) for text in options.header],
@@ -122,17 +137,19 @@ def _connect(options: argparse.Namespace) -> int:
     except ValueError as error:
         parser.error(escape(str(error)))
     if options.insecure:
-        _complain("warning: with --insecure, anyone on the way may read and change what is sent and received")
+        _print_error(
+            "warning: --insecure accepts any certificate: others on the network can read and change all messages"
+        )
     try:
-        return asyncio.run(_Dialogue(url, connecting, options.wait).run())
-    except KeyboardInterrupt:  # before there was anyone to take the signal
+        return asyncio.run(_Conversation(url, connecting, options.wait).run())
+    except KeyboardInterrupt:  # Ctrl-C before the signal handlers were installed
         return _SIGNALLED + signal.SIGINT
 
 
 def _field(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon:
-        raise ValueError(f"--header is 'Name: value', not {text!r}")
+        raise ValueError(f"--header must be 'Name: value', not {text!r}")
     return name, value.strip(" \t")
 
 
@@ -143,51 +160,53 @@ def _unverified() -> tls.SSLContext:
     return context
 
 
-def _complain(what: str) -> None:
-    print(f"streamws: {escape(what)}", file=sys.stderr, flush=True)
+def _print_error(text: str) -> None:
+    print(f"streamws: {escape(text)}", file=sys.stderr, flush=True)
 
 
-# What is shown ----------------------------------------------------------------------------------------------
+# Output -----------------------------------------------------------------------------------------------------
 
 
 class _Display(Protocol):
-    """Where messages go."""
+    """Prints received messages, and notes of the command itself."""
 
     idle: asyncio.Event
-    """Set unless it waits for someone to take what it shows."""
+    """Set unless a write to the output is waiting for its reader."""
 
-    async def text(self, parts: AsyncIterator[str]) -> None: ...
+    async def text(self, pieces: AsyncIterator[str]) -> None:
+        """Print a text message."""
 
-    async def binary(self, parts: AsyncIterator[bytes]) -> None: ...
+    async def binary(self, pieces: AsyncIterator[bytes]) -> None:
+        """Print a binary message."""
 
     def note(self, *lines: str) -> None:
-        """Say something that is no message."""
+        """Print something that is not a message."""
 
 
-class _Plain:
-    """For programs: a message is a line, whole, and bytes are 0x and hex."""
+class _PlainDisplay:
+    """Output for programs: each message is one line, never cut; binary messages are hex after `0x`."""
 
     def __init__(self) -> None:
         self._helper = Helper()
         self.idle = asyncio.Event()
         self.idle.set()
 
-    async def text(self, parts: AsyncIterator[str]) -> None:
-        await self._show("", (escape(part) async for part in parts))
+    async def text(self, pieces: AsyncIterator[str]) -> None:
+        await self._print("", (escape(piece) async for piece in pieces))
 
-    async def binary(self, parts: AsyncIterator[bytes]) -> None:
-        await self._show("0x", (part.hex() async for part in parts))
+    async def binary(self, pieces: AsyncIterator[bytes]) -> None:
+        await self._print("0x", (piece.hex() async for piece in pieces))
 
     def note(self, *lines: str) -> None:
         for line in lines:
-            _complain(line)
+            _print_error(line)
 
-    async def _show(self, line: str, parts: AsyncIterator[str]) -> None:
+    async def _print(self, line: str, pieces: AsyncIterator[str]) -> None:
         begun = False
         try:
-            async for part in parts:
-                line += part
-                if len(line) >= _BLOCK:
+            async for piece in pieces:
+                line += piece
+                if len(line) >= _WRITE_SIZE:
                     begun = True
                     await self._write(line)
                     line = ""
@@ -203,32 +222,32 @@ class _Plain:
         self.idle.set()
 
 
-class _Screen:
-    """For people: rows of a terminal; of long messages the beginning and the size."""
+class _ScreenDisplay:
+    """Output for people: rows of a terminal. A long message is cut, and its size is shown."""
 
     def __init__(self, prompt: Prompt | None) -> None:
         self._prompt = prompt
         self.idle = asyncio.Event()
         self.idle.set()
 
-    async def text(self, parts: AsyncIterator[str]) -> None:
-        head, size = "", 0
-        async for part in parts:
-            head += part[: _MOST_CHARACTERS - len(head)]
-            size += len(part)
-        shown = escape(head)
-        cut = size > len(head) or len(shown) > _MOST_CHARACTERS
-        note = rows("* ", f"cut: {size} characters in all", width()) if cut else []
-        self._show([*rows("< ", shown[:_MOST_CHARACTERS], width()), *note])
+    async def text(self, pieces: AsyncIterator[str]) -> None:
+        start, size = "", 0
+        async for piece in pieces:
+            start += piece[: _MAX_SHOWN_CHARACTERS - len(start)]
+            size += len(piece)
+        shown = escape(start)
+        cut = size > len(start) or len(shown) > _MAX_SHOWN_CHARACTERS
+        note = rows("* ", f"cut: the message has {size} characters", width()) if cut else []
+        self._show([*rows("< ", shown[:_MAX_SHOWN_CHARACTERS], width()), *note])
 
-    async def binary(self, parts: AsyncIterator[bytes]) -> None:
-        head, size = b"", 0
-        async for part in parts:
-            head += part[: _MOST_BYTES - len(head)]
-            size += len(part)
-        cut = " ..." if size > len(head) else ""
-        # Not to be mistaken for a text, which has a space behind the "<".
-        self._show(rows("<0x ", f"{head.hex(' ')}{cut} ({size} byte{'s' if size != 1 else ''})", width()))
+    async def binary(self, pieces: AsyncIterator[bytes]) -> None:
+        start, size = b"", 0
+        async for piece in pieces:
+            start += piece[: _MAX_SHOWN_BYTES - len(start)]
+            size += len(piece)
+        cut = " ..." if size > len(start) else ""
+        # No text message looks like this: it has a space after the "<".
+        self._show(rows("<0x ", f"{start.hex(' ')}{cut} ({size} byte{'s' if size != 1 else ''})", width()))
 
     def note(self, *lines: str) -> None:
         self._show([row for line in lines for row in rows("* ", line, width())])
@@ -240,36 +259,39 @@ class _Screen:
             write_all("".join(f"{row}\n" for row in shown))
 
 
-# The dialogue -----------------------------------------------------------------------------------------------
+# The conversation -------------------------------------------------------------------------------------------
 
 
-class _Dialogue:
-    """One connection, from its opening to the exit code."""
+class _Conversation:
+    """One connection, from connecting to the exit code."""
 
     def __init__(self, url: Url, connecting: Connecting, wait: float) -> None:
         self._url = url
         self._connecting = connecting
         self._wait = wait
         self._input = Input()
-        self._typed = sys.stdin.isatty()  # rather than piped
-        self._signal = 0
-        self._stop = asyncio.Event()  # at the first signal,
-        self._drop = asyncio.Event()  # and at the second
-        self._heard = asyncio.Event()  # whenever something comes
-        self._asked = False  # whether who sits at this end wants no more,
-        self._unread = False  # since no one reads the output
-        self._unsent = False  # whether input was read that is not sent
-        self._incomplete = False  # whether a message broke off
-        self._problem = ""  # with input or output
-        self._code = _CLEAN  # ... and what it makes of the exit code
+        self._interactive = sys.stdin.isatty()  # lines are typed by a person, not piped from a program
+        self._signal = 0  # the number of the last signal
+        self._stop = asyncio.Event()  # set by the first signal: close the connection
+        self._abort = asyncio.Event()  # set by the second signal: do not wait for the server
+        self._received = asyncio.Event()  # set for each piece of a message
+        self._ended_here = False  # the user closed the connection, or the output was closed
+        self._output_closed = False
+        self._unsent = False  # input was read and not sent
+        self._incomplete = False  # the connection ended in the middle of a message
+        self._problem = ""  # an error of the input or output
+        self._code = _CLEAN  # the exit code for that error
         self._pings: set[asyncio.Task[None]] = set()
 
     def _signalled(self, number: int) -> None:
-        (self._drop if self._stop.is_set() else self._stop).set()
+        (self._abort if self._stop.is_set() else self._stop).set()
         self._signal = number
 
     async def run(self) -> int:
-        """Returns the exit code."""
+        """Connect and exchange messages until the end.
+
+        :returns: the exit code.
+        """
         restore = on_signals(asyncio.get_running_loop(), self._signalled)
         try:
             return await self._run()
@@ -285,51 +307,55 @@ class _Dialogue:
             return _SIGNALLED + self._signal
         try:
             client = opening.result()
-        except StreamwsError as error:
-            _complain(str(error))
+        except HandshakeRefused as error:
+            _print_error(f"the server did not accept the connection: {error}")
             return _NO_CONNECTION
-        prompt = Prompt() if self._typed and has_line_editing() else None
-        display = _Screen(prompt) if sys.stdout.isatty() else _Plain()
+        except StreamwsError as error:
+            _print_error(str(error))
+            return _NO_CONNECTION
+        prompt = Prompt() if self._interactive and has_line_editing() else None
+        display = _ScreenDisplay(prompt) if sys.stdout.isatty() else _PlainDisplay()
         try:
             if prompt is not None:
-                spoken = f", subprotocol {client.subprotocol}" if client.subprotocol else ""
-                display.note(f"connected to {self._url}{spoken}; Ctrl-D closes, /help says what else there is")
+                subprotocol = f" with subprotocol {client.subprotocol}" if client.subprotocol else ""
+                display.note(f"connected to {self._url}{subprotocol}; type /help for commands, Ctrl-D to close")
             await self._talk(client, display, self._input.lines() if prompt is None else prompt.lines())
             assert client.outcome is not None
-            code = self._verdict(client.outcome)
+            code = self._exit_code(client.outcome)
             if prompt is not None and code == _CLEAN:
-                display.note(f"closed: {client.outcome}")
+                display.note(str(client.outcome))
         finally:
             if prompt is not None:
                 prompt.close()
         if code == _BAD_END and not self._problem:
             unsent = "; not all input was sent" if self._unsent else ""
-            self._problem = f"the connection ended: {client.outcome}{unsent}"
+            incomplete = "; the last message is incomplete" if self._incomplete else ""
+            self._problem = f"{client.outcome}{incomplete}{unsent}"
         if self._problem:
-            _complain(self._problem)
+            _print_error(self._problem)
         return code
 
     async def _open(self) -> Client:
         return await self._connecting
 
     async def _talk(self, client: Client, display: _Display, lines: AsyncIterator[str]) -> None:
-        """Send and show until either side, or a signal, ends it; then close the connection."""
+        """Exchange messages until the server closes, the input ends or a signal arrives; then close the connection."""
         receiving = asyncio.ensure_future(self._receive(client, display))
         sending = asyncio.ensure_future(self._send(client, display, lines))
         try:
             await self._first(receiving, sending, self._stop.wait())
-            if sending.done() and not self._typed:
-                await self._first(receiving, self._quiet(client, display), self._stop.wait())
+            if sending.done() and not self._interactive:
+                await self._first(receiving, self._until_silent(client, display), self._stop.wait())
             if self._stop.is_set():
                 receiving.cancel()
-            await self._first(client.close(), self._drop.wait())
+            await self._first(client.close(), self._abort.wait())
             if client.state is not State.CLOSED:
                 client._connection.abort()
                 await client.wait_closed()
-            await self._first(receiving, self._drop.wait())
-            if not self._typed and not self._stop.is_set():
-                # Whether there is more to send only shows when it comes.
-                await asyncio.wait([sending], timeout=_MORE_INPUT)
+            await self._first(receiving, self._abort.wait())
+            if not self._interactive and not self._stop.is_set():
+                # A pipe does not tell whether it has more input: wait for some.
+                await asyncio.wait([sending], timeout=_MORE_INPUT_SECONDS)
                 self._unsent |= self._input.pending
         finally:
             tasks = [receiving, sending, *self._pings]
@@ -341,7 +367,7 @@ class _Dialogue:
                 task.result()
 
     async def _first(self, *awaitables: Awaitable[object]) -> None:
-        """Wait until one is done; coroutines among the others are cancelled, tasks are not."""
+        """Wait until one of them is done. Then the coroutines among the others are cancelled, but not the tasks."""
         tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -350,17 +376,18 @@ class _Dialogue:
                 if task is not awaitable:
                     task.cancel()
 
-    def _verdict(self, outcome: CloseOutcome) -> int:
+    def _exit_code(self, outcome: CloseOutcome) -> int:
         if self._signal:
             return _SIGNALLED + self._signal
         if self._code != _CLEAN or self._problem:
             return self._code
-        if self._unread:
-            return _CLEAN  # whatever the server makes of it
-        if (self._unsent or self._incomplete) and not self._asked:
+        if self._output_closed:
+            return _CLEAN  # however the server reacts
+        if (self._unsent or self._incomplete) and not self._ended_here:
             return _BAD_END
-        as_asked = self._asked and outcome.cause is Cause.CLOSED_WITH_ERROR and outcome.initiator is Side.LOCAL
-        return _CLEAN if outcome.clean or as_asked else _BAD_END
+        # With `/close CODE`, a code that names a failure is what the user wanted.
+        wanted = self._ended_here and outcome.cause is Cause.CLOSED_WITH_ERROR and outcome.initiator is Side.LOCAL
+        return _CLEAN if outcome.clean or wanted else _BAD_END
 
     # From the server ---------------------------------------------------------------------------------------
 
@@ -368,28 +395,30 @@ class _Dialogue:
         try:
             async for reader in client.messages():
                 if reader.type is Opcode.TEXT:
-                    await display.text(self._noticed(reader.text()))
+                    await display.text(self._observed(reader.text()))
                 else:
-                    await display.binary(self._noticed(reader))
-                await asyncio.sleep(0)  # a flood must not keep keys and signals waiting
+                    await display.binary(self._observed(reader))
+                await asyncio.sleep(0)  # keys and signals must not wait for the end of a flood of messages
         except IncompleteMessage:
             self._incomplete = True
         except ConnectionClosed:
-            pass  # the outcome says how
-        except BrokenPipeError:
-            self._asked = self._unread = True  # as with `| head -1`
+            pass  # the outcome is reported at the end
+        except BrokenPipeError:  # as with `| head -1`
+            self._ended_here = self._output_closed = True
         except OSError as error:
             self._problem = f"cannot write the output: {error.strerror or error}"
             self._code = _BAD_END
 
-    async def _noticed(self, parts: AsyncIterator[_Part]) -> AsyncIterator[_Part]:
-        async for part in parts:
-            self._heard.set()
-            yield part
+    async def _observed(self, pieces: AsyncIterator[_Piece]) -> AsyncIterator[_Piece]:
+        """Yield the pieces, and set `_received` for each."""
+        async for piece in pieces:
+            self._received.set()
+            yield piece
 
-    async def _quiet(self, client: Client, display: _Display) -> None:
-        """Wait until the server has taken what was sent, and has been quiet since for as long as was asked for."""
+    async def _until_silent(self, client: Client, display: _Display) -> None:
+        """Wait until the server has received all input, and then has sent nothing for `--wait` seconds."""
         try:
+            # The pong proves that the server has received the messages before the ping.
             async with asyncio.timeout(_PONG_SECONDS):
                 await client.writer.ping()
         except TimeoutError:
@@ -397,10 +426,10 @@ class _Dialogue:
         except ConnectionClosed:
             return
         while True:
-            self._heard.clear()
+            self._received.clear()
             try:
                 async with asyncio.timeout(None if math.isinf(self._wait) else self._wait):
-                    await self._heard.wait()
+                    await self._received.wait()
             except TimeoutError:
                 if display.idle.is_set():
                     return
@@ -411,26 +440,28 @@ class _Dialogue:
     async def _send(self, client: Client, display: _Display, lines: AsyncIterator[str]) -> None:
         try:
             async for line in lines:
-                if self._typed:
-                    await self._obey(line, client, display)
+                if self._interactive:
+                    await self._process_line(line, client, display)
                 else:
                     self._unsent = True
                     await client.send(line)
                     self._unsent = False
-            self._asked = self._typed
+            self._ended_here = self._interactive
         except ConnectionClosed:
-            pass  # the outcome says how
+            pass  # the outcome is reported at the end
         except UnicodeDecodeError as error:
-            self._problem = f"a line of the input is not UTF-8: {error.object[:40]!r}; it ends there"
+            self._problem = (
+                f"cannot send a line that is not UTF-8: {error.object[:40]!r}; the rest of the input was not sent"
+            )
             self._code = _USAGE
         except OSError as error:
             self._problem = f"cannot read the input: {error.strerror or error}"
             self._code = _USAGE
 
-    async def _obey(self, line: str, client: Client, display: _Display) -> None:
-        """Do what a person typed."""
+    async def _process_line(self, line: str, client: Client, display: _Display) -> None:
+        """Send a typed line, or run the command in it."""
         if not line.startswith("/") or line.startswith("//"):
-            if line:  # an empty one was hardly meant as a message
+            if line:  # Enter on an empty line sends no message
                 await client.send(line.removeprefix("/") if line.startswith("//") else line)
             return
         command, _, argument = line[1:].partition(" ")
@@ -439,13 +470,15 @@ class _Dialogue:
                 case "ping":
                     self._ping(client, display, argument)
                 case "binary":
-                    await client.send(bytes.fromhex(argument))
+                    await client.send(_from_hex(argument))
                 case "close":
                     await self._close(client, argument)
                 case "help":
                     display.note(*_HELP.splitlines())
                 case _:
-                    display.note(f"there is no /{command}; /help says what there is, //{line[1:]} sends it as text")
+                    display.note(
+                        f"unknown command /{command}; type /help for commands, //{line[1:]} to send it as text"
+                    )
         except ValueError as error:
             display.note(str(error))
 
@@ -457,7 +490,8 @@ class _Dialogue:
                 seconds = await pong
             except ConnectionClosed:
                 return
-            display.note(f"pong{f' to {payload}' if payload else ''} after {seconds * 1000:.2f} ms")
+            answered = f' to "{payload}"' if payload else ""
+            display.note(f"pong{answered} after {seconds * 1000:.2f} ms")
 
         task = asyncio.ensure_future(wait())
         self._pings.add(task)
@@ -466,10 +500,17 @@ class _Dialogue:
     async def _close(self, client: Client, argument: str) -> None:
         code, _, reason = argument.partition(" ")
         if code and not (code.isascii() and code.isdigit()):
-            raise ValueError(f"/close takes a number first, such as /close 1000 bye, not {code!r}")
-        self._asked = True
+            raise ValueError(f"/close needs a close code first, such as /close 1000 bye, not {code!r}")
+        self._ended_here = True
         try:
             await client.close(int(code or CloseCode.NORMAL), reason)
         except ValueError:
-            self._asked = False
+            self._ended_here = False
             raise
+
+
+def _from_hex(digits: str) -> bytes:
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        raise ValueError(f"/binary needs pairs of hex digits, such as /binary 68 65 6c, not {digits!r}") from None

@@ -1,4 +1,4 @@
-"""`streamws echo`: a server that sends messages back, with a web page to talk to it."""
+"""`streamws echo`: a server that sends each message back, with a web page to try it."""
 
 import argparse
 import asyncio
@@ -23,30 +23,32 @@ DEFAULT_PORT = 8765
 
 
 def add_echo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `echo` command to the command line."""
     parser = commands.add_parser(
         "echo",
-        help="serve an echo, and a web page to talk to it",
-        description="Send every message back, until Ctrl-C. On the same port is a page for browsers.",
+        help="run a server that sends each message back, with a web page to try it",
+        description="Run a server that sends each message back, until Ctrl-C. On the same port, browsers find a web "
+        "page to try it.",
     )
-    parser.add_argument("--host", help=f'where to listen, "" for every interface (default: {DEFAULT_HOST})')
-    parser.add_argument("--port", type=int, help=f"0 for any that is free (default: {DEFAULT_PORT})")
-    parser.add_argument("--path", metavar="UNIX", help="listen on a Unix socket instead")
+    parser.add_argument("--host", help=f'address to listen on, "" for all interfaces (default: {DEFAULT_HOST})')
+    parser.add_argument("--port", type=int, help=f"port to listen on, 0 for any free port (default: {DEFAULT_PORT})")
+    parser.add_argument("--path", metavar="UNIX", help="listen on this Unix socket instead")
     parser.add_argument("--certificate", metavar="PEM", help="serve wss:// and https:// with this certificate")
-    parser.add_argument("--key", metavar="PEM", help="the certificate's key, unless it is in the same file")
+    parser.add_argument("--key", metavar="PEM", help="the certificate's private key, unless it is in the same file")
     parser.add_argument(
         "--origins",
         metavar="ORIGIN",
         nargs="+",
-        help='web pages that may connect beside those of this host, such as https://example.org; "*" for all',
+        help='origins of other web pages that may connect, such as https://example.org; "*" for all',
     )
-    parser.add_argument("--verbose", action="store_true", help="log connections")
+    parser.add_argument("--verbose", action="store_true", help="log each connection on stderr")
     parser.set_defaults(run=_echo, parser=parser)
 
 
 def _echo(options: argparse.Namespace) -> int:
     parser: argparse.ArgumentParser = options.parser
     if options.path is not None and (options.host is not None or options.port is not None):
-        parser.error("--path stands instead of --host and --port")
+        parser.error("--path cannot be used with --host or --port")
     if options.key is not None and options.certificate is None:
         parser.error("--key needs --certificate")
     logging.basicConfig(
@@ -85,7 +87,7 @@ def _tls(certificate: str | None, key: str | None) -> SSLContext | None:
 
 
 class EchoServer(WebSocketServer):
-    """Sends every message back, answers plain HTTP with the chat page, and says where it listens."""
+    """A server that sends each message back, answers plain HTTP with the web page, and prints where it listens."""
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class EchoServer(WebSocketServer):
         ssl: SSLContext | None,
         origins: Sequence[str] | Literal["*"] | None,
     ) -> None:
-        """The arguments are those of `WebSocketServer`."""
+        """Create the server; the arguments are those of `WebSocketServer`."""
         super().__init__(address, port, path=path, ssl=ssl, origins=origins, handler=_send_back)
         self._host = address
         self._secure = ssl is not None
@@ -103,6 +105,7 @@ class EchoServer(WebSocketServer):
         self.request(self._answer)
 
     async def start(self) -> asyncio.Server:
+        """Start listening, and print the addresses."""
         server = await super().start()
         addresses = [sock.getsockname() for sock in self.sockets]
         print("\n".join(_greeting(self._host, self._secure, addresses)), flush=True)
@@ -118,7 +121,7 @@ class EchoServer(WebSocketServer):
             return self._page
         if request.path == "/healthz":
             return Response(200, "ok")
-        return Response(404, "there is a page at / and a health check at /healthz\n")
+        return Response(404, "not found; the web page is at /, the health check at /healthz\n")
 
 
 async def _send_back(client: Client) -> None:
@@ -127,7 +130,8 @@ async def _send_back(client: Client) -> None:
 
 
 def _page() -> Response:
-    # As text, so that line ends are LF however the file was checked out: browsers hash them so.
+    """Return the response with the web page, and a Content-Security-Policy that allows nothing but its own code."""
+    # Read as text: browsers compute the hashes with LF line ends, even if the file was checked out with CRLF.
     page = files("streamws.cli").joinpath("chat.html").read_text("utf-8")
     sources = {kind: _hashes(page, kind) for kind in ("script", "style")}
     policy = "; ".join(
@@ -156,20 +160,20 @@ def _page() -> Response:
 
 
 def _hashes(page: str, element: str) -> str:
-    """What a Content-Security-Policy says of the inline `element`s of a page (CSP level 3, section 2.3.1)."""
+    """Return the hashes of a page's inline `element`s for a Content-Security-Policy (CSP level 3, section 2.3.1)."""
     contents = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
     digests = [hashlib.sha256(content.encode()).digest() for content in contents]
     return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
-# What it says -----------------------------------------------------------------------------------------------
+# The greeting -----------------------------------------------------------------------------------------------
 
 
 def _greeting(host: str | None, secure: bool, addresses: Sequence[Any]) -> list[str]:
-    """The lines that tell where a server listens, and how to talk to it.
+    """Return the lines that say where the server listens and how to connect to it.
 
-    :param host: what the user asked for; None for a Unix socket.
-    :param addresses: as the sockets tell them.
+    :param host: the value of `--host`; None for a Unix socket.
+    :param addresses: the addresses of the listening sockets.
     """
     name = f"Echo server (streamws {__version__}, {BUILD})"
     if host is None:
@@ -180,7 +184,7 @@ def _greeting(host: str | None, secure: bool, addresses: Sequence[Any]) -> list[
         lines += [
             f"  in a browser         http{s}://{authority}/",
             f"  from any client      ws{s}://{authority}/",
-            f"  from a terminal      python -m streamws connect ws{s}://{authority}/",
+            f"  from a terminal      streamws connect ws{s}://{authority}/",
         ]
     return [*lines, _STOP]
 
@@ -192,15 +196,15 @@ def _unix_hints(path: str, secure: bool) -> list[str]:
     s = "s" if secure else ""
     place = shlex.quote(path)
     return [
-        f"  is it there?         curl --unix-socket {place} http{s}://localhost/healthz",
-        f"  from a terminal      python -m streamws connect --path {place} ws{s}://localhost/",
+        f"  health check         curl --unix-socket {place} http{s}://localhost/healthz",
+        f"  from a terminal      streamws connect --path {place} ws{s}://localhost/",
     ]
 
 
 def _authorities(host: str, addresses: Sequence[Any]) -> list[str]:
-    """What stands behind the // of the server's URLs."""
+    """Return the host and port of each URL at which the server can be reached."""
     ports = {address[1] for address in addresses}
-    if len(ports) > 1:  # port 0 and a host name with several addresses
+    if len(ports) > 1:  # with port 0, each address of the host got a port of its own
         return [_authority(*address[:2]) for address in addresses]
     name = "localhost" if host in ("", "0.0.0.0", "::") else host
     return [_authority(name, ports.pop())]

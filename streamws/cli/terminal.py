@@ -1,7 +1,7 @@
-"""A terminal: text made harmless, rows of it, and a line to type into below them.
+"""Input and output of a terminal: rows of text, and a prompt with a line editor below them.
 
-Nothing here knows of connections. The line editor is plain Python over termios, for there is no thread in it that
-would have to be woken when the connection ends; where there is no termios, lines are read as any file's.
+This module knows nothing about connections. The line editor is plain Python on termios rather than `readline`, which
+would need a thread that cannot be stopped when the connection ends. Without termios, lines are read as from a file.
 """
 
 import asyncio
@@ -15,48 +15,35 @@ import unicodedata
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from importlib import import_module
 from queue import SimpleQueue
 from threading import Thread
-from types import ModuleType
 from typing import Any, TextIO, TypeVar
+
+from ..codes import escape
+
+_termios: Any = None
+"""The module termios; None on Windows, which does not have it."""
+try:
+    import termios
+
+    _termios = termios
+except ImportError:
+    pass
 
 _Result = TypeVar("_Result")
 
-
-def _optional(name: str) -> ModuleType | None:
-    """A module of the standard library that this system may lack."""
-    try:
-        return import_module(name)
-    except ImportError:
-        return None
-
-
-_termios: ModuleType | None = _optional("termios")  # not on Windows
-
 _CHUNK = 64 * 1024
 _INDENT = "  "
-_FEWEST_COLUMNS = 20
+_MIN_COLUMNS = 20
 _ERASE = "\r\x1b[K"
-_CLIP, _WRAP = "\x1b[?7l", "\x1b[?7h"  # whether the terminal itself breaks rows that are too long
+_CLIP, _WRAP = "\x1b[?7l", "\x1b[?7h"  # switch off and on that the terminal wraps long rows by itself
 
 
 # Text -------------------------------------------------------------------------------------------------------
 
 
-def escape(text: str) -> str:
-    """`text` with an escape for each character that is not printable, so that it cannot act on a terminal.
-
-    Those are control characters (line ends too), those that change the direction of text or are invisible, spaces
-    other than " ", and code points without a character.
-    """
-    if text.isprintable():
-        return text
-    return "".join([char if char.isprintable() else ascii(char)[1:-1] for char in text])
-
-
 def columns(text: str) -> int:
-    """How many columns of a terminal printable text takes."""
+    """Return the number of terminal columns that printable text needs."""
     if text.isascii():
         return len(text)
     return sum(map(_columns_of, text))
@@ -69,30 +56,31 @@ def _columns_of(char: str) -> int:
 
 
 def rows(prefix: str, text: str, width: int) -> list[str]:
-    """Text, escaped, as rows of a terminal.
+    """Escape a text and break it into rows of a terminal.
 
-    Only the first row begins with `prefix`, the others are indented: so no part of it looks like a line of its own.
+    Only the first row begins with `prefix`. The others are indented, so that no part of the text looks like another
+    message.
     """
-    most = max(width, _FEWEST_COLUMNS) - 1
-    done: list[str] = []
+    most = max(width, _MIN_COLUMNS) - 1
+    complete: list[str] = []
     row, used = [prefix], columns(prefix)
     for char in escape(text):
         size = columns(char)
         if used + size > most:
-            done.append("".join(row))
+            complete.append("".join(row))
             row, used = [_INDENT], len(_INDENT)
         row.append(char)
         used += size
-    return [*done, "".join(row)]
+    return [*complete, "".join(row)]
 
 
-# Bytes in and out -------------------------------------------------------------------------------------------
+# Standard input and output ----------------------------------------------------------------------------------
 
 
 def open_closed_streams() -> None:
-    """Where whoever started the program has closed a standard stream, have one that is empty and takes anything.
+    """Open the null device for each standard stream that the program was started without.
 
-    Python has None there, and the next socket would get the stream's number.
+    Python sets such a stream to None, and the next socket would get its file descriptor.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -100,20 +88,23 @@ def open_closed_streams() -> None:
 
 
 def _raw(stream: TextIO) -> Any:
-    """The stream below Python's buffers, whose locks a thread that waits would hold when the program ends."""
+    """Return the stream below Python's buffer.
+
+    A thread that blocks in the buffer holds its lock, which Python needs when the program ends.
+    """
     return getattr(stream.buffer, "raw", stream.buffer)
 
 
 def read_some() -> bytes:
-    """What comes next on the standard input; nothing at its end. Blocks."""
+    """Read the next bytes from standard input, or `b""` at its end. Blocks."""
     stream = _raw(sys.stdin)
-    while (data := stream.read(_CHUNK)) is None:  # someone has made it non-blocking
+    while (data := stream.read(_CHUNK)) is None:  # non-blocking: another process that shares it may have set that
         select.select([stream], [], [])
     return bytes(data)
 
 
 def write_all(text: str) -> None:
-    """Write to the standard output, what its encoding lacks as escapes. Blocks."""
+    """Write to standard output. Characters that its encoding cannot represent are written as escapes. Blocks."""
     stream = _raw(sys.stdout)
     data = memoryview(text.encode(sys.stdout.encoding, "backslashreplace"))
     while data:
@@ -125,7 +116,7 @@ def write_all(text: str) -> None:
 
 
 class Helper:
-    """A thread for calls that block, one after the other; one that never returns does not keep the program alive."""
+    """A daemon thread for blocking calls, one at a time. A call that never returns does not keep the program alive."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -136,7 +127,10 @@ class Helper:
             self._calls.get()()
 
     async def run(self, function: Callable[[], _Result]) -> _Result:
-        """Have the thread call a function. Cancelled, the call goes on and its result is dropped."""
+        """Call a function in the thread and return its result.
+
+        If this is cancelled, the call goes on in the thread and its result is dropped.
+        """
         future: Future[_Result] = Future()
 
         def call() -> None:
@@ -151,55 +145,55 @@ class Helper:
 
 
 class Input:
-    """The standard input, where it is read like any file."""
+    """Standard input that is read like a file, without a line editor."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._pieces: list[bytes] = []  # of the line that is not complete
 
     @property
     def pending(self) -> bool:
-        """Whether something of a line that is not complete was read."""
-        return any(self._parts)
+        """Whether the beginning of a line was read, but not its end."""
+        return any(self._pieces)
 
     async def lines(self) -> AsyncIterator[str]:
-        """The lines, without their ends.
+        """Yield the lines without their line ends.
 
-        :raises UnicodeDecodeError: at a line that is not UTF-8.
+        :raises UnicodeDecodeError: if a line is not UTF-8.
         """
         helper = Helper()
         while chunk := await helper.run(read_some):
             first, *others = chunk.split(b"\n")
-            self._parts.append(first)
-            for part in others:
-                line = self._take()
-                self._parts = [part]
+            self._pieces.append(first)
+            for piece in others:
+                line = self._complete()
+                self._pieces = [piece]
                 yield line
         if self.pending:
-            yield self._take()
+            yield self._complete()
 
-    def _take(self) -> str:
-        line = b"".join(self._parts).removesuffix(b"\r")
-        self._parts = []
+    def _complete(self) -> str:
+        line = b"".join(self._pieces).removesuffix(b"\r")
+        self._pieces = []
         return line.decode()
 
 
-# The line that is typed -------------------------------------------------------------------------------------
+# The line editor --------------------------------------------------------------------------------------------
 
 
 class LineEditor:
-    """The line under the prompt: takes the bytes that a terminal sends for keys."""
+    """The text of the line at the prompt, edited by the bytes that a terminal sends for keys."""
 
     def __init__(self) -> None:
         self.text: str = ""
         self.cursor: int = 0
-        """Where in the text the next character goes."""
+        """The index in the text at which the next character is inserted."""
         self.ended: bool = False
         """Whether Ctrl-D was typed on an empty line."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._sequence = ""  # what has come of a key that sends several characters
+        self._sequence = ""  # the first characters of a key that sends several
         self._history: list[str] = []
-        self._place = 0  # in the history; at its end, the line is a new one,
-        self._draft = ""  # which is kept here while another is looked at
+        self._place = 0  # the index in the history of the line shown; its length for the new line
+        self._draft = ""  # the new line while a line of the history is shown
         self._keys: dict[str, Callable[[], None]] = {
             "\x7f": self._backspace,
             "\b": self._backspace,
@@ -225,25 +219,28 @@ class LineEditor:
             "\x0e": self._newer,
             "\x1b[B": self._newer,
             "\x1bOB": self._newer,
-            "\x0b": self._cut_behind,
-            "\x15": self._cut_before,
-            "\x17": self._cut_word,
+            "\x0b": self._delete_to_end,
+            "\x15": self._delete_to_start,
+            "\x17": self._delete_word,
         }
 
     def feed(self, data: bytes) -> list[str]:
-        """Take what was typed; the lines that are complete."""
+        """Process typed bytes.
+
+        :returns: the lines that were completed with Enter.
+        """
         lines = []
         for char in self._decoder.decode(data):
             if self.ended:
                 break
             if char in "\r\n" and not self._sequence:
-                lines.append(self._take())
+                lines.append(self._complete())
             else:
                 self._press(char)
         return lines
 
     def visible(self, width: int) -> tuple[str, int]:
-        """As much of the text as fits into `width` columns, the cursor within it, and the cursor's column."""
+        """Return the part of the text around the cursor that fits into `width` columns, and the cursor's column."""
         cells = [escape(char) for char in self.text]
         sizes = [columns(cell) for cell in cells]
         first = last = self.cursor
@@ -257,7 +254,7 @@ class LineEditor:
             last += 1
         return "".join(cells[first:last]), column
 
-    def _take(self) -> str:
+    def _complete(self) -> str:
         line = self.text
         if line and line not in self._history[-1:]:
             self._history.append(line)
@@ -268,7 +265,7 @@ class LineEditor:
 
     def _press(self, char: str) -> None:
         if char == "\x1b":
-            self._sequence = char  # an unfinished one is forgotten
+            self._sequence = char  # an unfinished sequence before it is dropped
             return
         key = self._sequence + char
         if self._sequence == "\x1b":
@@ -312,13 +309,13 @@ class LineEditor:
     def _right(self) -> None:
         self.cursor = min(len(self.text), self.cursor + 1)
 
-    def _cut_behind(self) -> None:
+    def _delete_to_end(self) -> None:
         self._set(self.text[: self.cursor], self.cursor)
 
-    def _cut_before(self) -> None:
+    def _delete_to_start(self) -> None:
         self._set(self.text[self.cursor :], 0)
 
-    def _cut_word(self) -> None:
+    def _delete_word(self) -> None:
         kept = self.text[: self.cursor].rstrip()
         kept = kept[: kept.rfind(" ") + 1]
         self._set(kept + self.text[self.cursor :], len(kept))
@@ -340,61 +337,61 @@ class LineEditor:
 
 
 def has_line_editing() -> bool:
-    """Whether standard input and output are a terminal that a `Prompt` can use."""
+    """Return whether standard input and output are a terminal that can show a `Prompt`."""
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     return terminal and _termios is not None and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def width() -> int:
-    """Columns of the terminal."""
+    """Return the width of the terminal in columns."""
     return shutil.get_terminal_size().columns
 
 
 class Prompt:
-    """The last row of a terminal, to type into, and the rows above it."""
+    """A line editor in the last row of the terminal, with output in the rows above it."""
 
     def __init__(self) -> None:
-        assert _termios is not None
-        self._os: Any = _termios
         self._loop = asyncio.get_running_loop()
         self._editor = LineEditor()
-        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._lines: asyncio.Queue[str | None] = asyncio.Queue()  # None after the last line
         self._descriptor = sys.stdin.fileno()
-        self._usual = self._os.tcgetattr(self._descriptor)
+        self._saved_mode = _termios.tcgetattr(self._descriptor)
         self._set_up()
         self._loop.add_reader(self._descriptor, self._read)
         self._loop.add_signal_handler(signal.SIGTSTP, self._suspend)
         self._draw()
 
     async def lines(self) -> AsyncIterator[str]:
-        """The lines that are typed, until Ctrl-D."""
+        """Yield the lines that are typed, until Ctrl-D."""
         while (line := await self._lines.get()) is not None:
             yield line
 
     def show(self, shown: list[str]) -> None:
-        """Show rows above the line that is being typed."""
+        """Print rows above the line that is being typed."""
         self._draw(shown)
 
     def close(self) -> None:
-        """Give the terminal back as it was; what was typed and not sent is left to be seen."""
+        """Restore the mode of the terminal. Text that was typed but not sent stays visible."""
         self._loop.remove_reader(self._descriptor)
         self._loop.remove_signal_handler(signal.SIGTSTP)
-        with suppress(OSError, self._os.error):  # the terminal is gone
+        with suppress(OSError, _termios.error):  # the terminal has gone
             write_all("\n" if self._editor.text else _ERASE)
-            self._os.tcsetattr(self._descriptor, self._os.TCSANOW, self._usual)
+            self._set_mode(self._saved_mode)
 
     def _set_up(self) -> None:
-        """Get each key as it is pressed. Ctrl-C and Ctrl-Z stay signals; Ctrl-S must not stop the output."""
-        flags = self._os
-        mode = self._os.tcgetattr(self._descriptor)
-        mode[0] &= ~flags.IXON
-        mode[3] &= ~(flags.ICANON | flags.ECHO | flags.IEXTEN)
-        mode[6][flags.VMIN], mode[6][flags.VTIME] = 1, 0
-        self._os.tcsetattr(self._descriptor, flags.TCSANOW, mode)
+        """Have the terminal send each key at once. Ctrl-C and Ctrl-Z remain signals; Ctrl-S must not stop output."""
+        mode = _termios.tcgetattr(self._descriptor)
+        mode[0] &= ~_termios.IXON
+        mode[3] &= ~(_termios.ICANON | _termios.ECHO | _termios.IEXTEN)
+        mode[6][_termios.VMIN], mode[6][_termios.VTIME] = 1, 0
+        self._set_mode(mode)
+
+    def _set_mode(self, mode: list[Any]) -> None:
+        _termios.tcsetattr(self._descriptor, _termios.TCSANOW, mode)
 
     def _suspend(self) -> None:
         write_all(_ERASE)
-        self._os.tcsetattr(self._descriptor, self._os.TCSANOW, self._usual)
+        self._set_mode(self._saved_mode)
         os.kill(os.getpid(), signal.SIGSTOP)  # returns when the program is continued
         self._set_up()
         self._draw()
@@ -404,7 +401,7 @@ class Prompt:
             data = os.read(self._descriptor, _CHUNK)
         except BlockingIOError:
             return
-        except OSError:  # the terminal is gone
+        except OSError:  # the terminal has gone
             data = b""
         lines = self._editor.feed(data)
         for line in lines:
@@ -416,6 +413,6 @@ class Prompt:
             self._draw([row for line in lines for row in rows("> ", line, width())])
 
     def _draw(self, above: list[str] | None = None) -> None:
-        text, column = self._editor.visible(max(width(), _FEWEST_COLUMNS) - 3)
+        text, column = self._editor.visible(max(width(), _MIN_COLUMNS) - 3)
         block = "".join(f"{row}\n" for row in above or ())
         write_all(f"{_CLIP}{_ERASE}{block}> {text}\r\x1b[{column + 2}C{_WRAP}")

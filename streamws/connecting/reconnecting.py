@@ -1,4 +1,4 @@
-"""When to connect again after a failure, and how long to wait before."""
+"""Reconnecting: whether to try again after a failure, and how long to wait before."""
 
 import random
 import ssl
@@ -22,19 +22,18 @@ from ..options import Backoff
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _RESTARTING = frozenset({CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER})
-_KEPT = 100
-_TROUBLE = 3  # failures in a row after which someone should hear of it
-_LEAST_GROWTH = 0.25  # seconds that grow where `Backoff.first` is 0
+_MAX_FAILURES = 100  # that are kept for the error in the end
+_WARN_AFTER = 3  # consecutive failures
+_MIN_GROWTH = 0.25  # seconds from which the delays grow if `Backoff.first` is 0
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether it makes sense to try again after an error: the default of `connect(retry=...)`.
+    """Return whether an error is transient, so that trying again may help: the default for `connect(retry=...)`.
 
-    It does after network failures, timeouts, connections that ended badly, and answers that speak of a passing state
-    (408, 425, 429, 500, 502, 503, 504). It does not after other answers, if a certificate is not accepted, or if a
-    package is missing.
+    Network failures, timeouts, connections that did not close cleanly, and the HTTP statuses 408, 425, 429, 500, 502,
+    503 and 504 are transient. Other HTTP statuses, an invalid certificate and a missing package are not.
 
-    :param error: what `await connect()` raised, or a `ConnectionClosedError`.
+    :param error: an error that `await connect()` raised, or a `ConnectionClosedError`.
     """
     if isinstance(error, HandshakeRefused) or (isinstance(error, ProxyError) and error.status is not None):
         return error.status in _TRANSIENT
@@ -45,46 +44,50 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, OSError)
 
 
-class Attempts:
-    """The attempts since the last stable connection."""
+class Retries:
+    """The failures since the last stable connection, and the delays that follow from them.
 
-    __slots__ = ("_backoff", "_count", "_failures", "_next", "_retry", "reason")
+    :param retry: whether to try again after an error.
+    """
+
+    __slots__ = ("_backoff", "_count", "_failures", "_next_delay", "_retry", "reason")
 
     def __init__(self, backoff: Backoff, retry: Callable[[Exception], bool]) -> None:
         self._backoff = backoff
         self._retry = retry
-        self._next = backoff.first  # seconds, before the jitter
-        self._count = 0  # of failures
-        self._failures: deque[Exception] = deque(maxlen=_KEPT)  # the last ones
+        self._next_delay = backoff.first  # in seconds, before jitter
+        self._count = 0  # number of failures
+        self._failures: deque[Exception] = deque(maxlen=_MAX_FAILURES)  # the last ones
         self.reason: str = ""
-        """Why there has to be another attempt, in one line."""
+        """Why another attempt is needed, in one line."""
 
     @property
-    def in_trouble(self) -> bool:
-        """Whether so many have failed in a row that something may be wrong for good, such as the name of the host."""
-        return self._count >= _TROUBLE
+    def should_warn(self) -> bool:
+        """Whether so many attempts failed in a row that the cause may be permanent, such as a wrong host name."""
+        return self._count >= _WARN_AFTER
 
-    def failed(self, error: Exception) -> float:
-        """An attempt failed: the seconds to wait before the next one.
+    def delay_after_failure(self, error: Exception) -> float:
+        """Note that an attempt failed, and return how many seconds to wait before the next one.
 
-        :raises ReconnectError: if there is to be none.
+        :raises ReconnectError: if there should not be another attempt.
         """
         self.reason = describe(error)
         self._add(error)
-        least = 0.0
+        min_delay = 0.0
         if isinstance(error, HandshakeRefused):
-            least = min(retry_after(error.headers.get("Retry-After", "")), self._backoff.max_retry_after)
-        return self._delay(least)
+            min_delay = min(retry_after(error.headers.get("Retry-After", "")), self._backoff.max_retry_after)
+        return self._next(min_delay)
 
-    def ended(self, outcome: CloseOutcome, seconds: float) -> float:
-        """A connection ended that was open for so long: the seconds to wait before the next attempt.
+    def delay_after_end(self, outcome: CloseOutcome, seconds: float) -> float:
+        """Note that a connection ended, and return how many seconds to wait before the next attempt.
 
-        :raises ReconnectError: if there is to be none.
+        :param seconds: how long the connection was open.
+        :raises ReconnectError: if there should not be another attempt.
         """
         self.reason = str(outcome)
         stable = seconds >= self._backoff.stable
         if stable:
-            self._next = self._backoff.first
+            self._next_delay = self._backoff.first
             self._count = 0
             self._failures.clear()
         if not outcome.clean:
@@ -94,29 +97,33 @@ class Attempts:
             elif not self._retry(error):
                 raise ReconnectError((error,)) from error
         if outcome.received is not None and outcome.received.code in _RESTARTING:
-            # Everyone whom the server sent away comes back: better not at once and not together.
-            return self._delay(random.uniform(*self._backoff.restart))
-        return self._delay(0.0)
+            # All clients of the server were told the same. A random delay keeps them from returning at the same time.
+            return self._next(random.uniform(*self._backoff.restart))
+        return self._next(0.0)
 
     def _add(self, error: Exception) -> None:
-        """Count a failure; raise if it is the last one."""
+        """Count a failure.
+
+        :raises ReconnectError: if it is the last one.
+        """
         if self._failures:
-            _let_go(self._failures[-1])
+            _drop_tracebacks(self._failures[-1])
         self._failures.append(error)
         self._count += 1
-        most = self._backoff.max_attempts
-        if not self._retry(error) or (most is not None and self._count >= most):
+        max_attempts = self._backoff.max_attempts
+        if not self._retry(error) or (max_attempts is not None and self._count >= max_attempts):
             raise ReconnectError(self._failures, self._count) from error
 
-    def _delay(self, least: float) -> float:
+    def _next(self, min_delay: float) -> float:
+        """Return the next delay with its jitter, and make the one after it longer."""
         backoff = self._backoff
-        delay = self._next * (1 - backoff.jitter * random.random())
-        self._next = min((self._next or _LEAST_GROWTH) * backoff.factor, backoff.most)
-        return delay if delay > least else least + random.random() * backoff.first
+        delay = self._next_delay * (1 - backoff.jitter * random.random())
+        self._next_delay = min((self._next_delay or _MIN_GROWTH) * backoff.factor, backoff.most)
+        return delay if delay > min_delay else min_delay + random.random() * backoff.first
 
 
-def _let_go(error: BaseException) -> None:
-    """Drop the tracebacks of an error that is kept: through their frames they hold all that the attempt had read."""
+def _drop_tracebacks(error: BaseException) -> None:
+    """Remove the tracebacks of an error and its causes: their frames keep everything that the attempt had read."""
     errors: list[BaseException | None] = [error]
     while errors:
         each = errors.pop()
@@ -126,12 +133,12 @@ def _let_go(error: BaseException) -> None:
 
 
 def retry_after(value: str) -> float:
-    """The seconds that a Retry-After field asks for (RFC 9110 section 10.2.3); 0 if it is malformed."""
+    """Return the seconds that a Retry-After field asks for (RFC 9110 section 10.2.3); 0 if it is malformed."""
     if value.isascii() and value.isdigit():
         return float(value)
     try:
         date = parsedate_to_datetime(value)
-        # A date is always in GMT, also in the form that does not say so (RFC 9110 section 5.6.7).
+        # HTTP dates are in GMT, even in the obsolete format that does not say so (RFC 9110 section 5.6.7).
         return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return 0.0

@@ -1,4 +1,4 @@
-"""WebSocket URLs (RFC 6455 section 3), taken apart."""
+"""Parsing of WebSocket URLs (RFC 6455 section 3)."""
 
 import ipaddress
 import re
@@ -12,44 +12,45 @@ from ..errors import InvalidURL
 
 _SECURE = {"ws": False, "http": False, "wss": True, "https": True}
 _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")  # as in arguments of the command line that are not UTF-8
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # as in a command-line argument that is not UTF-8
 _NAME = re.compile(r"[0-9A-Za-z_.\-]+")
 _ZONE = re.compile(r"[0-9A-Za-z._~\-]+")  # RFC 6874 section 2
-_PATH = "/:@!$&'()*+,;=-._~%"  # RFC 3986 section 3.3, with what is percent-encoded already
+_PATH = "/:@!$&'()*+,;=-._~%"  # RFC 3986 section 3.3; "%" because the path may be percent-encoded already
 
 
 @attrs.frozen
 class Url:
-    """Where a WebSocket is."""
+    """A WebSocket URL, parsed."""
 
     secure: bool
-    """Whether the connection goes over TLS: wss."""
+    """Whether the scheme is wss, so that the connection uses TLS."""
     host: str
-    """The name or the address, in ASCII and without brackets."""
+    """The host name or IP address, in ASCII and without brackets."""
     port: int
     target: str
-    """Path and query as they stand in the request line."""
+    """Path and query, as sent in the request line."""
     credentials: tuple[str, str] | None = attrs.field(default=None, repr=False)
     """User name and password."""
 
     @property
     def name(self) -> str:
-        """The host for others, to whom the zone of an address means nothing (RFC 6874 section 1)."""
+        """The host without the zone of an IPv6 address, which has no meaning on other machines (RFC 6874 section 1)."""
         return self.host.partition("%")[0]
 
     @property
     def authority(self) -> str:
-        """What the Host field says: without the port where it is the scheme's."""
+        """The value of the Host field: the host, and the port unless it is the default one."""
         host = bracketed(self.name)
         return f"{host}:{self.port}" if self.port != default_port(self.secure) else host
 
     @property
     def host_and_port(self) -> str:
+        """Host and port, for messages."""
         return f"{bracketed(self.host)}:{self.port}"
 
     @property
     def origin(self) -> tuple[bool, str, int]:
-        """What two URLs share if secrets for the one may go to the other (RFC 6454 section 4)."""
+        """Scheme, host and port (RFC 6454 section 4). A URL's secrets may only be sent to URLs of the same origin."""
         return self.secure, self.host.lower(), self.port
 
     def __str__(self) -> str:
@@ -57,26 +58,27 @@ class Url:
 
 
 def default_port(secure: bool) -> int:
+    """Return the port of a URL that names none (RFC 6455 section 3)."""
     return 443 if secure else 80
 
 
 def bracketed(host: str) -> str:
-    """A host as it stands in a URL."""
+    """Return a host as it is written in a URL: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def parse_url(text: str, schemes: tuple[str, ...] = ("ws", "wss")) -> Url:
-    """Take a URL apart.
+    """Parse a URL.
 
-    :param text: such as "wss://user:password@example.org:8765/path?query". Characters beyond ASCII in host, path and
-        query are encoded.
-    :raises InvalidURL: if it is no URL of a WebSocket; the message says what is wrong with it.
+    :param text: such as "wss://user:password@example.org:8765/path?query". Host, path and query may contain characters
+        outside ASCII, which are encoded.
+    :raises InvalidURL: if it is not a valid WebSocket URL; the message says why.
     """
     if not isinstance(text, str):
-        raise TypeError(f"a URL is str, not {type(text).__name__}")
+        raise TypeError(f"the URL must be a str, not {type(text).__name__}")
     parts, host, port, credentials = split_url(text, schemes, _invalid)
     if "#" in text:
-        raise _invalid(text, "a fragment (#) has no meaning for a WebSocket")  # RFC 6455 section 3
+        raise _invalid(text, "it must not have a fragment (#)")  # RFC 6455 section 3
     secure = _SECURE[parts.scheme]
     target = quote(parts.path or "/", safe=_PATH)
     if parts.query:
@@ -87,34 +89,34 @@ def parse_url(text: str, schemes: tuple[str, ...] = ("ws", "wss")) -> Url:
 def split_url(
     text: str, schemes: Collection[str], invalid: Callable[[str, str], InvalidURL]
 ) -> tuple[SplitResult, str, int | None, tuple[str, str] | None]:
-    """The parts of a URL, of them the host in ASCII, the port if there is one, and user name and password.
+    """Split a URL into its parts, the host in ASCII, the port if it has one, and user name and password.
 
-    :param invalid: makes the error for the URL and what is wrong with it.
-    :raises InvalidURL: if it is malformed, or has another scheme.
+    :param invalid: makes the error from the URL and the reason.
+    :raises InvalidURL: if it is malformed or has another scheme.
     """
     if _UNSAFE.search(text):
-        raise invalid(text, "it has a space or a control character")
+        raise invalid(text, "it contains a space or a control character")
     if _SURROGATE.search(text):
-        raise invalid(text, "it has half a character (a surrogate)")
-    # Not chained: what the standard library says of a URL may have the password in it.
+        raise invalid(text, "it contains a surrogate, which is half of a character")
+    # The standard library's errors may contain the password, so they are not chained.
     try:
         parts = urlsplit(text)
     except ValueError:
         raise invalid(text, "its host is malformed") from None
     if parts.scheme not in schemes:
         *others, last = [f"{scheme}://" for scheme in schemes]
-        raise invalid(text, f"it must begin with {', '.join(others)} or {last}")
+        raise invalid(text, f"it must start with {', '.join(others)} or {last}")
     if not parts.hostname:
-        raise invalid(text, "a host is missing")
+        raise invalid(text, "it has no host")
     try:
         port = parts.port
     except ValueError:
         port = 0
     if port == 0:
-        raise invalid(text, "a port is a number from 1 to 65535")
-    # In brackets there is an IPv6 address (RFC 3986 section 3.2.2); of those of the future none has come.
+        raise invalid(text, "its port must be a number from 1 to 65535")
+    # Brackets enclose an IPv6 address (RFC 3986 section 3.2.2). The RFC's "IPvFuture" is not in use.
     in_brackets = parts.netloc.rpartition("@")[2].startswith("[")
-    host = None if in_brackets and ":" not in parts.hostname else _host(parts.hostname)
+    host = None if in_brackets and ":" not in parts.hostname else _ascii_host(parts.hostname)
     if host is None:
         raise invalid(text, "its host is malformed")
     credentials = None
@@ -123,11 +125,11 @@ def split_url(
     return parts, host, port, credentials
 
 
-def _host(name: str) -> str | None:
-    """A host name or address in ASCII; None if it is neither."""
+def _ascii_host(name: str) -> str | None:
+    """Return a host name or IP address in ASCII; None if it is not valid."""
     if ":" in name:
         address, percent, zone = name.partition("%")
-        zone = unquote(percent + zone)[1:]  # RFC 6874 section 2: the % before a zone stands percent-encoded in a URL
+        zone = unquote(percent + zone)[1:]  # RFC 6874 section 2: in a URL the "%" before the zone is percent-encoded
         if percent and not _ZONE.fullmatch(zone):
             return None
         try:
@@ -135,42 +137,42 @@ def _host(name: str) -> str | None:
         except ValueError:
             return None
     try:
-        host = name.encode("idna").decode()  # the resolver does no other, and raises where a label is empty or too long
+        host = name.encode("idna").decode()  # as the resolver does; it rejects labels that are empty or too long
     except UnicodeError:
         return None
     return host if _NAME.fullmatch(host) else None
 
 
-def _invalid(text: str, why: str) -> InvalidURL:
-    return InvalidURL(f"{without_password(text)!r:.200} is not the URL of a WebSocket: {why}")
+def _invalid(text: str, reason: str) -> InvalidURL:
+    return InvalidURL(f"{without_password(text)!r:.200} is not a valid WebSocket URL: {reason}")
 
 
-_USER = re.compile(
+_USERINFO = re.compile(
     r"//(?:[^/?#]*@"
-    r"|[^/?#]*:(?![0-9]*(?:[/?#]|$)).*@)"  # a "/", "?" or "#" in a password that was not percent-encoded
+    r"|[^/?#]*:(?![0-9]*(?:[/?#]|$)).*@)"  # a password with a "/", "?" or "#" that should have been percent-encoded
 )
 
 
 def without_password(text: str) -> str:
-    """A URL that may be shown."""
-    return _USER.sub("//***@", text)
+    """Return a URL, valid or not, with "***" in place of user name and password."""
+    return _USERINFO.sub("//***@", text)
 
 
 def join_url(base: Url, location: str) -> Url:
-    """Where a redirect leads (RFC 9110 section 10.2.2). http and https stand for ws and wss.
+    """Return the URL that a Location field refers to (RFC 9110 section 10.2.2). http and https stand for ws and wss.
 
-    :raises InvalidURL: if that is no URL of a WebSocket.
+    :raises InvalidURL: if it is not a valid WebSocket URL.
     """
-    # urljoin knows what is relative of the schemes of the web only.
+    # urljoin only resolves relative references for schemes that it knows.
     scheme = "https" if base.secure else "http"
-    place = base.authority.replace(bracketed(base.name), bracketed(base.host.replace("%", "%25")))
+    authority = base.authority.replace(bracketed(base.name), bracketed(base.host.replace("%", "%25")))
     try:
-        joined = urljoin(f"{scheme}://{place}{base.target}", location.partition("#")[0])
+        joined = urljoin(f"{scheme}://{authority}{base.target}", location.partition("#")[0])
     except ValueError:
         raise _invalid(location, "its host is malformed") from None
     return parse_url(joined, tuple(_SECURE))
 
 
 def basic_authorization(credentials: tuple[str, str]) -> str:
-    """The value of an Authorization field for a user name and a password (RFC 7617)."""
+    """Return the value of an Authorization field for a user name and a password (RFC 7617)."""
     return "Basic " + b64encode(":".join(credentials).encode()).decode()

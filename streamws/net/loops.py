@@ -1,10 +1,11 @@
-"""What the connections of one event loop share: a receive buffer, the end of a turn, and deadlines; and the system."""
+"""State shared by all connections of one event loop: receive buffers, gathered writes and timers."""
 
 import socket
 import struct
+import sys
 from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 try:
@@ -13,21 +14,42 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+fast_loops: Any = None
+"""The module uvloop, or winloop on Windows, if the `speed` extra is installed."""
+try:
+    if sys.platform == "win32":
+        import winloop
+
+        fast_loops = winloop
+    else:
+        import uvloop
+
+        fast_loops = uvloop
+except ImportError:
+    pass
+
 RECEIVE_BUFFER_SIZE = 128 * 1024
-"""Bytes that one read from the network takes at most: a full one of tiny messages holds the others up for a ms,"""
+"""The most bytes that one read from the network receives. A full buffer of tiny messages keeps the other connections
+waiting for about a millisecond."""
 
 LARGE_BUFFER_SIZE = 1024 * 1024
-"""except for the rest of a frame that is larger than that."""
+"""The same for the rest of a frame that is larger than `RECEIVE_BUFFER_SIZE`."""
+
+
+def is_uvloop(loop: AbstractEventLoop) -> bool:
+    """Return whether `loop` is a loop of uvloop, or of winloop on Windows."""
+    return fast_loops is not None and isinstance(loop, fast_loops.Loop)
 
 
 class Flushable(Protocol):
-    """What has something to send at the end of the turn."""
+    """An outbox with frames to send at the end of the loop iteration."""
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Write the frames to the transport."""
 
 
-def _run(function: Callable[[], None], loop: AbstractEventLoop | None = None) -> None:
-    """Call for one connection; if it raises, the others that share the loop do not miss their turn."""
+def _call(function: Callable[[], None], loop: AbstractEventLoop | None = None) -> None:
+    """Call a function of one connection. An exception is reported to the loop, so that other connections go on."""
     try:
         function()
     except Exception as error:
@@ -35,8 +57,8 @@ def _run(function: Callable[[], None], loop: AbstractEventLoop | None = None) ->
         (loop or get_running_loop()).call_exception_handler(context)
 
 
-class Turn:
-    """The current turn of a loop: what was gathered during it is sent when it ends."""
+class Iteration:
+    """The current iteration of an event loop. Frames gathered during it are written when it ends."""
 
     __slots__ = ("_scheduled", "_waiting", "number")
 
@@ -44,16 +66,16 @@ class Turn:
         self._waiting: list[Flushable] = []
         self._scheduled = False
         self.number: int = 1
-        """Counts the turns in which anything was sent."""
+        """The number of the current loop iteration, counting only those in which a frame was sent."""
 
     def begin(self, loop: AbstractEventLoop) -> None:
-        """Have the end of this turn noticed."""
+        """Flush the added outboxes when this loop iteration ends."""
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._end)
 
     def add(self, outbox: Flushable) -> None:
-        """Flush `outbox` when the turn ends."""
+        """Flush `outbox` when this loop iteration ends. `begin` must have been called in the same iteration."""
         self._waiting.append(outbox)
 
     def _end(self) -> None:
@@ -62,21 +84,24 @@ class Turn:
         waiting = self._waiting
         self._waiting = []
         for outbox in waiting:
-            _run(outbox.flush)
+            _call(outbox.flush)
 
 
 class Deadlines:
-    """Many waits of the same length, on one timer of the loop.
+    """Timeouts of equal length that share one timer of the loop.
 
-    Since all take the same time, they come due in the order in which they began.
+    Because all have the same length, they expire in the order in which they were added.
     """
 
-    __slots__ = ("_due", "_loop", "_seconds", "_timer")
+    __slots__ = ("_due", "_loop", "_timer", "seconds")
 
     def __init__(self, loop: AbstractEventLoop, seconds: float | None) -> None:
-        """`seconds`: how long each wait takes; None for waits that never end."""
+        """Create an empty set of timeouts.
+
+        :param seconds: the length of each timeout; None for timeouts that never expire.
+        """
         self._loop = loop
-        self._seconds = seconds
+        self.seconds: float | None = seconds
         self._due: dict[Callable[[], None], float] = {}
         self._timer: TimerHandle | None = None
 
@@ -87,17 +112,17 @@ class Deadlines:
         return expired in self._due
 
     def add(self, expired: Callable[[], None]) -> None:
-        """Call `expired` when the time is over, counted from now."""
-        if self._seconds is None:
+        """Call `expired` when the time is over, counted from now. If it was added before, its time starts again."""
+        if self.seconds is None:
             return
         self._due.pop(expired, None)
-        due = self._loop.time() + self._seconds
+        due = self._loop.time() + self.seconds
         self._due[expired] = due
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._expire)
 
     def discard(self, expired: Callable[[], None]) -> None:
-        """The wait is over in time."""
+        """Cancel the timeout of `expired`, if there is one."""
         self._due.pop(expired, None)
 
     def _expire(self) -> None:
@@ -110,12 +135,12 @@ class Deadlines:
                 break
             over.append(expired)
         for expired in over:
-            # One that was called may have discarded another.
+            # A function called before this one may have discarded it.
             if self._due.pop(expired, None) is not None:
-                _run(expired, self._loop)
+                _call(expired, self._loop)
 
     def close(self) -> None:
-        """Forget all waits."""
+        """Cancel all timeouts."""
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -123,54 +148,56 @@ class Deadlines:
 
 
 class LoopShare:
-    """What the connections of one loop share."""
+    """Receive buffers and the current iteration, shared by all connections of one loop."""
 
-    __slots__ = ("__weakref__", "_large_buffer", "_sealed", "buffer", "greedy", "turn", "view")
+    __slots__ = ("__weakref__", "_encrypted", "_large_buffer", "buffer", "greedy", "iteration", "view")
 
     def __init__(self, greedy: bool) -> None:
         self.greedy: bool = greedy
-        """Whether the loop reads from one connection again and again, while that fills the buffer, before others."""
+        """Whether the loop reads from one connection repeatedly while each read fills the buffer, before it serves the
+        other connections."""
         self.buffer: bytearray = bytearray(RECEIVE_BUFFER_SIZE)
-        """Where each read from the network goes; parsed before the callback that filled it returns."""
+        """The buffer for reads from the network. It is parsed before the callback for the read returns."""
         self.view: memoryview = memoryview(self.buffer)
-        """The same as transports want it: asyncio's TLS fills slices of it, which must not be copies."""
+        """A view of `buffer`, for transports that fill slices of it: a slice of a `bytearray` would be a copy."""
         self._large_buffer: bytearray | None = None
-        self._sealed: bytearray | None = None
-        self.turn: Turn = Turn()
+        self._encrypted: bytearray | None = None
+        self.iteration: Iteration = Iteration()
 
     @property
     def large_buffer(self) -> bytearray:
-        """The same for the rest of a large frame: fewer and larger reads."""
+        """The buffer for the rest of a large frame, so that fewer reads are needed; allocated at first use."""
         if self._large_buffer is None:
             self._large_buffer = bytearray(LARGE_BUFFER_SIZE)
         return self._large_buffer
 
     @property
-    def sealed(self) -> bytearray:
-        """Where reads go that are decrypted from there into `buffer`; made at first use."""
-        if self._sealed is None:
-            self._sealed = bytearray(RECEIVE_BUFFER_SIZE)
-        return self._sealed
+    def encrypted(self) -> bytearray:
+        """The buffer for encrypted data, which is decrypted into `buffer`; allocated at first use."""
+        if self._encrypted is None:
+            self._encrypted = bytearray(RECEIVE_BUFFER_SIZE)
+        return self._encrypted
 
 
 _shares: "WeakKeyDictionary[AbstractEventLoop, LoopShare]" = WeakKeyDictionary()
 
 
 def share_of(loop: AbstractEventLoop) -> LoopShare:
-    """The one share of `loop`."""
+    """Return the `LoopShare` of `loop`; create it at first use."""
     share = _shares.get(loop)
     if share is None:
-        # libuv does, up to 32 times. The share must not refer to the loop, its key.
-        share = _shares[loop] = LoopShare(type(loop).__module__.startswith(("uvloop", "winloop")))
+        # uvloop is greedy: libuv reads up to 32 times in a row. The share must not refer to the loop, which is its weak
+        # key: then neither would ever be freed.
+        share = _shares[loop] = LoopShare(is_uvloop(loop))
     return share
 
 
 def held_by_system(sock: socket.socket) -> int:
-    """Bytes that the system holds of what was sent, since the peer has not taken them; 0 where it does not tell."""
+    """Return the number of sent bytes that the peer's system has not acknowledged; 0 if this system cannot tell."""
     if fcntl is None:
         return 0
     try:
         size: int = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
-    except OSError:  # not every system knows it of every socket
+    except OSError:  # not supported for this kind of socket
         return 0
     return size

@@ -10,12 +10,13 @@ cdef class Receiver:
 cdef class Network:
     cdef object _transport
     cdef int _descriptor
-    cdef bint _holds
-    cdef bint _seals
+    cdef bint _queued
+    cdef bint _encrypts
     cdef readonly bint never_delivers
 
     @cython.locals(sent=Py_ssize_t)
     cpdef write(self, bytes data)
     @cython.locals(sent=Py_ssize_t)
     cpdef write_parts(self, list parts)
+    cpdef Py_ssize_t backlog(self) except -1
     cdef bint _is_clear(self)

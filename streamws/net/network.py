@@ -1,4 +1,4 @@
-"""Between a transport and what stands on it: the way of bytes to the network, and what takes those that come."""
+"""The two directions between a transport and the object above it: `Receiver` and `Network`."""
 
 import sys
 from typing import Any
@@ -7,71 +7,100 @@ from .sockets import send_now, send_parts_now
 
 
 class Receiver:
-    """What a transport fills with what comes."""
+    """Receiving half of a buffered protocol, as `asyncio.BufferedProtocol` has it, with the callbacks around it."""
 
     __slots__ = ()
 
+    def connection_made(self, transport: Any) -> None:
+        """The transport is connected."""
+        raise NotImplementedError
+
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where to put it."""
+        """The buffer to read into."""
         raise NotImplementedError
 
     def buffer_updated(self, nbytes: int) -> None:
-        """It is there."""
+        """`nbytes` bytes were read into the buffer."""
+        raise NotImplementedError
+
+    def eof_received(self) -> bool:
+        """The peer has ended its side. Returns whether the transport stays open."""
+        raise NotImplementedError
+
+    def pause_writing(self) -> None:
+        """The transport holds more than its high-water mark."""
+        raise NotImplementedError
+
+    def resume_writing(self) -> None:
+        """The transport is at its low-water mark."""
+        raise NotImplementedError
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The transport is closed."""
         raise NotImplementedError
 
 
 class Network:
-    """Writes to a transport, and past it where that is sooner: a transport may wait for the end of the loop's turn."""
+    """Writes to the socket directly while the transport has nothing queued.
 
-    __slots__ = ("_descriptor", "_holds", "_seals", "_transport", "never_delivers")
+    A transport may wait for the end of the loop iteration before it writes.
+    """
+
+    __slots__ = ("_descriptor", "_encrypts", "_queued", "_transport", "never_delivers")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._holds = True  # whether the transport may hold bytes that have to go first
+        self._queued = True  # whether the transport may have bytes queued, which must be written first
         sock = transport.get_extra_info("socket")
-        self._seals: bool = transport.get_extra_info("sslcontext") is not None
-        self._descriptor: int = -1 if sock is None or self._seals or sys.platform == "win32" else sock.fileno()
-        self.never_delivers: bool = self._seals or self._descriptor >= 0
-        """Whether writes do not deliver what has come, as some transports do from inside of one."""
+        self._encrypts: bool = transport.get_extra_info("sslcontext") is not None
+        plain = sock is not None and not self._encrypts and sys.platform != "win32"
+        self._descriptor: int = sock.fileno() if plain else -1
+        self.never_delivers: bool = self._encrypts or self._descriptor >= 0
+        """Whether a write never delivers received data before it returns, as some transports do."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes."""
+        """Write bytes."""
         if self._is_clear():
             sent = send_now(self._descriptor, data)
             if sent == len(data):
                 return
-            self._holds = True
+            self._queued = True
             self._transport.write(memoryview(data)[sent:])
         else:
             self._transport.write(data)
 
     def write_parts(self, parts: list[bytes]) -> None:
-        """Send bytes that are better not joined."""
+        """Write several parts without joining them."""
         if self._descriptor < 0:
             self._transport.writelines(parts)
             return
         sent = send_parts_now(self._descriptor, parts) if self._is_clear() else 0
         for part in parts:
             if sent < len(part):
-                self._holds = True
-                # Not `writelines`: that of asyncio in Python 3.12.1 or 3.13.0 passes the transport's marks unseen.
+                self._queued = True
+                # Not `writelines`: asyncio's in Python 3.12.1 and 3.13.0 ignores the high-water mark.
                 self._transport.write(memoryview(part)[sent:] if sent else part)
             sent = max(0, sent - len(part))
 
-    def rest(self) -> None:
-        """Nothing comes or goes for a while: keep no memory for it."""
-        if self._seals:
-            self._transport.rest()
+    def backlog(self) -> int:
+        """The bytes that the transport has not written to the socket."""
+        size: int = self._transport.get_write_buffer_size()
+        return size
+
+    def release_idle_memory(self) -> None:
+        """Free buffers while the connection is idle."""
+        if self._encrypts:
+            self._transport.release_idle_memory()
 
     def close(self) -> None:
-        """Forget the transport, which is gone, and may have kept alive whose network this was."""
+        """Forget the transport, which is closed: it may refer back to the connection."""
         self._transport = None
         self._descriptor = -1
 
     def _is_clear(self) -> bool:
-        """Whether bytes may go to the socket itself."""
+        """Whether bytes may go directly to the socket."""
         if self._descriptor < 0 or self._transport.is_closing():
             return False
-        if self._holds:
-            self._holds = self._transport.get_write_buffer_size() > 0
-        return not self._holds
+        if self._queued:
+            self._queued = self._transport.get_write_buffer_size() > 0
+        return not self._queued

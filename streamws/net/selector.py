@@ -61,7 +61,8 @@ class SelectorTransport:
     )
 
     def __init__(self, loop: AbstractEventLoop, sock: socket.socket, protocol: Any) -> None:
-        """
+        """Take over a connected socket.
+
         :param sock: does not block; this closes it.
         :param protocol: a `Receiver` that has the other methods of asyncio's protocols too.
         """

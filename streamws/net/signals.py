@@ -1,4 +1,4 @@
-"""The signals that ask a program to end."""
+"""Handlers for the signals that ask a program to end."""
 
 import signal
 from asyncio import AbstractEventLoop
@@ -8,18 +8,22 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 def on_signals(loop: AbstractEventLoop, signalled: Callable[[int], None]) -> Callable[[], None]:
-    """Have SIGINT and SIGTERM call `signalled` on the loop; returns what undoes it."""
+    """Call `signalled` on the loop for SIGINT and SIGTERM.
+
+    :param signalled: called with the number of the signal.
+    :returns: a function that removes the handlers.
+    """
     try:
         for number in _NUMBERS:
             loop.add_signal_handler(number, signalled, number)
-    except NotImplementedError:  # Windows
-        before = {
+    except NotImplementedError:  # asyncio on Windows
+        previous = {
             number: signal.signal(number, lambda number, _: loop.call_soon_threadsafe(signalled, number))
             for number in _NUMBERS
         }
 
         def restore() -> None:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
         return restore

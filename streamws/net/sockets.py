@@ -1,4 +1,4 @@
-"""Non-blocking system calls on a socket's descriptor, in plain Python.
+"""System calls on a non-blocking socket, in plain Python.
 
 `sockets.pyx` is the same in C: the same names, results and exceptions.
 """
@@ -7,7 +7,10 @@ import os
 
 
 def send_now(descriptor: int, data: bytes) -> int:
-    """Hand bytes to a socket that does not block; returns how many it took, 0 also for an error."""
+    """Write bytes to a socket.
+
+    :returns: the bytes that it took; 0 also after an error, which shows again when the transport writes.
+    """
     try:
         return os.write(descriptor, data)
     except OSError:
@@ -15,7 +18,7 @@ def send_now(descriptor: int, data: bytes) -> int:
 
 
 def send_parts_now(descriptor: int, parts: list[bytes]) -> int:
-    """The same for several pieces at once, of which it takes the first 64 at most."""
+    """The same for several parts at once, of which at most 64 are written."""
     try:
         return os.writev(descriptor, parts[:64])
     except OSError:
@@ -23,8 +26,9 @@ def send_parts_now(descriptor: int, parts: list[bytes]) -> int:
 
 
 def receive_now(descriptor: int, buffer: memoryview) -> int:
-    """Fill a buffer from a socket that does not block; returns how many bytes came: 0 at the end, -1 for none yet.
+    """Read from a socket into a buffer.
 
+    :returns: the number of bytes read; 0 at the end of the stream, -1 if there is nothing to read now.
     :raises OSError: if the connection is broken.
     """
     try:

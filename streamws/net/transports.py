@@ -1,4 +1,4 @@
-"""Which transports carry the connections: the loop's, or aiofastnet's or our own where they cost less; TLS on top."""
+"""Listening and connecting: the loop's own transports, or faster ones where they exist, with our TLS layer on top."""
 
 import asyncio
 import os
@@ -8,48 +8,47 @@ import sys
 from asyncio import AbstractEventLoop, BaseEventLoop, BufferedProtocol, Future, SelectorEventLoop, Server
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from importlib import import_module
-from types import ModuleType
+from typing import Any
 
-from ..connection import AsyncioConnection
-from .loops import share_of
+from .loops import fast_loops, is_uvloop, share_of
 from .selector import SelectorTransport
 from .tls.layer import AsyncioTls
 
+fast_transports: Any = None
+"""The module aiofastnet, if the `speed` extra is installed."""
+try:
+    import aiofastnet
 
-def _optional(name: str) -> ModuleType | None:
-    """A module of the `speed` extra, if it is installed."""
-    try:
-        return import_module(name)
-    except ImportError:
-        return None
+    fast_transports = aiofastnet
+except ImportError:
+    pass
 
+Upper = Any
+"""A `Receiver` that is an `asyncio.BufferedProtocol` too, with `abort`: a type for both cannot be written."""
 
-fast: ModuleType | None = _optional("aiofastnet")
-loops: ModuleType | None = _optional("winloop" if sys.platform == "win32" else "uvloop")
-
-Factory = Callable[[], AsyncioConnection]
+Factory = Callable[[], Upper]
 Listen = Callable[..., Awaitable[Server]]
 
 
-def _ways_to_listen(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
-    """What listens on TCP and on a Unix socket."""
-    # uvloop is no BaseEventLoop; its transports accept faster, and writes go past them to the socket (measured).
-    if fast is not None and isinstance(loop, BaseEventLoop):
-        return partial(fast.create_server, loop), partial(fast.create_unix_server, loop)
+def _listen_functions(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
+    """Return functions that listen on TCP and on a Unix socket."""
+    # uvloop's loop is not a BaseEventLoop. Its own transports are faster than aiofastnet's: they accept faster, and
+    # `Network` writes past them to the socket.
+    if fast_transports is not None and isinstance(loop, BaseEventLoop):
+        return partial(fast_transports.create_server, loop), partial(fast_transports.create_unix_server, loop)
     return loop.create_server, loop.create_unix_server
 
 
-def _tells_when_ready(loop: AbstractEventLoop) -> bool:
-    """Whether a loop tells when a descriptor can be read."""
+def _has_add_reader(loop: AbstractEventLoop) -> bool:
+    """Return whether `loop.add_reader` watches file descriptors."""
     if sys.platform == "win32":
-        return False  # of sockets, but they are no descriptors
-    return isinstance(loop, SelectorEventLoop) or (loops is not None and isinstance(loop, loops.Loop))
+        return False  # it can only watch sockets
+    return isinstance(loop, SelectorEventLoop) or is_uvloop(loop)
 
 
 def new_loop() -> AbstractEventLoop:
-    """A loop for `run()`: the `speed` extra's, or asyncio's own."""
-    loop: AbstractEventLoop = asyncio.new_event_loop() if loops is None else loops.new_event_loop()
+    """Return a new loop for `run()`: uvloop's if it is installed, else asyncio's."""
+    loop: AbstractEventLoop = asyncio.new_event_loop() if fast_loops is None else fast_loops.new_event_loop()
     return loop
 
 
@@ -68,9 +67,16 @@ async def listen(
 ) -> Server:
     """Start a server on a TCP address, a bound socket, or the path of a Unix socket.
 
-    :raises OSError: if the address cannot be had.
+    :param factory: makes the connection object for each accepted socket.
+    :param sock: a bound socket, instead of `host` and `port`.
+    :param path: the path of a Unix socket, instead of `host` and `port`.
+    :param ssl: the context for TLS; None for plain connections.
+    :param backlog: the most connections that the system holds until they are accepted.
+    :param handshake_timeout: seconds for the TLS handshake.
+    :returns: the server, which accepts connections already.
+    :raises OSError: if the address is not available.
     """
-    tcp, unix = _ways_to_listen(loop)
+    tcp, unix = _listen_functions(loop)
     protocol: Callable[[], BufferedProtocol] = factory
     if ssl is not None:
         share, context = share_of(loop), ssl
@@ -83,7 +89,7 @@ async def listen(
     else:
         server = await tcp(protocol, host, port, sock=sock, reuse_port=reuse_port, backlog=backlog, start_serving=False)
     try:
-        # Not at once: loops wait after it, and cancelled there they leave a server that no one can stop.
+        # `create_server` would do this too. But if it is cancelled meanwhile, nobody holds the server to stop it.
         await server.start_serving()
     except BaseException:
         server.close()
@@ -93,40 +99,42 @@ async def listen(
 
 async def dial(
     loop: AbstractEventLoop,
-    connection: AsyncioConnection,
+    connection: Upper,
     sock: socket.socket,
     ssl: tls.SSLContext | None,
     server_hostname: str | None,
 ) -> None:
-    """Make a connected socket the transport of a connection, with TLS if there is a context for it.
+    """Start a client's connection on a connected socket.
 
+    :param ssl: the context for TLS; None for a plain connection.
+    :param server_hostname: the name that the server's certificate must have.
     :raises OSError: if the connection or TLS fails.
     """
-    protocol: AsyncioConnection | AsyncioTls = connection
+    protocol: Upper = connection
     done: Future[None] = loop.create_future()
     if ssl is None:
         done.set_result(None)
     else:
         protocol = AsyncioTls(connection, loop, share_of(loop), ssl, server_hostname=server_hostname, done=done)
     try:
-        if _tells_when_ready(loop):
+        if _has_add_reader(loop):
             SelectorTransport(loop, sock, protocol).start()
         else:
             transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
-            if loops is not None and isinstance(loop, loops.Loop) and transport.is_closing():
-                # If the first write failed, uvloop has closed the descriptor before it took over the socket's object,
-                # which would close the number once more: by then, perhaps, someone else's.
+            if is_uvloop(loop) and transport.is_closing():
+                # If the first write failed, uvloop has closed the descriptor. `sock` must not close it again, because
+                # the number may already belong to another file.
                 sock.detach()
         await done
     except BaseException:
         if not done.cancel() and not done.cancelled():
-            done.exception()  # this error is the one to tell of
+            done.exception()  # mark it as retrieved: the error raised here is reported instead
         protocol.abort()
         raise
 
 
 def reason_of(error: Exception) -> str:
-    """Why the network failed, in the words of the system."""
+    """Return why a network call failed, in the system's words."""
     number = error.errno if isinstance(error, OSError) else None
-    # Those of the resolver are not among the system's, and have words of their own.
+    # The resolver's errors have negative numbers, which `os.strerror` does not know, and bring their own text.
     return os.strerror(number) if number is not None and number > 0 else getattr(error, "strerror", None) or str(error)

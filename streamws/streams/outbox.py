@@ -1,105 +1,130 @@
-"""What was sent and has not been handed to the transport.
+"""The sending half of a connection: gathers frames and writes them to the network.
 
-Inside a batch (while a chunk off the network is worked off) frames are gathered and leave in one write when it ends.
-Outside of one, the first frame of a loop turn goes straight out and later ones of the turn are gathered until it ends.
+Inside a batch, while a received chunk is processed, frames are gathered and leave in one write at its end. Outside a
+batch, the first frame of a loop iteration is written at once, and later ones are gathered until the iteration ends.
 Nothing waits for a timer.
 """
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable
+from weakref import ReferenceType
 
-from ..net.loops import Turn
+from ..codes import Cause, CloseCode
+from ..net.loops import Iteration
+from ..net.network import Network
+from ..options import Limits
+from ..wire.protocol import Protocol
+from .hub import Hub
 
 FLUSH_SIZE = 64 * 1024
-"""Gathered bytes that are not held back for the end of a batch or turn."""
+"""The gathered bytes that are written without waiting for the end of the batch or iteration."""
 
 JOIN_SIZE = 16 * 1024
-"""Gathered bytes up to which copying them together is cheaper than handing them over one by one."""
-
-
-def _drop(data: bytes | list[bytes]) -> None:
-    """What takes the place of the transport when that is gone."""
+"""The gathered bytes below which copying them together is cheaper than writing them one by one."""
 
 
 class Outbox:
-    """The way of all frames to the transport."""
+    """Writes all frames of a connection, in order."""
 
     __slots__ = (
         "_batching",
         "_drained",
         "_flush_size",
         "_frames",
+        "_hub",
+        "_iteration",
+        "_iteration_number",
         "_loop",
+        "_max_backlog",
+        "_protocol",
         "_size",
-        "_turn",
-        "_turn_number",
-        "_write",
-        "_write_parts",
         "exempt",
+        "network",
         "paused",
+        "written",
     )
 
     def __init__(
         self,
         loop: AbstractEventLoop,
-        turn: Turn,
-        write: Callable[[bytes], None],
-        write_parts: Callable[[list[bytes]], None],
-        high: int,
+        iteration: Iteration,
+        protocol: Protocol,
+        network: Network,
+        limits: Limits,
+        hub: ReferenceType[Hub],
     ) -> None:
-        """`write` hands bytes to the transport, `write_parts` some that are better not joined.
-
-        `high` is the transport's high-water mark: what is gathered must not pass it unnoticed.
-        """
         self._loop = loop
-        self._turn = turn
-        self._turn_number = 0  # of the last turn in which something was sent outside a batch
-        self._write = write
-        self._write_parts = write_parts
+        self._iteration = iteration
+        self._protocol = protocol
+        self.network: Network | None = network
+        self._hub = hub
+        self._iteration_number = 0  # of the last iteration in which something was sent outside a batch
         self._frames: list[bytes] = []
         self._size = 0
-        self._flush_size = high if high < FLUSH_SIZE else FLUSH_SIZE
+        self._max_backlog = limits.max_write_backlog
+        # The transport must see the high-water mark passed before more is gathered.
+        self._flush_size = limits.write_high if limits.write_high < FLUSH_SIZE else FLUSH_SIZE
         self._batching = False
         self.paused: bool = False
         """Whether the transport holds more than its high-water mark."""
         self.exempt: bool = False
-        """Whether what is sent goes on with a message that was let in: then no backlog is too much."""
-        self._drained: list[Future[None]] | None = None  # those who wait until it is not
+        """Whether the frames belong to a message that was accepted: then the backlog has no limit."""
+        self.written: int = 0
+        """The bytes written to the network in all."""
+        self._drained: list[Future[None]] | None = None  # of the senders that wait
+
+    # Frames ----------------------------------------------------------------------------------------------------
 
     def put(self, frame: bytes) -> None:
         """Send a frame."""
-        # What was gathered goes first, in a new turn too: the flush of another outbox may lead here.
+        # Gathered frames go first, in a new iteration too: the flush of another connection may lead here.
         if not self._batching and not self._frames:
-            if self._turn_number != self._turn.number:
-                self._turn_number = self._turn.number
-                self._turn.begin(self._loop)
+            if self._iteration_number != self._iteration.number:
+                self._iteration_number = self._iteration.number
+                self._iteration.begin(self._loop)
                 self._write(frame)
                 return
-            self._turn.add(self)
+            self._iteration.add(self)
         self._frames.append(frame)
         self._size += len(frame)
         if self._size >= self._flush_size:
             self.flush()
 
     def put_parts(self, header: bytes, payload: bytes) -> None:
-        """Send a frame whose payload is too large to copy it behind its header."""
+        """Send a frame whose payload is too large to be copied behind its header."""
         self._frames.append(header)
         self._frames.append(payload)
         self._size += len(header) + len(payload)
         self.flush()
 
+    def put_control(self, frame: bytes) -> None:
+        """Send a control frame as soon as no data frame is under way (RFC 6455 section 5.4)."""
+        self._protocol.queue(frame)
+        self.put_due()
+
+    def put_due(self) -> None:
+        """Send the control frames that are due, unless a data frame is under way."""
+        protocol = self._protocol
+        if protocol.unsent:
+            return  # the peer would take them for payload; `Hub.frame_sent` comes back to them
+        due = protocol.due
+        protocol.due = []
+        for frame in due:
+            self.put(frame)
+
+    # Writing ---------------------------------------------------------------------------------------------------
+
     def begin_batch(self) -> None:
-        """Gather what is sent until `end_batch`."""
+        """Gather frames until `end_batch`."""
         self._batching = True
 
     def end_batch(self) -> None:
-        """Send what was gathered."""
+        """Write the gathered frames."""
         self._batching = False
         if self._frames:
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything to the transport now."""
+        """Write all gathered frames now."""
         frames = self._frames
         if not frames:
             return
@@ -115,14 +140,61 @@ class Outbox:
             self._write(joined)
         else:
             self._frames = []
-            self._write_parts(frames)
+            self._write_parts(frames, size)
+
+    def _write(self, data: bytes) -> None:
+        network = self.network
+        if network is None:
+            return
+        backlog = self._excess(0) if self.paused else 0
+        self.written += len(data)
+        network.write(data)
+        if backlog:
+            # Only now: `data` may be the rest of a frame, and the peer would take the Close frame for its payload.
+            self._fail(backlog)
+
+    def _write_parts(self, parts: list[bytes], size: int) -> None:
+        network = self.network
+        if network is None:
+            return
+        backlog = self._excess(0) if self.paused else 0
+        self.written += size
+        network.write_parts(parts)
+        if backlog:
+            self._fail(backlog)
+
+    # Back-pressure ---------------------------------------------------------------------------------------------
+
+    def accepts(self, queued: int) -> bool:
+        """Whether another message may be sent. If the backlog is over its limit, the connection fails.
+
+        :param queued: the bytes that wait for their turn.
+        """
+        if self.network is None:
+            return False
+        backlog = self._excess(queued)
+        if backlog:
+            self._fail(backlog)
+        return backlog == 0
+
+    def _excess(self, queued: int) -> int:
+        """The backlog if it is over the limit, or 0."""
+        if self.network is None or self.exempt or not self._protocol.open:
+            return 0
+        backlog: int = self.network.backlog() + queued
+        return backlog if backlog > self._max_backlog else 0
+
+    def _fail(self, backlog: int) -> None:
+        hub = self._hub()
+        if hub is not None:
+            hub.fail(CloseCode.POLICY_VIOLATION, f"too slow: {backlog} sent bytes are unread", Cause.LIMIT)
 
     def pause(self) -> None:
-        """The transport is over its high-water mark."""
+        """The transport is over its high-water mark: senders wait."""
         self.paused = True
 
     def resume(self) -> None:
-        """The transport is at its low-water mark: let those who wait go on."""
+        """The transport is at its low-water mark: let the senders that wait go on."""
         self.paused = False
         drained = self._drained
         self._drained = None
@@ -130,15 +202,8 @@ class Outbox:
             if not future.done():
                 future.set_result(None)
 
-    def close(self) -> None:
-        """Nothing leaves any more."""
-        self._frames = []
-        self._size = 0
-        self._write = self._write_parts = _drop
-        self.resume()
-
     async def drain(self) -> None:
-        """Wait until the transport is at its low-water mark. Any number of tasks may."""
+        """Wait until the transport is at its low-water mark. Any number of tasks may wait."""
         while self.paused:
             future: Future[None] = self._loop.create_future()
             if self._drained is None:
@@ -152,3 +217,10 @@ class Outbox:
     def _forget(self, future: "Future[None]") -> None:
         if self._drained is not None and future in self._drained:
             self._drained.remove(future)
+
+    def close(self) -> None:
+        """The transport is gone: drop everything, and let the senders that wait find out."""
+        self._frames = []
+        self._size = 0
+        self.network = None
+        self.resume()

@@ -1,22 +1,16 @@
-"""Pings that wait for their pong, and the round-trip time (RFC 6455 sections 5.5.2 and 5.5.3)."""
+"""Pings that wait for their pong, and round-trip times (RFC 6455 sections 5.5.2 and 5.5.3)."""
 
 import os
 from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable
 from time import perf_counter
-from typing import Protocol
 
-from ..awaiting.lazy import Later
+from ..awaiting.lazy import LazyCoroutine
 from ..errors import ConnectionClosed
 
 
-class Failing(Protocol):
-    """Who knows how the connection ended."""
-
-    def closed_error(self) -> ConnectionClosed: ...
-
-
 def fresh_payload() -> bytes:
-    """A payload that tells a ping from others."""
+    """A random payload, by which a ping and its pong are recognised."""
     return os.urandom(4)
 
 
@@ -32,34 +26,37 @@ class Ping:
         self.error: ConnectionClosed | None = None
         self.waiter: Future[None] | None = None
 
-    def settle(self) -> None:
-        """Let the one who waits see `round_trip` or `error`."""
+    def wake(self) -> None:
+        """Let the task that waits see `round_trip` or `error`."""
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 
 
 class Pings:
-    """The pings under way, oldest first."""
+    """The pings of one connection that wait for their pong, oldest first."""
 
-    __slots__ = ("_loop", "_under_way", "latency")
+    __slots__ = ("_loop", "_waiting", "latency")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
-        self._under_way: list[Ping] | None = None
+        self._waiting: list[Ping] | None = None
         self.latency: float | None = None
         """The last round-trip time in seconds."""
 
     def begin(self, payload: bytes) -> Ping:
-        """A ping that is sent now; without a payload it gets one that tells it from others."""
-        ping = Ping(payload or fresh_payload(), perf_counter())  # the time of uvloop counts in ms
-        if self._under_way is None:
-            self._under_way = []
-        self._under_way.append(ping)
+        """Register a ping that is sent now.
+
+        :param payload: its payload; a random one if this is empty.
+        """
+        ping = Ping(payload or fresh_payload(), perf_counter())  # uvloop's own clock counts in milliseconds
+        if self._waiting is None:
+            self._waiting = []
+        self._waiting.append(ping)
         return ping
 
-    def wait(self, ping: Ping) -> Later[float]:
-        """The round-trip time of a ping; no one has to want the pong."""
-        return Later(lambda: self._wait(ping))
+    def wait(self, ping: Ping) -> LazyCoroutine[float]:
+        """Wait for the pong of a ping; returns the round-trip time in seconds. Nobody has to await it."""
+        return LazyCoroutine(lambda: self._wait(ping))
 
     async def _wait(self, ping: Ping) -> float:
         while ping.round_trip is None:
@@ -69,31 +66,34 @@ class Pings:
             await ping.waiter
         return ping.round_trip
 
-    def refused(self, error: ConnectionClosed) -> Later[float]:
+    def refused(self, error: ConnectionClosed) -> LazyCoroutine[float]:
         """The awaitable of a ping that could not be sent."""
 
         async def refuse() -> float:
             raise error
 
-        return Later(refuse)
+        return LazyCoroutine(refuse)
 
     def answer(self, payload: bytes) -> None:
-        """A pong came: it answers the ping with its payload and those before it."""
-        pings = self._under_way or []
+        """A pong arrived: it answers the ping with the same payload, and all pings before that one."""
+        pings = self._waiting or []
         place = next((place for place, ping in enumerate(pings, 1) if ping.payload == payload), 0)
         if place == 0:
-            return  # unasked for, as pongs may be
+            return  # an unsolicited pong, which is allowed
         now = perf_counter()
         self.latency = now - pings[place - 1].sent
-        self._under_way = pings[place:] or None
+        self._waiting = pings[place:] or None
         for ping in pings[:place]:
             ping.round_trip = now - ping.sent
-            ping.settle()
+            ping.wake()
 
-    def close(self, failing: Failing) -> None:
-        """No pong will come."""
-        pings = self._under_way
-        self._under_way = None
+    def close(self, error: Callable[[], ConnectionClosed]) -> None:
+        """No pong will arrive.
+
+        :param error: makes the exception for each task that waits.
+        """
+        pings = self._waiting
+        self._waiting = None
         for ping in pings or ():
-            ping.error = failing.closed_error()
-            ping.settle()
+            ping.error = error()
+            ping.wake()

@@ -12,6 +12,7 @@ from ..errors import ReadError
 from ..options import Limits
 from ..wire.frames import DataFrame
 from .inbox import Inbox, stale
+from .reads import await_more, whole_message
 
 
 class MessageReader:
@@ -66,7 +67,7 @@ class MessageReader:
         self._check()
         if self._received or self._fin:
             raise ReadError("get() gives a whole message, and this one was read already, or a part of it")
-        message: str | bytes = await self._inbox.whole(self)
+        message: str | bytes = await whole_message(self._inbox, False, self)
         self._fin = True
         # It may have come in the other type: without its first frame, if that was empty and a read passed it.
         if isinstance(message, bytes):
@@ -130,14 +131,14 @@ class MessageReader:
                 self._count(size)
                 return size
             if not self._pull():
-                await self._inbox.more(self)
+                await await_more(self._inbox, self)
         size = min(len(view), self._there())
         view[:size] = memoryview(self._piece)[self._position : self._position + size]
         self._position += size
         return size
 
     async def readline(self) -> bytes:
-        """Read up to and with the next `\\n`; without one, to the end of the message.
+        r"""Read up to and with the next `\n`; without one, to the end of the message.
 
         :raises asyncio.LimitOverrunError: if the line is over `Limits.max_message_size`; nothing is consumed.
         """
@@ -244,7 +245,7 @@ class MessageReader:
     # The piece at hand -----------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        if self._left or not (self._fin or self._inbox.belongs_to(self)):
+        if self._left or not (self._fin or self._inbox.owner is self):
             raise stale()
 
     def _there(self) -> int:
@@ -274,7 +275,7 @@ class MessageReader:
             if self._fin:
                 return False
             if not self._pull():
-                await self._inbox.more(self)
+                await await_more(self._inbox, self)
         return True
 
     def _pull(self) -> bool:

@@ -24,7 +24,7 @@ cdef class Deflater:
     cpdef bint takes(self, Py_ssize_t size, bint text, object wish) except -1
     cpdef bytes compress(self, object data, bint fin)
     cpdef bytes message(self, object data)
-    cpdef rest(self)
+    cpdef release_idle_memory(self)
     cdef object _make(self)
     cdef _put_by(self, object stream)
 

@@ -81,7 +81,7 @@ class Deflater:
         self.takeover: bool = takeover
         """Whether messages refer back to the ones before them, so that they can go to no other connection."""
         self._stream: Any = None  # of this connection, or of the message under way
-        self._used = False  # since `rest` was called last
+        self._used = False  # since `release_idle_memory` was last called
 
     def takes(self, size: int, text: bool, wish: bool | None) -> bool:
         """Whether a message of `size` bytes is to be compressed; `wish` is what its sender says of it."""
@@ -124,7 +124,7 @@ class Deflater:
         finally:
             self._stream = under_way
 
-    def rest(self) -> None:
+    def release_idle_memory(self) -> None:
         """Give up a compressor that was not used since the last call: a new one can begin at any time."""
         if not self._used and self.takeover:
             self._stream = None

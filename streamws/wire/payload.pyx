@@ -9,6 +9,8 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.string cimport memcpy
 
+from ..about import PLAIN
+
 cdef extern from *:
     """
     #include <stdint.h>
@@ -174,8 +176,6 @@ cdef extern from *:
         return out;
     }
 
-    /* A bytes object of another size in the place of *obj, whose only owner we are. */
-    static inline int sw_resize(PyObject **obj, Py_ssize_t size) { return _PyBytes_Resize(obj, size); }
     """
     int sw_xor(unsigned char *dst, const unsigned char *src, Py_ssize_t n, unsigned int key) noexcept nogil
     void sw_mask(unsigned char *dst, const unsigned char *src, Py_ssize_t n, unsigned int key) noexcept nogil
@@ -184,7 +184,10 @@ cdef extern from *:
     Py_ssize_t sw_header_size(unsigned long long length, unsigned int key) noexcept nogil
     unsigned char *sw_write_header(unsigned char *out, unsigned char first, unsigned long long length,
                                    unsigned int key) noexcept nogil
-    int sw_resize(PyObject **obj, Py_ssize_t size) except -1
+
+cdef extern from "internals.h":
+    bint sw_can_resize()
+    int sw_resize(PyObject **obj, Py_ssize_t size, bint in_place) except -1
 
 cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
@@ -192,6 +195,9 @@ cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object o)
     Py_ssize_t PyUnicode_GET_LENGTH(object o)
     object PyUnicode_DecodeUTF8(const char *s, Py_ssize_t size, const char *errors)
+
+
+cdef bint _resizes = not PLAIN and sw_can_resize()
 
 
 cpdef bytes unmask(const unsigned char *data, Py_ssize_t start, Py_ssize_t end, unsigned int key):
@@ -271,7 +277,7 @@ cdef class Payload:
                 grown = <PyObject *>self._data
                 Py_INCREF(self._data)
                 self._data = None
-                sw_resize(&grown, capacity)
+                sw_resize(&grown, capacity, _resizes)
                 self._data = <bytes>grown
                 Py_DECREF(self._data)
             self._capacity = capacity
@@ -301,7 +307,7 @@ cdef class Payload:
         shrunk = <PyObject *>data
         Py_INCREF(data)
         data = None
-        sw_resize(&shrunk, size)
+        sw_resize(&shrunk, size, _resizes)
         data = <bytes>shrunk
         Py_DECREF(data)
         return data

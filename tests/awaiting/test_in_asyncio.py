@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from helpers.cancelling import NARROW, Collected, cancelled, collect, full_network, turns
-from helpers.pairs import Peer, pair
+from helpers.peers import NARROW, Collected, Peer, collect, full_network, pair
+from helpers.waiting import cancelled, turns
 from streamws import Cause, Client, ConnectionClosed, ConnectionClosedError, DataFrame, Opcode
 
 OPERATIONS: dict[str, tuple[Callable[[Client], Coroutine[object, None, object]], type]] = {

@@ -1,29 +1,28 @@
-"""`python -m streamws connect`: as a person uses it, in a terminal, and as a script does, through pipes."""
+"""`streamws connect`, used by a person in a terminal and by a script through pipes."""
 
 import asyncio
 import os
-import re
 import signal
-import socket
 import ssl
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import partial
 
 import pytest
 
-from helpers.fixtures import Serve, address_of, echo, until, within
+from helpers.fixtures import Serve, address_of, echo
+from helpers.peers import Peer, scripted, silent
+from helpers.processes import free_port
 from helpers.programs import Program
 from helpers.terminals import Terminal
+from helpers.waiting import until, within
 from streamws import Client, CloseOutcome, Request, Response, WebSocketServer
 from streamws.cli.main import main
-from streamws.cli.terminal import LineEditor, escape, rows
-from streamws.handshake.server import accept_key
+from streamws.cli.terminal import LineEditor, rows
 from streamws.server import Handler
 
-GREETING = "; Ctrl-D closes, /help says what else there is"
+GREETING = "; type /help for commands, Ctrl-D to close"
 
 
 def url_of(server: WebSocketServer, scheme: str = "ws") -> str:
@@ -87,37 +86,6 @@ class Conversation:
         return outcome.received.code, outcome.received.reason
 
 
-Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def raw_server(accept: Accept) -> AsyncIterator[str]:
-    """A TCP server, whatever it speaks; a WebSocket URL of it."""
-    tasks = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.append(asyncio.current_task())
-        try:
-            await accept(reader, writer)
-        finally:
-            writer.transport.abort()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        yield f"ws://{host}:{port}/"
-        for task in tasks:
-            assert task is not None
-            await within(task)
-
-
-async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """The good answer to a handshake, on a server of `raw_server`."""
-    key = re.search(rb"Sec-WebSocket-Key: (\S+)", await reader.readuntil(b"\r\n\r\n"))
-    assert key is not None
-    writer.write(b"HTTP/1.1 101 \r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
-    writer.write(b"Sec-WebSocket-Accept: " + accept_key(key[1]) + b"\r\n\r\n")
-
-
 # A person at a terminal -------------------------------------------------------------------------------------
 
 
@@ -138,7 +106,7 @@ async def test_message_that_comes_while_one_types_is_shown_above_what_was_typed(
         terminal.type("\x04")
         assert await terminal.end() == 0
         assert await peer.closed_with() == (1000, "")
-        assert terminal.rows[-2] == "* closed: clean, by the local side (received 1000, sent 1000)"
+        assert terminal.rows[-2] == "* closed by this side with 1000"
         assert terminal.echoes
 
 
@@ -167,7 +135,7 @@ async def test_hostile_messages_are_escaped_and_stay_in_rows_of_their_own(serve:
         assert await terminal.end() == 0
     shown = [row for _, rows in HOSTILE for row in rows]
     assert terminal.rows[1 : 1 + len(shown)] == shown
-    assert r"1000 \x1b[2J\u202e" in "".join(terminal.rows[1 + len(shown) :])
+    assert terminal.rows[1 + len(shown) :] == [r'* closed by the peer with 1000 "\x1b[2J\u202e"', ""]
 
 
 def ends_with(note: str, rows: list[str]) -> bool:
@@ -179,8 +147,8 @@ async def test_long_messages_are_cut_with_a_note_of_their_size(serve: Serve) -> 
     async with typing(url_of(await serve(peer.handle)), width=250) as terminal:
         client = await peer.client()
         messages: list[tuple[str | bytes, str]] = [
-            ("\x1b" * 3_000_000, "* cut: 3000000 characters in all"),
-            ("long " * 1000, "* cut: 5000 characters in all"),
+            ("\x1b" * 3_000_000, "* cut: the message has 3000000 characters"),
+            ("long " * 1000, "* cut: the message has 5000 characters"),
             (bytes(2_000_000), "00 ... (2000000 bytes)"),
         ]
         for message, note in messages:
@@ -197,19 +165,19 @@ async def test_commands_of_the_prompt(serve: Serve) -> None:
     async with typing(url_of(await serve(peer.handle))) as terminal:
         await terminal.shows("> ")
         terminal.type("/ping\r/ping you\r")
-        await terminal.until(lambda rows: any(row.startswith("* pong to you after ") for row in rows))
+        await terminal.until(lambda rows: any(row.startswith('* pong to "you" after ') for row in rows))
         (pong,) = [row for row in terminal.rows if row.startswith("* pong after ")]
         assert pong.endswith(" ms")
         terminal.type("\r//binary 00\r/binary 68 65 ff\r")
         assert await peer.take() == "/binary 00"  # the empty line was not sent
         assert await peer.take() == b"he\xff"
         for typed, note in [
-            ("/bye", "* there is no /bye; /help says what there is, //bye sends it as text"),
-            ("/binary 6", "* non-hexadecimal number found in fromhex() arg at position 1"),
-            ("/close bye", "* /close takes a number first, such as /close 1000 bye, not 'bye'"),
-            ("/close 1005", "* close code 1005 must not be sent; use 1000, or 3000-4999 for codes of your own"),
-            ("/ping " + "x" * 126, "* a control frame carries at most 125 bytes, not 126"),
-            ("/help", "*   //text                 sends /text"),
+            ("/bye", "* unknown command /bye; type /help for commands, //bye to send it as text"),
+            ("/binary 6", "* /binary needs pairs of hex digits, such as /binary 68 65 6c, not '6'"),
+            ("/close bye", "* /close needs a close code first, such as /close 1000 bye, not 'bye'"),
+            ("/close 1005", "* close code 1005 must not be sent; use 1000, or 3000 to 4999 for codes of your own"),
+            ("/ping " + "x" * 126, "* the payload of a control frame must have at most 125 bytes, not 126"),
+            ("/help", "*   //text                 send /text as a message"),
         ]:
             terminal.type(typed + "\r")
             await terminal.shows(note, "> ")
@@ -316,11 +284,6 @@ def test_rows_are_broken_at_the_width_and_indented() -> None:
     assert rows("< ", "日" * 9, 20) == ["< " + "日" * 8, "  日"]
 
 
-def test_escape_leaves_what_is_printable() -> None:
-    assert escape('{"a": "\\n é 日 👍"}') == '{"a": "\\n é 日 👍"}'
-    assert escape("\ud800\ue000\U0001f468\u200d\U0001f467") == "\\ud800\\ue000\U0001f468\\u200d\U0001f467"
-
-
 # A script ---------------------------------------------------------------------------------------------------
 
 
@@ -397,17 +360,17 @@ async def test_output_that_no_one_reads_ends_it_cleanly(serve: Serve) -> None:
 
 
 async def test_output_that_no_one_reads_is_no_failure_whatever_the_server_does() -> None:
-    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await accept(reader, writer)
+    async def flood(peer: Peer) -> None:
+        await peer.accept()
         with suppress(ConnectionError):
             while True:  # also behind the Close frame
-                writer.write(b"\x81\x03abc" * 1000)
-                await writer.drain()
+                peer.write(b"\x81\x03abc" * 1000)
+                await peer.writer.drain()
 
     output, end = os.pipe()
-    async with raw_server(flood) as url:
+    async with scripted(flood) as server:
         program = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "streamws", "connect", "--timeout", "0.3", url),
+            *(sys.executable, "-P", "-m", "streamws", "connect", "--timeout", "0.3", server.url),
             stdin=PIPE,
             stdout=end,
             stderr=PIPE,
@@ -443,8 +406,8 @@ async def leave(client: Client) -> None:
     ("handler", "code", "complaint"),
     [
         (leave, 0, ""),
-        (close_badly, 3, r"peer error, by the remote side (received 1011 out of \x1b[31mcoffee"),
-        (vanish, 3, "the connection ended: reset, by the remote side (no Close frame)"),
+        (close_badly, 3, 'streamws: closed by the peer with 1011 "out of \\x1b[31mcoffee"\n'),
+        (vanish, 3, "streamws: connection lost without a closing handshake\n"),
     ],
 )
 async def test_exit_code_says_how_the_server_ended_it(
@@ -457,8 +420,12 @@ async def test_exit_code_says_how_the_server_ended_it(
 
 
 async def test_message_that_breaks_off_makes_a_bad_end(serve: Serve) -> None:
-    code, output = await answers(connecting(url_of(await serve(break_off))), b"go\n")
-    assert (code, output) == (3, "x" * 100_000 + "\n")
+    async with connecting(url_of(await serve(break_off))) as program:
+        program.end_input(b"go\n")
+        assert await program.end() == 3
+    assert program.stdout == "x" * 100_000 + "\n"
+    lost = "connection lost without a closing handshake"
+    assert program.stderr == f"streamws: {lost}; the last message is incomplete\n"
 
 
 @pytest.mark.parametrize("size", [9, 999_999])
@@ -469,7 +436,7 @@ async def test_input_that_is_not_all_sent_makes_a_bad_end(serve: Serve, size: in
     async with connecting(url_of(await serve(take_one))) as program:
         program.write((b"x" * size + b"\n") * (50_000_000 // size))
         assert await program.end() == 3
-    assert "(received 1000, sent 1000); not all input was sent" in program.stderr
+    assert program.stderr == "streamws: closed by the peer with 1000; not all input was sent\n"
 
 
 async def test_input_that_is_no_text_is_an_error_of_usage(serve: Serve) -> None:
@@ -477,7 +444,9 @@ async def test_input_that_is_no_text_is_an_error_of_usage(serve: Serve) -> None:
         program.end_input(b"good\n\xff\xfe\nlost\n")
         assert await program.end() == 2
     assert program.stdout == "good\n"
-    assert r"not UTF-8: b'\xff\xfe'" in program.stderr
+    assert program.stderr == (
+        "streamws: cannot send a line that is not UTF-8: b'\\xff\\xfe'; the rest of the input was not sent\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -495,15 +464,14 @@ async def test_signal_closes_and_gives_its_exit_code(serve: Serve, number: signa
 async def test_second_signal_does_not_wait_for_the_server() -> None:
     accepted = asyncio.Event()
 
-    async def stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await accept(reader, writer)
+    async def stay(peer: Peer) -> None:
+        await peer.accept()
         accepted.set()
-        await reader.readexactly(8)  # the Close frame, which is not answered
+        await peer.read_close()  # which is not answered
         program.process.send_signal(signal.SIGINT)
-        assert await reader.read() == b""
-        writer.close()
+        await peer.read_end()
 
-    async with raw_server(stay) as url, connecting(url) as program:
+    async with scripted(stay) as server, connecting(server.url) as program:
         await within(accepted.wait())
         assert await program.interrupt() == 130
 
@@ -518,20 +486,22 @@ def refuse(request: Request) -> Response:
 async def test_refused_handshake_says_the_answer_and_exits_with_1(serve: Serve) -> None:
     async with connecting(url_of(await serve(echo, request=refuse))) as program:
         assert await program.end() == 1
-    assert (program.stdout, program.stderr) == ("", "streamws: 401 Unauthorized: token [31mexpired\n")
+    assert (program.stdout, program.stderr) == (
+        "",
+        "streamws: the server did not accept the connection: 401 Unauthorized: token [31mexpired\n",
+    )
 
 
 async def test_server_that_cannot_be_reached_or_does_not_answer_exits_with_1() -> None:
-    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert await reader.read() != b""
-
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    async with raw_server(stall) as url:
+    closed = f"127.0.0.1:{free_port()}"
+    async with scripted(silent) as server:
         for arguments, complaint in [
-            ([f"ws://127.0.0.1:{port}/"], f"cannot connect to 127.0.0.1:{port}: "),
-            ([url, "--timeout", "0.1"], "no connection within 0.1 s"),
-            ([url, "--proxy", f"http://127.0.0.1:{port}"], f"cannot connect to the proxy http://127.0.0.1:{port}: "),
+            ([f"ws://{closed}/"], f"cannot connect to {closed}: "),
+            ([server.url, "--timeout", "0.1"], "not connected within 0.1 s"),
+            (
+                [server.url, "--proxy", f"http://{closed}"],
+                f"cannot connect to the proxy http://{closed}: ",
+            ),
         ]:
             async with connecting(*arguments) as program:
                 assert await program.end() == 1
@@ -542,12 +512,12 @@ async def test_server_that_cannot_be_reached_or_does_not_answer_exits_with_1() -
 async def test_signal_while_connecting_ends_it() -> None:
     asked = asyncio.Event()
 
-    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+    async def stall(peer: Peer) -> None:
+        await peer.read_head()
         asked.set()
-        assert await reader.read() == b""
+        await peer.read_end()
 
-    async with raw_server(stall) as url, connecting(url) as program:
+    async with scripted(stall) as server, connecting(server.url) as program:
         await within(asked.wait())
         assert await program.interrupt() == 130
     assert program.stderr == ""
@@ -557,22 +527,22 @@ async def test_signal_while_connecting_ends_it() -> None:
     ("arguments", "complaint"),
     [
         ([], "URL"),
-        (["http://host/"], "must begin with ws:// or wss://"),
+        (["http://host/"], "must start with ws:// or wss://"),
         (["ws://host:99999/"], "99999"),
         (["ws://host/\x1b[2J"], "control character"),
-        (["ws://\udcff@host/"], "half a character"),
-        (["ws://host/", "--header", "Name"], "--header is 'Name: value', not 'Name'"),
-        (["ws://host/", "--header", "a b: c"], "'a b' is not a header name"),
-        (["ws://host/", "--header", "a: b\r\nc: d"], "the value of header a has a control character"),
-        (["ws://host/", "--header", "Upgrade: h2c"], "Upgrade in the request is set by streamws alone"),
+        (["ws://\udcff@host/"], "half of a character"),
+        (["ws://host/", "--header", "Name"], "--header must be 'Name: value', not 'Name'"),
+        (["ws://host/", "--header", "a b: c"], "header name 'a b' is not a token"),
+        (["ws://host/", "--header", "a: b\r\nc: d"], "the value of header a contains a control character"),
+        (["ws://host/", "--header", "Upgrade: h2c"], "Upgrade must not be in headers=, streamws sets it"),
         (["ws://host/", "--subprotocol", "a,b"], "'a,b' in subprotocols is not a token"),
-        (["ws://host/", "--timeout", "0"], "--timeout is above 0 seconds"),
+        (["ws://host/", "--timeout", "0"], "--timeout must be more than 0 seconds, not 0"),
         (["ws://host/", "--timeout", "soon"], "invalid float value"),
-        (["ws://host/", "--wait", "-1"], "--wait is 0 seconds or more"),
-        (["ws://host/", "--wait", "nan"], "--wait is 0 seconds or more"),
+        (["ws://host/", "--wait", "-1"], "--wait must be 0 seconds or more, not -1"),
+        (["ws://host/", "--wait", "nan"], "--wait must be 0 seconds or more, not nan"),
         (["ws://host/", "--proxy", "ftp://host/"], "ftp://host/"),
         (["ws://host/", "--proxy", "http://host/", "--no-proxy"], "not allowed with argument --proxy"),
-        (["ws://host/", "--path", "/x", "--proxy", "http://host/"], "proxy and path do not go together"),
+        (["ws://host/", "--path", "/x", "--proxy", "http://host/"], "proxy and path cannot be used together"),
     ],
 )
 def test_bad_arguments_exit_with_2(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -621,5 +591,5 @@ async def test_certificate_is_verified_unless_told_not_to(serve: Serve, server_c
     async with connecting("--insecure", url) as program:
         assert await program.end() == 0
     assert program.stdout == "bye\n"
-    assert program.stderr.startswith("streamws: warning: with --insecure, ")
+    assert program.stderr.startswith("streamws: warning: --insecure accepts any certificate: ")
     assert len(program.stderr.splitlines()) == 1

@@ -61,7 +61,7 @@ async def test_echo_sends_messages_back_at_the_url_it_names() -> None:
             await assert_echoes(peer)
         assert await program.interrupt() == 0
         assert program.stdout.startswith(f"Echo server (streamws {__version__}, {BUILD}) on 127.0.0.1:")
-        assert f"python -m streamws connect {url}" in program.stdout
+        assert f" streamws connect {url}\n" in program.stdout
         assert url.replace("ws:", "http:") in program.stdout
         assert program.stderr == ""
 
@@ -91,9 +91,10 @@ async def test_echo_on_a_unix_socket_answers(tmp_path: Path) -> None:
 
 async def test_echo_on_a_unix_socket_names_a_command_that_talks_to_it(tmp_path: Path) -> None:
     async with echo("--path", str(tmp_path / "it's.sock"), port=None) as server:
-        command = await server.says("(python -m streamws .*)")
+        command = await server.says(" (streamws connect .*)")
         shell = await asyncio.create_subprocess_shell(
-            f'python() {{ "{sys.executable}" -P "$@"; }}; echo hello | {command}', stdout=asyncio.subprocess.PIPE
+            f'streamws() {{ "{sys.executable}" -P -m streamws "$@"; }}; echo hello | {command}',
+            stdout=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(SECONDS):
             assert (await shell.communicate())[0] == b"hello\n"
@@ -136,7 +137,7 @@ async def test_echo_when_verbose_logs_connections() -> None:
     async with echo("--verbose") as program:
         async with connect(await program.says(r"(ws://\S+)"), proxy=None):
             await program.logs(r"opened /")
-        await program.logs(r"closed: clean")
+        await program.logs(r": closed by the peer with 1000$")
         assert await program.interrupt() == 0
 
 
@@ -210,8 +211,8 @@ async def test_echo_with_an_unreadable_certificate_says_so_in_one_line_and_exits
         (("shout",), "invalid choice: 'shout'"),
         (("echo", "--port", "x"), "invalid int value: 'x'"),
         (("echo", "--port", "65536"), "port must be from 0 to 65535"),
-        (("echo", "--path", "x", "--port", "1"), "--path stands instead"),
-        (("echo", "--path", "x", "--host", "y"), "--path stands instead"),
+        (("echo", "--path", "x", "--port", "1"), "--path cannot be used with --host or --port"),
+        (("echo", "--path", "x", "--host", "y"), "--path cannot be used with --host or --port"),
         (("echo", "--key", "x"), "--key needs --certificate"),
         (("echo", "--origins", "example.org"), "'example.org' in origins"),
     ],

@@ -15,24 +15,12 @@ from typing import Any
 import attrs
 import pytest
 
+from helpers.attempts import failing, message_of
 from helpers.fixtures import echo as send_back
-from helpers.fixtures import until, within
-from helpers.scripted import (
-    Peer,
-    Script,
-    answer,
-    answering,
-    closed_port,
-    echo,
-    failing,
-    full_listener,
-    hardy,
-    message_of,
-    scripted,
-    server_close,
-    server_frame,
-    silent,
-)
+from helpers.frames import answer, frame, server_close
+from helpers.peers import Peer, Script, answering, echo, full_listener, hardy, scripted, silent
+from helpers.processes import free_port
+from helpers.waiting import until, within
 from streamws import (
     Cause,
     Client,
@@ -61,7 +49,7 @@ from streamws.net import transports
 def _both_transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a transport of streamws' own where the loop allows that, and with the loop's."""
     if request.param == "loop":
-        monkeypatch.setattr(transports, "_tells_when_ready", lambda loop: False)
+        monkeypatch.setattr(transports, "_has_add_reader", lambda loop: False)
 
 
 # Success --------------------------------------------------------------------------------------------------------
@@ -118,7 +106,7 @@ async def test_connect_is_entered_once_at_a_time() -> None:
     async with scripted(echo) as server:
         way = connect(server.url)
         async with way as client:
-            with pytest.raises(UsageError, match="entered already"):
+            with pytest.raises(UsageError, match="already entered"):
                 await way.__aenter__()
             assert client.state is State.OPEN
         async with way as other:
@@ -126,7 +114,7 @@ async def test_connect_is_entered_once_at_a_time() -> None:
 
 
 async def test_connect_is_entered_again_after_a_failure() -> None:
-    port = closed_port()
+    port = free_port()
     way = connect(f"ws://127.0.0.1:{port}")
     for _ in range(2):
         with pytest.raises(ConnectError):
@@ -186,7 +174,7 @@ async def test_client_authorizes_by_the_url() -> None:
     assert server.peers[0].fields["authorization"] == "Basic dXNlcjpwQHNz"
 
 
-FRAMES = server_frame(0x81, b"one") + server_frame(0x82, b"two")
+FRAMES = frame(0x81, b"one") + frame(0x82, b"two")
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -195,7 +183,7 @@ async def test_client_reads_frames_that_come_with_the_answer(split: bool) -> Non
         await peer.read_head()
         pieces = [peer.acceptance(), FRAMES]
         for piece in pieces if split else [b"".join(pieces)]:
-            peer.send(piece)
+            peer.write(piece)
         await peer.close_after_client()
 
     async with scripted(script) as server, connect(server.url) as client:
@@ -203,7 +191,7 @@ async def test_client_reads_frames_that_come_with_the_answer(split: bool) -> Non
         assert await within(client.read_message()) == b"two"
 
 
-@pytest.mark.parametrize("last", [server_close(1000), server_frame(0xA1)], ids=["close", "broken rule"])
+@pytest.mark.parametrize("last", [server_close(1000), frame(0xA1)], ids=["close", "broken rule"])
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 async def test_client_may_answer_what_comes_with_the_answer(
@@ -213,9 +201,9 @@ async def test_client_may_answer_what_comes_with_the_answer(
 
     async def script(peer: Peer) -> None:
         await peer.read_head()
-        pieces = [peer.acceptance(), server_frame(0x81, b"one") + last]
+        pieces = [peer.acceptance(), frame(0x81, b"one") + last]
         for piece in pieces if split else [b"".join(pieces)]:
-            peer.send(piece)
+            peer.write(piece)
         frames.append(await peer.read_frame())
         await peer.read_close()
 
@@ -231,8 +219,8 @@ async def test_client_may_answer_what_comes_with_the_answer(
 
 async def test_callback_that_is_registered_at_once_misses_nothing() -> None:
     async def script(peer: Peer) -> None:
-        await peer.accept(behind=server_frame(0x89, b"early") + server_close(1000))
-        peer.close()
+        await peer.accept(behind=frame(0x89, b"early") + server_close(1000))
+        await peer.close()
 
     payloads: list[bytes] = []
     async with scripted(script) as server:
@@ -246,7 +234,7 @@ async def test_client_reads_answer_and_frames_byte_by_byte() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         for byte in peer.acceptance() + FRAMES:
-            peer.send(bytes((byte,)))
+            peer.write(bytes((byte,)))
             await asyncio.sleep(0)
         await peer.close_after_client()
 
@@ -257,7 +245,7 @@ async def test_client_reads_answer_and_frames_byte_by_byte() -> None:
 async def test_client_reads_all_of_a_connection_that_ended_with_the_answer() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=FRAMES + server_close(1001, "bye"))
-        peer.close()
+        await peer.close()
 
     async with scripted(script) as server:
         client = await within(connect(server.url))
@@ -273,7 +261,7 @@ async def test_client_reads_all_of_a_connection_that_ended_with_the_answer() -> 
 async def test_client_learns_of_a_connection_that_broke_with_the_answer(behind: bytes, cause: Cause) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=FRAMES + behind)
-        peer.close()
+        await peer.close()
 
     async with scripted(script) as server:
         client = await within(connect(server.url))
@@ -294,7 +282,7 @@ async def test_client_refuses_masked_frame(with_answer: bool) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=masked if with_answer else b"")
         if not with_answer:
-            peer.send(masked)
+            peer.write(masked)
         closes.append(await peer.read_close())
 
     async with scripted(script) as server:
@@ -334,7 +322,7 @@ async def test_bad_url_is_refused_by_the_attempt(url: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 async def test_refused_connection_says_where(scheme: str) -> None:
-    error = await failing(f"{scheme}://user:secret@127.0.0.1:{closed_port()}/x", ConnectError)
+    error = await failing(f"{scheme}://user:secret@127.0.0.1:{free_port()}/x", ConnectError)
     assert message_of(error) == "cannot connect to SERVER: Connection refused"
     assert isinstance(error.__cause__, ConnectionRefusedError)
 
@@ -365,7 +353,7 @@ def addresses(*places: tuple[str, int]) -> Callable[..., Any]:
 @pytest.mark.parametrize("dead", ["refuses", "is silent"])
 async def test_client_takes_another_address_if_the_first_one(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with full_listener() as silent_place:
-        first = ("::1", closed_port()) if dead == "refuses" else silent_place
+        first = ("::1", free_port()) if dead == "refuses" else silent_place
         async with scripted(echo) as server:
             found = addresses(first, ("127.0.0.1", server.port))
             monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
@@ -375,7 +363,7 @@ async def test_client_takes_another_address_if_the_first_one(dead: str, monkeypa
 
 
 async def test_all_addresses_that_fail_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = addresses(("127.0.0.1", closed_port()), ("127.0.0.1", closed_port()))
+    found = addresses(("127.0.0.1", free_port()), ("127.0.0.1", free_port()))
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
     error = await failing("ws://two.example", ConnectError)
     assert str(error) == "cannot connect to two.example:80: Connection refused"
@@ -451,7 +439,7 @@ async def test_certificate_that_no_one_vouches_for_is_refused(server_context: tl
         error = await failing(server.url, ConnectError)
     assert message_of(error) == (
         "TLS with SERVER failed: self-signed certificate; to trust it, "
-        "name its certificate authority, by ssl= or in SSL_CERT_FILE"
+        "give its certificate authority in ssl= or SSL_CERT_FILE"
     )
     assert isinstance(error.__cause__, tls.SSLCertVerificationError)
 
@@ -471,21 +459,21 @@ async def test_own_context_may_accept_any_certificate(server_context: tls.SSLCon
 async def test_tls_to_a_port_without_it_says_so(client_context: tls.SSLContext) -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
-        peer.send(answer("400 Bad Request", body=b"what?"))
-        peer.close()
+        peer.write(answer("400 Bad Request", body=b"what?"))
+        await peer.close()
 
     async with scripted(script) as server:
         error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=client_context)
     assert message_of(error) == (
-        "TLS with SERVER failed: the server does not speak TLS on this port; is it ws://? (WRONG_VERSION_NUMBER)"
+        "TLS with SERVER failed: the server does not speak TLS on this port; try ws:// (WRONG_VERSION_NUMBER)"
     )
 
 
 async def test_alert_of_the_server_is_told(client_context: tls.SSLContext) -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
-        peer.send(b"\x15\x03\x03\x00\x02\x02\x46")  # fatal: protocol version
-        await peer.read_end()
+        peer.write(b"\x15\x03\x03\x00\x02\x02\x46")  # fatal: protocol version
+        await peer.read_rest()
 
     async with scripted(script) as server:
         error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=client_context)
@@ -496,7 +484,7 @@ async def test_server_that_hangs_up_in_the_tls_handshake_says_so(client_context:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
         await peer.reader.read(65536)
-        peer.close()
+        await peer.close()
 
     async with scripted(script) as server:
         error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=client_context)
@@ -506,12 +494,12 @@ async def test_server_that_hangs_up_in_the_tls_handshake_says_so(client_context:
 async def test_ws_to_a_port_with_tls_says_so() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
-        peer.send(b"\x15\x03\x01\x00\x02\x02\x46")  # a TLS alert
-        peer.close()
+        peer.write(b"\x15\x03\x01\x00\x02\x02\x46")  # a TLS alert
+        await peer.close()
 
     async with scripted(script) as server:
         error = await failing(server.url, InvalidHandshake)
-    assert str(error) == "the server speaks TLS on this port: use wss://"
+    assert str(error) == "the response is TLS, not HTTP: use wss:// on this port"
 
 
 # An answer other than 101 ---------------------------------------------------------------------------------------
@@ -529,10 +517,10 @@ HTML = "Content-Type: text/html"
             '401 Unauthorized: {"error": "token expired"}',
         ),
         (answer("200 OK", HTML, body=b"<title>Welcome</title>"), "200 OK: Welcome"),
-        (answer("404 Not Found", body=b""), "404 Not Found: the answer has no body"),
-        (answer("503 Busy", HTML, body=b"<p>"), "503 Service Unavailable: the answer's body is text/html"),
-        (answer("301 Moved"), "301 Moved Permanently: the answer has no body"),  # to nowhere
-        (answer("304 Not Modified", length=False), "304 Not Modified: the answer has no body"),
+        (answer("404 Not Found", body=b""), "404 Not Found: the response has no body"),
+        (answer("503 Busy", HTML, body=b"<p>"), "503 Service Unavailable: the response body is text/html"),
+        (answer("301 Moved"), "301 Moved Permanently: the response has no body"),  # to nowhere
+        (answer("304 Not Modified", length=False), "304 Not Modified: the response has no body"),
         (
             answer("403 X", "Transfer-Encoding: chunked", body=b"2\r\nno\r\n0\r\n\r\n", length=False),
             "403 Forbidden: no",
@@ -561,10 +549,10 @@ async def test_refusal_has_headers_by_any_case_and_body() -> None:
 async def test_body_without_end_is_taken_up_to_64_kib() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
-        peer.send(answer("500 X", length=False))
+        peer.write(answer("500 X", length=False))
         try:
             while True:
-                peer.send(b"more of it " * 1000)
+                peer.write(b"more of it " * 1000)
                 await peer.writer.drain()
         except ConnectionError:
             pass  # the client has had enough
@@ -585,9 +573,12 @@ async def test_body_that_is_cut_is_raised_as_far_as_it_came() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "SERVER hung up before it answered"),
-        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: web", "SERVER hung up in the middle of its answer"),
-        (b"HTTP/1.1 103 Early Hints\r\n\r\n", "SERVER hung up in the middle of its answer"),
+        (b"", "SERVER closed the connection before it responded"),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: web",
+            "SERVER closed the connection in the middle of its response",
+        ),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", "SERVER closed the connection in the middle of its response"),
     ],
 )
 async def test_server_that_hangs_up_says_where(data: bytes, message: str) -> None:
@@ -603,7 +594,7 @@ async def test_server_that_resets_the_connection_says_so() -> None:
 
     async with scripted(script) as server:
         error = await failing(server.url, ConnectError)
-    assert message_of(error) == "SERVER hung up before it answered: Connection reset by peer"
+    assert message_of(error) == "SERVER closed the connection before it responded: Connection reset by peer"
     assert isinstance(error.__cause__, ConnectionResetError)
 
 
@@ -613,20 +604,20 @@ ACCEPT = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "the server does not speak HTTP/1.1: it begins with b'SSH-2.0-OpenSSH_9.2'"),
-        (b"HTTP/1.1 101 X\n\n", "the head of the answer is malformed: a line ends in LF without CR"),
-        (b"HTTP/1.1 101 X\r\nA : b\r\n\r\n", "the head of the answer is malformed: Invalid header token"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the response is not HTTP/1.1: it starts with b'SSH-2.0-OpenSSH_9.2'"),
+        (b"HTTP/1.1 101 X\n\n", "malformed response head: a line ends with LF instead of CRLF"),
+        (b"HTTP/1.1 101 X\r\nA : b\r\n\r\n", "malformed response head: Invalid header token"),
         (
             answer("101 X", "Upgrade: websocket", "Connection: Upgrade", ACCEPT, length=False),
-            "the server's answer is none of a WebSocket server: Sec-WebSocket-Accept does not fit the key that was ",
+            "invalid handshake response: its Sec-WebSocket-Accept does not match the key that was ",
         ),
         (
             answer("101 X", length=False),
-            "the server's answer is none of a WebSocket server: its Upgrade field is not websocket",
+            "invalid handshake response: its Upgrade field is not websocket",
         ),
         (
             answer("200 X", "A: " + "b" * 8190, length=False),
-            "a line in the head of the answer is over 8192 bytes (Limits.max_header_line)",
+            "response head too large: a line of the head is longer than 8192 bytes (Limits.max_header_line)",
         ),
     ],
 )
@@ -640,7 +631,7 @@ async def test_answer_that_breaks_the_rules_says_which(data: bytes, message: str
 async def test_limits_hold_for_the_answer() -> None:
     async with scripted(answering(answer("200 X", "A: 1", "B: 2"))) as server:
         error = await failing(server.url, InvalidHandshake, limits=Limits(max_headers=2))
-    assert str(error) == "the head of the answer has more than 2 header lines (Limits.max_headers)"
+    assert str(error) == "response head too large: more than 2 header lines (Limits.max_headers)"
 
 
 # Cancelling -----------------------------------------------------------------------------------------------------
@@ -808,12 +799,12 @@ async def test_client_connects_from_a_local_address() -> None:
 async def test_local_address_that_cannot_be_had_says_which() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        error = await failing(f"ws://127.0.0.1:{closed_port()}", ConnectError, local_address=("127.0.0.1", port))
+        error = await failing(f"ws://127.0.0.1:{free_port()}", ConnectError, local_address=("127.0.0.1", port))
     assert message_of(error) == "cannot connect to SERVER from SERVER: Address already in use"
 
 
 async def test_local_address_of_another_family_says_so() -> None:
-    error = await failing(f"ws://127.0.0.1:{closed_port()}", ConnectError, local_address=("::1", 0))
+    error = await failing(f"ws://127.0.0.1:{free_port()}", ConnectError, local_address=("::1", 0))
     assert message_of(error).startswith("cannot connect to SERVER from [::1]:0: no matching local address")
 
 
@@ -825,20 +816,20 @@ SOCK = socket.socket.__new__(socket.socket)
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"sock": SOCK, "path": "a"}, ValueError, "sock and path do not go together"),
-        ({"path": "a", "local_address": ("", 0)}, ValueError, "path and local_address do not go together"),
-        ({"sock": SOCK, "local_address": ("", 0)}, ValueError, "sock and local_address do not go together"),
-        ({"sock": SOCK, "proxy": "http://p"}, ValueError, "proxy and sock do not go together"),
-        ({"path": "", "proxy": "http://p"}, ValueError, "proxy and path do not go together"),
+        ({"sock": SOCK, "path": "a"}, ValueError, "sock and path cannot be used together"),
+        ({"path": "a", "local_address": ("", 0)}, ValueError, "path and local_address cannot be used together"),
+        ({"sock": SOCK, "local_address": ("", 0)}, ValueError, "sock and local_address cannot be used together"),
+        ({"sock": SOCK, "proxy": "http://p"}, ValueError, "proxy and sock cannot be used together"),
+        ({"path": "", "proxy": "http://p"}, ValueError, "proxy and path cannot be used together"),
         ({"ssl": True}, TypeError, "ssl must be an ssl.SSLContext, not True"),
         ({"ssl": "wss"}, TypeError, "ssl must be an ssl.SSLContext"),
         ({"max_redirects": -1}, ValueError, "max_redirects must be 0 or more, not -1"),
-        ({"subprotocols": "chat"}, ValueError, "subprotocols is a list of names, not 'chat'"),
-        ({"headers": {"a b": "c"}}, ValueError, "'a b' is not a header name"),
-        ({"headers": {"a": "b\r\nc"}}, ValueError, "the value of header a has a control character"),
-        ({"headers": {"Upgrade": "h2c"}}, ValueError, "Upgrade in the request is set by streamws alone"),
-        ({"origin": "a\n"}, ValueError, "the value of header Origin has a control character"),
-        ({"proxy": "ftp://p"}, ValueError, "'ftp://p' is not the URL of a proxy"),
+        ({"subprotocols": "chat"}, ValueError, "subprotocols must be a list of names, not 'chat'"),
+        ({"headers": {"a b": "c"}}, ValueError, "header name 'a b' is not a token"),
+        ({"headers": {"a": "b\r\nc"}}, ValueError, "the value of header a contains a control character"),
+        ({"headers": {"Upgrade": "h2c"}}, ValueError, "Upgrade must not be in headers=, streamws sets it"),
+        ({"origin": "a\n"}, ValueError, "the value of header Origin contains a control character"),
+        ({"proxy": "ftp://p"}, ValueError, "'ftp://p' is not a valid proxy URL"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused_at_once(
@@ -852,7 +843,7 @@ def test_arguments_that_make_no_sense_are_refused_at_once(
 async def test_what_is_for_tls_is_refused_for_a_url_without_it(client_context: tls.SSLContext, name: str) -> None:
     options: dict[str, Any] = {name: client_context if name == "ssl" else "a"}
     error = await failing("ws://user:secret@a/b", InvalidURL, **options)
-    assert str(error) == f"ws://a/b is not encrypted, and {name}= was given: use wss://, or leave {name}= out"
+    assert str(error) == f"{name}= is only for wss://, not for ws://a/b: use wss://, or leave {name}= out"
 
 
 # Closing --------------------------------------------------------------------------------------------------------
@@ -936,10 +927,10 @@ async def test_tcp_connection_is_left_to_the_server_to_close() -> None:
 
     async def script(peer: Peer) -> None:
         await peer.accept()
-        peer.send(server_close((await peer.read_close())[0]))
+        peer.write(server_close((await peer.read_close())[0]))
         await closed.wait()
         assert not peer.reader.at_eof()
-        peer.close()
+        await peer.close()
 
     async with scripted(script) as server:
         client = await within(connect(server.url))
@@ -960,7 +951,7 @@ async def test_client_answers_the_close_of_the_server() -> None:
 
     async def script(peer: Peer) -> None:
         await peer.accept()
-        peer.send(server_close(1001, "bye"))
+        peer.write(server_close(1001, "bye"))
         closes.append(await peer.read_close())
 
     async with scripted(script) as server:
@@ -976,10 +967,10 @@ async def test_client_answers_the_close_of_the_server() -> None:
 
 async def test_callbacks_are_called_in_the_client_role() -> None:
     async def script(peer: Peer) -> None:
-        await peer.accept(behind=FRAMES + server_frame(0x89, b"here?"))
+        await peer.accept(behind=FRAMES + frame(0x89, b"here?"))
         assert await peer.read_frame() == (0x8A, b"here?")
         assert await peer.read_frame() == (0x81, b"seen")
-        peer.send(server_close(1000))
+        peer.write(server_close(1000))
         await peer.read_close()
 
     calls: list[object] = []
@@ -1023,7 +1014,7 @@ async def test_callback_that_raises_closes_with_1011(caplog: pytest.LogCaptureFi
 
 async def test_client_that_reads_at_once_answers_what_came_with_the_handshake_before_a_broken_rule() -> None:
     async def script(peer: Peer) -> None:
-        await peer.accept(behind=server_frame(0x81, b"first") + b"\x83\x00")
+        await peer.accept(behind=frame(0x81, b"first") + b"\x83\x00")
         assert await peer.read_frame() == (0x81, b"first")
         first, payload = await peer.read_frame()
         assert (first, payload[:2]) == (0x88, (1002).to_bytes(2, "big"))
@@ -1035,11 +1026,11 @@ async def test_client_that_reads_at_once_answers_what_came_with_the_handshake_be
 
 async def test_both_sides_ping() -> None:
     async def script(peer: Peer) -> None:
-        await peer.accept(behind=server_frame(0x89, b"server"))
+        await peer.accept(behind=frame(0x89, b"server"))
         # What came with the answer is worked off after the first step of whom the connection is for.
         frames = {await peer.read_frame(), await peer.read_frame()}
         assert frames == {(0x8A, b"server"), (0x89, b"client")}
-        peer.send(server_frame(0x8A, b"client"))
+        peer.write(frame(0x8A, b"client"))
         await peer.close_after_client()
 
     async with scripted(script) as server, connect(server.url) as client:
@@ -1058,7 +1049,7 @@ async def test_log_has_a_line_for_the_open_and_one_for_the_end_and_no_secret(
     place = f"127.0.0.1:{server.port}"
     assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
         ("streamws", "INFO", f"connected to {place}/chat"),
-        ("streamws", "INFO", f"connection to {place} closed: clean, by the local side (received 1000, sent 1000)"),
+        ("streamws", "INFO", f"connection to {place}: closed by this side with 1000"),
     ]
 
 

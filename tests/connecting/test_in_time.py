@@ -6,19 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.fixtures import within
-from helpers.scripted import (
-    Peer,
-    answer,
-    answering,
-    failing,
-    full_listener,
-    message_of,
-    scripted,
-    server_close,
-    server_frame,
-    silent,
-)
+from helpers.attempts import failing, message_of
+from helpers.frames import answer, frame, server_close
+from helpers.peers import Peer, answering, full_listener, scripted, silent
+from helpers.waiting import within
 from streamws import (
     Cause,
     ConnectTimeout,
@@ -39,7 +30,7 @@ HEAD_CUT = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: "
 async def test_server_that_stalls_is_timed_out(data: bytes) -> None:
     async with scripted(answering(data)) as server:
         error = await failing(server.url, ConnectTimeout, timeouts=SOON)
-    assert message_of(error) == "no connection within 0.15 s; last it waited for the answer of SERVER"
+    assert message_of(error) == "not connected within 0.15 s (Timeouts.open); still waiting for the response of SERVER"
 
 
 async def test_server_that_sends_interim_answers_for_ever_is_refused() -> None:
@@ -51,7 +42,7 @@ async def test_server_that_stalls_in_the_tls_handshake_is_timed_out(client_conte
     async with scripted(silent) as server:
         url = server.url.replace("ws:", "wss:")
         error = await failing(url, ConnectTimeout, timeouts=SOON, ssl=client_context)
-    assert message_of(error) == "no connection within 0.15 s; last it waited for TLS with SERVER"
+    assert message_of(error) == "not connected within 0.15 s (Timeouts.open); still waiting for TLS with SERVER"
 
 
 @pytest.mark.parametrize("over_unix", [True, False])
@@ -70,7 +61,7 @@ async def test_tls_handshake_has_no_time_limit_of_its_own(
 async def test_server_that_does_not_accept_is_timed_out() -> None:
     with full_listener() as (host, port):
         error = await failing(f"ws://{host}:{port}", ConnectTimeout, timeouts=SOON)
-    assert message_of(error) == "no connection within 0.15 s; last it waited for a connection to SERVER"
+    assert message_of(error) == "not connected within 0.15 s (Timeouts.open); still waiting for a connection to SERVER"
 
 
 async def test_resolver_that_stalls_is_timed_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +70,9 @@ async def test_resolver_that_stalls_is_timed_out(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     error = await failing("ws://slow.example", ConnectTimeout, timeouts=SOON)
-    assert str(error) == "no connection within 0.15 s; last it waited for a connection to slow.example:80"
+    assert (
+        str(error) == "not connected within 0.15 s (Timeouts.open); still waiting for a connection to slow.example:80"
+    )
 
 
 async def test_function_for_the_url_that_stalls_is_timed_out() -> None:
@@ -87,7 +80,7 @@ async def test_function_for_the_url_that_stalls_is_timed_out() -> None:
         await asyncio.Event().wait()
         return ""
 
-    with pytest.raises(ConnectTimeout, match="last it waited for the URL"):
+    with pytest.raises(ConnectTimeout, match="still waiting for the URL"):
         await within(connect(token, timeouts=SOON))
 
 
@@ -110,14 +103,14 @@ async def test_unix_socket_that_is_silent_is_timed_out(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     async with scripted(silent, path=path):
         error = await failing("ws://localhost", ConnectTimeout, path=path, timeouts=SOON)
-    assert str(error) == f"no connection within 0.15 s; last it waited for the answer of {path}"
+    assert str(error) == f"not connected within 0.15 s (Timeouts.open); still waiting for the response of {path}"
 
 
 async def test_client_closes_tcp_itself_if_the_server_does_not_in_time() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
-        peer.send(server_close((await peer.read_close())[0]))
-        assert await peer.read_end() == b""
+        peer.write(server_close((await peer.read_close())[0]))
+        assert await peer.read_rest() == b""
 
     async with scripted(script) as server:
         client = await within(connect(server.url, timeouts=Timeouts(close=0.1)))
@@ -139,7 +132,7 @@ async def test_server_that_does_not_answer_the_close_is_left_in_time() -> None:
 
 async def accept_only(peer: Peer) -> None:
     await peer.accept()
-    await peer.read_end()
+    await peer.read_rest()
 
 
 async def test_client_keeps_the_connection_alive() -> None:
@@ -147,10 +140,10 @@ async def test_client_keeps_the_connection_alive() -> None:
         await peer.accept()
         first, payload = await peer.read_frame()
         assert first == 0x89
-        peer.send(server_frame(0x8A, payload))
+        peer.write(frame(0x8A, payload))
         assert (await peer.read_frame())[0] == 0x89  # not answered
         code, reason = await peer.read_close()
-        assert (code, reason) == (1011, "no sign of life within 0.05 s of a ping")
+        assert (code, reason) == (1011, "received nothing for 0.05 s after a ping")
 
     timeouts = Timeouts(ping_interval=0.05, ping_timeout=0.05, close=0.2)
     async with scripted(script) as server:

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from helpers.fixtures import within
+from helpers.attempts import failing
+from helpers.frames import answer
+from helpers.peers import Peer, answering, echo, full_listener, scripted, silent
+from helpers.processes import free_port
 from helpers.proxies import proxy_server
-from helpers.scripted import Peer, answer, answering, closed_port, echo, failing, full_listener, scripted, silent
+from helpers.waiting import within
 from streamws import (
     ConnectTimeout,
     InvalidURL,
@@ -20,7 +23,9 @@ from streamws import (
     is_transient,
 )
 from streamws.connecting import proxies
-from streamws.connecting.proxies import Proxy, parse_proxy, proxy_of_environment
+from streamws.connecting.proxies import Proxy, check_tunnel, connect_request, parse_proxy, proxy_from_environment
+from streamws.handshake.head import Response
+from streamws.handshake.headers import Headers
 from streamws.handshake.url import parse_url
 
 SOON = Timeouts(open=0.15)
@@ -137,11 +142,11 @@ async def test_each_redirect_goes_through_the_proxy() -> None:
     async def script(peer: Peer) -> None:
         head = await peer.read_head()
         if b" /a " in head:
-            peer.send(peer.acceptance())
+            peer.write(peer.acceptance())
             await peer.close_after_client()
         else:
-            peer.send(answer("302 Found", "Location: http://other.example/a"))
-            await peer.read_end()
+            peer.write(answer("302 Found", "Location: http://other.example/a"))
+            await peer.read_rest()
 
     async with (
         scripted(script) as server,
@@ -160,9 +165,9 @@ async def test_each_redirect_goes_through_the_proxy() -> None:
     [
         (answer("407 X", body=b"who?"), 407, "407 Proxy Authentication Required: who?"),
         (answer("502 X", "Content-Type: text/html", body=b"<title>No</title>"), 502, "502 Bad Gateway: No"),
-        (answer("403 X"), 403, "403 Forbidden: the answer has no body"),
-        (answer("101 X", length=False), 101, "101 Switching Protocols: the answer has no body"),
-        (answer("302 X", "Location: http://a/"), 302, "302 Found: the answer has no body"),
+        (answer("403 X"), 403, "403 Forbidden: the response has no body"),
+        (answer("101 X", length=False), 101, "101 Switching Protocols: the response has no body"),
+        (answer("302 X", "Location: http://a/"), 302, "302 Found: the response has no body"),
     ],
 )
 @pytest.mark.parametrize("close", [False, True])
@@ -171,7 +176,7 @@ async def test_refusal_of_an_http_proxy_has_its_status_and_body(
 ) -> None:
     async with scripted(answering(data, close=close)) as proxy:
         error = await failing("ws://a.example", ProxyError, proxy=f"http://user:secret@127.0.0.1:{proxy.port}")
-    assert str(error) == f"the proxy http://127.0.0.1:{proxy.port} answered {why}"
+    assert str(error) == f"the proxy http://127.0.0.1:{proxy.port} refused to connect: {why}"
     assert error.status == status
     assert data.endswith(b"\r\n\r\n" + error.body)
     assert not is_transient(error) or status in (502,)
@@ -196,7 +201,7 @@ async def test_socks_proxy_wants_other_credentials(
 ) -> None:
     async with proxy_server(kind, credentials=credentials) as proxy:
         error = await failing("ws://127.0.0.1:9", ProxyError, proxy=proxy.url(kind, given))
-    assert str(error).startswith(f"the proxy {proxy.url(kind)} does not connect to 127.0.0.1:9: ")
+    assert str(error).startswith(f"the proxy {proxy.url(kind)} cannot connect to 127.0.0.1:9: ")
     assert why in str(error)
     assert "wrong" not in str(error)
 
@@ -216,14 +221,14 @@ async def test_socks_proxy_wants_other_credentials(
 async def test_refusal_of_a_socks_proxy_says_why(kind: str, refusal: bytes, why: str) -> None:
     async with proxy_server(kind, refusal=refusal) as proxy:
         error = await failing("ws://127.0.0.1:9", ProxyError, proxy=proxy.url(kind))
-    assert str(error).startswith(f"the proxy {proxy.url(kind)} does not connect to 127.0.0.1:9: ")
+    assert str(error).startswith(f"the proxy {proxy.url(kind)} cannot connect to 127.0.0.1:9: ")
     assert why in str(error)
     assert error.status is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_proxy_that_is_not_there_says_so(kind: str) -> None:
-    port = closed_port()
+    port = free_port()
     error = await failing("ws://127.0.0.1:9", ProxyError, proxy=f"{kind}://127.0.0.1:{port}")
     assert str(error) == f"cannot connect to the proxy {kind}://127.0.0.1:{port}: Connection refused"
     assert error.status is None
@@ -244,24 +249,24 @@ async def test_proxy_of_unknown_name_says_so(kind: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"SSH-2.0\r\n", "did not answer in HTTP: the server does not speak HTTP/1.1: it begins with b'SSH-2.0"),
-        (b"\x05\x00", "did not answer in HTTP"),
-        (b"HTTP/1.1 200 OK\n\n", "did not answer in HTTP: the head of the answer is malformed"),
-        (b"HTTP/1.1 200 OK\r\n\r\nhello", "sent something of its own into the tunnel"),
-        (b"HTTP/1.1 200 OK\r\nA: " + b"b" * 9000, "did not answer in HTTP: a line in the head"),
+        (b"SSH-2.0\r\n", "invalid response from PROXY: the response is not HTTP/1.1: it starts with b'SSH-2.0"),
+        (b"\x05\x00", "invalid response from PROXY: "),
+        (b"HTTP/1.1 200 OK\n\n", "invalid response from PROXY: malformed response head"),
+        (b"HTTP/1.1 200 OK\r\n\r\nhello", "PROXY sent data of its own into the tunnel"),
+        (b"HTTP/1.1 200 OK\r\nA: " + b"b" * 9000, "invalid response from PROXY: response head too large: a line"),
     ],
 )
 async def test_http_proxy_that_answers_garbage_is_refused(data: bytes, why: str) -> None:
     async with scripted(answering(data)) as proxy:
         error = await failing("ws://a.example", ProxyError, proxy=f"127.0.0.1:{proxy.port}")
-    assert str(error).startswith(f"the proxy http://127.0.0.1:{proxy.port} {why}")
+    assert str(error).replace(f"the proxy http://127.0.0.1:{proxy.port}", "PROXY").startswith(why)
 
 
 @pytest.mark.parametrize("data", [b"", b"HTTP/1.1 200 Conn"])
 async def test_http_proxy_that_hangs_up_says_so(data: bytes) -> None:
     async with scripted(answering(data, close=True)) as proxy:
         error = await failing("ws://a.example", ProxyError, proxy=f"127.0.0.1:{proxy.port}")
-    assert str(error) == f"the proxy http://127.0.0.1:{proxy.port} closed the connection without an answer"
+    assert str(error) == f"the proxy http://127.0.0.1:{proxy.port} closed the connection without a response"
 
 
 async def test_http_proxy_that_resets_the_connection_says_so() -> None:
@@ -271,7 +276,7 @@ async def test_http_proxy_that_resets_the_connection_says_so() -> None:
 
     async with scripted(script) as proxy:
         error = await failing("ws://a.example", ProxyError, proxy=f"127.0.0.1:{proxy.port}")
-    assert str(error) == f"the connection to the proxy http://127.0.0.1:{proxy.port} broke: Connection reset by peer"
+    assert str(error) == f"lost the connection to the proxy http://127.0.0.1:{proxy.port}: Connection reset by peer"
 
 
 @pytest.mark.parametrize("kind", ["http", "socks4", "socks5"])
@@ -281,14 +286,14 @@ async def test_proxy_that_stalls_is_timed_out(kind: str, accepts: bool) -> None:
         async with scripted(silent) as proxy:
             url = f"{kind}://{host}:{proxy.port if accepts else port}"
             error = await failing("ws://127.0.0.1:9", ConnectTimeout, proxy=url, timeouts=SOON)
-    assert str(error) == f"no connection within 0.15 s; last it waited for the proxy {url}"
+    assert str(error) == f"not connected within 0.15 s (Timeouts.open); still waiting for the proxy {url}"
 
 
 @pytest.mark.parametrize("data", [b"HTTP/1.1 200 Connection est", b"HTTP/1.1 502 X\r\nContent-Length: 9\r\n"])
 async def test_http_proxy_that_stalls_in_the_head_of_its_answer_is_timed_out(data: bytes) -> None:
     async with scripted(answering(data)) as proxy:
         error = await failing("ws://a.example", ConnectTimeout, proxy=f"127.0.0.1:{proxy.port}", timeouts=SOON)
-    assert str(error).endswith(f"last it waited for the proxy http://127.0.0.1:{proxy.port}")
+    assert str(error).endswith(f"still waiting for the proxy http://127.0.0.1:{proxy.port}")
 
 
 @pytest.mark.parametrize("fields", [[], ["Content-Length: 9"]])
@@ -297,7 +302,7 @@ async def test_refusal_of_an_http_proxy_that_stalls_in_the_body_is_raised_as_far
     async with scripted(answering(data)) as proxy:
         error = await failing("ws://a.example", ProxyError, proxy=f"127.0.0.1:{proxy.port}", timeouts=SOON)
     place = f"http://127.0.0.1:{proxy.port}"
-    assert str(error) == f"the proxy {place} answered 407 Proxy Authentication Required: who?"
+    assert str(error) == f"the proxy {place} refused to connect: 407 Proxy Authentication Required: who?"
     assert (error.status, error.body) == (407, b"who?")
     assert isinstance(error.__cause__, TimeoutError)
 
@@ -306,7 +311,7 @@ async def test_refusal_of_an_http_proxy_that_stalls_in_the_body_is_raised_as_far
 async def test_server_that_stalls_behind_a_proxy_is_timed_out(kind: str) -> None:
     async with scripted(silent) as server, proxy_server(kind) as proxy:
         error = await failing(server.url, ConnectTimeout, proxy=proxy.url(kind), timeouts=SOON)
-    assert str(error).endswith(f"last it waited for the answer of 127.0.0.1:{server.port}")
+    assert str(error).endswith(f"still waiting for the response of 127.0.0.1:{server.port}")
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
@@ -321,6 +326,36 @@ async def test_cancelling_at_the_proxy_leaves_nothing(kind: str) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await within(task)
+
+
+# Requests to HTTP proxies ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [("ws://a", b"a:80"), ("wss://user:secret@a/b?c", b"a:443"), ("ws://[::1]:81", b"[::1]:81")],
+)
+def test_request_for_a_tunnel_names_the_port_always(url: str, authority: bytes) -> None:
+    encoded = connect_request(parse_url(url), None, None)
+    assert encoded == b"CONNECT " + authority + b" HTTP/1.1\r\nHost: " + authority + b"\r\n\r\n"
+
+
+def test_request_for_a_tunnel_has_the_credentials_of_the_proxy() -> None:
+    encoded = connect_request(parse_url("ws://a"), ("Aladdin", "open sesame"), "thing/1.0")
+    assert encoded == (
+        b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nProxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+        b"\r\nUser-Agent: thing/1.0\r\n\r\n"
+    )
+
+
+def test_tunnel_is_open_after_2xx_only() -> None:
+    check_tunnel(Response.from_wire(200, Headers()), "http://p:1")
+    check_tunnel(Response.from_wire(204, Headers()), "http://p:1")
+    with pytest.raises(
+        ProxyError, match=r"the proxy http://p:1 refused to connect: 407 Proxy Authentication Required: who\?"
+    ) as e:
+        check_tunnel(Response.from_wire(407, Headers(), b"who?"), "http://p:1")
+    assert (e.value.status, e.value.body) == (407, b"who?")
 
 
 # URLs of proxies ------------------------------------------------------------------------------------------------
@@ -343,7 +378,7 @@ def test_url_of_a_proxy_is_taken_apart(text: str, proxy: Proxy) -> None:
     assert parse_proxy(text) == proxy
 
 
-KNOWN = "it must begin with http://, socks4://, socks4a://, socks5:// or socks5h://"
+KNOWN = "it must start with http://, socks4://, socks4a://, socks5:// or socks5h://"
 
 
 @pytest.mark.parametrize(
@@ -352,30 +387,30 @@ KNOWN = "it must begin with http://, socks4://, socks4a://, socks5:// or socks5h
         ("https://p:3128", "https://p:3128", KNOWN),
         ("https://user:secret@p", "https://***@p", KNOWN),
         ("ftp://p", "ftp://p", KNOWN),
-        ("", "http://", "a host is missing"),
-        ("http://", "http://", "a host is missing"),
-        ("http://user:secret@", "http://***@", "a host is missing"),
-        ("user:secret@p:0", "http://***@p:0", "a port is a number from 1 to 65535"),
-        ("http://p:99999", "http://p:99999", "a port is a number from 1 to 65535"),
-        ("http://a b", "http://a b", "it has a space or a control character"),
-        ("http://p\n", r"http://p\n", "it has a space or a control character"),
+        ("", "http://", "it has no host"),
+        ("http://", "http://", "it has no host"),
+        ("http://user:secret@", "http://***@", "it has no host"),
+        ("user:secret@p:0", "http://***@p:0", "its port must be a number from 1 to 65535"),
+        ("http://p:99999", "http://p:99999", "its port must be a number from 1 to 65535"),
+        ("http://a b", "http://a b", "it contains a space or a control character"),
+        ("http://p\n", r"http://p\n", "it contains a space or a control character"),
         ("http://a..b", "http://a..b", "its host is malformed"),
         (
             "socks5://user:secr\u00e9t@p",
             "socks5://***@p",
-            "SOCKS takes up to 255 characters of ASCII for user name and password",
+            "user name and password for SOCKS must be ASCII, at most 255 characters each",
         ),
         (
             f"socks5://user:{'secret' * 50}@p",
             "socks5://***@p",
-            "SOCKS takes up to 255 characters of ASCII for user name and password",
+            "user name and password for SOCKS must be ASCII, at most 255 characters each",
         ),
     ],
 )
 def test_bad_url_of_a_proxy_is_refused_at_once(text: str, shown: str, why: str) -> None:
     with pytest.raises(InvalidURL) as caught:
         connect("ws://a", proxy=text)
-    assert str(caught.value) == f"'{shown}' is not the URL of a proxy: {why}"
+    assert str(caught.value) == f"'{shown}' is not a valid proxy URL: {why}"
 
 
 def test_proxy_shows_no_credentials() -> None:
@@ -387,7 +422,7 @@ def test_proxy_shows_no_credentials() -> None:
 async def test_socks_without_python_socks_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxies, "_socks", None)
     error = await failing("ws://a.example", ProxyError, proxy="socks5://p")
-    assert str(error) == "the proxy socks5://p:1080 needs python-socks: pip install 'streamws[socks]'"
+    assert str(error) == "cannot use the proxy socks5://p:1080 without python-socks: pip install 'streamws[socks]'"
     assert not is_transient(error)
 
 
@@ -440,7 +475,7 @@ def test_environment_names_the_proxy(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    found = proxy_of_environment(parse_url(url))
+    found = proxy_from_environment(parse_url(url))
     assert found == (None if proxy is None else parse_proxy(proxy))
 
 
@@ -455,13 +490,13 @@ async def test_client_heeds_the_environment(kind: str, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("none", [None, False])
 async def test_client_told_to_heeds_no_environment(none: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{free_port()}")
     async with scripted(echo) as server, connect(server.url, proxy=none):
         pass
 
 
 async def test_given_socket_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{free_port()}")
     async with scripted(echo) as server:
         sock = socket.create_connection(("127.0.0.1", server.port))
         async with connect("ws://a.example", sock=sock):
@@ -475,6 +510,6 @@ async def test_bad_url_in_the_environment_is_refused_by_the_attempt(
 ) -> None:
     monkeypatch.setenv(name, text)
     error = await failing(WS, InvalidURL)
-    assert re.search("is not the URL of a proxy: (it must begin with http://|a port)", str(error))
-    assert str(error).endswith(f"; it is what {name} says")
+    assert re.search("is not a valid proxy URL: (it must start with http://|its port)", str(error))
+    assert str(error).endswith(f" (set by {name})")
     assert "secret" not in str(error)

@@ -1,4 +1,4 @@
-"""When `async for` over `connect()` tries again, and how long it waits: `Attempts`, `is_transient`, `retry_after`."""
+"""When `async for` over `connect()` tries again, and how long it waits: `Retries`, `is_transient`, `retry_after`."""
 
 import gc
 import random
@@ -34,7 +34,7 @@ from streamws import (
     UsageError,
     is_transient,
 )
-from streamws.connecting.reconnecting import Attempts, retry_after
+from streamws.connecting.reconnecting import Retries, retry_after
 
 FIXED = Backoff(first=1, factor=2, most=10, jitter=0, stable=10)
 FAILURE = ConnectError("no one listens")
@@ -56,8 +56,8 @@ def caused(error: Exception, cause: Exception) -> Exception:
     return error
 
 
-def attempts(backoff: Backoff = FIXED, retry: Callable[[Exception], bool] = is_transient) -> Attempts:
-    return Attempts(backoff, retry)
+def attempts(backoff: Backoff = FIXED, retry: Callable[[Exception], bool] = is_transient) -> Retries:
+    return Retries(backoff, retry)
 
 
 # Which errors ----------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_is_transient_leaves_error_that_stays(error: Exception) -> None:
 
 def test_delays_grow_by_the_factor_up_to_the_most() -> None:
     tried = attempts()
-    assert [tried.failed(FAILURE) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
+    assert [tried.delay_after_failure(FAILURE) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
 
 
 @pytest.mark.parametrize("jitter", [0, 0.5, 1])
@@ -116,55 +116,55 @@ def test_delays_grow_by_the_factor_up_to_the_most() -> None:
 def test_jitter_shortens_delay_by_a_random_share(monkeypatch: pytest.MonkeyPatch, jitter: float, drawn: float) -> None:
     monkeypatch.setattr(random, "random", lambda: drawn)
     tried = attempts(Backoff(first=1, most=4, jitter=jitter))
-    assert [tried.failed(FAILURE) for _ in range(4)] == [n * (1 - jitter * drawn) for n in (1, 2, 4, 4)]
+    assert [tried.delay_after_failure(FAILURE) for _ in range(4)] == [n * (1 - jitter * drawn) for n in (1, 2, 4, 4)]
 
 
 def test_delays_stay_within_bounds_of_the_defaults() -> None:
     tried = attempts(Backoff())
     for most in (0.5, 1, 2, 4, 8, 16, 32, 60, 60):
-        assert most / 2 <= tried.failed(FAILURE) <= most
+        assert most / 2 <= tried.delay_after_failure(FAILURE) <= most
 
 
 @pytest.mark.parametrize("factor", [1, 10, 1e300])
 def test_delay_stays_a_number_after_many_failures(factor: float) -> None:
     tried = attempts(Backoff(first=0.5, factor=factor, most=60, jitter=0))
     for _ in range(2000):
-        last = tried.failed(FAILURE)
+        last = tried.delay_after_failure(FAILURE)
     assert last == (0.5 if factor == 1 else 60)
 
 
 def test_no_first_delay_is_no_storm() -> None:
     tried = attempts(Backoff(first=0, factor=2, most=1.5, jitter=0))
-    assert [tried.failed(FAILURE) for _ in range(5)] == [0, 0.5, 1, 1.5, 1.5]
+    assert [tried.delay_after_failure(FAILURE) for _ in range(5)] == [0, 0.5, 1, 1.5, 1.5]
 
 
 def test_attempts_are_in_trouble_from_the_third_failure_in_a_row_until_one_is_stable() -> None:
     tried = attempts()
     told = []
     for _ in range(3):
-        tried.failed(FAILURE)
-        told.append(tried.in_trouble)
-    tried.ended(CLEAN, 10)
-    assert [*told, tried.in_trouble] == [False, False, True, False]
+        tried.delay_after_failure(FAILURE)
+        told.append(tried.should_warn)
+    tried.delay_after_end(CLEAN, 10)
+    assert [*told, tried.should_warn] == [False, False, True, False]
 
 
 @pytest.mark.parametrize("outcome", [CLEAN, RESET])
 def test_delay_begins_anew_after_stable_connection_only(outcome: CloseOutcome) -> None:
     tried = attempts()
-    assert [tried.failed(FAILURE), tried.failed(FAILURE)] == [1, 2]
-    assert tried.ended(outcome, 9.9) == 4
-    assert tried.failed(FAILURE) == 8
-    assert tried.ended(outcome, 10) == 1
-    assert tried.failed(FAILURE) == 2
+    assert [tried.delay_after_failure(FAILURE), tried.delay_after_failure(FAILURE)] == [1, 2]
+    assert tried.delay_after_end(outcome, 9.9) == 4
+    assert tried.delay_after_failure(FAILURE) == 8
+    assert tried.delay_after_end(outcome, 10) == 1
+    assert tried.delay_after_failure(FAILURE) == 2
 
 
 def test_reason_is_one_line() -> None:
     tried = attempts()
-    tried.failed(ConnectError("no\nINFO one \x1b[2J listens"))
+    tried.delay_after_failure(ConnectError("no\nINFO one \x1b[2J listens"))
     assert tried.reason == "ConnectError: no INFO one [2J listens"
-    tried.ended(CLEAN, 0)
-    assert tried.reason == "clean, by the remote side (received 1000, sent 1000)"
-    tried.failed(TimeoutError())
+    tried.delay_after_end(CLEAN, 0)
+    assert tried.reason == "closed by the peer with 1000"
+    tried.delay_after_failure(TimeoutError())
     assert tried.reason == "TimeoutError"
 
 
@@ -176,24 +176,24 @@ def test_reason_is_one_line() -> None:
     ("value", "least"), [("5", 5), ("599", 599), ("601", 600), ("9" * 400, 600), ("0", 0), ("soon", 0)]
 )
 def test_retry_after_is_heeded_up_to_the_cap(status: int, value: str, least: float) -> None:
-    delay = attempts(Backoff(first=0.5)).failed(refused(status, retry_after=value))
+    delay = attempts(Backoff(first=0.5)).delay_after_failure(refused(status, retry_after=value))
     assert max(least, 0.25) <= delay <= least + 0.5
 
 
 def test_retry_after_is_spread_so_that_clients_do_not_come_back_together() -> None:
-    delays = {attempts(Backoff(jitter=0)).failed(refused(503, retry_after="5")) for _ in range(9)}
+    delays = {attempts(Backoff(jitter=0)).delay_after_failure(refused(503, retry_after="5")) for _ in range(9)}
     assert len(delays) > 1
 
 
 def test_retry_after_does_not_shorten_the_delay() -> None:
     tried = attempts()
-    assert [tried.failed(refused(503, retry_after="3")) >= 3 for _ in range(2)] == [True, True]
-    assert tried.failed(refused(503, retry_after="3")) == 4
+    assert [tried.delay_after_failure(refused(503, retry_after="3")) >= 3 for _ in range(2)] == [True, True]
+    assert tried.delay_after_failure(refused(503, retry_after="3")) == 4
 
 
 @pytest.mark.parametrize("name", ["Retry-After", "retry-after", "RETRY-AFTER"])
 def test_retry_after_is_found_in_any_case(name: str) -> None:
-    assert 5 <= attempts().failed(refused(503, **{name: "5"})) <= 6
+    assert 5 <= attempts().delay_after_failure(refused(503, **{name: "5"})) <= 6
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("0", 0), ("1", 1), ("0120", 120), ("9" * 400, float("inf"))])
@@ -225,7 +225,7 @@ def test_retry_after_takes_date(monkeypatch: pytest.MonkeyPatch, value: str, zon
 
 def test_retry_after_date_far_ahead_is_capped() -> None:
     date = format_datetime(datetime(9999, 12, 31, tzinfo=UTC), usegmt=True)
-    assert 600 <= attempts().failed(refused(503, retry_after=date)) <= 601
+    assert 600 <= attempts().delay_after_failure(refused(503, retry_after=date)) <= 601
 
 
 @pytest.mark.parametrize(
@@ -247,14 +247,16 @@ def test_retry_after_takes_anything_from_a_server(value: str) -> None:
 @pytest.mark.parametrize("code", [CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER])
 @pytest.mark.parametrize("seconds", [0, 100])
 def test_restart_codes_wait_within_their_range(code: CloseCode, seconds: float) -> None:
-    delays = [attempts(Backoff(first=0.5, restart=(5, 30))).ended(closed_with(code), seconds) for _ in range(9)]
+    delays = [
+        attempts(Backoff(first=0.5, restart=(5, 30))).delay_after_end(closed_with(code), seconds) for _ in range(9)
+    ]
     assert all(5 <= delay <= 30.5 for delay in delays)
     assert len(set(delays)) > 1
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 4000])
 def test_other_codes_wait_as_usual(code: int) -> None:
-    assert attempts().ended(closed_with(code), 0) == 1
+    assert attempts().delay_after_end(closed_with(code), 0) == 1
 
 
 # When it gives up ------------------------------------------------------------------------------------------
@@ -272,8 +274,8 @@ def test_attempts_give_up_after_the_most(most: int) -> None:
     tried = attempts(Backoff(max_attempts=most))
     failures = [ConnectError(str(number)) for number in range(most)]
     for failure in failures[:-1]:
-        tried.failed(failure)
-    error = gives_up(lambda: tried.failed(failures[-1]))
+        tried.delay_after_failure(failure)
+    error = gives_up(lambda: tried.delay_after_failure(failures[-1]))
     assert error.attempts == tuple(failures[-100:])
     assert error.count == most
 
@@ -281,23 +283,23 @@ def test_attempts_give_up_after_the_most(most: int) -> None:
 def test_attempts_go_on_for_ever_by_default() -> None:
     tried = attempts(Backoff(first=0))
     for _ in range(1000):
-        tried.failed(FAILURE)
-    assert gives_up(lambda: tried.failed(refused(401))).count == 1001
+        tried.delay_after_failure(FAILURE)
+    assert gives_up(lambda: tried.delay_after_failure(refused(401))).count == 1001
 
 
 def test_failures_before_stable_connection_are_forgotten() -> None:
     tried = attempts(Backoff(max_attempts=2, stable=10))
-    tried.failed(FAILURE)
-    tried.ended(CLEAN, 10)
-    tried.failed(FAILURE)
-    tried.ended(CLEAN, 9)
-    assert gives_up(lambda: tried.failed(FAILURE)).count == 2
+    tried.delay_after_failure(FAILURE)
+    tried.delay_after_end(CLEAN, 10)
+    tried.delay_after_failure(FAILURE)
+    tried.delay_after_end(CLEAN, 9)
+    assert gives_up(lambda: tried.delay_after_failure(FAILURE)).count == 2
 
 
 def test_connection_that_ended_badly_before_it_was_stable_is_a_failure() -> None:
     tried = attempts(Backoff(max_attempts=2, stable=10))
-    tried.failed(FAILURE)
-    first, second = gives_up(lambda: tried.ended(RESET, 1)).attempts
+    tried.delay_after_failure(FAILURE)
+    first, second = gives_up(lambda: tried.delay_after_end(RESET, 1)).attempts
     assert first is FAILURE
     assert isinstance(second, ConnectionClosedError)
     assert second.outcome is RESET
@@ -306,14 +308,14 @@ def test_connection_that_ended_badly_before_it_was_stable_is_a_failure() -> None
 def test_stable_connection_that_ended_badly_is_no_failure() -> None:
     tried = attempts(Backoff(max_attempts=1, stable=10))
     for _ in range(3):
-        tried.ended(RESET, 10)
-    assert gives_up(lambda: tried.failed(FAILURE)).attempts == (FAILURE,)
+        tried.delay_after_end(RESET, 10)
+    assert gives_up(lambda: tried.delay_after_failure(FAILURE)).attempts == (FAILURE,)
 
 
 def test_connection_that_ended_cleanly_is_no_failure() -> None:
     tried = attempts(Backoff(max_attempts=1))
     for _ in range(3):
-        tried.ended(CLEAN, 0)
+        tried.delay_after_end(CLEAN, 0)
 
 
 def test_retry_is_asked_about_each_error_and_only_errors() -> None:
@@ -326,11 +328,11 @@ def test_retry_is_asked_about_each_error_and_only_errors() -> None:
     tried = attempts(retry=retry)
     failures = [FAILURE, refused(401), KeyError()]
     for failure in failures:
-        tried.failed(failure)
-    tried.ended(CLEAN, 0)
-    tried.ended(CLEAN, 100)
-    tried.ended(RESET, 0)
-    tried.ended(closed_with(4001), 100)
+        tried.delay_after_failure(failure)
+    tried.delay_after_end(CLEAN, 0)
+    tried.delay_after_end(CLEAN, 100)
+    tried.delay_after_end(RESET, 0)
+    tried.delay_after_end(closed_with(4001), 100)
     assert asked[:3] == failures
     assert [error.outcome for error in asked[3:] if isinstance(error, ConnectionClosedError)] == [
         RESET,
@@ -341,7 +343,7 @@ def test_retry_is_asked_about_each_error_and_only_errors() -> None:
 @pytest.mark.parametrize("seconds", [0, 100])
 def test_retry_that_says_no_to_an_end_gives_up(seconds: float) -> None:
     tried = attempts(retry=lambda error: False)
-    error = gives_up(lambda: tried.ended(closed_with(4001), seconds))
+    error = gives_up(lambda: tried.delay_after_end(closed_with(4001), seconds))
     assert error.count == 1
 
 
@@ -373,10 +375,10 @@ def test_failures_that_are_kept_hold_nothing_of_their_attempts() -> None:
         return fail_holding(held)
 
     for _ in range(5):
-        tried.failed(attempt())
+        tried.delay_after_failure(attempt())
     gc.collect()
     assert [reference() is None for reference in alive] == [True, True, True, True, False]  # the last one is the cause
-    error = gives_up(lambda: tried.failed(refused(401)))
+    error = gives_up(lambda: tried.delay_after_failure(refused(401)))
     assert [str(failure.__cause__) for failure in error.attempts[:-1]] == ["connection refused"] * 5
 
 

@@ -15,7 +15,8 @@ import pytest
 
 import streamws
 import streamws.connecting.connect as connecting
-from helpers.fixtures import Serve, address_of, echo, until, within
+from helpers.fixtures import Serve, address_of, echo
+from helpers.waiting import until, within
 from streamws import (
     Backoff,
     Client,
@@ -35,6 +36,7 @@ from streamws import (
     WebSocketServer,
 )
 from streamws.codes import CloseOutcome
+from streamws.connecting.attempt import ClientOpening
 from streamws.server import Handler
 
 QUICK = Backoff(first=0.001, most=0.01)
@@ -254,6 +256,7 @@ async def test_waits_grow_until_a_connection_is_stable(
     assert waits == expected
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_turn_that_goes_on_after_the_end_does_not_make_a_connection_stable(
     serve: Serve, waits: list[float]
 ) -> None:
@@ -269,6 +272,7 @@ async def test_turn_that_goes_on_after_the_end_does_not_make_a_connection_stable
     assert waits == [1, 2]
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_peer_that_does_not_close_does_not_make_a_connection_stable(
     serve: Serve, visits: Visits, waits: list[float]
 ) -> None:
@@ -453,7 +457,7 @@ async def test_attempts_without_end_keep_bounded_memory(serve: Serve, waits: lis
     def retry(error: Exception) -> bool:
         if len(waits) % 50 == 49:
             gc.collect()
-            counted.append(sum(isinstance(thing, connecting._Opening) for thing in gc.get_objects()))
+            counted.append(sum(isinstance(thing, ClientOpening) for thing in gc.get_objects()))
         return len(waits) < 149
 
     with pytest.raises(ReconnectError) as error:
@@ -525,8 +529,14 @@ async def test_loop_that_is_left_closes_its_connection(serve: Serve, visits: Vis
 async def test_loop_that_is_cancelled_closes_its_connection(serve: Serve, visits: Visits) -> None:
     server = await serve(visits)
     tasks = asyncio.all_tasks()
-    task = asyncio.create_task(take_turns(connect(url_of(server))))
-    await until(lambda: visits.clients)
+    connected = asyncio.Event()
+
+    async def read(client: Client) -> None:
+        connected.set()
+        await read_all(client)
+
+    task = asyncio.create_task(take_turns(connect(url_of(server)), read))
+    await within(connected.wait())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await within(task)
@@ -640,10 +650,10 @@ async def test_reconnection_is_one_line_of_the_log(
     server = await serve(close_with_error, request=Refusals(Response(503, "busy\n")))
     caplog.set_level(logging.INFO, "streamws")
     await take_turns(connect(url_of(server), backoff=FIXED), turn)
-    lines = [record.getMessage() for record in caplog.records if "again" in record.msg]
+    lines = [record.getMessage() for record in caplog.records if "reconnecting" in record.msg]
     assert lines == [
-        "connecting again in 1.0 s: HandshakeRefused: 503 Service Unavailable: busy",
-        "connecting again in 2.0 s: peer error, by the remote side (received 4000 enough, sent 4000)",
+        "reconnecting in 1.0 s: HandshakeRefused: 503 Service Unavailable: busy",
+        'reconnecting in 2.0 s: closed by the peer with 4000 "enough"',
     ]
     assert {record.levelname for record in caplog.records} == {"INFO"}
 
@@ -663,7 +673,7 @@ async def test_log_tells_of_the_end_before_it_tells_of_the_next_attempt(
     assert [message.split(" %")[0] for message in own] == [
         "connected to",
         "connection to",
-        "connecting again in",
+        "reconnecting in",
         "connected to",
         "connection to",
     ]

@@ -79,7 +79,7 @@ async def test_documentation_client_prints_what_its_page_says(
             assert program.stderr == ""
 
 
-OUTPUTS = {"environment-proxy": "hello\n", "readme-client": "hello\n"}
+OUTPUTS = {"environment-proxy": "hello\n", "readme-client": "hello\n", "index-client": "hello\n"}
 """Where a page shows it otherwise than in a block of its own."""
 
 
@@ -114,7 +114,7 @@ def _(folder: Path) -> AbstractAsyncContextManager[Mapping[str, str]]:
     def request(request: Request) -> Response | None:
         nonlocal asked
         asked += 1
-        return None if asked <= 2 else Response(410, "the news are over\n")
+        return None if asked <= 2 else Response(410, "no more news\n")
 
     return serving(handler, request)
 

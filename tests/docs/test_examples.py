@@ -70,11 +70,11 @@ async def test_echo_server_sends_back_text_and_bytes(join: Join) -> None:
 @chat
 async def test_chat_server_tells_all_in_a_room_what_one_says(join: Join) -> None:
     ann = await join("/garden", "Ann")
-    assert await heard(ann, 1) == ["* Ann came, here are: Ann"]
+    assert await heard(ann, 1) == ["* Ann joined; in this room: Ann"]
     bob = await join("/garden", "Bob")
-    assert await heard(bob, 1) == ["* Bob came, here are: Ann, Bob"]
+    assert await heard(bob, 1) == ["* Bob joined; in this room: Ann, Bob"]
     await ann.send("hi Bob")
-    assert await heard(ann, 2) == ["* Bob came, here are: Ann, Bob", "Ann: hi Bob"]
+    assert await heard(ann, 2) == ["* Bob joined; in this room: Ann, Bob", "Ann: hi Bob"]
     assert await heard(bob, 1) == ["Ann: hi Bob"]
     await bob.close()
     assert await heard(ann, 1) == ["* Bob left"]
@@ -84,9 +84,9 @@ async def test_chat_server_tells_all_in_a_room_what_one_says(join: Join) -> None
 async def test_chat_server_keeps_rooms_apart(join: Join) -> None:
     ann = await join("/garden", "Ann")
     other = await join("/kitchen", "Ann", "anyone?")
-    assert await heard(other, 2) == ["* Ann came, here are: Ann", "Ann: anyone?"]
+    assert await heard(other, 2) == ["* Ann joined; in this room: Ann", "Ann: anyone?"]
     await ann.send("nobody")
-    assert await heard(ann, 2) == ["* Ann came, here are: Ann", "Ann: nobody"]
+    assert await heard(ann, 2) == ["* Ann joined; in this room: Ann", "Ann: nobody"]
 
 
 @chat
@@ -98,7 +98,7 @@ async def test_chat_server_survives_a_client_that_vanishes(join: Join) -> None:
     await heard(ann, 2)
     assert await heard(ann, 1) == ["* Bob left"]
     again = await join("/garden", "Bob")
-    assert await heard(again, 1) == ["* Bob came, here are: Ann, Bob"]
+    assert await heard(again, 1) == ["* Bob joined; in this room: Ann, Bob"]
 
 
 @chat
@@ -126,22 +126,22 @@ async def test_client_tells_the_time_and_comes_back_to_the_server() -> None:
     async with asyncio.timeout(SECONDS), AsyncExitStack() as stack:
         async with chatting(0) as port:
             clock = await stack.enter_async_context(staying(port, "Clock"))
-            await clock.says(r"^\* Clock came, here are: Clock$")
+            await clock.says(r"^\* Clock joined; in this room: Clock$")
             async with connect(f"ws://127.0.0.1:{port}/garden", proxy=None) as peer:
                 await peer.send("Ann")
-                await clock.says("Ann came")
+                await clock.says("Ann joined")
                 await peer.send("what time is it?")
                 await clock.says(r"^Clock: \d\d:\d\d$")
-        await clock.logs("connecting again in")
+        await clock.logs("reconnecting in")
         async with chatting(port):
-            await clock.says(r"^\* Clock came, here are: Clock$")
+            await clock.says(r"^\* Clock joined; in this room: Clock$")
             assert await clock.interrupt() == 0
             assert "Traceback" not in clock.stderr
 
 
 async def test_client_gives_up_if_its_name_is_not_taken() -> None:
     async with asyncio.timeout(SECONDS), chatting(0) as port, staying(port, "Clock") as clock:
-        await clock.says("Clock came")
+        await clock.says("Clock joined")
         async with staying(port, "Clock") as other:
             assert await other.end() == 1
             assert "this name is taken" in other.stderr.splitlines()[-1]

@@ -18,7 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import streamws
 from helpers.blocks import PEM, ROOT, Example, examples, pages
-from helpers.pairs import header, open_peer
+from helpers.frames import client_header as header
+from helpers.peers import open_peer
 from helpers.programs import SECONDS, Program
 from streamws import Opcode
 
@@ -168,6 +169,15 @@ def test_documentation_links_lead_somewhere(page: Path) -> None:
 
 
 # Getting started --------------------------------------------------------------------------------------------
+
+
+@drives("first")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        assert await peer.recv() == "welcome"
+        await server.program.says(r"^127\.0\.0\.1 is here$")
+        server.signal()
+        assert (await closed(peer))[0] == 1001
 
 
 @drives("welcome")
@@ -349,8 +359,8 @@ async def _(server: Running) -> None:
             assert saved.read_bytes() == data
             saved.unlink()
     for description, file, reason in (
-        ('{"size": 5}', b"four", "^5 bytes were declared, and 4 came$"),
-        ('{"size": 16777217}', b"", "^a file has at most 16777216 bytes$"),
+        ('{"size": 5}', b"four", "^5 bytes were declared, but 4 were received$"),
+        ('{"size": 16777217}', b"", "^a file must not exceed 16777216 bytes$"),
         ("[1", b"", "delimiter"),
     ):
         async with server.connect() as peer:
@@ -373,7 +383,7 @@ async def _(server: Running) -> None:
     assert (await raw.read_frame())[0] == 0x81
     assert [file.suffix for file in server.files.iterdir()] == [".part"]
     await raw.close()
-    await server.program.logs(r"closed: reset, by the remote side")
+    await server.program.logs(r": connection lost without a closing handshake")
     server.signal()
     await server.program.end()  # and of the handler
     assert list(server.files.iterdir()) == []
@@ -392,7 +402,7 @@ async def _(server: Running) -> None:
         assert await raw.read_frame() == (0x82, content)  # the only one, with FIN
     for name in ("none", "..", "../program.py", "/etc/passwd"):
         raw.send(Opcode.TEXT, name.encode())
-        assert await raw.read_frame() == (0x81, f"there is no {name}".encode())
+        assert await raw.read_frame() == (0x81, f"no such file: {name}".encode())
     size = 32 * MiB
     for name, changed in (("grows", size + 1), ("shrinks", 0)):
         file = server.files / name
@@ -406,9 +416,9 @@ async def _(server: Running) -> None:
             got += len(part)
         assert (got == size) == (name == "grows")
     await server.program.logs("the handler raised")
-    await server.program.logs(r"WriteError: a frame was left \d+ bytes short of the 33554432 that it declared")
+    await server.program.logs(r"WriteError: a data frame of 33554432 bytes was left with \d+ bytes unsent")
     await raw.close()
-    await server.program.logs(r"closed: local cancel, by the local side \(could not send 1011\)")
+    await server.program.logs(r": closed by this side with 1011 \(could not be sent\): ")
 
 
 @drives("send-a-file-in-fragments")
@@ -484,7 +494,7 @@ async def _(server: Running) -> None:
     raw.send(Opcode.CONTINUATION, "aé".encode()[2:], fin=False)
     await server.program.says("^é$")
     raw.send(Opcode.CONTINUATION, b"")
-    await server.program.says("^that was all$")
+    await server.program.says("^end of the answer$")
     await raw.close()
 
 
@@ -509,7 +519,7 @@ async def _(server: Running) -> None:
         await one.send("hello")
         await other.recv()
         other.transport.abort()
-        assert await closed(one) == (1014, "the other side: reset")
+        assert await closed(one) == (1014, "the other connection: reset")
     raw = await open_peer(_split(server.address)[1])
     async with server.connect("/") as one:
         raw.send_close(None)
@@ -593,22 +603,22 @@ async def _(server: Running) -> None:
     async with server.connect() as peer:
         await peer.send("hello")
         assert await peer.recv() == "hello"
-    await server.program.says(r"^it left: clean, by the remote side \(received 1000, sent 1000\)$")
+    await server.program.says(r"^it left: closed by the peer with 1000$")
     async with server.connect() as peer:
         await peer.close(4000, "mine")
-    await server.program.says("^it broke off: peer error$")
+    await server.program.says("^lost: peer error$")
     async with server.connect() as peer:
         peer.transport.abort()
-    await server.program.says("^it broke off: reset$")
+    await server.program.says("^lost: reset$")
     raw = await open_peer(_split(server.address)[1])
     raw.send(Opcode.BINARY, b"half", fin=False)
     raw.half_close()
-    await server.program.says("^it left inside a message, of which 4 bytes came$")
+    await server.program.says("^lost after 4 bytes of a message$")
     await raw.close()
     async with server.connect() as peer:
         await peer.send("boom")
         assert await closed(peer) == (1011, "")
-    await server.program.logs("closed: handler error, .* the handler raised ValueError")
+    await server.program.logs(": closed by this side with 1011: the handler raised ValueError")
 
 
 @drives("close-in-frame")
@@ -619,7 +629,7 @@ async def _(server: Running) -> None:
     raw.send_close()
     await raw.read_end()
     await raw.close()
-    await server.program.logs("closed: clean, by the local side")
+    await server.program.logs(": closed by this side with 1000$")
 
 
 # Flow control -----------------------------------------------------------------------------------------------
@@ -653,7 +663,7 @@ async def _(server: Running) -> None:
             first, payload = await slow.read_frame()
         assert int.from_bytes(payload[:2], "big") == 1008
         await slow.close()
-        await server.program.logs("closed: limit, by the remote side")
+        await server.program.logs(": closed by this side with 1008: the peer exceeded a limit ")
         await quick.recv()
 
 
@@ -695,6 +705,12 @@ async def _(server: Running) -> None:
             assert await peer.recv() == f"you said {message!r}"
 
 
+# The start page ---------------------------------------------------------------------------------------------
+
+drives("index-streams")(_echoes)
+drives("index-callbacks")(_echoes)
+
+
 # README -----------------------------------------------------------------------------------------------------
 
 drives("readme-streams")(_echoes)
@@ -704,12 +720,10 @@ drives("readme-mirror")(_echoes)
 @drives("readme-callbacks")
 async def _(server: Running) -> None:
     await _echoes(server)
-    assert (
-        await server.program.says(r"^127\.0\.0\.1 left: (.*)") == "clean, by the remote side (received 1000, sent 1000)"
-    )
+    assert await server.program.says(r"^127\.0\.0\.1 left: (.*)") == "closed by the peer with 1000"
 
 
-@pytest.mark.parametrize("command", ["pip install . && python -m streamws echo", "pip install '.[test]' && pytest"])
+@pytest.mark.parametrize("command", ["pip install . && streamws echo", "pip install '.[test]' && pytest"])
 def test_readme_names_the_command(command: str) -> None:
     assert f"```console\n$ {command}\n```\n" in (ROOT / "README.md").read_text("utf-8")
 
@@ -738,7 +752,7 @@ async def _(server: Running) -> None:
     writer.close()
     async with server.connect() as peer:
         peer.transport.pause_reading()  # so that it answers no ping
-        assert (await server.program.says("^(keepalive), by the ")) == "keepalive"
+        await server.program.says(r"^closed by this side with 1011: the peer did not respond \(received nothing for ")
         peer.transport.resume_reading()
         assert (await closed(peer))[0] == 1011
 
@@ -782,7 +796,7 @@ async def _(server: Running) -> None:
     without = ssl.create_default_context()
     without.check_hostname = False
     without.verify_mode = ssl.CERT_NONE
-    with pytest.raises(streamws.ConnectError, match="hung up"):
+    with pytest.raises(streamws.ConnectError, match="closed the connection"):
         await streamws.connect(f"wss://{server.address}/", ssl=without, proxy=None)
 
 
@@ -839,4 +853,4 @@ async def _(server: Running) -> None:
 async def _(server: Running) -> None:
     await _echoes(server)
     await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+ opened /$")
-    await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+ closed: clean, by the remote side ")
+    await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+: closed by the peer with 1000$")

@@ -1,12 +1,16 @@
-"""The reference pages say what the docstrings say, and of every public name."""
+"""The reference has a page for every public name, and says what the commands say.
+
+The pages of the names are made when the site is built, and so are the tables of options, errors and arguments. What is
+tested here is that each of them is asked for.
+"""
 
 import doctest
 import importlib
 import importlib.util
 import pkgutil
 import re
-from types import ModuleType
 
+import attrs
 import pytest
 
 import streamws
@@ -15,43 +19,57 @@ from streamws import about
 from streamws.cli import echo
 from streamws.cli.main import main
 
-
-def load(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_reference", ROOT / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+DOCS = ROOT / "docs"
 
 
-PAGES: dict[str, str] = load("docs/build_reference.py").pages()
+def page(name: str) -> str:
+    return (DOCS / "reference" / name).read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_reference_page_is_what_the_docstrings_give(name: str) -> None:
-    assert (ROOT / "docs" / "reference" / name).read_text("utf-8") == PAGES[name], "run: python docs/build_reference.py"
+def test_reference_has_a_page_for_every_public_name() -> None:
+    summaries = re.findall(r"^\.\. autosummary::\n((?:   .*\n|\n)*)", page("index.md"), re.MULTILINE)
+    names = re.findall(r"^   (\w+)$", "".join(summaries), re.MULTILINE)
+    assert sorted(names) == sorted(streamws.__all__)
+    assert all("   :toctree: api\n   :template: page\n" in summary for summary in summaries)
 
 
-def test_reference_has_every_public_name() -> None:
-    titles = [title for page in PAGES.values() for title in re.findall(r"^## (\w+)$", page, re.MULTILINE)]
-    assert sorted(titles) == sorted(streamws.__all__)
+def test_reference_has_a_table_of_every_class_of_options() -> None:
+    classes = [
+        name
+        for name in streamws.__all__
+        if attrs.has(getattr(streamws, name)) and getattr(streamws, name).__module__ == "streamws.options"
+    ]
+    assert sorted(re.findall(r"^\.\. options:: (\w+)$", page("options.md"), re.MULTILINE)) == sorted(classes)
 
 
-@pytest.mark.parametrize("command", ["echo", "connect"])
-def test_reference_has_every_option_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reference_has_the_arguments_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main([command, "--help"])
-    page = (ROOT / "docs" / "reference" / "command-line.md").read_text("utf-8")
-    (section,) = re.findall(f"^## streamws {command}\n(.*?)(?=^## |\\Z)", page, re.MULTILINE | re.DOTALL)
-    options = set(re.findall(r"--[a-z]+[a-z-]*", capsys.readouterr().out)) - {"--help"}
-    assert options == set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE))
+        main(["--help"])
+    commands = re.findall(r"^    (\w+)  ", capsys.readouterr().out, re.MULTILINE)
+    sections = re.findall(
+        r"^## streamws (\w+)\n(?:(?!## ).*\n)*?\.\. arguments:: \1$", page("command-line.md"), re.MULTILINE
+    )
+    assert len(commands) >= 2
+    assert sections == commands
 
 
 def test_reference_has_what_the_command_line_says() -> None:
-    page = (ROOT / "docs" / "reference" / "command-line.md").read_text("utf-8")
-    greeting = "\n".join(echo._greeting("localhost", False, [("127.0.0.1", 8765)]))
-    assert greeting.replace(about.BUILD, "compiled", 1) in page
+    greeting = echo._greeting("localhost", False, [("127.0.0.1", 8765)])
+    text = "\n".join(greeting).replace(about.BUILD, "compiled", 1)
+    assert "$ streamws echo\n" + text + "\n```" in page("command-line.md")
+
+
+def test_inventory_of_python_has_names_that_exist() -> None:
+    first, *lines = (DOCS / "python.inv").read_text("utf-8").splitlines()
+    assert first == "# Sphinx inventory version 1"
+    entries = [line.split() for line in lines if not line.startswith("#")]
+    assert entries == sorted(entries, key=lambda entry: entry[0].lower())
+    for name, kind, location in entries:
+        module, _, attribute = name.rpartition(".")
+        found = getattr(importlib.import_module(module or "builtins"), attribute)
+        if kind == "exception":
+            assert issubclass(found, BaseException)
+        assert re.fullmatch(r"library/[a-z.-]+\.html", location)
 
 
 @pytest.mark.parametrize("name", [module.name for module in pkgutil.walk_packages(streamws.__path__, "streamws.")])

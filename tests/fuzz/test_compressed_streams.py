@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.compressing import Packer
+from helpers.frames import header, xor
 from helpers.taps import BINARY, CONTINUATION, TEXT
 from helpers.virtual import ALL, NoSocket, VirtualLoop, agree, build_of, connected, packages
-from helpers.wires import header, xor
 
 HOWS = ["get", "read", "some", "readinto", "readline", "chunks", "text", "message", "frames", "leave"]
 LIMIT = 3000
@@ -91,12 +91,12 @@ async def read(client: Any, how: str) -> bytes | str | None:
 @contextmanager
 def inflating(package: str, size: int) -> Iterator[None]:
     """`size` bytes are inflated at a time for who reads piece by piece."""
-    inbox: Any = importlib.import_module(f"{package}.streams.inbox")
-    before, inbox.PIECE = inbox.PIECE, size
+    inflation: Any = importlib.import_module(f"{package}.streams.inflation")
+    before, inflation.PIECE = inflation.PIECE, size
     try:
         yield
     finally:
-        inbox.PIECE = before
+        inflation.PIECE = before
 
 
 @pytest.mark.parametrize("package", packages(), ids=build_of)

@@ -231,7 +231,7 @@ class Conversation(RuleBasedStateMachine):
 
     def inflate_at_a_time(self, size: int) -> None:
         for package in self.packages:
-            importlib.import_module(f"{package}.streams.inbox").PIECE = size  # type: ignore[attr-defined]
+            importlib.import_module(f"{package}.streams.inflation").PIECE = size  # type: ignore[attr-defined]
 
     @rule(what=steps())
     def step(self, what: Step) -> None:

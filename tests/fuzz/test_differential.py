@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.compressing import Packer
-from helpers.wires import KEY, Plain, Wire, header, plain, wires, xor
+from helpers.frames import KEY, header, xor
+from helpers.wires import Plain, Wire, plain, wires
 
 WIRES = wires()
 """Both builds, or the one there is: then cuts are still compared with no cuts."""
@@ -157,27 +158,27 @@ releases = st.lists(st.booleans(), min_size=1, max_size=8)
 def fields(parser: Any) -> Plain:
     """All that a parser shows of itself."""
     return (
-        parser.settle,
-        parser.in_message() and parser.deflated,
-        parser.in_frame,
-        parser.opcode,
-        parser.fin,
-        parser.length,
-        parser.missing,
-        parser.received,
-        parser.buffered(),
-        parser.in_data_frame(),
-        parser.in_message(),
-        parser.in_fragmented(),
+        parser.has_control,
+        parser.frame.in_message() and parser.frame.compressed,
+        parser.frame.active,
+        parser.frame.opcode,
+        parser.frame.fin,
+        parser.frame.length,
+        parser.frame.missing,
+        parser.frame.received,
+        parser.frame.buffered(),
+        parser.frame.in_data_frame(),
+        parser.frame.in_message(),
+        parser.frame.in_fragmented(),
     )
 
 
 def under_way(parser: Any) -> Plain:
     """What a parser shows of the message and frame under way."""
-    frame = (parser.opcode, parser.fin, parser.length, parser.missing, parser.buffered())
+    frame = (parser.frame.opcode, parser.frame.fin, parser.frame.length, parser.frame.missing, parser.frame.buffered())
     return (
-        parser.in_frame and frame,
-        parser.in_message() and (parser.received, parser.in_fragmented(), parser.deflated),
+        parser.frame.active and frame,
+        parser.frame.in_message() and (parser.frame.received, parser.frame.in_fragmented(), parser.frame.compressed),
     )
 
 
@@ -241,26 +242,26 @@ def test_builds_agree_on_every_piece(
     parsers = [new_parser(wire, masked, deflate) for wire in WIRES]
     for number, piece in enumerate(pieces):
         for parser in parsers:
-            parser.lending = lend[number % len(lend)]
+            parser.frame.lending = lend[number % len(lend)]
         first, *others = ([with_reason(event) for event in parser.feed(piece, len(piece))] for parser in parsers)
         assert all(other == first for other in others)
         assert len({fields(parser) for parser in parsers}) == 1
         if release[number % len(release)]:
             assert len({released_into(parser, into) for parser in parsers}) == 1
             assert len({fields(parser) for parser in parsers}) == 1
-            if number % 2 and parsers[0].in_message() and parsers[0].deflated:
-                assert len({plain(parser.release_deflated()) for parser in parsers}) == 1
-            assert len({parser.release() for parser in parsers}) == 1
+            if number % 2 and parsers[0].frame.in_message() and parsers[0].frame.compressed:
+                assert len({plain(parser.frame.release_compressed()) for parser in parsers}) == 1
+            assert len({parser.frame.release() for parser in parsers}) == 1
             assert len({fields(parser) for parser in parsers}) == 1
         for parser in parsers:
-            parser.keep()
+            parser.frame.keep()
         assert len({fields(parser) for parser in parsers}) == 1
 
 
 def released_into(parser: Any, size: int) -> bytes:
     """What a parser puts into a buffer of that size."""
     buffer = bytearray(size)
-    return bytes(buffer[: parser.release_into(memoryview(buffer))])
+    return bytes(buffer[: parser.frame.release_into(memoryview(buffer))])
 
 
 @roles
@@ -288,17 +289,17 @@ def test_releases_lose_nothing(
     events: list[Plain] = []
     begun = False
     for number, piece in enumerate(cut(stream, lengths)):
-        parser.lending = lend[number % len(lend)]
+        parser.frame.lending = lend[number % len(lend)]
         for event in parser.feed(piece, len(piece)):
             events.append(plain(event))
             begun = begun and not getattr(event, "fin", False)
         if release[number % len(release)]:
-            opcode = CONTINUATION if begun else parser.opcode
-            part = released_into(parser, into) + parser.release()
+            opcode = CONTINUATION if begun else parser.frame.opcode
+            part = released_into(parser, into) + parser.frame.release()
             if part:
                 events.append(("DataFrame", opcode, part, False))
                 begun = True
-        parser.keep()
+        parser.frame.keep()
     assert payloads(events) == expected
 
 
@@ -415,12 +416,12 @@ def test_what_one_side_sends_the_other_receives(
         got += [plain(item) for item in receiver.receive(piece, len(piece))]
         pings += receiver.pings
         receiver.pings = []
-        receiver.settle()
+        receiver.process_control()
     assert got == items
     assert {"ping": pings, "pong": receiver.pongs} == control
     assert (receiver.close_received.code, receiver.close_received.reason) == (code, why)
-    sender.receive(receiver.owed[-1], len(receiver.owed[-1]))
-    sender.settle()
+    sender.receive(receiver.due[-1], len(receiver.due[-1]))
+    sender.process_control()
     assert sender.closed_both_ways
     assert receiver.closed_both_ways
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from streamws.errors import InvalidHeader
-from streamws.handshake.head import HeaderFields, Headers, HeadReader, is_token
+from streamws.handshake.headers import HeaderFields, Headers, is_token
+from streamws.handshake.request_reader import RequestReader
 from streamws.options import Limits
 
 
@@ -49,7 +50,7 @@ def test_headers_empty() -> None:
     "fields", ["Host: a", "ab", b"Host: a", ["Host: a"], [("Host",)], [("Host", "a", "b")], 3, [4]]
 )
 def test_headers_of_what_are_no_fields_say_what_they_take(fields: Any) -> None:
-    with pytest.raises(InvalidHeader, match="headers are a mapping, or pairs of a name and a value, not "):
+    with pytest.raises(InvalidHeader, match=r"headers must be a mapping or \(name, value\) pairs, not "):
         Headers(fields)
 
 
@@ -123,7 +124,7 @@ def test_headers_decode_utf8_else_latin1(value: bytes, text: str) -> None:
 
 
 def test_headers_of_a_browser_are_small() -> None:
-    request = HeadReader(Limits()).feed(
+    request = RequestReader(Limits()).feed(
         b"GET / HTTP/1.1\r\n"
         b"Host: server.example.com:8765\r\n"
         b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n"

@@ -33,13 +33,13 @@ GOOD = {
     "ws://user:a@b@example.org": Url(False, "example.org", 80, "/", ("user", "a@b")),
 }
 
-SCHEME = "it must begin with ws:// or wss://"
-NO_HOST = "a host is missing"
+SCHEME = "it must start with ws:// or wss://"
+NO_HOST = "it has no host"
 HOST = "its host is malformed"
-PORT = "a port is a number from 1 to 65535"
-SIGNS = "it has a space or a control character"
-HALF = "it has half a character (a surrogate)"
-FRAGMENT = "a fragment (#) has no meaning for a WebSocket"
+PORT = "its port must be a number from 1 to 65535"
+SIGNS = "it contains a space or a control character"
+HALF = "it contains a surrogate, which is half of a character"
+FRAGMENT = "it must not have a fragment (#)"
 
 BAD = {
     "": SCHEME,
@@ -109,12 +109,12 @@ def test_url_is_taken_apart(text: str) -> None:
 def test_bad_url_is_refused_with_the_reason(text: str) -> None:
     with pytest.raises(InvalidURL) as caught:
         parse_url(text)
-    assert str(caught.value) == f"{without_password(text)!r:.200} is not the URL of a WebSocket: {BAD[text]}"
+    assert str(caught.value) == f"{without_password(text)!r:.200} is not a valid WebSocket URL: {BAD[text]}"
 
 
 @pytest.mark.parametrize("value", [None, b"ws://example.org", 80])
 def test_url_of_another_type_is_refused(value: object) -> None:
-    with pytest.raises(TypeError, match=f"a URL is str, not {type(value).__name__}"):
+    with pytest.raises(TypeError, match=f"the URL must be a str, not {type(value).__name__}"):
         parse_url(value)  # type: ignore[arg-type]
 
 

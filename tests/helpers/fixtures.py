@@ -1,36 +1,22 @@
 """Servers and raw clients for the tests; loaded by conftest once it is known which build is tested."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any, Protocol, TypeVar
+from time import monotonic
+from typing import Any, Protocol
 
 import pytest
 
-from helpers.rawclient import PATIENCE, RawClient
+from helpers.peers import RawClient
 from streamws import Client, WebSocketServer
 from streamws.server import ConnectionCallback, Handler, RequestCallback
-
-_Result = TypeVar("_Result")
 
 
 async def echo(client: Client) -> None:
     """A handler that sends back what comes."""
     async for message in client:
         await client.send(message)
-
-
-async def within(awaitable: Awaitable[_Result]) -> _Result:
-    """Await something that must come to pass."""
-    async with asyncio.timeout(PATIENCE):
-        return await awaitable
-
-
-async def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
-    """Wait for something that no event tells of."""
-    async with asyncio.timeout(patience):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def address_of(server: WebSocketServer) -> tuple[str, int]:
@@ -68,6 +54,36 @@ class Connect(Protocol):
         upgrade: bool = ...,
         receive_buffer: int | None = ...,
     ) -> RawClient: ...
+
+
+_STEP = 0.01
+"""Seconds of the loop's time that pass at once; the loop waits a tenth of them for sockets."""
+
+
+@pytest.fixture
+async def fast_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the time of the loop pass ten times as fast whenever the loop has nothing to do but wait.
+
+    For tests whose both ends are on this loop: what they send is there at once. Not on uvloop.
+    """
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, asyncio.SelectorEventLoop):
+        return
+    select = loop._selector.select  # type: ignore[attr-defined]
+    skipped = 0.0
+
+    def select_for_less(timeout: float | None) -> Any:
+        nonlocal skipped
+        if timeout is None or timeout <= 0:
+            return select(timeout)
+        step = min(timeout, _STEP)
+        ready = select(step / 10)
+        if not ready:
+            skipped += step * 0.9
+        return ready
+
+    monkeypatch.setattr(loop._selector, "select", select_for_less)  # type: ignore[attr-defined]
+    monkeypatch.setattr(loop, "time", lambda: monotonic() + skipped)
 
 
 @pytest.fixture

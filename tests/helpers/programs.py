@@ -9,8 +9,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
+from helpers.builds import is_compiled
+from helpers.processes import python_environment
+
 SECONDS = 30
 """What a program gets for anything; a bound for what hangs, far above what it needs."""
+
+
+_PURE = "from helpers.builds import use_pure; use_pure()\n"
 
 
 class Program:
@@ -95,3 +101,10 @@ class Program:
             self.stdout += out.decode()
             self.stderr += err.decode()
             return await self.process.wait()
+
+
+def script(source: str) -> Program:
+    """Make a program of its source. It runs on the build that is tested, and can import the helpers of the tests."""
+    if not is_compiled():
+        source = _PURE + source
+    return Program("-c", source, environment=python_environment())

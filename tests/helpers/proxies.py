@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import attrs
 
-from helpers.rawclient import PATIENCE
+from helpers.waiting import PATIENCE
 
 Place = tuple[str, int]
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import attrs
 
+from .frames import xor
+
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 
@@ -40,13 +42,6 @@ class _Frame:
     payload: bytearray = attrs.field(factory=bytearray)
 
 
-def _xor(data: bytes, key: bytes, offset: int) -> bytes:
-    if not key:
-        return data
-    mask = (key[offset % 4 :] + key * (len(data) // 4 + 1))[: len(data)]
-    return (int.from_bytes(data, "big") ^ int.from_bytes(mask, "big")).to_bytes(len(data), "big")
-
-
 class Tap:
     """Takes down the messages of one direction; fails where a frame breaks a rule."""
 
@@ -77,7 +72,8 @@ class Tap:
             assert frame is not None
             part = bytes(self._held[: frame.missing])
             del self._held[: len(part)]
-            plain = _xor(part, frame.key, frame.seen)
+            turn = frame.seen % 4
+            plain = xor(part, frame.key[turn:] + frame.key[:turn]) if frame.key else part
             frame.seen += len(part)
             frame.missing -= len(part)
             if frame.opcode < CLOSE and self.messages[-1].packed:

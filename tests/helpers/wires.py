@@ -8,10 +8,7 @@ from typing import Any
 import attrs
 
 from . import builds
-
-KEY = bytes.fromhex("8037fa3d")
-"""A masking key whose first byte has its highest bit set."""
-
+from .frames import frame, frames
 
 Plain = tuple[object, ...]
 """An event as a value that can be compared across the builds."""
@@ -54,42 +51,6 @@ def wires() -> list[Wire]:
     if not builds.is_compiled():
         return [_wire("installed-pure", "streamws")]
     return [_wire("compiled", "streamws"), _wire("pure", builds.load_pure().__name__)]
-
-
-def header(
-    opcode: int,
-    length: int = 0,
-    *,
-    fin: bool = True,
-    rsv: int = 0,
-    masked: bool = False,
-    form: int | None = None,
-) -> bytes:
-    """A frame's header; `form`: the bytes that the length takes beside the second one (0, 2 or 8)."""
-    if form is None:
-        form = 0 if length < 126 else 2 if length < 65536 else 8
-    second = {0: length, 2: 126, 8: 127}[form] | (0x80 if masked else 0)
-    head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode, second]) + length.to_bytes(8, "big")[8 - form :]
-    return head + KEY if masked else head
-
-
-def xor(payload: bytes, key: bytes = KEY) -> bytes:
-    """The payload, masked or unmasked byte for byte (RFC 6455 section 5.3)."""
-    return bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
-
-
-def frame(
-    opcode: int,
-    payload: bytes = b"",
-    *,
-    fin: bool = True,
-    rsv: int = 0,
-    masked: bool = False,
-    form: int | None = None,
-) -> bytes:
-    """A whole frame."""
-    head = header(opcode, len(payload), fin=fin, rsv=rsv, masked=masked, form=form)
-    return head + (xor(payload) if masked else payload)
 
 
 def plain(event: Any) -> Plain:
@@ -151,33 +112,22 @@ def opened(wire: Wire, server: bool) -> Any:
 def receive(protocol: Any, data: bytes) -> list[Any]:
     """Take the data, and settle it at once."""
     items: list[Any] = protocol.receive(data, len(data))
-    protocol.settle()
+    protocol.process_control()
     return items
 
 
 def take_owed(protocol: Any) -> bytes:
     """What is to be sent in answer, in one."""
-    owed = b"".join(protocol.owed)
-    protocol.owed = []
+    owed = b"".join(protocol.due)
+    protocol.due = []
     return owed
 
 
 def open_up(data: bytes, server: bool) -> bytes:
-    """Frames that this side sent, without their masks: what `frame()` makes for the same content."""
+    """Unmask the frames that this side sent: what `frame()` makes for the same payloads."""
     if server:
         return data
-    bare = b""
-    while data:
-        assert data[1] & 0x80, "a client's frame is masked"
-        length, start = data[1] & 0x7F, 2
-        if length >= 126:
-            start = 4 if length == 126 else 10
-            length = int.from_bytes(data[2:start], "big")
-        key, payload = data[start : start + 4], data[start + 4 : start + 4 + length]
-        assert any(key)
-        bare += frame(data[0] & 0x0F, xor(payload, key), fin=data[0] >= 0x80)
-        data = data[start + 4 + length :]
-    return bare
+    return b"".join(frame(first, payload, fin=first >= 0x80) for first, payload in frames(data, masked=True))
 
 
 def received(wire: Wire, server: bool, data: bytes) -> Any:

@@ -215,7 +215,7 @@ async def test_server_stops() -> None:
     with pytest.raises(ConnectionClosedOK) as raised:
         await peer.recv()
 
-    assert raised.value.rcvd == Close(1001, "the server stops")
+    assert raised.value.rcvd == Close(1001, "server shutting down")
 
 
 async def test_server_refuses_foreign_origin() -> None:

@@ -1,4 +1,4 @@
-"""Many waits on one timer."""
+"""Deadlines that share one timer."""
 
 import asyncio
 import heapq
@@ -10,7 +10,7 @@ from streamws.net.loops import Deadlines
 
 
 class Timer:
-    """What `call_at` returns."""
+    """The handle that `call_at` returns."""
 
     def __init__(self, clock: "Clock", callback: Callable[[], None]) -> None:
         self._clock = clock
@@ -27,9 +27,9 @@ class Clock:
 
     def __init__(self) -> None:
         self.timers = 0
-        """How many are set."""
+        """The number of timers that are set."""
         self.errors: list[object] = []
-        """What was reported to the loop."""
+        """The exceptions that were reported to the loop."""
         self._now = 0.0
         self._order = itertools.count()
         self._heap: list[tuple[float, int, Timer]] = []
@@ -60,7 +60,7 @@ class Clock:
 
 
 class Wait:
-    """A callback that remembers when it was called, and may begin its wait anew."""
+    """A callback that records when it was called, and can start its deadline again."""
 
     def __init__(self, clock: Clock, again: Deadlines | None = None) -> None:
         self._clock = clock

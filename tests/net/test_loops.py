@@ -1,4 +1,4 @@
-"""What the connections of a loop share: deadlines on one timer, the end of a turn, the receive buffers."""
+"""State shared by the connections of a loop: deadlines on one timer, writes gathered in a loop iteration, buffers."""
 
 import asyncio
 import gc
@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import uvloop
 
-from streamws.net.loops import Deadlines, LoopShare, Turn, share_of
+from streamws.net.loops import Deadlines, Iteration, LoopShare, is_uvloop, share_of
 
 
 class Calls:
-    """Functions that note, in order, that they were called."""
+    """Functions that record the order of their calls."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -48,7 +49,7 @@ async def deadlines() -> AsyncIterator[Deadlines]:
 
 @pytest.fixture
 async def timers(monkeypatch: pytest.MonkeyPatch, deadlines: Deadlines) -> list[asyncio.TimerHandle]:
-    """The timers that `deadlines` asks its loop for."""
+    """The timers that `deadlines` starts."""
     timers: list[asyncio.TimerHandle] = []
 
     class Loop:
@@ -183,7 +184,7 @@ async def test_deadlines_closed_forget_all_waits(
     assert await calls.until(1) == ["b"]
 
 
-# The turn ---------------------------------------------------------------------------------------------------
+# The loop iteration -----------------------------------------------------------------------------------------
 
 
 class Flushed:
@@ -195,7 +196,7 @@ class Flushed:
 
 
 async def test_turn_flushes_when_it_ends() -> None:
-    turn = Turn()
+    turn = Iteration()
     first, second = Flushed(), Flushed()
     number = turn.number
     turn.begin(asyncio.get_running_loop())
@@ -210,7 +211,7 @@ async def test_turn_flushes_when_it_ends() -> None:
 
 
 async def test_turn_begins_anew_after_its_end() -> None:
-    turn = Turn()
+    turn = Iteration()
     flushed = Flushed()
     for times in range(1, 4):
         turn.begin(asyncio.get_running_loop())
@@ -220,7 +221,7 @@ async def test_turn_begins_anew_after_its_end() -> None:
 
 
 async def test_turn_that_ends_takes_what_is_added_by_a_flush_to_the_next_one() -> None:
-    turn = Turn()
+    turn = Iteration()
     late = Flushed()
 
     class Sender:
@@ -240,7 +241,7 @@ async def test_turn_flush_that_raises_does_not_keep_others_from_being_flushed() 
     loop = asyncio.get_running_loop()
     raised: list[object] = []
     loop.set_exception_handler(lambda loop, context: raised.append(context["exception"]))
-    turn = Turn()
+    turn = Iteration()
     flushed = Flushed()
 
     class Failing:
@@ -280,3 +281,23 @@ def test_loops_have_shares_of_their_own() -> None:
     assert share_of(loops[0]) is not share_of(loops[1])
     for loop in loops:
         loop.close()
+
+
+# The kind of loop -------------------------------------------------------------------------------------------
+
+
+def test_uvloop_is_recognised_also_if_subclassed() -> None:
+    class Mine(uvloop.Loop):
+        pass
+
+    for loop in (uvloop.new_event_loop(), Mine()):
+        assert is_uvloop(loop)
+        assert share_of(loop).greedy
+        loop.close()
+
+
+def test_asyncio_loop_is_not_uvloop() -> None:
+    loop = asyncio.SelectorEventLoop()
+    assert not is_uvloop(loop)
+    assert not share_of(loop).greedy
+    loop.close()

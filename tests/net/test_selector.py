@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from helpers.scripted import Peer, scripted, server_close
+from helpers.frames import server_close
+from helpers.peers import Peer, scripted
 from streamws import Close, connect
 from streamws.net.network import Receiver
 from streamws.net.selector import SelectorTransport
@@ -315,7 +316,7 @@ async def test_transport_reports_that_there_is_no_buffer(case: Case) -> None:
 async def test_close_frame_is_read_that_came_before_a_write_failed(tmp_path: Path) -> None:
     async def accept(peer: Peer) -> None:
         await peer.accept()
-        await peer.read_end()
+        await peer.read_rest()
 
     path = str(tmp_path / "socket")
     async with asyncio.timeout(PATIENCE), scripted(accept, path=path) as server:

@@ -7,24 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo, until, within
+from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.frames import BINARY, CLOSE, PING, PONG, TEXT, binary, close, frames, text, xor
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
 from helpers.leaks import open_sockets
-from helpers.rawclient import (
-    BINARY,
-    CLOSE,
-    NARROW,
-    PING,
-    PONG,
-    TEXT,
-    RawClient,
-    binary,
-    close,
-    frame,
-    frames,
-    header,
-    narrow_socket,
-    text,
-)
+from helpers.peers import NARROW_BUFFER, RawClient, narrow_socket
+from helpers.waiting import until, within
 from streamws import (
     Cause,
     Client,
@@ -52,9 +41,9 @@ async def undisturbed(raw: RawClient) -> bool:
 @pytest.mark.parametrize(
     ("begun", "received", "missing"),
     [
-        (frame(0x02, bytes(10)), 10, None),
+        (frame(0x02, bytes(10), fin=False), 10, None),
         (header(BINARY, 100) + bytes(30), 30, 70),
-        (frame(0x01, b"abc") + header(0x80, 70_000) + b"\x12\x34", 5, 69_998),
+        (frame(0x01, b"abc", fin=False) + header(0x80, 70_000) + xor(b"de"), 5, 69_998),
     ],
     ids=["between fragments", "inside a frame", "inside the last frame"],
 )
@@ -85,7 +74,7 @@ async def test_client_vanishes_inside_a_message(
     assert (error.received, error.missing) == (received, missing)
     assert (error.outcome.cause, error.outcome.initiator) == (Cause.RESET, Side.REMOTE)
     assert (error.outcome.sent, error.outcome.received) == (None, None)
-    assert caplog.messages == ["{}:{} closed: {}".format(*raw.address, error.outcome)]
+    assert caplog.messages == ["{}:{}: {}".format(*raw.address, error.outcome)]
     assert await undisturbed(bystander)
 
 
@@ -149,6 +138,7 @@ async def test_client_that_sends_eof_gets_the_answers_due(serve: Serve, connect:
 # --- not answering Close
 
 
+@pytest.mark.usefixtures("fast_timers")
 @pytest.mark.parametrize("keeps", ["silent", "sending"])
 async def test_client_that_never_answers_close_is_dropped(keeps: str, serve: Serve, connect: Connect) -> None:
     async def handler(client: Client) -> None:
@@ -164,7 +154,7 @@ async def test_client_that_never_answers_close_is_dropped(keeps: str, serve: Ser
     else:
         assert await raw.read_until_eof() == b""
     await within(client.wait_closed())
-    detail = "no end within 0.2 s"
+    detail = "waited 0.2 s"
     outcome = CloseOutcome(Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1000, "bye"), detail)
     assert client.outcome == outcome
 
@@ -188,7 +178,7 @@ async def test_client_that_answers_close_behind_much_data_is_heard(serve: Serve,
     await raw.send(binary(bytes(100_000)))
     go_on.set()
     assert await raw.read_frame() == (CLOSE, b"\x03\xe8")
-    await raw.send(binary(bytes(100_000)) + frame(0x02, bytes(100_000)) + close())
+    await raw.send(binary(bytes(100_000)) + frame(0x02, bytes(100_000), fin=False) + close())
     assert await raw.read_until_eof() == b""
     await within(client.wait_closed())
     assert client.outcome == CloseOutcome(Cause.CLEAN, Side.LOCAL, Close(1000), Close(1000))
@@ -203,7 +193,7 @@ NARROW_LIMITS = Limits(
 
 async def test_client_that_floods_pings_and_never_reads_is_cut_off(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, sock=narrow_socket(), limits=NARROW_LIMITS)
-    raw, bystander = await connect(server, receive_buffer=NARROW), await connect(server)
+    raw, bystander = await connect(server, receive_buffer=NARROW_BUFFER), await connect(server)
     client = client_of(server, raw)
     pings = 0
     while client.outcome is None:
@@ -212,17 +202,17 @@ async def test_client_that_floods_pings_and_never_reads_is_cut_off(serve: Serve,
         assert pings < 10_000, "nothing bounds the pongs that are not read"
     *pongs, (first, payload) = frames(await raw.read_until_eof())
     assert pongs == [(PONG, b"%125d" % number) for number in range(len(pongs))]
-    assert (first, payload) == (CLOSE, b"\x03\xf0pings came faster than their pongs are read")
+    assert (first, payload) == (CLOSE, b"\x03\xf0ping flood: too many unread pongs")
     raw.close()
     await within(client.wait_closed())
-    reason = "pings came faster than their pongs are read"
+    reason = "ping flood: too many unread pongs"
     assert client.outcome == CloseOutcome(Cause.LIMIT, Side.REMOTE, None, Close(1008, reason), reason)
     assert await undisturbed(bystander)
 
 
 async def test_client_that_pings_much_and_reads_is_not_cut_off(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, sock=narrow_socket(), limits=NARROW_LIMITS)
-    raw = await connect(server, receive_buffer=NARROW)
+    raw = await connect(server, receive_buffer=NARROW_BUFFER)
     for number in range(1000):
         await raw.send(frame(PING, b"%125d" % number))
         assert await raw.read_frame() == (PONG, b"%125d" % number)
@@ -231,7 +221,7 @@ async def test_client_that_pings_much_and_reads_is_not_cut_off(serve: Serve, con
 async def test_client_that_sends_and_never_reads_stops_being_read(serve: Serve, connect: Connect) -> None:
     """The echo waits, then nothing more is taken: what the server holds of it is bounded."""
     server = await serve(echo, sock=narrow_socket(), limits=NARROW_LIMITS)
-    raw, bystander = await connect(server, receive_buffer=NARROW), await connect(server)
+    raw, bystander = await connect(server, receive_buffer=NARROW_BUFFER), await connect(server)
     raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     sending = asyncio.ensure_future(send_all(raw, binary(bytes(1000)) * 2000))
     for _ in range(200):
@@ -246,11 +236,12 @@ async def send_all(raw: RawClient, data: bytes) -> None:
     await asyncio.get_running_loop().sock_sendall(raw.sock, data)
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_client_cut_off_that_still_does_not_read_is_dropped(serve: Serve, connect: Connect) -> None:
     """Its Close frame cannot reach it; after Timeouts.close the connection ends all the same."""
     limits, timeouts = NARROW_LIMITS, Timeouts(close=0.2)
     server = await serve(echo, sock=narrow_socket(), limits=limits, timeouts=timeouts)
-    raw = await connect(server, receive_buffer=NARROW)
+    raw = await connect(server, receive_buffer=NARROW_BUFFER)
     client = client_of(server, raw)
     while server.broadcast(bytes(1000)):
         pass
@@ -273,7 +264,7 @@ async def test_handler_of_a_client_that_is_cut_off_goes_on(serve: Serve, connect
             ended.set_result(client.outcome.cause)
 
     server = await serve(handler, sock=narrow_socket(), limits=NARROW_LIMITS, timeouts=Timeouts(close=0.2))
-    await connect(server, receive_buffer=NARROW)
+    await connect(server, receive_buffer=NARROW_BUFFER)
     await until(lambda: flood(server) == 0)
     assert await within(ended) is Cause.LIMIT
 

@@ -15,9 +15,10 @@ import attrs
 import pytest
 
 from helpers.builds import load_pure
-from helpers.cancelling import NARROW, Collected, cancelled, collect, full_network, turns
+from helpers.frames import client_frame as frame
 from helpers.leaks import open_sockets
-from helpers.pairs import QUIET, Peer, frame, open_peer, pair, until
+from helpers.peers import NARROW, QUIET, Collected, Peer, collect, full_network, open_peer, pair
+from helpers.waiting import cancelled, turns, until
 from streamws import (
     Backoff,
     Cause,

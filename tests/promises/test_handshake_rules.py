@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, address_of, client_of, echo, within
-from helpers.rawclient import ACCEPT, TEXT, Answer, RawClient, close, frame, request, text
+from helpers.fixtures import Connect, Serve, address_of, client_of, echo
+from helpers.frames import ACCEPT, TEXT, Answer, close, request, text
+from helpers.frames import client_frame as frame
+from helpers.peers import RawClient
+from helpers.waiting import within
 from streamws import Limits, Request, Timeouts
 
 split = pytest.mark.parametrize("split", [0, 1], ids=["whole", "split"])
@@ -110,7 +113,7 @@ async def test_server_delivers_frames_that_came_with_the_head(asked: bool, serve
         await asyncio.sleep(0)
 
     raw = await connect(await serve(echo, request=pass_on if asked else None), upgrade=False)
-    await raw.send(request() + text("one") + frame(0x01, b"tw"))
+    await raw.send(request() + text("one") + frame(0x01, b"tw", fin=False))
     assert (await raw.read_answer()).status == 101
     assert await raw.read_frame() == (TEXT, b"one")
     await raw.send(frame(0x80, b"o"))
@@ -128,27 +131,29 @@ async def test_server_takes_head_frames_and_close_in_one_packet(serve: Serve, co
 # --- refused
 
 REFUSED = [
-    pytest.param(b"\x16\x03\x01\x02\x00\x01", 400, "this port speaks plain ws://; the client began a TLS handshake"),
-    pytest.param(b"\x00\x01", 400, "this is not HTTP: the first byte is 0x00"),
+    pytest.param(
+        b"\x16\x03\x01\x02\x00\x01", 400, "the client started TLS, but this port does not use TLS: connect with ws://"
+    ),
+    pytest.param(b"\x00\x01", 400, "not an HTTP request: the first byte is 0x00"),
     pytest.param(b"GET /\r\n", 400, "the request line has no HTTP version: 'GET /'"),
     pytest.param(b"GET  / HTTP/1.1\r\n", 400, "malformed request line: 'GET  / HTTP/1.1'"),
     pytest.param(b"GET x HTTP/1.1\r\n", 400, "malformed request target: 'x'"),
-    pytest.param(b"GET / HTTP/1.1\n", 400, "a line ends in LF without CR"),
+    pytest.param(b"GET / HTTP/1.1\n", 400, "a line ends with LF instead of CRLF"),
     pytest.param(request({"Host": None}), 400, "the Host header is missing"),
     pytest.param(request({"Host": "a b"}), 400, "malformed Host header"),
     pytest.param(request(None, ("host", "127.0.0.1")), 400, "more than one host header"),
     pytest.param(request(None, ("Sec-WebSocket-Key", "x")), 400, "more than one Sec-WebSocket-Key header"),
     pytest.param(request(None, ("Sec-WebSocket-Version", "13")), 400, "more than one Sec-WebSocket-Version header"),
-    pytest.param(request({"Content-Length": "1"}), 400, "the request has a body; none is taken here"),
-    pytest.param(request({"Transfer-Encoding": "x"}), 400, "the request has a body; none is taken here"),
+    pytest.param(request({"Content-Length": "1"}), 400, "the request must not have a body"),
+    pytest.param(request({"Transfer-Encoding": "x"}), 400, "the request must not have a body"),
     pytest.param(request({"Sec-WebSocket-Key": None}), 400, "Sec-WebSocket-Key must be 16 bytes in base64"),
     pytest.param(request({"Sec-WebSocket-Key": "eA=="}), 400, "Sec-WebSocket-Key must be 16 bytes in base64"),
     pytest.param(request(version="1.0"), 505, "HTTP/1.0 is not supported; use HTTP/1.1"),
     pytest.param(b"PRI * HTTP/2.0\r\n\r\n", 505, "HTTP/2.0 is not supported; use HTTP/1.1"),
-    pytest.param(b"GET /" + b"x" * 100 + b" HTTP/1.1\r\n", 414, "the request line is over 100 bytes"),
-    pytest.param(request({"X": "x" * 100}), 431, "a header line is over 100 bytes"),
+    pytest.param(b"GET /" + b"x" * 100 + b" HTTP/1.1\r\n", 414, "the request line is longer than 100 bytes"),
+    pytest.param(request({"X": "x" * 100}), 431, "a line of the head is longer than 100 bytes"),
     pytest.param(request({"X": "x", "Y": "y"}, ("Z", "z")), 431, "more than 7 header lines"),
-    pytest.param(request({"X": "x" * 90, "Y": "y" * 90}), 431, "the request's head is over 300 bytes"),
+    pytest.param(request({"X": "x" * 90, "Y": "y" * 90}), 431, "the head is longer than 300 bytes"),
 ]
 LIMITS = Limits(max_request_line=100, max_header_line=100, max_headers=7, max_head=300)
 
@@ -176,7 +181,7 @@ JUDGED = [
         pytest.param(
             request({"Sec-WebSocket-Version": version}),
             426,
-            "the WebSocket version must be 13, in Sec-WebSocket-Version",
+            "Sec-WebSocket-Version must be 13",
             UPGRADE,
         )
         for version in (None, "8", "14")
@@ -219,6 +224,7 @@ async def test_server_refuses_head_without_a_body(serve: Serve, connect: Connect
     assert answer.endswith(b"\r\n\r\n")
 
 
+@pytest.mark.usefixtures("fast_timers")
 @pytest.mark.parametrize("begun", [b"", b"GET", request()[:-2], request()[:-1]])
 async def test_server_refuses_who_never_finishes(
     begun: bytes, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
@@ -229,9 +235,12 @@ async def test_server_refuses_who_never_finishes(
     await raw.send(begun)
     assert await read_refusal(raw) == refusal(408, "the request took too long")
     address = "{}:{}".format(*raw.address)
-    assert caplog.messages == [f"{address} refused with 408: the handshake took too long"]
+    assert caplog.messages == [
+        f"{address} refused with 408: the opening handshake took longer than 0.2 s (Timeouts.open)"
+    ]
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_server_does_not_restart_the_clock_for_each_byte(serve: Serve, connect: Connect) -> None:
     raw = await connect(await serve(echo, timeouts=Timeouts(open=0.2)), upgrade=False)
     answer = asyncio.ensure_future(read_refusal(raw))
@@ -242,6 +251,7 @@ async def test_server_does_not_restart_the_clock_for_each_byte(serve: Serve, con
     assert (await answer).status == 408
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_server_drops_a_refused_client_that_stays(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=Timeouts(close=0.2))
     raw = await connect(server, upgrade=False)
@@ -277,7 +287,7 @@ async def test_server_refuses_one_client_too_many(
     await second.send(request())
     assert await read_refusal(second) == FULL
     address = "{}:{}".format(*second.address)
-    assert caplog.messages == [f"{address} refused with 503: there are 1 clients already"]
+    assert caplog.messages == [f"{address} refused with 503: the server is full (Limits.max_clients is 1)"]
     await first.send(text("undisturbed"))
     assert await first.read_frame() == (TEXT, b"undisturbed")
 
@@ -334,7 +344,7 @@ async def test_server_judges_the_origin(
     if accepted:
         assert (await raw.read_answer()).status == 101
         return
-    reason = f"Origin '{origin}' is not allowed: it is not of this host and not in the server's origins="
+    reason = f"Origin '{origin}' is not allowed: it is neither this host nor in the origins= of the server"
     assert await read_refusal(raw) == refusal(403, reason)
     assert caplog.messages == ["{}:{} refused with 403: {}".format(*raw.address, reason)]
 

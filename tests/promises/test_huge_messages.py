@@ -9,8 +9,8 @@ from subprocess import PIPE, Popen
 
 import pytest
 
+from helpers.frames import BINARY, TEXT, client_frame, client_header, header, request, xor
 from helpers.processes import TESTS, python_environment
-from helpers.rawclient import BINARY, MASK, TEXT, frame, header, request
 
 SIZE = 1 << 30
 MOST = 40 << 20
@@ -63,8 +63,8 @@ def server(pytestconfig: pytest.Config) -> Iterator[StreamServer]:
 
 
 def test_server_reads_1_gib_into_a_buffer_within_40_mib(server: StreamServer) -> None:
-    masked = bytes(byte ^ MASK[place % 4] for place, byte in enumerate(BLOCK))
-    server.connection.sendall(header(BINARY, SIZE))
+    masked = xor(BLOCK)
+    server.connection.sendall(client_header(BINARY, SIZE))
     for _ in range(SIZE // len(BLOCK)):
         server.connection.sendall(masked)
     assert server.receive(12) == b"\x81\x0a%d" % SIZE
@@ -72,8 +72,8 @@ def test_server_reads_1_gib_into_a_buffer_within_40_mib(server: StreamServer) ->
 
 
 def test_server_sends_1_gib_as_one_frame_within_40_mib(server: StreamServer) -> None:
-    server.connection.sendall(frame(TEXT, b"%d" % SIZE))
-    assert server.receive(10) == header(BINARY, SIZE, mask=b"")
+    server.connection.sendall(client_frame(TEXT, b"%d" % SIZE))
+    assert server.receive(10) == header(BINARY, SIZE)
     buffer = bytearray(len(BLOCK))
     view = memoryview(buffer)
     for _ in range(SIZE // len(BLOCK)):
@@ -85,5 +85,5 @@ def test_server_sends_1_gib_as_one_frame_within_40_mib(server: StreamServer) -> 
         assert buffer == BLOCK
     assert server.peak_memory() < MOST
     # The frame has ended there: the connection goes on.
-    server.connection.sendall(frame(TEXT, b"3"))
+    server.connection.sendall(client_frame(TEXT, b"3"))
     assert server.receive(5) == b"\x82\x03\0\1\2"

@@ -5,26 +5,16 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo, until, within
-from helpers.pairs import pair
-from helpers.rawclient import (
-    CLOSE,
-    NARROW,
-    PING,
-    PONG,
-    TEXT,
-    RawClient,
-    binary,
-    close_of,
-    frame,
-    narrow_socket,
-    request,
-    text,
-)
+from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.frames import CLOSE, PING, PONG, TEXT, binary, close_of, request, text
+from helpers.frames import client_frame as frame
+from helpers.peers import NARROW_BUFFER, RawClient, narrow_socket, pair
+from helpers.waiting import until, within
 from streamws import Cause, Client, Close, CloseOutcome, ConnectionClosedError, Limits, Opcode, Side, Timeouts
 
 BRISK = Timeouts(ping_interval=0.1, ping_timeout=0.4)
-REASON = "no sign of life within 0.4 s of a ping"
+fast = pytest.mark.usefixtures("fast_timers")
+REASON = "received nothing for 0.4 s after a ping"
 
 
 async def pinged(raw: RawClient) -> bytes:
@@ -34,6 +24,7 @@ async def pinged(raw: RawClient) -> bytes:
     return payload
 
 
+@fast
 async def test_server_closes_who_gives_no_sign_of_life(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=BRISK)
     raw = await connect(server)
@@ -45,6 +36,7 @@ async def test_server_closes_who_gives_no_sign_of_life(serve: Serve, connect: Co
     assert client.outcome == CloseOutcome(Cause.KEEPALIVE, Side.REMOTE, None, Close(1011, REASON), REASON)
 
 
+@fast
 async def test_server_keeps_who_answers_pings(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=BRISK)
     raw, silent = await connect(server), await connect(server)
@@ -63,6 +55,7 @@ async def test_server_keeps_who_answers_pings(serve: Serve, connect: Connect) ->
     assert close_of(await silent.read_until_eof())[0] == 1011
 
 
+@fast
 async def test_server_takes_any_byte_for_life(serve: Serve, connect: Connect) -> None:
     """One byte of an unfinished frame for each ping, and no pong."""
     raw = await connect(await serve(echo, timeouts=BRISK))
@@ -97,6 +90,7 @@ async def test_server_keeps_who_takes_slowly_what_is_sent_without_end() -> None:
         assert caught.value.outcome.cause is Cause.KEEPALIVE
 
 
+@fast
 async def test_server_pings_no_one_without_an_interval(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=Timeouts(ping_interval=None, ping_timeout=0.1))
     raw = await connect(server)
@@ -107,12 +101,14 @@ async def test_server_pings_no_one_without_an_interval(serve: Serve, connect: Co
     assert await raw.read_frame() == (TEXT, b"a")
 
 
+@fast
 async def test_server_closes_no_one_without_a_ping_timeout(serve: Serve, connect: Connect) -> None:
     raw = await connect(await serve(echo, timeouts=Timeouts(ping_interval=0.1, ping_timeout=None)))
     for _ in range(4):
         await pinged(raw)
 
 
+@fast
 async def test_pong_timer_stands_still_while_reading_is_paused(serve: Serve, connect: Connect) -> None:
     go_on = asyncio.Event()
 
@@ -140,6 +136,7 @@ async def test_pong_timer_stands_still_while_reading_is_paused(serve: Serve, con
     await within(sending)
 
 
+@fast
 @pytest.mark.parametrize("leave", [RawClient.close, RawClient.reset], ids=["FIN", "RST"])
 async def test_server_notices_who_vanished_while_reading_is_paused(
     leave: Callable[[RawClient], None], serve: Serve, connect: Connect
@@ -161,6 +158,7 @@ async def test_server_notices_who_vanished_while_reading_is_paused(
     assert not server.clients
 
 
+@fast
 async def test_latency_is_known_after_a_pong(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=BRISK)
     raw = await connect(server)
@@ -184,6 +182,7 @@ async def test_ping_tells_the_round_trip_time(serve: Serve, connect: Connect) ->
     assert await within(waiting) == client.latency
 
 
+@fast
 async def test_keepalive_ends_a_connection_whose_peer_never_reads(serve: Serve, connect: Connect) -> None:
     ended: asyncio.Future[Cause] = asyncio.get_running_loop().create_future()
 
@@ -197,11 +196,12 @@ async def test_keepalive_ends_a_connection_whose_peer_never_reads(serve: Serve, 
 
     timeouts = Timeouts(ping_interval=0.1, ping_timeout=0.2, close=0.2)
     server = await serve(handler, sock=narrow_socket(), timeouts=timeouts)
-    await connect(server, receive_buffer=NARROW)
+    await connect(server, receive_buffer=NARROW_BUFFER)
     assert await within(ended) is Cause.KEEPALIVE
     await until(lambda: not server.clients)
 
 
+@fast
 async def test_no_ping_is_sent_while_closing(serve: Serve, connect: Connect) -> None:
     async def handler(client: Client) -> None:
         await client.close()

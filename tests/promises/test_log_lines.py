@@ -14,7 +14,7 @@ from streamws import Client, Close, WebSocketServer
     [("bye", "bye"), ("añadió", "añadió"), ("a\nINFO b", r"a\nINFO b"), ("\x1b[2J\u2028", r"\x1b[2J\u2028")],
 )
 def test_close_shows_its_reason_in_one_printable_line(reason: str, shown: str) -> None:
-    assert str(Close(1000, reason)) == f"1000 {shown}"
+    assert str(Close(1000, reason)) == f'1000 "{shown}"'
 
 
 async def test_server_logs_the_end_in_one_line_whatever_the_reason(caplog: pytest.LogCaptureFixture) -> None:

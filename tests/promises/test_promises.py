@@ -1,4 +1,4 @@
-"""The promises of the design, section 3, one after the other: a test for every clause, to be read beside them."""
+"""The promises of ARCHITECTURE.md, one after the other: a test for every clause, to be read beside them."""
 
 import asyncio
 import logging
@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 import attrs
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo, within
-from helpers.pairs import Peer, frame, header, mask, pair, until
-from helpers.rawclient import RawClient, request
-from helpers.rawclient import text as text_frame
+from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
+from helpers.frames import request, xor
+from helpers.frames import text as text_frame
+from helpers.peers import Peer, RawClient, pair
+from helpers.waiting import until, within
 from streamws import (
     Cause,
     Client,
@@ -57,7 +60,7 @@ def is_reading(client: Client) -> bool:
 def held(client: Client) -> int:
     """Bytes that are received and unread."""
     connection = client._connection
-    size: int = connection.inbox.size + connection.protocol.parser.buffered()
+    size: int = connection.inbox.queue.size + connection.protocol.parser.frame.buffered()
     return size
 
 
@@ -77,7 +80,7 @@ async def ended(task: "asyncio.Future[object]") -> None:
 
 async def begin_message(client: Client, peer: Peer, *, opcode: Opcode = BINARY) -> MessageReader:
     """A reader of a message of 30 bytes in one frame, of which 10 have come."""
-    peer.write(header(opcode, 30) + mask(b"a" * 12)[:12])
+    peer.write(header(opcode, 30) + xor(b"a" * 12)[:12])
     return await anext(client.messages())
 
 
@@ -204,7 +207,7 @@ async def test_promise_2_cancelling_a_read_of_a_message_reader_keeps_its_positio
         reader = await begin_message(client, peer)
         assert await reader.read(2) == b"aa"
         await ended(await started(reader.readexactly(28)))
-        peer.write(mask(b"bb" + b"b" * 18)[:18])
+        peer.write(xor(b"bb" + b"b" * 18)[:18])
         assert await reader.readexactly(28) == b"a" * 10 + b"b" * 18
 
 
@@ -247,7 +250,7 @@ async def test_promise_2_any_task_may_read_next() -> None:
         reader = await begin_message(client, peer)
         await ended(await started(reader.readexactly(30)))
         reading = asyncio.create_task(reader.readexactly(30))
-        peer.write(mask(b"b" * 18))
+        peer.write(xor(b"b" * 18))
         assert await reading == b"a" * 12 + b"b" * 18
         await ended(await started(client.read_message()))
         peer.send(TEXT, b"next")
@@ -261,7 +264,7 @@ async def test_promise_2_any_task_may_read_next() -> None:
 async def test_promise_3_leaving_a_reader_drops_the_rest_of_its_message(way: str) -> None:
     async with pair() as (client, peer):
         if way == "break":
-            peer.write(header(BINARY, 30) + mask(b"a" * 12))
+            peer.write(header(BINARY, 30) + xor(b"a" * 12))
             async for reader in client.messages():
                 async for _ in reader:
                     break
@@ -275,7 +278,7 @@ async def test_promise_3_leaving_a_reader_drops_the_rest_of_its_message(way: str
                         raise LookupError
             except LookupError:
                 pass
-        peer.write(mask(b"b" * 18))
+        peer.write(xor(b"b" * 18))
         peer.send(TEXT, b"next")
         assert await client.read_message() == "next"
 
@@ -283,10 +286,10 @@ async def test_promise_3_leaving_a_reader_drops_the_rest_of_its_message(way: str
 @pytest.mark.parametrize(("size", "code"), [(1000, None), (1001, 1008)])
 async def test_promise_3_leaving_a_reader_costs_up_to_max_skip_and_past_it_1008(size: int, code: int | None) -> None:
     async with pair(Limits(max_skip=1000)) as (client, peer):
-        peer.write(header(BINARY, 2 + size) + mask(b"ab"))
+        peer.write(header(BINARY, 2 + size) + xor(b"ab"))
         async with await anext(client.messages()) as reader:
             assert await reader.read(2) == b"ab"
-        peer.write(mask(b"cd" + bytes(size))[2 : 2 + size])
+        peer.write(xor(b"cd" + bytes(size))[2 : 2 + size])
         if code is None:
             await peer.settle()
             assert client.outcome is None
@@ -328,7 +331,7 @@ async def test_promise_3_stale_reader_raises_and_never_looks_like_the_end(left: 
             with pytest.raises(StaleReader):
                 await read(reader)
         assert not reader.at_eof()
-        peer.write(mask(b"b" * 18))
+        peer.write(xor(b"b" * 18))
         peer.send(TEXT, b"next")
         assert await client.read_message() == "next"
 
@@ -468,7 +471,9 @@ async def test_promise_5_second_reader_gets_concurrency_error_that_names_both() 
     async with pair() as (client, peer):
         first = asyncio.create_task(client.read_message(), name="the first")
         await asyncio.sleep(0)
-        with pytest.raises(ConcurrencyError, match=r"read_frame\(\) of the second while the first waits in read_mess"):
+        with pytest.raises(
+            ConcurrencyError, match=r"cannot call read_frame\(\) in the second: the first waits in read_mess"
+        ):
             await asyncio.create_task(client.read_frame(), name="the second")
         assert not first.done()
         peer.send(TEXT, b"for the first")
@@ -521,6 +526,7 @@ async def test_promise_6_of_pings_in_one_burst_the_last_16_are_answered() -> Non
         await peer.settle()
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_promise_6_any_received_byte_counts_as_life() -> None:
     async with pair(timeouts=BRISK) as (client, peer):
         for byte in frame(TEXT, b"slow"):
@@ -530,6 +536,7 @@ async def test_promise_6_any_received_byte_counts_as_life() -> None:
         assert client.outcome is None
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_promise_6_pong_timer_stands_still_while_reading_is_paused() -> None:
     async with pair(MARKS, BRISK) as (client, peer), pair(timeouts=BRISK) as (silent, _):
         peer.write(frame(BINARY, bytes(1000)) * 100)
@@ -632,6 +639,7 @@ async def gets_a_data_frame(client: Client, peer: Peer) -> None:
         await writing
 
 
+@pytest.mark.usefixtures("fast_timers")
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -766,7 +774,7 @@ ENDS: dict[Cause, list[tuple[Hostile, Side, Close | None, Close | None, int]]] =
     Cause.LOCAL_CANCEL: [(writer_is_left, LOCAL, None, Close(1011), 1011)],
     Cause.CLOSE_TIMEOUT: [(peer_does_not_answer, LOCAL, None, Close(1000), 1000)],
     Cause.KEEPALIVE: [
-        (peer_gives_no_sign_of_life, REMOTE, None, Close(1011, "no sign of life within 0.1 s of a ping"), 1011)
+        (peer_gives_no_sign_of_life, REMOTE, None, Close(1011, "received nothing for 0.1 s after a ping"), 1011)
     ],
 }
 
@@ -821,7 +829,7 @@ async def test_promise_9_outcome_is_there_after_a_loop_that_ended_normally() -> 
 # 10. Every wait has a deadline and every buffer has a bound -------------------------------------------------
 
 
-def test_promise_10_defaults_are_those_of_the_design() -> None:
+def test_promise_10_defaults_are_as_documented() -> None:
     timeouts, limits = Timeouts(), Limits()
     assert (timeouts.open, timeouts.close, timeouts.ping_interval, timeouts.ping_timeout) == (10, 10, 20, 20)
     assert (limits.max_request_line, limits.max_header_line, limits.max_headers, limits.max_head) == (
@@ -855,6 +863,7 @@ async def test_promise_10_head_over_a_bound_is_refused(
     assert (await raw.read_answer()).status == status
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_promise_10_handshake_has_a_deadline_that_no_byte_begins_anew(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=Timeouts(open=0.2))
     raw = await connect(server, upgrade=False)
@@ -867,6 +876,7 @@ async def test_promise_10_handshake_has_a_deadline_that_no_byte_begins_anew(serv
     assert (await answering).status == 408
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_promise_10_ping_is_sent_every_interval_and_has_a_time_to_be_answered() -> None:
     async with pair(timeouts=BRISK) as (client, peer):
         for _ in range(2):

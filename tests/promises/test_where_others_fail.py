@@ -6,7 +6,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 
 import pytest
 
-from helpers.pairs import Peer, frame, header, mask, pair, until
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
+from helpers.frames import xor
+from helpers.peers import Peer, pair
+from helpers.waiting import until
 from streamws import (
     Cause,
     Client,
@@ -30,7 +34,7 @@ BRISK = Timeouts(close=5, ping_interval=0.05, ping_timeout=0.2)
 def held(client: Client) -> int:
     """Bytes that are received and unread."""
     connection = client._connection
-    size: int = connection.inbox.size + connection.protocol.parser.buffered()
+    size: int = connection.inbox.queue.size + connection.protocol.parser.frame.buffered()
     return size
 
 
@@ -51,7 +55,7 @@ async def much_time() -> None:
 
 async def test_half_of_a_large_frame_is_read_before_the_other_half_comes() -> None:
     payload = bytes(range(256)) * (MiB // 256)
-    wire = header(BINARY, MiB) + mask(payload)
+    wire = header(BINARY, MiB) + xor(payload)
     half = len(wire) - MiB // 2
     async with pair() as (client, peer):
         peer.write(wire[:half])
@@ -187,7 +191,7 @@ async def test_close_with_far_more_unread_than_the_mark_ends_when_the_peer_answe
 # A message is held whole before it can be read ---------------------------------------------------------------
 
 PATTERN = bytes(range(251)) * 1044  # of a length that is a multiple of the mask's
-MASKED = mask(PATTERN)
+MASKED = xor(PATTERN)
 
 
 async def send_patterns(peer: Peer, count: int, fragmented: bool) -> None:

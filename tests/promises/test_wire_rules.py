@@ -5,24 +5,13 @@ import logging
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo, within
-from helpers.rawclient import (
-    BINARY,
-    CLOSE,
-    PING,
-    PONG,
-    TEXT,
-    RawClient,
-    apply_mask,
-    binary,
-    close,
-    close_of,
-    frame,
-    frames,
-    header,
-    request,
-    text,
-)
+from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.frames import BINARY, CLOSE, PING, PONG, TEXT, binary, close, close_of, frames, request, text, xor
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
+from helpers.frames import frame as server_frame
+from helpers.peers import RawClient
+from helpers.waiting import within
 from streamws import Cause, Client, Close, CloseOutcome, Limits, Side
 
 MAX = 1000
@@ -46,16 +35,16 @@ BAD = [
     ),
     pytest.param(frame(PING | 0x40), 1002, id="rsv1 on ping"),
     pytest.param(frame(CLOSE | 0x40), 1002, id="rsv1 on close"),
-    pytest.param(frame(0x01, b"a") + frame(0xC0, b"b"), 1002, id="rsv1 on a continuation"),
+    pytest.param(frame(0x01, b"a", fin=False) + frame(0xC0, b"b"), 1002, id="rsv1 on a continuation"),
     *(
         pytest.param(bytes((first, 0x80)), 1002, id=f"the first bytes of opcode {first & 15:x}")
         for first in (0x83, 0x84, 0x85, 0x86, 0x87, 0x8B, 0x8C, 0x8D, 0x8E, 0x8F, 0x03)
     ),
     *(
-        pytest.param(frame(first, b"", mask=b""), 1002, id=f"unmasked {name}")
+        pytest.param(server_frame(first), 1002, id=f"unmasked {name}")
         for name, first in [("text", TEXT), ("ping", PING), ("close", CLOSE)]
     ),
-    pytest.param(frame(TEXT, b"x" * 70000, mask=b"")[:10], 1002, id="unmasked large frame"),
+    pytest.param(server_frame(TEXT, b"x" * 70000)[:10], 1002, id="unmasked large frame"),
     pytest.param(b"\x82\xfe\x00\x7d" + bytes(129), 1002, id="125 in 16 bits"),
     pytest.param(b"\x82\xfe\x00\x00" + bytes(4), 1002, id="0 in 16 bits"),
     pytest.param(b"\x82\xff" + (65535).to_bytes(8, "big") + bytes(4), 1002, id="65535 in 64 bits"),
@@ -66,13 +55,13 @@ BAD = [
         for name, first in [("ping", PING), ("pong", PONG), ("close", CLOSE)]
     ),
     *(
-        pytest.param(frame(first & 0x7F), 1002, id=f"fragmented {name}")
+        pytest.param(frame(first, fin=False), 1002, id=f"fragmented {name}")
         for name, first in [("ping", PING), ("pong", PONG), ("close", CLOSE)]
     ),
     pytest.param(frame(0x80, b"x"), 1002, id="stray last continuation"),
-    pytest.param(frame(0x00, b"x"), 1002, id="stray continuation"),
-    pytest.param(frame(0x01, b"a") + text("b"), 1002, id="text inside a message"),
-    pytest.param(frame(0x02, b"a") + frame(0x02, b"b"), 1002, id="binary inside a message"),
+    pytest.param(frame(0x00, b"x", fin=False), 1002, id="stray continuation"),
+    pytest.param(frame(0x01, b"a", fin=False) + text("b"), 1002, id="text inside a message"),
+    pytest.param(frame(0x02, b"a", fin=False) + frame(0x02, b"b", fin=False), 1002, id="binary inside a message"),
     pytest.param(frame(CLOSE, b"\x03"), 1002, id="close of one byte"),
     *(
         pytest.param(close(code), 1002, id=f"close code {code}")
@@ -85,16 +74,18 @@ BAD = [
             b"x" * 200 + b"\xff",
         )
     ),
-    pytest.param(header(TEXT, 500) + apply_mask(b"ab\xc3\x28"), 1007, id="bad text in an open frame"),
-    pytest.param(frame(0x01, b"ok \xe2\x82") + frame(0x00, b"\x28"), 1007, id="bad text across fragments"),
-    pytest.param(frame(0x01, b"\xe2\x82") + frame(0x80), 1007, id="text that ends inside a character"),
+    pytest.param(header(TEXT, 500) + xor(b"ab\xc3\x28"), 1007, id="bad text in an open frame"),
+    pytest.param(
+        frame(0x01, b"ok \xe2\x82", fin=False) + frame(0x00, b"\x28", fin=False), 1007, id="bad text across fragments"
+    ),
+    pytest.param(frame(0x01, b"\xe2\x82", fin=False) + frame(0x80), 1007, id="text that ends inside a character"),
     pytest.param(frame(CLOSE, b"\x03\xe8\xff"), 1007, id="close reason"),
     pytest.param(frame(CLOSE, b"\x03\xe8ab\xe2\x82"), 1007, id="close reason cut inside a character"),
     pytest.param(header(BINARY, MAX + 1), 1009, id="declared length"),
     pytest.param(header(TEXT, MAX + 1), 1009, id="declared length of text"),
     pytest.param(header(BINARY, 1 << 62), 1009, id="huge declared length"),
-    pytest.param(frame(0x02, bytes(600)) + header(0x80, 600), 1009, id="sum of the fragments"),
-    pytest.param(frame(0x01) + frame(0x00) * 16, 1009, id="empty fragments"),
+    pytest.param(frame(0x02, bytes(600), fin=False) + header(0x80, 600), 1009, id="sum of the fragments"),
+    pytest.param(frame(0x01, fin=False) + frame(0x00, fin=False) * 16, 1009, id="empty fragments"),
 ]
 
 
@@ -106,7 +97,7 @@ async def test_server_closes_on_bad_input(
     caplog.set_level(logging.INFO, "streamws")
     server = await serve(echo, limits=LIMITS)
     bystander = await connect(server)
-    await bystander.send(frame(0x01, b"half "))
+    await bystander.send(frame(0x01, b"half ", fin=False))
     raw = await connect(server)
     client = client_of(server, raw)
     await raw.send(data, split)
@@ -116,8 +107,9 @@ async def test_server_closes_on_bad_input(
     await within(client.wait_closed())
     cause = Cause.LIMIT if code == 1009 else Cause.PROTOCOL_ERROR
     assert client.outcome == CloseOutcome(cause, Side.REMOTE, None, Close(code, reason), reason)
-    assert lines_about(raw, caplog) == ["{}:{} closed: {}".format(*raw.address, client.outcome)]
-    assert cause in lines_about(raw, caplog)[0]
+    fault = "exceeded a limit" if code == 1009 else "broke the protocol"
+    assert str(client.outcome) == f"closed by this side with {code}: the peer {fault} ({reason})"
+    assert lines_about(raw, caplog) == ["{}:{}: {}".format(*raw.address, client.outcome)]
     await bystander.send(frame(0x80, b"and half"))
     assert await bystander.read_frame() == (TEXT, b"half and half")
 
@@ -127,7 +119,7 @@ async def test_server_answers_what_came_before_a_broken_rule_and_nothing_after(
     split: int, serve: Serve, connect: Connect
 ) -> None:
     raw = await connect(await serve(echo))
-    before = text("a") + frame(PING, b"p") + frame(0x02, b"b") + frame(0x80, b"c")
+    before = text("a") + frame(PING, b"p") + frame(0x02, b"b", fin=False) + frame(0x80, b"c")
     await raw.send(before + frame(0x80, b"x") + text("after") + frame(PING) + close(), split)
     *answers, (first, payload) = frames(await raw.read_until_eof())
     assert sorted(answers) == [(TEXT, b"a"), (BINARY, b"bc"), (PONG, b"p")]
@@ -179,7 +171,7 @@ async def test_server_answers_close_with_its_code(
     await within(client.wait_closed())
     number = code or 1005
     assert client.outcome == CloseOutcome(cause, Side.REMOTE, Close(number, reason), Close(number))
-    assert lines_about(raw, caplog) == ["{}:{} closed: {}".format(*raw.address, client.outcome)]
+    assert lines_about(raw, caplog) == ["{}:{}: {}".format(*raw.address, client.outcome)]
 
 
 @pytest.mark.parametrize("last", [close(), frame(0x83)], ids=["close", "broken rule"])
@@ -227,16 +219,17 @@ async def test_server_echoes_the_largest_message_that_is_taken(split: int, serve
     raw = await connect(await serve(echo, limits=LIMITS))
     await raw.send(binary(bytes(MAX)), split)
     assert await raw.read_frame() == (BINARY, bytes(MAX))
-    await raw.send(frame(0x02, bytes(500)) + frame(0x80, bytes(MAX - 500)), split)
+    await raw.send(frame(0x02, bytes(500), fin=False) + frame(0x80, bytes(MAX - 500)), split)
     assert await raw.read_frame() == (BINARY, bytes(MAX))
 
 
 @split
 async def test_server_answers_pings_between_fragments(split: int, serve: Serve, connect: Connect) -> None:
     raw = await connect(await serve(echo))
-    await raw.send(frame(0x01, "é".encode()[:1]) + frame(PING, bytes(125)), split)
+    await raw.send(frame(0x01, "é".encode()[:1], fin=False) + frame(PING, bytes(125)), split)
     assert await raw.read_frame() == (PONG, bytes(125))
-    await raw.send(frame(0x00) + frame(PONG, b"unasked for") + frame(0x00, "é".encode()[1:]) + frame(PING), split)
+    rest = frame(0x00, "é".encode()[1:], fin=False)
+    await raw.send(frame(0x00, fin=False) + frame(PONG, b"unasked for") + rest + frame(PING), split)
     assert await raw.read_frame() == (PONG, b"")
     await raw.send(frame(0x80, b"!"), split)
     assert await raw.read_frame() == (TEXT, "é!".encode())

@@ -1,4 +1,4 @@
-"""Broadcasting to a collection that changes while it is done."""
+"""Broadcasting to a collection that changes meanwhile."""
 
 import asyncio
 
@@ -7,10 +7,10 @@ from websockets.asyncio.client import connect
 from streamws import Client, Limits, WebSocketServer
 
 
-async def test_server_broadcast_takes_a_view_that_a_client_leaves_meanwhile() -> None:
+async def test_server_broadcasts_to_a_view_that_a_client_leaves_meanwhile() -> None:
     room: dict[int, Client] = {}
     loop = asyncio.get_running_loop()
-    one_left: asyncio.Future[None] = loop.create_future()
+    left: asyncio.Future[None] = loop.create_future()
 
     async def handler(client: Client) -> None:
         room[client.id] = client
@@ -26,12 +26,13 @@ async def test_server_broadcast_takes_a_view_that_a_client_leaves_meanwhile() ->
         try:
             socket.broadcast(bytes(1_000_000), to=room.values())
         except RuntimeError as error:
-            one_left.set_exception(error)
+            left.set_exception(error)
+            return
+        # A client that reads slowly on a busy machine may leave together with the one that does not read at all.
+        if len(room) < 2:
+            left.set_result(None)
         else:
-            if len(room) == 1:
-                one_left.set_result(None)
-            else:
-                loop.call_soon(tell)
+            loop.call_soon(tell)
 
     async with asyncio.timeout(10), socket:
         url = f"ws://127.0.0.1:{socket.sockets[0].getsockname()[1]}"
@@ -41,6 +42,6 @@ async def test_server_broadcast_takes_a_view_that_a_client_leaves_meanwhile() ->
             slow.transport.pause_reading()
             loop.call_soon(tell)
             try:
-                await one_left
+                await left
             finally:
                 slow.transport.resume_reading()

@@ -5,19 +5,11 @@ from typing import Any
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo, until, within
-from helpers.rawclient import (
-    BINARY,
-    CLOSE,
-    NARROW,
-    PING,
-    PONG,
-    TEXT,
-    close,
-    frame,
-    frames,
-    narrow_socket,
-)
+from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.frames import BINARY, CLOSE, PING, PONG, TEXT, close, frames
+from helpers.frames import client_frame as frame
+from helpers.peers import NARROW_BUFFER, narrow_socket
+from helpers.waiting import until, within
 from streamws import Cause, Client, Limits, Side, State, WebSocketServer
 
 # --- the mapping
@@ -104,7 +96,7 @@ async def test_broadcast_reaches_those_that_are_named(serve: Serve, connect: Con
 async def test_broadcast_takes_str_or_bytes(data: Any, serve: Serve, connect: Connect) -> None:
     server = await serve(echo)
     raw = await connect(server)
-    with pytest.raises(TypeError, match=r"what is sent is str or bytes-like, not \w+; encode it first"):
+    with pytest.raises(TypeError, match=r"message must be str or bytes-like, not \w+; encode it first"):
         server.broadcast(data)
     assert server.broadcast("a") == 1
     assert await raw.read_frame() == (TEXT, b"a")
@@ -171,7 +163,7 @@ SLOW = Limits(write_high=2000, write_low=1000, max_write_backlog=20_000)
 
 async def test_broadcast_cuts_off_a_slow_client_and_no_other(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, sock=narrow_socket(), limits=SLOW)
-    slow = await connect(server, receive_buffer=NARROW)
+    slow = await connect(server, receive_buffer=NARROW_BUFFER)
     fast = await connect(server)
     client = client_of(server, slow)
     message = bytes(1000)
@@ -186,7 +178,7 @@ async def test_broadcast_cuts_off_a_slow_client_and_no_other(serve: Serve, conne
     *messages, (first, payload) = frames(await slow.read_until_eof())
     assert messages == [(BINARY, message)] * sent
     assert (first, payload[:2]) == (CLOSE, b"\x03\xf0")
-    assert b"bytes sent were not read" in payload
+    assert b" sent bytes are unread" in payload
     slow.close()
     await within(client.wait_closed())
     assert client.outcome is not None
@@ -198,7 +190,7 @@ async def test_broadcast_cuts_off_a_slow_client_and_no_other(serve: Serve, conne
 async def test_broadcast_waits_for_no_one(serve: Serve, connect: Connect) -> None:
     """A client that reads later gets all of it in the end."""
     server = await serve(echo, sock=narrow_socket())
-    slow = await connect(server, receive_buffer=NARROW)
+    slow = await connect(server, receive_buffer=NARROW_BUFFER)
     for number in range(500):
         assert server.broadcast(b"%1000d" % number) == 1
     assert [await slow.read_frame() for _ in range(500)] == [(BINARY, b"%1000d" % n) for n in range(500)]
@@ -214,7 +206,7 @@ async def test_send_waits_for_a_slow_client(serve: Serve, connect: Connect) -> N
             sent += 1
 
     server = await serve(handler, sock=narrow_socket(), limits=SLOW)
-    slow = await connect(server, receive_buffer=NARROW)
+    slow = await connect(server, receive_buffer=NARROW_BUFFER)
     other = await connect(server)
     await other.read(300_000)  # meanwhile the slow one's handler got no further than its buffers
     assert sent >= 300

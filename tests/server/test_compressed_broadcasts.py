@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import attrs
 import pytest
 
-from helpers.compressing import TAKING_OVER, WIDE, CountingCodec, counted, open_wire
-from helpers.pairs import QUIET, until
+from helpers.compressing import TAKING_OVER, WIDE, CountingCodec, counted, open_compressing
+from helpers.peers import QUIET
+from helpers.waiting import until
 from streamws import Client, WebSocketServer
 
 
@@ -41,7 +42,9 @@ async def test_broadcast_is_understood_by_clients_of_all_kinds() -> None:
             for offer in OFFERS:
                 takeover = offer is not None and "takeover" not in offer
                 bits = 9 if offer and "=9" in offer else 12 if offer and "=12" in offer else 15
-                wires.append(await open_wire(port, attrs.evolve(WIDE, window_bits=bits, takeover=takeover), offer))
+                wires.append(
+                    await open_compressing(port, attrs.evolve(WIDE, window_bits=bits, takeover=takeover), offer)
+                )
             await until(lambda: len(socket.clients) == len(OFFERS))
             for number, message in enumerate(MESSAGES * 2):
                 compress = [None, True][number // 4]
@@ -67,7 +70,7 @@ async def test_broadcast_is_compressed_once(codec: CountingCodec) -> None:
 
         async with WebSocketServer("127.0.0.1", 0, handler=hold, compression=WIDE, timeouts=QUIET) as socket:
             port = socket.sockets[0].getsockname()[1]
-            wires = [await open_wire(port, WIDE) for _ in range(8)]
+            wires = [await open_compressing(port, WIDE) for _ in range(8)]
             await until(lambda: len(socket.clients) == 8)
             for number in range(1, 4):
                 assert socket.broadcast("to all" * 99) == 8
@@ -88,7 +91,7 @@ async def test_broadcast_refers_to_nothing_of_a_message_in_fragments_under_way()
         part = random.Random(2).randbytes(400)
         async with WebSocketServer("127.0.0.1", 0, handler=hold, compression=WIDE, timeouts=QUIET) as socket:
             port = socket.sockets[0].getsockname()[1]
-            wires = [await open_wire(port, WIDE) for _ in range(2)]
+            wires = [await open_compressing(port, WIDE) for _ in range(2)]
             await until(lambda: len(socket.clients) == 2)
             busy = next(iter(socket.clients.values()))
             async with busy.writer.fragment(compress=True) as stream:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo, until, within
-from helpers.rawclient import BINARY, CLOSE, PING, PONG, TEXT, binary, close, close_of, frame, text
+from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.frames import BINARY, CLOSE, PING, PONG, TEXT, binary, close, close_of, text
+from helpers.frames import client_frame as frame
+from helpers.waiting import until, within
 from streamws import (
     Cause,
     Client,
@@ -338,7 +340,7 @@ async def test_unread_data_is_discarded_with_one_warning(
         assert await raw.read_frame() == (PONG, b"%d" % number)
     assert len(warnings(caplog)) == 1
     assert "{}:{}: ".format(*raw.address) in warnings(caplog)[0]
-    assert "bytes were discarded, no one reads this connection" in warnings(caplog)[0]
+    assert "discarded 3064 unread bytes: nothing reads this connection; iterate over the cl" in warnings(caplog)[0]
     await other.send(binary(bytes(3000)) + frame(PING))
     assert await other.read_frame() == (PONG, b"")
     assert len(warnings(caplog)) == 2
@@ -347,7 +349,7 @@ async def test_unread_data_is_discarded_with_one_warning(
 async def test_unread_data_is_discarded_inside_a_frame(serve: Serve, connect: Connect) -> None:
     server = await serve(connection=lambda client: None, limits=SMALL)
     raw = await connect(server)
-    await raw.send(frame(0x02, bytes(500_000)) + frame(0x80, bytes(500_000)) + frame(PING))
+    await raw.send(frame(0x02, bytes(500_000), fin=False) + frame(0x80, bytes(500_000)) + frame(PING))
     assert await raw.read_frame() == (PONG, b"")
 
 

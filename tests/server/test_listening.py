@@ -9,22 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, address_of, echo, until, within
+from helpers.fixtures import Connect, Serve, address_of, echo
+from helpers.frames import ACCEPT, CLOSE, TEXT, close, frames, request, text
 from helpers.leaks import open_sockets
-from helpers.rawclient import (
-    ACCEPT,
-    CLOSE,
-    PATIENCE,
-    TEXT,
-    Address,
-    RawClient,
-    close,
-    frames,
-    request,
-    take_frame,
-    text,
-)
-from helpers.sealed import Other
+from helpers.peers import Address, Peer, RawClient
+from helpers.tls import TlsEnd
+from helpers.waiting import PATIENCE, until, within
 from streamws import Client, Timeouts, WebSocketServer
 
 
@@ -127,38 +117,34 @@ async def test_server_listens_on_a_unix_socket_that_is_given(tmp_path: Path) -> 
 
 
 @asynccontextmanager
-async def tls_client(
-    server: WebSocketServer, context: ssl.SSLContext
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A TLS connection."""
+async def tls_peer(server: WebSocketServer, context: ssl.SSLContext) -> AsyncIterator[Peer]:
+    """Connect with TLS."""
     async with asyncio.timeout(PATIENCE):
-        reader, writer = await asyncio.open_connection(*address_of(server), ssl=context)
+        peer = Peer(*await asyncio.open_connection(*address_of(server), ssl=context), masks=True)
         try:
-            yield reader, writer
+            yield peer
         finally:
-            writer.transport.abort()
-            await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
+            peer.writer.transport.abort()
+            await peer.close()
 
 
 async def test_server_speaks_tls(serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
     server = await serve(echo, ssl=server_context)
-    async with tls_client(server, client_context) as (reader, writer):
-        writer.write(request() + text("x" * 100_000))
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert f"Sec-WebSocket-Accept: {ACCEPT}\r\n".encode() in head
-        taken = take_frame(await reader.readexactly(10 + 100_000))
-        assert taken == (TEXT, b"x" * 100_000, b"")
-        writer.write(close(1000, "bye"))
-        assert await reader.read() == b"\x88\x02\x03\xe8"
+    async with tls_peer(server, client_context) as peer:
+        peer.write(request() + text("x" * 100_000))
+        assert f"Sec-WebSocket-Accept: {ACCEPT}\r\n".encode() in await peer.read_head()
+        assert await peer.read_frame() == (TEXT, b"x" * 100_000)
+        peer.send_close(1000, "bye")
+        assert await peer.reader.read() == b"\x88\x02\x03\xe8"
 
 
 async def test_server_refuses_over_tls(
     serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     server = await serve(echo, ssl=server_context)
-    async with tls_client(server, client_context) as (reader, writer):
-        writer.write(request({"Upgrade": None}) + b"more")
-        answer = await reader.read()
+    async with tls_peer(server, client_context) as peer:
+        peer.write(request({"Upgrade": None}) + b"more")
+        answer = await peer.reader.read()
     assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
     assert answer.endswith(b"the request lacks Upgrade: websocket\n")
 
@@ -167,22 +153,23 @@ async def test_server_closes_on_bad_input_over_tls(
     serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     server = await serve(echo, ssl=server_context)
-    async with tls_client(server, client_context) as (reader, writer):
-        writer.write(request())
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(text("ok") + b"\x83\x80")
-        answer, (first, payload) = frames(await reader.read())
+    async with tls_peer(server, client_context) as peer:
+        peer.write(request())
+        await peer.read_head()
+        peer.write(text("ok") + b"\x83\x80")
+        answer, (first, payload) = frames(await peer.reader.read())
     assert answer == (TEXT, b"ok")
     assert (first, payload[:2]) == (CLOSE, b"\x03\xea")
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_server_answers_408_over_tls(
     serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     server = await serve(echo, ssl=server_context, timeouts=Timeouts(open=1))
-    async with tls_client(server, client_context) as (reader, writer):
-        writer.write(b"GET")
-        assert (await reader.read()).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    async with tls_peer(server, client_context) as peer:
+        peer.write(b"GET")
+        assert (await peer.reader.read()).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05abcde", b""])
@@ -222,7 +209,7 @@ async def test_server_that_stops_drops_who_is_in_the_tls_handshake(
 
     server = await serve(handler, ssl=server_context, timeouts=Timeouts(open=2))
     raw = await connect(server, upgrade=False)
-    handshake = Other(client_context, False)
+    handshake = TlsEnd(client_context, False)
     await raw.send(handshake.step())
     assert await raw.receive()
     answer = handshake.give(raw.take())

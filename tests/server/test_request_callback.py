@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, echo, until, within
+from helpers.fixtures import Connect, Serve, echo
+from helpers.frames import TEXT, Answer, request, text
 from helpers.leaks import open_sockets
-from helpers.rawclient import TEXT, Answer, RawClient, request, text
+from helpers.peers import RawClient
+from helpers.waiting import until, within
 from streamws import Request, Response, Timeouts
 from streamws.server import RequestCallback
 
@@ -91,7 +93,7 @@ async def test_server_sends_the_response_of_the_callback(
         b"who are you, /x?\n"
     )
     address = "{}:{}".format(*raw.address)
-    assert caplog.messages == [f"{address} refused with 401: answered 401 by @socket.request"]
+    assert caplog.messages == [f"{address} answered with 401 by @socket.request"]
 
 
 @pytest.mark.parametrize("callback", [fail, fail_later, nonsense, nonsense_later])
@@ -105,7 +107,7 @@ async def test_server_answers_500_when_the_callback_fails(
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert record.getMessage() == "{}:{}: the @socket.request callback raised".format(*raw.address)
     assert record.exc_info is not None
-    mistake = "a mistake" if "fail" in callback.__name__ else "a @socket.request callback returns a Response or"
+    mistake = "a mistake" if "fail" in callback.__name__ else "a @socket.request callback must return a Response or"
     assert mistake in str(record.exc_info[1])
 
 
@@ -182,6 +184,7 @@ async def test_server_forgets_a_client_that_left_during_the_callback(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_server_answers_408_while_the_callback_runs(serve: Serve, connect: Connect) -> None:
     slow = Slow()
     server = await serve(echo, request=slow, timeouts=Timeouts(open=0.2))
@@ -191,6 +194,7 @@ async def test_server_answers_408_while_the_callback_runs(serve: Serve, connect:
     await within(slow.cancelled.wait())
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_server_lets_go_of_who_leaves_after_408(serve: Serve, connect: Connect) -> None:
     """Reading was paused for the callback; it must go on for the client's end to be seen."""
     slow = Slow()

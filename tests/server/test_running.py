@@ -7,12 +7,15 @@ import signal
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, address_of, client_of, echo, within
-from helpers.rawclient import CLOSE, PATIENCE, TEXT, Address, RawClient, close, frame, text
-from helpers.scripts import program
+from helpers.fixtures import Connect, Serve, address_of, client_of, echo
+from helpers.frames import CLOSE, TEXT, close, text
+from helpers.frames import client_frame as frame
+from helpers.peers import Address, RawClient
+from helpers.programs import script
+from helpers.waiting import PATIENCE, within
 from streamws import Cause, Client, Close, CloseOutcome, Side, Timeouts, UsageError, WebSocketServer
 
-STOPS = b"\x03\xe9the server stops"
+STOPS = b"\x03\xe9server shutting down"
 BRIEF = Timeouts(close=0.2)
 
 
@@ -78,7 +81,7 @@ def test_with_needs_a_loop() -> None:
 
 async def test_with_inside_a_running_loop_names_async_with() -> None:
     server = WebSocketServer("127.0.0.1", 0, handler=echo, loop=asyncio.get_running_loop())
-    with pytest.raises(UsageError, match="a loop is running here: use `async with` there"), server:
+    with pytest.raises(UsageError, match="one is already running: use `async with`"), server:
         pass
 
 
@@ -100,7 +103,7 @@ async def test_async_with_serves_until_its_end() -> None:
         client = client_of(server, raw)
         answer = asyncio.ensure_future(answer_close(raw))
     assert await answer == (CLOSE, STOPS)
-    assert client.outcome == CloseOutcome(Cause.CLEAN, Side.LOCAL, Close(1001), Close(1001, "the server stops"))
+    assert client.outcome == CloseOutcome(Cause.CLEAN, Side.LOCAL, Close(1001), Close(1001, "server shutting down"))
     assert not server.clients
     with pytest.raises(ConnectionRefusedError):
         await RawClient.connect(address)
@@ -134,7 +137,7 @@ async def test_serve_forever_cancelled_does_not_stop_the_server(serve: Serve) ->
 
 
 async def test_serve_forever_needs_a_started_server() -> None:
-    with pytest.raises(UsageError, match="the server is not started"):
+    with pytest.raises(UsageError, match="this server is not started"):
         await WebSocketServer(port=0, handler=echo).serve_forever()
 
 
@@ -176,18 +179,20 @@ async def test_close_by_a_handler_does_not_wait_for_itself(serve: Serve, connect
     await within(server.serve_forever())
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_close_is_bounded_when_a_client_does_not_answer(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=BRIEF)
     raw = await connect(server)
     client = client_of(server, raw)
     async with asyncio.timeout(PATIENCE / 2):
         await server.close()
-    assert await raw.read_until_eof() == b"\x88\x12" + STOPS
+    assert await raw.read_until_eof() == b"\x88\x16" + STOPS
     assert client.outcome == CloseOutcome(
-        Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1001, "the server stops"), "no end within 0.2 s"
+        Cause.CLOSE_TIMEOUT, Side.LOCAL, None, Close(1001, "server shutting down"), "waited 0.2 s"
     )
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_close_is_bounded_when_a_handler_ignores_its_cancellation(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -207,6 +212,7 @@ async def test_close_is_bounded_when_a_handler_ignores_its_cancellation(
     let_go.set()
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_close_by_a_task_of_a_handler_is_bounded(serve: Serve, connect: Connect) -> None:
     """Each of the two waits for the other, until the handler is cancelled."""
 
@@ -221,6 +227,7 @@ async def test_close_by_a_task_of_a_handler_is_bounded(serve: Serve, connect: Co
         await server.serve_forever()
 
 
+@pytest.mark.usefixtures("fast_timers")
 @pytest.mark.parametrize("answers", [True, False], ids=["client answers", "client does not"])
 async def test_close_is_bounded_when_a_handler_hangs(answers: bool, serve: Serve, connect: Connect) -> None:
     cancelled = asyncio.Event()
@@ -242,6 +249,7 @@ async def test_close_is_bounded_when_a_handler_hangs(answers: bool, serve: Serve
         assert await answer == (CLOSE, STOPS)
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_close_is_bounded_when_a_client_never_reads(serve: Serve, connect: Connect) -> None:
     async def handler(client: Client) -> None:
         while True:
@@ -324,44 +332,44 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 @pytest.mark.parametrize("loop", ["None", "asyncio.new_event_loop()"], ids=["new loop", "own loop"])
 @pytest.mark.parametrize("number", SIGNALS)
 async def test_run_stops_gracefully_at_a_signal(number: signal.Signals, loop: str) -> None:
-    async with program(RUN.format(handler="echo", close=60, loop=loop)) as running:
-        address = ("127.0.0.1", int(await running.read_line()))
+    async with script(RUN.format(handler="echo", close=60, loop=loop)) as running:
+        address = ("127.0.0.1", int(await running.says(r"\d+")))
         assert await exchange(address) == (TEXT, b"works")
         raw = await RawClient.connect(address)
         await raw.upgrade()
-        running.signal(number)
+        running.process.send_signal(number)
         assert await answer_close(raw) == (CLOSE, STOPS)
-        assert await running.read_line() == "stopped"
-        assert await running.end() == (0, "")
+        await running.says("^stopped$")
+        assert (await running.end(), running.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("handler", ["echo", "hang"])
 @pytest.mark.parametrize("number", SIGNALS)
 async def test_run_drops_everything_at_a_second_signal(number: signal.Signals, handler: str) -> None:
-    async with program(RUN.format(handler=handler, close=60, loop="None")) as running:
-        raw = await RawClient.connect(("127.0.0.1", int(await running.read_line())))
+    async with script(RUN.format(handler=handler, close=60, loop="None")) as running:
+        raw = await RawClient.connect(("127.0.0.1", int(await running.says(r"\d+"))))
         await raw.upgrade()
-        running.signal(number)
+        running.process.send_signal(number)
         assert await raw.read_frame() == (CLOSE, STOPS)
-        running.signal(number)
+        running.process.send_signal(number)
         assert await raw.read_until_eof() == b""
         raw.close()
-        assert await running.read_line() == "stopped"
-        assert await running.end() == (0, "")
+        await running.says("^stopped$")
+        assert (await running.end(), running.stderr) == (0, "")
 
 
 async def test_run_stops_within_the_close_timeout(serve: Serve) -> None:
-    async with program(RUN.format(handler="hang", close=0.2, loop="None")) as running:
-        raw = await RawClient.connect(("127.0.0.1", int(await running.read_line())))
+    async with script(RUN.format(handler="hang", close=0.2, loop="None")) as running:
+        raw = await RawClient.connect(("127.0.0.1", int(await running.says(r"\d+"))))
         await raw.upgrade()
-        running.signal(signal.SIGTERM)
-        assert await raw.read_until_eof() == b"\x88\x12" + STOPS
+        running.process.send_signal(signal.SIGTERM)
+        assert await raw.read_until_eof() == b"\x88\x16" + STOPS
         raw.close()
-        assert await running.end() == (0, "")
+        assert (await running.end(), running.stderr) == (0, "")
 
 
 async def test_run_inside_a_running_loop_names_serve_forever() -> None:
-    with pytest.raises(UsageError, match=r"use `async with` and `serve_forever\(\)` there"):
+    with pytest.raises(UsageError, match=r"one is already running: use `async with` and `serve_forever\(\)`"):
         WebSocketServer("127.0.0.1", 0, handler=echo).run()
 
 

@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from helpers.pairs import Peer, frame, pair, until
+from helpers.frames import client_frame as frame
+from helpers.peers import Peer, pair
+from helpers.waiting import until
 from streamws import (
     Cause,
     Client,
@@ -181,11 +183,11 @@ async def test_data_frame_refuses_too_much_and_sends_nothing_of_it(first: bytes)
     async with pair() as (client, peer):
         async with client.writer.data_frame(5) as stream:
             await stream.write(first)
-            with pytest.raises(ValueError, match=f"more than remain of the frame: {5 - len(first)} of 5"):
+            with pytest.raises(ValueError, match=f"{5 - len(first)} of the frame's 5 bytes remain"):
                 await stream.write(bytes(6 - len(first)))
             assert stream.remaining == 5 - len(first)
             await stream.write(b"12345"[len(first) :])
-            with pytest.raises(ValueError, match="0 of 5"):
+            with pytest.raises(ValueError, match="0 of the frame's 5 bytes remain"):
                 await stream.write(b"6")
         await client.send("next")
         assert await peer.read_frames(2) == [(0x82, first + b"12345"[len(first) :]), (0x81, b"next")]
@@ -227,11 +229,11 @@ async def test_data_frame_refuses_part_of_other_type(data: object) -> None:
 async def test_data_frame_writer_is_good_for_one_frame() -> None:
     async with pair() as (client, peer):
         stream = client.writer.data_frame(1)
-        with pytest.raises(WriteError, match="inside"):
+        with pytest.raises(WriteError, match="outside the `async with"):
             await stream.write(b"a")
         async with stream:
             await stream.write(b"a")
-        with pytest.raises(WriteError, match="inside"):
+        with pytest.raises(WriteError, match="outside the `async with"):
             await stream.write(b"a")
         with pytest.raises(WriteError, match="one frame"):
             async with stream:
@@ -245,18 +247,18 @@ async def test_data_frame_writer_is_good_for_one_frame() -> None:
 
 async def test_data_frame_left_early_breaks_the_connection() -> None:
     async with pair() as (client, peer):
-        with pytest.raises(WriteError, match="left 3 bytes short of the 8"):
+        with pytest.raises(WriteError, match="of 8 bytes was left with 3 bytes unsent"):
             async with client.writer.data_frame(8) as stream:
                 await stream.write(b"12345")
         outcome = await broken(client, peer, b"\x82\x0812345")
-        assert "3 bytes short" in outcome.detail
+        assert "with 3 bytes unsent" in outcome.detail
         with pytest.raises(ConnectionClosedError):
             await client.send("next")
 
 
 async def test_data_frame_left_early_and_unwritten_closes_with_1011() -> None:
     async with pair() as (client, peer):
-        with pytest.raises(WriteError, match="left 8 bytes short of the 8"):
+        with pytest.raises(WriteError, match="of 8 bytes was left with 8 bytes unsent"):
             async with client.writer.data_frame(8):
                 pass
         assert await peer.read_close() == (1011, "")
@@ -378,7 +380,7 @@ async def test_keepalive_ping_waits_for_end_of_data_frame() -> None:
     async with pair(timeouts=timeouts) as (client, peer):
         async with client.writer.data_frame(2) as stream:
             await stream.write(b"a")
-            await until(lambda: client._connection.protocol.owed)
+            await until(lambda: client._connection.protocol.due)
             await stream.write(b"b")
         assert await peer.read_frame() == (0x82, b"ab")
         assert (await peer.read_frame())[0] == 0x89
@@ -393,6 +395,7 @@ async def silent_client_is_closed(timeouts: Timeouts) -> None:
         await until(lambda: client.outcome)
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_keepalive_does_not_count_time_of_data_frame_that_application_takes_its_time_with() -> None:
     async with pair(timeouts=BRISK) as (client, peer):
         async with client.writer.data_frame(2) as stream:
@@ -474,6 +477,7 @@ async def test_data_frame_is_completed_after_close_of_peer() -> None:
         assert outcome_of(client).clean
 
 
+@pytest.mark.usefixtures("fast_timers")
 async def test_data_frame_that_never_ends_does_not_hold_up_close() -> None:
     async with pair(timeouts=Timeouts(open=5, close=0.1, ping_interval=None)) as (client, peer):
         with pytest.raises(ConnectionClosedError):  # noqa: PT012
@@ -488,7 +492,7 @@ async def test_data_frame_that_never_ends_does_not_hold_up_close() -> None:
 
 async def test_data_frame_left_early_after_close_breaks_the_connection() -> None:
     async with pair() as (client, peer):
-        with pytest.raises(WriteError, match="2 bytes short"):  # noqa: PT012
+        with pytest.raises(WriteError, match="with 2 bytes unsent"):  # noqa: PT012
             async with client.writer.data_frame(4) as stream:
                 await stream.write(b"ab")
                 closing = asyncio.create_task(client.close())

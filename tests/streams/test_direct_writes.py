@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from helpers.pairs import pair
+from helpers.peers import pair
 
 
 @pytest.mark.parametrize("size", [100, 20_000, 3_000_000])

@@ -7,7 +7,11 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from helpers.pairs import frame, header, mask, pair, until
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
+from helpers.frames import xor as mask
+from helpers.peers import pair
+from helpers.waiting import until
 from streamws import (
     Cause,
     Client,
@@ -133,7 +137,7 @@ async def test_inbox_waits_for_declared_length_at_limit(sent: bytes) -> None:
     async with pair(SMALL) as (client, peer):
         reading = asyncio.create_task(client.read_message())
         peer.write(sent)
-        await until(client._connection.protocol.parser.in_data_frame)
+        await until(client._connection.protocol.parser.frame.in_data_frame)
         assert not reading.done()
         assert client.outcome is None
         await peer.close()
@@ -169,7 +173,7 @@ async def test_inbox_counts_messages_one_by_one() -> None:
         await peer.settle()
         for _ in range(3):
             assert await client.read_message() == b"x" * 800
-        assert client._connection.inbox.size == 0
+        assert client._connection.inbox.queue.size == 0
 
 
 # The marks --------------------------------------------------------------------------------------------------
@@ -182,13 +186,13 @@ async def test_inbox_pauses_network_over_high_mark_and_resumes_at_low_mark() -> 
         peer.write(frame(BINARY, b"x" * 1000) * count)
         blocked = asyncio.create_task(peer.writer.drain())
         await until_paused(client)
-        assert client._connection.inbox.size > 50_000 - 2000
+        assert client._connection.inbox.queue.size > 50_000 - 2000
         assert not blocked.done()
         while not is_reading(client):
-            assert client._connection.inbox.size > 10_000 - 2000
+            assert client._connection.inbox.queue.size > 10_000 - 2000
             assert await client.read_message() == b"x" * 1000
             count -= 1
-        assert client._connection.inbox.size <= 10_000
+        assert client._connection.inbox.queue.size <= 10_000
         for _ in range(count):
             assert await client.read_message() == b"x" * 1000
         await blocked
@@ -247,7 +251,7 @@ async def test_inbox_pauses_network_again_after_waiting_read_was_cancelled() -> 
         reading = asyncio.create_task(client.read_message())
         wire = header(BINARY, 500_000) + mask(b"x" * 500_000)
         peer.write(wire[:100_000])
-        await until(lambda: client._connection.protocol.parser.buffered() >= 50_000)
+        await until(lambda: client._connection.protocol.parser.frame.buffered() >= 50_000)
         assert is_reading(client)
         reading.cancel()
         peer.write(wire[100_000:])
@@ -401,7 +405,9 @@ async def test_inbox_refuses_second_reader_and_names_both(first: str, second: st
         with pytest.raises(ConcurrencyError) as caught:
             await asyncio.create_task(WAYS[second](client), name="the second")
         message = str(caught.value)
-        assert message.startswith(f"{second} of the second while the first waits in {first} ")
+        assert message.startswith(
+            f"cannot call {second} in the second: the first waits in {first} on the same connection"
+        )
         peer.send(TEXT, b"message")
         got = await reading
         if isinstance(got, DataFrame):
@@ -601,5 +607,5 @@ async def test_waiting_read_can_be_shown() -> None:
         assert "the reader" in repr(reading)
         assert reading.get_stack() == []
         peer.send_close()
-        with pytest.raises(Exception, match="clean"):
+        with pytest.raises(Exception, match=r"^closed by the peer with 1000$"):
             await reading

@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from helpers.pairs import Peer, frame, header, mask, pair
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
+from helpers.frames import xor
+from helpers.peers import Peer, pair
 from streamws import (
     ConnectionClosedError,
     IncompleteMessage,
@@ -307,11 +310,11 @@ async def test_reader_cuts_text_between_characters(cut: int) -> None:
 async def test_reader_gives_text_before_message_is_complete() -> None:
     encoded = "aä".encode()
     async with pair() as (client, peer):
-        peer.write(header(TEXT, 5) + mask(encoded + b"zz")[:2])
+        peer.write(header(TEXT, 5) + xor(encoded + b"zz")[:2])
         reader = await anext(client.messages())
         pieces = reader.text()
         assert await anext(pieces) == "a"
-        peer.write(mask(encoded + b"zz")[2:])
+        peer.write(xor(encoded + b"zz")[2:])
         assert "".join([piece async for piece in pieces]) == "äzz"
 
 
@@ -325,10 +328,10 @@ async def test_reader_text_raises_when_binary_message_is_no_text(payload: bytes)
 async def test_reader_of_text_message_raises_when_it_turns_out_not_to_be_text() -> None:
     async with pair() as (client, peer):
         payload = b"good\xff-----"
-        peer.write(header(TEXT, len(payload)) + mask(payload)[:4])
+        peer.write(header(TEXT, len(payload)) + xor(payload)[:4])
         reader = await anext(client.messages())
         assert await reader.read(4) == b"good"
-        peer.write(mask(payload)[4:6])
+        peer.write(xor(payload)[4:6])
         with pytest.raises(IncompleteMessage):
             await reader.read()
         assert (await peer.read_close())[0] == 1007
@@ -341,7 +344,7 @@ async def test_reader_of_text_message_raises_when_it_turns_out_not_to_be_text() 
 async def test_reader_gives_bytes_of_frame_before_frame_is_complete(opcode: Opcode) -> None:
     size = 1 << 20
     payload = bytes(n % 127 for n in range(size))
-    wire = mask(payload)
+    wire = xor(payload)
     async with pair() as (client, peer):
         peer.write(header(opcode, size) + wire[: size // 2])
         reader = await anext(client.messages())
@@ -361,7 +364,7 @@ async def test_reader_gives_each_byte_as_it_comes() -> None:
         peer.write(header(BINARY, 10))
         reader = await anext(client.messages())
         for byte in range(10):
-            peer.write(mask(bytes(range(10)))[byte : byte + 1])
+            peer.write(xor(bytes(range(10)))[byte : byte + 1])
             assert await reader.read(100) == bytes([byte])
         assert await reader.read() == b""
 
@@ -415,7 +418,7 @@ async def test_reader_streams_message_at_max_stream_size() -> None:
 @pytest.mark.parametrize("length", [99, 101])
 async def test_reader_closes_with_1009_when_declared_length_is_over_max_stream_size(length: int) -> None:
     async with pair(Limits(max_stream_size=100)) as (client, peer):
-        peer.write(frame(BINARY, b"x", fin=False) + header(CONTINUATION, length) + mask(b"abc"))
+        peer.write(frame(BINARY, b"x", fin=False) + header(CONTINUATION, length) + xor(b"abc"))
         reader = await anext(client.messages())
         assert await reader.read(1) == b"x"
         if length == 99:
@@ -465,7 +468,7 @@ async def test_reader_left_by_async_with_gives_way_to_next_message() -> None:
 
 async def test_reader_left_inside_frame_gives_way_to_next_message() -> None:
     async with pair() as (client, peer):
-        wire = mask(b"x" * 100_000)
+        wire = xor(b"x" * 100_000)
         peer.write(header(BINARY, 100_000) + wire[:50_000])
         async with await anext(client.messages()) as reader:
             assert await reader.read(1) == b"x"
@@ -613,10 +616,10 @@ async def test_stale_reader_does_not_disturb_next_reader() -> None:
 
 async def test_reader_left_costs_up_to_max_skip() -> None:
     async with pair(Limits(max_skip=10_000)) as (client, peer):
-        peer.write(header(BINARY, 9000) + mask(b"x" * 9000)[:100])
+        peer.write(header(BINARY, 9000) + xor(b"x" * 9000)[:100])
         async with await anext(client.messages()) as reader:
             assert await reader.read(1) == b"x"
-        peer.write(mask(b"x" * 9000)[100:] + frame(TEXT, b"next"))
+        peer.write(xor(b"x" * 9000)[100:] + frame(TEXT, b"next"))
         assert await client.read_message() == "next"
 
 
@@ -670,7 +673,7 @@ async def test_reader_raises_incomplete_when_connection_ends_inside_message(
     method: Callable[[MessageReader], Awaitable[object]],
 ) -> None:
     async with pair() as (client, peer):
-        peer.write(header(BINARY, 10) + mask(b"abcd"))
+        peer.write(header(BINARY, 10) + xor(b"abcd"))
         reader = await anext(client.messages())
         waiting = asyncio.ensure_future(method(reader))
         await peer.close()
@@ -681,7 +684,7 @@ async def test_reader_raises_incomplete_when_connection_ends_inside_message(
 
 async def test_reader_gives_what_came_before_it_raises_incomplete() -> None:
     async with pair() as (client, peer):
-        peer.write(header(BINARY, 10) + mask(b"abcd"))
+        peer.write(header(BINARY, 10) + xor(b"abcd"))
         reader = await anext(client.messages())
         await peer.close()
         await client.wait_closed()
@@ -729,7 +732,7 @@ async def test_messages_end_after_clean_close() -> None:
     ids=["read", "readexactly", "readline", "readuntil", "get"],
 )
 async def test_reader_cancelled_keeps_its_position(read: Callable[[MessageReader], Awaitable[bytes]]) -> None:
-    wire = mask(b"abcdefgh")
+    wire = xor(b"abcdefgh")
     async with pair() as (client, peer):
         peer.write(header(BINARY, 8) + wire[:3])
         reader = await anext(client.messages())
@@ -748,7 +751,7 @@ async def test_reader_read_n_cancelled_keeps_its_position() -> None:
         waiting = asyncio.create_task(reader.read(2))
         await asyncio.sleep(0)
         waiting.cancel()
-        peer.write(mask(b"ab"))
+        peer.write(xor(b"ab"))
         assert await reader.readexactly(2) == b"ab"
         await asyncio.wait([waiting])
         assert waiting.cancelled()

@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from helpers.pairs import Peer, frame, header, mask, pair
+from helpers.frames import client_frame as frame
+from helpers.frames import client_header as header
+from helpers.frames import xor
+from helpers.peers import Peer, pair
 from streamws import (
     Cause,
     Client,
@@ -275,11 +278,11 @@ async def test_fragment_writer_cannot_be_entered_on_closed_connection() -> None:
 async def test_fragment_writer_is_good_for_one_message() -> None:
     async with pair() as (client, peer):
         stream = client.writer.fragment()
-        with pytest.raises(WriteError, match="inside"):
+        with pytest.raises(WriteError, match="outside the `async with"):
             await stream.send("before")
         async with stream:
             pass
-        with pytest.raises(WriteError, match="inside"):
+        with pytest.raises(WriteError, match="outside the `async with"):
             await stream.send("after")
         with pytest.raises(WriteError, match="one message"):
             async with stream:
@@ -459,7 +462,7 @@ async def test_fragment_writer_cancelled_while_it_waits_for_its_turn_passes_it_o
 
 async def test_nested_fragment_writers_of_one_task_do_not_wedge_others() -> None:
     async with pair() as (client, peer):
-        with pytest.raises(WriteError, match="sends in pieces itself"):
+        with pytest.raises(WriteError, match="this task is sending a message in parts and would wait for itself"):
             async with client.writer.fragment(), client.writer.fragment():
                 raise AssertionError("entered")
         await client.send("next")
@@ -470,7 +473,7 @@ async def test_nested_fragment_writers_of_one_task_do_not_wedge_others() -> None
 async def test_task_that_would_wait_for_its_own_message_is_told(block: str) -> None:
     async with pair() as (client, peer):
         stream = client.writer.fragment() if block == "fragment" else client.writer.data_frame(3)
-        with pytest.raises(WriteError, match="sends in pieces itself"):
+        with pytest.raises(WriteError, match="this task is sending a message in parts and would wait for itself"):
             async with stream:
                 await client.send("in between")
         await client.send("next")
@@ -478,7 +481,9 @@ async def test_task_that_would_wait_for_its_own_message_is_told(block: str) -> N
         async with client.writer.fragment() as fragments:
             await fragments.send("part")
             for sender in (client.send("never"), client.writer.feed(["never"])):
-                with pytest.raises(WriteError, match="sends in pieces itself"):
+                with pytest.raises(
+                    WriteError, match="this task is sending a message in parts and would wait for itself"
+                ):
                     await sender
         assert await peer.read_frames(2) == [(0x01, b"part"), (0x80, b"")]
         await end(client, peer)
@@ -697,12 +702,12 @@ async def test_writer_feeds_message_back(opcode: Opcode, size: int) -> None:
 async def test_writer_feeds_part_of_frame_before_it_is_complete() -> None:
     async with pair() as (client, peer):
         feeding: list[asyncio.Task[None]] = []
-        peer.write(header(BINARY, 10) + mask(b"0123456789")[:4])
+        peer.write(header(BINARY, 10) + xor(b"0123456789")[:4])
         async for reader in client.messages():
             feeding.append(asyncio.create_task(client.writer.feed(reader)))
             break
         assert await peer.read_frame() == (0x02, b"0123")
-        peer.write(mask(b"0123456789")[4:])
+        peer.write(xor(b"0123456789")[4:])
         assert await peer.read_frame() == (0x00, b"456789")
         assert await peer.read_frame() == (0x80, b"")
         await feeding[0]
@@ -776,7 +781,7 @@ async def test_writer_ping_that_was_refused_is_not_under_way() -> None:
             await client.writer.ping(b"x" * 126)
         pinging = asyncio.create_task(client.writer.ping(b"p"))
         await peer.read_frame()
-        assert [ping.payload for ping in client._connection.pings._under_way or ()] == [b"p"]
+        assert [ping.payload for ping in client._connection.pings._waiting or ()] == [b"p"]
         peer.send(Opcode.PONG, b"p")
         await pinging
 

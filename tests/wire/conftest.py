@@ -9,7 +9,7 @@ from helpers.wires import CUTS, Cut
 
 @pytest.fixture(params=[True, False], ids=["masked", "unmasked"])
 def masked(request: pytest.FixtureRequest) -> bool:
-    """Whether frames come masked, as they do to a server."""
+    """Whether the parser reads masked frames, as a server does."""
     return cast(bool, request.param)
 
 
@@ -21,5 +21,5 @@ def server(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(params=CUTS, ids=lambda cut: str(cut.__name__))
 def cut(request: pytest.FixtureRequest) -> Cut:
-    """How a stream is cut into the pieces that are fed."""
+    """How a stream is cut into the chunks that are fed."""
     return cast(Cut, request.param)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from helpers.wires import Wire, frame, header, open_up, opened, receive, received, take_owed
+from helpers.frames import frame, header
+from helpers.wires import Wire, open_up, opened, receive, received, take_owed
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL = b"\x03\xe8"
@@ -22,7 +23,7 @@ def test_protocol_begins_close_and_is_answered(wire: Wire, server: bool, code: i
     assert not protocol.closed_both_ways
     receive(protocol, frame(CLOSE, body[:2], masked=server))
     assert protocol.closed_both_ways
-    assert protocol.owed == []
+    assert protocol.due == []
     assert protocol.close_sent == wire.codes.Close(code, reason)
     assert protocol.close_received == wire.codes.Close(code)
     protocol.change(wire.protocol.Change.LOST)
@@ -55,7 +56,7 @@ def test_protocols_whose_closes_cross_are_both_closed(wire: Wire) -> None:
     frames = {server: side.close(1000 if server else 4000, "") for server, side in sides.items()}
     for server, side in sides.items():
         assert receive(side, frames[not server]) == []
-        assert side.owed == []
+        assert side.due == []
         assert side.closed_both_ways
         outcome = side.outcome()
         assert (outcome.initiator, outcome.code) == ("local", 1000 if server else 4000)
@@ -113,8 +114,8 @@ def test_protocol_passes_over_data_behind_its_close(wire: Wire, server: bool) ->
     stream = frame(CONTINUATION, b"2" * 70_000, masked=server) + frame(PING, b"p", masked=server)
     for piece in (stream[:30_000], stream[30_000:], frame(TEXT, b"\xc3\xa9", masked=server)):
         assert receive(protocol, piece) == []
-        assert protocol.parser.buffered() == 0
-    assert protocol.owed == []
+        assert protocol.parser.frame.buffered() == 0
+    assert protocol.due == []
     receive(protocol, frame(CLOSE, NORMAL, masked=server))
     assert protocol.closed_both_ways
 
@@ -141,8 +142,8 @@ def test_protocol_fails_when_peer_breaks_a_rule(wire: Wire, server: bool, data: 
     protocol = opened(wire, server)
     stream = before + broken + before
     assert protocol.receive(stream, len(stream)) == ["before"]
-    assert (protocol.open, protocol.failed, protocol.owed) == (True, False, [])
-    protocol.settle()
+    assert (protocol.open, protocol.failed, protocol.due) == (True, False, [])
+    protocol.process_control()
     assert (protocol.open, protocol.failed) == (False, True)
     sent = protocol.close_sent
     assert sent.code == code
@@ -161,7 +162,7 @@ def test_protocol_fails_by_itself(wire: Wire, server: bool) -> None:
     assert receive(protocol, part) == []
     sent = protocol.fail(1009, "too big", codes.Cause.LIMIT, codes.Side.REMOTE, "500 bytes are too many")
     assert open_up(sent, server) == frame(CLOSE, b"\x03\xf1too big")
-    assert (protocol.failed, protocol.open, protocol.parser.buffered()) == (True, False, 0)
+    assert (protocol.failed, protocol.open, protocol.parser.frame.buffered()) == (True, False, 0)
     assert receive(protocol, b"x" * 1000) == []
     outcome = protocol.outcome()
     assert outcome == codes.CloseOutcome(
@@ -184,7 +185,7 @@ def test_protocol_sends_nothing_when_peer_breaks_a_rule_behind_our_close(wire: W
     protocol = opened(wire, server)
     protocol.close(1000, "")
     receive(protocol, header(TEXT, rsv=1, masked=server))
-    assert (protocol.failed, protocol.owed) == (True, [])
+    assert (protocol.failed, protocol.due) == (True, [])
     outcome = protocol.outcome()
     assert (outcome.cause, outcome.initiator, outcome.code) == ("protocol error", "local", 1000)
 
@@ -229,7 +230,7 @@ def test_outcome_of_a_close_without_code_is_clean(wire: Wire, server: bool) -> N
 def test_outcome_of_a_lost_connection_is_reset(wire: Wire, server: bool) -> None:
     codes = wire.codes
     protocol = opened(wire, server)
-    protocol.settle_outcome(codes.Cause.RESET, codes.Side.REMOTE, "gone")
+    protocol.explain(codes.Cause.RESET, codes.Side.REMOTE, "gone")
     protocol.change(wire.protocol.Change.LOST)
     assert protocol.outcome() == codes.CloseOutcome(codes.Cause.RESET, codes.Side.REMOTE, None, None, "gone")
     assert protocol.outcome().code == 1006
@@ -240,8 +241,8 @@ def test_outcome_of_a_close_that_was_never_answered(wire: Wire, server: bool) ->
     codes = wire.codes
     protocol = opened(wire, server)
     protocol.close(1000, "")
-    protocol.settle_outcome(codes.Cause.CLOSE_TIMEOUT, codes.Side.LOCAL, "10 s")
-    protocol.settle_outcome(codes.Cause.RESET, codes.Side.REMOTE, "gone")
+    protocol.explain(codes.Cause.CLOSE_TIMEOUT, codes.Side.LOCAL, "10 s")
+    protocol.explain(codes.Cause.RESET, codes.Side.REMOTE, "gone")
     outcome = protocol.outcome()
     assert outcome == codes.CloseOutcome(codes.Cause.CLOSE_TIMEOUT, codes.Side.LOCAL, None, codes.Close(1000), "10 s")
 
@@ -252,7 +253,7 @@ def test_outcome_says_the_first_cause(wire: Wire, server: bool) -> None:
         for side in codes.Side:
             protocol = opened(wire, server)
             protocol.fail(1011, "", cause, side, "first")
-            protocol.settle_outcome(codes.Cause.RESET, codes.Side.REMOTE, "second")
+            protocol.explain(codes.Cause.RESET, codes.Side.REMOTE, "second")
             outcome = protocol.outcome()
             assert (outcome.cause, outcome.initiator, outcome.detail) == (cause, side, "first")
             assert outcome.code == 1011
@@ -264,7 +265,7 @@ def test_outcome_stays_after_the_closing_handshake(wire: Wire, server: bool) -> 
         protocol = opened(wire, server)
         close(protocol, server, 1000)
         before = protocol.outcome()
-        protocol.settle_outcome(codes.Cause.RESET, codes.Side.REMOTE, "gone")
+        protocol.explain(codes.Cause.RESET, codes.Side.REMOTE, "gone")
         protocol.change(wire.protocol.Change.LOST)
         assert protocol.outcome() == before
 
@@ -275,8 +276,8 @@ def test_outcome_keeps_our_failure_when_peer_answers_it(wire: Wire, server: bool
     close = frame(CLOSE, NORMAL, masked=server)
     protocol.receive(close, len(close))
     protocol.fail(1011, "broken", codes.Cause.HANDLER_ERROR, codes.Side.LOCAL, "ValueError")
-    protocol.settle()
-    assert protocol.owed == []
+    protocol.process_control()
+    assert protocol.due == []
     outcome = protocol.outcome()
     assert (outcome.cause, outcome.initiator, outcome.code) == ("handler error", "local", 1011)
     assert outcome.received == codes.Close(1000)
@@ -287,14 +288,14 @@ def test_outcome_reads_as_a_sentence(wire: Wire) -> None:
     outcome = codes.CloseOutcome(
         codes.Cause.PEER_ERROR, codes.Side.REMOTE, codes.Close(4000, "why"), codes.Close(4000), "detail"
     )
-    assert str(outcome) == "peer error, by the remote side (received 4000 why, sent 4000): detail"
+    assert str(outcome) == 'closed by the peer with 4000 "why"; detail'
     reset = codes.CloseOutcome(codes.Cause.RESET, codes.Side.REMOTE, None, None)
-    assert str(reset) == "reset, by the remote side (no Close frame)"
+    assert str(reset) == "connection lost without a closing handshake"
     assert (reset.code, reset.reason, reset.clean) == (1006, "", False)
     cut = codes.CloseOutcome(
         codes.Cause.LOCAL_CANCEL, codes.Side.LOCAL, None, None, "detail", codes.Close(1011, "sorry")
     )
-    assert str(cut) == "local cancel, by the local side (could not send 1011 sorry): detail"
+    assert str(cut) == 'closed by this side with 1011 "sorry" (could not be sent): detail'
     assert (cut.code, cut.reason, cut.clean) == (1011, "sorry", False)
 
 

@@ -642,9 +642,9 @@ def test_compressor_rests_when_it_was_not_used_for_a_while(wire: Wire, counting:
     pair = Pair(wire, takeover=True)
     noise = random.Random(1).randbytes(300)
     first = pair.compress(noise)
-    pair.deflater.rest()
+    pair.deflater.release_idle_memory()
     assert counting.alive == 1, "it was used since the last call"
-    pair.deflater.rest()
+    pair.deflater.release_idle_memory()
     assert counting.alive == 0
     again = pair.compress(noise)
     assert again == first
@@ -660,8 +660,8 @@ def test_compressor_may_rest_inside_a_message(wire: Wire, takeover: bool) -> Non
     payloads = []
     for number in range(3):
         payloads.append(pair.compress(noise, number == 2))
-        pair.deflater.rest()
-        pair.deflater.rest()
+        pair.deflater.release_idle_memory()
+        pair.deflater.release_idle_memory()
     assert pair.inflate_parts(payloads) == [noise] * 3
 
 
@@ -745,8 +745,8 @@ def test_inflater_holds_its_window_and_no_more(wire: Wire, counting: CountingCod
         before, _ = tracemalloc.get_traced_memory()
         for _ in range(200):
             pair.inflate(pair.compress(bytes(size)))
-        pair.deflater.rest()
-        pair.deflater.rest()
+        pair.deflater.release_idle_memory()
+        pair.deflater.release_idle_memory()
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from helpers.wires import KEY, Cut, Plain, Wire, bytewise, feed, feed_all, frame, header, plain, whole, xor
+from helpers.frames import KEY, frame, header, xor
+from helpers.wires import Cut, Plain, Wire, bytewise, feed, feed_all, plain, whole
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 SIZES = [0, 1, 124, 125, 126, 127, 65534, 65535, 65536, 65537]
@@ -19,8 +20,8 @@ def test_parser_returns_binary_message(wire: Wire, masked: bool, cut: Cut, size:
     payload = (bytes(range(256)) * (size // 256 + 1))[:size]
     parser = wire.parser.Parser(masked)
     assert feed(parser, cut(frame(BINARY, payload, masked=masked))) == [("bytes", payload)]
-    assert not parser.in_frame
-    assert not parser.in_message()
+    assert not parser.frame.active
+    assert not parser.frame.in_message()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -28,8 +29,8 @@ def test_parser_returns_ascii_message_as_str(wire: Wire, masked: bool, cut: Cut,
     text = ("0123456789~\0\x7f" * (size // 13 + 1))[:size]
     parser = wire.parser.Parser(masked)
     assert feed(parser, cut(frame(TEXT, text.encode(), masked=masked))) == [("str", text)]
-    assert not parser.in_frame
-    assert not parser.in_message()
+    assert not parser.frame.active
+    assert not parser.frame.in_message()
 
 
 @pytest.mark.parametrize("text", ["é", "€" * 42, "x" * 125 + "é", "𝄞" * 20_000, "\u0080\u07ff\u0800\uffff\U0010ffff"])
@@ -96,7 +97,7 @@ def test_parser_returns_fragments_as_frames(wire: Wire, masked: bool, cut: Cut, 
         ("DataFrame", CONTINUATION, b"", True),
         ("str", "next"),
     ]
-    assert not parser.in_message()
+    assert not parser.frame.in_message()
 
 
 def test_parser_takes_text_fragments_that_end_inside_characters(wire: Wire, masked: bool, cut: Cut) -> None:
@@ -139,16 +140,16 @@ def test_parser_tells_events_to_settle_from_data(wire: Wire, masked: bool, opcod
     parser = wire.parser.Parser(masked)
     begin = frame(BINARY, fin=False, masked=masked) if opcode == CONTINUATION else b""
     feed_all(parser, begin + frame(opcode, b"1", masked=masked))
-    assert parser.settle is False
+    assert parser.has_control is False
     for control in (PING, PONG):
         feed_all(parser, frame(TEXT, masked=masked) + frame(control, masked=masked) + frame(TEXT, masked=masked))
-        assert parser.settle is True
+        assert parser.has_control is True
         feed_all(parser, frame(TEXT, masked=masked))
-        assert parser.settle is False
+        assert parser.has_control is False
     feed_all(parser, frame(CLOSE, masked=masked))
-    assert parser.settle is True
+    assert parser.has_control is True
     feed_all(parser, b"more")
-    assert parser.settle is False
+    assert parser.has_control is False
 
 
 # The frame under way ----------------------------------------------------------------------------------------
@@ -158,51 +159,69 @@ def test_parser_shows_frame_under_way(wire: Wire, masked: bool) -> None:
     parser = wire.parser.Parser(masked)
     head = header(BINARY, 300, masked=masked)
     assert feed_all(parser, head[:-1]) == []
-    assert not parser.in_frame
-    assert not parser.in_message()
+    assert not parser.frame.active
+    assert not parser.frame.in_message()
     feed_all(parser, head[-1:])
-    assert (parser.in_frame, parser.opcode, parser.fin) == (True, BINARY, True)
-    assert (parser.length, parser.missing, parser.received, parser.buffered()) == (300, 300, 0, 0)
-    assert (parser.in_data_frame(), parser.in_message(), parser.in_fragmented()) == (True, True, False)
+    assert (parser.frame.active, parser.frame.opcode, parser.frame.fin) == (True, BINARY, True)
+    assert (parser.frame.length, parser.frame.missing, parser.frame.received, parser.frame.buffered()) == (
+        300,
+        300,
+        0,
+        0,
+    )
+    assert (parser.frame.in_data_frame(), parser.frame.in_message(), parser.frame.in_fragmented()) == (
+        True,
+        True,
+        False,
+    )
     feed_all(parser, b"x" * 100)
-    assert (parser.length, parser.missing, parser.received, parser.buffered()) == (300, 200, 100, 100)
+    assert (parser.frame.length, parser.frame.missing, parser.frame.received, parser.frame.buffered()) == (
+        300,
+        200,
+        100,
+        100,
+    )
     assert len(feed_all(parser, b"x" * 200)) == 1
-    assert (parser.in_frame, parser.missing, parser.buffered()) == (False, 0, 0)
-    assert (parser.in_data_frame(), parser.in_message(), parser.in_fragmented()) == (False, False, False)
+    assert (parser.frame.active, parser.frame.missing, parser.frame.buffered()) == (False, 0, 0)
+    assert (parser.frame.in_data_frame(), parser.frame.in_message(), parser.frame.in_fragmented()) == (
+        False,
+        False,
+        False,
+    )
 
 
 def test_parser_counts_what_has_come_of_a_fragmented_message(wire: Wire, masked: bool) -> None:
     parser = wire.parser.Parser(masked)
     feed_all(parser, header(TEXT, 10, fin=False, masked=masked))
-    assert (parser.in_message(), parser.in_fragmented(), parser.received) == (True, True, 0)
+    assert (parser.frame.in_message(), parser.frame.in_fragmented(), parser.frame.received) == (True, True, 0)
     feed_all(parser, xor(b"a" * 10) if masked else b"a" * 10)
-    assert (parser.in_frame, parser.in_message(), parser.in_fragmented(), parser.received) == (
+    assert (parser.frame.active, parser.frame.in_message(), parser.frame.in_fragmented(), parser.frame.received) == (
         False,
         True,
         True,
         10,
     )
     feed_all(parser, frame(CONTINUATION, b"b" * 5, fin=False, masked=masked))
-    assert parser.received == 15
+    assert parser.frame.received == 15
     ping = frame(PING, b"p" * 9, masked=masked)
     feed_all(parser, ping[:-1])
-    assert (parser.in_frame, parser.in_data_frame(), parser.buffered()) == (True, False, 0)
-    assert (parser.in_message(), parser.in_fragmented(), parser.received) == (True, True, 15)
+    assert (parser.frame.active, parser.frame.in_data_frame(), parser.frame.buffered()) == (True, False, 0)
+    assert (parser.frame.in_message(), parser.frame.in_fragmented(), parser.frame.received) == (True, True, 15)
     feed_all(parser, ping[-1:] + header(CONTINUATION, 4, masked=masked) + (xor(b"c") if masked else b"c"))
-    assert (parser.in_frame, parser.fin, parser.length, parser.missing) == (True, True, 4, 3)
-    assert (parser.in_fragmented(), parser.received, parser.buffered()) == (True, 16, 1)
+    assert (parser.frame.active, parser.frame.fin, parser.frame.length, parser.frame.missing) == (True, True, 4, 3)
+    assert (parser.frame.in_fragmented(), parser.frame.received, parser.frame.buffered()) == (True, 16, 1)
     feed_all(parser, xor(b"\0ccc")[1:] if masked else b"ccc")
-    assert (parser.in_message(), parser.in_fragmented()) == (False, False)
+    assert (parser.frame.in_message(), parser.frame.in_fragmented()) == (False, False)
     feed_all(parser, header(BINARY, 2, masked=masked))
-    assert parser.received == 0
+    assert parser.frame.received == 0
 
 
 def test_parser_knows_a_first_fragment_before_its_payload(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
     feed_all(parser, header(BINARY, 2))
-    assert not parser.in_fragmented()
+    assert not parser.frame.in_fragmented()
     feed_all(parser, b"ab" + header(BINARY, 2, fin=False))
-    assert parser.in_fragmented()
+    assert parser.frame.in_fragmented()
 
 
 # Release ----------------------------------------------------------------------------------------------------
@@ -215,9 +234,14 @@ def test_parser_releases_part_of_a_frame(wire: Wire, masked: bool, opcode: int, 
     sent = xor(payload) if masked else payload
     parser = wire.parser.Parser(masked)
     assert feed_all(parser, header(opcode, 100, masked=masked) + sent[:at]) == []
-    assert parser.release() == payload[:at]
-    assert (parser.buffered(), parser.missing, parser.received, parser.length) == (0, 100 - at, at, 100)
-    assert parser.release() == b""
+    assert parser.frame.release() == payload[:at]
+    assert (parser.frame.buffered(), parser.frame.missing, parser.frame.received, parser.frame.length) == (
+        0,
+        100 - at,
+        at,
+        100,
+    )
+    assert parser.frame.release() == b""
     assert feed_all(parser, sent[at:]) == [("DataFrame", CONTINUATION, payload[at:], True)]
     assert feed_all(parser, frame(opcode, b"next", masked=masked)) == [
         ("str", "next") if opcode == TEXT else ("bytes", b"next")
@@ -234,7 +258,7 @@ def test_parser_releases_every_piece(wire: Wire, masked: bool, cut_at: int) -> N
     events: list[Plain] = []
     for i in range(0, len(sent), cut_at):
         events += feed_all(parser, sent[i : i + cut_at])
-        got += parser.release()
+        got += parser.frame.release()
     rest = events[0][2]
     assert isinstance(rest, bytes)
     assert events == [("DataFrame", CONTINUATION, rest, False)]
@@ -246,7 +270,7 @@ def test_parser_releases_every_piece(wire: Wire, masked: bool, cut_at: int) -> N
 def test_parser_forgets_a_release_with_its_frame(wire: Wire, opcode: int) -> None:
     parser = wire.parser.Parser(False)
     feed_all(parser, header(opcode, 2) + b"a")
-    assert parser.release() == b"a"
+    assert parser.frame.release() == b"a"
     assert feed_all(parser, b"b" + frame(opcode, b"c", fin=False) + frame(CONTINUATION)) == [
         ("DataFrame", CONTINUATION, b"b", True),
         ("DataFrame", opcode, b"c", False),
@@ -257,10 +281,10 @@ def test_parser_forgets_a_release_with_its_frame(wire: Wire, opcode: int) -> Non
 def test_parser_keeps_first_opcode_of_a_frame_that_held_nothing_at_release(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
     feed_all(parser, header(BINARY, 3))
-    assert parser.release() == b""
+    assert parser.frame.release() == b""
     assert feed_all(parser, b"abc") == [("bytes", b"abc")]
     feed_all(parser, header(TEXT, 3, fin=False))
-    assert parser.release() == b""
+    assert parser.frame.release() == b""
     assert feed_all(parser, b"abc") == [("DataFrame", TEXT, b"abc", False)]
 
 
@@ -268,15 +292,15 @@ def test_parser_keeps_first_opcode_of_a_frame_that_held_nothing_at_release(wire:
 def test_parser_releases_nothing_of_control_frames(wire: Wire, before: bytes) -> None:
     parser = wire.parser.Parser(False)
     feed_all(parser, before + frame(PING, b"ping")[:-1])
-    assert parser.release() == b""
+    assert parser.frame.release() == b""
     assert feed_all(parser, b"g") == [("Ping", b"ping")]
 
 
 def test_parser_releases_nothing_between_frames(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
-    assert parser.release() == b""
+    assert parser.frame.release() == b""
     feed_all(parser, frame(BINARY, b"1", fin=False) + b"\x80")
-    assert parser.release() == b""
+    assert parser.frame.release() == b""
     assert feed_all(parser, b"\x00") == [("DataFrame", CONTINUATION, b"", True)]
 
 
@@ -285,14 +309,14 @@ def test_parser_checks_text_across_a_release(wire: Wire, masked: bool, released:
     parser = wire.parser.Parser(masked)
     sent = b"\xe2\x82("
     feed_all(parser, header(TEXT, 9, masked=masked) + (xor(sent) if masked else sent)[:2])
-    assert parser.release() == (sent[:2])
+    assert parser.frame.release() == (sent[:2])
     assert feed_all(parser, (xor(sent) if masked else sent)[2:]) == [("Violation", 1007)]
 
 
 def test_parser_checks_end_of_released_text(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
     feed_all(parser, header(TEXT, 2) + b"a")
-    assert parser.release() == b"a"
+    assert parser.frame.release() == b"a"
     assert feed_all(parser, b"\xc3") == [("Violation", 1007)]
 
 
@@ -307,26 +331,26 @@ def test_parser_lends_payload_from_the_callers_buffer(
     payload = bytes(i * 3 for i in range(80))
     sent = header(BINARY, 82, fin=not fragment, masked=masked) + (xor(payload + b"!?") if masked else payload + b"!?")
     parser = wire.parser.Parser(masked)
-    parser.lending = True
+    parser.frame.lending = True
     got, left = b"", 2
     for data in (sent[:-42], sent[-42:-2]):
         buffer = bytearray(data)
         assert feed_all(parser, buffer) == []
         left += 40
         for size in sizes:
-            held = parser.buffered()
+            held = parser.frame.buffered()
             assert held == left - 2 - len(got)
             target = bytearray(size)
-            count = parser.release_into(memoryview(target))
+            count = parser.frame.release_into(memoryview(target))
             assert count == min(size, held)
             got += target[:count]
             assert target[count:] == bytes(size - count)
-        parser.keep()
+        parser.frame.keep()
         buffer[:] = bytes(len(buffer))
-        if parser.buffered():
+        if parser.frame.buffered():
             # What was not released in time was copied, and is released no longer into a buffer.
-            assert parser.release_into(memoryview(bytearray(9))) == 0
-            got += parser.release()
+            assert parser.frame.release_into(memoryview(bytearray(9))) == 0
+            got += parser.frame.release()
     assert got == payload
     assert feed_all(parser, sent[-2:]) == [("DataFrame", CONTINUATION, b"!?", not fragment)]
 
@@ -337,15 +361,15 @@ def test_parser_releases_what_it_lent(wire: Wire, masked: bool, taken: int, kept
     payload = b"0123456789"
     sent = header(BINARY, 10, masked=masked) + (xor(payload) if masked else payload)
     parser = wire.parser.Parser(masked)
-    parser.lending = True
+    parser.frame.lending = True
     data = sent[:-4]  # which lives as long as it is lent
     assert feed_all(parser, data) == []
     target = bytearray(taken)
-    assert parser.release_into(memoryview(target)) == taken
+    assert parser.frame.release_into(memoryview(target)) == taken
     if kept:
-        parser.keep()
-    assert target + parser.release() == payload[:6]
-    assert (parser.buffered(), parser.missing, parser.received) == (0, 4, 6)
+        parser.frame.keep()
+    assert target + parser.frame.release() == payload[:6]
+    assert (parser.frame.buffered(), parser.frame.missing, parser.frame.received) == (0, 4, 6)
     assert feed_all(parser, sent[-4:]) == [("DataFrame", CONTINUATION, payload[6:], True)]
 
 
@@ -354,14 +378,14 @@ def test_parser_keeps_what_it_lent_and_no_one_took(wire: Wire, masked: bool, kep
     payload = b"0123456789"
     sent = header(BINARY, 10, masked=masked) + (xor(payload) if masked else payload)
     parser = wire.parser.Parser(masked)
-    parser.lending = True
+    parser.frame.lending = True
     buffer = bytearray(sent[:-4])
     assert feed_all(parser, buffer) == []
-    parser.keep()
+    parser.frame.keep()
     buffer[:] = bytes(len(buffer))
-    parser.lending = kept
+    parser.frame.lending = kept
     assert feed_all(parser, sent[-4:-2]) == []
-    parser.keep()
+    parser.frame.keep()
     assert feed_all(parser, sent[-2:]) == [("bytes", payload)]
 
 
@@ -371,33 +395,33 @@ def test_parser_lends_no_text_no_control_frame_and_no_end_of_a_frame(wire: Wire,
     for opcode, content in ((TEXT, ("str", "abcd")), (PING, ("Ping", b"abcd")), (BINARY, ("bytes", b"abcd"))):
         sent = frame(opcode, b"abcd", masked=masked)
         parser = wire.parser.Parser(masked)
-        parser.lending = True
+        parser.frame.lending = True
         if opcode == BINARY and rest:
             continue
         cut = len(sent) - rest
         events = feed_all(parser, sent[:cut])
-        assert parser.release_into(nothing) == 0
+        assert parser.frame.release_into(nothing) == 0
         assert events + feed_all(parser, sent[cut:]) == [content]
 
 
 def test_parser_lends_no_control_frame_inside_a_binary_message(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
-    parser.lending = True
+    parser.frame.lending = True
     data = frame(BINARY, b"1", fin=False) + frame(PING, b"ping")[:-2]
     assert feed_all(parser, data) == [("DataFrame", BINARY, b"1", False)]
-    assert parser.release_into(memoryview(bytearray(9))) == 0
+    assert parser.frame.release_into(memoryview(bytearray(9))) == 0
     assert feed_all(parser, b"ng") == [("Ping", b"ping")]
 
 
 def test_parser_stopped_lends_nothing(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
-    parser.lending = True
+    parser.frame.lending = True
     data = header(BINARY, 10) + b"abc"
     feed_all(parser, data)
     parser.stop()
-    parser.keep()
-    assert parser.buffered() == 0
-    assert parser.release_into(memoryview(bytearray(9))) == 0
+    parser.frame.keep()
+    assert parser.frame.buffered() == 0
+    assert parser.frame.release_into(memoryview(bytearray(9))) == 0
 
 
 # Bounds -----------------------------------------------------------------------------------------------------
@@ -417,9 +441,9 @@ def test_parser_allocates_nothing_from_declared_length(wire: Wire, masked: bool,
     finally:
         tracemalloc.stop()
     assert peak < 16 * 1024
-    assert (parser.length, parser.missing, parser.received) == (length, length - 1000, 1000)
-    assert parser.release() == b"x" * 1000
-    assert parser.length == length
+    assert (parser.frame.length, parser.frame.missing, parser.frame.received) == (length, length - 1000, 1000)
+    assert parser.frame.release() == b"x" * 1000
+    assert parser.frame.length == length
 
 
 def test_parser_holds_a_large_frame_in_bounded_memory(wire: Wire) -> None:
@@ -434,7 +458,7 @@ def test_parser_holds_a_large_frame_in_bounded_memory(wire: Wire) -> None:
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert parser.buffered() == size
+    assert parser.frame.buffered() == size
     assert held <= 2 * size + 65536
 
 
@@ -449,22 +473,27 @@ def test_parser_stops_at_any_place(wire: Wire, masked: bool) -> None:
         parser.stop()
         assert feed_all(parser, stream[place:]) == []
         assert feed_all(parser, b"") == []
-        assert parser.release() == b""
-        assert parser.buffered() == 0
+        assert parser.frame.release() == b""
+        assert parser.frame.buffered() == 0
 
 
 def test_parser_remembers_message_under_way_when_stopped(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
     feed_all(parser, frame(BINARY, b"abc", fin=False) + header(CONTINUATION, 10) + b"d")
     parser.stop()
-    assert (parser.in_frame, parser.in_message(), parser.received, parser.missing) == (True, True, 4, 9)
+    assert (parser.frame.active, parser.frame.in_message(), parser.frame.received, parser.frame.missing) == (
+        True,
+        True,
+        4,
+        9,
+    )
 
 
 def test_parser_remembers_message_under_way_at_violation(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
     feed_all(parser, frame(TEXT, b"abc", fin=False) + header(CONTINUATION, 10) + b"d")
     assert feed_all(parser, b"\xff") == [("Violation", 1007)]
-    assert (parser.in_message(), parser.in_fragmented(), parser.buffered()) == (True, True, 0)
+    assert (parser.frame.in_message(), parser.frame.in_fragmented(), parser.frame.buffered()) == (True, True, 0)
 
 
 # Close bodies -----------------------------------------------------------------------------------------------

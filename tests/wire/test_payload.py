@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from helpers.wires import KEY, Wire, header, xor
+from helpers.frames import KEY, header, xor
+from helpers.wires import Wire
 
 KEYS = [0, 1, 0x80, 0x12345678, 0x80000000, 0x80FF7F01, 0xFFFFFFFF]
 EDGES = [*range(42), 63, 64, 65, 126, 127, 128, 129, 135, 136, 2047, 2048, 2049, 65536]

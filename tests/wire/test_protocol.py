@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from helpers.wires import Wire, feed, frame, header, open_up, opened, receive, received, take_owed, xor
+from helpers.frames import frame, header, xor
+from helpers.wires import Wire, feed, open_up, opened, receive, received, take_owed
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL = b"\x03\xe8"
@@ -244,20 +245,20 @@ def test_protocol_answers_last_pings_of_a_burst(wire: Wire, server: bool, count:
     assert protocol.receive(data, len(data)) == ["a"] * (count - 1)
     assert protocol.pings == payloads
     assert wire.protocol.MAX_PONGS == 16
-    answers = [open_up(pong, server) for pong in protocol.owed]
+    answers = [open_up(pong, server) for pong in protocol.due]
     assert answers == [frame(PONG, payload) for payload in payloads[-16:]]
-    assert protocol.unsettled == []
+    assert protocol.control == []
 
 
 def test_protocol_owes_last_pings_of_several_bursts_while_none_can_be_answered(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     protocol.begin_frame(BINARY, 1)
     receive(protocol, b"".join(frame(PING, b"%d" % i, masked=server) for i in range(10)))
-    protocol.owe(b"\x89\0")  # a ping of our own that waits
+    protocol.queue(b"\x89\0")  # a ping of our own that waits
     receive(protocol, b"".join(frame(PING, b"%d" % i, masked=server) for i in range(10, 20)))
-    pongs = [open_up(owed, server) for owed in protocol.owed if owed != b"\x89\0"]
+    pongs = [open_up(owed, server) for owed in protocol.due if owed != b"\x89\0"]
     assert pongs == [frame(PONG, b"%d" % i) for i in range(4, 20)]
-    assert protocol.owed[6] == b"\x89\0"
+    assert protocol.due[6] == b"\x89\0"
     assert protocol.pings == [b"%d" % i for i in range(20)]
 
 
@@ -266,10 +267,10 @@ def test_protocol_settles_pongs(wire: Wire, server: bool) -> None:
     data = frame(PONG, b"1", masked=server) + frame(PONG, b"2", masked=server)
     assert protocol.receive(data, len(data)) == []
     assert protocol.pongs == []
-    assert len(protocol.unsettled) == 2
-    protocol.settle()
+    assert len(protocol.control) == 2
+    protocol.process_control()
     assert protocol.pongs == [b"1", b"2"]
-    assert (protocol.unsettled, protocol.owed, protocol.open) == ([], [], True)
+    assert (protocol.control, protocol.due, protocol.open) == ([], [], True)
 
 
 def test_protocol_returns_data_only(wire: Wire, server: bool) -> None:
@@ -288,7 +289,7 @@ def test_protocol_returns_data_only(wire: Wire, server: bool) -> None:
     assert items == ["1", frames.DataFrame(BINARY, b"2", False), frames.DataFrame(CONTINUATION, b"3", True)]
     assert protocol.open
     assert protocol.close_received is None
-    protocol.settle()
+    protocol.process_control()
     assert not protocol.open
     assert protocol.close_received == wire.codes.Close(1000)
 
@@ -299,7 +300,7 @@ def test_protocol_answers_between_close_and_its_settling(wire: Wire, server: boo
     protocol.receive(data, len(data))
     assert protocol.open
     assert open_up(protocol.message("still"), server) == frame(TEXT, b"still")
-    protocol.settle()
+    protocol.process_control()
     assert open_up(take_owed(protocol), server) == frame(PONG, b"p") + frame(CLOSE, NORMAL)
 
 

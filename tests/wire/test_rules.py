@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from helpers.wires import Cut, Wire, feed, feed_all, frame, header, xor
+from helpers.frames import frame, header, xor
+from helpers.wires import Cut, Wire, feed, feed_all
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 CONTROLS = [CLOSE, PING, PONG]
@@ -212,13 +213,13 @@ def test_parser_says_which_rule_was_broken(wire: Wire) -> None:
         (header(PING, fin=False), "ping frame is fragmented"),
         (header(PONG, 126), "pong frame is longer than 125 bytes"),
         (header(CONTINUATION), "no message to continue"),
-        (frame(TEXT, fin=False) + frame(BINARY), "binary frame came inside a fragmented message"),
+        (frame(TEXT, fin=False) + frame(BINARY), "binary frame began inside a fragmented message"),
         (header(TEXT, 5, form=2), "fewest bytes"),
         (header(TEXT, 1 << 63), "highest bit"),
         (frame(CLOSE, b"1"), "body of one byte"),
         (frame(CLOSE, b"\x03\xed"), "close code 1005 must not be sent"),
-        (frame(CLOSE, b"\x03\xe8\xff"), "close reason is not UTF-8"),
-        (frame(TEXT, b"\xff"), "text message is not UTF-8"),
+        (frame(CLOSE, b"\x03\xe8\xff"), "close reason is not valid UTF-8"),
+        (frame(TEXT, b"\xff"), "text message is not valid UTF-8"),
     ]:
         violation = wire.parser.Parser(False).feed(stream, len(stream))[-1]
         assert words in violation.reason

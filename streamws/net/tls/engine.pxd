@@ -6,19 +6,19 @@ cdef class Engine:
     cdef object _incoming
     cdef object _outgoing
     cdef object _inner
-    cdef object _came
+    cdef object _input
     cdef readonly object object
     cdef public bint ended
     cdef public object error
 
     cpdef feed(self, data, Py_ssize_t size)
     cpdef keep(self)
-    cdef bint _feed_on(self) except -1
-    cpdef bint shake_hands(self) except -1
+    cdef bint _feed_more(self) except -1
+    cpdef bint continue_handshake(self) except -1
     @cython.locals(size=Py_ssize_t, room=Py_ssize_t, count=Py_ssize_t)
-    cpdef Py_ssize_t unseal(self, buffer) except -1
-    cpdef seal(self, data)
-    cpdef bint owes(self) except -1
-    cpdef bytes take(self)
-    cpdef rest(self)
+    cpdef Py_ssize_t decrypt(self, buffer) except -1
+    cpdef encrypt(self, data)
+    cpdef bint has_output(self) except -1
+    cpdef bytes output(self)
+    cpdef release_idle_memory(self)
     cpdef end(self)

@@ -1,19 +1,23 @@
-"""TLS between a transport and a connection: protocol of the one, transport of the other (RFC 8446, RFC 5246)."""
+"""TLS between a transport and a connection: the protocol of one, the transport of the other (RFC 8446, RFC 5246)."""
 
+import logging
 import ssl
 from asyncio import AbstractEventLoop, BufferedProtocol, Future, TimerHandle
 from collections.abc import Iterable
 from typing import Any
 
-from ...connection import Connection, logger, peer_of
 from ...wire.frames import Buffer
+from ..addresses import peer_name
+from ..gate import ABOVE, Gate
 from ..loops import RECEIVE_BUFFER_SIZE, LoopShare
 from ..network import Network, Receiver
 from .engine import Engine
 from .openssl import engine as make_engine
 
+logger: logging.Logger = logging.getLogger("streamws")
+
 _RECORD = 1 << 14
-"""Bytes of data in a record, at most (RFC 8446 section 5.1)."""
+"""The most bytes of data in a record (RFC 8446 section 5.1)."""
 
 _HANDSHAKE = 0
 _OPEN = 1
@@ -22,7 +26,7 @@ _CLOSED = 3
 
 
 def _by_records(parts: Iterable[Buffer]) -> list[Buffer]:
-    """Pieces as they are encrypted: small ones joined, up to a record."""
+    """Join small parts, up to the size of a record, so that they share records."""
     joined: list[Buffer] = []
     small: list[Buffer] = []
     size = 0
@@ -48,14 +52,15 @@ class Tls(Receiver):
         "__weakref__",
         "_context",
         "_done",
+        "_encrypted",
+        "_encrypted_view",
         "_engine",
         "_error",
+        "_gate",
         "_greedy",
         "_loop",
         "_network",
-        "_paused",
-        "_sealed",
-        "_sealed_view",
+        "_opened",
         "_state",
         "_timeout",
         "_timer",
@@ -64,10 +69,11 @@ class Tls(Receiver):
     )
 
     _network: Network
+    _gate: Gate
 
     def __init__(
         self,
-        upper: Connection,
+        upper: Receiver,
         loop: AbstractEventLoop,
         share: LoopShare,
         context: ssl.SSLContext,
@@ -76,11 +82,12 @@ class Tls(Receiver):
         done: "Future[None] | None" = None,
         timeout: float | None = None,
     ) -> None:
-        """
-        :param upper: the connection; its transport is this, once the handshake is complete.
-        :param server_hostname: the name that the server's certificate must have, as a client.
-        :param done: for a client, to be told of the end of the handshake; without it, this is a server.
-        :param timeout: seconds for the handshake.
+        """Make the layer below a connection.
+
+        :param upper: the connection. This becomes its transport when the handshake is complete.
+        :param server_hostname: for a client, the name that the server's certificate must have.
+        :param done: for a client, set at the end of the handshake. Without it, this is a server.
+        :param timeout: the seconds for the handshake.
         """
         self._upper = upper
         self._loop = loop
@@ -89,81 +96,76 @@ class Tls(Receiver):
         self._timeout = timeout
         self._timer: TimerHandle | None = None
         self._engine: Engine = make_engine(context, done is None, server_hostname)
-        self._sealed = share.sealed
-        self._sealed_view = memoryview(share.sealed)
+        self._encrypted = share.encrypted
+        self._encrypted_view = memoryview(share.encrypted)
         self._greedy = share.greedy
-        self._state = _HANDSHAKE  # how far it has come
+        self._state = _HANDSHAKE
+        self._opened = False  # whether the connection was told that it is connected
         self._transport: Any = None
-        self._error: Exception | None = None  # why it was given up
-        self._paused = False  # whether the connection wants nothing now
+        self._error: Exception | None = None  # why the connection failed
 
     # The transport's side --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self._network = Network(transport)
+        self._gate = Gate(self._loop, transport)
         if self._state == _CLOSED:
-            transport.abort()  # it was given up meanwhile
+            transport.abort()  # it was aborted before it was connected
             return
         if self._timeout is not None:
             self._timer = self._loop.call_later(self._timeout, self._overdue)
         if self._done is not None:
-            self._shake_hands()  # a client begins
+            self._continue_handshake()  # the client sends first
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        # One for all connections of the loop: what is left in it is kept before the loop does anything else.
-        return self._sealed_view
+        # All connections of a loop share the buffer: unused bytes are copied before the loop does anything else.
+        return self._encrypted_view
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._engine.feed(self._sealed, nbytes)
+        self._engine.feed(self._encrypted, nbytes)
         try:
             if self._state == _HANDSHAKE:
-                self._shake_hands()
+                self._continue_handshake()
             self._deliver()
         finally:
             self._engine.keep()
-        if self._greedy and nbytes == RECEIVE_BUFFER_SIZE and not self._paused and not self.is_closing():
-            # There is more to read; but it is the other connections' turn.
-            self._transport.pause_reading()
-            self._loop.call_soon(self._read_on)
-
-    def _read_on(self) -> None:
-        if not self._paused and not self.is_closing():
-            self._transport.resume_reading()
+        if self._greedy and nbytes == RECEIVE_BUFFER_SIZE:
+            self._gate.give_way()
 
     def _deliver(self) -> None:
-        """Decrypt what has come, unless the connection wants nothing, and hand it on."""
+        """Decrypt what was received and pass it to the connection, unless that has paused reading."""
         engine = self._engine
-        while _HANDSHAKE < self._state < _CLOSED and not self._paused:
+        while _HANDSHAKE < self._state < _CLOSED and not self._gate.reasons & ABOVE:
             buffer = self._upper.get_buffer(-1)
-            size = engine.unseal(buffer)
+            size = engine.decrypt(buffer)
             if size:
                 self._upper.buffer_updated(size)
             if size < len(buffer):
-                self._settle()
+                self._process_engine()
                 return
 
-    def _settle(self) -> None:
-        """Do what came beside data."""
+    def _process_engine(self) -> None:
+        """Process the end of the stream, an error, or data that TLS itself wants to send."""
         engine = self._engine
         if self._state == _CLOSED:
             return
         if engine.error is not None:
             self._fail(engine.error)
         elif engine.ended:
-            if not self._paused:
+            if not self._gate.reasons & ABOVE:
                 self._upper.eof_received()
                 self.close()
-        elif engine.owes():
-            self._network.write(engine.take())
+        elif engine.has_output():
+            self._network.write(engine.output())
 
     def eof_received(self) -> bool:
         if self._state == _HANDSHAKE:
             self._fail(ConnectionResetError())
         else:
-            # WebSockets have an end of their own: it is not taken for a good one without a close_notify, nor with it.
+            # A WebSocket has its own closing handshake: whether TLS ended with close_notify makes no difference.
             self._engine.ended = True
-            self._settle()
+            self._process_engine()
         return self._state != _CLOSED
 
     def pause_writing(self) -> None:
@@ -175,33 +177,35 @@ class Tls(Receiver):
     def connection_lost(self, error: Exception | None) -> None:
         self._state = _CLOSED
         self._stop_timer()
-        error, self._error = self._error or error, None  # it refers to frames, and those to this
-        if self._upper.transport is self:
+        self._gate.close()
+        error, self._error = self._error or error, None  # an error refers to frames, and those to this object
+        if self._opened:
             self._upper.connection_lost(error)
         elif self._done is not None and not self._done.done():
             self._done.set_exception(error or ConnectionResetError())
 
     # The handshake ---------------------------------------------------------------------------------------------
 
-    def _shake_hands(self) -> None:
+    def _continue_handshake(self) -> None:
         engine = self._engine
         try:
-            complete = engine.shake_hands()
+            complete = engine.continue_handshake()
         except ssl.SSLError as error:
-            self._fail(error.with_traceback(None))  # which refers to this
+            self._fail(error.with_traceback(None))  # the traceback refers to this object
             return
         if complete:
             self._stop_timer()
             self._state = _OPEN
             if self._done is not None and not self._done.done():
                 self._done.set_result(None)
+            self._opened = True
             self._upper.connection_made(self)
-        # What the connection sends at once leaves with the end of the handshake.
-        if engine.owes():
-            self._network.write(engine.take())
+        # Data that the connection sends at once leaves with the end of the handshake.
+        if engine.has_output():
+            self._network.write(engine.output())
 
     def _overdue(self) -> None:
-        self._fail(TimeoutError(f"it took more than {self._timeout} s"))
+        self._fail(TimeoutError(f"not complete within {self._timeout} s"))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -209,25 +213,25 @@ class Tls(Receiver):
             self._timer = None
 
     def _fail(self, error: Exception) -> None:
-        """Give the connection up, with an alert if OpenSSL has made one."""
+        """Close the connection because of an error, after the alert that OpenSSL may have made."""
         opening = self._state == _HANDSHAKE
         self._state = _CLOSED
         self._error = error
         self._stop_timer()
-        if self._engine.owes():
-            self._network.write(self._engine.take())
+        if self._engine.has_output():
+            self._network.write(self._engine.output())
         if opening:
             self._report(error)
         if self._transport.get_write_buffer_size():
-            self._transport.abort()  # who does not read does not read an alert
+            self._transport.abort()  # a peer that does not read will not read the alert either
         else:
             self._transport.close()
 
     def _report(self, error: Exception) -> None:
-        """Tell of a handshake that failed."""
+        """Report a failed handshake."""
         if self._done is None:
             if not isinstance(error, ConnectionResetError):
-                logger.info("%s refused: no TLS handshake: %s", peer_of(self._transport), error)
+                logger.info("%s refused: TLS handshake failed: %s", peer_name(self._transport), error)
         elif not self._done.done():
             self._done.set_exception(error)
 
@@ -235,31 +239,31 @@ class Tls(Receiver):
 
     def write(self, data: Buffer) -> None:
         """Send data."""
-        if self._state == _OPEN and self._seal(data):
-            self._network.write(self._engine.take())
+        if self._state == _OPEN and self._encrypt(data):
+            self._network.write(self._engine.output())
 
     def writelines(self, parts: Iterable[Buffer]) -> None:
-        """Send several pieces; small ones share records."""
+        """Send several parts; small ones share records."""
         if self._state != _OPEN:
             return
-        sealed: list[bytes] = []
+        encrypted: list[bytes] = []
         for data in _by_records(parts):
-            if not self._seal(data):
+            if not self._encrypt(data):
                 return
-            sealed.append(self._engine.take())
-        self._network.write_parts(sealed)
+            encrypted.append(self._engine.output())
+        self._network.write_parts(encrypted)
 
-    def _seal(self, data: Buffer) -> bool:
-        """Encrypt data; False if that fails, and the connection with it."""
+    def _encrypt(self, data: Buffer) -> bool:
+        """Encrypt data. If that fails, the connection fails; returns whether it succeeded."""
         try:
-            self._engine.seal(data)
+            self._engine.encrypt(data)
         except ssl.SSLError as error:
             self._fail(error.with_traceback(None))
             return False
         return True
 
     def write_eof(self) -> None:
-        """End this side. What the peer sends is still received (RFC 8446 section 6.1)."""
+        """End this side. Data from the peer is still received (RFC 8446 section 6.1)."""
         if self._state == _OPEN:
             self._state = _ENDED
             self._send_end()
@@ -267,11 +271,11 @@ class Tls(Receiver):
                 self._transport.write_eof()
 
     def can_write_eof(self) -> bool:
-        """Whether this side can end before the other one: always."""
+        """Whether this side can end before the peer does: always."""
         return True
 
     def close(self) -> None:
-        """Send what there is, and close."""
+        """Send what is queued, and close."""
         if self._state == _HANDSHAKE:
             self.abort()
             return
@@ -282,7 +286,7 @@ class Tls(Receiver):
 
     def _send_end(self) -> None:
         self._engine.end()
-        self._network.write(self._engine.take())
+        self._network.write(self._engine.output())
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -291,42 +295,40 @@ class Tls(Receiver):
             self._transport.abort()
 
     def is_closing(self) -> bool:
-        """Whether the connection is about to end, or has."""
+        """Whether the connection is closing or closed."""
         return self._state == _CLOSED or bool(self._transport.is_closing())
 
     def pause_reading(self) -> None:
         """Deliver nothing until `resume_reading`."""
-        self._paused = True
-        self._transport.pause_reading()
+        self._gate.pause(ABOVE)
 
     def resume_reading(self) -> None:
-        """Go on."""
-        self._paused = False
+        """Deliver data again; data that was decrypted already is delivered in the next loop iteration."""
+        self._gate.resume(ABOVE)
         if not self.is_closing():
-            self._transport.resume_reading()
-            self._loop.call_soon(self._go_on)
+            self._loop.call_soon(self._deliver_held)
 
-    def _go_on(self) -> None:
+    def _deliver_held(self) -> None:
         try:
             self._deliver()
         finally:
             self._engine.keep()
 
-    def rest(self) -> None:
-        """Nothing comes or goes for a while: keep no memory for it."""
-        self._engine.rest()
+    def release_idle_memory(self) -> None:
+        """Free buffers while the connection is idle."""
+        self._engine.release_idle_memory()
 
     def set_write_buffer_limits(self, high: int, low: int) -> None:
-        """As asyncio's transports."""
+        """Set the high-water and low-water marks, as asyncio's transports do."""
         self._transport.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that wait to be sent."""
+        """The bytes that wait to be written."""
         size: int = self._transport.get_write_buffer_size()
         return size
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """As asyncio's transports."""
+        """Information about the transport, as asyncio's transports give it."""
         if name == "sslcontext":
             return self._context
         if name == "ssl_object":
@@ -336,6 +338,6 @@ class Tls(Receiver):
 
 
 class AsyncioTls(Tls, BufferedProtocol):
-    """`Tls` as asyncio wants it: a compiled class cannot have a plain one for its first base."""
+    """`Tls` with asyncio's base class, which a compiled class cannot have as its first base."""
 
     __slots__ = ()

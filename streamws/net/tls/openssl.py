@@ -1,4 +1,4 @@
-"""The shortest way to OpenSSL that there is: from plain Python, the standard library's."""
+"""Makes the engine of a connection. In plain Python it is always the standard library's."""
 
 import ssl
 
@@ -8,7 +8,8 @@ from .engine import Engine
 def engine(context: ssl.SSLContext, server_side: bool, server_hostname: str | None) -> Engine:
     """TLS of one connection, with the certificates and settings of `context`.
 
-    :param server_hostname: the name that the server's certificate must have, as a client.
-    :raises ssl.SSLError, ValueError: if the context or the name does not suit.
+    :param server_side: the role.
+    :param server_hostname: for a client, the name that the server's certificate must have.
+    :raises ssl.SSLError, ValueError: if the context or the name cannot be used.
     """
     return Engine(context, server_side, server_hostname)

@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The twin of `openssl.py` in C: it calls the OpenSSL that Python's `ssl` has loaded, past that module.
+"""The same as `openssl.py`, in C, with an engine that calls the OpenSSL which Python's `ssl` has loaded.
 
-The module makes the connection's object, verifies certificates and goes through the handshake as ever. What it costs is
-the data: for each record it copies into a buffer of its own, and back out of one. Here OpenSSL reads from where the
-network's bytes lie, and writes into the very `bytes` that are sent. No OpenSSL is linked: the functions are those that
-`_ssl` uses itself. Where they, or the object's insides, are not as expected, it goes the standard library's way.
+`ssl` makes the connection's object, verifies certificates and performs the handshake as usual. But for each record it
+copies the data into a buffer of its own and out of another. Here OpenSSL reads from the receive buffer, and writes into
+the `bytes` object that is sent. Nothing is linked: these are the functions that `_ssl` itself uses. If they, or the
+layout of the object, are not as expected, the standard library's engine is used.
 """
 
 import os
@@ -17,6 +17,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memset
 
+from ...about import PLAIN
 from .engine cimport Engine
 
 cdef extern from *:
@@ -30,27 +31,19 @@ cdef extern from *:
     static void *sw_find(void *library, const char *name) { return NULL; }
     #else
     #include <dlfcn.h>
-    /* Only what is loaded already, so that it is the one that Python's ssl uses. */
+    /* Only a library that is loaded already: the one that Python's ssl uses. */
     static void *sw_open(const char *path) { return dlopen(path, RTLD_LAZY | RTLD_NOLOAD); }
     static void *sw_find(void *library, const char *name) { return dlsym(library, name); }
     #endif
 
-    /* How CPython's connection object begins: held against what is known of it before it is believed. */
-    typedef struct {
-        PyObject_HEAD
-        PyObject *socket;
-        void *ssl;
-        PyObject *context;
-    } sw_connection;
-
-    /* What OpenSSL reads from, and writes to. */
+    /* The buffers that OpenSSL reads from and writes to. */
     typedef struct {
         const char *in;
         const char *in_end;
-        PyObject *sealed;   /* bytes with room for what is being encrypted */
+        PyObject *sealed;   /* bytes object with room for the records being written */
         Py_ssize_t room;
         Py_ssize_t size;
-        char *other;        /* behind it: what is written where no bytes were made ready for it */
+        char *other;        /* records written without such an object, or that did not fit into it */
         Py_ssize_t other_room;
         Py_ssize_t other_size;
     } sw_ends;
@@ -88,7 +81,7 @@ cdef extern from *:
         ptrdiff_t rest = ends ? ends->in_end - ends->in : 0;
         BIO_clear_flags_(bio, 0x0f);
         if (rest <= 0) {
-            BIO_set_flags_(bio, 0x09);  /* it is to be asked again, to read */
+            BIO_set_flags_(bio, 0x09);  /* BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY */
             return -1;
         }
         if (size > rest) size = (int)rest;
@@ -97,7 +90,7 @@ cdef extern from *:
         return size;
     }
 
-    /* Also called by Python's ssl, which lets other threads run meanwhile: no Python object is touched. */
+    /* Python's ssl calls this too, without the GIL: it must not use the Python API beyond the macro. */
     static int sw_bio_write(void *bio, const char *data, int size) {
         sw_ends *ends = (sw_ends *)BIO_get_data_(bio);
         BIO_clear_flags_(bio, 0x0f);
@@ -129,7 +122,7 @@ cdef extern from *:
         void *library = sw_open(path);
         if (!library) return 0;
         SW_FIND(OpenSSL_version_num);
-        if (OpenSSL_version_num_() != version) return 0;  /* it is not the one that Python's ssl calls */
+        if (OpenSSL_version_num_() != version) return 0;  /* not the library that Python's ssl calls */
         SW_FIND(SSL_read); SW_FIND(SSL_write); SW_FIND(SSL_shutdown); SW_FIND(SSL_get_error); SW_FIND(SSL_ctrl); SW_FIND(SSL_set_options);
         SW_FIND(SSL_set_bio);
         SW_FIND(BIO_meth_new); SW_FIND(BIO_meth_set_read); SW_FIND(BIO_meth_set_write); SW_FIND(BIO_meth_set_ctrl);
@@ -143,25 +136,18 @@ cdef extern from *:
             && BIO_meth_set_ctrl_(sw_method, sw_bio_ctrl);
     }
 
-    /* The SSL of a connection's object, if that is what it is thought to be. */
-    static void *sw_ssl_of(PyObject *object, PyObject *context) {
-        sw_connection *connection = (sw_connection *)object;
-        if (Py_TYPE(object)->tp_basicsize < (Py_ssize_t)sizeof(sw_connection)) return NULL;
-        return !connection->socket && connection->context == context ? connection->ssl : NULL;
-    }
-
     static void *sw_attach(void *ssl, sw_ends *ends) {
         void *bio = BIO_new_(sw_method);
         if (!bio) return NULL;
-        SSL_set_options_(ssl, 1 << 30);  /* SSL_OP_NO_RENEGOTIATION: what is to be sent could not be meanwhile */
+        SSL_set_options_(ssl, 1 << 30);  /* SSL_OP_NO_RENEGOTIATION: data could not be sent during one */
         BIO_set_data_(bio, ends);
         BIO_set_init_(bio, 1);
-        BIO_up_ref_(bio);  /* one of the references goes to the SSL */
+        BIO_up_ref_(bio);  /* the SSL takes one of the references */
         SSL_set_bio_(ssl, bio, bio);
         return bio;
     }
 
-    /* Python has OpenSSL allocate its buffers for each record, so that idle connections have none. */
+    /* Python makes OpenSSL free its buffers after each record. Keep them while the connection is busy. */
     static void sw_keep_buffers(void *ssl, int keep) {
         SSL_ctrl_(ssl, keep ? 78 : 33, 0x10, NULL);  /* SSL_CTRL_CLEAR_MODE, SSL_CTRL_MODE; SSL_MODE_RELEASE_BUFFERS */
     }
@@ -200,7 +186,7 @@ cdef extern from *:
     }
 
     static int sw_read(void *ssl, char *buffer, int room) {
-        if (ERR_peek_error_()) ERR_clear_error_();  /* another connection's, by which this one would be judged */
+        if (ERR_peek_error_()) ERR_clear_error_();  /* of another connection, which SSL_get_error would report for this one */
         return SSL_read_(ssl, buffer, room);
     }
 
@@ -209,7 +195,7 @@ cdef extern from *:
         return SSL_write_(ssl, data, size);
     }
 
-    /* Once: the second call looks for the peer's end, and breaks the connection over data. */
+    /* Call it once: a second call would read the peer's end, and fail because of pending data. */
     static void sw_shut_down(void *ssl) {
         if (SSL_shutdown_(ssl) < 0) ERR_clear_error_();
     }
@@ -219,8 +205,13 @@ cdef extern from *:
         const char *in_end
         Py_ssize_t size
         Py_ssize_t other_size
-    bint sw_load(const char *path, unsigned long version)
+
+cdef extern from "internals.h":
+    bint sw_can_resize()
     void *sw_ssl_of(object connection, object context)
+
+cdef extern from *:
+    bint sw_load(const char *path, unsigned long version)
     void *sw_attach(void *handle, sw_ends *ends)
     void sw_detach(void *bio)
     void sw_keep_buffers(void *handle, bint keep)
@@ -245,14 +236,14 @@ cdef enum:
 
 
 cdef bint _found = False
-if hasattr(_ssl, "__file__"):
+if not PLAIN and hasattr(_ssl, "__file__") and sw_can_resize():
     _found = sw_load(os.fsencode(_ssl.__file__), ssl.OPENSSL_VERSION_NUMBER)
 
 
 cdef object _failure():
     cdef unsigned long code = ERR_peek_last_error_()
     cdef const char *reason = ERR_reason_error_string_(code) if code else NULL
-    cdef str text = "the connection broke" if reason == NULL else (<bytes>reason).decode().upper().replace(" ", "_")
+    cdef str text = "the TLS connection failed" if reason == NULL else (<bytes>reason).decode().upper().replace(" ", "_")
     ERR_clear_error_()
     error = ssl.SSLError(ssl.SSL_ERROR_SSL, f"[SSL: {text}]")
     error.library = "SSL"
@@ -260,12 +251,12 @@ cdef object _failure():
     return error
 
 
-@cython.no_gc_clear  # what the pointers point into goes with it, not before
+@cython.no_gc_clear  # the pointers point into the attributes, which must live as long
 cdef class DirectEngine(Engine):
     cdef void *_ssl
     cdef void *_bio
     cdef sw_ends _ends
-    cdef object _fed  # what there is to read, while it is not read
+    cdef object _fed  # holds the bytes to read until they are read
     cdef Py_ssize_t _around  # bytes that encryption adds to a record
     cdef bint _keeps_buffers
 
@@ -279,7 +270,7 @@ cdef class DirectEngine(Engine):
         sw_clear(&self._ends)
 
     cdef bint attach(self, context) except -1:
-        """Whether this connection's OpenSSL is within reach; if not, it goes as `Engine` has it."""
+        """Reach the OpenSSL connection behind the object; False if this is not possible."""
         if self._inner is self.object:
             return False
         self._ssl = sw_ssl_of(self._inner, context)
@@ -288,37 +279,37 @@ cdef class DirectEngine(Engine):
         self._bio = sw_attach(self._ssl, &self._ends)
         if self._bio == NULL:
             return False
-        self._incoming = self._outgoing = None  # nothing goes that way any more
+        self._incoming = self._outgoing = None  # they are not used any more
         return True
 
     cpdef feed(self, data, Py_ssize_t size):
-        # What was kept before goes first.
+        # Bytes kept from earlier come first.
         if self._ends.in_ != self._ends.in_end:
-            data = self._rest() + memoryview(data)[:size]
+            data = self._unread() + memoryview(data)[:size]
             size = len(data)
         self._fed = data
         self._ends.in_ = data
         self._ends.in_end = self._ends.in_ + size
 
-    cdef bytes _rest(self):
+    cdef bytes _unread(self):
         return PyBytes_FromStringAndSize(<char *>self._ends.in_, self._ends.in_end - self._ends.in_)
 
     cpdef keep(self):
         if self._ends.in_ != self._ends.in_end:
-            self._fed = kept = self._rest()
+            self._fed = kept = self._unread()
             self._ends.in_ = PyBytes_AS_STRING(kept)
             self._ends.in_end = self._ends.in_ + PyBytes_GET_SIZE(kept)
         else:
             self._fed = None
 
-    cpdef bint shake_hands(self) except -1:
+    cpdef bint continue_handshake(self) except -1:
         try:
             self.object.do_handshake()
         except ssl.SSLWantReadError:
             return False
         return True
 
-    cpdef Py_ssize_t unseal(self, buffer) except -1:
+    cpdef Py_ssize_t decrypt(self, buffer) except -1:
         if type(buffer) is not memoryview:
             raise TypeError(f"a memoryview is filled, not {buffer!r}")
         cdef Py_buffer *view = PyMemoryView_GET_BUFFER(buffer)
@@ -328,23 +319,23 @@ cdef class DirectEngine(Engine):
         while size < view.len:
             count = sw_read(self._ssl, place + size, <int>min(view.len - size, _MOST))
             if count <= 0:
-                self._judge(SSL_get_error_(self._ssl, count))
+                self._set_problem(SSL_get_error_(self._ssl, count))
                 break
             size += count
             if self._ends.in_ == self._ends.in_end and size < view.len:
-                break  # nothing is left: it does not read ahead
+                break  # all input is used, and OpenSSL does not read ahead
         if size and not self._keeps_buffers:
             self._keeps_buffers = True
             sw_keep_buffers(self._ssl, True)
         return size
 
-    cdef _judge(self, int why):
+    cdef _set_problem(self, int why):
         if why == _ZERO_RETURN:
             self.ended = True
         elif why != _WANT_READ and why != _WANT_WRITE:
             self.error = _failure()
 
-    cpdef seal(self, data):
+    cpdef encrypt(self, data):
         cdef Py_buffer view
         cdef Py_ssize_t size = 0, records, around, before = self._ends.size + self._ends.other_size
         cdef int count
@@ -358,20 +349,20 @@ cdef class DirectEngine(Engine):
                     raise _failure()
                 size += count
             if size:
-                # Next time there is room for just that: to give much of it back is to copy it all.
+                # Reserve just as much next time: giving much of it back would copy all of it.
                 around = (self._ends.size + self._ends.other_size - before - size + records - 1) // records
                 if around > self._around or around < self._around - 32:
                     self._around = around
         finally:
             PyBuffer_Release(&view)
 
-    cpdef bint owes(self) except -1:
+    cpdef bint has_output(self) except -1:
         return self._ends.size > 0 or self._ends.other_size > 0
 
-    cpdef bytes take(self):
+    cpdef bytes output(self):
         return sw_take(&self._ends)
 
-    cpdef rest(self):
+    cpdef release_idle_memory(self):
         if self._keeps_buffers:
             self._keeps_buffers = False
             sw_keep_buffers(self._ssl, False)
@@ -382,7 +373,7 @@ cdef class DirectEngine(Engine):
 
 def engine(context, bint server_side, server_hostname):
     cdef DirectEngine direct
-    # Objects of an application's own class have methods that are to be called.
+    # The methods of an application's own class must be called.
     if _found and context.sslobject_class is ssl.SSLObject:
         direct = DirectEngine(context, server_side, server_hostname)
         if direct.attach(context):

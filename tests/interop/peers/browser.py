@@ -54,6 +54,11 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
+    async def resize(self, width: int, height: int) -> None:
+        """Give the page the size of another screen."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        await self._call("Emulation.setDeviceMetricsOverride", **size)
+
     async def close(self) -> None:
         """Close the tab."""
         self._session = {}

@@ -12,11 +12,13 @@ from typing import Any, cast
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, address_of, echo, until, within
+from helpers.attempts import failing, message_of
+from helpers.fixtures import Connect, Serve, address_of, echo
+from helpers.frames import BINARY, CLOSE, binary, close, close_of, frames, request, text
 from helpers.leaks import open_sockets
-from helpers.rawclient import BINARY, CLOSE, RawClient, binary, close, close_of, frames, request, text
-from helpers.scripted import Peer, failing, message_of, scripted, silent
-from helpers.sealed import SealedClient
+from helpers.peers import Peer, RawClient, scripted, silent
+from helpers.tls import TlsClient
+from helpers.waiting import until, within
 from streamws import Cause, Client, ConnectError, Limits, Timeouts, WebSocketServer, connect
 from streamws.connection import AsyncioConnection, Environment
 from streamws.net.transports import dial
@@ -36,9 +38,9 @@ def url_of(server: WebSocketServer) -> str:
 
 
 @asynccontextmanager
-async def sealed(connect: Connect, server: WebSocketServer, context: ssl.SSLContext) -> AsyncIterator[SealedClient]:
+async def sealed(connect: Connect, server: WebSocketServer, context: ssl.SSLContext) -> AsyncIterator[TlsClient]:
     """A client by hand, with the handshake of TLS done."""
-    client = SealedClient(await connect(server, upgrade=False), context)
+    client = TlsClient(await connect(server, upgrade=False), context)
     await client.shake_hands()
     yield client
     client.raw.close()
@@ -105,11 +107,7 @@ async def test_client_talks_to_servers_of_asyncio(
         await peer.accept()
         for message in messages:
             received.append((await peer.read_frame())[1] == message)
-            length = len(message)
-            head = bytes((length,)) if length < 126 else b"\x7f" + length.to_bytes(8, "big")
-            if 126 <= length < 65536:
-                head = b"\x7e" + length.to_bytes(2, "big")
-            peer.send(b"\x82" + head + message)
+            peer.send(BINARY, message)
         await peer.close_after_client()
 
     async with (
@@ -163,11 +161,11 @@ async def test_server_sees_a_peer_that_ends_without_a_close_frame(
         await client.upgrade()
         await client.send(text("last"))
         if notified:
-            await client.raw.send(client.other.end())
+            await client.raw.send(client.end.end())
         else:
             client.raw.end()
         assert await client.read_until_eof() == b""
-        assert client.other.ended
+        assert client.end.ended
     outcome = (await within(opened)).outcome
     assert outcome is not None
     assert outcome.cause is Cause.RESET
@@ -206,7 +204,7 @@ async def test_server_that_fails_is_heard_by_who_floods_it(
         await until(lambda: served._connection.inbox.paused)
         await client.send(binary(bytes(100_000)))
         flooded.set()
-        while not client.other.ended:
+        while not client.end.ended:
             assert await client.receive()
         await client.send(binary(bytes(100_000)) + close(1011))
         client.raw.end()
@@ -248,8 +246,8 @@ async def test_server_is_not_disturbed_by_who_leaves_behind_its_certificate(
 ) -> None:
     server = await serve(echo, ssl=contexts[True], timeouts=QUIET)
     before = open_sockets()
-    client = SealedClient(await connect(server, upgrade=False), contexts[False])
-    await client.raw.send(client.other.step())
+    client = TlsClient(await connect(server, upgrade=False), contexts[False])
+    await client.raw.send(client.end.step())
     assert await client.raw.receive()
     leave(client.raw)
     if leave is RawClient.end:
@@ -313,5 +311,5 @@ async def test_context_for_servers_is_refused_by_a_client(server_context: ssl.SS
 
 def test_context_for_clients_is_refused_by_a_server(client_context: ssl.SSLContext) -> None:
     """At once, where the mistake is: not by each connection."""
-    with pytest.raises(ValueError, match=r"ssl is a context for clients; .* ssl\.PROTOCOL_TLS_SERVER"):
+    with pytest.raises(ValueError, match=r"ssl must be a context for servers: .*ssl\.PROTOCOL_TLS_SERVER"):
         WebSocketServer("127.0.0.1", 0, handler=echo, ssl=client_context)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from helpers.fixtures import until
-from helpers.sealed import Other
+from helpers.tls import TlsEnd as Other
+from helpers.waiting import until
 from streamws import Limits, Timeouts
 from streamws.connection import AsyncioConnection, Connection, Environment
 from streamws.net.loops import RECEIVE_BUFFER_SIZE, LoopShare
@@ -248,7 +248,7 @@ async def test_server_refuses_what_is_no_handshake(
     with caplog.at_level(logging.INFO, "streamws"):
         stack.feed(junk)
     (line,) = caplog.messages
-    assert line.startswith("192.0.2.1:1234 refused: no TLS handshake: ")
+    assert line.startswith("192.0.2.1:1234 refused: TLS handshake failed: ")
     assert why in line
     assert stack.wire.take()[:1] in (b"\x15", b"")  # an alert, if OpenSSL has one
     assert stack.wire.asked == ["close"]
@@ -282,7 +282,7 @@ async def test_server_drops_who_takes_too_long(make: Make, caplog: pytest.LogCap
     stack.feed(stack.other.step()[:20])
     with caplog.at_level(logging.INFO, "streamws"):
         await until(lambda: stack.wire.closing)
-    assert caplog.messages == ["192.0.2.1:1234 refused: no TLS handshake: it took more than 0.01 s"]
+    assert caplog.messages == ["192.0.2.1:1234 refused: TLS handshake failed: not complete within 0.01 s"]
     assert stack.wire.asked == ["close"]
     stack.lose()
     assert stack.upper.told == []

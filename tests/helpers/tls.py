@@ -1,15 +1,16 @@
-"""The other end of a TLS connection, by the standard library alone; and what OpenSSL can do beyond that."""
+"""The other end of a TLS connection, made of the standard library alone, and what OpenSSL can do beyond that."""
 
 import _ssl
 import ctypes
 import ssl
 from contextlib import suppress
 
-from helpers.rawclient import RawClient, request
+from helpers.frames import request
+from helpers.peers import RawClient
 
 
-class Other:
-    """One end of a TLS connection in memory: `take` what it sends, `give` it what comes."""
+class TlsEnd:
+    """One end of a TLS connection in memory."""
 
     def __init__(self, context: ssl.SSLContext, server_side: bool, hostname: str | None = "localhost") -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -17,11 +18,12 @@ class Other:
         self.done = False
         """Whether the handshake is complete."""
         self.received = bytearray()
+        """The decrypted data."""
         self.ended = False
-        """Whether a close_notify has come."""
+        """Whether a close_notify was received."""
 
     def step(self) -> bytes:
-        """Go on as far as it goes; what is to be sent."""
+        """Process all received bytes and return the bytes to send."""
         if not self.done:
             with suppress(ssl.SSLWantReadError):
                 self.tls.do_handshake()
@@ -38,30 +40,30 @@ class Other:
         return self.take()
 
     def give(self, data: bytes) -> bytes:
-        """What has come; returns what is to be sent."""
+        """Receive bytes and return the bytes to send."""
         self._incoming.write(data)
         return self.step()
 
     def seal(self, data: bytes) -> bytes:
-        """Encrypt data, each 16 KiB of it in a record; with what else is to be sent."""
+        """Encrypt data, in records of 16 KiB, and return all bytes to send."""
         rest = memoryview(data)
         while rest:
             rest = rest[self.tls.write(rest[: 1 << 14]) :]
         return self.take()
 
     def end(self) -> bytes:
-        """Say that nothing more follows."""
+        """Send a close_notify; returns the bytes to send."""
         with suppress(ssl.SSLError):
             self.tls.unwrap()
         return self.take()
 
     def take(self) -> bytes:
-        """What is to be sent."""
+        """Return the bytes to send."""
         return self._outgoing.read()
 
 
 class _Connection(ctypes.Structure):
-    """How CPython's connection object begins."""
+    """The first fields of CPython's `_ssl._SSLSocket`."""
 
     _fields_ = (
         ("head", ctypes.c_char * object.__basicsize__),
@@ -70,7 +72,7 @@ class _Connection(ctypes.Structure):
     )
 
 
-_openssl = ctypes.CDLL(_ssl.__file__)  # finds what _ssl is linked to
+_openssl = ctypes.CDLL(_ssl.__file__)  # finds the libraries that _ssl is linked with
 
 ALLOW_CLIENT_RENEGOTIATION = 1 << 8
 
@@ -82,7 +84,10 @@ def _call(name: str, tls: ssl.SSLObject, *arguments: int) -> None:
 
 
 def update_key(tls: ssl.SSLObject, asked: bool) -> None:
-    """Send with another key from now on, and ask that the other end does (RFC 8446 section 4.6.3)."""
+    """Send with another key from now on (RFC 8446 section 4.6.3).
+
+    :param asked: whether to ask the other end for another key too.
+    """
     _call("SSL_key_update", tls, asked)
     _call("SSL_do_handshake", tls)
 
@@ -90,7 +95,7 @@ def update_key(tls: ssl.SSLObject, asked: bool) -> None:
 def renegotiate(tls: ssl.SSLObject) -> None:
     """Begin another handshake (RFC 5246 section 7.4.1.1)."""
     _call("SSL_renegotiate", tls)
-    with suppress(AssertionError):  # it has only begun
+    with suppress(AssertionError):  # the handshake cannot be completed yet
         _call("SSL_do_handshake", tls)
 
 
@@ -100,42 +105,42 @@ def send_ticket(tls: ssl.SSLObject) -> None:
     _call("SSL_do_handshake", tls)
 
 
-class SealedClient:
-    """A client of a server with TLS, that sends exactly the bytes that a test gives it."""
+class TlsClient:
+    """A `RawClient` over TLS."""
 
     def __init__(self, raw: RawClient, context: ssl.SSLContext) -> None:
         self.raw = raw
-        self.other = Other(context, False)
+        self.end = TlsEnd(context, False)
 
     async def shake_hands(self) -> None:
-        """The whole TLS handshake."""
-        await self.raw.send(self.other.step())
-        while not self.other.done:
+        """Do the TLS handshake."""
+        await self.raw.send(self.end.step())
+        while not self.end.done:
             assert await self.receive()
 
     async def send(self, data: bytes) -> None:
         """Encrypt and send."""
-        await self.raw.send(self.other.seal(data))
+        await self.raw.send(self.end.seal(data))
 
     async def receive(self) -> bool:
-        """Wait for more; False at the end of the connection."""
+        """Read once from the socket and return whether the connection goes on."""
         if not await self.raw.receive():
             return False
-        answer = self.other.give(self.raw.take())
+        answer = self.end.give(self.raw.take())
         if answer:
             await self.raw.send(answer)
         return True
 
     async def read_until_eof(self) -> bytes:
-        """Everything up to the end of the connection, which must be in order."""
+        """Return all decrypted data up to the end of the connection, which must be a FIN."""
         while await self.receive():
             pass
-        return bytes(self.other.received)
+        return bytes(self.end.received)
 
     async def upgrade(self) -> None:
-        """The opening handshake of WebSockets, the answer of which is dropped."""
+        """Do the opening handshake, and drop the response."""
         await self.send(request())
-        while b"\r\n\r\n" not in self.other.received:
+        while b"\r\n\r\n" not in self.end.received:
             assert await self.receive()
-        assert self.other.received.startswith(b"HTTP/1.1 101 ")
-        del self.other.received[: self.other.received.index(b"\r\n\r\n") + 4]
+        assert self.end.received.startswith(b"HTTP/1.1 101 ")
+        del self.end.received[: self.end.received.index(b"\r\n\r\n") + 4]

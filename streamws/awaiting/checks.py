@@ -1,0 +1,68 @@
+"""The checks of `internals`, against the running interpreter.
+
+This module is never compiled: it shows how the interpreter itself awaits, and what asyncio's futures look like to it.
+"""
+
+from asyncio import Future
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import Any
+
+
+class _NoLoop:
+    """As much of an event loop as a future asks for when it is made and when callbacks are added."""
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_soon(self, callback: Callable[..., object], *args: object, context: Context | None = None) -> None:
+        raise AssertionError("a pending future calls nothing")
+
+
+def _future() -> "Future[None]":
+    loop: Any = _NoLoop()
+    return Future(loop=loop)
+
+
+def futures_can_be_yielded() -> bool:
+    """Whether an awaited future is yielded with `_asyncio_future_blocking` set, and has it unset before."""
+    future: Any = _future()
+    try:
+        before = future._asyncio_future_blocking
+        yielded = next(future.__await__())
+        return before is False and yielded is future and future._asyncio_future_blocking is True
+    except Exception:
+        return False
+    finally:
+        future._asyncio_future_blocking = False
+
+
+def futures_show_callbacks() -> bool:
+    """Whether `Future._callbacks` lists each callback with its context, and nothing when there is none."""
+    future: Any = _future()
+    context = copy_context()
+    callback: Any = [].append
+    try:
+        empty = not future._callbacks
+        future.add_done_callback(callback, context=context)
+        listed = list(future._callbacks)
+        return empty and listed == [(callback, context)] and future.remove_done_callback(callback) == 1
+    except Exception:
+        return False
+
+
+def awaits_to(awaitable: Any, value: object) -> bool:
+    """Whether a coroutine that awaits `awaitable` gets `value` without being suspended."""
+
+    async def get() -> object:
+        return await awaitable
+
+    coroutine = get()
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value is value
+    except Exception:
+        return False
+    coroutine.close()
+    return False

@@ -1,0 +1,2 @@
+cpdef mark_yielded(object future)
+cpdef list callbacks_of(object future)

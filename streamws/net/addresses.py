@@ -1,0 +1,31 @@
+"""Addresses of sockets, for users and log lines."""
+
+from typing import Any
+
+
+def peer_name(transport: Any) -> str:
+    """The peer's address, for a log line."""
+    name = transport.get_extra_info("peername")
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else name or "a peer"
+
+
+def peer_address(transport: Any, number: int, unix_name: str) -> tuple[str, int]:
+    """Return the host and port of a connection's peer; for a Unix socket its path, and `number` instead of a port.
+
+    :param transport: the connection's transport; None if the connection has ended.
+    :param unix_name: the name of the Unix socket that has a path: "sockname" on a server, "peername" on a client.
+    """
+    if transport is None:
+        return "", number
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        return str(peer[0]), int(peer[1])
+    path = transport.get_extra_info(unix_name)
+    return path if isinstance(path, str) else "", number
+
+
+def address_text(name: Any) -> str:
+    """Return the name of a socket as "host:port", or as the path of a Unix socket."""
+    if not isinstance(name, tuple):
+        return str(name)
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

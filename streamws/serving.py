@@ -1,0 +1,272 @@
+"""The connections of a server, each from its opening handshake to the end of its handler."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+from .callbacks import call
+from .client import Client, new_id
+from .codes import Cause, CloseCode, Side
+from .connection import AsyncioConnection, Connection, Environment, logger
+from .errors import HandshakeRefused, tells_of_end
+from .handshake.agreement import Agreement
+from .handshake.head import Request, Response
+from .handshake.request_reader import RequestReader
+from .handshake.server import (
+    Policy,
+    accept_request,
+    error_response,
+    failure_response,
+    full_response,
+    timeout_response,
+)
+from .net.addresses import peer_address
+
+Handler = Callable[[Client], Awaitable[None]]
+ConnectionCallback = Callable[[Client], Awaitable[None] | None]
+RequestCallback = Callable[[Request], Awaitable[Response | None] | Response | None]
+
+
+class Serving:
+    """The connections and handlers of one server.
+
+    :param policy: which clients the server accepts.
+    :param handler: the handler; None if there is a @socket.connection callback instead.
+    """
+
+    def __init__(self, policy: Policy, handler: Handler | None) -> None:
+        self.policy = policy
+        self.handler = handler
+        self.on_connection: ConnectionCallback | None = None
+        self.on_request: RequestCallback | None = None
+        self.clients: dict[tuple[str, int], Client] = {}
+        """The clients whose opening handshake is complete."""
+        self.connections: set[Connection] = set()
+        """All connections, including those whose opening handshake is not complete."""
+        self.stopping: bool = False
+        """Whether the server is stopping or has stopped."""
+        self._tasks: set[asyncio.Task[None]] = set()  # of handlers and callbacks
+        self._environment: Environment | None = None
+
+    def start(self, environment: Environment) -> Callable[[], AsyncioConnection]:
+        """Return the factory that makes the asyncio protocol of each accepted connection."""
+        self._environment = environment
+        return lambda: AsyncioConnection(environment, True, ServerOpening(self, environment))
+
+    def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
+        """Start a task that is awaited, and cancelled if need be, when the server stops."""
+        assert self._environment is not None
+        task = self._environment.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def serve(self, connection: Connection, request: Request, agreement: Agreement) -> None:
+        """Start a connection whose opening handshake is complete, and run its handler or callback."""
+        number = new_id()
+        connection.start(self.policy.compression, agreement.terms)
+        address = peer_address(connection.transport, number, "sockname")
+        client = Client(connection, number, address, request, agreement, agreement.subprotocol, self.spawn)
+        self.clients[address] = client
+
+        def lost() -> None:
+            self.connections.discard(connection)
+            self.clients.pop(address, None)
+            if logger.isEnabledFor(logging.INFO):
+                logger.info("%s:%s: %s", *address, connection.protocol.outcome())
+
+        connection.on_lost = lost
+        logger.info("%s:%s opened %s", *address, request.path)  # without the query, which may hold a token
+        if self.handler is not None:
+            self.spawn(self._run_handler(self.handler, client, connection))
+        else:
+            assert self.on_connection is not None
+            self.spawn(self._run_callback(self.on_connection, client, connection))
+
+    async def _run_handler(self, handler: Handler, client: Client, connection: Connection) -> None:
+        """Run the handler, and close the connection when it ends."""
+        try:
+            await handler(client)
+        except asyncio.CancelledError:
+            code = CloseCode.GOING_AWAY if self.stopping else CloseCode.INTERNAL_ERROR
+            connection.fail(code, "", Cause.LOCAL_CANCEL, Side.LOCAL, "the handler was cancelled")
+            raise
+        except Exception as error:
+            if not tells_of_end(error):  # using a connection that has ended is how many handlers end, and no error
+                logger.exception("%s:%s: the handler raised", client.addr, client.port)
+                detail = f"the handler raised {error!r}"
+                connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
+                return
+        if not connection.is_closed:
+            await client.close()
+
+    async def _run_callback(self, callback: ConnectionCallback, client: Client, connection: Connection) -> None:
+        """Run the @socket.connection callback."""
+        await call(connection, callback, client)
+        connection.inbox.discard_unclaimed()
+
+    # Stopping --------------------------------------------------------------------------------------------------
+
+    def forget_task(self, task: "asyncio.Task[None] | None") -> None:
+        """Do not wait for a task when the server stops: it is a handler that waits for that itself."""
+        if task is not None:
+            self._tasks.discard(task)
+
+    async def stop(self) -> None:
+        """Close all connections with 1001, and wait until they and their handlers have ended.
+
+        After `Timeouts.close`, connections are dropped and handlers are cancelled; those have the same time again.
+        """
+        assert self._environment is not None
+        timeout = self._environment.timeouts.close
+        for connection in tuple(self.connections):
+            if connection.is_open:
+                connection.begin_close(CloseCode.GOING_AWAY, "server shutting down")
+            elif connection.is_opening:
+                connection.abort()
+        ends = [asyncio.ensure_future(connection.wait_gone()) for connection in self.connections]
+        await _wait([*ends, *self._tasks], timeout)
+        for connection in tuple(self.connections):
+            connection.close_overdue()  # records the timeout as the cause, if the connection has not done so itself
+        self.abort()
+        await _wait([*ends, *self._tasks], timeout)
+        for task in self._tasks:
+            logger.error("the server stopped, but this task did not end when it was cancelled: %r", task)
+        self._environment.close()
+
+    def abort(self) -> None:
+        """Drop all connections and cancel all tasks."""
+        for connection in tuple(self.connections):
+            connection.abort()
+        for task in tuple(self._tasks):
+            task.cancel()
+
+
+class ServerOpening:
+    """The opening handshake of one connection, on the server's side (`connection.Opening`)."""
+
+    __slots__ = ("_connection", "_environment", "_reader", "_responded", "_serving", "_task")
+
+    def __init__(self, serving: Serving, environment: Environment) -> None:
+        self._serving = serving
+        self._environment = environment
+        self._reader: RequestReader | None = RequestReader(environment.limits)  # until the request is complete
+        self._responded = False
+        self._task: asyncio.Task[None] | None = None  # of the @socket.request callback
+        self._connection: Connection | None = None
+        # Started here, so that `Timeouts.open` covers the TLS handshake too.
+        environment.open_deadlines.add(self._overdue)
+
+    def connected(self, connection: Connection) -> None:
+        """Register the connection, whose TLS handshake is complete."""
+        # Not earlier, because `lost` is not called for a connection whose TLS handshake fails.
+        self._connection = connection
+        self._serving.connections.add(connection)
+        if self._serving.stopping:
+            connection.abort()  # the server was stopped during the TLS handshake
+        else:
+            self._refuse_if_full(connection)
+
+    def _refuse_if_full(self, connection: Connection) -> bool:
+        limit = self._environment.limits.max_clients
+        if limit is None or len(self._serving.clients) < limit:
+            return False
+        self._refuse(connection, full_response(), f"the server is full (Limits.max_clients is {limit})", "GET")
+        return True
+
+    def received(self, connection: Connection, data: bytes) -> None:
+        """Read the request, and process it when it is complete."""
+        if self._responded or self._reader is None:
+            return
+        try:
+            request = self._reader.feed(data)
+        except HandshakeRefused as error:
+            self._refuse(connection, error_response(error), error.reason, "GET")
+            return
+        if request is None:
+            return
+        rest = self._reader.rest
+        self._reader = None
+        callback = self._serving.on_request
+        if callback is None:
+            self._accept(connection, request, rest)
+        else:
+            connection.pause_reading()
+            self._task = self._serving.spawn(self._run_request_callback(connection, request, rest, callback))
+
+    async def _run_request_callback(
+        self, connection: Connection, request: Request, rest: bytes, callback: RequestCallback
+    ) -> None:
+        """Run the @socket.request callback, and send its response or go on with the handshake."""
+        failed = False
+        try:
+            result = callback(request)
+            response = await result if inspect.isawaitable(result) else result
+            if response is not None and not isinstance(response, Response):
+                raise TypeError(f"a @socket.request callback must return a Response or None, not {response!r}")
+        except Exception:
+            logger.exception("%s: the @socket.request callback raised", connection.peer())
+            response = failure_response()
+            failed = True
+        if connection.transport is None or self._responded:
+            return
+        if response is None:
+            connection.resume_reading()
+            self._accept(connection, request, rest)
+        elif failed:
+            self._refuse(connection, response, "the @socket.request callback raised", request.method)
+        else:
+            logger.info("%s answered with %d by @socket.request", connection.peer(), response.status)
+            self._respond(connection, response, request.method)
+
+    def _accept(self, connection: Connection, request: Request, rest: bytes) -> None:
+        """Complete the handshake, or refuse the request."""
+        if self._refuse_if_full(connection):
+            return  # there was room when this client connected, but others completed their requests first
+        try:
+            agreement = accept_request(request, self._serving.policy)
+        except HandshakeRefused as error:
+            self._refuse(connection, error_response(error), error.reason, request.method)
+            return
+        self._environment.open_deadlines.discard(self._overdue)
+        connection.transport.write(agreement.encoded)
+        self._serving.serve(connection, request, agreement)
+        connection.receive_soon(rest)
+
+    def _refuse(self, connection: Connection, response: Response, reason: str, method: str) -> None:
+        logger.info("%s refused with %d: %s", connection.peer(), response.status, reason)
+        self._respond(connection, response, method)
+
+    def _respond(self, connection: Connection, response: Response, method: str) -> None:
+        """Send a response other than 101 and close the connection. Bytes after the request are never parsed."""
+        self._responded = True
+        self._reader = None
+        self._environment.open_deadlines.discard(self._overdue)
+        connection.transport.write(response.encode(method))
+        self._environment.close_deadlines.add(connection.abort)
+        connection.resume_reading()  # it is paused during a callback, but the peer's EOF must be seen
+        connection.end_writing()
+
+    def _overdue(self) -> None:
+        """Refuse a request that was not complete within `Timeouts.open`."""
+        connection = self._connection
+        if self._task is not None:
+            self._task.cancel()
+        if connection is not None and connection.transport is not None:
+            seconds = self._environment.timeouts.open
+            reason = f"the opening handshake took longer than {seconds} s (Timeouts.open)"
+            self._refuse(connection, timeout_response(), reason, "GET")
+
+    def lost(self, connection: Connection, error: Exception | None) -> None:
+        """Forget a connection that ended before the handshake was complete."""
+        self._environment.open_deadlines.discard(self._overdue)
+        self._environment.close_deadlines.discard(connection.abort)
+        self._serving.connections.discard(connection)
+        if self._task is not None:
+            self._task.cancel()
+
+
+async def _wait(tasks: Sequence["asyncio.Task[None]"], seconds: float | None) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=seconds)

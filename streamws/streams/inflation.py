@@ -1,0 +1,152 @@
+"""The stage that inflates compressed messages for their reader, and no more of them than the reader may have."""
+
+from sys import maxsize
+
+from ..codes import Cause, Close, CloseCode, Opcode
+from ..errors import ProtocolViolation
+from ..wire.deflate import PIECE, DeflatedFrame, Inflater
+from ..wire.frames import DataFrame
+from .queue import Queue
+
+SHARE = 1024 * 1024
+"""The bytes that are inflated for one reader before the other connections of the loop get their turn."""
+
+# Plain integers: a lookup in the enum costs more than the comparison.
+_CONTINUATION = 0x0
+_TEXT = 0x1
+
+
+class Inflation:
+    """Inflates the compressed frames at the head of a queue.
+
+    Compressed data waits in the queue as it arrived. It is inflated when it is read; for a task that awaits a whole
+    message, it is inflated as it arrives. So memory is bounded by what the reader may have, whatever it inflates to.
+
+    A method that cannot go on sets `problem` and returns False or None.
+    """
+
+    __slots__ = ("_inflater", "_max_size", "_queue", "problem", "work")
+
+    def __init__(self, queue: Queue, inflater: Inflater, max_message_size: int) -> None:
+        """Make the stage between a queue and its readers.
+
+        :param max_message_size: the most bytes of a message that is read as a whole.
+        """
+        self._queue = queue
+        self._inflater = inflater
+        self._max_size = min(max_message_size, maxsize // 2)  # so that one byte more is a size too
+        self.work: int = 0
+        """The bytes that were inflated since the reader last waited."""
+        self.problem: tuple[Close, Cause] | None = None
+        """Why the connection must fail: a message is too big, or cannot be inflated."""
+
+    @property
+    def takeover(self) -> bool:
+        """Whether messages refer to the messages before them, so that skipped data must be inflated too."""
+        return self._inflater.takeover
+
+    def is_pending(self) -> bool:
+        """Whether there may be more data in the frame that was last taken from the queue."""
+        return self._inflater.pending
+
+    # Whole messages and frames ---------------------------------------------------------------------------------
+
+    def inflate(self, end: int) -> bool:
+        """Inflate the frames of the first message in place, up to the index `end` of the queue."""
+        queue = self._queue
+        inflater = self._inflater
+        place = queue.head + queue.inflated
+        while place < end and type(queue.items[place]) is DeflatedFrame:
+            frame = queue.items[place]
+            if place > queue.head and frame.opcode != _CONTINUATION:
+                break  # the next message
+            left = self._max_size - queue.inflated_size
+            try:
+                inflater.feed(frame)
+                data = inflater.take(left + 1)
+            except ProtocolViolation as violation:
+                self._corrupt(violation)
+                return False
+            if len(data) > left:
+                self.problem = too_big(queue.inflated_size + len(data), self._max_size)
+                return False
+            queue.replace(place, DataFrame(frame.opcode, data, frame.fin))
+            self.work += len(data)
+            place += 1
+        return True
+
+    def inflate_open(self) -> bool:
+        """Inflate what has arrived of the first message, unless all of it has."""
+        return self._queue.complete > 0 or self.inflate(len(self._queue.items))
+
+    def take_message(self, frame: DeflatedFrame) -> str | bytes | None:
+        """Take the first message, which is in one frame, from the queue."""
+        inflater = self._inflater
+        try:
+            inflater.feed(frame)
+            data = inflater.take(self._max_size + 1)
+        except ProtocolViolation as violation:
+            self._corrupt(violation)
+            return None
+        if len(data) > self._max_size:
+            self.problem = too_big(len(data), self._max_size)
+            return None
+        self.work += len(data)
+        self._queue.take()
+        return data.decode() if frame.opcode == _TEXT else data
+
+    # Messages in pieces ----------------------------------------------------------------------------------------
+
+    def take_piece(self, frame: DeflatedFrame | None) -> DataFrame | None:
+        """The next piece of a message.
+
+        :param frame: the next frame of the message; None to go on with the last one, which `is_pending`.
+        """
+        inflater = self._inflater
+        try:
+            if frame is not None:
+                inflater.feed(frame)
+            data = inflater.take(PIECE)
+        except ProtocolViolation as violation:
+            self._corrupt(violation)
+            return None
+        self.work += len(data)
+        return DataFrame(Opcode.CONTINUATION, data, inflater.ended)
+
+    def skip(self, frame: DeflatedFrame, most: int) -> int:
+        """Skip a frame; returns the bytes that count for it, or -1.
+
+        :param most: the bytes after which it stops.
+        """
+        try:
+            size = self._inflater.drop(frame, most)
+        except ProtocolViolation as violation:
+            self._corrupt(violation)
+            return -1
+        least = len(frame.payload)
+        return size if size > least else least  # data that inflates to nothing must not be free
+
+    def skip_pending(self, most: int) -> int:
+        """Skip the rest of the last frame; returns its bytes, or -1."""
+        try:
+            return self._inflater.drop(None, most)
+        except ProtocolViolation as violation:
+            self._corrupt(violation)
+            return -1
+
+    def is_at_end(self) -> bool:
+        """Whether all of a message was taken or skipped."""
+        return self._inflater.ended
+
+    def stop(self) -> None:
+        """Forget data that was not taken."""
+        self._inflater.stop()
+
+    def _corrupt(self, violation: ProtocolViolation) -> None:
+        self.problem = Close(violation.code, violation.reason), Cause.PROTOCOL_ERROR
+
+
+def too_big(size: int, limit: int) -> tuple[Close, Cause]:
+    """Why a connection fails that received a message over `max_message_size`."""
+    reason = f"a message of at least {size} bytes is over max_message_size ({limit})"
+    return Close(CloseCode.MESSAGE_TOO_BIG, reason), Cause.LIMIT

@@ -1,0 +1,247 @@
+"""Writers for messages that are sent in parts: `FragmentWriter` and `DataFrameWriter`."""
+
+from types import TracebackType
+from typing import Self
+from weakref import ReferenceType
+
+from ..codes import Cause, CloseCode, Opcode, Side
+from ..errors import WriteError
+from ..wire.frames import Buffer
+from ..wire.protocol import Protocol, State, check_data
+from .hub import Hub
+from .outbox import Outbox
+from .turns import Turns
+
+
+def _truncate(hub: ReferenceType[Hub], detail: str) -> None:
+    """Fail a connection on which a message was left incomplete, so that the peer does not take it for whole."""
+    connection = hub()
+    if connection is not None:
+        connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.LOCAL_CANCEL, Side.LOCAL, detail)
+
+
+class FragmentWriter:
+    """Sends one message in fragments; made by `Writer.fragment`.
+
+    `async with` waits for the turn and ends the message. If an exception or a cancellation leaves the block after the
+    first part, the connection closes with 1011, so that the peer does not take a part of the message for the whole.
+    Before the first part nothing is sent, and the connection stays open.
+    """
+
+    __slots__ = ("_compress", "_entered", "_hub", "_left", "_opcode", "_outbox", "_protocol", "_turns")
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        outbox: Outbox,
+        turns: Turns,
+        hub: ReferenceType[Hub],
+        opcode: Opcode | None,
+        compress: bool | None,
+    ) -> None:
+        self._protocol = protocol
+        self._outbox = outbox
+        self._turns = turns
+        self._hub = hub
+        self._compress = compress
+        self._opcode = opcode
+        self._entered = False
+        self._left = False
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise WriteError("a FragmentWriter sends one message; call writer.fragment() for the next one")
+        self._entered = True
+        await self._turns.acquire_for_block()
+        return self
+
+    async def send(self, part: str | Buffer) -> None:
+        """Send a part of the message as one fragment.
+
+        :param part: `str` or bytes-like. Both fit either kind of message, but the bytes of a text message must be
+            valid UTF-8 together. A part may end inside a character.
+        :raises WriteError: outside the `async with` block, and for bytes that would make the text invalid. These are
+            not sent, and the message may continue with others.
+        :raises TypeError: if `part` is neither `str` nor bytes-like.
+        :raises ConnectionClosed: if the connection is closing or closed.
+
+        Waits while the peer reads too slowly (`Limits.write_high`). Cancelling it then leaves the message unfinished:
+        the end of the block closes the connection. One task at a time may call it.
+        """
+        if not self._entered or self._left:
+            raise WriteError("cannot send a fragment outside the `async with writer.fragment()` block")
+        if not self._protocol.open:
+            raise self._protocol.closed_error()
+        check_data(part)
+        opcode = self._opcode or (Opcode.TEXT if isinstance(part, str) else Opcode.BINARY)
+        self._put(opcode, part, False)
+        self._opcode = opcode  # only now: a part that cannot be encoded does not decide the type
+        if self._outbox.paused:
+            await self._drain()
+
+    def _put(self, opcode: Opcode, part: str | Buffer, fin: bool) -> None:
+        self._outbox.put(self._protocol.fragment(opcode, part, fin, self._compress))
+        if fin:
+            self._turns.release()
+
+    async def _drain(self) -> None:
+        await self._outbox.drain()
+        if not self._protocol.open:
+            raise self._protocol.closed_error()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left = True
+        begun = self._protocol.sending != 0
+        if not self._protocol.open:
+            self._turns.busy = False
+            if error is None:
+                raise self._protocol.closed_error()
+        elif error is None:
+            try:
+                # Without a part this is an empty message, as asked for.
+                self._put(self._opcode or Opcode.BINARY, b"", True)
+            except WriteError as unfinished:
+                self._turns.busy = False
+                _truncate(self._hub, str(unfinished))
+                raise
+            if self._outbox.paused:
+                await self._drain()
+        elif begun:
+            self._turns.busy = False
+            _truncate(self._hub, f"a fragmented message was left unfinished: {error!r}")
+        else:
+            self._turns.release()
+
+
+class DataFrameWriter:
+    """Sends one message in one frame of declared length, part by part; made by `Writer.data_frame`.
+
+    `async with` waits for the turn. The frame is complete with its last declared byte; other senders and control frames
+    wait until then. If the block is left before that, the connection ends, and its outcome says 1011: the peer would
+    take anything else for the rest of the frame. If nothing was written and an exception leaves the block, nothing is
+    sent and the connection stays open.
+
+    A closing handshake that begins meanwhile, on either side, waits for the end of the frame, up to `Timeouts.close`.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_entered",
+        "_hub",
+        "_left",
+        "_opcode",
+        "_outbox",
+        "_protocol",
+        "_turns",
+        "length",
+        "remaining",
+    )
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        outbox: Outbox,
+        turns: Turns,
+        hub: ReferenceType[Hub],
+        length: int,
+        opcode: Opcode,
+    ) -> None:
+        self._protocol = protocol
+        self._outbox = outbox
+        self._turns = turns
+        self._hub = hub
+        self._opcode = opcode
+        self._entered = False
+        self._begun = False  # whether the header was sent
+        self._left = False
+        self.length: int = length
+        """The declared length in bytes."""
+        self.remaining: int = length
+        """The bytes that are still to be written."""
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise WriteError("a DataFrameWriter sends one frame; call writer.data_frame() for the next one")
+        self._entered = True
+        await self._turns.acquire_for_block()
+        return self
+
+    async def write(self, part: str | Buffer) -> None:
+        """Send the next bytes of the frame.
+
+        :param part: bytes-like, or `str`, which counts as its UTF-8. The parts of a text message must be valid UTF-8
+            together; a part may end inside a character.
+        :raises ValueError: for more bytes than remain of the declared length; none of them is sent.
+        :raises WriteError: outside the `async with` block, and for bytes that would make the text invalid; they are
+            not sent.
+        :raises TypeError: if `part` is neither `str` nor bytes-like.
+        :raises ConnectionClosed: if the connection ended before the frame was complete, or uncleanly during this wait.
+
+        Waits while the peer reads too slowly (`Limits.write_high`). Cancelling it then leaves the frame unfinished:
+        the end of the block closes the connection. One task at a time may call it.
+        """
+        if not self._entered or self._left:
+            raise WriteError("cannot write outside the `async with writer.data_frame()` block")
+        check_data(part)
+        data = part.encode() if isinstance(part, str) else part
+        size = memoryview(data).nbytes
+        if size > self.remaining:
+            raise ValueError(f"cannot write {size} bytes: {self.remaining} of the frame's {self.length} bytes remain")
+        if not self._can_go_on():
+            raise self._protocol.closed_error()
+        if not size:
+            return
+        if self._opcode == Opcode.TEXT:
+            self._protocol.check_text(data, size == self.remaining)
+        self._put(data)
+        await self._outbox.drain()
+        if not self._can_go_on():
+            error = self._protocol.closed_error()
+            if self.remaining or not error.outcome.clean:
+                raise error
+
+    def _can_go_on(self) -> bool:
+        protocol = self._protocol
+        # A closing handshake waits for the end of the frame.
+        return protocol.open or (self._begun and not protocol.failed and protocol.state is not State.CLOSED)
+
+    def _put(self, data: Buffer) -> None:
+        protocol = self._protocol
+        if self._begun:
+            part = protocol.frame_part(data)
+            self._outbox.put(part)
+        else:
+            self._begun = True
+            header = protocol.begin_frame(self._opcode, self.length)
+            part = protocol.frame_part(data)
+            self._outbox.put_parts(header, part)
+        self.remaining -= len(part)
+        if not self.remaining:
+            hub = self._hub()
+            if hub is not None:
+                hub.frame_sent()
+            self._turns.release()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left = True
+        if self._begun and not self.remaining:
+            return
+        self._turns.busy = False
+        if not self._can_go_on():
+            if error is None:
+                raise self._protocol.closed_error()
+        elif error is not None:
+            if self._begun:
+                _truncate(self._hub, f"a data frame was left with {self.remaining} bytes unsent: {error!r}")
+            else:
+                self._turns.release()
+        elif self.remaining:
+            reason = f"a data frame of {self.length} bytes was left with {self.remaining} bytes unsent"
+            _truncate(self._hub, reason)
+            raise WriteError(reason)
+        else:
+            self._put(b"")

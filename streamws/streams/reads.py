@@ -1,0 +1,236 @@
+"""The kinds of reads."""
+
+from typing import Any
+
+from ..awaiting.operation import PENDING
+from ..codes import CloseOutcome, Opcode
+from ..wire.deflate import DeflatedFrame
+from ..wire.frames import DataFrame
+from ..wire.payload import WideText
+from .inbox import READER, Inbox, Read
+from .inflation import Inflation
+from .queue import as_frame, counted_size, item_size
+
+# The functions below make reads without a constructor call, which would be one call more for each message.
+
+
+class ReadMessage(Read):
+    """Reads the next whole message."""
+
+    __slots__ = ()
+
+    def take(self) -> Any:
+        inbox = self.inbox
+        queue = inbox.queue
+        item = queue.first()
+        kind = type(item)
+        if kind is str or kind is bytes:
+            size = len(item)
+            if size > inbox.max_size:
+                return inbox.refuse_size(size)
+            queue.take_bare(size)
+            inbox.owner = None
+            return item
+        if item is None:
+            return self._wait()
+        if kind is WideText:
+            if item.size > inbox.max_size:
+                return inbox.refuse_size(item.size)
+            inbox.owner = None
+            return queue.take().text
+        if inbox.inflation is not None:
+            return self._take_inflated(inbox.inflation)
+        if queue.complete > 0:
+            return self._join()
+        return self._wait()
+
+    def _wait(self) -> Any:
+        """Wait, unless the message will be too big."""
+        inbox = self.inbox
+        if inbox.inflation is not None and not inbox.inflation.inflate_open():
+            return inbox.fail_inflation()
+        if inbox.announced_size() > inbox.max_size:
+            return inbox.refuse_size(inbox.announced_size())
+        return PENDING
+
+    def _join(self) -> Any:
+        inbox = self.inbox
+        size, frames = inbox.queue.first_message_size()
+        counted = counted_size(size, frames)
+        if counted > inbox.max_size:
+            return inbox.refuse_size(counted)
+        inbox.owner = None
+        return inbox.queue.join(frames)
+
+    def _take_inflated(self, inflation: Inflation) -> Any:
+        """Take a message that is compressed, or in fragments, where compression was negotiated."""
+        inbox = self.inbox
+        queue = inbox.queue
+        first = queue.first()
+        if type(first) is DeflatedFrame and first.fin:
+            message = inflation.take_message(first)
+            if message is None:
+                return inbox.fail_inflation()
+            inbox.owner = None
+            return message
+        if queue.complete == 0:
+            return self._wait()
+        if not inflation.inflate(len(queue.items)):
+            return inbox.fail_inflation()
+        return self._join()
+
+    def is_ready(self) -> bool:
+        inbox = self.inbox
+        queue = inbox.queue
+        inflation = inbox.inflation
+        if inflation is not None and not inflation.inflate_open():
+            inbox.fail_inflation()  # which wakes this read
+            return False
+        if queue.complete > 0:
+            return True
+        first = queue.first()
+        if first is not None and type(first) is not DataFrame:
+            return True
+        return inbox.announced_size() > inbox.max_size
+
+    def needs_whole(self) -> bool:
+        return True
+
+    def describe(self) -> str:
+        return "async for" if self.iterating else "read_message()" if self.owner is None else READER
+
+
+class ReadFrame(Read):
+    """Reads the next data frame."""
+
+    __slots__ = ()
+
+    def claim(self) -> None:
+        if self.inbox.owner is not FRAMES:
+            Read.claim(self)
+
+    def take(self) -> Any:
+        inbox = self.inbox
+        queue = inbox.queue
+        if queue.is_empty():
+            return inbox.refuse_size(inbox.frame.length) if inbox.is_frame_too_big() else PENDING
+        if inbox.inflation is not None and not inbox.inflation.inflate(queue.head + 1):
+            return inbox.fail_inflation()
+        size = item_size(queue.first()) - item_size(b"")
+        if size > inbox.max_size:
+            return inbox.refuse_size(size)
+        frame = as_frame(queue.take())
+        inbox.owner = None if frame.fin else FRAMES
+        return frame
+
+    def is_ready(self) -> bool:
+        return not self.inbox.queue.is_empty() or self.inbox.is_frame_too_big()
+
+    def needs_whole(self) -> bool:
+        return True
+
+    def describe(self) -> str:
+        return "read_frame()"
+
+
+class BeginMessage(Read):
+    """Waits for a message to begin, and makes the reader its owner."""
+
+    __slots__ = ()
+
+    def claim(self) -> None:
+        if self.inbox.owner is not None:
+            self.inbox.leave(self.inbox.owner)
+
+    def take(self) -> Any:
+        inbox = self.inbox
+        first = inbox.queue.first()
+        if first is not None:
+            inbox.owner = self.owner
+            kind = type(first)
+            if kind is DataFrame or kind is DeflatedFrame:
+                return Opcode(first.opcode)
+            return Opcode.BINARY if kind is bytes else Opcode.TEXT
+        if inbox.in_data_frame():
+            inbox.owner = self.owner
+            return Opcode(inbox.frame.opcode)
+        return PENDING
+
+    def is_ready(self) -> bool:
+        return not self.inbox.queue.is_empty() or self.inbox.in_data_frame()
+
+    def is_cut_by(self, outcome: CloseOutcome) -> bool:
+        return False  # it has not begun to read a message
+
+    def describe(self) -> str:
+        return "messages()"
+
+
+class AwaitMore(Read):
+    """Waits until there is more of a message to pull."""
+
+    __slots__ = ()
+
+    def take(self) -> Any:
+        return None if self.inbox.has_more() else PENDING
+
+    def is_ready(self) -> bool:
+        return self.inbox.has_more()
+
+    def is_stream(self) -> bool:
+        return True
+
+    def is_cut_by(self, outcome: CloseOutcome) -> bool:
+        return True
+
+    def describe(self) -> str:
+        return READER
+
+
+class _Frames:
+    """The owner of a message that is read frame by frame."""
+
+
+FRAMES = _Frames()
+
+
+def _set(read: Read, inbox: Inbox, iterating: bool, owner: object) -> None:
+    read.finished = False
+    read.inbox = inbox
+    read.iterating = iterating
+    read.owner = owner
+
+
+def whole_message(inbox: Inbox, iterating: bool = False, owner: object = None) -> ReadMessage:
+    """Read the next whole message.
+
+    :param iterating: whether a clean end of the connection ends an iteration.
+    :param owner: the reader whose message it must be; nothing of the message may have been pulled.
+    """
+    read: ReadMessage = ReadMessage.__new__(ReadMessage)
+    _set(read, inbox, iterating, owner)
+    return read
+
+
+def next_frame(inbox: Inbox, iterating: bool = False) -> ReadFrame:
+    """Read the next data frame.
+
+    :param iterating: whether a clean end of the connection ends an iteration.
+    """
+    read: ReadFrame = ReadFrame.__new__(ReadFrame)
+    _set(read, inbox, iterating, None)
+    return read
+
+
+def begin_message(inbox: Inbox, owner: object) -> BeginMessage:
+    """Wait for a message to begin and make `owner` its owner; the result is the message's opcode."""
+    read: BeginMessage = BeginMessage.__new__(BeginMessage)
+    _set(read, inbox, True, owner)
+    return read
+
+
+def await_more(inbox: Inbox, owner: object) -> AwaitMore:
+    """Wait until there is something to pull."""
+    read: AwaitMore = AwaitMore.__new__(AwaitMore)
+    _set(read, inbox, False, owner)
+    return read
