@@ -37,7 +37,7 @@ def check_wheel(path: Path) -> None:
     compiled = {name.rpartition(".")[0] for name in sources if name.endswith((".pxd", ".pyx"))}
     extensions = {name for name in held if name.endswith(".so")}
     check("not compiled", compiled - {name.partition(".")[0] for name in extensions})
-    wanted = {name for name in sources if not name.endswith((".pyx", ".pxd"))}
+    wanted = {name for name in sources if not name.endswith((".pyx", ".pxd", ".h"))}
     check("missing from the wheel", wanted - held)
     check("should not be in the wheel", held - wanted - extensions)
 
