@@ -1,4 +1,4 @@
-"""The functions that the decorators of a `Client` register: thin sugar over its streams."""
+"""Calls the functions that the decorators of a `Client` register. They use the same streams as an application."""
 
 import inspect
 import logging
@@ -16,7 +16,7 @@ MessageCallback = Callable[[MessageReader], Awaitable[None] | None]
 PayloadCallback = Callable[[bytes], Awaitable[None] | None]
 ClosedCallback = Callable[[CloseOutcome], Awaitable[None] | None]
 Spawn = Callable[[Coroutine[object, None, None]], "Task[None]"]
-"""Starts a task that the server, or the loop, waits for when it stops."""
+"""Starts a task and keeps a reference to it until it ends. A server waits for these tasks when it stops."""
 
 _Argument = TypeVar("_Argument")
 
@@ -55,7 +55,7 @@ class Callbacks:
         self._spawn(self._call_closed(callback))
 
     def _receive(self, callback: PayloadCallback, payload: bytes) -> None:
-        """A ping or pong was received. Reading is not paused for these, so the waiting ones are bounded here."""
+        """Call a callback for a ping or pong. Reading is not paused for these, so the number that waits is limited."""
         if self._waiting >= self._connection.environment.limits.max_control_backlog:
             reason = "ping flood: pings and pongs arrive faster than their callbacks run"
             self._connection.fail(CloseCode.POLICY_VIOLATION, reason, Cause.LIMIT)
@@ -113,7 +113,7 @@ async def call(
             await result
     except Exception as error:
         if tells_of_end(error):
-            return True  # it used a connection that had ended: nothing to report
+            return True  # the callback used a connection that has ended, which is no fault
         logger.exception("%s: the callback %s raised an exception", connection.peer(), name)
         detail = f"the callback {name} raised {error!r}"
         connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)

@@ -1,4 +1,4 @@
-"""`Client`: one connection as its user holds it, in either role."""
+"""`Client`: one connection, as the application of a server or a client uses it."""
 
 import itertools
 from collections.abc import AsyncIterator, Coroutine
@@ -21,7 +21,7 @@ _ids = itertools.count(1)
 
 
 def new_id() -> int:
-    """A number that no other connection of this process has."""
+    """Return a number that no other connection of this process has."""
     return next(_ids)
 
 
@@ -122,7 +122,7 @@ class Client:
     def messages(self) -> AsyncIterator[MessageReader]:
         """Iterate over the messages as streams, with a `MessageReader` for each, from the moment it begins.
 
-        Going on to the next message skips the unread rest of the last one, up to `Limits.max_skip` bytes. The
+        Continuing with the next message skips the unread rest of the last one, up to `Limits.max_skip` bytes. The
         iteration ends after a clean close and raises `ConnectionClosedError` after any other end. Cancelling it loses
         nothing, and it can be continued.
         """
@@ -130,7 +130,7 @@ class Client:
         return Readers(connection.inbox, connection.environment.limits)
 
     def frames(self) -> AsyncIterator[DataFrame]:
-        """Iterate over the data frames that `read_frame` returns.
+        """Iterate over the data frames, as `read_frame` returns them.
 
         It ends and raises as `async for message in client` does.
         """
@@ -182,9 +182,9 @@ class Client:
         :param reason: at most 123 bytes in UTF-8.
         :raises ValueError: for another code, or a longer reason.
 
-        It takes at most `Timeouts.close` seconds, whatever the peer does. Unread data is dropped. On a connection that
-        is closed or closing it waits for the end; a second code has no effect. Cancelling it does not stop the closing.
-        Any number of tasks may call it. (RFC 6455 section 7.1.2)
+        It takes at most `Timeouts.close` seconds, whatever the peer does. Unread data is discarded. If the connection
+        is closing or closed already, the code has no effect, and it only waits for the end. Cancelling it does not
+        stop the closing handshake. Any number of tasks may call it. (RFC 6455 section 7.1.2)
         """
         self._connection.begin_close(code, reason)
         await self._connection.wait_closed()
@@ -217,7 +217,7 @@ class Client:
 
     @property
     def outcome(self) -> CloseOutcome | None:
-        """How the connection ended or is about to end: who began, the codes, the cause. None while it is open."""
+        """How the connection ended or is about to end: initiator, close codes and cause. None while it is open."""
         return self._connection.outcome()
 
     # Callbacks -------------------------------------------------------------------------------------------------

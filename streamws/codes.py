@@ -115,7 +115,7 @@ class Side(enum.StrEnum):
 
 @attrs.frozen
 class CloseOutcome:
-    """How a connection ended: the initiator, the Close frames of both sides, and the cause."""
+    """How a connection ended: its initiator, the Close frames of both sides, and the cause."""
 
     cause: Cause
     """Why the connection ended."""
@@ -218,4 +218,4 @@ _FAULTS = {
     Cause.LIMIT: "the peer exceeded a limit",
     Cause.KEEPALIVE: "the peer did not respond",
 }
-"""Faults of the peer, because of which this side closes the connection."""
+"""Causes that are the peer's fault and make this side close the connection, as the outcome names them."""

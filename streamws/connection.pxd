@@ -11,7 +11,7 @@ from .wire.partial cimport PartialFrame
 from .wire.protocol cimport Protocol
 
 cdef Py_ssize_t _USUAL_READ
-cdef int MARKS, OPENING
+cdef int UNREAD, OPENING
 
 cdef class Connection(Receiver):
     cdef object __weakref__

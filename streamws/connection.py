@@ -1,4 +1,4 @@
-"""The asyncio protocol of one connection, and the hub between the wire and the streams, in either role.
+"""The asyncio protocol of one connection, of a server or a client. It links the wire and the streams.
 
 A connection begins with its opening handshake, which an `Opening` carries out; `start` makes it a WebSocket connection.
 From then on a received chunk goes to `wire.protocol`, its items go to the `inbox`, and the waiting reader runs. Frames
@@ -17,7 +17,7 @@ from .codes import Cause, CloseCode, CloseOutcome, Side
 from .errors import ConnectionClosed
 from .handshake.extensions import DeflateTerms
 from .net.addresses import peer_name
-from .net.gate import MARKS, OPENING, Gate
+from .net.gate import OPENING, UNREAD, Gate
 from .net.loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, share_of
 from .net.network import Network, Receiver
 from .options import Compression, Limits, Timeouts
@@ -34,10 +34,11 @@ from .wire.protocol import Change, Protocol
 logger: logging.Logger = logging.getLogger("streamws")
 
 _USUAL_READ = RECEIVE_BUFFER_SIZE
+"""The most bytes of a read, unless a large frame is being received."""
 
 
 class Environment:
-    """What the connections of one server, or of one `connect()`, share."""
+    """Options, buffers and timers that all connections of one server, or of one `connect()`, share."""
 
     __slots__ = (
         "close_deadlines",
@@ -57,11 +58,12 @@ class Environment:
         self.limits: Limits = limits
         self.timeouts: Timeouts = timeouts
         self.finished: Future[None] = loop.create_future()
-        """A future that is done."""
+        """A future that is done; see `Waiter`."""
         self.finished.set_result(None)
         self.open_deadlines: Deadlines = Deadlines(loop, timeouts.open)
         self.close_deadlines: Deadlines = Deadlines(loop, timeouts.close)
         self.ping_times: Deadlines = Deadlines(loop, timeouts.ping_interval)
+        """When each connection sends its next ping."""
         self.pong_deadlines: Deadlines = Deadlines(loop, timeouts.ping_timeout)
 
     def close(self) -> None:
@@ -126,9 +128,9 @@ class Connection(Receiver):
     writer: Writer
 
     def __init__(self, environment: Environment, server: bool, opening: Opening) -> None:
-        """Make a connection that waits for its transport.
+        """Create a connection that waits for its transport.
 
-        :param server: the role.
+        :param server: whether this side is the server.
         :param opening: carries out the opening handshake.
         """
         self.environment: Environment = environment
@@ -138,13 +140,13 @@ class Connection(Receiver):
         self._view = self._share.view
         self._buffer = self._share.buffer  # the buffer of the last read
         self.transport: Any = None
-        """The transport while there is one."""
+        """The transport; None before it is connected and after it is closed."""
         self._final: CloseOutcome | None = None  # the outcome, once the transport is closed
         self._large_reads = False  # whether the last read was larger than usual and belonged to a large frame
         self._greedy = self._share.greedy
         self._processing = False  # whether a chunk is being processed
-        self._closed: list[Future[None]] | None = None  # of the tasks that wait for the end
-        self._unread_pongs = 0  # the pongs sent since the peer last read everything
+        self._closed: list[Future[None]] | None = None  # one for each task that waits for the end
+        self._unread_pongs = 0  # the pings answered since writing to the peer was last not paused
         self.on_ping: Callable[[bytes], None] | None = None
         """Called with the payload of each ping."""
         self.on_pong: Callable[[bytes], None] | None = None
@@ -153,10 +155,10 @@ class Connection(Receiver):
         """Called once, when the connection has ended."""
 
     def start(self, compression: Compression | None = None, terms: DeflateTerms | None = None) -> None:
-        """The opening handshake is complete: become a WebSocket connection.
+        """Become a WebSocket connection: the opening handshake is complete.
 
         :param compression: the options for compressing messages.
-        :param terms: what was negotiated; None for no compression.
+        :param terms: the negotiated compression; None for no compression.
         """
         environment = self.environment
         loop = environment.loop
@@ -199,17 +201,17 @@ class Connection(Receiver):
             self._opening.connected(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        # All connections of a loop share the buffer: it is processed before the loop does anything else.
+        # All connections of a loop share the buffer: its data is processed before another one can read.
         if self._opening is None and (self._large_reads or self.protocol.parser.frame.active):
             return self._get_buffer_for_frame()
         self._buffer = self._share.buffer
         return self._view
 
     def _get_buffer_for_frame(self) -> memoryview:
-        """A larger buffer for the rest of a large frame and the data behind it."""
+        """Return a larger buffer for the rest of a large frame and the data behind it, if that is useful."""
         large = self._large_reads or self.protocol.parser.frame.missing > _USUAL_READ
         if not large or self.inbox.is_streamed():
-            # A stream reader takes the data out at once: a buffer that fits into the processor's cache is faster.
+            # A stream reader takes the data at once. For that, a buffer that fits into the processor's cache is faster.
             self._buffer = self._share.buffer
             return self._view
         self._buffer = self._share.large_buffer
@@ -219,11 +221,11 @@ class Connection(Receiver):
         if self._opening is None:
             self._process_chunk(self._buffer, nbytes)
             if self.protocol.parser.frame.length > _USUAL_READ:
-                # Large frames tend to come in a row.
+                # After a large frame, expect another one.
                 self._large_reads = nbytes > _USUAL_READ
             else:
-                # Small frames get neither large nor repeated reads: processing them would keep other connections
-                # waiting.
+                # Read small frames neither in large reads nor in several reads at once: processing so many of them
+                # would keep the other connections waiting.
                 self._large_reads = False
                 if self._greedy and nbytes == len(self._buffer):
                     self.gate.give_way()
@@ -263,7 +265,7 @@ class Connection(Receiver):
         try:
             if protocol.pings:
                 self._answer_pings()
-            # No user code has run so far: the whole chunk is parsed before a reader sees any of it.
+            # Up to here no code of a reader has run: it sees its first item when the whole chunk has been parsed.
             still_to_run = self.inbox.wake(nested)
             if protocol.control:
                 if still_to_run:
@@ -279,15 +281,16 @@ class Connection(Receiver):
             finally:
                 self._processing = nested
         if protocol.open:
-            # While closing, data is dropped to find the peer's Close frame; no reader would resume the network.
-            self.inbox.check_marks()
+            # While closing, data is discarded until the peer's Close frame. Reading must not pause for it, because
+            # nothing would resume it.
+            self.inbox.check_high_water()
 
     def _answer_pings(self) -> None:
         protocol = self.protocol
         pings = protocol.pings
         protocol.pings = []
         if protocol.failed:
-            protocol.due = []  # a message before the pings was refused: nothing is sent after that
+            protocol.due = []  # a message before the pings was refused, and the Close frame is the last frame
             return
         self._unread_pongs = self._unread_pongs + len(pings) if self.outbox.paused else 0
         if self._unread_pongs > self.environment.limits.max_control_backlog:
@@ -324,11 +327,11 @@ class Connection(Receiver):
             self._end_closing_handshake()
 
     def pause_reading(self) -> None:
-        """Read nothing while the opening handshake waits for the application."""
+        """Pause reading while the opening handshake waits for the application."""
         self.gate.pause(OPENING)
 
     def resume_reading(self) -> None:
-        """Go on with the opening handshake."""
+        """Resume reading: the opening handshake continues."""
         self.gate.resume(OPENING)
 
     # Writing ---------------------------------------------------------------------------------------------------
@@ -342,7 +345,7 @@ class Connection(Receiver):
             self.outbox.resume()
 
     def frame_sent(self) -> None:
-        """A data frame that was sent in parts is complete: control frames that waited for its end can be sent."""
+        """Send the control frames that waited for the end of a data frame sent in parts, which is complete now."""
         self.keepalive.frame_sent()
         self.outbox.put_due()
         if not self.protocol.open and self.transport is not None:
@@ -387,13 +390,14 @@ class Connection(Receiver):
         self.outbox.flush()  # nothing can be written after the end of the stream
         self._begin_closing()
         self.inbox.end()
-        self.gate.resume(MARKS)
+        self.gate.resume(UNREAD)
         self.end_writing()
 
     def end_writing(self) -> None:
-        """Close this side only.
+        """Close the sending side only, if the transport can.
 
-        If the peer still sends, a full close would reset the connection before it has read why.
+        If the peer is still sending, closing both sides would reset the TCP connection, and the peer might never read
+        the Close frame (RFC 6455 section 7.1.1).
         """
         transport = self.transport
         if transport is None:
@@ -406,7 +410,7 @@ class Connection(Receiver):
             transport.close()
 
     def _begin_closing(self) -> None:
-        """From here on, the connection ends within `Timeouts.close`."""
+        """Refuse further messages, and end the connection within `Timeouts.close`."""
         self.turns.close()
         self._limit_closing()
 
@@ -416,13 +420,16 @@ class Connection(Receiver):
             deadlines.add(self.close_overdue)
 
     def _end_closing_handshake(self) -> None:
-        """Both Close frames were exchanged, unless this side's waits for the end of a data frame."""
+        """Close the TCP connection, if this side is the server and its Close frame was sent.
+
+        A client waits for the server to do it.
+        """
         if self._server and not self.protocol.unsent:
             # RFC 6455 section 7.1.1: the server closes the TCP connection first.
             self.transport.close()
 
     def close_overdue(self) -> None:
-        """The deadline of the closing handshake is over: drop the connection."""
+        """Drop the connection: the closing handshake was not completed in time."""
         if self.transport is None:
             return
         if self._opening is None:
@@ -436,7 +443,10 @@ class Connection(Receiver):
             self.transport.abort()
 
     def eof_received(self) -> bool:
-        """The peer has ended its side. The transport writes what it has queued and closes; the peer may be slow."""
+        """The peer has closed its sending side. Return False, so that the transport writes its queue and closes.
+
+        A deadline limits this, because a peer may read slowly.
+        """
         if self._opening is None:
             self.protocol.explain(Cause.RESET, Side.REMOTE, "")
             self._limit_closing()
@@ -467,7 +477,7 @@ class Connection(Receiver):
         protocol.change(Change.LOST)
         self._final = protocol.outcome()
         if self.on_lost is not None:
-            self.on_lost()  # before any reader runs, which may go on to the next connection
+            self.on_lost()  # before any reader runs, because a reader may reconnect
             self.on_lost = None
         self.inbox.end()
         self.outbox.close()
@@ -491,7 +501,7 @@ class Connection(Receiver):
             await future
         finally:
             if self._closed is not None:
-                self._closed.remove(future)  # it was cancelled
+                self._closed.remove(future)  # the wait was cancelled
 
     async def wait_gone(self) -> None:
         """Wait until the transport is closed, whether or not the handshake succeeded."""
@@ -515,19 +525,22 @@ class Connection(Receiver):
         return self._opening is None and self.transport is None
 
     def outcome(self) -> CloseOutcome | None:
-        """How the connection ended or is about to end; None while it is open."""
+        """Return how the connection ended or is about to end; None while it is open."""
         return None if self.protocol.open else self._final or self.protocol.outcome()
 
     def closed_error(self) -> ConnectionClosed:
-        """The exception for a reader or sender when nothing more can be received or sent."""
+        """Return the exception for a reader or sender when nothing more can be received or sent."""
         return self.protocol.closed_error()
 
     def peer(self) -> str:
-        """The peer's address, for a log line."""
+        """Return the peer's address, for a log line."""
         return "a peer" if self.transport is None else peer_name(self.transport)
 
 
 class AsyncioConnection(Connection, BufferedProtocol):
-    """`Connection` with asyncio's base class, which a compiled class cannot have as its first base."""
+    """`Connection` as an `asyncio.BufferedProtocol`.
+
+    asyncio checks for that class, and a compiled class cannot derive from it.
+    """
 
     __slots__ = ()

@@ -72,7 +72,7 @@ class ConnectionClosedError(ConnectionClosed):
 
 
 def tells_of_end(error: Exception) -> bool:
-    """Return whether `error` is a `ConnectionClosed`, or an exception group of nothing else."""
+    """Return whether `error` is a `ConnectionClosed`, or an exception group that contains no other errors."""
     if isinstance(error, ExceptionGroup):
         return error.split(ConnectionClosed)[1] is None
     return isinstance(error, ConnectionClosed)

@@ -111,8 +111,9 @@ class Timeouts:
     """The interval between keepalive pings."""
 
     ping_timeout: float | None = attrs.field(default=20.0, validator=_positive_seconds_or_none)
-    """For anything received after a keepalive ping. After it, the connection closes with 1011. The time does not count
-    while this side has paused reading, nor while the ping waits behind data that the peer is still receiving."""
+    """For an answer to a keepalive ping; any received bytes count as one. After it, the connection closes with 1011.
+    The time does not count while this side has paused reading, nor while the ping waits behind data that the peer is
+    still receiving."""
 
 
 def _bool(instance: object, attribute: "attrs.Attribute[Any]", value: bool) -> None:
@@ -204,7 +205,7 @@ def _number(instance: object, attribute: "attrs.Attribute[Any]", value: float) -
 
 
 def _seconds_range(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    numbers = [part for part in value if isinstance(part, (int, float))] if isinstance(value, tuple) else []
+    numbers = [number for number in value if isinstance(number, (int, float))] if isinstance(value, tuple) else []
     if len(numbers) != 2:
         raise TypeError(f"{attribute.name} must be a tuple of two numbers of seconds, not {value!r}")
     low, high = numbers
@@ -239,8 +240,8 @@ class Backoff:
     """The longest wait that a server can ask for with `Retry-After`."""
 
     max_attempts: int | None = attrs.field(default=None, validator=_positive_int_or_none)
-    """The number of failures since the last stable connection after which `ReconnectError` is raised. `None` means that
-    it never gives up. A connection that ended badly before it was stable counts as a failure."""
+    """The number of failures since the last stable connection after which `ReconnectError` is raised. `None` means no
+    limit. A connection that did not end cleanly before it was stable counts as a failure."""
 
     def __attrs_post_init__(self) -> None:
         if not 1 <= self.factor < float("inf"):

@@ -126,7 +126,7 @@ class WebSocketServer:
         """Decorator: call `callback`, a function or coroutine function, with each `Request` before the handshake.
 
         If it returns a `Response`, that is sent and the connection is closed: to refuse a client, or to answer plain
-        HTTP requests such as health checks on the same port. If it returns None, the handshake goes on. If it raises,
+        HTTP requests such as health checks on the same port. If it returns None, the handshake continues. If it raises,
         the error is logged and the response is a 500. Returns the function unchanged.
 
         :raises UsageError: if the server already has such a callback.

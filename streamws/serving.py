@@ -93,7 +93,8 @@ class Serving:
             connection.fail(code, "", Cause.LOCAL_CANCEL, Side.LOCAL, "the handler was cancelled")
             raise
         except Exception as error:
-            if not tells_of_end(error):  # using a connection that has ended is how many handlers end, and no error
+            # Many handlers end with `ConnectionClosed`, because the connection has ended. That is not a failure.
+            if not tells_of_end(error):
                 logger.exception("%s:%s: the handler raised", client.addr, client.port)
                 detail = f"the handler raised {error!r}"
                 connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
@@ -109,7 +110,7 @@ class Serving:
     # Stopping --------------------------------------------------------------------------------------------------
 
     def forget_task(self, task: "asyncio.Task[None] | None") -> None:
-        """Do not wait for a task when the server stops: it is a handler that waits for that itself."""
+        """Do not wait for this task when the server stops: it is a handler that waits for the server to stop."""
         if task is not None:
             self._tasks.discard(task)
 
@@ -198,7 +199,7 @@ class ServerOpening:
     async def _run_request_callback(
         self, connection: Connection, request: Request, rest: bytes, callback: RequestCallback
     ) -> None:
-        """Run the @socket.request callback, and send its response or go on with the handshake."""
+        """Run the @socket.request callback, and then send its response or continue the handshake."""
         failed = False
         try:
             result = callback(request)
@@ -239,7 +240,7 @@ class ServerOpening:
         self._respond(connection, response, method)
 
     def _respond(self, connection: Connection, response: Response, method: str) -> None:
-        """Send a response other than 101 and close the connection. Bytes after the request are never parsed."""
+        """Send a response other than 101 and close the connection. Bytes after the request are ignored."""
         self._responded = True
         self._reader = None
         self._environment.open_deadlines.discard(self._overdue)
@@ -249,7 +250,7 @@ class ServerOpening:
         connection.end_writing()
 
     def _overdue(self) -> None:
-        """Refuse a request that was not complete within `Timeouts.open`."""
+        """Refuse a connection whose opening handshake was not complete within `Timeouts.open`."""
         connection = self._connection
         if self._task is not None:
             self._task.cancel()

@@ -1,4 +1,4 @@
-"""The build and the loop that the tests run on, and a check that no test leaves anything behind.
+"""Choose the build and the loop for the tests, and check that no test leaves anything behind.
 
 Nothing here may import streamws before `pytest_configure` has chosen the build.
 """
@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--build",
         choices=["installed", "pure"],
         default="installed",
-        help="test streamws as it is installed, or its .py sources in any case",
+        help="test streamws as it is installed, or its .py files even if it is compiled",
     )
     group.addoption(
         "--loop", choices=["asyncio", "uvloop"], default="asyncio", help="the event loop of the async tests"
@@ -44,8 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--every-case",
         action="store_true",
-        help="also run all conformance cases of compression (tests/interop/test_every_case.py), which take minutes, "
-        "and the full product of all parameters",
+        help="also run the conformance cases of compression that take minutes (tests/interop/test_every_case.py), "
+        "and each test with the full product of its parameters",
     )
     group.addoption(
         "--peers",
@@ -54,8 +54,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run the whole suite in one process per core, up to four. A part of it starts faster in this process."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    return min(os.cpu_count() or 1, 4)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    # `connect()` heeds them, and the tests talk to this machine alone.
+    # `connect()` would use these proxies, but the tests connect to this machine only.
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]
     if config.getoption("build") == "pure":
@@ -65,8 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run every test that takes `wire` on both builds."""
-    # Not a parametrized fixture: streamws must not be imported before `--build` has been read.
+    """Run every test with the parameter `wire` on both builds."""
+    # Not a parametrized fixture, because streamws must not be imported before `--build` has been read.
     if "wire" in metafunc.fixturenames:
         wires = importlib.import_module("helpers.wires").wires
         metafunc.parametrize("wire", wires(), ids=lambda wire: wire.build, scope="session")
@@ -84,7 +91,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: set[pytest.Item] = set()
     for cases in tests.values():
         if len(cases) > 1:
-            # By identity: not every value can be hashed, and pytest passes on the very objects of each `parametrize`.
+            # By identity: some values cannot be hashed, and all cases share the objects given to `parametrize`.
             chosen = covering([{name: id(value) for name, value in case.callspec.params.items()} for case in cases])
             left_out.update(case for place, case in enumerate(cases) if place not in chosen)
     if left_out:
@@ -93,7 +100,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    # Thousands of test items live to the end; each look for leaks would go through all of them.
+    # Thousands of test items live until the end. Frozen, they do not slow down the collection after each test.
     gc.collect()
     gc.freeze()
 
@@ -129,7 +136,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
 
 @pytest.fixture
 def own_loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    """A loop that is not running, for tests that are not async."""
+    """A loop that does not run, for tests that are not async."""
     loop = _loop_factory(request.config)()
     yield loop
     loop.close()
@@ -137,7 +144,7 @@ def own_loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLo
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest) -> None:
-    """An async test leaves no task, no socket and no error that no one saw."""
+    """Check that an async test leaves no task, no open socket and no exception that was never retrieved."""
     if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
         request.getfixturevalue("check_loop")
 

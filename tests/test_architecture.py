@@ -10,7 +10,7 @@ import pytest
 
 from helpers.builds import package_folder
 
-# An import points to an earlier row, or to the left within its own row: so there are no cycles either.
+# Each module may import those in earlier rows, and those to its left in its own row, so there are no cycles.
 LAYERS = """
     about codes errors options
     wire.frames wire.payload wire.deflate wire.partial wire.parser wire.protocol
@@ -86,7 +86,7 @@ def test_imports_point_down(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[0] in SEES])
-def test_package_sees_what_is_below_it_only(module: str) -> None:
+def test_package_imports_only_packages_below_it(module: str) -> None:
     package = module.split(".")[0]
     assert {name.split(".")[0] for name in inside(module)} <= set(SEES[package].split())
     assert not {name.split(".")[0] for name in imports(module)} & KEEPS_OUT.get(package, set())

@@ -71,7 +71,7 @@ async def test_message_callback_gets_message_before_it_is_complete() -> None:
         assert await peer.read_frame() == (0x82, b"5678")
 
 
-async def test_message_callback_leaves_what_it_does_not_read() -> None:
+async def test_message_callback_skips_unread_messages() -> None:
     readers: list[MessageReader] = []
     async with pair() as (client, peer):
 
@@ -436,7 +436,7 @@ async def test_callback_is_not_called_for_messages_after_one_that_raised(
     assert len(errors(caplog)) == 1
 
 
-async def test_message_callback_beside_another_reader_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_message_callback_next_to_another_reader_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with pair() as (client, peer):
         reading = asyncio.create_task(client.read_message(), name="the reader")
         await asyncio.sleep(0)
@@ -454,7 +454,7 @@ async def test_message_callback_beside_another_reader_is_logged(caplog: pytest.L
 
 
 @pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG])
-async def test_control_frames_that_wait_for_slow_callback_are_bounded(opcode: Opcode) -> None:
+async def test_control_frames_waiting_for_a_slow_callback_are_bounded(opcode: Opcode) -> None:
     async with pair(Limits(max_control_backlog=100)) as (client, peer):
 
         @client.message

@@ -132,7 +132,7 @@ async def test_client_read_message_raises_after_clean_close(code: int) -> None:
         assert caught.value.outcome.code == code
 
 
-async def test_client_reads_what_came_before_close() -> None:
+async def test_client_reads_messages_received_before_close() -> None:
     async with pair() as (client, peer):
         peer.write(frame(TEXT, b"one") + frame(TEXT, b"two") + frame(Opcode.CLOSE, close_payload(1000)))
         assert await peer.read_close() == (1000, "")
@@ -386,7 +386,7 @@ async def test_client_close_is_bounded_when_peer_ignores_it() -> None:
 
 
 @pytest.mark.usefixtures("fast_timers")
-async def test_client_read_is_bounded_when_peer_ends_its_stream_and_takes_nothing() -> None:
+async def test_client_read_is_bounded_when_peer_half_closes_and_does_not_read() -> None:
     async with pair(timeouts=Timeouts(close=0.2, ping_interval=None), small_buffers=True) as (client, peer):
         reading = asyncio.create_task(client.read_message())
         sending = asyncio.create_task(client.send(b"x" * 10_000_000))
@@ -399,7 +399,7 @@ async def test_client_read_is_bounded_when_peer_ends_its_stream_and_takes_nothin
             assert caught.value.outcome.initiator is Side.REMOTE
 
 
-async def test_client_closes_twice_and_first_code_counts() -> None:
+async def test_client_close_called_twice_sends_the_first_code() -> None:
     async with pair() as (client, peer):
         closing = [asyncio.create_task(client.close(4001)), asyncio.create_task(client.close(4002))]
         assert await peer.read_close() == (4001, "")
@@ -552,7 +552,7 @@ async def test_client_close_sends_longest_reason() -> None:
         await closing
 
 
-async def test_client_reads_what_had_come_after_own_close() -> None:
+async def test_client_reads_messages_received_before_its_own_close() -> None:
     async with pair() as (client, peer):
         peer.send(TEXT, b"had come")
         await peer.settle()
@@ -566,7 +566,7 @@ async def test_client_reads_what_had_come_after_own_close() -> None:
 
 @pytest.mark.parametrize("size", [10, 1001], ids=["small", "over the limit"])
 @pytest.mark.parametrize("how", ["__aiter__", "messages", "frames"])
-async def test_client_iteration_passes_over_frame_that_begins_after_own_close(how: str, size: int) -> None:
+async def test_client_iteration_skips_frame_received_after_own_close(how: str, size: int) -> None:
     async with pair(Limits(max_message_size=1000)) as (client, peer):
         reading = asyncio.create_task(collect_all(getattr(client, how)()))
         closing = asyncio.create_task(client.close())

@@ -16,7 +16,7 @@ import pytest
 
 import streamws.wire.deflate
 from helpers.compressing import TAKING_OVER, WIDE, CompressingPeer, CountingCodec, Packer, counted, talk
-from helpers.waiting import turns, until
+from helpers.waiting import iterations, until
 from streamws import (
     Cause,
     Client,
@@ -55,7 +55,7 @@ def refusal(client: Client) -> tuple[int, str, str]:
 # Where one message ends --------------------------------------------------------------------------------
 
 
-async def test_readinto_takes_nothing_of_the_next_message(server: bool) -> None:
+async def test_readinto_reads_nothing_of_the_next_message(server: bool) -> None:
     async with talk(server) as (client, wire):
         stream = wire.packed(bytes(200_000))
         following = wire.plain(b"N" * 50_000)
@@ -74,7 +74,7 @@ async def test_readinto_takes_nothing_of_the_next_message(server: bool) -> None:
 
         reading = asyncio.create_task(read())
         wire.write(stream[:15])
-        await turns(8)
+        await iterations(8)
         # Behind the end of the first message comes a part of the second one, which lies in the receive buffer.
         wire.write(stream[15:] + following[:20_000])
         await until(lambda: client._connection.protocol.parser.frame.active)
@@ -251,7 +251,7 @@ async def test_bomb_costs_no_more_than_its_limit(server: bool, compression: Comp
 
 @both_ways
 @pytest.mark.parametrize("claimed", [False, True])
-async def test_bombs_that_no_one_reads_are_not_inflated(server: bool, compression: Compression, claimed: bool) -> None:
+async def test_unread_bombs_are_not_inflated(server: bool, compression: Compression, claimed: bool) -> None:
     limits = Limits(read_high=20_000, read_low=10_000)
     async with talk(server, compression, limits=limits) as (client, wire):
         if claimed:
@@ -278,7 +278,9 @@ async def test_bombs_that_no_one_reads_are_not_inflated(server: bool, compressio
 
 @both_ways
 @pytest.mark.parametrize("chunks", [0, 1])
-async def test_bomb_that_is_left_costs_its_budget(server: bool, compression: Compression, chunks: int) -> None:
+async def test_bomb_that_is_left_is_skipped_within_its_budget(
+    server: bool, compression: Compression, chunks: int
+) -> None:
     async with talk(server, compression, limits=Limits(max_skip=LIMIT)) as (client, wire):
         wire.write(wire.packed(bytes(4 * MiB)) + wire.packed("next"))
         async with await anext(client.messages()) as reader:
@@ -295,7 +297,7 @@ async def test_bomb_that_is_left_costs_its_budget(server: bool, compression: Com
 
 @both_ways
 @pytest.mark.parametrize("in_fragments", [False, True])
-async def test_what_is_left_and_inflates_to_nothing_costs_its_budget(
+async def test_skipped_data_that_inflates_to_nothing_counts(
     server: bool, compression: Compression, in_fragments: bool
 ) -> None:
     nothing = b"\x00\x00\x00\xff\xff" * 300
@@ -347,7 +349,7 @@ async def sizes_in_buffer(client: Client, count: int) -> int:
 
 @both_ways
 @pytest.mark.parametrize("read", [sizes_of_messages, sizes_of_frames, sizes_of_chunks, sizes_in_buffer])
-async def test_others_have_their_turn_while_much_is_inflated(
+async def test_other_tasks_run_while_much_is_inflated(
     server: bool, compression: Compression, read: Callable[[Client, int], Awaitable[int]]
 ) -> None:
     turns = 0
@@ -370,7 +372,7 @@ async def test_others_have_their_turn_while_much_is_inflated(
         assert turns >= 8
 
 
-async def test_refused_message_is_not_read_on(server: bool) -> None:
+async def test_refused_message_is_not_inflated_further(server: bool) -> None:
     async with talk(server, limits=Limits(max_message_size=1000)) as (client, wire):
         wire.write(wire.frame(0xC2, bomb(4)[:-4]))
         reader = await anext(client.messages())
@@ -390,7 +392,7 @@ async def test_refused_message_is_not_read_on(server: bool) -> None:
 @pytest.mark.parametrize("limit", [1, 1000, PIECE])
 @pytest.mark.parametrize("level", [0, 9])
 @pytest.mark.parametrize("data", [bytes, noise])
-async def test_message_of_exactly_the_limit_is_taken(
+async def test_message_of_exactly_the_limit_is_accepted(
     server: bool, compression: Compression, limit: int, level: int, data: Callable[[int], bytes]
 ) -> None:
     """Also of data that gets longer."""
@@ -417,7 +419,7 @@ async def test_message_of_exactly_the_limit_is_taken(
 
 @both_ways
 @pytest.mark.parametrize("waits", [True, False])
-async def test_fragments_of_exactly_the_limit_are_taken(server: bool, compression: Compression, waits: bool) -> None:
+async def test_fragments_of_exactly_the_limit_are_accepted(server: bool, compression: Compression, waits: bool) -> None:
     parts = [b"a" * 300, noise(300), b"c" * 400]
     async with talk(server, compression, limits=Limits(max_message_size=1000)) as (client, wire):
         for more, ways in ((b"", [client.read_message] * 2), (b"d", [client.read_message])):
@@ -427,7 +429,7 @@ async def test_fragments_of_exactly_the_limit_are_taken(server: bool, compressio
                 for frame in frames:
                     wire.write(frame)
                     if waits:
-                        await turns(8)
+                        await iterations(8)
                 if more:
                     with pytest.raises(ConnectionClosedError):
                         await reading
@@ -488,7 +490,7 @@ async def test_reserved_bits_in_the_wrong_place_are_refused(
             frame = wire.frame(first, payload, fin=first >= 0x80)
             wire.write(frame[:1] if cut else frame)
             if cut:
-                await turns(8)
+                await iterations(8)
                 wire.write(frame[1:])
         with pytest.raises(ConnectionClosedError):
             await client.read_message()
@@ -528,7 +530,7 @@ async def test_corrupt_message_is_refused(
 @spoilt
 @both_ways
 @ways
-async def test_corrupt_message_that_is_read_behind_a_clean_end_is_refused(
+async def test_corrupt_message_read_after_a_clean_end_is_refused(
     server: bool, compression: Compression, reading: Reading, first: int, payload: bytes
 ) -> None:
     async with talk(server, compression) as (client, wire):
@@ -545,7 +547,7 @@ async def test_corrupt_message_that_is_read_behind_a_clean_end_is_refused(
 
 
 @ways
-async def test_bomb_that_is_read_behind_a_clean_end_is_refused(server: bool, reading: Reading) -> None:
+async def test_bomb_read_after_a_clean_end_is_refused(server: bool, reading: Reading) -> None:
     async with talk(server, limits=BOMBED) as (client, wire):
         wire.write(wire.frame(0xC2, bomb(16)[:-4]) + wire.frame(0x88, b"\x03\xe8"))
         assert (await wire.read_close())[0] == 1000
@@ -565,7 +567,7 @@ async def test_messages_before_a_corrupt_one_are_read(server: bool) -> None:
             await client.read_message()
 
 
-async def test_corrupt_message_is_not_called_cut_off(server: bool) -> None:
+async def test_corrupt_message_is_not_called_incomplete(server: bool) -> None:
     """What is cut off by the refusal is another one."""
     async with talk(server) as (client, wire):
         wire.write(wire.frame(0xC2, CORRUPT) + wire.plain(bytes(1000))[:500])
@@ -576,7 +578,7 @@ async def test_corrupt_message_is_not_called_cut_off(server: bool) -> None:
 
 
 @both_ways
-async def test_compressed_message_that_is_cut_off_is_incomplete(server: bool, compression: Compression) -> None:
+async def test_truncated_compressed_message_is_incomplete(server: bool, compression: Compression) -> None:
     for reading in WAYS:
         async with talk(server, compression) as (client, wire):
             if reading is by_frames:
@@ -584,7 +586,7 @@ async def test_compressed_message_that_is_cut_off_is_incomplete(server: bool, co
             else:
                 wire.write(wire.packed_parts([b"not a whole line", b"rest"])[0])
             task = asyncio.ensure_future(reading(client))
-            await turns(8)
+            await iterations(8)
             await wire.close()
             with pytest.raises(IncompleteMessage):
                 await task
@@ -660,7 +662,7 @@ async def test_stream_goes_on_by_any_method_after_a_cancelled_one(
                         got += await reader.read()
 
             reading = asyncio.create_task(read(reader, got))
-            await turns(8)
+            await iterations(8)
             reading.cancel()
             await asyncio.wait([reading])
             assert reading.cancelled()
@@ -687,9 +689,9 @@ async def test_message_is_read_by_any_method_after_a_cancelled_one(
             reading = asyncio.ensure_future(begin(client))
             for frame in frames[:sent]:
                 wire.write(frame)
-                await turns(8)
+                await iterations(8)
             wire.write(frames[sent][:half])
-            await turns(8)
+            await iterations(8)
             if first == "get" and (sent or half):
                 reading.cancel()
                 await asyncio.wait([reading])
@@ -716,7 +718,7 @@ async def test_message_is_read_by_any_method_after_a_cancelled_one(
 @both_ways
 @pytest.mark.parametrize("part", [0, 1, 2])
 @pytest.mark.parametrize("come", [0, 2, 5])
-async def test_message_that_is_left_does_not_disturb_the_next_ones(
+async def test_message_left_early_does_not_disturb_the_next_ones(
     server: bool, compression: Compression, part: int, come: int
 ) -> None:
     async with talk(server, compression) as (client, wire):
@@ -824,7 +826,7 @@ async def test_sends_that_fail_or_are_cancelled_do_not_disturb_the_next_ones(
                 cancelled = asyncio.ensure_future(client.send("never sent" * 9))
                 queued = [asyncio.ensure_future(client.send("queued" * 9, compress)) for compress in (None, False)]
                 failing = asyncio.ensure_future(client.send("lone \ud800 surrogate" * 20))
-                await turns(8)
+                await iterations(8)
                 cancelled.cancel()
                 with pytest.raises(UnicodeEncodeError):
                     await stream.send("lone \ud800 surrogate")
@@ -864,7 +866,7 @@ async def test_fragment_writer_that_is_left_inside_a_message_closes(server: bool
 
 
 @both_ways
-async def test_all_that_is_sent_is_understood(server: bool, compression: Compression) -> None:
+async def test_peer_inflates_all_messages(server: bool, compression: Compression) -> None:
     async with talk(server, compression) as (client, wire):
         for _ in range(2):
             for data in ("text é" * 30, b"", "", bytearray(b"abc" * 99), memoryview(bytes(400))[::2], noise(70_000)):
@@ -911,7 +913,7 @@ async def test_all_that_is_sent_is_understood(server: bool, compression: Compres
         (Compression(takeover=True), noise(999), None, True),  # what follows may refer to it
     ],
 )
-async def test_what_is_compressed(
+async def test_writer_compresses_by_kind_size_and_wish(
     server: bool, compression: Compression, data: str | bytes, compress: bool | None, packed: bool
 ) -> None:
     async with talk(server, compression) as (client, wire):
@@ -929,7 +931,7 @@ async def test_what_is_compressed(
 
 
 @pytest.mark.parametrize("compress", [None, True, False])
-async def test_nothing_is_compressed_that_was_not_agreed_on(server: bool, compress: bool | None) -> None:
+async def test_writer_compresses_nothing_without_agreement(server: bool, compress: bool | None) -> None:
     async with talk(server, agreed=False) as (client, wire):
         await client.send("a" * 999, compress)
         assert await wire.read_message() == (False, "a" * 999)
@@ -938,7 +940,7 @@ async def test_nothing_is_compressed_that_was_not_agreed_on(server: bool, compre
 
 
 @pytest.mark.parametrize("agreed", [True, False])
-async def test_what_cannot_be_sent_is_named(server: bool, agreed: bool) -> None:
+async def test_writer_names_the_type_that_it_cannot_send(server: bool, agreed: bool) -> None:
     async with talk(server, agreed=agreed) as (client, _):
         for bad in (None, 1, 1.5, ["a"], {"a": 1}):
             unfit: Any = bad
@@ -976,7 +978,7 @@ async def test_idle_connection_holds_no_streams(server: bool, codec: CountingCod
         assert codec.alive == 1, "the compressor that all share"
 
 
-async def test_compressor_that_takes_over_is_given_up_when_idle(server: bool, codec: CountingCodec) -> None:
+async def test_idle_connection_frees_a_compressor_with_takeover(server: bool, codec: CountingCodec) -> None:
     compression = attrs.evolve(TAKING_OVER, peer_takeover=False)
     timeouts = Timeouts(close=5, ping_interval=0.05, ping_timeout=None)
     async with talk(server, compression, timeouts=timeouts) as (client, wire):
@@ -997,7 +999,7 @@ async def test_compressor_that_takes_over_is_given_up_when_idle(server: bool, co
 
 
 @both_ways
-async def test_messages_that_no_one_takes_do_not_disturb_later_ones(server: bool, compression: Compression) -> None:
+async def test_discarded_messages_do_not_disturb_later_ones(server: bool, compression: Compression) -> None:
     limits = Limits(read_high=4000, read_low=1000)
     async with talk(server, compression, limits=limits) as (client, wire):
         client._connection.inbox.discard_unclaimed()
@@ -1012,7 +1014,7 @@ async def test_messages_that_no_one_takes_do_not_disturb_later_ones(server: bool
 
 
 @pytest.mark.parametrize("way", ["messages", "fragments"])
-async def test_discarded_bombs_cost_what_a_reader_may_leave(server: bool, way: str) -> None:
+async def test_discarded_bombs_are_inflated_up_to_max_skip(server: bool, way: str) -> None:
     limits = Limits(max_skip=100_000, read_high=1000, read_low=500)
     async with talk(server, TAKING_OVER, limits=limits) as (client, wire):
         client._connection.inbox.discard_unclaimed()
@@ -1029,7 +1031,7 @@ async def test_discarded_bombs_cost_what_a_reader_may_leave(server: bool, way: s
         assert refusal(client) == (1008, Cause.LIMIT, Side.REMOTE)
 
 
-async def test_client_says_what_was_agreed_on(server: bool) -> None:
+async def test_client_shows_the_negotiated_terms(server: bool) -> None:
     wanted = Compression(window_bits=10, peer_window_bits=11, takeover=True)
     async with talk(server, wanted) as (client, _):
         assert client.compression == DeflateTerms(10, True, 11, False)

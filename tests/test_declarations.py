@@ -197,7 +197,7 @@ def test_pxd_declares_variables_that_the_module_has(module: str) -> None:
 
 def test_pxd_is_read_whole() -> None:
     parser = DECLARED["wire.parser"].classes["Parser"]
-    assert {"_head", "_mask_bit", "frame", "has_control"} <= parser.names
+    assert {"_partial_header", "_mask_bit", "frame", "has_control"} <= parser.names
     receive = parser.functions["_receive_frame"]
     assert receive.parameters == [(name, False) for name in ("self", "data", "pos", "end", "events")]
     assert {"b", "first", "second", "i"} <= receive.locals

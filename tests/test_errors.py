@@ -107,7 +107,7 @@ def test_errors_form_the_tree() -> None:
     assert found == TREE
 
 
-def test_tree_is_drawn_in_the_docstring() -> None:
+def test_docstring_shows_the_tree() -> None:
     drawing = [
         line for line in inspect.cleandoc(errors.__doc__ or "").splitlines() if "──" in line or "StreamwsError" in line
     ]
@@ -137,7 +137,7 @@ def test_errors_are_public() -> None:
         (ConnectTimeout, TimeoutError),
     ],
 )
-def test_errors_that_are_builtin_ones_too(kind: type[StreamwsError], builtin: type[Exception]) -> None:
+def test_errors_inherit_from_builtin_errors(kind: type[StreamwsError], builtin: type[Exception]) -> None:
     assert issubclass(kind, builtin)
 
 
@@ -167,16 +167,16 @@ def test_error_can_be_copied(error: StreamwsError) -> None:
     assert (type(other), str(other), vars(other)) == (type(error), str(error), vars(error))
 
 
-def test_protocol_violation_is_1002_unless_said_otherwise() -> None:
+def test_protocol_violation_has_1002_by_default() -> None:
     assert ProtocolViolation("said").code == 1002
 
 
-def test_incomplete_message_tells_of_what_came() -> None:
+def test_incomplete_message_says_how_much_was_received() -> None:
     error = IncompleteMessage(OUTCOME, 3, 5)
     assert (error.outcome, error.received, error.missing) == (OUTCOME, 3, 5)
 
 
-def test_handshake_error_has_the_answer() -> None:
+def test_handshake_error_has_the_response() -> None:
     headers = Headers({"Retry-After": "1"})
     refusal = HandshakeRefused(401, "said", headers, b"body", "Unauthorized")
     assert (refusal.status, refusal.reason, refusal.body, refusal.phrase) == (401, "said", b"body", "Unauthorized")
@@ -184,7 +184,7 @@ def test_handshake_error_has_the_answer() -> None:
         assert error.headers["retry-after"] == error.headers["Retry-After"] == "1"
 
 
-def test_handshake_error_without_an_answer_has_nothing() -> None:
+def test_handshake_error_without_a_response_has_no_fields() -> None:
     error = InvalidHandshake("said")
     assert (error.status, dict(error.headers), error.body) == (None, {}, b"")
 

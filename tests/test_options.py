@@ -64,7 +64,7 @@ def test_timeouts_have_defaults() -> None:
 
 @pytest.mark.parametrize("name", [name for name in SIZES if name not in MARKS])
 @pytest.mark.parametrize("value", [1, 2**40])
-def test_limits_take_size(name: str, value: int) -> None:
+def test_limits_accept_size(name: str, value: int) -> None:
     assert getattr(Limits(**{name: value}), name) == value
 
 
@@ -83,7 +83,7 @@ def test_limits_refuse_other_types(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, default in SIZES.items() if default is not None])
-def test_limits_refuse_none_where_there_is_always_a_limit(name: str) -> None:
+def test_limits_refuse_none_for_a_required_limit(name: str) -> None:
     value: Any = None
     with pytest.raises(TypeError, match=name):
         Limits(**{name: value})
@@ -95,14 +95,14 @@ def test_limits_refuse_low_mark_above_high_mark(kind: str) -> None:
         Limits(**{f"{kind}_high": 10, f"{kind}_low": 11})
 
 
-def test_limits_take_equal_marks() -> None:
+def test_limits_accept_equal_marks() -> None:
     limits = Limits(read_high=10, read_low=10, write_high=10, write_low=10)
     assert (limits.read_high, limits.read_low) == (10, 10)
 
 
 @pytest.mark.parametrize("name", SECONDS)
 @pytest.mark.parametrize("value", [None, 1, 0.001, 1e9])
-def test_timeouts_take_seconds(name: str, value: float | None) -> None:
+def test_timeouts_accept_seconds(name: str, value: float | None) -> None:
     assert getattr(Timeouts(**{name: value}), name) == value
 
 
@@ -142,7 +142,7 @@ def test_backoff_has_defaults() -> None:
         ("max_attempts", 1),
     ],
 )
-def test_backoff_takes(name: str, value: Any) -> None:
+def test_backoff_accepts_values(name: str, value: Any) -> None:
     assert getattr(Backoff(**{name: value}), name) == value
 
 
@@ -154,7 +154,7 @@ def test_backoff_takes(name: str, value: Any) -> None:
     + [("restart", value) for value in ((2, 1), (-1, 1), (1, float("inf")), (float("nan"), 1))]
     + [("max_attempts", value) for value in (0, -1)],
 )
-def test_backoff_refuses(name: str, value: Any) -> None:
+def test_backoff_refuses_values(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be"):
         Backoff(**{name: value})
 
@@ -183,7 +183,7 @@ def test_compression_has_defaults() -> None:
         *[("threshold", value) for value in (0, 1, 2**40)],
     ],
 )
-def test_compression_takes(name: str, value: Any) -> None:
+def test_compression_accepts_values(name: str, value: Any) -> None:
     assert getattr(Compression(**{name: value}), name) == value
 
 
@@ -199,14 +199,14 @@ def test_compression_refuses_number_out_of_range(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", [1.5, "9", True, b"9", None])
-def test_compression_refuses_what_is_no_number(name: str, value: Any) -> None:
+def test_compression_refuses_values_that_are_not_numbers(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"^{name} must be an int"):
         Compression(**{name: value})
 
 
 @pytest.mark.parametrize("name", FLAGS)
 @pytest.mark.parametrize("value", [1, 0, "yes", None])
-def test_compression_refuses_what_is_no_flag(name: str, value: Any) -> None:
+def test_compression_refuses_values_that_are_not_bools(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"^{name} must be True or False"):
         Compression(**{name: value})
 
@@ -237,7 +237,7 @@ def test_options_are_frozen_values(options: Limits | Timeouts | Backoff | Compre
 
 
 @pytest.mark.parametrize("kind", [Limits, Timeouts, Backoff, Compression])
-def test_options_are_given_by_name(kind: type[object]) -> None:
+def test_options_are_keyword_only(kind: type[object]) -> None:
     with pytest.raises(TypeError):
         kind(1)  # type: ignore[call-arg]
 

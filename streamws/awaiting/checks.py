@@ -1,6 +1,6 @@
-"""The checks of `internals`, against the running interpreter.
+"""The checks of `internals`, which test the running interpreter.
 
-This module is never compiled: it shows how the interpreter itself awaits, and what asyncio's futures look like to it.
+This module is never compiled, because the interpreter's own `await` is tested, not Cython's.
 """
 
 from asyncio import Future
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class _NoLoop:
-    """As much of an event loop as a future asks for when it is made and when callbacks are added."""
+    """The methods of an event loop that a pending future calls."""
 
     def get_debug(self) -> bool:
         return False
@@ -25,7 +25,7 @@ def _future() -> "Future[None]":
 
 
 def futures_can_be_yielded() -> bool:
-    """Whether an awaited future is yielded with `_asyncio_future_blocking` set, and has it unset before."""
+    """Return whether awaiting a future yields it with `_asyncio_future_blocking` set, which was unset before."""
     future: Any = _future()
     try:
         before = future._asyncio_future_blocking
@@ -38,7 +38,7 @@ def futures_can_be_yielded() -> bool:
 
 
 def futures_show_callbacks() -> bool:
-    """Whether `Future._callbacks` lists each callback with its context, and nothing when there is none."""
+    """Return whether `Future._callbacks` lists each callback with its context, and is empty if there is none."""
     future: Any = _future()
     context = copy_context()
     callback: Any = [].append
@@ -52,7 +52,7 @@ def futures_show_callbacks() -> bool:
 
 
 def awaits_to(awaitable: Any, value: object) -> bool:
-    """Whether a coroutine that awaits `awaitable` gets `value` without being suspended."""
+    """Return whether a coroutine that awaits `awaitable` gets `value` without being suspended."""
 
     async def get() -> object:
         return await awaitable

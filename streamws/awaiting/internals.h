@@ -1,7 +1,7 @@
-/* The C half of `internals.py`: every use of what CPython does not promise.
+/* The C half of `internals.py`: every use of an internal of CPython that may change without notice.
 
-   Each function that relies on such a thing has a check beside it, which the module that includes this file calls once
-   at import. If the check fails, or if STREAMWS_PLAIN is set, that module takes its plain way. */
+   Each such function has a check, which the module that includes this file calls once, at import. If the check fails, or
+   if STREAMWS_PLAIN is set, that module uses the plain way. */
 
 #ifndef STREAMWS_INTERNALS_H
 #define STREAMWS_INTERNALS_H
@@ -10,6 +10,7 @@
 
 /* `_PyBytes_Resize`: change the size of a bytes object that has no other owner. ------------------------------------ */
 
+/* Like `_PyBytes_Resize`; the plain way copies the object. */
 static inline int sw_resize(PyObject **bytes, Py_ssize_t size, int in_place) {
     PyObject *copy;
     Py_ssize_t kept;
@@ -24,7 +25,7 @@ static inline int sw_resize(PyObject **bytes, Py_ssize_t size, int in_place) {
     return copy == NULL ? -1 : 0;
 }
 
-/* Whether a resized object keeps its bytes and ends in the NUL that CPython relies on. */
+/* The check: whether a resized object keeps its bytes and ends with the NUL byte that CPython relies on. */
 static int sw_can_resize(void) {
     PyObject *bytes = PyBytes_FromStringAndSize("abcdef", 6);
     int works;
@@ -37,7 +38,7 @@ static int sw_can_resize(void) {
     return works;
 }
 
-/* `am_send` and `tp_iternext`: be awaited without a Python call and without an exception for the result. ----------- */
+/* `am_send` and `tp_iternext`: await an object without a Python call, and without a StopIteration for its result. --- */
 
 static void sw_set_slots(PyObject *type, sendfunc send, iternextfunc next) {
     ((PyTypeObject *)type)->tp_as_async->am_send = send;
@@ -60,8 +61,8 @@ typedef struct {
     PyObject *context;
 } sw_ssl_object;
 
-/* The `SSL *` of the object, or NULL unless the fields around it hold what they must: no socket, and the context that
-   the object was made with. */
+/* Return the `SSL *` of the object. Return NULL unless the fields around it have the expected values: no socket, and the
+   context that the object was created with. */
 static void *sw_ssl_of(PyObject *object, PyObject *context) {
     sw_ssl_object *known = (sw_ssl_object *)object;
     if (Py_TYPE(object)->tp_basicsize < (Py_ssize_t)sizeof(sw_ssl_object)) return NULL;

@@ -10,7 +10,7 @@ _Result = TypeVar("_Result", covariant=True)
 
 
 class LazyCoroutine(Coroutine[object, None, _Result]):
-    """A coroutine that is made when it is first awaited: dropping it unawaited is no mistake."""
+    """A coroutine that is created when it is first awaited. Python does not warn if it is never awaited."""
 
     __slots__ = ("_cancelled_unstarted", "_coroutine", "_make")
 
@@ -19,10 +19,10 @@ class LazyCoroutine(Coroutine[object, None, _Result]):
         make: Callable[[], Coroutine[Any, None, _Result]],
         cancelled_unstarted: Callable[[], object] | None = None,
     ) -> None:
-        """Wrap a coroutine that is not made yet.
+        """Create a lazy coroutine.
 
-        :param make: makes the coroutine.
-        :param cancelled_unstarted: called if a task that was to await it is cancelled before it starts.
+        :param make: creates the coroutine.
+        :param cancelled_unstarted: called if the task that runs the coroutine is cancelled before it has started.
         """
         self._make = make
         self._cancelled_unstarted = cancelled_unstarted

@@ -1,6 +1,6 @@
 """Awaitables that are polled for their result, in plain Python.
 
-`operation.pyx` is the same in C: the same names, results and exceptions.
+`operation.pyx` has the same names, results and exceptions in C.
 """
 
 from collections.abc import Callable, Generator
@@ -28,20 +28,23 @@ PENDING = _Pending()
 """Returned by `Operation.poll` while there is no result."""
 
 FAILED = _Failed()
-"""Returned by `Operation.poll` when `Operation.error` is to be raised."""
+"""Returned by `Operation.poll` to raise `Operation.error`."""
 
 
 def run_in(context: Context, callback: Callable[[Any], object], argument: object) -> bool:
-    """Call `callback(argument)`, the wake-up of a task, in a context; False if the context is entered already."""
+    """Call `callback(argument)`, which wakes a task, in the task's context.
+
+    :returns: False if the context is entered already; then `callback` was not called.
+    """
     try:
         context.run(callback, argument)
-    except RuntimeError:  # the wake-up itself raises nothing: an exception of the task belongs to those who await it
+    except RuntimeError:  # raised by `Context.run`: waking a task raises nothing, the task keeps its own exceptions
         return False
     return True
 
 
 def raised(typ: Any, val: Any, tb: Any) -> BaseException:
-    """The exception that the arguments of `throw` describe."""
+    """Return the exception that the arguments of a coroutine's `throw` describe."""
     error: BaseException = val if val is not None else typ() if isinstance(typ, type) else typ
     return error if tb is None else error.with_traceback(tb)
 
@@ -67,8 +70,8 @@ def drive(operation: "Operation") -> Generator[Any, None, Any]:
 class Operation:
     """An awaitable that is polled until it has a result. To asyncio it is a coroutine.
 
-    A subclass defines `poll`. It sets `future` before it returns `PENDING`, and `error` before it returns `FAILED`:
-    raised here, the error has a traceback that begins in the code of the user.
+    A subclass defines `poll`, which sets `future` before it returns `PENDING`, and `error` before it returns `FAILED`.
+    The error is raised here, not in `poll`, so that its traceback shows only the application's code.
     """
 
     __slots__ = ("_driver", "error", "finished", "future")
@@ -82,11 +85,11 @@ class Operation:
         self.finished: bool = False
 
     def poll(self) -> object:
-        """The result, `PENDING` or `FAILED`."""
+        """Return the result, `PENDING` or `FAILED`."""
         raise NotImplementedError
 
     def abandon(self) -> None:
-        """Called when the task that waits for the result is cancelled."""
+        """Stop waiting: the task that awaited the result was cancelled."""
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self
@@ -114,7 +117,7 @@ class Operation:
         raise StopIteration(result)
 
     def _drive(self) -> Any:
-        """The generator of the plain way."""
+        """Return the generator of the plain way; create it at first use."""
         if self.finished:
             raise RuntimeError("cannot reuse already awaited coroutine")
         if getattr(self, "_driver", None) is None:
@@ -143,7 +146,7 @@ class Operation:
 
 
 class Done(Operation):
-    """An operation whose result is known. One object may be awaited any number of times."""
+    """An operation whose result is known already. One object may be awaited any number of times."""
 
     __slots__ = ("value",)
 

@@ -35,14 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _ShowVersion(argparse.Action):
     """Print the version report and exit."""
 
-    # Not argparse's own "version" action: that needs the text before it is known whether anyone asks for it.
+    # Not argparse's own "version" action: that would need the text at every start, and making it takes time.
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         print(_version_report())
         parser.exit()
 
 
 def _version_report() -> str:
-    """Return what decides how fast this installation is: the build, Python, the event loop and the codecs."""
+    """Return the facts that decide how fast this installation is: the build, Python, the event loop, the codecs."""
     loop = new_loop()
     loop.close()
     codecs = [module.__name__ for module in (igzip, codec) if module is not None]

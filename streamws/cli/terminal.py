@@ -129,7 +129,7 @@ class Helper:
     async def run(self, function: Callable[[], _Result]) -> _Result:
         """Call a function in the thread and return its result.
 
-        If this is cancelled, the call goes on in the thread and its result is dropped.
+        If this is cancelled, the thread completes the call, and its result is discarded.
         """
         future: Future[_Result] = Future()
 

@@ -104,7 +104,10 @@ class Attempt:
     def _redirect(
         self, url: Url, options: RequestOptions, location: str, error: HandshakeRefused
     ) -> tuple[Url, RequestOptions]:
-        """Return the URL of a redirect, and what to ask for there."""
+        """Return the URL of a redirect, and the options for the request there.
+
+        :raises RedirectError: if the redirect must not be followed.
+        """
         route = self._settings.route
         try:
             target = join_url(url, location)
@@ -204,7 +207,7 @@ class ClientOpening:
         # Start now: the server may send frames right after the response, before the waiting task runs.
         connection.start(self._handshake.compression, agreement.terms)
         self.agreement.set_result(agreement)
-        # But deliver them after it ran, so that it can register callbacks, and reply before a Close is processed.
+        # But deliver the bytes after it has run. It may register callbacks, or reply before a Close frame is processed.
         connection.receive_soon(self.reader.rest)
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
@@ -223,12 +226,12 @@ class ClientOpening:
 
 
 def _clean_up(connection: Connection, sock: socket.socket, opening: ClientOpening) -> None:
-    """Drop everything of a connection whose opening handshake failed or was cancelled."""
+    """Close a connection whose opening handshake failed or was cancelled, and stop its timers."""
     connection.abort()
     sock.close()
     connection.environment.close()
     if not opening.agreement.cancel() and not opening.agreement.cancelled():
-        opening.agreement.exception()  # retrieved, so that asyncio does not log it: another error is raised instead
+        opening.agreement.exception()  # mark it as retrieved: the error raised by the caller is reported instead
 
 
 def _with_headers(options: RequestOptions, headers: HeaderFields) -> RequestOptions:

@@ -163,16 +163,16 @@ class Connecting:
         attempt, the loop waits as `backoff` says: at least as long as a `Retry-After` field asks for, and longer after
         the close codes 1012 and 1013.
 
-        An exception raised by the body ends the loop, even a `ConnectionClosed`; catch that to go on with the next
+        An exception raised by the body ends the loop, even a `ConnectionClosed`; catch that to continue with the next
         connection. Whenever the loop is left, the connection is closed with 1000 by a task in the background. To wait
         for that, put `async with contextlib.aclosing(aiter(connect(url))) as clients` around the loop.
 
         :raises ReconnectError: if an attempt fails and `retry` returns False, or if `Backoff.max_attempts` have failed.
-        :raises UsageError: if `sock` was given, because a socket is good for one connection only.
+        :raises UsageError: if `sock` was given, because a socket can be used for one connection only.
         """
         if self._settings.route.sock is not None:
             raise UsageError(
-                "cannot iterate over connect(sock=...): a socket is good for one connection; use async with"
+                "cannot iterate over connect(sock=...): a socket can be used for one connection only; use async with"
             )
         retries = Retries(self._backoff, self._retry)
         clock = asyncio.get_running_loop().time

@@ -1,4 +1,4 @@
-"""Connecting through a proxy: which one, and how (HTTP CONNECT, or SOCKS with python-socks)."""
+"""Choosing a proxy, and connecting through it (by HTTP CONNECT, or by SOCKS with python-socks)."""
 
 import asyncio
 import socket
@@ -85,7 +85,10 @@ def proxy_from_environment(url: Url) -> Proxy | None:
 
 
 def _with_socks_version(name: str, text: str) -> str:
-    """Return a proxy's URL with "socks5h" where the environment only says "socks": version 4 has no host names."""
+    """Return a proxy's URL, with "socks5h" if the environment only says "socks".
+
+    SOCKS 4 does not support host names, and "socks5h" lets the proxy resolve them.
+    """
     scheme, separator, rest = text.rpartition("://")
     if scheme.lower() == "socks" or (name == "socks" and not separator):
         return f"socks5h://{rest}"
@@ -182,7 +185,7 @@ async def connect_through_socks(proxy: Proxy, url: Url, local_address: tuple[str
         sock: socket.socket = await connector.connect(url.name, url.port, timeout=_NO_TIMEOUT, local_addr=local_address)
     except _socks.ProxyConnectionError as error:
         raise ProxyError(f"cannot connect to the proxy {proxy}: {reason_of(error)}") from error
-    except Exception as error:  # its errors have no common base class
+    except Exception as error:  # the errors of python-socks have no common base class
         reason = f"{error}" or type(error).__name__
         raise ProxyError(f"the proxy {proxy} cannot connect to {url.host_and_port}: {reason}") from error
     sock.setblocking(False)

@@ -22,8 +22,8 @@ from ..options import Backoff
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _RESTARTING = frozenset({CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER})
-_MAX_FAILURES = 100  # that are kept for the error in the end
-_WARN_AFTER = 3  # consecutive failures
+_MAX_FAILURES = 100  # the most failures that are kept for `ReconnectError.attempts`
+_WARN_AFTER = 3  # the number of failures in a row from which the log line is a warning
 _MIN_GROWTH = 0.25  # seconds from which the delays grow if `Backoff.first` is 0
 
 

@@ -1,4 +1,4 @@
-"""The way to a server: a TCP connection, a proxy, a Unix socket or a given socket; with or without TLS."""
+"""How a client reaches a server: by TCP, a proxy, a Unix socket or a given socket; with or without TLS."""
 
 import asyncio
 import os
@@ -26,13 +26,13 @@ _CONNECTION_ATTEMPT_DELAY = 0.25
 
 
 class Progress:
-    """What an attempt to connect is waiting for, so that a timeout can tell."""
+    """The step that an attempt to connect is waiting for, for the error after a timeout."""
 
     __slots__ = ("_make_error", "_reader", "waiting_for")
 
     def __init__(self) -> None:
         self.waiting_for: str = "the URL"
-        """What the attempt is waiting for, in words."""
+        """The step, in words."""
         self._reader: ResponseReader | None = None
         self._make_error: Callable[[Response], StreamwsError] = refused_error
 
@@ -56,7 +56,7 @@ class Progress:
 
 @attrs.frozen
 class Route:
-    """How to reach the server: the arguments of `connect` that say so."""
+    """How to reach the server, by the arguments of `connect`."""
 
     ssl: tls.SSLContext | None
     server_hostname: str | None
@@ -74,7 +74,9 @@ class Route:
         """Return a socket that is connected to the server, directly or through a proxy.
 
         :param user_agent: the User-Agent field of the request to an HTTP proxy.
-        :raises ConnectError, ProxyError, InvalidURL: if it cannot be connected.
+        :raises ConnectError: if the socket cannot be connected.
+        :raises ProxyError: if the proxy refuses or fails.
+        :raises InvalidURL: if the environment names a proxy by a URL that is not valid.
         """
         if self.sock is not None:
             if self.sock.fileno() < 0:
@@ -187,8 +189,8 @@ def _connect_unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.setblocking(False)
-        # This connects at once or fails (unix(7)). loop.sock_connect would take EAGAIN, which means that the server's
-        # backlog is full, for a connection in progress, and then for success.
+        # A Unix socket connects at once or fails (unix(7)). EAGAIN means that the server's backlog is full. Do not use
+        # `loop.sock_connect`: it would treat EAGAIN as a connection in progress, and then as success.
         sock.connect(path)
     except BaseException as error:
         sock.close()

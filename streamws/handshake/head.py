@@ -14,7 +14,7 @@ class Request:
     """The HTTP request of an opening handshake."""
 
     method: str
-    """The method, such as "GET". It is case-sensitive."""
+    """The method, such as "GET". It is case-sensitive (RFC 9110 section 9.1)."""
     target: str
     """The request target as sent: a path with its query, or an absolute URI (RFC 9112 section 3.2)."""
     headers: Headers

@@ -63,7 +63,7 @@ class Headers(Mapping[str, str]):
     once, with the spelling and at the position of its first field. Two `Headers` are equal if each name has the same
     values in the same order; a `Headers` and another mapping are compared in the same way.
 
-    Values are read as UTF-8 where they are valid UTF-8, and as Latin-1 otherwise. The fields are stored as the bytes on
+    Values are read as UTF-8 if they are valid UTF-8, otherwise as Latin-1. The fields are stored as the bytes on
     the wire and decoded on access, so that an idle connection keeps a few hundred bytes for them, not kilobytes.
 
     :param fields: a mapping, or an iterable of (name, value) pairs. Text outside ASCII is sent as UTF-8.

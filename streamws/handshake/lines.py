@@ -62,7 +62,7 @@ class HeadLines:
         return newline
 
     def next_line(self, newline: int) -> None:
-        """Go on to the line after the LF at index `newline`."""
+        """Continue with the line after the LF at index `newline`."""
         self.start = self._searched = newline + 1
 
     def find_head_end(self) -> int:
@@ -84,7 +84,10 @@ class HeadLines:
             self.next_line(newline)
 
     def _find_short_head_end(self) -> int:
-        """Return the length of a complete head that cannot break a rule, otherwise 0: faster than line by line."""
+        """Return the length of the head if it is complete and certainly valid; otherwise 0.
+
+        This is faster than reading it line by line.
+        """
         limits = self._limits
         buffer, start = self.buffer, self.start
         end = buffer.find(b"\r\n\r\n", max(start - 2, self._searched - 3)) + 4

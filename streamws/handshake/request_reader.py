@@ -168,7 +168,7 @@ def _parse_request(head: bytes) -> Request:
         end = head.index(b"\r\n")
         method, target = _parse_request_line(head[:end])
     try:
-        # With a request line that llhttp knows, whatever the method is.
+        # llhttp gets a request line that it accepts in any case, because only the header lines are to be checked.
         HttpRequestParser(None).feed_data(b"GET / HTTP/1.1" + head[end:])
     except HttpParserUpgrade:
         pass

@@ -1,10 +1,10 @@
-"""The gate through which a connection reads: it is closed while anyone has a reason."""
+"""Pausing and resuming reading, for several reasons at once."""
 
 from asyncio import AbstractEventLoop
 from typing import Any
 
-MARKS = 1
-"""More than the high-water mark is unread."""
+UNREAD = 1
+"""More received bytes than the high-water mark are unread."""
 
 FAIRNESS = 2
 """Other connections of the loop are to be read first."""
@@ -12,12 +12,12 @@ FAIRNESS = 2
 OPENING = 4
 """The opening handshake waits for the application, or the handler has not begun to run."""
 
-ABOVE = 8
-"""The layer above, such as the connection above TLS, does not read."""
+UPPER = 8
+"""The layer above the TLS layer has paused reading."""
 
 
 class Gate:
-    """Pauses and resumes reading from one transport. Every reason to pause has a name; reading needs none of them."""
+    """Pauses reading from one transport while there is at least one reason to pause."""
 
     __slots__ = ("_loop", "_transport", "reasons")
 
@@ -25,30 +25,30 @@ class Gate:
         self._loop = loop
         self._transport = transport
         self.reasons: int = 0
-        """The reasons for which reading is paused, as bits; 0 while it is not."""
+        """The bits of the reasons for which reading is paused; 0 if it is not paused."""
 
     def pause(self, reason: int) -> None:
-        """Read nothing until the reason is gone."""
+        """Pause reading for a reason, until `resume` is called with the same reason."""
         before = self.reasons
         self.reasons = before | reason
         if not before and self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self, reason: int) -> None:
-        """The reason is gone: read again unless there is another."""
+        """Remove a reason; resume reading if no other one is left."""
         if not self.reasons & reason:
             return
         self.reasons &= ~reason
-        # Not every transport can be resumed while it closes.
+        # Some transports raise an error if they are resumed while they close.
         if not self.reasons and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def give_way(self) -> None:
-        """Read nothing more in this loop iteration, so that other connections are read."""
+        """Read nothing more in this loop iteration, so that other connections are served."""
         if not self.reasons:
             self.pause(FAIRNESS)
             self._loop.call_soon(self.resume, FAIRNESS)
 
     def close(self) -> None:
-        """Forget the transport, which is gone."""
+        """Release the transport, which is closed."""
         self._transport = None

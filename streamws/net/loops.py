@@ -29,8 +29,8 @@ except ImportError:
     pass
 
 RECEIVE_BUFFER_SIZE = 128 * 1024
-"""The most bytes that one read from the network receives. A full buffer of tiny messages keeps the other connections
-waiting for about a millisecond."""
+"""The most bytes that one read from the network usually receives. Parsing a full buffer of tiny messages keeps the
+other connections waiting for about a millisecond."""
 
 LARGE_BUFFER_SIZE = 1024 * 1024
 """The same for the rest of a frame that is larger than `RECEIVE_BUFFER_SIZE`."""
@@ -49,7 +49,7 @@ class Flushable(Protocol):
 
 
 def _call(function: Callable[[], None], loop: AbstractEventLoop | None = None) -> None:
-    """Call a function of one connection. An exception is reported to the loop, so that other connections go on."""
+    """Call a function of one connection. An exception is reported to the loop, so that the others are still served."""
     try:
         function()
     except Exception as error:
@@ -187,7 +187,7 @@ def share_of(loop: AbstractEventLoop) -> LoopShare:
     share = _shares.get(loop)
     if share is None:
         # uvloop is greedy: libuv reads up to 32 times in a row. The share must not refer to the loop, which is its weak
-        # key: then neither would ever be freed.
+        # key: otherwise neither would ever be freed.
         share = _shares[loop] = LoopShare(is_uvloop(loop))
     return share
 

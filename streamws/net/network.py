@@ -1,4 +1,4 @@
-"""The two directions between a transport and the object above it: `Receiver` and `Network`."""
+"""The two interfaces between a transport and the object above it: `Receiver` and `Network`."""
 
 import sys
 from typing import Any
@@ -7,7 +7,10 @@ from .sockets import send_now, send_parts_now
 
 
 class Receiver:
-    """Receiving half of a buffered protocol, as `asyncio.BufferedProtocol` has it, with the callbacks around it."""
+    """Receiving half of a buffered protocol, with the methods of `asyncio.BufferedProtocol`.
+
+    The transport calls them.
+    """
 
     __slots__ = ()
 
@@ -16,7 +19,7 @@ class Receiver:
         raise NotImplementedError
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """The buffer to read into."""
+        """Return the buffer to read into."""
         raise NotImplementedError
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -24,26 +27,26 @@ class Receiver:
         raise NotImplementedError
 
     def eof_received(self) -> bool:
-        """The peer has ended its side. Returns whether the transport stays open."""
+        """The peer has closed its sending side. Return whether the transport stays open."""
         raise NotImplementedError
 
     def pause_writing(self) -> None:
-        """The transport holds more than its high-water mark."""
+        """The transport holds more unsent bytes than its high-water mark."""
         raise NotImplementedError
 
     def resume_writing(self) -> None:
-        """The transport is at its low-water mark."""
+        """The unsent bytes of the transport have fallen to its low-water mark."""
         raise NotImplementedError
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The transport is closed."""
+        """The transport is closed; `error` says why, unless it was closed on purpose."""
         raise NotImplementedError
 
 
 class Network:
-    """Writes to the socket directly while the transport has nothing queued.
+    """Sending half: writes to the socket directly while the transport has nothing queued.
 
-    A transport may wait for the end of the loop iteration before it writes.
+    That saves time, and some transports would not write before the end of the loop iteration.
     """
 
     __slots__ = ("_descriptor", "_encrypts", "_queued", "_transport", "never_delivers")
@@ -56,7 +59,7 @@ class Network:
         plain = sock is not None and not self._encrypts and sys.platform != "win32"
         self._descriptor: int = sock.fileno() if plain else -1
         self.never_delivers: bool = self._encrypts or self._descriptor >= 0
-        """Whether a write never delivers received data before it returns, as some transports do."""
+        """Whether a write never calls `Receiver.buffer_updated` before it returns. Some transports do that."""
 
     def write(self, data: bytes) -> None:
         """Write bytes."""
@@ -83,7 +86,7 @@ class Network:
             sent = max(0, sent - len(part))
 
     def backlog(self) -> int:
-        """The bytes that the transport has not written to the socket."""
+        """Return the number of bytes that the transport has not written to the socket."""
         size: int = self._transport.get_write_buffer_size()
         return size
 
@@ -93,12 +96,12 @@ class Network:
             self._transport.release_idle_memory()
 
     def close(self) -> None:
-        """Forget the transport, which is closed: it may refer back to the connection."""
+        """Release the transport, which is closed and may refer back to the connection."""
         self._transport = None
         self._descriptor = -1
 
     def _is_clear(self) -> bool:
-        """Whether bytes may go directly to the socket."""
+        """Return whether bytes may be written directly to the socket."""
         if self._descriptor < 0 or self._transport.is_closing():
             return False
         if self._queued:

@@ -8,7 +8,7 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 def on_signals(loop: AbstractEventLoop, signalled: Callable[[int], None]) -> Callable[[], None]:
-    """Call `signalled` on the loop for SIGINT and SIGTERM.
+    """Call `signalled` in the loop when the process receives SIGINT or SIGTERM.
 
     :param signalled: called with the number of the signal.
     :returns: a function that removes the handlers.

@@ -9,7 +9,8 @@ import os
 def send_now(descriptor: int, data: bytes) -> int:
     """Write bytes to a socket.
 
-    :returns: the bytes that it took; 0 also after an error, which shows again when the transport writes.
+    :returns: the number of bytes written. After an error it is 0: the transport will get the same error when it writes
+        the bytes.
     """
     try:
         return os.write(descriptor, data)
@@ -18,7 +19,7 @@ def send_now(descriptor: int, data: bytes) -> int:
 
 
 def send_parts_now(descriptor: int, parts: list[bytes]) -> int:
-    """The same for several parts at once, of which at most 64 are written."""
+    """Write several parts at once, at most the first 64; otherwise like `send_now`."""
     try:
         return os.writev(descriptor, parts[:64])
     except OSError:

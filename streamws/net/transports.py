@@ -1,4 +1,4 @@
-"""Listening and connecting: the loop's own transports, or faster ones where they exist, with our TLS layer on top."""
+"""Listening and connecting, with the fastest transports for the loop, and the TLS layer above them."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ except ImportError:
     pass
 
 Upper = Any
-"""A `Receiver` that is an `asyncio.BufferedProtocol` too, with `abort`: a type for both cannot be written."""
+"""A `Receiver` that is also an `asyncio.BufferedProtocol` and has `abort`. Python has no type for an intersection."""
 
 Factory = Callable[[], Upper]
 Listen = Callable[..., Awaitable[Server]]
@@ -32,8 +32,8 @@ Listen = Callable[..., Awaitable[Server]]
 
 def _listen_functions(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
     """Return functions that listen on TCP and on a Unix socket."""
-    # uvloop's loop is not a BaseEventLoop. Its own transports are faster than aiofastnet's: they accept faster, and
-    # `Network` writes past them to the socket.
+    # uvloop's loop is not a BaseEventLoop. It accepts connections faster than aiofastnet does, and `Network` bypasses
+    # its transports when it writes.
     if fast_transports is not None and isinstance(loop, BaseEventLoop):
         return partial(fast_transports.create_server, loop), partial(fast_transports.create_unix_server, loop)
     return loop.create_server, loop.create_unix_server
@@ -89,7 +89,7 @@ async def listen(
     else:
         server = await tcp(protocol, host, port, sock=sock, reuse_port=reuse_port, backlog=backlog, start_serving=False)
     try:
-        # `create_server` would do this too. But if it is cancelled meanwhile, nobody holds the server to stop it.
+        # `create_server` could do this too. But if it were cancelled then, nobody would have the server to close it.
         await server.start_serving()
     except BaseException:
         server.close()

@@ -1,4 +1,4 @@
-"""The calls that the streams make to their connection."""
+"""The interface through which the streams call their connection."""
 
 from typing import Protocol
 
@@ -6,9 +6,10 @@ from ..codes import Cause, Side
 
 
 class Hub(Protocol):
-    """The connection, as its streams know it.
+    """The methods of a connection that its streams call.
 
-    They hold a weak reference to it: a connection that has ended is freed at once, even if someone keeps a stream.
+    The streams hold a weak reference to the connection. So a connection that has ended is freed at once, even if the
+    application keeps one of its streams.
     """
 
     def fail(self, code: int, reason: str, cause: Cause, side: Side = Side.REMOTE, detail: str = "") -> None:
@@ -19,7 +20,7 @@ class Hub(Protocol):
         """
 
     def frame_sent(self) -> None:
-        """A data frame that was sent in parts is complete: control frames that waited for its end can be sent."""
+        """Send control frames that waited for the end of a data frame sent in parts, which is complete now."""
 
     def warn_discarded(self, size: int) -> None:
         """Log that bytes were discarded because nothing reads the connection."""

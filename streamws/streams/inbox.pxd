@@ -16,7 +16,7 @@ from .queue cimport Queue, counted_size
 from .skipping cimport Skipper
 
 cdef object DataFrame
-cdef int MARKS
+cdef int UNREAD
 cdef Py_ssize_t SHARE
 
 cdef class Read(Operation):
@@ -61,7 +61,7 @@ cdef class Inbox:
     cpdef bint wake(self, bint soon) except -1
     cpdef bint is_streamed(self) noexcept
     @cython.locals(reading=Read)
-    cpdef check_marks(self)
+    cpdef check_high_water(self)
     cpdef end(self)
     cpdef begin_closing(self)
     cdef Py_ssize_t _held(self)

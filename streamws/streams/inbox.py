@@ -1,10 +1,11 @@
-"""Received data and the one task at a time that reads it.
+"""Received data, and the one task at a time that reads it.
 
-The connection puts in the items of a chunk (`push`) and then wakes the reader (`wake`). A read is an `Operation`: it
-takes what it asks for from the queue, or waits. While data is there, reading never suspends. The kinds of reads are in
-`reads`.
+The connection adds the items of a chunk (`push`) and then wakes the reader (`wake`). A read is an `Operation`, which
+takes its result from the queue, or waits until it has arrived. If it is in the queue, the task is not suspended. The
+kinds of reads are in `reads`.
 
-A frame that is not complete stays with the parser. The reader of a stream takes what has arrived of it from there.
+A frame that has not arrived completely stays with the parser, as a `PartialFrame`. A `MessageReader` takes the bytes
+that have arrived from there.
 """
 
 from asyncio import AbstractEventLoop, Future, current_task
@@ -17,7 +18,7 @@ from ..awaiting.operation import FAILED, PENDING, Operation
 from ..awaiting.waiter import Waiter
 from ..codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side
 from ..errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, IncompleteMessage, StaleReader
-from ..net.gate import MARKS, Gate
+from ..net.gate import UNREAD, Gate
 from ..options import Limits
 from ..wire.deflate import DeflatedFrame, Inflater
 from ..wire.frames import DataFrame
@@ -32,11 +33,11 @@ from .skipping import Skipper
 _NO_LIMIT = 1 << 62
 
 READER = "a MessageReader"
-"""The name of all methods of a reader, for an error."""
+"""The name, in errors, of every read by a `MessageReader`."""
 
 
 class Read(Operation):
-    """One read. To asyncio it is a coroutine. Cancelled, it has consumed nothing."""
+    """One read. To asyncio it is a coroutine. If it is cancelled, it has consumed nothing."""
 
     __slots__ = ("inbox", "iterating", "owner")
 
@@ -53,34 +54,34 @@ class Read(Operation):
         self.inbox.abandon(self)
 
     def claim(self) -> None:
-        """Check that this read goes on with the message that is being read in pieces, or leave that message."""
+        """Check that the read's owner owns the message at the head. A read without an owner leaves that message."""
         if self.owner is not None:
             self.inbox.check_owner(self.owner)
         elif self.inbox.owner is not None:
             self.inbox.leave(self.inbox.owner)
 
     def take(self) -> Any:
-        """Take the result from the queue; `PENDING` if it has not arrived."""
+        """Take the result from the queue; return `PENDING` if it has not arrived."""
         raise NotImplementedError
 
     def is_ready(self) -> bool:
-        """Whether `take` has a result, or will fail the connection."""
+        """Return whether `take` would return a result, or would fail the connection."""
         raise NotImplementedError
 
     def needs_whole(self) -> bool:
-        """Whether it waits for a whole message or frame, which may be larger than the high-water mark."""
+        """Return whether it waits for a whole message or frame, which may be larger than the high-water mark."""
         return False
 
     def is_stream(self) -> bool:
-        """Whether it waits for the next bytes of a message, whatever their number."""
+        """Return whether it needs no more than the next bytes of its message, however few."""
         return False
 
     def is_cut_by(self, outcome: CloseOutcome) -> bool:
-        """Whether the end of the connection cut off the message that is being read."""
+        """Return whether the end of the connection has cut off the message that is being read."""
         return self.inbox.is_cut_by(outcome)
 
     def describe(self) -> str:
-        """The name of the call, for an error."""
+        """Return the name of the call, for an error."""
         raise NotImplementedError
 
 
@@ -121,9 +122,9 @@ class Inbox:
         finished: "Future[None]",
         inflater: Inflater | None = None,
     ) -> None:
-        """Make the inbox of an open connection.
+        """Create the inbox of an open connection.
 
-        :param finished: any future of the loop that is done.
+        :param finished: any future of the loop that is done; see `Waiter`.
         :param inflater: inflates messages, if compression was negotiated.
         """
         self._protocol = protocol
@@ -141,18 +142,18 @@ class Inbox:
         )
         self._skipper = Skipper(self.queue, self.frame, self.inflation)
         self._waiter = Waiter(loop, finished)
-        self._reading: Read | None = None  # the read that waits
+        self._reading: Read | None = None  # the read that waits for data
         self.owner: object = None
-        """The reader of the message at the head of the queue, if that is read in pieces."""
-        self._giving_way = False  # whether the read only waits until other connections had their turn
-        self._refused: tuple[Close, Cause] | None = None  # why this side failed the connection
-        self._closing = False  # whether this side closes, so that what arrives is dropped
-        self._ended = False
-        self._claimed = False  # whether anyone has ever read
-        self._discarding = False  # whether to drop data that nobody has claimed instead of pausing for it
-        self._warned_discard = False
+        """The reader of the message at the head of the queue, if that is read in pieces or frame by frame."""
+        self._giving_way = False  # whether the read has data but lets other connections be served first
+        self._refused: tuple[Close, Cause] | None = None  # why a message was refused and the connection failed
+        self._closing = False  # whether this side closes the connection, so that received data is discarded
+        self._ended = False  # whether nothing more will arrive
+        self._claimed = False  # whether the connection was ever read
+        self._discarding = False  # whether to discard data that was never claimed, instead of pausing the network
+        self._warned_discard = False  # whether the warning about discarded data was logged
 
-    # The connection's side -------------------------------------------------------------------------------------
+    # Called by the connection ----------------------------------------------------------------------------------
 
     def push(self, items: list[Any]) -> None:
         """Add the items of one chunk, in their order."""
@@ -161,9 +162,9 @@ class Inbox:
             self._skip()
 
     def wake(self, soon: bool) -> bool:
-        """Let the waiting read go on if there is something for it.
+        """Wake the waiting read if it can continue.
 
-        :param soon: True to run it in the next loop iteration in any case, not now.
+        :param soon: whether to run it in the next loop iteration in any case, and not now.
         :returns: whether it is still to run.
         """
         reading = self._reading
@@ -172,25 +173,25 @@ class Inbox:
         return (self._ended or (not self._skipper.active and reading.is_ready())) and self._waiter.wake(soon)
 
     def is_streamed(self) -> bool:
-        """Whether a reader waits for the next bytes of a message, whatever their number."""
+        """Return whether a read waits that needs no more than the next bytes of its message."""
         return self._reading is not None and self._reading.is_stream()
 
-    def check_marks(self) -> None:
-        """Pause the network if more than the high-water mark is unread."""
+    def check_high_water(self) -> None:
+        """Pause reading from the network if more bytes than the high-water mark are unread."""
         if self._skipper.active:
             self._skip()
-        if self._ended or self._held() <= self._read_high or self._gate.reasons & MARKS:
+        if self._ended or self._held() <= self._read_high or self._gate.reasons & UNREAD:
             return
         reading = self._reading
         if reading is not None and not self._giving_way and reading.needs_whole():
-            return  # max_message_size bounds what it waits for
+            return  # it needs more bytes to continue; `max_message_size` is their limit
         if self._discarding and not self._claimed:
             self._discard()
             return
-        self._gate.pause(MARKS)
+        self._gate.pause(UNREAD)
 
     def end(self) -> None:
-        """Nothing more will arrive."""
+        """Note that nothing more will arrive, and wake the waiting read."""
         if self._ended:
             return
         self._ended = True
@@ -200,28 +201,28 @@ class Inbox:
             self._waiter.wake(False)
 
     def begin_closing(self) -> None:
-        """This side closes: a frame that is not complete will never be complete for a reader."""
+        """Note that this side closes the connection. The rest of an incomplete frame will be discarded."""
         self._closing = True
-        self._gate.resume(MARKS)
+        self._gate.resume(UNREAD)
 
     def discard_unclaimed(self) -> None:
-        """From now on drop data that nothing reads, instead of pausing the network for it."""
+        """From now on, discard data if nothing ever reads the connection, instead of pausing the network."""
         self._discarding = True
-        if self._gate.reasons & MARKS and not self._claimed:
+        if self._gate.reasons & UNREAD and not self._claimed:
             self._discard()
-            self._gate.resume(MARKS)
+            self._gate.resume(UNREAD)
 
     @property
     def paused(self) -> bool:
         """Whether the network is paused because of unread data."""
-        return self._gate.reasons & MARKS != 0
+        return self._gate.reasons & UNREAD != 0
 
     def _held(self) -> int:
-        """The bytes that are unread."""
+        """Return the number of unread bytes, as `read_high` counts them."""
         return self.queue.size + self.frame.buffered()
 
     def _discard(self) -> None:
-        """Drop everything that is unread, and the rest of the message under way."""
+        """Discard everything that is unread, and the rest of the message under way."""
         size = self._held()
         skipper = self._skipper
         skipper.begin(self._limits.max_skip)
@@ -230,7 +231,7 @@ class Inbox:
             return
         skipper.active = False
         if self.frame.in_message():
-            # Only data that must be inflated costs more than the bandwidth that the peer pays too.
+            # Limit this only if the data must be inflated: otherwise it costs the peer as much as this side.
             inflates = self.frame.compressed and self.inflation is not None and self.inflation.takeover
             skipper.begin(self._limits.max_skip if inflates else _NO_LIMIT)
             self._skip()
@@ -243,12 +244,12 @@ class Inbox:
     # Reads -----------------------------------------------------------------------------------------------------
 
     def poll(self, read: Read) -> Any:
-        """The result of a read, `PENDING` or `FAILED`."""
+        """Return the result of a read, `PENDING` or `FAILED`."""
         self._claimed = True
         if self._reading is not None:
             if self._reading is not read:
                 self._check_free(read.describe())
-            self._reading = None  # whatever is raised below, it waits no longer
+            self._reading = None  # even if an exception is raised below, it no longer waits
         skipper = self._skipper
         if self.owner is not None or read.owner is not None or skipper.active:
             read.claim()
@@ -268,29 +269,30 @@ class Inbox:
                 return PENDING
             read.error = self.end_of(read)
             return FAILED
-        if self._gate.reasons & MARKS:
+        if self._gate.reasons & UNREAD:
             self._resume()
         return result
 
     def abandon(self, read: Read) -> None:
-        """The task that waited for the read was cancelled."""
+        """Forget a read whose task was cancelled."""
         if self._reading is read:
             self._reading = None
 
     def _suspend(self, read: Read) -> None:
+        """Let a read wait."""
         read.future = self._waiter.arm()
         self._reading = read
         if self.inflation is not None:
             self.inflation.work = 0
-        if self._gate.reasons & MARKS:
+        if self._gate.reasons & UNREAD:
             self._resume()
 
     def _resume(self) -> None:
-        """Resume the network if little is unread, or if a read waits for more than the high-water mark."""
+        """Resume reading from the network if few bytes are unread, or if a read waits for a whole message."""
         reading = self._reading
         waits = reading is not None and not self._giving_way and reading.needs_whole()
         if waits or self._held() <= self._read_low:
-            self._gate.resume(MARKS)
+            self._gate.resume(UNREAD)
 
     def _check_free(self, call: str) -> None:
         """Raise `ConcurrencyError` if another task waits in a read.
@@ -299,7 +301,7 @@ class Inbox:
         """
         first = self._reading
         if first is None or self._waiter.is_cancelled():
-            # The task that waited is being cancelled and will notice when it runs.
+            # The task that waited was cancelled, and gets the exception when it runs.
             self._reading = None
             return
         raise ConcurrencyError(
@@ -315,7 +317,7 @@ class Inbox:
     # Limits ----------------------------------------------------------------------------------------------------
 
     def announced_size(self) -> int:
-        """The size of the incomplete message, as far as it is known: with the declared length of its last frame."""
+        """Return the least possible size of the incomplete message, by the declared length of its last frame."""
         size = self.queue.open_size
         frames = self.queue.open_frames
         if self.in_data_frame():
@@ -325,22 +327,24 @@ class Inbox:
         return counted_size(size, frames)
 
     def _declared_size(self) -> int:
-        """The payload size of the frame under way, as far as it is known beforehand."""
+        """Return the least possible size of the message data in the frame under way."""
         length = self.frame.length
+        # Compressed data may inflate to any size. But data that does not compress grows by less than a quarter, so a
+        # longer frame inflates to more than the limit in any case.
         if self.frame.compressed and length <= self.max_size + self.max_size // 4 + 1024:
-            return 0  # it may inflate to any size; incompressible data grows by less than this
+            return 0
         return length
 
     def is_frame_too_big(self) -> bool:
-        """Whether the frame under way is over `max_message_size`."""
+        """Return whether the frame under way is over `max_message_size`."""
         return self.in_data_frame() and self._declared_size() > self.max_size
 
     def in_data_frame(self) -> bool:
-        """Whether a data frame is under way that can be read."""
+        """Return whether a data frame is under way that can be read."""
         return not self._closing and self.frame.in_data_frame()
 
     def has_more(self) -> bool:
-        """Whether there is something to `pull`."""
+        """Return whether `pull` would return data."""
         return not self.queue.is_empty() or self.frame.buffered() > 0 or self._is_inflating()
 
     def _is_inflating(self) -> bool:
@@ -349,27 +353,30 @@ class Inbox:
     # Failing ---------------------------------------------------------------------------------------------------
 
     def refuse_size(self, size: int) -> Any:
-        """Fail the connection, which received a message over `max_message_size`."""
+        """Fail the connection because a message is over `max_message_size`. Return `PENDING`, for `Read.take`."""
         return self.fail(too_big(size, self.max_size))
 
     def refuse_stream(self, limit: int) -> ConnectionClosed:
-        """Fail the connection, which received a message over the limit of its reader; returns the error to raise."""
+        """Fail the connection because a message is over the limit of its reader; return the error to raise."""
         reason = f"a message is over the limit of its reader ({limit} bytes)"
         self.fail((Close(CloseCode.MESSAGE_TOO_BIG, reason), Cause.LIMIT))
         return self._closed_error()
 
     def refuse_kind(self, close: Close) -> ConnectionClosed:
-        """Fail the connection, which received a message of the wrong type; returns the error to raise."""
+        """Fail the connection because a message has the wrong type; return the error to raise."""
         self._fail_connection(close, Cause.LIMIT)
         return self._protocol.closed_error()
 
     def fail_inflation(self) -> Any:
-        """Fail the connection because of `Inflation.problem`."""
+        """Fail the connection because of `Inflation.problem`. Return `PENDING`, for `Read.take`."""
         assert self.inflation is not None
         return self.fail(self.inflation.problem)
 
     def fail(self, problem: "tuple[Close, Cause] | None") -> Any:
-        """Fail the connection because of a message; drop everything. Returns `PENDING`, for `Read.take`."""
+        """Fail the connection because of a message, and discard all data. Return `PENDING`, for `Read.take`.
+
+        When `poll` gets `PENDING` on a connection that has ended, it raises the error for that.
+        """
         assert problem is not None
         self.queue.clear()
         if self.inflation is not None:
@@ -387,20 +394,19 @@ class Inbox:
     # Messages in pieces ----------------------------------------------------------------------------------------
 
     def pull(self, owner: object) -> Any:
-        """Take what has arrived of the owner's message and was not taken before; None if there is nothing.
+        """Take the next piece of the owner's message.
 
-        A `str` or `bytes` is the whole message. Otherwise it is a `DataFrame`. Its `fin` marks the last piece; a piece
-        of a frame that is not complete is a continuation.
-
-        :raises StaleReader: if the message is not, or no longer, the owner's.
-        :raises ConcurrencyError: if a read waits.
+        :returns: the whole message as `str` or `bytes`; or a piece as a `DataFrame`, in which `fin` marks the last
+            piece; or None if no data has arrived.
+        :raises StaleReader: if `owner` does not own the message at the head of the queue.
+        :raises ConcurrencyError: if another task waits in a read.
         """
         self._check_free_for(owner)
         inflation = self.inflation
         frame = self.frame
         piece: Any = None
         if inflation is not None and inflation.work >= SHARE:
-            return None  # the read that follows gives way to other connections
+            return None  # the caller then waits with `AwaitMore`, which lets other connections be served first
         if inflation is not None and inflation.is_pending():
             piece = self._take_piece(inflation, None)
         elif not self.queue.is_empty():
@@ -417,7 +423,7 @@ class Inbox:
                 piece = DataFrame(Opcode.CONTINUATION, frame.release(), False)
         if piece is not None and (type(piece) is not DataFrame or piece.fin):
             self.owner = None
-        if self._gate.reasons & MARKS:
+        if self._gate.reasons & UNREAD:
             self._resume()
         return piece
 
@@ -431,7 +437,7 @@ class Inbox:
     def pull_into(self, owner: object, target: memoryview) -> int:
         """Take bytes of the owner's message that are still in the receive buffer, as many as fit into `target`.
 
-        :returns: their number; 0 if there are none, and then `pull` must be asked.
+        :returns: the number of bytes; 0 if there are none, and then the caller must use `pull`.
         """
         self._check_free_for(owner)
         if not self.queue.is_empty() or self._is_inflating():
@@ -441,29 +447,29 @@ class Inbox:
     def _check_free_for(self, owner: object) -> None:
         self.check_owner(owner)
         if self._reading is not None:
-            # If it was woken and has not run yet, the data that arrived is for it.
+            # Even if it was woken and has not run yet, it must get the data first.
             self._check_free(READER)
 
     def missing(self) -> int:
-        """The bytes that are still to arrive of the frame whose first bytes were pulled last, as far as known."""
+        """Return the number of missing bytes of the frame whose bytes were pulled last; 0 if it is not known."""
         frame = self.frame
         if not self.queue.is_empty() or self._is_inflating() or not frame.in_data_frame() or frame.compressed:
             return 0
         return frame.missing
 
     def leave(self, owner: object) -> None:
-        """The owner reads no more of its message: skip the rest, up to `max_skip` bytes."""
+        """Skip the rest of the owner's message, up to `max_skip` bytes."""
         if self.owner is owner:
             self.owner = None
             self._skipper.begin(self._limits.max_skip)
             self._skip()
             if self._reading is not None and self._reading.owner is owner:
-                self._waiter.wake(False)  # it is stale
+                self._waiter.wake(False)  # it will raise `StaleReader`
 
     def _skip(self) -> None:
         if not self._skipper.skip():
             self._fail_skipping()
-        if self._gate.reasons & MARKS:
+        if self._gate.reasons & UNREAD:
             self._resume()
 
     def _fail_skipping(self) -> None:
@@ -478,7 +484,7 @@ class Inbox:
     # The end ---------------------------------------------------------------------------------------------------
 
     def end_of(self, read: Read) -> BaseException:
-        """The exception that a read raises when nothing more will arrive."""
+        """Return the exception that a read raises when nothing more will arrive."""
         error = self._closed_error()
         if error.outcome.cause is not Cause.LIMIT and read.is_cut_by(error.outcome):
             return self._incomplete(error)
@@ -487,11 +493,11 @@ class Inbox:
         return error
 
     def is_cut_by(self, outcome: CloseOutcome) -> bool:
-        """Whether the end of the connection cut off the message at the head, for a reader of whole messages."""
+        """Return whether the end of the connection has cut off the message at the head of the queue."""
         if self._skipper.active or self._refused is not None:
             return False
         if outcome.clean and outcome.initiator is Side.LOCAL:
-            return False  # this side closed and did not want the rest
+            return False  # this side closed the connection, so it does not expect the rest
         return self.frame.in_message()
 
     def _incomplete(self, error: ConnectionClosed) -> ConnectionClosed:
@@ -514,5 +520,5 @@ def _name(task: object) -> str:
 
 
 def stale() -> StaleReader:
-    """Return the error of a reader whose message is over."""
+    """Return the error for a reader whose message is over."""
     return StaleReader("this reader's message is over: it was read to its end, or another read has begun since")

@@ -1,4 +1,4 @@
-"""The stage that inflates compressed messages for their reader, and no more of them than the reader may have."""
+"""Inflating compressed messages, never more than their reader accepts."""
 
 from sys import maxsize
 
@@ -9,7 +9,7 @@ from ..wire.frames import DataFrame
 from .queue import Queue
 
 SHARE = 1024 * 1024
-"""The bytes that are inflated for one reader before the other connections of the loop get their turn."""
+"""The bytes that are inflated for one reader before the other connections of the loop are served."""
 
 # Plain integers: a lookup in the enum costs more than the comparison.
 _CONTINUATION = 0x0
@@ -20,39 +20,40 @@ class Inflation:
     """Inflates the compressed frames at the head of a queue.
 
     Compressed data waits in the queue as it arrived. It is inflated when it is read; for a task that awaits a whole
-    message, it is inflated as it arrives. So memory is bounded by what the reader may have, whatever it inflates to.
+    message, it is inflated as it arrives. No more is inflated than the reader accepts, so a small message that inflates
+    to a huge one cannot fill the memory.
 
-    A method that cannot go on sets `problem` and returns False or None.
+    A method that fails sets `problem`, and returns False, None or -1.
     """
 
     __slots__ = ("_inflater", "_max_size", "_queue", "problem", "work")
 
     def __init__(self, queue: Queue, inflater: Inflater, max_message_size: int) -> None:
-        """Make the stage between a queue and its readers.
+        """Create the inflation for a queue.
 
-        :param max_message_size: the most bytes of a message that is read as a whole.
+        :param max_message_size: the largest message that may be read as a whole, in bytes.
         """
         self._queue = queue
         self._inflater = inflater
-        self._max_size = min(max_message_size, maxsize // 2)  # so that one byte more is a size too
+        self._max_size = min(max_message_size, maxsize // 2)  # adding 1 must not overflow a Py_ssize_t
         self.work: int = 0
-        """The bytes that were inflated since the reader last waited."""
+        """The number of bytes inflated since the reader last waited."""
         self.problem: tuple[Close, Cause] | None = None
-        """Why the connection must fail: a message is too big, or cannot be inflated."""
+        """Why the connection must fail, if a message is too big or cannot be inflated; otherwise None."""
 
     @property
     def takeover(self) -> bool:
-        """Whether messages refer to the messages before them, so that skipped data must be inflated too."""
+        """Whether messages refer back to earlier ones, so that skipped data must be inflated too."""
         return self._inflater.takeover
 
     def is_pending(self) -> bool:
-        """Whether there may be more data in the frame that was last taken from the queue."""
+        """Return whether there may be more data in the frame that was last taken from the queue."""
         return self._inflater.pending
 
     # Whole messages and frames ---------------------------------------------------------------------------------
 
     def inflate(self, end: int) -> bool:
-        """Inflate the frames of the first message in place, up to the index `end` of the queue."""
+        """Inflate the frames of the first message in the queue, up to index `end`; return whether that succeeded."""
         queue = self._queue
         inflater = self._inflater
         place = queue.head + queue.inflated
@@ -76,11 +77,11 @@ class Inflation:
         return True
 
     def inflate_open(self) -> bool:
-        """Inflate what has arrived of the first message, unless all of it has."""
+        """Inflate the frames of the first message, if it is incomplete; return whether that succeeded."""
         return self._queue.complete > 0 or self.inflate(len(self._queue.items))
 
     def take_message(self, frame: DeflatedFrame) -> str | bytes | None:
-        """Take the first message, which is in one frame, from the queue."""
+        """Take the first message from the queue, which is in one frame; return None if that fails."""
         inflater = self._inflater
         try:
             inflater.feed(frame)
@@ -98,9 +99,9 @@ class Inflation:
     # Messages in pieces ----------------------------------------------------------------------------------------
 
     def take_piece(self, frame: DeflatedFrame | None) -> DataFrame | None:
-        """The next piece of a message.
+        """Inflate the next piece of a message; return None if that fails.
 
-        :param frame: the next frame of the message; None to go on with the last one, which `is_pending`.
+        :param frame: the next frame of the message; None to continue with the last one, if `is_pending`.
         """
         inflater = self._inflater
         try:
@@ -114,12 +115,12 @@ class Inflation:
         return DataFrame(Opcode.CONTINUATION, data, inflater.ended)
 
     def skip(self, frame: DeflatedFrame, most: int) -> int:
-        """Skip a frame; returns the bytes that count for it, or -1.
+        """Skip a frame; return the number of bytes that count against `max_skip`, or -1 if it cannot be inflated.
 
-        :param most: the bytes after which it stops.
+        :param most: it stops when it has skipped more bytes than this.
         """
         try:
-            size = self._inflater.drop(frame, most)
+            size = self._inflater.skip(frame, most)
         except ProtocolViolation as violation:
             self._corrupt(violation)
             return -1
@@ -127,19 +128,19 @@ class Inflation:
         return size if size > least else least  # data that inflates to nothing must not be free
 
     def skip_pending(self, most: int) -> int:
-        """Skip the rest of the last frame; returns its bytes, or -1."""
+        """Skip the rest of the last frame; return the number of bytes, or -1 if it cannot be inflated."""
         try:
-            return self._inflater.drop(None, most)
+            return self._inflater.skip(None, most)
         except ProtocolViolation as violation:
             self._corrupt(violation)
             return -1
 
     def is_at_end(self) -> bool:
-        """Whether all of a message was taken or skipped."""
+        """Return whether all data of the message was taken or skipped."""
         return self._inflater.ended
 
     def stop(self) -> None:
-        """Forget data that was not taken."""
+        """Discard data that was not taken."""
         self._inflater.stop()
 
     def _corrupt(self, violation: ProtocolViolation) -> None:
@@ -147,6 +148,6 @@ class Inflation:
 
 
 def too_big(size: int, limit: int) -> tuple[Close, Cause]:
-    """Why a connection fails that received a message over `max_message_size`."""
+    """Return why a connection fails that received a message over `max_message_size`."""
     reason = f"a message of at least {size} bytes is over max_message_size ({limit})"
     return Close(CloseCode.MESSAGE_TOO_BIG, reason), Cause.LIMIT

@@ -1,7 +1,7 @@
 """The async iterators of a connection.
 
-None of them is a generator: a generator that is cancelled has ended, and whoever iterates over it again would take that
-for the end of the connection.
+None of them is an async generator. A generator that was cancelled is finished: if the application iterated over it
+again, it would take that for the end of the connection.
 """
 
 from collections.abc import AsyncIterator, Coroutine
@@ -16,7 +16,7 @@ from .reads import begin_message, next_frame, whole_message
 
 
 class Messages:
-    """The whole messages."""
+    """Iterates over the messages."""
 
     __slots__ = ("_inbox",)
 
@@ -31,7 +31,7 @@ class Messages:
 
 
 class Readers:
-    """A `MessageReader` for each message."""
+    """Iterates over the messages, with a `MessageReader` for each."""
 
     __slots__ = ("_inbox", "_limits")
 
@@ -49,7 +49,7 @@ class Readers:
 
 
 class Frames:
-    """The data frames."""
+    """Iterates over the data frames."""
 
     __slots__ = ("_inbox",)
 
@@ -64,7 +64,7 @@ class Frames:
 
 
 class Text:
-    """The messages, which must be text."""
+    """Iterates over the messages, which must be text."""
 
     __slots__ = ("_inbox",)
 
@@ -82,7 +82,7 @@ class Text:
 
 
 class Binary:
-    """The messages, which must be binary."""
+    """Iterates over the messages, which must be binary."""
 
     __slots__ = ("_inbox",)
 

@@ -5,7 +5,7 @@ from ..net.network cimport Network
 from ..wire.protocol cimport Protocol
 from .outbox cimport Outbox
 
-cdef int MARKS
+cdef int UNREAD
 
 @cython.final
 cdef class Keepalive:
@@ -19,5 +19,5 @@ cdef class Keepalive:
     cdef object _pong_deadlines
     cdef object _socket
     cdef public bint alive
-    cdef long long _ping_place
-    cdef long long _taken
+    cdef long long _ping_end
+    cdef long long _delivered

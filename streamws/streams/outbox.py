@@ -16,10 +16,10 @@ from ..wire.protocol import Protocol
 from .hub import Hub
 
 FLUSH_SIZE = 64 * 1024
-"""The gathered bytes that are written without waiting for the end of the batch or iteration."""
+"""The number of gathered bytes from which they are written without waiting for the end of the batch or iteration."""
 
 JOIN_SIZE = 16 * 1024
-"""The gathered bytes below which copying them together is cheaper than writing them one by one."""
+"""The number of gathered bytes below which joining the frames is cheaper than writing them as several parts."""
 
 
 class Outbox:
@@ -57,26 +57,27 @@ class Outbox:
         self._protocol = protocol
         self.network: Network | None = network
         self._hub = hub
-        self._iteration_number = 0  # of the last iteration in which something was sent outside a batch
-        self._frames: list[bytes] = []
-        self._size = 0
+        self._iteration_number = 0  # the number of the last loop iteration in which a frame was sent outside a batch
+        self._frames: list[bytes] = []  # the gathered frames
+        self._size = 0  # the number of gathered bytes
         self._max_backlog = limits.max_write_backlog
-        # The transport must see the high-water mark passed before more is gathered.
+        # Gather less if the high-water mark is lower, so that the transport notices soon that it is exceeded.
         self._flush_size = limits.write_high if limits.write_high < FLUSH_SIZE else FLUSH_SIZE
-        self._batching = False
+        self._batching = False  # whether a batch has begun and not ended
         self.paused: bool = False
-        """Whether the transport holds more than its high-water mark."""
+        """Whether senders must wait, because the transport holds more bytes than its high-water mark."""
         self.exempt: bool = False
-        """Whether the frames belong to a message that was accepted: then the backlog has no limit."""
+        """Whether the frames belong to a message that was accepted already: `max_write_backlog` is then not checked."""
         self.written: int = 0
-        """The bytes written to the network in all."""
-        self._drained: list[Future[None]] | None = None  # of the senders that wait
+        """The number of bytes written to the network since the connection opened."""
+        self._drained: list[Future[None]] | None = None  # one for each task that waits in `drain`
 
     # Frames ----------------------------------------------------------------------------------------------------
 
     def put(self, frame: bytes) -> None:
         """Send a frame."""
-        # Gathered frames go first, in a new iteration too: the flush of another connection may lead here.
+        # Frames that were gathered in the last iteration leave first. There may be some in a new iteration too: when an
+        # iteration ends, flushing another connection can make the application send here.
         if not self._batching and not self._frames:
             if self._iteration_number != self._iteration.number:
                 self._iteration_number = self._iteration.number
@@ -105,7 +106,7 @@ class Outbox:
         """Send the control frames that are due, unless a data frame is under way."""
         protocol = self._protocol
         if protocol.unsent:
-            return  # the peer would take them for payload; `Hub.frame_sent` comes back to them
+            return  # the peer would take them for payload; they are sent after `Hub.frame_sent`
         due = protocol.due
         protocol.due = []
         for frame in due:
@@ -150,7 +151,7 @@ class Outbox:
         self.written += len(data)
         network.write(data)
         if backlog:
-            # Only now: `data` may be the rest of a frame, and the peer would take the Close frame for its payload.
+            # Only now: `data` may be the rest of a frame, and in it the peer would take a Close frame for payload.
             self._fail(backlog)
 
     def _write_parts(self, parts: list[bytes], size: int) -> None:
@@ -166,9 +167,9 @@ class Outbox:
     # Back-pressure ---------------------------------------------------------------------------------------------
 
     def accepts(self, queued: int) -> bool:
-        """Whether another message may be sent. If the backlog is over its limit, the connection fails.
+        """Return whether another message may be sent. If the backlog is over its limit, fail the connection.
 
-        :param queued: the bytes that wait for their turn.
+        :param queued: the number of bytes that wait for their turn, which count too.
         """
         if self.network is None:
             return False
@@ -178,7 +179,7 @@ class Outbox:
         return backlog == 0
 
     def _excess(self, queued: int) -> int:
-        """The backlog if it is over the limit, or 0."""
+        """Return the backlog if it is over its limit, else 0."""
         if self.network is None or self.exempt or not self._protocol.open:
             return 0
         backlog: int = self.network.backlog() + queued
@@ -190,11 +191,11 @@ class Outbox:
             hub.fail(CloseCode.POLICY_VIOLATION, f"too slow: {backlog} sent bytes are unread", Cause.LIMIT)
 
     def pause(self) -> None:
-        """The transport is over its high-water mark: senders wait."""
+        """Make senders wait: the transport is over its high-water mark."""
         self.paused = True
 
     def resume(self) -> None:
-        """The transport is at its low-water mark: let the senders that wait go on."""
+        """Let waiting senders continue: the transport is at its low-water mark."""
         self.paused = False
         drained = self._drained
         self._drained = None
@@ -219,7 +220,7 @@ class Outbox:
             self._drained.remove(future)
 
     def close(self) -> None:
-        """The transport is gone: drop everything, and let the senders that wait find out."""
+        """Discard everything and wake waiting senders: the transport is closed."""
         self._frames = []
         self._size = 0
         self.network = None

@@ -1,4 +1,4 @@
-"""Writers for messages that are sent in parts: `FragmentWriter` and `DataFrameWriter`."""
+"""Writers that send one message in parts: `FragmentWriter` and `DataFrameWriter`."""
 
 from types import TracebackType
 from typing import Self
@@ -14,7 +14,7 @@ from .turns import Turns
 
 
 def _truncate(hub: ReferenceType[Hub], detail: str) -> None:
-    """Fail a connection on which a message was left incomplete, so that the peer does not take it for whole."""
+    """Fail the connection, because a message was left incomplete: the peer must not take it for a complete one."""
     connection = hub()
     if connection is not None:
         connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.LOCAL_CANCEL, Side.LOCAL, detail)
@@ -24,8 +24,8 @@ class FragmentWriter:
     """Sends one message in fragments; made by `Writer.fragment`.
 
     `async with` waits for the turn and ends the message. If an exception or a cancellation leaves the block after the
-    first part, the connection closes with 1011, so that the peer does not take a part of the message for the whole.
-    Before the first part nothing is sent, and the connection stays open.
+    first part, the connection closes with 1011, so that the peer does not take the incomplete message for a complete
+    one. If no part was sent, nothing is sent at all, and the connection stays open. (RFC 6455 section 5.4)
     """
 
     __slots__ = ("_compress", "_entered", "_hub", "_left", "_opcode", "_outbox", "_protocol", "_turns")
@@ -45,8 +45,8 @@ class FragmentWriter:
         self._hub = hub
         self._compress = compress
         self._opcode = opcode
-        self._entered = False
-        self._left = False
+        self._entered = False  # whether the `async with` block was entered
+        self._left = False  # whether it was left
 
     async def __aenter__(self) -> Self:
         if self._entered:
@@ -58,8 +58,8 @@ class FragmentWriter:
     async def send(self, part: str | Buffer) -> None:
         """Send a part of the message as one fragment.
 
-        :param part: `str` or bytes-like. Both fit either kind of message, but the bytes of a text message must be
-            valid UTF-8 together. A part may end inside a character.
+        :param part: `str` or bytes-like, whatever the type of the message. The parts of a text message must be valid
+            UTF-8 together; a part may end inside a character.
         :raises WriteError: outside the `async with` block, and for bytes that would make the text invalid. These are
             not sent, and the message may continue with others.
         :raises TypeError: if `part` is neither `str` nor bytes-like.
@@ -100,7 +100,7 @@ class FragmentWriter:
                 raise self._protocol.closed_error()
         elif error is None:
             try:
-                # Without a part this is an empty message, as asked for.
+                # The last fragment is empty. If no part was sent, it is the only one: an empty message.
                 self._put(self._opcode or Opcode.BINARY, b"", True)
             except WriteError as unfinished:
                 self._turns.busy = False
@@ -118,12 +118,13 @@ class FragmentWriter:
 class DataFrameWriter:
     """Sends one message in one frame of declared length, part by part; made by `Writer.data_frame`.
 
-    `async with` waits for the turn. The frame is complete with its last declared byte; other senders and control frames
-    wait until then. If the block is left before that, the connection ends, and its outcome says 1011: the peer would
-    take anything else for the rest of the frame. If nothing was written and an exception leaves the block, nothing is
-    sent and the connection stays open.
+    `async with` waits for the turn. The frame is complete when as many bytes as declared were written; other senders
+    and control frames wait until then. If the block is left before that, the connection ends without a Close frame,
+    because the peer would take it for the rest of the frame; the outcome has the code 1011. If an exception leaves the
+    block before anything was written, nothing is sent, and the connection stays open.
 
-    A closing handshake that begins meanwhile, on either side, waits for the end of the frame, up to `Timeouts.close`.
+    A closing handshake that begins on either side meanwhile waits for the end of the frame, up to `Timeouts.close`.
+    (RFC 6455 section 5.2)
     """
 
     __slots__ = (
@@ -153,13 +154,13 @@ class DataFrameWriter:
         self._turns = turns
         self._hub = hub
         self._opcode = opcode
-        self._entered = False
+        self._entered = False  # whether the `async with` block was entered
         self._begun = False  # whether the header was sent
-        self._left = False
+        self._left = False  # whether the block was left
         self.length: int = length
         """The declared length in bytes."""
         self.remaining: int = length
-        """The bytes that are still to be written."""
+        """The number of bytes that are still to be written."""
 
     async def __aenter__(self) -> Self:
         if self._entered:
@@ -173,11 +174,12 @@ class DataFrameWriter:
 
         :param part: bytes-like, or `str`, which counts as its UTF-8. The parts of a text message must be valid UTF-8
             together; a part may end inside a character.
-        :raises ValueError: for more bytes than remain of the declared length; none of them is sent.
+        :raises ValueError: if these are more bytes than `remaining`; nothing is sent then.
         :raises WriteError: outside the `async with` block, and for bytes that would make the text invalid; they are
             not sent.
         :raises TypeError: if `part` is neither `str` nor bytes-like.
-        :raises ConnectionClosed: if the connection ended before the frame was complete, or uncleanly during this wait.
+        :raises ConnectionClosed: if the connection ended before the frame was complete, or did not end cleanly while
+            this call waited.
 
         Waits while the peer reads too slowly (`Limits.write_high`). Cancelling it then leaves the frame unfinished:
         the end of the block closes the connection. One task at a time may call it.
@@ -204,7 +206,7 @@ class DataFrameWriter:
 
     def _can_go_on(self) -> bool:
         protocol = self._protocol
-        # A closing handshake waits for the end of the frame.
+        # A closing handshake waits for the end of the frame, so the frame can still be completed.
         return protocol.open or (self._begun and not protocol.failed and protocol.state is not State.CLOSED)
 
     def _put(self, data: Buffer) -> None:

@@ -10,24 +10,24 @@ from ..errors import ConnectionClosed
 
 
 def fresh_payload() -> bytes:
-    """A random payload, by which a ping and its pong are recognised."""
+    """Return a random payload, which identifies a ping and its pong."""
     return os.urandom(4)
 
 
 class Ping:
-    """A ping under way."""
+    """A ping that was sent."""
 
     __slots__ = ("error", "payload", "round_trip", "sent", "waiter")
 
     def __init__(self, payload: bytes, sent: float) -> None:
         self.payload: bytes = payload
-        self.sent: float = sent
+        self.sent: float = sent  # when, by `perf_counter`
         self.round_trip: float | None = None
         self.error: ConnectionClosed | None = None
         self.waiter: Future[None] | None = None
 
     def wake(self) -> None:
-        """Let the task that waits see `round_trip` or `error`."""
+        """Wake the task that waits: `round_trip` or `error` is set."""
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 
@@ -48,14 +48,15 @@ class Pings:
 
         :param payload: its payload; a random one if this is empty.
         """
-        ping = Ping(payload or fresh_payload(), perf_counter())  # uvloop's own clock counts in milliseconds
+        # Not `loop.time()`: the clock of uvloop's loop has a resolution of one millisecond.
+        ping = Ping(payload or fresh_payload(), perf_counter())
         if self._waiting is None:
             self._waiting = []
         self._waiting.append(ping)
         return ping
 
     def wait(self, ping: Ping) -> LazyCoroutine[float]:
-        """Wait for the pong of a ping; returns the round-trip time in seconds. Nobody has to await it."""
+        """Return an awaitable that waits for the pong of a ping, and returns the round-trip time in seconds."""
         return LazyCoroutine(lambda: self._wait(ping))
 
     async def _wait(self, ping: Ping) -> float:
@@ -67,7 +68,7 @@ class Pings:
         return ping.round_trip
 
     def refused(self, error: ConnectionClosed) -> LazyCoroutine[float]:
-        """The awaitable of a ping that could not be sent."""
+        """Return an awaitable that raises the error, for a ping that could not be sent."""
 
         async def refuse() -> float:
             raise error
@@ -75,11 +76,11 @@ class Pings:
         return LazyCoroutine(refuse)
 
     def answer(self, payload: bytes) -> None:
-        """A pong arrived: it answers the ping with the same payload, and all pings before that one."""
+        """Process a pong. It answers the ping with the same payload, and all pings before it (section 5.5.3)."""
         pings = self._waiting or []
         place = next((place for place, ping in enumerate(pings, 1) if ping.payload == payload), 0)
         if place == 0:
-            return  # an unsolicited pong, which is allowed
+            return  # an unsolicited pong, which is allowed (section 5.5.3)
         now = perf_counter()
         self.latency = now - pings[place - 1].sent
         self._waiting = pings[place:] or None
@@ -88,9 +89,9 @@ class Pings:
             ping.wake()
 
     def close(self, error: Callable[[], ConnectionClosed]) -> None:
-        """No pong will arrive.
+        """Raise the end of the connection in all tasks that wait: no pong will arrive.
 
-        :param error: makes the exception for each task that waits.
+        :param error: returns the exception for one task.
         """
         pings = self._waiting
         self._waiting = None

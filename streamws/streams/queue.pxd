@@ -20,7 +20,8 @@ cdef class Queue:
     cpdef put(self, list items)
     cpdef bint is_empty(self) noexcept
     cdef object first(self)
-    cdef take_bare(self, Py_ssize_t size)
+    @cython.locals(items=list, head=Py_ssize_t, size=Py_ssize_t)
+    cdef object take_bare(self, Py_ssize_t max_size)
     cpdef object take(self)
     @cython.locals(growth=Py_ssize_t)
     cdef replace(self, Py_ssize_t place, object frame)

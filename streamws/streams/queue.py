@@ -1,4 +1,4 @@
-"""The queue of received items that no one has read yet."""
+"""The queue of received items that nobody has read yet."""
 
 from typing import Any
 
@@ -11,14 +11,15 @@ from ..wire.payload import WideText
 _OVERHEAD = ITEM_OVERHEAD
 
 _COMPACT_FROM = 64
-"""The number of read items at the start of the list from which it is worth removing them."""
+"""The number of items already read above which it is worth removing them from the start of the list."""
 
 
 class Queue:
     """Received items, oldest first, as the parser returns them.
 
-    A whole message is a bare `str`, `bytes` or `WideText`: no other object is made for it. A fragment is a `DataFrame`,
-    and a frame of a compressed message is a `DeflatedFrame` until `replace` puts its inflated form in its place.
+    A whole message that arrived in one uncompressed frame is a bare `str`, `bytes` or `WideText`, to save an object. A
+    fragment is a `DataFrame`. A frame of a compressed message is a `DeflatedFrame`, until `replace` replaces it by its
+    inflated form.
     """
 
     __slots__ = ("complete", "head", "inflated", "inflated_size", "items", "open_frames", "open_size", "size")
@@ -26,19 +27,19 @@ class Queue:
     def __init__(self) -> None:
         self.items: list[Any] = []
         self.head: int = 0
-        """The index of the first item that was not read."""
+        """The index in `items` of the first item that was not read."""
         self.size: int = 0
         """The bytes in the queue, with `ITEM_OVERHEAD` for each item."""
         self.complete: int = 0
-        """The number of complete messages that are in the queue as frames."""
+        """The number of complete messages in the queue that consist of frame objects."""
         self.open_size: int = 0
-        """The payload bytes of the last message in the queue, if its end has not arrived."""
+        """The payload bytes in the queue of the message whose last frame has not arrived; 0 if there is none."""
         self.open_frames: int = 0
-        """The number of its fragments."""
+        """The number of frames in the queue of the message whose last frame has not arrived."""
         self.inflated: int = 0
-        """The number of frames at the head that have been inflated in place."""
+        """The number of frames at the head that have been inflated and not been read."""
         self.inflated_size: int = 0
-        """Their payload bytes."""
+        """The payload bytes of the frames that `inflated` counts."""
 
     def put(self, items: list[Any]) -> None:
         """Add the items of one chunk, in their order."""
@@ -62,18 +63,28 @@ class Queue:
             self.items.extend(items)
 
     def is_empty(self) -> bool:
-        """Whether there is no item to read."""
+        """Return whether there is no item to read."""
         return self.head == len(self.items)
 
     def first(self) -> Any:
-        """The first item; None if the queue is empty."""
+        """Return the first item; None if the queue is empty."""
         return self.items[self.head] if self.head < len(self.items) else None
 
-    def take_bare(self, size: int) -> None:
-        """Remove the first item, a bare message of `size` bytes."""
-        self.items[self.head] = None
-        self.head += 1
-        self.size -= size + _OVERHEAD
+    def take_bare(self, max_size: int) -> Any:
+        """Remove and return the first item if it is a bare message of at most `max_size` bytes; otherwise None."""
+        items = self.items
+        head = self.head
+        if head < len(items):
+            item = items[head]
+            kind = type(item)
+            if kind is str or kind is bytes:
+                size = len(item)
+                if size <= max_size:
+                    items[head] = None
+                    self.head = head + 1
+                    self.size -= size + _OVERHEAD
+                    return item
+        return None
 
     def take(self) -> Any:
         """Remove and return the first item."""
@@ -94,7 +105,7 @@ class Queue:
         return item
 
     def replace(self, place: int, frame: DataFrame) -> None:
-        """Put the inflated form of the compressed frame at index `place` in its place."""
+        """Replace the compressed frame at index `place` by its inflated form."""
         growth = len(frame.payload) - len(self.items[place].payload)
         self.items[place] = frame
         self.size += growth
@@ -104,7 +115,7 @@ class Queue:
         self.inflated_size += len(frame.payload)
 
     def first_message_size(self) -> tuple[int, int]:
-        """The payload bytes and the number of frames of the first message, which is complete and in frames."""
+        """Return the payload bytes and the number of frames of the first message, which is complete and in frames."""
         size = 0
         last = self.head
         while True:
@@ -127,7 +138,7 @@ class Queue:
 
 
 def item_size(item: Any) -> int:
-    """The bytes that an item counts in the queue."""
+    """Return the bytes that an item counts in the queue: its payload and `ITEM_OVERHEAD`."""
     kind = type(item)
     if kind is str or kind is bytes:
         return len(item) + _OVERHEAD
@@ -136,13 +147,16 @@ def item_size(item: Any) -> int:
 
 
 def counted_size(size: int, frames: int) -> int:
-    """The bytes that a fragmented message counts against `max_message_size`: this bounds floods of tiny fragments."""
+    """Return the bytes that a fragmented message counts against `max_message_size`.
+
+    Each fragment counts at least `ITEM_OVERHEAD` on average, so that a flood of tiny fragments exceeds the limit too.
+    """
     least = _OVERHEAD * frames
     return size if size > least else least
 
 
 def as_frame(item: Any) -> DataFrame:
-    """An item as a data frame."""
+    """Return an item as a data frame."""
     if type(item) is DataFrame:
         return item
     if type(item) is bytes:

@@ -10,7 +10,7 @@ from .queue cimport Queue, as_frame, counted_size, item_size
 cdef object DataFrame, FRAMES
 
 cdef class ReadMessage(Read):
-    @cython.locals(inbox=Inbox, queue=Queue, size=Py_ssize_t)
+    @cython.locals(inbox=Inbox, queue=Queue)
     cpdef object take(self)
     @cython.locals(inbox=Inbox)
     cdef object _wait(self)

@@ -1,4 +1,4 @@
-"""The kinds of reads."""
+"""The kinds of reads: a whole message, a data frame, the beginning of a message, more of a message."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from .inbox import READER, Inbox, Read
 from .inflation import Inflation
 from .queue import as_frame, counted_size, item_size
 
-# The functions below make reads without a constructor call, which would be one call more for each message.
+# The functions below create reads with `__new__`: calling the class would cost one more Python call for each message.
 
 
 class ReadMessage(Read):
@@ -22,17 +22,17 @@ class ReadMessage(Read):
     def take(self) -> Any:
         inbox = self.inbox
         queue = inbox.queue
+        message = queue.take_bare(inbox.max_size)
+        if message is not None:
+            if inbox.owner is not None:
+                inbox.owner = None
+            return message
         item = queue.first()
-        kind = type(item)
-        if kind is str or kind is bytes:
-            size = len(item)
-            if size > inbox.max_size:
-                return inbox.refuse_size(size)
-            queue.take_bare(size)
-            inbox.owner = None
-            return item
         if item is None:
             return self._wait()
+        kind = type(item)
+        if kind is str or kind is bytes:
+            return inbox.refuse_size(len(item))
         if kind is WideText:
             if item.size > inbox.max_size:
                 return inbox.refuse_size(item.size)
@@ -45,7 +45,7 @@ class ReadMessage(Read):
         return self._wait()
 
     def _wait(self) -> Any:
-        """Wait, unless the message will be too big."""
+        """Wait for the rest of the message, unless it will be too big."""
         inbox = self.inbox
         if inbox.inflation is not None and not inbox.inflation.inflate_open():
             return inbox.fail_inflation()
@@ -54,6 +54,7 @@ class ReadMessage(Read):
         return PENDING
 
     def _join(self) -> Any:
+        """Take the first message, whose frames have all arrived."""
         inbox = self.inbox
         size, frames = inbox.queue.first_message_size()
         counted = counted_size(size, frames)
@@ -63,7 +64,7 @@ class ReadMessage(Read):
         return inbox.queue.join(frames)
 
     def _take_inflated(self, inflation: Inflation) -> Any:
-        """Take a message that is compressed, or in fragments, where compression was negotiated."""
+        """Take the first message, which is compressed or fragmented. Compression was negotiated."""
         inbox = self.inbox
         queue = inbox.queue
         first = queue.first()
@@ -84,7 +85,7 @@ class ReadMessage(Read):
         queue = inbox.queue
         inflation = inbox.inflation
         if inflation is not None and not inflation.inflate_open():
-            inbox.fail_inflation()  # which wakes this read
+            inbox.fail_inflation()  # this wakes the read
             return False
         if queue.complete > 0:
             return True
@@ -167,7 +168,7 @@ class BeginMessage(Read):
 
 
 class AwaitMore(Read):
-    """Waits until there is more of a message to pull."""
+    """Waits until `Inbox.pull` returns more of a message."""
 
     __slots__ = ()
 
@@ -192,6 +193,7 @@ class _Frames:
 
 
 FRAMES = _Frames()
+"""The owner of a message of which `read_frame` has read some frames."""
 
 
 def _set(read: Read, inbox: Inbox, iterating: bool, owner: object) -> None:
@@ -230,7 +232,7 @@ def begin_message(inbox: Inbox, owner: object) -> BeginMessage:
 
 
 def await_more(inbox: Inbox, owner: object) -> AwaitMore:
-    """Wait until there is something to pull."""
+    """Wait until `Inbox.pull` returns data for `owner`, or raises."""
     read: AwaitMore = AwaitMore.__new__(AwaitMore)
     _set(read, inbox, False, owner)
     return read

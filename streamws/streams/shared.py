@@ -1,4 +1,4 @@
-"""A message that goes to many connections."""
+"""A message for many connections."""
 
 from ..wire.frames import Buffer
 from ..wire.protocol import Protocol, check_data
@@ -10,18 +10,18 @@ class SharedMessage:
     __slots__ = ("_frames", "compress", "data")
 
     def __init__(self, data: str | Buffer, compress: bool | None) -> None:
-        """Take a message.
+        """Create a message.
 
         :raises TypeError: if `data` is neither `str` nor bytes-like.
         """
         check_data(data)
-        # A copy of mutable data: on some connections the message may have to wait for its turn.
+        # Copy mutable data: on some connections the message may have to wait for its turn.
         self.data: str | bytes = data if isinstance(data, str) else bytes(data)
         self.compress: bool | None = compress
         self._frames: dict[int, bytes] = {}  # by window bits; 0 for the uncompressed frame
 
     def frame_for(self, protocol: Protocol) -> bytes | None:
-        """The message as a frame for a connection; None if it must be compressed for that connection alone."""
+        """Return the message as a frame for a connection; None if it must be compressed for that connection alone."""
         bits = 0
         deflater = protocol.deflater
         if deflater is not None and protocol.compresses(self.data, self.compress):

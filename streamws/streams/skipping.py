@@ -1,4 +1,4 @@
-"""Skipping the rest of a message."""
+"""Skipping the rest of a message that its reader left."""
 
 from sys import maxsize
 
@@ -26,7 +26,7 @@ class Skipper:
         """Whether the message at the head of the queue is being skipped."""
 
     def begin(self, budget: int) -> None:
-        """Skip the message at the head of the queue, or the rest of it.
+        """Begin to skip the message at the head of the queue, or the rest of it.
 
         :param budget: the most bytes to skip.
         """
@@ -34,7 +34,7 @@ class Skipper:
         self._budget = budget
 
     def skip(self) -> bool:
-        """Skip what has arrived.
+        """Skip the data of the message that has arrived.
 
         :returns: False if the budget is used up, or if a message cannot be inflated (`Inflation.problem`).
         """
@@ -46,7 +46,7 @@ class Skipper:
         return True
 
     def _skip(self) -> int:
-        """Returns the bytes skipped, or -1 if a message cannot be inflated."""
+        """Skip; return the number of bytes skipped, or -1 if a message cannot be inflated."""
         queue = self._queue
         inflation = self._inflation
         budget = self._budget
@@ -80,7 +80,7 @@ class Skipper:
         return skipped
 
     def drop_queue(self) -> bool:
-        """Empty the queue. Compressed messages are inflated as far as later ones refer to them.
+        """Empty the queue. With context takeover, compressed messages are inflated, because later ones refer to them.
 
         :returns: False if the budget is used up, or if a message cannot be inflated (`Inflation.problem`).
         """

@@ -1,4 +1,4 @@
-"""The order of those who send data: one message is under way at a time (RFC 6455 section 5.4)."""
+"""The queue of tasks that send data: only one message can be under way at a time (RFC 6455 section 5.4)."""
 
 from asyncio import AbstractEventLoop, Future, Task, current_task
 from collections import deque
@@ -12,18 +12,19 @@ from .outbox import Outbox
 
 
 class Turn:
-    """A place in the queue of senders: a message or a frame to be sent, or a wish to send in parts."""
+    """A place in the queue: for a message to be sent, or for a task that will send a message in parts."""
 
     __slots__ = ("compress", "data", "frame", "ready", "size")
 
     def __init__(
         self, ready: "Future[None]", data: str | Buffer | None, frame: bytes | None, compress: bool | None
     ) -> None:
-        """Make a turn.
+        """Create a turn. Without `data` and `frame`, it is for a task that will send a message in parts.
 
-        :param ready: done when the turn has come.
+        :param ready: a future that is set when the turn has come; a message was sent then.
         :param data: a message to encode and send.
         :param frame: a message that is encoded already.
+        :param compress: the sender's wish for `data`; None leaves it to the `Compression`.
         """
         self.ready = ready
         self.compress = compress
@@ -32,7 +33,7 @@ class Turn:
         self.size = size_of(frame or data or b"") + ITEM_OVERHEAD
 
     def encoded(self, protocol: Protocol) -> bytes:
-        """The frame to send."""
+        """Return the frame to send."""
         if self.frame is not None or self.data is None:
             return self.frame or b""
         if protocol.compresses(self.data, self.compress):
@@ -40,7 +41,7 @@ class Turn:
         return protocol.message(self.data)
 
     def fail(self, error: Exception) -> None:
-        """Raise `error` to whoever waits; nothing is sent."""
+        """Raise `error` in the task that waits; nothing is sent."""
         self.ready.set_exception(error)
         self.ready.exception()  # mark it as retrieved: nobody has to await a send
 
@@ -55,14 +56,14 @@ class Turns:
         self._protocol = protocol
         self._outbox = outbox
         self._holder: Task[Any] | None = None  # the task inside an `async with` block that sends a message in parts
-        self._waiting: deque[Turn] | None = None
+        self._waiting: deque[Turn] | None = None  # None while nothing waits, or after the end
         self.busy: bool = False
         """Whether a message is being sent in parts."""
         self.size: int = 0
         """The bytes of the waiting messages, with `ITEM_OVERHEAD` for each."""
 
     def add(self, data: str | Buffer | None = None, frame: bytes | None = None, compress: bool | None = None) -> Turn:
-        """Put a message or a frame at the end of the queue; without either, a wish to send in parts."""
+        """Add a turn to the end of the queue. The parameters are those of `Turn`."""
         if self._waiting is None:
             self._waiting = deque()
         turn = Turn(self._loop.create_future(), data, frame, compress)
@@ -71,7 +72,10 @@ class Turns:
         return turn
 
     async def wait(self, turn: Turn) -> None:
-        """Wait until the turn has come."""
+        """Wait for a turn.
+
+        :raises WriteError: if this task itself is sending a message in parts, so that it would wait for ever.
+        """
         if self._holder is not None and self._holder is current_task():
             self.forget(turn)
             raise WriteError(
@@ -85,12 +89,12 @@ class Turns:
             raise
 
     def forget(self, turn: Turn) -> None:
-        """Give a turn up: nobody waits for it any more."""
+        """Remove a turn, because its task no longer waits for it."""
         if self._waiting is not None and turn in self._waiting:
             self._waiting.remove(turn)
             self.size -= turn.size
         elif turn.data is None and turn.frame is None and turn.ready.done() and not turn.ready.cancelled():
-            # The turn had come, and no part was sent.
+            # The turn had come already, but its task sent nothing.
             self.release()
 
     async def acquire(self) -> None:
@@ -107,12 +111,12 @@ class Turns:
         self.busy = True
 
     async def acquire_for_block(self) -> None:
-        """The same for an `async with` block, which the task that enters it leaves again."""
+        """Wait for the turn of this task, for an `async with` block, which the same task will leave."""
         await self.acquire()
         self._holder = current_task()
 
     def release(self) -> None:
-        """The message in parts is complete: send what waited, up to the next message in parts."""
+        """End the message in parts; send the messages that waited, up to the next message in parts."""
         self.busy = False
         self._holder = None
         while self._waiting:
@@ -127,7 +131,7 @@ class Turns:
             try:
                 frame = turn.encoded(self._protocol)
             except Exception as error:
-                # A text with a lone surrogate, or a memoryview released since: an error of its sender.
+                # An error of the sender: the text has a lone surrogate, or the memoryview was released meanwhile.
                 turn.fail(error)
                 continue
             turn.ready.set_result(None)
@@ -135,7 +139,7 @@ class Turns:
                 self._outbox.put(frame)
 
     def close(self) -> None:
-        """The connection is closing: raise that to those who wait."""
+        """Raise the end of the connection in all tasks that wait."""
         waiting = self._waiting
         self._waiting = self._holder = None
         self.size = 0

@@ -1,4 +1,4 @@
-"""`Writer`: how an application sends messages, fragments, frames, pings and pongs."""
+"""`Writer`: sends messages, fragments, frames, pings and pongs for the application."""
 
 from asyncio import CancelledError, sleep
 from collections.abc import AsyncIterable, Coroutine, Iterable
@@ -22,14 +22,14 @@ from .shared import SharedMessage
 from .turns import Turn, Turns
 
 SENT: Any = Done(None)
-"""The awaitable of a send that need not wait."""
+"""The awaitable of a send that does not have to wait."""
 
 _LONG = 64 * 1024
-"""The bytes of a list that `feed` sends before other tasks get their turn."""
+"""The number of bytes after which `feed` lets other tasks run, if its source is not an async iterable."""
 
 
 class Writer:
-    """Sends on one connection. It is the `writer` of a `Client`."""
+    """Sends data and control frames on one connection. A `Client` has it as its `writer`."""
 
     __slots__ = ("_by_frames", "_hub", "_outbox", "_pings", "_protocol", "_turns")
 
@@ -39,7 +39,7 @@ class Writer:
         self._turns = turns
         self._pings = pings
         self._hub = hub
-        self._by_frames = False  # whether write_frame() has a message under way
+        self._by_frames = False  # whether a message sent with `write_frame` is incomplete
 
     # Whole messages --------------------------------------------------------------------------------------------
 
@@ -77,12 +77,13 @@ class Writer:
         return self._send_in_turn(data, compress)
 
     def _put_in_chunks(self, data: str | Buffer) -> None:
+        """Send a large message as one frame, which is masked and written chunk by chunk."""
         protocol = self._protocol
         outbox = self._outbox
         view = memoryview(as_bytes(data))
         header = protocol.begin_frame(Opcode.BINARY, len(view))
         outbox.put_parts(header, protocol.frame_part(view[:CHUNK]))
-        # The message was accepted as a whole: its own first chunks must not count against the limit of the backlog.
+        # The message was accepted as a whole: its first chunks must not count against `max_write_backlog`.
         outbox.exempt = True
         for start in range(CHUNK, len(view), CHUNK):
             outbox.put(protocol.frame_part(view[start : start + CHUNK]))
@@ -110,7 +111,7 @@ class Writer:
         raise self._protocol.closed_error()
 
     def _send_shared(self, message: SharedMessage) -> bool:
-        """Send a message that goes to many connections; False if it cannot be sent."""
+        """Send a message for many connections; return False if it cannot be sent."""
         protocol = self._protocol
         turns = self._turns
         if not protocol.open:
@@ -172,8 +173,9 @@ class Writer:
         :raises ConnectionClosed: if the connection is closing or closed.
 
         Cancelling it while it waits for its turn sends nothing. Cancelling it while it waits for the network, inside a
-        message, closes the connection with 1011: the peer must not take the part for the whole. One task at a time
-        may call it. If that task ends inside a message, the others wait until someone sends the last frame or closes.
+        message, closes the connection with 1011, so that the peer does not take the incomplete message for a complete
+        one. One task at a time may call it. If that task ends inside a message, other senders wait until another task
+        sends the last frame or closes the connection.
         (RFC 6455 section 5.4)
         """
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION):
@@ -221,9 +223,10 @@ class Writer:
         :raises WriteError: if `source` is itself `str` or bytes-like; use `send` for that.
         :raises ConnectionClosed: if the connection is closing or closed.
 
-        If `source` raises or the call is cancelled after the first part, the connection closes with 1011: the peer
-        must not take a part for the whole. Before the first part nothing is sent, and the connection stays open.
-        Memory is bounded by one part. Any number of tasks may call it; messages leave one after the other.
+        If `source` raises or the call is cancelled after the first part, the connection closes with 1011, so that the
+        peer does not take the incomplete message for a complete one. If no part was sent, nothing is sent at all, and
+        the connection stays open. Only one part is held in memory at a time. Any number of tasks may call it; messages
+        leave one after the other.
         (RFC 6455 section 5.4)
         """
         if isinstance(source, (str, bytes, bytearray, memoryview)):
@@ -252,7 +255,8 @@ class Writer:
         :raises ValueError: if `payload` is too long.
         :raises ConnectionClosed: when awaited, if the connection ends before the pong arrives.
 
-        The pong of a later ping answers this one too. Without await, the ping is sent and its pong is ignored.
+        The pong of a later ping answers this one too (section 5.5.3). If the result is not awaited, the ping is sent
+        all the same, and its pong only updates `Client.latency`.
         Cancelling the await does not harm the connection. Any number of tasks may ping. (RFC 6455 section 5.5.2)
         """
         data = payload.encode() if isinstance(payload, str) else bytes(payload)

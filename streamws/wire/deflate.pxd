@@ -2,7 +2,7 @@ import cython
 
 from .payload cimport Utf8Check
 
-cdef Py_ssize_t _MOST_RECENT, _MORE_RECENT, _SLICE, _ADDED
+cdef Py_ssize_t _MAX_RECENT, _MIN_EXCESS, _SLICE, _ADDED
 cdef unsigned int _CONTINUATION, _TEXT
 
 @cython.final
@@ -21,12 +21,12 @@ cdef class Deflater:
     cdef bint _used
     cdef readonly bint takeover
     cdef readonly int window_bits
-    cpdef bint takes(self, Py_ssize_t size, bint text, object wish) except -1
+    cpdef bint should_compress(self, Py_ssize_t size, bint text, object wish) except -1
     cpdef bytes compress(self, object data, bint fin)
-    cpdef bytes message(self, object data)
+    cpdef bytes compress_message(self, object data)
     cpdef release_idle_memory(self)
-    cdef object _make(self)
-    cdef _put_by(self, object stream)
+    cdef object _new_stream(self)
+    cdef _recycle(self, object stream)
 
 @cython.final
 cdef class Inflater:
@@ -39,7 +39,7 @@ cdef class Inflater:
     cdef bytes _input
     cdef Py_ssize_t _position
     cdef bint _fin
-    cdef int _finals
+    cdef int _final_blocks
     cdef Utf8Check _text
     cdef readonly bint pending
     cdef readonly bint ended
@@ -47,15 +47,15 @@ cdef class Inflater:
     @cython.locals(data=bytes, check=Utf8Check)
     cpdef bytes take(self, Py_ssize_t most)
     @cython.locals(size=Py_ssize_t, end=Py_ssize_t)
-    cpdef Py_ssize_t drop(self, DeflatedFrame frame, Py_ssize_t most) except -1
+    cpdef Py_ssize_t skip(self, DeflatedFrame frame, Py_ssize_t most) except -1
     cpdef stop(self)
     @cython.locals(parts=list, part=bytes)
     cdef bytes _inflate(self, Py_ssize_t most)
     @cython.locals(position=Py_ssize_t, size=Py_ssize_t, given=bytes, part=bytes, unused=bytes)
-    cdef bytes _next(self, Py_ssize_t most)
-    cdef object _make(self)
+    cdef bytes _inflate_slice(self, Py_ssize_t most)
+    cdef object _new_stream(self)
     @cython.locals(size=Py_ssize_t)
     cdef _remember(self, bytes part)
     @cython.locals(history=bytes)
-    cdef _keep_history(self)
+    cdef _cut_history(self)
     cdef _end_input(self)

@@ -1,8 +1,9 @@
-"""permessage-deflate (RFC 7692): the payloads of messages, compressed and back.
+"""permessage-deflate (RFC 7692): compresses and inflates the payloads of messages.
 
-A `Deflater` is the sending half of one connection, an `Inflater` the receiving half. What they need beside their
-settings is made at first use: a compressor, which all connections of the process use in turn where nothing is taken
-over from message to message; and a decompressor for the time of one message, which is given what that may refer to.
+A `Deflater` compresses the messages that one connection sends; an `Inflater` inflates those that it receives. Neither
+holds zlib memory while it has nothing to do. Without context takeover (RFC 7692 section 7.1.1), the connections of the
+process share a few compressors. A decompressor lives for one message; with context takeover, it gets the data that the
+message may refer back to.
 """
 
 import zlib
@@ -15,7 +16,7 @@ from .frames import Buffer
 from .payload import Utf8Check
 
 codec: Any = zlib
-"""The module that does the work: zlib-ng's where the `speed` extra is installed, since it is faster at all of it."""
+"""The module that compresses and inflates: zlib-ng if the `speed` extra is installed, because it is faster at both."""
 try:
     from zlib_ng import zlib_ng
 
@@ -24,8 +25,8 @@ except ImportError:
     pass
 
 igzip: Any = None
-"""What compresses up to level 6 instead, where the `speed` extra is installed: ISA-L at its level 1, in an eighth to a
-fourth of zlib's time, to some 5 % more than zlib makes of it at level 6 (measured)."""
+"""The module that compresses at levels 1 to 6 instead of `codec`, if the `speed` extra is installed: ISA-L. Its level 1
+takes an eighth to a fourth of zlib's time. The result is about 5 % larger than zlib's at level 6 (measured)."""
 try:
     from isal import isal_zlib
 
@@ -33,30 +34,45 @@ try:
 except ImportError:
     pass
 
-_MOST_IGZIP = 6
+_MAX_IGZIP_LEVEL = 6
 
 PIECE = 64 * 1024
-"""Bytes that are inflated at a time for whoever reads a message piece by piece."""
+"""The most bytes that are inflated at a time for a reader that reads a message in pieces."""
 
-# Plain integers: the enum costs a look-up each time.
+# Plain integers: a lookup in the enum costs more than the comparison.
 _CONTINUATION = 0x0
 _TEXT = 0x1
 
-_SLICE = 16 * 1024  # compressed bytes that are handed over at a time: what is not used of them is copied
-_TAIL = b"\x00\x00\xff\xff"  # what is left out at the end of each message (RFC 7692 section 7.2.1)
-_FINAL = b"\x03\x00"  # an empty block that says that it is the last one: shows that the one before it was complete
+_SLICE = 16 * 1024
+"""The most compressed bytes given to the decompressor at a time: it copies those that it does not use."""
+
+_TAIL = b"\x00\x00\xff\xff"
+"""The bytes that the sender removes from the end of each message (RFC 7692 section 7.2.1)."""
+
+_FINAL = b"\x03\x00"
+"""An empty block with the BFINAL bit (RFC 1951 section 3.2.3). After it the decompressor reports the end of the stream,
+unless the message ended in the middle of a block."""
+
 _ADDED = len(_TAIL) + len(_FINAL)
-_MOST_FINALS = 1000  # final blocks in one message: each costs a new decompressor
 
-_MOST_RECENT = 64  # pieces of what was inflated last that are kept apart,
-_MORE_RECENT = 4096  # and how many bytes more than the window they may be at least
+_MAX_FINAL_BLOCKS = 1000
+"""The most blocks with the BFINAL bit in one message, because each costs a new decompressor."""
 
-_MOST_IDLE = 4
-_idle: dict[tuple[int, int, int], list[Any]] = {}  # compressors that refer to nothing, by their settings
+_MAX_RECENT = 64
+"""The most pieces of history that are kept without joining them."""
+
+_MIN_EXCESS = 4096
+"""The bytes by which the history may always exceed the window before it is cut."""
+
+_MAX_IDLE = 4
+"""The most idle compressors that are kept for each combination of settings."""
+
+_idle: dict[tuple[int, int, int], list[Any]] = {}
+"""Compressors that no connection uses, by level, window bits and memory level. They refer to no earlier data."""
 
 
 class DeflatedFrame:
-    """One data frame of a compressed message, as it came (RFC 7692 section 6)."""
+    """One data frame of a compressed message, with its payload still compressed (RFC 7692 section 6)."""
 
     __slots__ = ("fin", "opcode", "payload")
 
@@ -67,96 +83,115 @@ class DeflatedFrame:
 
 
 class Deflater:
-    """Compresses the messages of one direction, one after the other."""
+    """Compresses the messages that one connection sends."""
 
     __slots__ = ("_binary", "_compression", "_stream", "_text", "_threshold", "_used", "takeover", "window_bits")
 
     def __init__(self, compression: Compression, window_bits: int, takeover: bool) -> None:
-        """`window_bits` and `takeover` are what was agreed on, `compression` is what this side wants."""
+        """Create a deflater, which allocates its compressor at first use.
+
+        :param compression: the settings of this side.
+        :param window_bits: the negotiated size of the window.
+        :param takeover: whether context takeover was negotiated.
+        """
         self._compression = compression
         self._threshold = compression.threshold
         self._text = compression.text
         self._binary = compression.binary
         self.window_bits: int = window_bits
         self.takeover: bool = takeover
-        """Whether messages refer back to the ones before them, so that they can go to no other connection."""
-        self._stream: Any = None  # of this connection, or of the message under way
-        self._used = False  # since `release_idle_memory` was last called
+        """Whether messages refer back to earlier ones, so that no other connection can use the same payload."""
+        self._stream: Any = None  # the compressor of this connection, or of the fragmented message being sent
+        self._used = False  # whether anything was compressed since the last call of `release_idle_memory`
 
-    def takes(self, size: int, text: bool, wish: bool | None) -> bool:
-        """Whether a message of `size` bytes is to be compressed; `wish` is what its sender says of it."""
+    def should_compress(self, size: int, text: bool, wish: bool | None) -> bool:
+        """Return whether to compress a message.
+
+        :param size: its size, in bytes or in characters of text.
+        :param text: whether it is text.
+        :param wish: the sender's wish; None leaves it to the settings.
+        """
         if wish is not None:
             return wish
         return size >= self._threshold and (self._text if text else self._binary)
 
     def compress(self, data: Buffer, fin: bool) -> bytes:
-        """The payload of the next frame of a message (RFC 7692 section 7.2.1).
+        """Return the payload of the next frame of a message (RFC 7692 section 7.2.1).
 
-        The receiver can inflate all of it, whether more of the message follows or not.
+        The data is flushed, so that the receiver can inflate all of it when the frame arrives.
+
+        :param fin: whether the frame is the last one of its message.
         """
         stream = self._stream
         if stream is None:
-            stream = self._make()
-        self._stream = None  # what fails half-way is not used again; the next one refers to nothing
+            stream = self._new_stream()
+        # If compressing fails, the stream is dropped. The next one is new and refers to nothing.
+        self._stream = None
+        # A full flush makes the compressor forget the data, so that the next message refers to nothing.
         mode = zlib.Z_FULL_FLUSH if fin and not self.takeover else zlib.Z_SYNC_FLUSH
         payload: bytes = stream.compress(data) + stream.flush(mode)
         if self.takeover or not fin:
             self._stream = stream
         else:
-            self._put_by(stream)
+            self._recycle(stream)
         self._used = True
         if not fin:
             return payload
-        return payload[:-4] or b"\x00"  # of nothing at all: the beginning of an empty block (section 7.2.3.6)
+        # zlib may flush nothing if there was nothing to compress: then send an empty block (RFC 7692 section 7.2.3.6).
+        return payload[: -len(_TAIL)] or b"\x00"
 
-    def message(self, data: Buffer) -> bytes:
-        """The payload of a whole message in one frame.
+    def compress_message(self, data: Buffer) -> bytes:
+        """Return the payload of a whole message in one frame.
 
-        Unless messages refer to the ones before them, it is for any connection that agreed on the same, and refers to
-        nothing: not to a message in fragments either that is under way on this one.
+        Without context takeover, every connection with the same settings can send this payload. It then refers to no
+        other message, not even to the fragmented message that this connection may be sending.
         """
         if self.takeover:
             return self.compress(data, True)
-        under_way = self._stream
+        fragmented = self._stream
         self._stream = None
         try:
             return self.compress(data, True)
         finally:
-            self._stream = under_way
+            self._stream = fragmented
 
     def release_idle_memory(self) -> None:
-        """Give up a compressor that was not used since the last call: a new one can begin at any time."""
+        """Free a compressor that was not used since the last call. A message may begin with a new one at any time."""
         if not self._used and self.takeover:
             self._stream = None
         self._used = False
 
-    def _make(self) -> Any:
-        wanted = self._compression
+    def _new_stream(self) -> Any:
+        """Return an idle compressor with these settings, or a new one."""
+        settings = self._compression
         if not self.takeover:
-            waiting = _idle.get((wanted.level, self.window_bits, wanted.mem_level))
-            if waiting:
+            idle = _idle.get((settings.level, self.window_bits, settings.mem_level))
+            if idle:
                 try:
-                    return waiting.pop()
+                    return idle.pop()
                 except IndexError:
-                    pass  # another thread was faster
-        if igzip is not None and 1 <= wanted.level <= _MOST_IGZIP:
-            return igzip.compressobj(1, zlib.DEFLATED, -self.window_bits, wanted.mem_level)
-        return codec.compressobj(wanted.level, zlib.DEFLATED, -self.window_bits, wanted.mem_level)
+                    pass  # another thread took the last one
+        if igzip is not None and 1 <= settings.level <= _MAX_IGZIP_LEVEL:
+            return igzip.compressobj(1, zlib.DEFLATED, -self.window_bits, settings.mem_level)
+        return codec.compressobj(settings.level, zlib.DEFLATED, -self.window_bits, settings.mem_level)
 
-    def _put_by(self, stream: Any) -> None:
-        """The compressor was flushed so that what follows refers to nothing before it: others can go on with it."""
-        wanted = self._compression
-        waiting = _idle.setdefault((wanted.level, self.window_bits, wanted.mem_level), [])
-        if len(waiting) < _MOST_IDLE:
-            waiting.append(stream)
+    def _recycle(self, stream: Any) -> None:
+        """Keep a compressor for the next message of any connection. A full flush has made it forget its data."""
+        settings = self._compression
+        idle = _idle.setdefault((settings.level, self.window_bits, settings.mem_level), [])
+        if len(idle) < _MAX_IDLE:
+            idle.append(stream)
 
 
 class Inflater:
-    """Inflates the messages of one direction, one after the other, in pieces of any size."""
+    """Inflates the messages that one connection receives, in pieces of any size.
+
+    `feed` it a frame, then `take` data while `pending`, then feed it the next frame.
+    """
 
     __slots__ = (
         "_fin",
-        "_finals",
+        "_final_blocks",
         "_input",
         "_position",
         "_recent",
@@ -171,28 +206,33 @@ class Inflater:
     )
 
     def __init__(self, window_bits: int, takeover: bool) -> None:
+        """Create an inflater, which allocates its decompressor at first use.
+
+        :param window_bits: the negotiated size of the window.
+        :param takeover: whether context takeover was negotiated.
+        """
         self._window_bits = window_bits
-        self._window = 1 << window_bits
+        self._window = 1 << window_bits  # in bytes
         self.takeover: bool = takeover
-        """Whether messages may refer to the ones before them."""
-        self._stream: Any = None
-        self._recent: list[bytes] = []  # what was inflated last, as far as later messages may refer to it,
-        self._recent_size = 0  # and its bytes
-        self._input = b""  # the frame that was fed last,
-        self._position = 0  # how far it was used,
-        self._fin = False  # and whether it ends its message
-        self._finals = 0  # final blocks in the message so far
-        self._text: Utf8Check | None = None  # of a text message
+        """Whether messages may refer back to earlier ones."""
+        self._stream: Any = None  # the decompressor
+        self._recent: list[bytes] = []  # the history: the last inflated data; empty without context takeover
+        self._recent_size = 0  # the number of bytes in it
+        self._input = b""  # the payload of the last frame that was fed
+        self._position = 0  # the number of bytes of `_input` that were used
+        self._fin = False  # whether that frame is the last one of its message
+        self._final_blocks = 0  # the number of blocks with the BFINAL bit in the message so far
+        self._text: Utf8Check | None = None  # checks a text message; None for a binary one
         self.pending: bool = False
-        """Whether there may be more to take."""
+        """Whether `take` may return more data without another frame."""
         self.ended: bool = True
-        """Whether everything of a message was taken."""
+        """Whether all data of the message was taken."""
 
     def feed(self, frame: DeflatedFrame) -> None:
-        """Take the next frame of a message; everything must have been taken of the one before it."""
+        """Begin with the next frame of a message. All data of the frame before it must have been taken."""
         if frame.opcode != _CONTINUATION:
             self._text = Utf8Check() if frame.opcode == _TEXT else None
-            self._finals = 0
+            self._final_blocks = 0
         self._fin = frame.fin
         if not frame.fin:
             self._input = frame.payload
@@ -203,9 +243,9 @@ class Inflater:
         self.pending = len(self._input) > 0
 
     def take(self, most: int) -> bytes:
-        """Up to `most` bytes of the message; if it is fewer, the frame fed last is used up.
+        """Return up to `most` bytes of the message. If there are fewer, the last frame is used up.
 
-        :raises ProtocolViolation: with 1007, for what is no compressed data or no text (RFC 6455 section 8.1).
+        :raises ProtocolViolation: with 1007, if the data is corrupt, or if a text is not UTF-8 (RFC 6455 section 8.1).
         """
         data = self._inflate(most)
         check = self._text
@@ -213,10 +253,15 @@ class Inflater:
             raise ProtocolViolation("a compressed text message is not UTF-8", CloseCode.INVALID_DATA)
         return data
 
-    def drop(self, frame: DeflatedFrame | None, most: int) -> int:
-        """Pass over the next frame, or for None the rest of the last one; returns the bytes that were passed over.
+    def skip(self, frame: DeflatedFrame | None, most: int) -> int:
+        """Skip a frame.
 
-        They are inflated only where later messages may refer to them. Then it stops above `most` bytes.
+        With context takeover it is inflated, because later messages may refer back to it.
+
+        :param frame: the next frame; None to skip the rest of the last one.
+        :param most: it stops when it has inflated more bytes than this.
+        :returns: the number of bytes skipped: inflated ones with context takeover, compressed ones without.
+        :raises ProtocolViolation: with 1007, if the data is corrupt.
         """
         if frame is not None:
             self.feed(frame)
@@ -236,7 +281,7 @@ class Inflater:
         return size
 
     def stop(self) -> None:
-        """Give up what has not been taken."""
+        """Discard the data that was not taken."""
         self.pending = False
         self._input = b""
         self._position = 0
@@ -245,12 +290,13 @@ class Inflater:
     def _inflate(self, most: int) -> bytes:
         parts = []
         while most and self.pending:
-            part = self._next(most)
+            part = self._inflate_slice(most)
             most -= len(part)
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _next(self, most: int) -> bytes:
+    def _inflate_slice(self, most: int) -> bytes:
+        """Inflate up to `_SLICE` bytes of the input; return at most `most` bytes."""
         position = self._position
         given = self._input
         size = len(given)
@@ -258,7 +304,7 @@ class Inflater:
             given = given[position : position + _SLICE]
         stream = self._stream
         if stream is None:
-            stream = self._stream = self._make()
+            stream = self._stream = self._new_stream()
         try:
             part: bytes = stream.decompress(given, most)
         except codec.error as error:
@@ -267,25 +313,27 @@ class Inflater:
             self._remember(part)
         unused: bytes = stream.unconsumed_tail
         if stream.eof:
-            # It is this side's, or one of the message itself (RFC 7692 section 7.2.3.4).
+            # The block with the BFINAL bit is `_FINAL`, or one of the message itself, which is allowed (RFC 7692
+            # section 7.2.3.4). Data may follow it, which needs a new decompressor.
             self._stream = None
-            self._finals += 1
-            if self._finals > _MOST_FINALS:
+            self._final_blocks += 1
+            if self._final_blocks > _MAX_FINAL_BLOCKS:
                 raise ProtocolViolation("a compressed message has too many final blocks", CloseCode.INVALID_DATA)
             unused = stream.unused_data
         self._position = position = position + len(given) - len(unused)
-        # Where the output is as large as it may be, the decompressor may hold more of it.
+        # If the result has all `most` bytes, the decompressor may hold more output, although its input is used up.
         if position == size and (len(part) < most or self._stream is None):
             self._end_input()
         return part
 
-    def _make(self) -> Any:
+    def _new_stream(self) -> Any:
         if self._recent:
-            self._keep_history()
+            self._cut_history()
             return codec.decompressobj(-self._window_bits, self._recent[0])
         return codec.decompressobj(-self._window_bits)
 
     def _remember(self, part: bytes) -> None:
+        """Add inflated data to the history that later data may refer back to."""
         size = len(part)
         if size >= self._window:
             self._recent = [part[size - self._window :]]
@@ -294,26 +342,28 @@ class Inflater:
         if size:
             self._recent.append(part)
             self._recent_size += size
-            # Somewhat more than the window is kept, so that mostly nothing has to be copied.
+            # Keep a little more than the window, so that most calls copy nothing.
             if (
-                self._recent_size > self._window + max(self._window // 4, _MORE_RECENT)
-                or len(self._recent) > _MOST_RECENT
+                self._recent_size > self._window + max(self._window // 4, _MIN_EXCESS)
+                or len(self._recent) > _MAX_RECENT
             ):
-                self._keep_history()
+                self._cut_history()
 
-    def _keep_history(self) -> None:
-        """Keep what messages may refer to, in one piece."""
+    def _cut_history(self) -> None:
+        """Join the history, and cut it to the size of the window."""
         history = b"".join(self._recent)[-self._window :]
         self._recent = [history] if history else []
         self._recent_size = len(history)
 
     def _end_input(self) -> None:
+        """Finish a frame whose payload is used up."""
         self.pending = False
         self._input = b""
         self._position = 0
         self.ended = self._fin
         if self._fin:
             if self.takeover:
-                self._keep_history()
+                self._cut_history()
+            # A decompressor that has not seen `_FINAL` as a block of its own was still inside another block.
             if self._stream is not None:
                 raise ProtocolViolation("a compressed message ends in the middle of a block", CloseCode.INVALID_DATA)

@@ -1,11 +1,14 @@
-"""Frames as values (RFC 6455 section 5.2). The parser makes them only where someone needs one."""
+"""Frames as objects (RFC 6455 section 5.2).
+
+A message that arrives in one frame gets no such object: the parser returns its `str` or `bytes`.
+"""
 
 import attrs
 
 from ..codes import Close, Opcode
 
 Buffer = bytes | bytearray | memoryview
-"""What can be sent as binary data."""
+"""Bytes-like objects: what can be sent as a binary message."""
 
 
 def _opcode(value: int) -> Opcode:
@@ -17,7 +20,7 @@ class DataFrame:
     """One data frame: a whole message (`fin` set, opcode TEXT or BINARY) or a fragment of one.
 
     The first fragment has the opcode of the message, the others are CONTINUATION; the last one has `fin` set
-    (RFC 6455 section 5.4). The payload of a text fragment may begin and end inside a character.
+    (RFC 6455 section 5.4). The payload of a text fragment may begin or end inside a character.
     """
 
     opcode: Opcode = attrs.field(converter=_opcode)
@@ -48,8 +51,9 @@ class CloseFrame:
 
 @attrs.frozen
 class Violation:
-    """The place in the stream where the peer broke a rule; nothing behind it is read."""
+    """The peer broke a rule of the protocol at this place in the stream. Nothing behind it is read."""
 
     code: int
-    """The close code that answers it."""
+    """The close code that this side sends."""
     reason: str
+    """The rule, for the Close frame and the outcome."""

@@ -9,7 +9,7 @@ cdef unsigned int _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _RSV1
 @cython.final
 cdef class Parser:
     cdef unsigned int _mask_bit
-    cdef bytes _head
+    cdef bytes _partial_header
     cdef bint _stopped
     cdef readonly PartialFrame frame
     cdef public bint deflate
@@ -19,7 +19,7 @@ cdef class Parser:
     cpdef list feed(self, object data, Py_ssize_t end)
     cpdef stop(self)
 
-    @cython.locals(kept=bytes, head=bytes, b="const unsigned char *", more=Py_ssize_t, size=Py_ssize_t,
+    @cython.locals(earlier=bytes, header=bytes, b="const unsigned char *", more=Py_ssize_t, size=Py_ssize_t,
                    need=Py_ssize_t, pos=Py_ssize_t)
     cdef Py_ssize_t _complete_header(self, const unsigned char *data, Py_ssize_t end, list events) except -1
 

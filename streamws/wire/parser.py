@@ -3,12 +3,13 @@
 `Parser.feed` returns events, in the order in which they arrived:
 
 - `str` (ASCII), `WideText` (other text) or `bytes`: a whole message that arrived in one frame;
-- `DataFrame`: a fragment, or the rest of a frame of which a part was released;
+- `DataFrame`: a fragment, or the rest of a frame whose first bytes a reader has taken (`PartialFrame.release`);
 - `DeflatedFrame`: a data frame of a compressed message;
 - `Ping`, `Pong`, `CloseFrame`;
 - `Violation`: the peer broke a rule. Nothing behind it is read.
 
-Nothing behind a `CloseFrame` is read either. A data frame is visible before its end, as `Parser.frame`.
+Nothing behind a `CloseFrame` is read either (RFC 6455 section 1.4). `Parser.frame` shows a data frame that has not
+arrived completely.
 """
 
 from ..codes import Close, CloseCode, Opcode, is_sendable
@@ -24,6 +25,7 @@ Item = str | bytes | WideText | DataFrame | DeflatedFrame
 Event = Item | Ping | Pong | CloseFrame | Violation
 
 _NAMES = {int(opcode): opcode.name.lower() for opcode in Opcode}
+"""The names of the opcodes, for errors. Opcodes that are not in it are reserved."""
 
 # Plain integers: a lookup in the enum costs more than the comparison.
 _CONTINUATION = 0x0
@@ -35,9 +37,9 @@ _RSV1 = 0x40
 
 
 class Parser:
-    """The receiving half of a connection. Feed it what the network delivers, in chunks of any size."""
+    """Parses the bytes that one side of a connection receives, in chunks of any size."""
 
-    __slots__ = ("_head", "_mask_bit", "_stopped", "deflate", "frame", "has_control")
+    __slots__ = ("_mask_bit", "_partial_header", "_stopped", "deflate", "frame", "has_control")
 
     def __init__(self, masked: bool) -> None:
         """Make a parser for one direction of a connection.
@@ -45,17 +47,17 @@ class Parser:
         :param masked: whether frames must be masked (a server receives them) or must not be (a client does).
         """
         self._mask_bit = 0x80 if masked else 0
-        self._head: bytes | None = None  # the first bytes of a header that arrived in parts
-        self._stopped = False
+        self._partial_header: bytes | None = None  # the first bytes of a header whose rest has not arrived
+        self._stopped = False  # whether a Close frame was received or the connection has failed
         self.frame: PartialFrame = PartialFrame()
         """The frame being received."""
         self.deflate: bool = False
         """Whether messages may be compressed."""
         self.has_control: bool = False
-        """Whether the last `feed` returned anything but data."""
+        """Whether the last `feed` returned an event other than data."""
 
     def feed(self, data: bytes | bytearray, end: int) -> list[Event]:
-        """Take `data[:end]`; return the events that it completes."""
+        """Parse `data[:end]`; return the events that it completes."""
         events: list[Event] = []
         self.has_control = False
         if self._stopped:
@@ -65,7 +67,7 @@ class Parser:
         try:
             if self.frame.active:
                 pos = self._receive_payload(b, 0, end, events)
-            elif self._head is not None:
+            elif self._partial_header is not None:
                 pos = self._complete_header(b, end, events)
             while pos < end and not self._stopped:
                 pos = self._receive_frame(b, pos, end, events)
@@ -76,7 +78,7 @@ class Parser:
         return events
 
     def stop(self) -> None:
-        """Read nothing more. `frame` keeps what is known about the message under way, except for its bytes."""
+        """Ignore all further data. `frame` keeps the type and sizes of the message under way, but not its bytes."""
         self._stopped = True
         self.frame.drop()
 
@@ -84,47 +86,50 @@ class Parser:
 
     def _complete_header(self, data: bytes | bytearray, end: int, events: list[Event]) -> int:
         """Continue a header whose first bytes arrived in an earlier chunk."""
-        kept = self._head
-        assert kept is not None
-        self._head = None
+        earlier = self._partial_header
+        assert earlier is not None
+        self._partial_header = None
         # A header has at most 14 bytes (RFC 6455 section 5.2), so little is copied here.
-        more = 14 - len(kept)
+        more = 14 - len(earlier)
         if more > end:
             more = end
-        head = kept + unmask(data, 0, more, 0)
-        size = len(head)
-        b = head
+        header = earlier + unmask(data, 0, more, 0)
+        size = len(header)
+        b = header
         need = 2 if size < 2 else self._header_size(b[1])
         if size < need:
             if size >= 2:
                 self._check(b[0], b[1])
-            self._head = head
+            self._partial_header = header
             return end
+        # Without its payload, a frame is complete only if the payload is empty.
         self._receive_frame(b, 0, need, events)
-        pos = need - len(kept)
+        pos = need - len(earlier)
         return self._receive_payload(data, pos, end, events) if self.frame.active else pos
 
     def _header_size(self, second: int) -> int:
+        """Return the size of a frame's header, which follows from its second byte (RFC 6455 section 5.2)."""
         length = second & 0x7F
         size = 2 if length < 126 else 4 if length == 126 else 10
         return size + 4 if second & 0x80 else size
 
     def _receive_frame(self, data: bytes | bytearray, pos: int, end: int, events: list[Event]) -> int:
-        """Read a frame's header, and its payload as far as it is there; return where the next frame begins."""
+        """Parse a frame's header, and its payload as far as it has arrived; return where the next frame begins."""
         b = data
         frame = self.frame
         if end - pos < 2:
-            self._head = unmask(data, pos, end, 0)
+            self._partial_header = unmask(data, pos, end, 0)  # key 0: this only copies the bytes
             return end
         first = b[pos]
         second = b[pos + 1]
+        # Nearly every frame is a whole message, text or binary: these need no further check.
         if frame.message or (first != 0x81 and first != 0x82) or second & 0x80 != self._mask_bit:
             self._check(first, second)
         length = second & 0x7F
         start = pos + 2
         if length >= 126 or self._mask_bit:
             if end - pos < self._header_size(second):
-                self._head = unmask(data, pos, end, 0)
+                self._partial_header = unmask(data, pos, end, 0)
                 return end
             if length == 126:
                 length = b[start] << 8 | b[start + 1]
@@ -163,7 +168,10 @@ class Parser:
         return stop
 
     def _check(self, first: int, second: int) -> None:
-        """Check the first two bytes of a frame."""
+        """Check the first two bytes of a frame.
+
+        :raises ProtocolViolation: if they break a rule of RFC 6455 section 5.
+        """
         opcode = first & 0x0F
         # RFC 7692 section 6: the first frame of a compressed message has RSV1 set, and no other frame.
         allowed = _RSV1 if self.deflate and opcode in (_TEXT, _BINARY) else 0
@@ -188,7 +196,7 @@ class Parser:
     # Payloads --------------------------------------------------------------------------------------------------
 
     def _receive_payload(self, data: bytes | bytearray, pos: int, end: int, events: list[Event]) -> int:
-        """Take the payload of the frame under way, as far as it is there; return where the next frame begins."""
+        """Receive the payload of the frame under way, as far as it has arrived; return where the next frame begins."""
         frame = self.frame
         stop = end
         if frame.missing < end - pos:
@@ -207,7 +215,7 @@ class Parser:
         return stop
 
     def _complete(self, opcode: int, fin: bool, payload: bytes, events: list[Event]) -> None:
-        """Add the event for a frame that is not a whole message. Its payload has been checked."""
+        """Add the event for a fragment, a compressed frame, a control frame or the rest of a frame."""
         if opcode >= 8:
             self._control(opcode, payload, events)
             return
@@ -217,7 +225,7 @@ class Parser:
             frame.end_text()
         frame.message = 0 if fin else message
         if frame.released:
-            opcode = _CONTINUATION
+            opcode = _CONTINUATION  # the reader has the beginning of the frame, and with it the opcode
             frame.released = 0
         events.append(DeflatedFrame(opcode, payload, fin) if frame.compressed else DataFrame(opcode, payload, fin))
 
@@ -239,14 +247,14 @@ class Parser:
 
 
 def parse_close(payload: bytes) -> Close:
-    """The code and reason in the payload of a Close frame (RFC 6455 sections 5.5.1 and 7.4).
+    """Return the code and reason in the payload of a Close frame (RFC 6455 sections 5.5.1 and 7.4).
 
     :raises ProtocolViolation: if the payload is one byte, or holds a code that must not be sent or invalid UTF-8.
     """
     if not payload:
         return Close(CloseCode.NO_STATUS)
     if len(payload) == 1:
-        raise ProtocolViolation("a close frame has a body of one byte")
+        raise ProtocolViolation("a close frame has a payload of one byte")
     code = payload[0] << 8 | payload[1]
     if not is_sendable(code):
         raise ProtocolViolation(f"close code {code} must not be sent")
@@ -257,7 +265,7 @@ def parse_close(payload: bytes) -> Close:
 
 
 def encode_close(close: Close) -> bytes:
-    """The payload of a Close frame with this code and reason."""
+    """Return the payload of a Close frame with this code and reason."""
     if close.code == CloseCode.NO_STATUS:
         return b""
     return close.code.to_bytes(2, "big") + close.reason.encode()

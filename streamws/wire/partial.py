@@ -1,4 +1,4 @@
-"""The frame being received, before its end."""
+"""The frame that is being received, before its payload is complete."""
 
 from ..codes import CloseCode
 from ..errors import ProtocolViolation
@@ -16,10 +16,10 @@ class PartialFrame:
     """The frame being received, and the message that it belongs to.
 
     A parser has one, and uses it for one frame after the other. While `active`, the header of the frame is known and a
-    part of its payload is missing. `release` hands over the payload that has arrived so far.
+    part of its payload is missing. A reader takes the payload that has arrived so far with `release`.
 
-    A reader may wait for just these bytes. With `lending`, they are left in the caller's buffer, and `release_into`
-    unmasks them from there into the reader's buffer.
+    If a reader is already waiting for these bytes, copying them twice is avoided: with `lending`, they stay in the
+    receive buffer, which is lent to this object, and `release_into` unmasks them from there into the reader's buffer.
     """
 
     __slots__ = (
@@ -43,14 +43,14 @@ class PartialFrame:
 
     def __init__(self) -> None:
         self._payload: Payload | None = None
-        self._key = 0
-        self._utf8: Utf8Check | None = None
-        self._lent: bytes | bytearray = b""  # the caller's buffer
-        self._lent_start = 0
-        self._lent_end = 0  # 0 if nothing is lent
+        self._key = 0  # the masking key of the frame
+        self._utf8: Utf8Check | None = None  # checks the text message under way
+        self._lent: bytes | bytearray = b""  # the receive buffer, while bytes in it are lent
+        self._lent_start = 0  # where the lent bytes begin
+        self._lent_end = 0  # where they end; 0 if nothing is lent
         self.lending: bool = False
-        """Whether the last bytes that arrive of a binary frame stay in the caller's buffer. The caller then calls
-        `keep` before it changes that buffer."""
+        """Whether bytes of an incomplete binary frame stay in the receive buffer. The caller must then call `keep`
+        before that buffer is overwritten."""
         self.active: bool = False
         """Whether a frame is under way whose header is known."""
         self.opcode: int = 0
@@ -62,7 +62,7 @@ class PartialFrame:
         self.missing: int = 0
         """The number of bytes of the payload that have not arrived."""
         self.released: int = 0
-        """The number of bytes of the payload that were handed over."""
+        """The number of bytes of the payload that a reader has taken."""
         self.message: int = 0
         """The opcode of the fragmented message under way, or 0."""
         self.compressed: bool = False
@@ -71,18 +71,18 @@ class PartialFrame:
         """The number of bytes received of the message under way; meaningless between messages."""
 
     def in_data_frame(self) -> bool:
-        """Whether a data frame is under way."""
+        """Return whether a data frame is under way."""
         return self.active and self.opcode < 8
 
     def in_message(self) -> bool:
-        """Whether a message has begun and not ended."""
+        """Return whether a message has begun and not ended."""
         return self.message != 0 or (self.active and self.opcode < 8)
 
     def in_fragmented(self) -> bool:
-        """Whether the message under way has more than one frame."""
+        """Return whether the message under way has more than one frame."""
         return self.message != 0 or (self.active and not self.fin)
 
-    # The parser's side -----------------------------------------------------------------------------------------
+    # Called by the parser --------------------------------------------------------------------------------------
 
     def begin(self, first: int, length: int, key: int) -> None:
         """Begin a frame.
@@ -105,7 +105,7 @@ class PartialFrame:
     def append(self, data: bytes | bytearray, start: int, end: int) -> None:
         """Add the next bytes of the payload, `data[start:end]`.
 
-        :raises ProtocolViolation: with 1007, if they cannot belong to a text.
+        :raises ProtocolViolation: with 1007, if they make a text invalid (RFC 6455 section 8.1).
         """
         payload = self._payload
         assert payload is not None
@@ -131,7 +131,7 @@ class PartialFrame:
                 raise invalid_text()
 
     def finish(self) -> bytes:
-        """End the frame, whose payload is complete; returns what was not released of it."""
+        """End the frame, whose payload is complete; return the bytes that were not released."""
         payload = self._payload
         assert payload is not None
         self.active = False
@@ -139,9 +139,9 @@ class PartialFrame:
         return payload.take()
 
     def add_fragment(self, opcode: int, payload: bytes) -> None:
-        """Count and check a fragment that arrived whole, without `begin`.
+        """Count and check a fragment that arrived in one chunk, so that `begin` was not called for it.
 
-        :raises ProtocolViolation: with 1007, if the text cannot go on with it.
+        :raises ProtocolViolation: with 1007, if it makes a text invalid (RFC 6455 section 8.1).
         """
         self.received = len(payload) if self.message == 0 else self.received + len(payload)
         if not self.compressed and (self.message or opcode) == _TEXT:
@@ -159,22 +159,22 @@ class PartialFrame:
             raise invalid_text()
 
     def drop(self) -> None:
-        """Forget the bytes that have arrived. What is known about the message stays."""
+        """Discard the bytes that have arrived, but keep the sizes and the type of the message."""
         self._payload = None
         self._lent_start = self._lent_end = 0
 
     def _is_binary(self) -> bool:
         return self.opcode < 8 and not self.compressed and (self.message or self.opcode) == _BINARY
 
-    # The reader's side -----------------------------------------------------------------------------------------
+    # Called by readers -----------------------------------------------------------------------------------------
 
     def buffered(self) -> int:
-        """The number of payload bytes that have arrived and were not released."""
+        """Return the number of payload bytes that have arrived and were not released."""
         lent = self._lent_end - self._lent_start
         return lent + self._payload.size if self._payload is not None and self.opcode < 8 else 0
 
     def release(self) -> bytes:
-        """Hand over what is buffered of the data frame. The rest arrives as a `DataFrame`, or is released later."""
+        """Take the buffered bytes of the data frame. The rest arrives as a `DataFrame`, or is released later."""
         size = self.buffered()
         if size == 0 or self._payload is None:
             return b""
@@ -188,12 +188,12 @@ class PartialFrame:
         return unmask(self._lent, start, end, key)
 
     def release_compressed(self) -> DeflatedFrame:
-        """The same for a compressed message. The first piece of a frame has the frame's opcode."""
+        """Take the buffered bytes of a compressed frame. The first bytes of a frame keep the frame's opcode."""
         opcode = _CONTINUATION if self.released else self.opcode
         return DeflatedFrame(opcode, self.release(), False)
 
     def release_into(self, target: memoryview) -> int:
-        """Unmask lent bytes into a writable buffer, as many as fit; returns their number, 0 if nothing is lent."""
+        """Unmask lent bytes into a writable buffer, as many as fit; return their number, 0 if nothing is lent."""
         size = self._lent_end - self._lent_start
         if size > len(target):
             size = len(target)
@@ -207,7 +207,7 @@ class PartialFrame:
         return size
 
     def keep(self) -> None:
-        """Copy the lent bytes that were not released: the caller's buffer is about to change."""
+        """Copy the lent bytes that were not released, because the receive buffer will be overwritten."""
         if self._lent_end:
             payload = self._payload
             if payload is not None:
@@ -216,7 +216,7 @@ class PartialFrame:
             self._lent_start = self._lent_end = 0
 
     def _lent_key(self) -> int:
-        """The masking key, rotated to the first lent byte. The lent bytes are the last ones that arrived."""
+        """Return the masking key, rotated to the first lent byte. The lent bytes are the last ones that arrived."""
         return rotate_key(self._key, self.length - self.missing - (self._lent_end - self._lent_start))
 
 

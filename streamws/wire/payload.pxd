@@ -1,6 +1,6 @@
 cimport cython
 
-# The C interface of payload.pyx. `const unsigned char *` parameters take bytes or bytearray when called from Python.
+# Functions with `const unsigned char *` parameters can be called from Python with bytes or bytearray.
 
 @cython.final
 cdef class WideText:

@@ -1,7 +1,6 @@
-"""Work on payload bytes: masking, UTF-8 validation and frame encoding, in plain Python.
+"""Masking, UTF-8 validation and frame encoding, in plain Python.
 
-`payload.pyx` is the same in C: the same names, results and exceptions. Python imports the compiled one where it is
-installed.
+`payload.pyx` has the same names, results and exceptions in C. Python imports the compiled module if it is installed.
 
 A masking key is an `int`: its four bytes on the wire, read as little-endian. Key 0 means "not masked".
 """
@@ -13,14 +12,15 @@ from .frames import Buffer
 
 
 def _xor(data: bytes, key: int) -> bytes:
+    """Mask data as one big integer."""
     size = len(data)
     mask = key.to_bytes(4, "little") * (size // 4 + 1)
     number = int.from_bytes(data, "little") ^ int.from_bytes(mask[:size], "little")
     return number.to_bytes(size, "little")
 
 
-# XOR with a constant byte is a translation; one table a byte value, made when first needed.
 _tables: dict[int, bytes] = {}
+"""For each byte of a key that was used: the table for `bytes.translate` that XORs with it."""
 
 
 def _table(byte: int) -> bytes:
@@ -31,18 +31,19 @@ def _table(byte: int) -> bytes:
 
 
 def _translate(data: bytes, key: int) -> bytes:
+    """Mask every fourth byte at a time, because these all have the same byte of the key."""
     result = bytearray(len(data))
-    for lane, byte in enumerate(key.to_bytes(4, "little")):
-        result[lane::4] = data[lane::4].translate(_table(byte))
+    for first, byte in enumerate(key.to_bytes(4, "little")):
+        result[first::4] = data[first::4].translate(_table(byte))
     return bytes(result)
 
 
-# Above this size, four strided translations beat one big XOR of integers (measured).
 _TRANSLATE_FROM = 2048
+"""The size in bytes from which `_translate` is faster than `_xor` (measured)."""
 
 
 def unmask(data: Buffer, start: int, end: int, key: int) -> bytes:
-    """Copy `data[start:end]`, XORed with the masking key (RFC 6455 section 5.3).
+    """Return a copy of `data[start:end]`, XORed with the masking key (RFC 6455 section 5.3).
 
     Masking and unmasking are the same operation.
     """
@@ -55,18 +56,18 @@ def unmask(data: Buffer, start: int, end: int, key: int) -> bytes:
 
 
 def unmask_into(target: memoryview, data: Buffer, start: int, end: int, key: int) -> None:
-    """The same into the beginning of a writable buffer of bytes that is large enough."""
+    """Write the result of `unmask` to the start of a writable buffer that is large enough."""
     target[: end - start] = unmask(data, start, end, key)
 
 
 def rotate_key(key: int, offset: int) -> int:
-    """The masking key as it applies from `offset` bytes into the payload on."""
+    """Return the masking key for the part of the payload that begins at `offset`."""
     shift = 8 * (offset & 3)
     return (key >> shift) | (key << (32 - shift)) & 0xFFFFFFFF
 
 
 class WideText:
-    """A text message that is not pure ASCII, with its size in bytes (which `len(text)` is not)."""
+    """A text message that is not pure ASCII, with its size in bytes; `len(text)` counts characters."""
 
     __slots__ = ("size", "text")
 
@@ -78,14 +79,15 @@ class WideText:
 def unmask_text(data: Buffer, start: int, end: int, key: int) -> str | WideText:
     """Unmask and decode the payload of a whole text message.
 
-    Raises `UnicodeDecodeError` if it is not UTF-8.
+    :returns: a `str` if the text is ASCII.
+    :raises UnicodeDecodeError: if it is not UTF-8.
     """
     text = unmask(data, start, end, key).decode()
     return text if text.isascii() else WideText(text, end - start)
 
 
 class Payload:
-    """The payload of one frame, gathered as it comes."""
+    """The payload of one frame, collected as it arrives."""
 
     __slots__ = ("_data", "size")
 
@@ -94,19 +96,21 @@ class Payload:
         self.size: int = 0
 
     def append(self, data: Buffer, start: int, end: int, key: int, expected: int) -> None:
-        """Add `data[start:end]`, unmasked with `key` (rotated to where the payload stands).
+        """Unmask `data[start:end]` and add it.
 
-        `expected` bytes in all are announced; no more than twice what has come is ever allocated for them.
+        :param key: the masking key, rotated to the position of these bytes in the payload.
+        :param expected: the declared length of the payload. Memory is allocated for at most twice the bytes that have
+            arrived, so that a peer cannot make this side allocate memory by declaring a length.
         """
         self._data += unmask(data, start, end, key)
         self.size += end - start
 
     def check_text(self, check: "Utf8Check", start: int) -> bool:
-        """Whether the text goes on rightly with what has come from `start` on."""
+        """Return whether the payload from `start` on can continue the text that `check` has seen."""
         return check.feed(self._data, start, self.size)
 
     def take(self) -> bytes:
-        """Hand over what has come; the payload is empty afterwards."""
+        """Remove and return the bytes that have arrived."""
         data = bytes(self._data)
         self._data = bytearray()
         self.size = 0
@@ -114,7 +118,7 @@ class Payload:
 
 
 class Utf8Check:
-    """Says as early as possible whether bytes that come in pieces can still be UTF-8 (RFC 6455 section 8.1)."""
+    """Incremental UTF-8 validation (RFC 6455 section 8.1). It rejects a text at its first invalid byte."""
 
     __slots__ = ("_bad", "_decoder")
 
@@ -123,7 +127,7 @@ class Utf8Check:
         self._bad = False
 
     def feed(self, data: Buffer, start: int, end: int) -> bool:
-        """Whether all bytes so far, with `data[start:end]`, can begin a UTF-8 text."""
+        """Add `data[start:end]`; return whether all bytes so far can be the beginning of a UTF-8 text."""
         if self._bad:
             return False
         try:
@@ -131,20 +135,20 @@ class Utf8Check:
         except UnicodeDecodeError:
             self._bad = True
             return False
-        # Of a surrogate the decoder waits for the third byte, though the second one tells.
+        # Python's decoder rejects a surrogate at its third byte, but the second byte already shows it.
         held = self._decoder.getstate()[0]
         self._bad = held[:1] == b"\xed" and held[1:] >= b"\xa0"
         return not self._bad
 
     def copy(self) -> "Utf8Check":
-        """Another one that stands where this one does."""
+        """Return a copy, with the same state."""
         other = Utf8Check()
         other._decoder.setstate(self._decoder.getstate())
         other._bad = self._bad
         return other
 
     def complete(self) -> bool:
-        """Whether the bytes so far end with a whole character; begins a new text."""
+        """Return whether the text is complete, and begin a new text."""
         whole = not self._bad and self._decoder.getstate()[0] == b""
         self._decoder.reset()
         self._bad = False
@@ -152,10 +156,11 @@ class Utf8Check:
 
 
 _KEYS_AT_ONCE = 1024
+"""The number of masking keys for which random bytes are read at a time."""
 
 
 class MaskKeys:
-    """Masking keys from the system's cryptographic source, drawn in bulk (RFC 6455 sections 5.3 and 10.3)."""
+    """Masking keys from the system's cryptographic random source (RFC 6455 sections 5.3 and 10.3)."""
 
     __slots__ = ("_keys", "_position")
 
@@ -164,7 +169,7 @@ class MaskKeys:
         self._position = 0
 
     def next(self) -> int:
-        """A fresh key, never 0."""
+        """Return a fresh key. It is never 0, which would mean "not masked"."""
         while True:
             if self._position == len(self._keys):
                 self._keys = os.urandom(4 * _KEYS_AT_ONCE)
@@ -177,7 +182,12 @@ class MaskKeys:
 
 
 def encode_header(first: int, length: int, key: int) -> bytes:
-    """The header of a frame (RFC 6455 section 5.2): `first` holds FIN, RSV bits and opcode; a key of 0 is no mask."""
+    """Return the header of a frame (RFC 6455 section 5.2).
+
+    :param first: its first byte: FIN, the RSV bits and the opcode.
+    :param length: the length of its payload.
+    :param key: its masking key; 0 if it is not masked.
+    """
     masked = 0x80 if key else 0
     if length < 126:
         header = bytes((first, masked | length))
@@ -189,7 +199,7 @@ def encode_header(first: int, length: int, key: int) -> bytes:
 
 
 def encode_frame(first: int, data: str | Buffer, key: int) -> bytes:
-    """A whole frame: header and payload in one object."""
+    """Return a whole frame: header and payload in one object. The parameters are those of `encode_header`."""
     payload: Buffer
     if isinstance(data, str):
         payload = data.encode()

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The same as `payload.py`, in C. See there for what each function does."""
+"""The same as `payload.py`, in C, with the same documentation."""
 
 import os
 
@@ -16,13 +16,14 @@ cdef extern from *:
     #include <stdint.h>
     #include <string.h>
 
+    /* Compile a function for AVX2 too, and let the loader choose the version for this processor. */
     #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__gnu_linux__)
     #define SW_CLONES __attribute__((target_clones("avx2", "default")))
     #else
     #define SW_CLONES
     #endif
 
-    /* The key's four bytes, twice, in the order of the wire whatever the machine's. */
+    /* The four bytes of the key, twice, in the order of the wire on machines of either byte order. */
     static inline uint64_t sw_spread(uint32_t key) {
         unsigned char bytes[8];
         uint64_t wide;
@@ -32,7 +33,7 @@ cdef extern from *:
         return wide;
     }
 
-    /* dst = src ^ key; returns the OR of all bytes written, whose high bits tell whether they are ASCII. */
+    /* dst = src ^ key. Returns the OR of all words written: if no byte of it has its high bit set, all are ASCII. */
     SW_CLONES
     static uint64_t sw_xor_long(unsigned char *dst, const unsigned char *src, Py_ssize_t n, uint64_t wide) {
         uint64_t seen = 0, a;
@@ -46,7 +47,8 @@ cdef extern from *:
         return seen;
     }
 
-    /* The same for what need not be ASCII, and for places apart: a third faster in the processor's cache. */
+    /* The same without the check for ASCII, and for buffers that do not overlap: a third faster if the data is in the
+       processor's cache. The inner loop of fixed length lets the compiler use wide registers. */
     SW_CLONES
     static void sw_mask_long(unsigned char *__restrict dst, const unsigned char *__restrict src, Py_ssize_t n,
                              uint64_t wide) {
@@ -66,6 +68,7 @@ cdef extern from *:
         }
     }
 
+    /* dst = src ^ key, for any length. */
     static inline void sw_mask(unsigned char *dst, const unsigned char *src, Py_ssize_t n, uint32_t key) {
         uint64_t wide = sw_spread(key), a;
         Py_ssize_t i = n & ~(Py_ssize_t)7, j;
@@ -81,6 +84,7 @@ cdef extern from *:
         for (; i < n; i++) dst[i] = src[i] ^ (unsigned char)(key >> (8 * (i & 3)));
     }
 
+    /* The same; returns 0 if all bytes written are ASCII. */
     static inline int sw_xor(unsigned char *dst, const unsigned char *src, Py_ssize_t n, uint32_t key) {
         uint64_t wide = sw_spread(key), seen = 0, a;
         Py_ssize_t i = n & ~(Py_ssize_t)7;
@@ -104,7 +108,7 @@ cdef extern from *:
         return ((seen & 0x8080808080808080ULL) != 0) | (tail >> 7);
     }
 
-    /* How many bytes from the start are ASCII, in steps of eight. */
+    /* Returns a number of bytes, a multiple of eight, that are ASCII at the start of the data. */
     static inline Py_ssize_t sw_ascii_prefix(const unsigned char *src, Py_ssize_t n) {
         Py_ssize_t i = 0;
         uint64_t a, b, c, d;
@@ -122,8 +126,9 @@ cdef extern from *:
         return i;
     }
 
-    /* UTF-8 as a machine over what may follow (RFC 3629 section 4). The state holds how many continuation bytes are
-       owed (bits 0-7) and the range allowed for the next one (bits 8-15 low, 16-23 high). 0: between characters. */
+    /* A state machine for UTF-8 (RFC 3629 section 4). State 0 is between two characters. Inside a character, the state
+       holds the number of missing continuation bytes (bits 0-7), and the range of values allowed for the next one: from
+       bits 8-15 to bits 16-23. */
     #define SW_BAD 0xFFFFFFFFu
     static uint32_t sw_utf8(uint32_t state, const unsigned char *src, Py_ssize_t n) {
         Py_ssize_t i = 0;
@@ -197,6 +202,7 @@ cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char *s, Py_ssize_t size, const char *errors)
 
 
+# Whether `_PyBytes_Resize` may be used; otherwise the bytes are copied.
 cdef bint _resizes = not PLAIN and sw_can_resize()
 
 
@@ -241,11 +247,11 @@ cpdef object unmask_text(const unsigned char *data, Py_ssize_t start, Py_ssize_t
     cdef WideText wide
     if size == 0:
         return ""
-    # Unmasked straight into the text it becomes, in the hope that it is ASCII; decoded from there if it is not.
+    # Unmask directly into a new ASCII `str`. If the bytes turn out not to be ASCII, they are decoded from there.
     text = PyUnicode_New(size, 127)
     if sw_xor(<unsigned char *>PyUnicode_DATA(text), data + start, size, key) == 0:
         return text
-    # The errors of the decoder show the bytes, so they are handed over as they are.
+    # Decode the whole payload, not only the bytes after the ASCII ones: a `UnicodeDecodeError` shows them.
     wide = WideText.__new__(WideText)
     wide.text = PyUnicode_DecodeUTF8(<const char *>PyUnicode_DATA(text), size, NULL)
     wide.size = size
@@ -269,11 +275,13 @@ cdef class Payload:
             if <unsigned long long>capacity >= expected:
                 capacity = max(<Py_ssize_t>expected, needed)
             elif self._data is None:
-                # Of a long frame no more than there is: who streams it takes each piece before the next one comes.
+                # At first, allocate no more than has arrived of a long frame: a stream reader takes each piece before
+                # the next one arrives.
                 capacity = needed
             if self._data is None:
                 self._data = PyBytes_FromStringAndSize(NULL, capacity)
             else:
+                # `_PyBytes_Resize` needs the only reference to the object.
                 grown = <PyObject *>self._data
                 Py_INCREF(self._data)
                 self._data = None
@@ -304,6 +312,7 @@ cdef class Payload:
             self._capacity = 0
             return data
         self._capacity = 0
+        # Give unused memory back. `_PyBytes_Resize` needs the only reference to the object.
         shrunk = <PyObject *>data
         Py_INCREF(data)
         data = None

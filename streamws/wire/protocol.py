@@ -1,8 +1,7 @@
-"""The state of a connection: what may be sent and received, and how it closes (RFC 6455 sections 5 to 7); no I/O.
+"""The state of a connection, without I/O: what may be sent and received, and how it closes (RFC 6455 sections 5 to 7).
 
-`receive` takes what the network delivers and returns what a reader gets. Frames to send are made by `message`,
-`compressed_message`, `fragment`, `begin_frame`, `ping`, `pong` and `close`. Control frames that answer the peer are in
-`due`.
+`receive` parses a chunk and returns items for a reader. `message`, `compressed_message`, `fragment`, `begin_frame`,
+`frame_part`, `ping`, `pong` and `close` encode what this side sends. Control frames that answer the peer are in `due`.
 """
 
 import enum
@@ -41,7 +40,7 @@ TRANSITIONS: dict[State, dict[Change, State]] = {
         Change.CLOSE_RECEIVED: State.CLOSING,
         Change.LOST: State.CLOSED,
     },
-    # Each side sends its own Close frame, and either may come first (RFC 6455 section 7.1.2).
+    # Each side sends one Close frame, and either may be the first (RFC 6455 section 7.1.2).
     State.CLOSING: {
         Change.CLOSE_SENT: State.CLOSING,
         Change.CLOSE_RECEIVED: State.CLOSING,
@@ -51,16 +50,16 @@ TRANSITIONS: dict[State, dict[Change, State]] = {
 }
 
 LARGE = 16 * 1024
-"""The size, in bytes, from which an immutable payload is sent beside its header instead of being copied behind it."""
+"""The size, in bytes, from which an unmasked payload is written separately from its header, not copied behind it."""
 
 CHUNK = 128 * 1024
-"""The number of bytes of a large payload that are masked at a time. They fit into the processor's cache."""
+"""The number of bytes of a large payload that are masked and written at a time. They fit into the processor's cache."""
 
 _MASKED_IN_CHUNKS = 2 * CHUNK
-"""The size above which masking in chunks is faster."""
+"""The size, in bytes, above which masking in chunks is faster than masking the whole payload."""
 
 MAX_PONGS = 16
-"""Of a burst of pings, the number that is answered: the last ones."""
+"""The most pings of one burst that are answered: the last ones (RFC 6455 section 5.5.3 allows this)."""
 
 _FIN = 0x80
 _FIN_TEXT = 0x81
@@ -97,10 +96,10 @@ class Protocol:
     )
 
     def __init__(self, server: bool, deflater: Deflater | None = None) -> None:
-        """Make the state of a connection whose opening handshake is under way.
+        """Create the state of a connection whose opening handshake is under way.
 
-        :param server: the role. A client masks its frames, a server does not (RFC 6455 section 5.1).
-        :param deflater: compresses messages, if compression was negotiated. Received messages may be compressed then.
+        :param server: whether this side is the server. A client masks its frames (RFC 6455 section 5.1).
+        :param deflater: compresses messages, if compression was negotiated. The peer may then send compressed ones.
         """
         self.parser: Parser = Parser(server)
         self.parser.deflate = deflater is not None
@@ -114,21 +113,24 @@ class Protocol:
         self.due: list[bytes] = []
         """Control frames to be sent as soon as no data frame is under way."""
         self.pings: list[bytes] = []
-        """Payloads of received pings; whoever answers them empties the list."""
+        """Payloads of received pings. The connection replaces the list when it has processed them."""
         self.pongs: list[bytes] = []
-        """Payloads of the pongs that `process_control` found; whoever handles them empties the list."""
+        """Payloads of the pongs that `process_control` found. The connection replaces the list in the same way."""
         self.close_received: Close | None = None
+        """The peer's Close frame; None if it has not arrived."""
         self.close_sent: Close | None = None
+        """This side's Close frame; None if there is none. It cannot leave before the end of a data frame (`unsent`)."""
         self._keys = None if server else MaskKeys()
         self.sending: int = 0
         """The opcode of the fragmented message being sent, or 0."""
-        self._text: Utf8Check | None = None  # set while the text being sent is inside a character
+        self._text: Utf8Check | None = None  # set if the text being sent so far ends inside a character
         self.unsent: int = 0
-        """The number of bytes missing of the data frame being sent. Until it is 0, no other frame can be sent."""
-        self._frame_length = 0  # the length of that frame
-        self._frame_key = 0  # its masking key
+        """The payload bytes still to be sent of the data frame under way. Until it is 0, no other frame can be sent."""
+        self._frame_length = 0  # the declared length of that frame
+        self._frame_key = 0  # the masking key of that frame
         self.failed: bool = False
         """Whether this side has failed the connection (RFC 6455 section 7.1.7): nothing more is read."""
+        # These three are for the outcome: see `CloseOutcome`.
         self._initiator: Side | None = None
         self._cause: Cause | None = None
         self._detail = ""
@@ -141,22 +143,23 @@ class Protocol:
     # Receiving -------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes | bytearray, end: int) -> list[Item]:
-        """Take `data[:end]` from the network; return the items for a reader.
+        """Parse `data[:end]`; return the items for a reader.
 
-        Afterwards `pings` holds the payloads of pings, and `due` their pongs. Events that change the state stay in
-        `control` until `process_control`: a reader first gets, and may answer, what arrived before them.
+        Afterwards `pings` holds the payloads of pings, and `due` their pongs. Pongs, Close frames and violations stay
+        in `control` until `process_control` is called: first, a reader gets the items that arrived before them, and it
+        may answer.
         """
         items: list[Any] = self.parser.feed(data, end)
         if self.parser.has_control:
             items = self._separate(items)
         if self.close_sent is not None:
-            # This side has ended its part of the connection: data is ignored (RFC 6455 section 1.4).
+            # This side is closing, so data is discarded (RFC 6455 section 1.4).
             self.parser.frame.release()
             return []
         return items
 
     def _separate(self, events: list[Any]) -> list[Any]:
-        """Separate data from control events."""
+        """Sort pings and control events out of the events; return the data."""
         items: list[Any] = []
         pings: list[bytes] = []
         for event in events:
@@ -172,6 +175,7 @@ class Protocol:
         return items
 
     def _queue_pongs(self, payloads: list[bytes]) -> None:
+        """Add the pongs to `due`, and remove the oldest if there are more than `MAX_PONGS`."""
         # RFC 6455 section 5.5.3 allows to answer only the last of several pings.
         waiting = [frame for frame in self.due if frame[0] == _FIN_PONG]
         for frame in waiting[: max(0, len(waiting) + len(payloads) - MAX_PONGS)]:
@@ -199,6 +203,7 @@ class Protocol:
         self.change(Change.CLOSE_RECEIVED)
         if self.close_sent is None:
             self._initiator = self._initiator or Side.REMOTE
+            # The answer has the same code (RFC 6455 section 5.5.1).
             self.queue(self._send_close(Close(close.code)))
 
     def queue(self, frame: bytes) -> None:
@@ -209,9 +214,9 @@ class Protocol:
     # Sending ---------------------------------------------------------------------------------------------------
 
     def message(self, data: str | Buffer) -> bytes:
-        """A whole message as one frame: `str` is text, bytes-like is binary.
+        """Encode a whole message as one frame: `str` is text, bytes-like is binary.
 
-        :raises TypeError: for anything else.
+        :raises TypeError: if `data` is neither.
         """
         first = _FIN_BINARY
         if isinstance(data, str):
@@ -221,11 +226,11 @@ class Protocol:
         return encode_frame(first, data, 0 if self._keys is None else self._keys.next())
 
     def is_large(self, data: str | Buffer) -> TypeGuard[bytes]:
-        """Whether to send a message beside its header: it is large, immutable and not masked."""
+        """Return whether to write a message separately from its header: it is large, immutable and not masked."""
         return self._keys is None and type(data) is bytes and len(data) >= LARGE
 
     def is_masked_in_chunks(self, data: str | Buffer) -> bool:
-        """Whether to mask and send a message chunk by chunk."""
+        """Return whether to mask and write a message chunk by chunk."""
         return (
             self._keys is not None
             and isinstance(data, (bytes, bytearray, memoryview))
@@ -233,11 +238,11 @@ class Protocol:
         )
 
     def binary_header(self, payload: bytes) -> bytes:
-        """The header of a binary message that is sent beside it."""
+        """Return the header of an unmasked binary message."""
         return encode_header(_FIN_BINARY, len(payload), 0)
 
     def compresses(self, data: str | Buffer, compress: bool | None) -> bool:
-        """Whether to compress a message.
+        """Return whether to compress a message.
 
         :param compress: the sender's wish; None leaves it to the `Compression` of the connection.
         """
@@ -245,15 +250,15 @@ class Protocol:
         if deflater is None:
             return False
         check_data(data)
-        return deflater.takes(size_of(data), isinstance(data, str), compress)
+        return deflater.should_compress(size_of(data), isinstance(data, str), compress)
 
     def compressed_message(self, data: str | Buffer) -> bytes:
-        """A whole message as one compressed frame; uncompressed if that is smaller and allowed."""
+        """Encode a whole message as one compressed frame; uncompressed if that is smaller and allowed."""
         deflater = self.deflater
         assert deflater is not None
         first = _FIN_TEXT if isinstance(data, str) else _FIN_BINARY
         payload = as_bytes(data)
-        deflated = deflater.message(payload)
+        deflated = deflater.compress_message(payload)
         # With context takeover later messages refer to this one, so the peer needs the compressed form.
         if deflater.takeover or len(deflated) < len(payload) or not payload:
             payload = deflated
@@ -261,9 +266,11 @@ class Protocol:
         return encode_frame(first, payload, 0 if self._keys is None else self._keys.next())
 
     def fragment(self, opcode: int, data: str | Buffer, fin: bool, compress: bool | None = False) -> bytes:
-        """The next frame of a fragmented message. The first frame decides its type (RFC 6455 section 5.4).
+        """Encode the next frame of a fragmented message. The first frame decides its type (RFC 6455 section 5.4).
 
-        :param compress: for the first frame: whether to compress the message; None lets the first frame decide.
+        :param opcode: the type of the message, for its first frame.
+        :param fin: whether this is the last frame.
+        :param compress: for the first frame: whether to compress the message; None leaves it to the `Compression`.
         :raises WriteError: if a text message cannot continue with `data` (section 8.1); nothing has changed then.
         """
         check_data(data)
@@ -274,20 +281,21 @@ class Protocol:
         if self.sending == 0:
             deflater = self.deflater
             size = size_of(data)
-            self._compressing = deflater is not None and deflater.takes(size, opcode == Opcode.TEXT, compress)
+            self._compressing = deflater is not None and deflater.should_compress(size, opcode == Opcode.TEXT, compress)
             if self._compressing:
                 first |= _RSV1  # on the first frame only (RFC 7692 section 6.1)
         if self._compressing and self.deflater is not None:
             data = self.deflater.compress(as_bytes(data), fin)
         key = 0 if self._keys is None else self._keys.next()
         frame = encode_frame(first | _FIN if fin else first, data, key)
-        # Only now: nothing is sent if the data cannot be encoded.
+        # Only now: if the data could not be encoded, nothing was sent.
         self.sending = 0 if fin else message
         return frame
 
     def check_text(self, data: str | Buffer, fin: bool) -> None:
-        """Check that the text being sent can continue with `data`, or end with it if `fin`.
+        """Check that the text being sent can continue with `data`, or end with it (RFC 6455 section 8.1).
 
+        :param fin: whether the text ends with it.
         :raises WriteError: if it cannot.
         """
         if isinstance(data, str):
@@ -304,13 +312,13 @@ class Protocol:
         self._text = None if whole else check
 
     def begin_frame(self, opcode: int, length: int) -> bytes:
-        """The header of a message in one frame of `length` bytes. `frame_part` makes its payload."""
+        """Begin a message in one frame of `length` bytes; return its header. `frame_part` encodes its payload."""
         self._frame_key = 0 if self._keys is None else self._keys.next()
         self._frame_length = self.unsent = length
         return encode_header(opcode | _FIN, length, self._frame_key)
 
     def frame_part(self, data: Buffer) -> bytes:
-        """The next bytes of the payload of that frame, at most `unsent` of them."""
+        """Encode the next bytes of that frame's payload, at most `unsent` of them."""
         part = bytes(data)
         if self._frame_key:
             key = rotate_key(self._frame_key, self._frame_length - self.unsent)
@@ -319,11 +327,11 @@ class Protocol:
         return part
 
     def ping(self, payload: bytes) -> bytes:
-        """A ping frame."""
+        """Encode a ping."""
         return self._control_frame(Opcode.PING, payload)
 
     def pong(self, payload: bytes) -> bytes:
-        """A pong frame."""
+        """Encode a pong."""
         return self._control_frame(Opcode.PONG, payload)
 
     def _control_frame(self, opcode: int, payload: Buffer) -> bytes:
@@ -335,9 +343,10 @@ class Protocol:
     # Closing ---------------------------------------------------------------------------------------------------
 
     def close(self, code: int, reason: str) -> bytes:
-        """The Close frame that begins the closing handshake; empty unless the connection is open.
+        """Begin the closing handshake (RFC 6455 section 7.1.2).
 
-        :raises ValueError: for a code that must not be sent, or a reason that is too long.
+        :returns: the Close frame to send; empty unless the connection is open.
+        :raises ValueError: if the code must not be sent, or the reason is too long.
         """
         check_close(code, reason)
         if not self.open:
@@ -348,7 +357,11 @@ class Protocol:
     def fail(self, code: int, reason: str, cause: Cause, side: Side, detail: str) -> bytes:
         """Fail the connection (RFC 6455 section 7.1.7); nothing more is read.
 
-        :param cause, side, detail: what the outcome says, unless it says something already.
+        :param code: the close code for the peer.
+        :param reason: the reason for the peer; cut to fit into a Close frame.
+        :param cause: the cause for the outcome, unless that is known already.
+        :param side: the initiator for the outcome, unless that is known already.
+        :param detail: the detail for the outcome.
         :returns: the Close frame to send; empty if one was sent, or if none can be sent.
         """
         self.parser.stop()
@@ -357,7 +370,7 @@ class Protocol:
         if not self.open:
             return b""
         frame = self._send_close(Close(code, shorten(reason)))
-        return b"" if self.unsent else frame  # inside a data frame the peer would take it for payload
+        return b"" if self.unsent else frame  # inside a data frame, the peer would take it for payload
 
     def _send_close(self, close: Close) -> bytes:
         self.close_sent = close
@@ -372,17 +385,18 @@ class Protocol:
     # The outcome -----------------------------------------------------------------------------------------------
 
     def explain(self, cause: Cause, side: Side, detail: str) -> None:
-        """Record why the connection ends. Only the first call has an effect."""
+        """Record why the connection ends, for the outcome. Only the first call has an effect."""
         if self._cause is None and not self.closed_both_ways:
             self._cause = cause
             self._initiator = self._initiator or side
             self._detail = detail
 
     def outcome(self) -> CloseOutcome:
-        """How the connection ended, or is about to end as far as is known now."""
+        """Return how the connection ended, or how it will end as far as is known now."""
         initiator = self._initiator or Side.REMOTE
         cause = self._cause
         if cause is None:
+            # No fault was recorded, so the initiator's Close frame tells the cause.
             first = self.close_sent if initiator is Side.LOCAL else self.close_received
             if first is None:
                 cause = Cause.RESET
@@ -394,7 +408,7 @@ class Protocol:
         return CloseOutcome(cause, initiator, self.close_received, sent, self._detail, withheld)
 
     def closed_error(self) -> ConnectionClosed:
-        """The exception for a reader or sender when nothing more can be received or sent."""
+        """Return the exception for a reader or sender when nothing more can be received or sent."""
         outcome = self.outcome()
         return ConnectionClosed(outcome) if outcome.clean else ConnectionClosedError(outcome)
 
@@ -409,12 +423,12 @@ def check_data(data: object) -> None:
 
 
 def size_of(data: str | Buffer) -> int:
-    """The size of a message: bytes, or characters of a text."""
+    """Return the size of a message: its bytes, or its characters if it is `str`."""
     return data.nbytes if isinstance(data, memoryview) else len(data)
 
 
 def as_bytes(data: str | Buffer) -> bytes | bytearray | memoryview:
-    """A message as contiguous bytes."""
+    """Return a message as contiguous bytes."""
     if isinstance(data, str):
         return data.encode()
     if isinstance(data, memoryview) and (data.itemsize != 1 or not data.contiguous or data.ndim != 1):
@@ -435,5 +449,5 @@ def check_close(code: int, reason: str) -> None:
 
 
 def shorten(reason: str) -> str:
-    """As much of a reason as fits into a Close frame."""
+    """Return as much of a reason as fits into a Close frame: 123 bytes in UTF-8."""
     return reason.encode()[:123].decode(errors="ignore")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from helpers.peers import NARROW, Collected, Peer, collect, full_network, pair
-from helpers.waiting import cancelled, turns
+from helpers.waiting import cancelled
+from helpers.waiting import iterations as turns
 from streamws import Cause, Client, ConnectionClosed, ConnectionClosedError, DataFrame, Opcode
 
 OPERATIONS: dict[str, tuple[Callable[[Client], Coroutine[object, None, object]], type]] = {

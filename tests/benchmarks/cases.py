@@ -1,4 +1,4 @@
-"""The cases, by name."""
+"""All cases, by name."""
 
 from dataclasses import replace
 from typing import Protocol
@@ -16,7 +16,7 @@ from benchmarks.process import ServerProcess
 from benchmarks.transfers import DownloadCase, UploadCase
 
 SETTINGS = Settings(window_bits=12, mem_level=5, level=6)
-"""Those that websockets has by default."""
+"""The defaults of websockets."""
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -24,30 +24,34 @@ GiB = 1024 * MiB
 
 
 class ServerCase(Protocol):
-    """A case in which servers are measured."""
+    """A case that measures servers."""
 
     @property
     def name(self) -> str: ...
     @property
     def unit(self) -> str:
-        """What is counted."""
+        """What the case counts, in the plural: `messages`, for example."""
+
+    @property
+    def description(self) -> str:
+        """What the case measures, in one line."""
 
     @property
     def handler(self) -> str:
-        """What the server is to do: `echo`, `broadcast`, `upload` or `download`."""
+        """The server's task: `echo`, `broadcast`, `upload` or `download`."""
 
     @property
     def settings(self) -> Settings | None:
-        """What it is to compress with; None for no compression."""
+        """The settings for compression; None for no compression."""
 
     @property
     def tls(self) -> bool: ...
     @property
     def once(self) -> bool:
-        """Whether one round is enough."""
+        """Whether one round is enough, because the result hardly varies."""
 
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
-        """Load the server, warm it up, and measure it for so many seconds."""
+        """Load the server, warm it up, and measure it for this number of seconds."""
 
 
 Case = ServerCase | ClientEchoCase
@@ -65,7 +69,7 @@ _ALL: list[Case] = [
     DownloadCase("download", size=GiB),
     FairnessCase("fairness", flooders=1, size=32),
     FairnessCase("fairness-8", flooders=8, size=32),
-    HandshakeCase("handshake", at_a_time=16),
+    HandshakeCase("handshake", concurrent=16),
     BroadcastCase("broadcast", connections=300, broadcasts=100),
     IdleCase("idle", connections=3000),
     IdleCase("idle-tls", connections=500, tls=True),

@@ -1,10 +1,9 @@
-"""The load of the `json` cases: records of JSON, echoed one at a time on each connection, compressed both ways.
+"""Load of the `json` cases: JSON records, echoed one at a time on each connection, compressed in both directions.
 
-What comes back is kept as it is, and looked at when the measurement is over: all of it has to be compressed, and to be
-what was sent.
+The answers are stored as received and checked after the measurement: each must be compressed, and must inflate to the
+message that was sent.
 
-The generator never sleeps, as with clients under measurement: to wake it would cost the server, and the more often the
-faster that is.
+The generator never sleeps. Waking it would cost the server CPU time, and a faster server would wake it more often.
 """
 
 import select
@@ -17,12 +16,12 @@ from dataclasses import dataclass
 from benchmarks import frames
 from benchmarks.deflate import TAIL, Agreement, Settings, compressed, records
 from benchmarks.measure import Measure, Stopwatch
-from benchmarks.opening import opened_with, receive_exactly
+from benchmarks.opening import connect_offering, receive_exactly
 from benchmarks.process import ServerProcess
 
 WARM_UP = 0.2
 ANSWER = 0xC1
-"""FIN, RSV1 and text: how the answers begin."""
+"""The first byte of each answer: FIN, RSV1 and the opcode for text."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,17 @@ class CompressedEchoCase:
     once = False
     tls = False
 
+    @property
+    def description(self) -> str:
+        connections = f"{self.connections} connections"
+        return f"echo 1 KiB of JSON, 1 message in flight on each of {connections} ({self.settings.description})"
+
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
-        """The figures are of the answers: their payloads in bytes, and those over what they inflate to."""
+        """Measure echoes.
+
+        :returns: The measure; its figures are the mean payload of an answer in bytes, and the ratio of compressed to
+            inflated bytes.
+        """
         messages = records()
         with ExitStack() as stack:
             peers = [CompressingPeer(server.port, self.settings, messages) for _ in range(self.connections)]
@@ -57,40 +65,44 @@ class CompressedEchoCase:
 
 
 class CompressingPeer:
-    """One connection: the frames that go out on it, in turn, and the answers that have come."""
+    """One connection, with the frames to send in rotation and the answers received."""
 
     def __init__(self, port: int, settings: Settings, messages: list[bytes]) -> None:
-        self.connection, head = opened_with(port, settings.parameters.encode())
-        agreement = Agreement.of(head, settings)
+        self.connection, head = connect_offering(port, settings.parameters.encode())
+        agreement = Agreement.from_response(head, settings)
         self._messages = messages
         payloads = compressed(messages, agreement)
         self.sent = [frames.masked(payload, frames.TEXT, compressed=True) for payload in payloads]
         self.next = 0
-        """Which of them goes out next."""
+        """The index of the next frame to send."""
         self.answers: list[bytes] = []
-        """What has come and was not checked, as it came."""
+        """Frames received and not yet checked."""
         self._inflater = zlib.decompressobj(-agreement.server_bits)
         self._checked = 0
 
     def exchange(self) -> None:
-        """One message and its answer."""
+        """Send one message and receive its answer."""
         self.connection.sendall(self.sent[self.next])
         self.next = (self.next + 1) % len(self.sent)
-        head = receive_exactly(self.connection, 2)
-        size = head[1]
+        header = receive_exactly(self.connection, 2)
+        size = header[1]
         if size == 126:
-            head += receive_exactly(self.connection, 2)
-            size = struct.unpack_from("!H", head, 2)[0]
-        self.answers.append(head + receive_exactly(self.connection, size))
+            header += receive_exactly(self.connection, 2)
+            size = struct.unpack_from("!H", header, 2)[0]
+        self.answers.append(header + receive_exactly(self.connection, size))
 
     def check(self) -> tuple[int, int]:
-        """Raises `ValueError` unless the answers are right; gives the bytes of their payloads, and inflated."""
+        """Check the answers received since the last call, and drop them.
+
+        :returns: The total size of their payloads in bytes, compressed and inflated.
+        :raises ValueError: If an answer is not a compressed echo of its message.
+        """
         payloads = inflated = 0
         for answer in self.answers:
             payload = memoryview(answer)[4 if answer[1] == 126 else 2 :]
             message = self._messages[self._checked % len(self._messages)]
             if answer[0] != ANSWER or self._inflater.decompress(bytes(payload) + TAIL) != message:
-                raise ValueError(f"not a compressed echo of what was sent: {answer[:100]!r}")
+                raise ValueError(f"wrong answer, not a compressed echo of its message: {answer[:100]!r}")
             self._checked += 1
             payloads += len(payload)
             inflated += len(message)
@@ -99,7 +111,7 @@ class CompressingPeer:
 
 
 class CompressedEchoLoad:
-    """Keeps one message in flight on every connection while it runs; it may run several times."""
+    """Keeps one message in flight on every connection; may run several times."""
 
     def __init__(self, peers: list[CompressingPeer]) -> None:
         self._epoll = select.epoll()
@@ -110,51 +122,54 @@ class CompressedEchoLoad:
             self._epoll.register(peer.connection.fileno(), select.EPOLLIN)
 
     def run(self, seconds: float) -> int:
-        """The number of messages that were answered."""
-        parts: dict[int, bytes] = {}
+        """Send messages for a time.
+
+        :returns: The number of messages answered.
+        """
+        partial: dict[int, bytes] = {}
         for descriptor, peer in self._peers.items():
             self._send(peer)
-            parts[descriptor] = b""
+            partial[descriptor] = b""
         answered = 0
         until = time.monotonic() + seconds
         stopping = False
-        while parts:
+        while partial:
             ready = self._epoll.poll(0)
             now = time.monotonic()
             if now >= until:
                 if now > until + 5:
-                    raise TimeoutError("a message was not answered")
+                    raise TimeoutError("a message was not answered within 5 s")
                 stopping = True
             for descriptor, _ in ready:
                 peer = self._peers[descriptor]
                 received = peer.connection.recv(1 << 16)
                 if not received:
                     raise ConnectionError("the connection was closed under load")
-                answer = parts[descriptor] + received
+                answer = partial[descriptor] + received
                 if len(answer) < _frame_size(answer):
-                    parts[descriptor] = answer
+                    partial[descriptor] = answer
                     continue
                 peer.answers.append(answer)
                 answered += 1
                 if stopping:
-                    del parts[descriptor]
+                    del partial[descriptor]
                 else:
-                    parts[descriptor] = b""
+                    partial[descriptor] = b""
                     self._send(peer)
         return answered
 
     def _send(self, peer: CompressingPeer) -> None:
-        """All of it: with one message in flight there is always room."""
+        """Send a whole frame: with one message in flight the socket always has room."""
         frame = peer.sent[peer.next]
         if peer.connection.send(frame) != len(frame):
             raise BlockingIOError("a message did not fit into the socket's buffer")
         peer.next = (peer.next + 1) % len(peer.sent)
 
 
-def _frame_size(begin: bytes) -> int:
-    """How long the frame is that begins so; more than there is while that cannot be told."""
-    if len(begin) < 2:
+def _frame_size(start: bytes) -> int:
+    """Return the size of the frame that starts with these bytes; a larger size than theirs if the header is partial."""
+    if len(start) < 2:
         return 2
-    if begin[1] < 126:
-        return 2 + begin[1]
-    return 4 + int.from_bytes(begin[2:4]) if len(begin) >= 4 else 4
+    if start[1] < 126:
+        return 2 + start[1]
+    return 4 + int.from_bytes(start[2:4]) if len(start) >= 4 else 4

@@ -1,4 +1,4 @@
-"""The libraries that are measured, by name: the scripts of each, and their options."""
+"""The libraries under measurement, by name: the scripts of each, with their options."""
 
 from typing import Literal
 
@@ -7,7 +7,10 @@ from benchmarks.deflate import Settings
 Role = Literal["server", "client"]
 LOOPS = ("uvloop", "asyncio")
 REFERENCES = ("picows", "picows-iter")
-"""What the others are compared with: the first of these that was measured. picows' core has no compression."""
+"""The library that the others are compared with: the first of these that was measured.
+
+picows' core has no compression, so picows-iter takes its place there.
+"""
 
 _SCRIPTS: dict[str, list[str]] = {
     "streamws": ["streamws"],
@@ -24,21 +27,23 @@ _WITH_ZLIB_NG: dict[str, list[str]] = {
     "websockets-ng": ["websockets", "--zlib-ng"],
 }
 SERVERS = tuple(_SCRIPTS)
-OTHERS = tuple(_WITH_ZLIB_NG)
-"""Measured when they are asked for, in the cases with compression."""
+SERVERS_WITH_ZLIB_NG = tuple(_WITH_ZLIB_NG)
+"""Measured only if named, and only in cases with compression."""
 
 
 def streams(server: str) -> bool:
-    """Whether a server takes and sends parts of a frame, so that a message of any size may come in one."""
+    """Return whether a server can receive and send a frame piece by piece, so that a frame may have any size."""
     return server.startswith("streamws")
 
 
 def command(server: str, loop: str, role: Role, settings: Settings | None = None) -> list[str] | None:
-    """How to start a library's server or client on a loop; None where the pair makes no sense.
+    """Return the command that starts a library's server or client on a loop, or None if there is nothing to measure.
 
-    `streamws` and `streamws-pure` go without aiofastnet's transports and without zlib-ng, and `streamws-speed` is
-    streamws with them: servers use the former on asyncio only, and the latter where they compress. picows' core has no
-    compression.
+    `streamws` and `streamws-pure` run without the `speed` extra (aiofastnet's transports, zlib-ng and isal), and
+    `streamws-speed` runs with it. Servers use aiofastnet on asyncio only, and zlib-ng or isal only if they compress, so
+    elsewhere `streamws-speed` would repeat the measurement of `streamws`. picows' core has no compression.
+
+    :returns: The path of the script in this folder, then its options.
     """
     name, *options = (_SCRIPTS | _WITH_ZLIB_NG)[server]
     script = [f"{role}s/{name}_{role}.py", *options]

@@ -1,13 +1,13 @@
-"""The load of the echo cases, of a server and of a client: a window of messages in flight on each of a few connections.
+"""Load of the echo cases, for servers and clients: a window of messages in flight on each of a few connections.
 
-All frames are built beforehand. What has come back is told by counting bytes, since the size of each echo is
-known. A batch of messages costs two system calls however long it is, so that a generator in Python is fast
-enough: beside a bare C server it reached 4.7 million messages a second with `small`. With `ping-pong`, where
-a batch is one message, 166 000 was the most.
+All frames are built before the measurement. The generator counts bytes instead of parsing echoes, because each echo has
+a known size. Any number of messages costs it two system calls, so a generator in Python is fast enough: against a bare
+C server it reached 4.7 million messages a second in `small`. In `ping-pong`, where it sends one message at a time, the
+maximum was 166 000.
 
-A client connects to the generator, which is a neutral server then: it sends the messages, and the client's echoes come
-back masked. It never sleeps: to wake it would cost the client, whose `send` does that where both are on one machine, up
-to 1 µs, and the more often the faster the client is.
+To measure a client, the generator acts as the server: it sends the messages, and the client's echoes are masked. It
+never sleeps then. On one machine the client's `send` would wake it, which costs the client up to 1 µs, and a faster
+client would do that more often.
 """
 
 import os
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from benchmarks import frames
 from benchmarks.measure import Measure, Stopwatch
 from benchmarks.neutral import Listener
-from benchmarks.opening import Connection, opened, opened_with_tls, receive_exactly, send_all
+from benchmarks.opening import Connection, connect, connect_with_tls, receive_exactly, send_all
 from benchmarks.process import ClientProcess, ServerProcess
 
 WARM_UP = 0.2
 RECEIVE_BUFFER = 1 << 18
-PATIENCE = 0.05
+POLL_TIMEOUT = 0.05
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,21 @@ class EchoCase:
     settings = None
     once = False
 
+    @property
+    def description(self) -> str:
+        kind = "text" if self.opcode == frames.TEXT else "binary"
+        return _describe(f"echo {kind}", self.size, self.window, self.connections, self.tls)
+
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
         payloads = [self._payload() for _ in range(self.window)]
         sent = [frames.masked(payload, self.opcode) for payload in payloads]
         echoes = [frames.unmasked(payload, self.opcode) for payload in payloads]
-        connect: Callable[[int], Connection] = opened_with_tls if self.tls else opened
-        connections = [connect(server.port) for _ in range(self.connections)]
+        connecting: Callable[[int], Connection] = connect_with_tls if self.tls else connect
+        connections = [connecting(server.port) for _ in range(self.connections)]
         try:
             for connection in connections:
                 _check_echo(connection, sent, echoes)
-            load = EchoLoad(connections, sent, len(echoes[0]), PATIENCE)
+            load = EchoLoad(connections, sent, len(echoes[0]), POLL_TIMEOUT)
             load.run(WARM_UP)
             watch = Stopwatch(server)
             received = load.run(seconds)
@@ -76,6 +81,10 @@ class ClientEchoCase:
     unit = "messages"
     once = False
 
+    @property
+    def description(self) -> str:
+        return _describe("client echoes binary", self.size, self.window, self.connections, self.tls)
+
     def drive(self, client: ClientProcess, listener: Listener, seconds: float) -> Measure:
         payloads = [os.urandom(self.size) for _ in range(self.window)]
         sent = [frames.unmasked(payload) for payload in payloads]
@@ -91,17 +100,22 @@ class ClientEchoCase:
 
 
 class EchoLoad:
-    """Keeps the window of every connection filled while it runs; it may run several times."""
+    """Keeps the window of every connection full; may run several times."""
 
-    def __init__(self, connections: Sequence[Connection], sent: list[bytes], echo_size: int, patience: float) -> None:
-        """`patience`: for how long it sleeps at most while there is nothing to do, in seconds."""
-        self._patience = patience
+    def __init__(
+        self, connections: Sequence[Connection], sent: list[bytes], echo_size: int, poll_timeout: float
+    ) -> None:
+        """Register the connections.
+
+        :param poll_timeout: The longest sleep while there is nothing to do, in seconds.
+        """
+        self._poll_timeout = poll_timeout
         self.busy = 0.0
-        """For how many seconds of the last run it had something to do."""
+        """The seconds of the last run in which there was something to do."""
         self._frame_size = len(sent[0])
         self._echo_size = echo_size
         self._ring_size = self._frame_size * len(sent)
-        # Twice over, so that whatever is due to be sent is one slice, wherever in the ring it begins.
+        # The ring holds all frames twice, so that any run of frames to send is one slice, wherever it begins.
         self._ring = memoryview(b"".join(sent) * 2)
         self._buffer = bytearray(RECEIVE_BUFFER)
         self._epoll = select.epoll()
@@ -112,7 +126,10 @@ class EchoLoad:
             self._epoll.register(connection.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
     def run(self, seconds: float) -> int:
-        """The number of bytes that came back."""
+        """Send messages for a time.
+
+        :returns: The number of bytes of echoes received.
+        """
         total = 0
         frame_size, echo_size, ring_size = self._frame_size, self._echo_size, self._ring_size
         ring, buffer, epoll, streams = self._ring, self._buffer, self._epoll, self._streams
@@ -121,7 +138,7 @@ class EchoLoad:
         now = time.monotonic()
         until = now + seconds
         while now < until:
-            ready = epoll.poll(self._patience)
+            ready = epoll.poll(self._poll_timeout)
             before, now = now, time.monotonic()
             if not ready:
                 idle += now - before
@@ -131,7 +148,7 @@ class EchoLoad:
                     try:
                         count = stream.recv_into(buffer)
                     except BlockingIOError:
-                        continue  # a part of a TLS record
+                        continue  # only part of a TLS record has arrived
                     if not count:
                         raise ConnectionError("the connection was closed under load")
                     total += count
@@ -144,17 +161,17 @@ class EchoLoad:
                         count = 0
                     stream.at = (stream.at + count) % ring_size
                     stream.due -= count
-                if stream.watches_out != (stream.due > 0):
-                    stream.watches_out = stream.due > 0
-                    epoll.modify(descriptor, readable | writable if stream.watches_out else readable)
+                if stream.watches_writable != (stream.due > 0):
+                    stream.watches_writable = stream.due > 0
+                    epoll.modify(descriptor, readable | writable if stream.watches_writable else readable)
         self.busy = seconds - idle
         return total
 
 
 class _Stream:
-    """One connection: its place in the ring of frames, what is due to go out, what of an echo has come."""
+    """One connection: its place in the ring, the bytes due to be sent, and the bytes received of a partial echo."""
 
-    __slots__ = ("at", "due", "partial", "recv_into", "send", "watches_out")
+    __slots__ = ("at", "due", "partial", "recv_into", "send", "watches_writable")
 
     def __init__(self, connection: Connection, due: int) -> None:
         self.recv_into = connection.recv_into
@@ -162,21 +179,26 @@ class _Stream:
         self.at = 0
         self.due = due
         self.partial = 0
-        self.watches_out = True
+        self.watches_writable = True
+
+
+def _describe(action: str, size: int, window: int, connections: int, tls: bool) -> str:
+    where = f"on each of {connections} connections" if connections > 1 else "on 1 connection"
+    return f"{action} messages of {size:,} bytes, {window} in flight {where}{' over TLS' if tls else ''}"
 
 
 def _check_echo(connection: Connection, sent: list[bytes], echoes: list[bytes]) -> None:
     for frame, echo in zip(sent, echoes, strict=True):
         send_all(connection, frame)
         if receive_exactly(connection, len(echo)) != echo:
-            raise ValueError("the echo is not what was sent")
+            raise ValueError("wrong echo: it differs from the message sent")
 
 
 def _check_masked_echo(peer: Connection, sent: list[bytes], payloads: list[bytes]) -> None:
     for frame, payload in zip(sent, payloads, strict=True):
         send_all(peer, frame)
-        head = frames.masked_head(len(payload), b"")
-        echo = receive_exactly(peer, len(head) + 4 + len(payload))
-        key = echo[len(head) : len(head) + 4]
-        if echo != head + key + frames.xor(payload, key):
-            raise ValueError("the echo is not what was sent")
+        header = frames.masked_header(len(payload), b"")
+        echo = receive_exactly(peer, len(header) + 4 + len(payload))
+        key = echo[len(header) : len(header) + 4]
+        if echo != header + key + frames.xor(payload, key):
+            raise ValueError("wrong echo: it differs from the message sent")

@@ -1,12 +1,12 @@
-"""The load of the `fairness` cases: one client's round trips while others flood the server.
+"""Load of the `fairness` cases: the round trips of one client while others flood the server.
 
-A flooder sends small messages as fast as its socket takes them and reads the echoes. The flooders live in a process of
-their own, which is niced: it has the generator's core while the one that measures is waiting, and loses it the moment
-an answer is there. It moves little in one system call, since within one it cannot be interrupted.
+A flooder sends small messages as fast as its socket accepts them, and reads the echoes. All flooders share a process
+of low priority: it uses the generator's core while the measuring client waits, and loses it as soon as an answer
+arrives. It sends little in one system call, because a system call cannot be preempted.
 
-Beside a bare C server that reads 16 KiB at a time, the flood was 17 million messages a second and a round trip took
-0.05 ms, and 0.2 ms in the 99th percentile: what is measured above that is the server's. A maximum of some 10 ms may be
-the machine's, it comes without a flood too.
+Against a bare C server that reads 16 KiB at a time, the flood was 17 million messages a second; a round trip took
+0.05 ms (median) or 0.2 ms (99th percentile). Anything above is the server's doing. A maximum of about 10 ms may be due
+to the machine, because it also occurs without a flood.
 """
 
 import math
@@ -28,13 +28,13 @@ import psutil
 
 from benchmarks import frames
 from benchmarks.measure import Measure, Stopwatch
-from benchmarks.opening import opened, receive_exactly
+from benchmarks.opening import connect, receive_exactly
 from benchmarks.process import ServerProcess
 
 WARM_UP = 0.3
-PIECE = 32 * 1024
+SEND_SIZE = 32 * 1024
 MESSAGES = 4096
-"""How many different messages the flooders send."""
+"""The number of different messages that the flooders send."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,20 @@ class FairnessCase:
     once = False
     tls = False
 
+    @property
+    def description(self) -> str:
+        flooders = f"{self.flooders} flooder{'s' if self.flooders > 1 else ''}"
+        return f"round trips of {self.size}-byte messages while {flooders} send{'' if self.flooders > 1 else 's'} more"
+
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
-        """The figures are the round-trip times; rate and cost are of all messages, nearly all of which are floods."""
+        """Measure round trips under a flood.
+
+        :returns: The measure; its figures are the round-trip times in milliseconds. Its rate and cost count all
+            messages, nearly all of which belong to the flood.
+        """
         payload = os.urandom(self.size)
         sent, echo = frames.masked(payload), frames.unmasked(payload)
-        with Flood(server.port, self.flooders, self.size) as flood, closing(opened(server.port)) as connection:
+        with Flood(server.port, self.flooders, self.size) as flood, closing(connect(server.port)) as connection:
             _round_trips(connection, sent, echo, WARM_UP)
             watch = Stopwatch(server, flood.cpu_time)
             before = flood.received
@@ -63,7 +72,10 @@ class FairnessCase:
 
 
 def _round_trips(connection: socket.socket, sent: bytes, echo: bytes, seconds: float) -> list[float]:
-    """One message at a time: the seconds that each took."""
+    """Send one message at a time.
+
+    :returns: The round-trip time of each, in seconds.
+    """
     times: list[float] = []
     now = time.perf_counter()
     until = now + seconds
@@ -73,18 +85,18 @@ def _round_trips(connection: socket.socket, sent: bytes, echo: bytes, seconds: f
         received = receive_exactly(connection, len(echo))
         now = time.perf_counter()
         if received != echo:
-            raise ValueError("the echo is not what was sent")
+            raise ValueError("wrong echo: it differs from the message sent")
         times.append(now - begin)
     return times
 
 
-def _percentile(values: Sequence[float], part: float) -> float:
-    """The smallest value that this part of them does not exceed."""
-    return sorted(values)[math.ceil(part * len(values)) - 1]
+def _percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that this share of the values does not exceed."""
+    return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
 class Flood:
-    """`with Flood(...) as flood`: the server is flooded from here on."""
+    """Floods the server within its `with` block."""
 
     def __init__(self, port: int, flooders: int, size: int) -> None:
         self._received = RawValue(c_longlong, 0)
@@ -105,12 +117,13 @@ class Flood:
 
     @property
     def received(self) -> int:
-        """Bytes of echoes so far."""
+        """The bytes of echoes received by the flooders so far."""
         if self._process.exitcode is not None:
             raise ConnectionError("the flood has ended")
         return self._received.value
 
     def cpu_time(self) -> float:
+        """Return the CPU time of the flooders so far, in seconds."""
         times = self._seen.cpu_times()
         return times.user + times.system
 
@@ -118,14 +131,14 @@ class Flood:
 def _flood(port: int, flooders: int, size: int, received: c_longlong) -> None:
     os.nice(5)
     messages = b"".join(frames.masked(os.urandom(size)) for _ in range(MESSAGES))
-    # Its beginning once more behind it, so that a piece is one slice, wherever it begins.
-    ring = memoryview(messages + messages[:PIECE])
-    buffer = bytearray(PIECE)
+    # The ring ends with a copy of its beginning, so that each send is one slice, wherever it begins.
+    ring = memoryview(messages + messages[:SEND_SIZE])
+    buffer = bytearray(SEND_SIZE)
     epoll = select.epoll()
     connections: dict[int, socket.socket] = {}
     places: dict[int, int] = {}
     for _ in range(flooders):
-        connection = opened(port)
+        connection = connect(port)
         connection.setblocking(False)
         connections[connection.fileno()] = connection
         places[connection.fileno()] = 0
@@ -140,4 +153,4 @@ def _flood(port: int, flooders: int, size: int, received: c_longlong) -> None:
                 received.value += count
             if events & select.EPOLLOUT:
                 place = places[descriptor]
-                places[descriptor] = (place + connection.send(ring[place : place + PIECE])) % len(messages)
+                places[descriptor] = (place + connection.send(ring[place : place + SEND_SIZE])) % len(messages)

@@ -1,4 +1,4 @@
-"""The load of the `handshake` case: connect, upgrade, reset, a few at a time."""
+"""Load of the `handshake` case: connections that are opened, upgraded and reset, a few at the same time."""
 
 import errno
 import select
@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.measure import Measure, Stopwatch
-from benchmarks.opening import END_OF_HEAD, HOST, SWITCHING_PROTOCOLS, opened, reset, upgrade_request
+from benchmarks.opening import END_OF_HEAD, HOST, SWITCHING_PROTOCOLS, connect, reset, upgrade_request
 from benchmarks.process import ServerProcess
 
 WARM_UP = 0.2
@@ -16,16 +16,20 @@ WARM_UP = 0.2
 @dataclass(frozen=True)
 class HandshakeCase:
     name: str
-    at_a_time: int
+    concurrent: int
     unit = "handshakes"
     handler = "echo"
     settings = None
     once = False
     tls = False
 
+    @property
+    def description(self) -> str:
+        return f"TCP connection and opening handshake, {self.concurrent} at the same time"
+
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
-        reset(opened(server.port))  # checks the whole answer once; the load looks at its ends only
-        load = HandshakeLoad(server.port, self.at_a_time)
+        reset(connect(server.port))  # checks one whole response; the load checks only the start and end of each
+        load = HandshakeLoad(server.port, self.concurrent)
         try:
             load.run(WARM_UP)
             watch = Stopwatch(server)
@@ -35,18 +39,23 @@ class HandshakeCase:
 
 
 class HandshakeLoad:
-    def __init__(self, port: int, at_a_time: int) -> None:
+    """Keeps a number of opening handshakes under way; may run several times."""
+
+    def __init__(self, port: int, concurrent: int) -> None:
         self._address = (HOST, port)
         self._request = upgrade_request(port)
         self._epoll = select.epoll()
         self._connecting: set[int] = set()
         self._open: dict[int, socket.socket] = {}
         self._heads: dict[int, bytes] = {}
-        for _ in range(at_a_time):
+        for _ in range(concurrent):
             self._begin()
 
     def run(self, seconds: float) -> int:
-        """The number of handshakes that were completed."""
+        """Open connections for a time.
+
+        :returns: The number of completed handshakes.
+        """
         done = 0
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -62,7 +71,7 @@ class HandshakeLoad:
                     reset(connection)
                     self._begin()
                 elif not head or END_OF_HEAD in head:
-                    raise ConnectionError(f"not a good answer to the handshake: {head!r}")
+                    raise ConnectionError(f"the handshake must be answered with 101, not {head!r}")
                 else:
                     self._heads[descriptor] = head
         return done
@@ -83,7 +92,10 @@ class HandshakeLoad:
         self._send_request(connection)
 
     def _send_request(self, connection: socket.socket) -> None:
-        """On loopback a connection is there at once, unless the server's backlog is full: wait then."""
+        """Send the request, or wait until the connection is writable.
+
+        On loopback a connection is established at once, unless the server's queue of connections is full.
+        """
         descriptor = connection.fileno()
         try:
             connection.send(self._request)

@@ -1,4 +1,4 @@
-"""The `idle` cases: what an open connection costs in memory; after some messages where that makes a difference."""
+"""The `idle` cases: the memory of an open connection, after a few messages where those make a difference."""
 
 import socket
 import time
@@ -9,14 +9,14 @@ from benchmarks import frames
 from benchmarks.compression import CompressingPeer
 from benchmarks.deflate import Settings, records
 from benchmarks.measure import Measure, Stopwatch
-from benchmarks.opening import opened, opened_with_tls, receive_exactly, reset, send_all
+from benchmarks.opening import connect, connect_with_tls, receive_exactly, reset, send_all
 from benchmarks.process import ServerProcess
 
-SETTLE = 1.0
-FIRST_FEW = 32
+QUIET_TIME = 1.0
+WARM_UP_CONNECTIONS = 32
 PAYLOAD = bytes(4096)
 MESSAGES = 48
-"""On each compressed connection: more than the largest window holds."""
+"""Messages on each compressed connection: together they are larger than the largest window."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,20 @@ class IdleCase:
     settings = None
     once = True
 
-    def drive(self, server: ServerProcess, seconds: float) -> Measure:
-        """`seconds` is not used: the case takes as long as opening the connections takes."""
-        return _measure(server, self.connections, lambda: self._opened(server.port))
+    @property
+    def description(self) -> str:
+        tls = f" over TLS after an echo of {len(PAYLOAD):,} bytes" if self.tls else ""
+        return f"memory of {self.connections:,} idle connections{tls}"
 
-    def _opened(self, port: int) -> socket.socket:
+    def drive(self, server: ServerProcess, seconds: float) -> Measure:
+        """Measure the memory. `seconds` is not used: the case takes as long as it takes to open the connections."""
+        return _measure(server, self.connections, lambda: self._connect(server.port))
+
+    def _connect(self, port: int) -> socket.socket:
         if not self.tls:
-            return opened(port)
-        peer = opened_with_tls(port)
-        # So that buffers are there, if they stay.
+            return connect(port)
+        peer = connect_with_tls(port)
+        # One message, so that buffers that a library allocates and keeps are counted.
         send_all(peer, frames.masked(PAYLOAD))
         receive_exactly(peer, len(frames.unmasked(PAYLOAD)))
         return peer.socket
@@ -45,7 +50,7 @@ class IdleCase:
 
 @dataclass(frozen=True)
 class CompressedIdleCase:
-    """Each connection has had some messages compressed both ways: both of its contexts have been in use."""
+    """Each connection has compressed messages in both directions, so that both of its contexts were used."""
 
     name: str
     connections: int
@@ -55,30 +60,35 @@ class CompressedIdleCase:
     once = True
     tls = False
 
+    @property
+    def description(self) -> str:
+        after = f"after {MESSAGES} compressed echoes on each"
+        return f"memory of {self.connections} idle connections {after} ({self.settings.description})"
+
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
-        """`seconds` is not used."""
+        """Measure the memory. `seconds` is not used."""
         messages = records()[:MESSAGES]
 
-        def used() -> socket.socket:
+        def connect_and_exchange() -> socket.socket:
             peer = CompressingPeer(server.port, self.settings, messages)
             for _ in messages:
                 peer.exchange()
             peer.check()
             return peer.connection
 
-        return _measure(server, self.connections, used)
+        return _measure(server, self.connections, connect_and_exchange)
 
 
-def _measure(server: ServerProcess, connections: int, opening: Callable[[], socket.socket]) -> Measure:
-    for _ in range(FIRST_FEW):  # what a server allocates once, at its first connections, is not counted
-        reset(opening())
-    time.sleep(SETTLE)
+def _measure(server: ServerProcess, connections: int, open_one: Callable[[], socket.socket]) -> Measure:
+    for _ in range(WARM_UP_CONNECTIONS):  # do not count memory that a server allocates once, for its first connections
+        reset(open_one())
+    time.sleep(QUIET_TIME)
     before = server.resident_memory()
     held: list[socket.socket] = []
     watch = Stopwatch(server)
     try:
-        held.extend(opening() for _ in range(connections))
-        time.sleep(SETTLE)
+        held.extend(open_one() for _ in range(connections))
+        time.sleep(QUIET_TIME)
         return watch.stop(connections, memory=server.resident_memory() - before)
     finally:
         for connection in held:

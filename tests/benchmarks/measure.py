@@ -1,4 +1,4 @@
-"""What one run of one case with one server or client has shown."""
+"""The measure of one run: one case with one server or client."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,16 +9,17 @@ from benchmarks.process import Contestant, CpuTime
 
 
 class Measure(NamedTuple):
-    """`operations` are messages, handshakes, deliveries, MiB or held connections, as the case has it."""
+    """Counts and times of one run."""
 
     operations: float
+    """The number of messages, handshakes, deliveries, MiB or open connections, depending on the case."""
     seconds: float
     cpu: CpuTime
     generator_cpu: float
     memory: int | None = None
-    """If the case is about memory: what the connections added to the process's resident memory, in bytes."""
+    """The bytes that the connections added to the resident memory, in a case that measures memory; else None."""
     figures: Mapping[str, float] = {}
-    """What else the case has to show, by heading."""
+    """Further figures of the case, by column heading."""
 
     @property
     def rate(self) -> float:
@@ -26,32 +27,38 @@ class Measure(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """What one operation costs: seconds of CPU time, or bytes if the case is about memory."""
+        """The cost of one operation: seconds of CPU time, or bytes in a case that measures memory."""
         return (self.cpu.total if self.memory is None else self.memory) / self.operations
 
     @property
     def share(self) -> float:
+        """The share of one core that the server or client used."""
         return self.cpu.total / self.seconds
 
     @property
     def waited_share(self) -> float:
+        """The share of the time in which it was ready to run and had no core."""
         return self.cpu.waited / self.seconds
 
     @property
     def generator_share(self) -> float:
+        """The share of one core that the load generator used."""
         return self.generator_cpu / self.seconds
 
     @property
     def generator_bound(self) -> bool:
-        """Whether the load generator was what limited the rate."""
+        """Whether the load generator limited the rate."""
         return self.memory is None and self.generator_share > 0.95 and self.share < 0.90
 
 
 class Stopwatch:
-    """Starts when made; `stop` gives the measure of what happened since."""
+    """Measures the time from its creation to `stop`."""
 
     def __init__(self, contestant: Contestant, helpers: Callable[[], float] = float) -> None:
-        """`helpers` tells the CPU time of the generator's other processes, if it has any."""
+        """Start.
+
+        :param helpers: Returns the CPU time of the generator's other processes, in seconds.
+        """
         self._contestant = contestant
         self._helpers = helpers
         self._generator = self._generator_time()
@@ -66,12 +73,19 @@ class Stopwatch:
         memory: int | None = None,
         figures: Mapping[str, float] | None = None,
     ) -> Measure:
-        """`busy`: for how many seconds the generator had something to do, if it never sleeps."""
+        """Stop.
+
+        :param operations: The number of operations since the start.
+        :param busy: The seconds in which the generator had something to do, if it never sleeps.
+        :param memory: See `Measure`.
+        :param figures: See `Measure`.
+        :raises TimeoutError: If there were no operations.
+        """
         seconds = time.monotonic() - self._wall
         now, before = self._contestant.cpu_time(), self._cpu
         cpu = CpuTime(*(b - a for a, b in zip(before, now, strict=True)))
         if not operations:
-            raise TimeoutError(f"nothing came back within {seconds:.1f} s")
+            raise TimeoutError(f"nothing was completed within {seconds:.1f} s")
         generator = min(busy, self._generator_time() - self._generator)
         return Measure(operations, seconds, cpu, generator, memory, figures or {})
 

@@ -1,4 +1,4 @@
-"""The other end of a client under measurement: accepts WebSocket connections over plain sockets, and with TLS."""
+"""The peer of a client under measurement: a server of plain sockets, with or without TLS."""
 
 import re
 import socket
@@ -7,24 +7,24 @@ from hashlib import sha1
 from types import TracebackType
 from typing import Self
 
-from benchmarks.opening import END_OF_HEAD, HOST, Connection
+from benchmarks.opening import END_OF_HEAD, HOST, Connection, receive_head
 from benchmarks.sealing import TIMEOUT, TlsConnection, server_context
 
-BUFFERS = 1 << 20
-"""Bytes of a socket's buffers: a message fits in."""
+BUFFER_SIZE = 1 << 20
+"""The size of each socket buffer in bytes: any message fits into it."""
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"\r\nSec-WebSocket-Key: *(\S+)\r\n", re.IGNORECASE)
 
 
 class Listener:
-    """`with Listener(tls) as listener`: clients connect to `listener.url`; the connections live until its end."""
+    """Listens at `url` within its `with` block, which closes all accepted connections at its end."""
 
     def __init__(self, tls: bool) -> None:
         self._socket = socket.create_server((HOST, 0))
-        # Before the connections are made, so that their windows fit.
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFERS)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFERS)
+        # Set before the connections are made, because they inherit the sizes and derive their TCP windows from them.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_SIZE)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_SIZE)
         self._socket.settimeout(TIMEOUT)
         self._accepted: list[socket.socket] = []
         self._context = server_context() if tls else None
@@ -40,7 +40,7 @@ class Listener:
             connection.close()
 
     def accept(self) -> Connection:
-        """A connection, open."""
+        """Return the next connection, after its opening handshake."""
         connection, _ = self._socket.accept()
         self._accepted.append(connection)
         connection.settimeout(TIMEOUT)
@@ -51,15 +51,10 @@ class Listener:
 
 
 def _answer_handshake(connection: Connection) -> None:
-    head = b""
-    while END_OF_HEAD not in head:
-        part = connection.recv(4096)
-        if not part:
-            raise ConnectionError(f"the client closed the connection inside the handshake, after {head!r}")
-        head += part
+    head = receive_head(connection)
     key = _KEY.search(head)
     if key is None or not head.endswith(END_OF_HEAD):
-        raise ConnectionError(f"not a good handshake: {head!r}")
+        raise ConnectionError(f"not a valid handshake request: {head!r}")
     fields = [
         b"HTTP/1.1 101 Switching Protocols",
         b"Upgrade: websocket",

@@ -1,4 +1,4 @@
-"""Opening a WebSocket connection from the load generator's side, over a plain socket or with TLS."""
+"""The client's side of WebSocket connections for the load generator, over plain sockets, with or without TLS."""
 
 import socket
 import struct
@@ -11,11 +11,11 @@ END_OF_HEAD = b"\r\n\r\n"
 SWITCHING_PROTOCOLS = b"HTTP/1.1 101 "
 
 _KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
-_ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # the answer to that key, RFC 6455, section 1.3
+_ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # the value for that key (RFC 6455 section 1.3)
 
 
 class Connection(Protocol):
-    """A socket, or what takes its place."""
+    """A socket, or an object with the same methods."""
 
     def fileno(self) -> int: ...
     def setblocking(self, flag: bool, /) -> None: ...
@@ -26,9 +26,11 @@ class Connection(Protocol):
 
 
 def upgrade_request(port: int, extensions: bytes = b"") -> bytes:
-    """A browser's request, eight headers, but without an offer of compression unless one is given: none is used then.
+    """Return a request with eight fields, like a browser's.
 
-    `Connection: Upgrade` alone, as Chrome has it: picows 2.3 refuses Firefox's `keep-alive, Upgrade`.
+    The Connection field is `Upgrade` alone, as in Chrome, because picows 2.3 refuses Firefox's `keep-alive, Upgrade`.
+
+    :param extensions: The extensions to offer; a browser's offer of compression is left out.
     """
     offer = [b"Sec-WebSocket-Extensions: " + extensions] if extensions else []
     return b"\r\n".join(
@@ -49,60 +51,80 @@ def upgrade_request(port: int, extensions: bytes = b"") -> bytes:
     )
 
 
-def opened(port: int) -> socket.socket:
-    """An open connection whose answer was checked; its socket blocks, within `TIMEOUT`."""
-    return opened_with(port, b"")[0]
+def connect(port: int) -> socket.socket:
+    """Open a WebSocket connection and check the response.
+
+    :returns: A blocking socket, with a timeout of `TIMEOUT`.
+    """
+    return connect_offering(port, b"")[0]
 
 
-def opened_with_tls(port: int) -> TlsConnection:
-    """The same with TLS."""
-    connection = TlsConnection(_connected(port), client_context(), server_side=False)
-    _shake_hands(connection, port, b"")
+def connect_with_tls(port: int) -> TlsConnection:
+    """Open a WebSocket connection over TLS and check the response."""
+    connection = TlsConnection(_connect_tcp(port), client_context(), server_side=False)
+    _open_handshake(connection, port, b"")
     return connection
 
 
-def opened_with(port: int, extensions: bytes) -> tuple[socket.socket, bytes]:
-    """An open connection with an offer of extensions, and the head of the answer."""
-    connection = _connected(port)
-    return connection, _shake_hands(connection, port, extensions)
+def connect_offering(port: int, extensions: bytes) -> tuple[socket.socket, bytes]:
+    """Open a WebSocket connection with an offer of extensions.
+
+    :returns: The socket, and the head of the response.
+    """
+    connection = _connect_tcp(port)
+    return connection, _open_handshake(connection, port, extensions)
 
 
-def _connected(port: int) -> socket.socket:
+def _connect_tcp(port: int) -> socket.socket:
     connection = socket.create_connection((HOST, port), timeout=TIMEOUT)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
 
-def _shake_hands(connection: Connection, port: int, extensions: bytes) -> bytes:
+def _open_handshake(connection: Connection, port: int, extensions: bytes) -> bytes:
     send_all(connection, upgrade_request(port, extensions))
+    head = receive_head(connection)
+    if not (head.startswith(SWITCHING_PROTOCOLS) and _ACCEPT in head and head.endswith(END_OF_HEAD)):
+        raise ConnectionError(f"not a valid response to the handshake: {head!r}")
+    return head
+
+
+def receive_head(connection: Connection) -> bytes:
+    """Receive the head of an HTTP request or response.
+
+    :returns: The head, and any bytes received after it.
+    :raises ConnectionError: If the peer closes the connection before the end of the head.
+    """
     head = b""
     while END_OF_HEAD not in head:
-        part = connection.recv(4096)
-        if not part:
-            raise ConnectionError(f"the server closed the connection inside the handshake, after {head!r}")
-        head += part
-    if not (head.startswith(SWITCHING_PROTOCOLS) and _ACCEPT in head and head.endswith(END_OF_HEAD)):
-        raise ConnectionError(f"not a good answer to the handshake: {head!r}")
+        received = connection.recv(4096)
+        if not received:
+            raise ConnectionError(f"the peer closed the connection inside the handshake, after {head!r}")
+        head += received
     return head
 
 
 def send_all(connection: Connection, data: bytes) -> None:
-    """As `socket.sendall`."""
+    """Send all data, like `socket.sendall`."""
     while data:
         data = data[connection.send(data) :]
 
 
 def receive_exactly(connection: Connection, length: int) -> bytes:
+    """Receive this number of bytes.
+
+    :raises ConnectionError: If the peer closes the connection earlier.
+    """
     received = bytearray()
     while len(received) < length:
-        part = connection.recv(min(length - len(received), 1 << 20))
-        if not part:
-            raise ConnectionError(f"the connection was closed after {len(received)} of {length} bytes")
-        received += part
+        chunk = connection.recv(min(length - len(received), 1 << 20))
+        if not chunk:
+            raise ConnectionError(f"the peer closed the connection after {len(received)} of {length} bytes")
+        received += chunk
     return bytes(received)
 
 
 def reset(connection: socket.socket) -> None:
-    """Close at once with a TCP reset, so that thousands of connections leave no port in TIME_WAIT."""
+    """Close the socket with a TCP reset, so that thousands of connections leave no ports in TIME_WAIT."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()

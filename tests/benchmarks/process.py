@@ -1,4 +1,4 @@
-"""A server or client under measurement: started as its own process, measured from outside, stopped."""
+"""A server or client under measurement: its process is started, measured from outside, and stopped."""
 
 import os
 import selectors
@@ -19,23 +19,30 @@ STOP_TIMEOUT = 5.0
 
 
 class CpuTime(NamedTuple):
-    """Seconds of CPU time. `total` comes from the scheduler, in nanoseconds, where that can be had; the split
-    into user and system comes from the kernel's 10 ms ticks, scaled to the total."""
+    """CPU time of a process, in seconds.
+
+    On Linux, `total` comes from the scheduler, to the nanosecond. The split into user and system comes from the 10 ms
+    ticks of the kernel, scaled to the total.
+    """
 
     total: float
     user: float
     system: float
     waited: float
-    """What it was ready to run and had no core, since other processes had it; 0 where that is not known."""
+    """The seconds in which it was ready to run, and other processes used its core; 0 if unknown."""
 
 
 class Contestant:
-    """A process under measurement. `with` has it stopped at the end."""
+    """A process under measurement, which runs until the end of its `with` block."""
 
     def __init__(self, arguments: Sequence[str], loop: str, core: int | None, options: Sequence[str]) -> None:
-        """`arguments`: a script of this folder, and its options."""
-        script, *own = arguments
-        command = [sys.executable, str(BENCHMARKS / script), *own, "--loop", loop, *options]
+        """Start the process.
+
+        :param arguments: The path of a script in this folder, then its options.
+        :param options: Further options of every script of its kind.
+        """
+        script, *script_options = arguments
+        command = [sys.executable, str(BENCHMARKS / script), *script_options, "--loop", loop, *options]
         if core is not None:
             command += ["--core", str(core)]
         paths = [str(TESTS), os.environ.get("PYTHONPATH", "")]
@@ -52,6 +59,7 @@ class Contestant:
         self.stop()
 
     def cpu_time(self) -> CpuTime:
+        """Return the CPU time of the process so far."""
         times = self._seen.cpu_times()
         ticks = times.user + times.system
         total, waited = self._scheduled()
@@ -60,14 +68,16 @@ class Contestant:
         return CpuTime(total, times.user * total / ticks, times.system * total / ticks, waited)
 
     def resident_memory(self) -> int:
+        """Return the resident memory of the process, in bytes."""
         return self._seen.memory_info().rss
 
     def peak_memory(self) -> int:
-        """The most that its resident memory ever was."""
+        """Return the highest resident memory of the process so far, in bytes."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
     def stop(self) -> None:
+        """Stop the process: terminate it, and kill it if it does not end in time."""
         self._process.terminate()
         try:
             self._process.wait(STOP_TIMEOUT)
@@ -78,7 +88,7 @@ class Contestant:
             self._process.stdout.close()
 
     def _scheduled(self) -> tuple[float, float]:
-        """Seconds on a CPU and waiting for one, of all threads, as Linux's scheduler counts; 0 elsewhere."""
+        """Return the seconds that all threads ran and waited for a core, from Linux's scheduler; 0 elsewhere."""
         ran = waited = 0
         with suppress(OSError):
             for task in Path(f"/proc/{self._process.pid}/task").iterdir():
@@ -89,13 +99,13 @@ class Contestant:
 
 
 class ServerProcess(Contestant):
-    """A server; from its making on it listens on `port`."""
+    """A server. It listens on `port` as soon as the constructor returns."""
 
     def __init__(
         self, arguments: Sequence[str], loop: str, handler: str, core: int | None, *, tls: bool, streams: bool
     ) -> None:
         self.streams = streams
-        """Whether it takes and sends parts of a frame."""
+        """Whether it can receive and send a frame piece by piece."""
         super().__init__(arguments, loop, core, ["--port", "0", "--handler", handler, *(["--tls"] if tls else [])])
         try:
             self.port = self._read_port()
@@ -112,12 +122,14 @@ class ServerProcess(Contestant):
                 raise TimeoutError(f"the server was not ready within {START_TIMEOUT:g} s")
         line = output.readline()
         if not line:
-            raise ChildProcessError(f"the server ended with status {self._process.wait(STOP_TIMEOUT)}")
+            raise ChildProcessError(
+                f"the server ended before it was ready, with status {self._process.wait(STOP_TIMEOUT)}"
+            )
         return int(line)
 
 
 class ClientProcess(Contestant):
-    """A client: it connects to a URL, so many times, and echoes what comes."""
+    """A client. It opens a number of connections to a URL and echoes every message."""
 
     def __init__(self, arguments: Sequence[str], loop: str, core: int | None, url: str, connections: int) -> None:
         super().__init__(arguments, loop, core, ["--url", url, "--connections", str(connections)])

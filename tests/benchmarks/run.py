@@ -1,17 +1,17 @@
-"""Measure streamws beside its peers: `python tests/benchmarks/run.py --help`.
+"""Compare the speed of streamws with that of other libraries.
 
-Servers are measured, and in the cases named client-* clients. Every run has a process of its own for the server or
-client, and the rounds interleave the libraries, so that a noisy machine is noisy for all of them. Look at the CPU time
-for one message rather than at messages a second, and at ratios rather than at times. All of them: loopback, no TLS but
-in the cases named *-tls, no compression but in those named json* and idle-deflate*, no logging, no keepalive pings,
-messages up to 4 MiB at least.
+The cases named client-* measure clients; all others measure servers. Each run starts a new process for the server or
+client. Each round measures every library once, so that noise of the machine affects all of them. Compare the CPU time
+per message, not messages per second, and compare ratios, not times.
+
+All runs use loopback, without logging and without keepalive pings. Messages of up to 4 MiB are accepted. Only the cases
+named *-tls use TLS; only those named json* and idle-deflate* compress.
 """
 
 import argparse
 import json
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -21,25 +21,27 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.cases import CASES
-from benchmarks.contestants import LOOPS, OTHERS, SERVERS, Role, command, streams
+from benchmarks.contestants import LOOPS, SERVERS, SERVERS_WITH_ZLIB_NG, Role, command, streams
 from benchmarks.deflate import Settings
 from benchmarks.echoes import ClientEchoCase
 from benchmarks.neutral import Listener
 from benchmarks.process import ClientProcess, ServerProcess
+from benchmarks.servers.common import raise_limit_of_open_files
 from benchmarks.table import Result, as_json, text
 
 LEGEND = """
 All figures are medians over the rounds.
-cost                of the server, or of the client where that is measured; user and system are its parts
-x picows            how many times cheaper than picows' core in the same round; than picows-iter where that has none
-spread              (dearest - cheapest round) / median cost
-waited              share of the time that it was ready to run but other processes had its core
-busy, generator     share of a core that it and the generator used; ! where the generator was what
-                    limited the rate in some round: there the cost means something, the rate does not
-payload B, ratio    of the compressed answers: bytes on the wire, and those over what they inflate to
-peak MiB            by how much its resident memory grew at most
-median, 99 %, max   round-trip times beside the flood; in fewer than 100 round trips, 99 % is the slowest one.
-                    To have more of them, measure for longer: --seconds 5"""
+cost                CPU time or memory of the server (of the client in client-*); user and system are its parts
+x picows            cost of picows' core divided by cost of this library, in the same round: above 1, this library is
+                    cheaper; where picows' core was not measured, picows-iter takes its place
+spread              (highest cost - lowest cost) / median cost, over the rounds
+waited              share of the time in which it was ready to run but other processes used its core
+busy, generator     share of one core that it and the load generator used; ! means that the generator limited the
+                    rate in a round: then the cost is valid and the rate is not
+payload B, ratio    mean payload of a compressed answer in bytes; compressed bytes / inflated bytes
+peak MiB            growth of its resident memory, at its highest
+median, 99 %, max   round-trip times during the flood; with fewer than 100 round trips, 99 % is the slowest one.
+                    For more round trips, measure for longer: --seconds 5"""
 
 
 class Options(argparse.Namespace):
@@ -52,15 +54,31 @@ class Options(argparse.Namespace):
 
 
 def options() -> Options:
-    parser = argparse.ArgumentParser(description="Measure streamws beside its peers.")
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument(
-        "--servers", nargs="+", choices=[*SERVERS, *OTHERS], default=list(SERVERS), help="whose servers and clients"
+    cases = "\n".join(f"  {name:<25} {case.description}" for name, case in CASES.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=f"cases:\n{cases}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--loops", nargs="+", choices=LOOPS, default=list(LOOPS))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.8, help="how long each run is measured")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every run to this file")
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        choices=list(CASES),
+        default=list(CASES),
+        metavar="CASE",
+        help="the cases to measure (default: all)",
+    )
+    parser.add_argument(
+        "--servers",
+        nargs="+",
+        choices=[*SERVERS, *SERVERS_WITH_ZLIB_NG],
+        default=list(SERVERS),
+        help="the libraries to measure; those named *-ng compress with zlib-ng (default: all others)",
+    )
+    parser.add_argument(
+        "--loops", nargs="+", choices=LOOPS, default=list(LOOPS), help="the event loops to measure on (default: both)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="how often to measure each library (default: 3)")
+    parser.add_argument("--seconds", type=float, default=0.8, help="the duration of each measurement (default: 0.8)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results of all runs to this file")
     return parser.parse_args(namespace=Options())
 
 
@@ -74,7 +92,7 @@ def settings(case: str) -> Settings | None:
 
 
 def schedule(chosen: Options) -> Iterator[tuple[str, str, int, str]]:
-    """Case, loop, round and library of each run, in order."""
+    """Yield the case, loop, round and library of each run, in order."""
     for case in chosen.cases:
         for loop in chosen.loops:
             for number in range(1 if CASES[case].once else chosen.rounds):
@@ -105,7 +123,10 @@ def run(case: str, loop: str, number: int, server: str, seconds: float, core: in
 
 
 def split_cores() -> int | None:
-    """Keep this process on one core; the core left to the servers, or None where that cannot be done."""
+    """Bind this process to one core.
+
+    :returns: The core for the servers and clients, or None if this system cannot bind processes or has one core.
+    """
     if not hasattr(os, "sched_setaffinity"):
         return None
     cores = sorted(os.sched_getaffinity(0))
@@ -132,8 +153,7 @@ def environment() -> dict[str, str | int | None]:
 
 def main() -> None:
     chosen = options()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_limit_of_open_files()
     core = split_cores()
     planned = list(schedule(chosen))
     results: list[Result] = []
@@ -143,7 +163,7 @@ def main() -> None:
         results.append(run(case, loop, number, server, chosen.seconds, core))
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
-    print(text(results))
+    print(text(results, {name: case.description for name, case in CASES.items()}))
     print(LEGEND)
     if chosen.json is not None:
         document = {"environment": environment(), "results": [as_json(result) for result in results]}

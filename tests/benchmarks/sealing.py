@@ -1,6 +1,6 @@
-"""TLS for the load generator, and the certificate of those whom it meets.
+"""TLS for the load generator, and the certificate of the servers under measurement.
 
-What is sent in one call leaves in one system call, however many records it is, as without TLS.
+Each call of `send` makes one system call, for any number of TLS records, as without TLS.
 """
 
 import select
@@ -11,8 +11,10 @@ from pathlib import Path
 CERTIFICATE = Path(__file__).resolve().parents[1] / "helpers" / "localhost.pem"
 TIMEOUT = 10.0
 
-_RECORD = 1 << 14
-_AT_ONCE = 1 << 17  # bytes; what they hold fits into the buffer of those who receive
+# The largest payload of a TLS record (RFC 8446 section 5.1).
+_RECORD_SIZE = 1 << 14
+# One receive from the socket. The decrypted bytes fit into the callers' buffers.
+_RECEIVE_SIZE = 1 << 17
 
 
 def server_context() -> ssl.SSLContext:
@@ -26,7 +28,7 @@ def client_context() -> ssl.SSLContext:
 
 
 class TlsConnection:
-    """TLS made in memory, over a socket that blocks until it is told not to."""
+    """TLS over a socket, encrypted and decrypted in memory. Blocks until `setblocking(False)`."""
 
     def __init__(self, connection: socket.socket, context: ssl.SSLContext, server_side: bool) -> None:
         self.socket = connection
@@ -36,15 +38,15 @@ class TlsConnection:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         name = None if server_side else "localhost"
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, name)
-        self._records = memoryview(bytearray(_AT_ONCE))
+        self._records = memoryview(bytearray(_RECEIVE_SIZE))
         while True:
             try:
                 self._tls.do_handshake()
                 break
             except ssl.SSLWantReadError:
                 self._flush()
-                if not self._take():
-                    raise ConnectionError("the other side closed the connection inside the TLS handshake") from None
+                if not self._receive():
+                    raise ConnectionError("the peer closed the connection inside the TLS handshake") from None
         self._flush()
 
     def recv(self, bufsize: int, /) -> bytes:
@@ -52,12 +54,15 @@ class TlsConnection:
             try:
                 return self._tls.read(bufsize)
             except ssl.SSLWantReadError:
-                if not self._take():
+                if not self._receive():
                     return b""
 
     def recv_into(self, buffer: bytearray, /) -> int:
-        """Everything that has come whole; raises `BlockingIOError` if that is nothing."""
-        if not self._take():
+        """Receive once from the socket and decrypt all complete TLS records.
+
+        :raises BlockingIOError: If no record is complete yet.
+        """
+        if not self._receive():
             return 0
         size = 0
         view = memoryview(buffer)
@@ -67,22 +72,22 @@ class TlsConnection:
                 assert isinstance(read, int)
                 size += read
         except ssl.SSLWantReadError:
-            pass  # the rest is a part of a record
+            pass  # the last record is incomplete
         if not size:
             raise BlockingIOError
         return size
 
     def send(self, data: bytes | memoryview, /) -> int:
-        """All of it, always."""
-        if len(data) <= _RECORD:
+        """Send all data."""
+        if len(data) <= _RECORD_SIZE:
             self._tls.write(data)
         else:
-            for start in range(0, len(data), _RECORD):
-                self._tls.write(data[start : start + _RECORD])
+            for start in range(0, len(data), _RECORD_SIZE):
+                self._tls.write(data[start : start + _RECORD_SIZE])
         self._flush()
         return len(data)
 
-    def _take(self) -> int:
+    def _receive(self) -> int:
         count = self.socket.recv_into(self._records)
         self._incoming.write(self._records[:count])
         return count
@@ -96,4 +101,4 @@ class TlsConnection:
                 poll = select.poll()
                 poll.register(self.socket, select.POLLOUT)
                 if not poll.poll(TIMEOUT * 1000):
-                    raise TimeoutError("the other side does not read") from None
+                    raise TimeoutError(f"the peer did not read for {TIMEOUT:g} s") from None

@@ -1,6 +1,6 @@
-"""The results of all rounds as a table, and as JSON."""
+"""Results of all rounds, as a table and as JSON."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ HEADINGS = (
 
 
 class Result(NamedTuple):
-    """One run; `measure` is None and `failure` says why if it failed."""
+    """One run. If it failed, `measure` is None and `failure` says why."""
 
     case: str
     loop: str
@@ -34,22 +34,29 @@ class Result(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One server in one case, over all rounds."""
+    """One library in one case, over all rounds."""
 
     server: str
     measures: list[Measure]
     ratios: list[float]
-    """The reference's cost over this server's cost in the same round: how many times cheaper this one is."""
+    """The reference's cost divided by this library's cost, for each round: above 1, this library is cheaper."""
     failure: str
 
 
-def text(results: Sequence[Result]) -> str:
+def text(results: Sequence[Result], descriptions: Mapping[str, str]) -> str:
+    """Return the results as one table for each case and loop.
+
+    :param descriptions: What each case measures, by name.
+    """
     lines: list[str] = []
     for case, loop in dict.fromkeys((result.case, result.loop) for result in results):
         runs = [result for result in results if (result.case, result.loop) == (case, loop)]
         about_memory = any(run.measure is not None and run.measure.memory is not None for run in runs)
-        cost = "KiB a connection" if about_memory else f"µs of CPU time for one of the {runs[0].unit}"
-        lines += ["", f"{case}, {loop}: {runs[0].unit}; cost in {cost}"]
+        cost = "KiB of memory" if about_memory else "µs of CPU time"
+        heading = f"{case}, {loop}: {descriptions[case]}; cost: {cost} per {_singular(runs[0].unit)}"
+        if reference := _reference(runs):
+            heading += f"; x picows: cost of {reference} / cost, above 1 is cheaper"
+        lines += ["", heading]
         extra = next((tuple(run.measure.figures) for run in runs if run.measure is not None), ())
         lines.append(_line([*HEADINGS, *extra]))
         lines += [_line(_cells(row)) for row in rows(runs)]
@@ -57,8 +64,8 @@ def text(results: Sequence[Result]) -> str:
 
 
 def rows(runs: Sequence[Result]) -> list[Row]:
-    measured = {run.server for run in runs if run.measure is not None}
-    chosen = next((server for server in REFERENCES if server in measured), "")
+    """Return a row for each library in the runs of one case on one loop."""
+    chosen = _reference(runs)
     reference = {run.round: run.measure for run in runs if run.server == chosen and run.measure is not None}
     result = []
     for server in dict.fromkeys(run.server for run in runs):
@@ -74,7 +81,18 @@ def rows(runs: Sequence[Result]) -> list[Row]:
     return result
 
 
+def _reference(runs: Sequence[Result]) -> str:
+    """Return the library that the others are compared with; empty if none was measured."""
+    measured = {run.server for run in runs if run.measure is not None}
+    return next((server for server in REFERENCES if server in measured), "")
+
+
+def _singular(unit: str) -> str:
+    return "delivery" if unit == "deliveries" else unit.removesuffix("s")
+
+
 def as_json(result: Result) -> dict[str, object]:
+    """Return a result as an object for `json.dumps`."""
     measure = result.measure
     fields: dict[str, object] = {**result._asdict(), "measure": None}
     if measure is not None:

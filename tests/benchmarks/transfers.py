@@ -1,7 +1,7 @@
-"""The loads of the `upload` and `download` cases: a great many bytes in one direction.
+"""Loads of the `upload` and `download` cases: many bytes in one direction.
 
-A server that can gets or sends them as one message in one frame, a part at a time. The others cannot stream within a
-frame: with them it is messages of 1 MiB. The generator sends and receives 1 MiB at a time either way.
+With servers that can stream within a frame, a transfer is one message in one frame, received or sent piece by piece.
+With the others it is many messages of 1 MiB. The generator sends and receives at most 1 MiB at a time in both cases.
 """
 
 import time
@@ -12,7 +12,7 @@ from socket import socket
 
 from benchmarks import frames
 from benchmarks.measure import Measure, Stopwatch
-from benchmarks.opening import opened, receive_exactly
+from benchmarks.opening import connect, receive_exactly
 from benchmarks.process import ServerProcess
 from benchmarks.servers.common import TRANSFER
 
@@ -24,15 +24,19 @@ WARM_UP_SIZE = 8 * MiB
 class UploadCase:
     name: str
     size: int
-    """Bytes of a transfer, if a second or more is measured; in proportion less if not."""
+    """Bytes of a transfer if the measurement takes a second or more; proportionally less if it is shorter."""
     unit = "MiB"
     handler = "upload"
     settings = None
     once = False
     tls = False
 
+    @property
+    def description(self) -> str:
+        return f"server receives {self.size // MiB:,} MiB at a time on 1 connection"
+
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
-        with closing(opened(server.port)) as connection:
+        with closing(connect(server.port)) as connection:
             return _drive(server, seconds, self.size, Upload(connection, server.streams).run)
 
 
@@ -40,15 +44,19 @@ class UploadCase:
 class DownloadCase:
     name: str
     size: int
-    """Bytes of a transfer, if a second or more is measured; in proportion less if not."""
+    """Bytes of a transfer if the measurement takes a second or more; proportionally less if it is shorter."""
     unit = "MiB"
     handler = "download"
     settings = None
     once = False
     tls = False
 
+    @property
+    def description(self) -> str:
+        return f"server sends {self.size // MiB:,} MiB at a time on 1 connection"
+
     def drive(self, server: ServerProcess, seconds: float) -> Measure:
-        with closing(opened(server.port)) as connection:
+        with closing(connect(server.port)) as connection:
             download = Download(connection, server.streams)
             download.check(WARM_UP_SIZE)
             return _drive(server, seconds, self.size, download.run)
@@ -68,31 +76,31 @@ def _drive(server: ServerProcess, seconds: float, size: int, transfer: Callable[
 
 
 class Upload:
-    """A text message behind the bytes asks how many came."""
+    """Sends bytes, then a text message that asks the server how many it received."""
 
     def __init__(self, connection: socket, streams: bool) -> None:
         self._connection = connection
         self._streams = streams
         self._message = frames.masked(TRANSFER)
-        self._part = self._message[-len(TRANSFER) :]  # the same masking key goes on in the next one, and so on
+        self._payload = self._message[-len(TRANSFER) :]  # a multiple of 4 bytes, so its masking is the same anywhere
         self._key = self._message[-len(TRANSFER) - 4 : -len(TRANSFER)]
 
     def run(self, size: int) -> None:
         send = self._connection.sendall
         if self._streams:
-            send(frames.masked_head(size, self._key))
-        part = self._part if self._streams else self._message
+            send(frames.masked_header(size, self._key))
+        data = self._payload if self._streams else self._message
         for _ in range(size // len(TRANSFER)):
-            send(part)
+            send(data)
         send(frames.masked(b"?", frames.TEXT))
         answer = frames.unmasked(str(size).encode(), frames.TEXT)
         received = receive_exactly(self._connection, len(answer))
         if received != answer:
-            raise ValueError(f"the answer is {received!r} after {size} bytes")
+            raise ValueError(f"the server must count {size} bytes, not answer {received!r}")
 
 
 class Download:
-    """A text message asks for so many bytes."""
+    """Receives bytes, the number of which a text message asks for."""
 
     def __init__(self, connection: socket, streams: bool) -> None:
         self._connection = connection
@@ -100,15 +108,18 @@ class Download:
         self._buffer = bytearray(MiB)
 
     def check(self, size: int) -> None:
-        """Have the server send so much, and look at every byte of it."""
-        self._ask(size)
+        """Download this number of bytes and check every one of them.
+
+        :raises ValueError: If they differ from the expected bytes.
+        """
+        self._request(size)
         count = size // len(TRANSFER)
         expected = frames.unmasked(TRANSFER * count) if self._streams else frames.unmasked(TRANSFER) * count
         if receive_exactly(self._connection, len(expected)) != expected:
-            raise ValueError("what came is not what was asked for")
+            raise ValueError("wrong bytes: the server did not send what it was asked for")
 
     def run(self, size: int) -> None:
-        self._ask(size)
+        self._request(size)
         missing = self._size_on_the_wire(size)
         receive, buffer = self._connection.recv_into, self._buffer
         while missing > 0:
@@ -117,12 +128,12 @@ class Download:
                 raise ConnectionError(f"the server closed the connection {missing} bytes before the end")
             missing -= count
         if missing:
-            raise ValueError(f"{-missing} bytes came that were not asked for")
+            raise ValueError(f"the server sent {-missing} bytes more than it was asked for")
 
-    def _ask(self, size: int) -> None:
+    def _request(self, size: int) -> None:
         self._connection.sendall(frames.masked(str(size).encode(), frames.TEXT))
 
     def _size_on_the_wire(self, size: int) -> int:
         if self._streams:
-            return len(frames.unmasked_head(size)) + size
+            return len(frames.unmasked_header(size)) + size
         return len(frames.unmasked(TRANSFER)) * (size // len(TRANSFER))

@@ -1,4 +1,4 @@
-"""`streamws connect`, used by a person in a terminal and by a script through pipes."""
+"""`streamws connect`, used by a person at a terminal, and by a script through pipes."""
 
 import asyncio
 import os
@@ -11,13 +11,13 @@ from functools import partial
 
 import pytest
 
-from helpers.fixtures import Serve, address_of, echo
+from helpers.fixtures import Serve, echo, url_of
 from helpers.peers import Peer, scripted, silent
 from helpers.processes import free_port
 from helpers.programs import Program
 from helpers.terminals import Terminal
 from helpers.waiting import until, within
-from streamws import Client, CloseOutcome, Request, Response, WebSocketServer
+from streamws import Client, CloseOutcome, Request, Response
 from streamws.cli.main import main
 from streamws.cli.terminal import LineEditor, rows
 from streamws.server import Handler
@@ -25,13 +25,8 @@ from streamws.server import Handler
 GREETING = "; type /help for commands, Ctrl-D to close"
 
 
-def url_of(server: WebSocketServer, scheme: str = "ws") -> str:
-    host, port = address_of(server)
-    return f"{scheme}://{host}:{port}/"
-
-
 def connecting(*arguments: str, environment: dict[str, str] | None = None) -> Program:
-    # Not closed before the server does: so nothing depends on time.
+    # Wait for the server to close the connection, so that no test depends on timing.
     environment = {**os.environ, "no_proxy": "", **(environment or {})}
     return Program("-m", "streamws", "connect", "--wait", "inf", *arguments, stdin=PIPE, environment=environment)
 
@@ -40,15 +35,18 @@ def typing(*arguments: str, width: int = 90, environment: dict[str, str] | None 
     return Terminal("-m", "streamws", "connect", *arguments, width=width, environment=environment)
 
 
-async def answers(program: Program, data: bytes) -> tuple[int, str]:
-    """Give a program all its input; what it exits with and what it printed."""
+async def output_for(program: Program, data: bytes) -> tuple[int, str]:
+    """Write all input to a program.
+
+    :returns: Its exit code, and its standard output.
+    """
     async with program:
         program.end_input(data)
         return await program.end(), program.stdout
 
 
 def echo_some(count: int) -> Handler:
-    """A handler that sends so many messages back and closes."""
+    """Return a handler that echoes this number of messages and closes."""
 
     async def handle(client: Client) -> None:
         for _ in range(count):
@@ -58,10 +56,10 @@ def echo_some(count: int) -> Handler:
 
 
 class Conversation:
-    """A server's handler for one connection: what comes is taken, and what is to be sent is sent."""
+    """A server's handler for one connection, which queues the messages that it receives."""
 
     def __init__(self) -> None:
-        self.taken: asyncio.Queue[str | bytes] = asyncio.Queue()
+        self.received: asyncio.Queue[str | bytes] = asyncio.Queue()
         self._opened: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Future[CloseOutcome] = asyncio.get_running_loop().create_future()
 
@@ -69,7 +67,7 @@ class Conversation:
         self._opened.set_result(client)
         try:
             async for message in client:
-                self.taken.put_nowait(message)
+                self.received.put_nowait(message)
         finally:
             assert client.outcome is not None
             self._ended.set_result(client.outcome)
@@ -77,8 +75,8 @@ class Conversation:
     async def client(self) -> Client:
         return await within(self._opened)
 
-    async def take(self) -> str | bytes:
-        return await within(self.taken.get())
+    async def receive(self) -> str | bytes:
+        return await within(self.received.get())
 
     async def closed_with(self) -> tuple[int, str]:
         outcome = await within(self._ended)
@@ -89,7 +87,7 @@ class Conversation:
 # A person at a terminal -------------------------------------------------------------------------------------
 
 
-async def test_message_that_comes_while_one_types_is_shown_above_what_was_typed(serve: Serve) -> None:
+async def test_message_received_during_typing_is_shown_above_typed_line(serve: Serve) -> None:
     peer = Conversation()
     url = url_of(await serve(peer.handle))
     async with typing(url) as terminal:
@@ -101,7 +99,7 @@ async def test_message_that_comes_while_one_types_is_shown_above_what_was_typed(
         await (await peer.client()).send("news")
         await terminal.shows("< news", "> hélo")
         terminal.type("l\r")
-        assert await peer.take() == "héllo"
+        assert await peer.receive() == "héllo"
         await terminal.shows("< news", "> héllo", "> ")
         terminal.type("\x04")
         assert await terminal.end() == 0
@@ -118,14 +116,14 @@ HOSTILE: list[tuple[str | bytes, list[str]]] = [
     ("a\xa0b\u3000c \U000e0041", [r"< a\xa0b\u3000c \U000e0041"]),
     ("", ["< "]),
     ("日本語 здравствуйте", ["< 日本語 здравствуйте"]),
-    # Not to be taken for a row of its own, wherever the terminal is broad enough to break it.
+    # A server must not be able to fake a row by padding text up to the width of the terminal.
     ("x" * 87 + "> forged" + " " * 79 + "< forged", ["< " + "x" * 87, "  > forged" + " " * 79, "  < forged"]),
     (b"\x00hello\xff", ["<0x 00 68 65 6c 6c 6f ff (7 bytes)"]),
     (b"", ["<0x  (0 bytes)"]),
 ]
 
 
-async def test_hostile_messages_are_escaped_and_stay_in_rows_of_their_own(serve: Serve) -> None:
+async def test_hostile_messages_are_escaped_and_stay_in_their_own_rows(serve: Serve) -> None:
     async def attack(client: Client) -> None:
         for message, _ in HOSTILE:
             await client.send(message)
@@ -142,7 +140,7 @@ def ends_with(note: str, rows: list[str]) -> bool:
     return rows[-1] == "> " and "".join(rows[-2:-1]).endswith(note)
 
 
-async def test_long_messages_are_cut_with_a_note_of_their_size(serve: Serve) -> None:
+async def test_long_messages_are_shortened_with_note_of_their_size(serve: Serve) -> None:
     peer = Conversation()
     async with typing(url_of(await serve(peer.handle)), width=250) as terminal:
         client = await peer.client()
@@ -160,7 +158,7 @@ async def test_long_messages_are_cut_with_a_note_of_their_size(serve: Serve) -> 
         assert await terminal.end() == 0
 
 
-async def test_commands_of_the_prompt(serve: Serve) -> None:
+async def test_prompt_runs_commands(serve: Serve) -> None:
     peer = Conversation()
     async with typing(url_of(await serve(peer.handle))) as terminal:
         await terminal.shows("> ")
@@ -169,8 +167,8 @@ async def test_commands_of_the_prompt(serve: Serve) -> None:
         (pong,) = [row for row in terminal.rows if row.startswith("* pong after ")]
         assert pong.endswith(" ms")
         terminal.type("\r//binary 00\r/binary 68 65 ff\r")
-        assert await peer.take() == "/binary 00"  # the empty line was not sent
-        assert await peer.take() == b"he\xff"
+        assert await peer.receive() == "/binary 00"  # the empty line before was not sent
+        assert await peer.receive() == b"he\xff"
         for typed, note in [
             ("/bye", "* unknown command /bye; type /help for commands, //bye to send it as text"),
             ("/binary 6", "* /binary needs pairs of hex digits, such as /binary 68 65 6c, not '6'"),
@@ -199,7 +197,7 @@ async def test_ctrl_c_closes_and_exits_with_130(serve: Serve) -> None:
         assert terminal.echoes
 
 
-async def test_suspended_program_gives_the_terminal_back_until_it_is_continued(serve: Serve) -> None:
+async def test_suspended_program_restores_terminal_until_continued(serve: Serve) -> None:
     async with typing(url_of(await serve(echo))) as terminal:
         stopped = partial(os.waitid, os.P_PID, terminal.process.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
         await terminal.shows("> ")
@@ -216,16 +214,16 @@ async def test_suspended_program_gives_the_terminal_back_until_it_is_continued(s
         assert await terminal.end() == 0
 
 
-async def test_terminal_that_cannot_do_it_gets_plain_lines(serve: Serve) -> None:
+async def test_dumb_terminal_gets_plain_lines(serve: Serve) -> None:
     async with typing(url_of(await serve(echo)), environment={"TERM": "dumb"}) as terminal:
         terminal.type("one\n")
         await terminal.shows("< one", "")
         terminal.type("/close\n")
         assert await terminal.end() == 0
-        assert terminal.rows == ["one", "< one", "/close", ""]  # the terminal shows what is typed
+        assert terminal.rows == ["one", "< one", "/close", ""]  # the terminal echoes typed characters
 
 
-# The line that is typed -------------------------------------------------------------------------------------
+# The line editor --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -247,14 +245,14 @@ async def test_terminal_that_cannot_do_it_gets_plain_lines(serve: Serve) -> None
         ("one\rone\r\r\x1b[A\x1b[A", "one", 3),
     ],
 )
-def test_line_editor_does_what_the_keys_say(keys: str, text: str, cursor: int) -> None:
+def test_line_editor_handles_keys(keys: str, text: str, cursor: int) -> None:
     editor = LineEditor()
-    for byte in keys.encode():  # as slowly as keys may come
+    for byte in keys.encode():  # byte by byte, as if the keys were pressed slowly
         editor.feed(bytes([byte]))
     assert (editor.text, editor.cursor) == (text, cursor)
 
 
-def test_line_editor_gives_lines_until_ctrl_d_on_an_empty_one() -> None:
+def test_line_editor_returns_lines_until_ctrl_d_on_empty_line() -> None:
     editor = LineEditor()
     assert editor.feed("é\xa0\rtwo\nthr".encode()) == ["é\xa0", "two"]
     assert editor.feed(b"\xff\r\x04four\r") == ["thr\ufffd"]
@@ -272,14 +270,14 @@ def test_line_editor_gives_lines_until_ctrl_d_on_an_empty_one() -> None:
         ("e\u0301", 0, ("e\u0301", 1)),
     ],
 )
-def test_line_editor_shows_the_part_around_the_cursor(text: str, left: int, visible: tuple[str, int]) -> None:
+def test_line_editor_shows_text_around_cursor(text: str, left: int, visible: tuple[str, int]) -> None:
     editor = LineEditor()
     editor.text, editor.cursor = text, len(text) - left
     assert editor.visible(9) == visible
 
 
-def test_rows_are_broken_at_the_width_and_indented() -> None:
-    assert rows("< ", "abc", 4) == ["< abc"]  # narrower than any terminal
+def test_rows_are_wrapped_at_width_and_indented() -> None:
+    assert rows("< ", "abc", 4) == ["< abc"]  # a width below that of any terminal
     assert rows("< ", "x" * 35, 20) == ["< " + "x" * 17, "  " + "x" * 17, "  x"]
     assert rows("< ", "日" * 9, 20) == ["< " + "日" * 8, "  日"]
 
@@ -287,25 +285,25 @@ def test_rows_are_broken_at_the_width_and_indented() -> None:
 # A script ---------------------------------------------------------------------------------------------------
 
 
-async def test_lines_of_a_pipe_are_messages_and_answers_are_lines(serve: Serve) -> None:
+async def test_piped_lines_are_sent_as_messages_and_answers_printed_as_lines(serve: Serve) -> None:
     lines = ["héllo", "", "/close 4000", "with\x1bescape\u202e", "carriage return\r", "x" * 200_000, "no line end"]
     url = url_of(await serve(echo_some(len(lines))))
-    code, output = await answers(connecting(url), "\n".join(lines).encode())
+    code, output = await output_for(connecting(url), "\n".join(lines).encode())
     assert code == 0
     expected = ["héllo", "", "/close 4000", "with\\x1bescape\\u202e", "carriage return", lines[5], "no line end"]
     assert output.splitlines() == expected
 
 
-async def test_bytes_are_shown_to_a_script_as_0x_and_hex(serve: Serve) -> None:
+async def test_binary_messages_are_printed_as_hex_for_script(serve: Serve) -> None:
     async def send(client: Client) -> None:
         for message in (b"\x00\xff", b"", bytes(70_000)):
             await client.send(message)
 
-    code, output = await answers(connecting(url_of(await serve(send))), b"")
+    code, output = await output_for(connecting(url_of(await serve(send))), b"")
     assert (code, output) == (0, "0x00ff\n0x\n0x" + "00" * 70_000 + "\n")
 
 
-async def test_wait_says_how_long_the_server_may_take_to_answer(serve: Serve) -> None:
+async def test_wait_limits_time_for_answers_of_server(serve: Serve) -> None:
     proceed = asyncio.Event()
 
     async def answer(client: Client) -> None:
@@ -317,7 +315,7 @@ async def test_wait_says_how_long_the_server_may_take_to_answer(serve: Serve) ->
     async with connecting(url_of(await serve(answer))) as patient:
         patient.end_input(b"a\n")
         url = url_of(await serve(echo))
-        assert await answers(connecting("--wait", "0", url), b"a\nb\n") == (0, "a\nb\n")
+        assert await output_for(connecting("--wait", "0", url), b"a\nb\n") == (0, "a\nb\n")
         proceed.set()
         assert await patient.end() == 0
         assert patient.stdout == "a\n"
@@ -331,7 +329,7 @@ os.execv(sys.executable, [sys.executable, "-P", "-W", "error", "-m", "streamws",
 
 
 @pytest.mark.parametrize("closed", [0, 1, 2])
-async def test_closed_standard_stream_is_an_empty_one(serve: Serve, closed: int) -> None:
+async def test_closed_standard_stream_counts_as_empty(serve: Serve, closed: int) -> None:
     async def greet(client: Client) -> None:
         await client.send("hello")
 
@@ -341,7 +339,7 @@ async def test_closed_standard_stream_is_an_empty_one(serve: Serve, closed: int)
     assert (program.stdout, program.stderr) == ("" if closed == 1 else "hello\n", "")
 
 
-async def test_output_that_no_one_reads_ends_it_cleanly(serve: Serve) -> None:
+async def test_closed_output_ends_program_cleanly(serve: Serve) -> None:
     peer = Conversation()
     url = url_of(await serve(peer.handle))
     output, end = os.pipe()
@@ -359,11 +357,11 @@ async def test_output_that_no_one_reads_ends_it_cleanly(serve: Serve) -> None:
     assert program.returncode == 0
 
 
-async def test_output_that_no_one_reads_is_no_failure_whatever_the_server_does() -> None:
+async def test_closed_output_exits_with_0_while_server_floods() -> None:
     async def flood(peer: Peer) -> None:
         await peer.accept()
         with suppress(ConnectionError):
-            while True:  # also behind the Close frame
+            while True:  # continue after the Close frame
                 peer.write(b"\x81\x03abc" * 1000)
                 await peer.writer.drain()
 
@@ -390,7 +388,7 @@ async def vanish(client: Client) -> None:
     client._connection.abort()
 
 
-async def break_off(client: Client) -> None:
+async def abort_inside_message(client: Client) -> None:
     async with client.writer.fragment() as stream:
         await stream.send("x" * 100_000)
         await client.read_message()
@@ -410,17 +408,15 @@ async def leave(client: Client) -> None:
         (vanish, 3, "streamws: connection lost without a closing handshake\n"),
     ],
 )
-async def test_exit_code_says_how_the_server_ended_it(
-    serve: Serve, handler: Handler, code: int, complaint: str
-) -> None:
-    async with connecting(url_of(await serve(handler))) as program:  # whose input goes on
+async def test_exit_code_depends_on_close_of_server(serve: Serve, handler: Handler, code: int, complaint: str) -> None:
+    async with connecting(url_of(await serve(handler))) as program:  # its input stays open
         assert await program.end() == code
     assert complaint in program.stderr
     assert len(program.stderr.splitlines()) == (code != 0)
 
 
-async def test_message_that_breaks_off_makes_a_bad_end(serve: Serve) -> None:
-    async with connecting(url_of(await serve(break_off))) as program:
+async def test_incomplete_message_exits_with_3(serve: Serve) -> None:
+    async with connecting(url_of(await serve(abort_inside_message))) as program:
         program.end_input(b"go\n")
         assert await program.end() == 3
     assert program.stdout == "x" * 100_000 + "\n"
@@ -429,7 +425,7 @@ async def test_message_that_breaks_off_makes_a_bad_end(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("size", [9, 999_999])
-async def test_input_that_is_not_all_sent_makes_a_bad_end(serve: Serve, size: int) -> None:
+async def test_unsent_input_exits_with_3(serve: Serve, size: int) -> None:
     async def take_one(client: Client) -> None:
         await client.read_message()
 
@@ -439,7 +435,7 @@ async def test_input_that_is_not_all_sent_makes_a_bad_end(serve: Serve, size: in
     assert program.stderr == "streamws: closed by the peer with 1000; not all input was sent\n"
 
 
-async def test_input_that_is_no_text_is_an_error_of_usage(serve: Serve) -> None:
+async def test_input_that_is_not_utf8_exits_with_2(serve: Serve) -> None:
     async with connecting(url_of(await serve(echo_some(1)))) as program:
         program.end_input(b"good\n\xff\xfe\nlost\n")
         assert await program.end() == 2
@@ -452,7 +448,7 @@ async def test_input_that_is_no_text_is_an_error_of_usage(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "terminated"]
 )
-async def test_signal_closes_and_gives_its_exit_code(serve: Serve, number: signal.Signals, code: int) -> None:
+async def test_signal_closes_connection_and_sets_exit_code(serve: Serve, number: signal.Signals, code: int) -> None:
     peer = Conversation()
     async with connecting(url_of(await serve(peer.handle))) as program:
         await peer.client()
@@ -461,13 +457,13 @@ async def test_signal_closes_and_gives_its_exit_code(serve: Serve, number: signa
     assert program.stderr == ""
 
 
-async def test_second_signal_does_not_wait_for_the_server() -> None:
+async def test_second_signal_exits_without_waiting_for_server() -> None:
     accepted = asyncio.Event()
 
     async def stay(peer: Peer) -> None:
         await peer.accept()
         accepted.set()
-        await peer.read_close()  # which is not answered
+        await peer.read_close()  # the server does not answer it
         program.process.send_signal(signal.SIGINT)
         await peer.read_end()
 
@@ -483,7 +479,7 @@ def refuse(request: Request) -> Response:
     return Response(401, "token \x1b[31mexpired\n")
 
 
-async def test_refused_handshake_says_the_answer_and_exits_with_1(serve: Serve) -> None:
+async def test_refused_handshake_prints_reason_and_exits_with_1(serve: Serve) -> None:
     async with connecting(url_of(await serve(echo, request=refuse))) as program:
         assert await program.end() == 1
     assert (program.stdout, program.stderr) == (
@@ -492,7 +488,7 @@ async def test_refused_handshake_says_the_answer_and_exits_with_1(serve: Serve) 
     )
 
 
-async def test_server_that_cannot_be_reached_or_does_not_answer_exits_with_1() -> None:
+async def test_unreachable_or_silent_server_exits_with_1() -> None:
     closed = f"127.0.0.1:{free_port()}"
     async with scripted(silent) as server:
         for arguments, complaint in [
@@ -509,7 +505,7 @@ async def test_server_that_cannot_be_reached_or_does_not_answer_exits_with_1() -
             assert len(program.stderr.splitlines()) == 1
 
 
-async def test_signal_while_connecting_ends_it() -> None:
+async def test_signal_while_connecting_ends_program() -> None:
     asked = asyncio.Event()
 
     async def stall(peer: Peer) -> None:
@@ -557,7 +553,7 @@ def test_bad_arguments_exit_with_2(arguments: list[str], complaint: str, capsys:
 # What the server sees ---------------------------------------------------------------------------------------
 
 
-async def test_options_are_in_the_request(serve: Serve) -> None:
+async def test_options_appear_in_request(serve: Serve) -> None:
     requests = []
 
     async def handle(client: Client) -> None:
@@ -573,7 +569,7 @@ async def test_options_are_in_the_request(serve: Serve) -> None:
     assert request.headers["Origin"] == "https://example.org"
 
 
-async def test_no_proxy_passes_over_the_proxy_of_the_environment(serve: Serve) -> None:
+async def test_no_proxy_ignores_proxy_of_environment(serve: Serve) -> None:
     url = url_of(await serve(leave))
     environment = {"http_proxy": "http://127.0.0.1:1", "no_proxy": "example.org"}
     async with connecting(url, environment=environment) as program:
@@ -583,7 +579,7 @@ async def test_no_proxy_passes_over_the_proxy_of_the_environment(serve: Serve) -
         assert await program.end() == 0
 
 
-async def test_certificate_is_verified_unless_told_not_to(serve: Serve, server_context: ssl.SSLContext) -> None:
+async def test_certificate_is_verified_unless_insecure(serve: Serve, server_context: ssl.SSLContext) -> None:
     url = url_of(await serve(leave, ssl=server_context), "wss")
     async with connecting(url) as program:
         assert await program.end() == 1

@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it."""
+"""`streamws echo`, run from the command line."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ def echo(*arguments: str, port: str | None = "0") -> Program:
 def fetch(
     url: str, method: str = "GET", trusted: ssl.SSLContext | None = None
 ) -> tuple[int, "Message[str, str]", bytes]:
-    """An answer of plain HTTP, whatever its status, past any proxy that the environment names."""
+    """Return the response to a plain HTTP request with any status, without a proxy of the environment."""
     handlers = [urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted)]
     request = urllib.request.Request(url, method=method)
     try:
@@ -54,7 +54,7 @@ async def assert_echoes(peer: ClientConnection) -> None:
 # Serving ----------------------------------------------------------------------------------------------------
 
 
-async def test_echo_sends_messages_back_at_the_url_it_names() -> None:
+async def test_echo_returns_messages_at_printed_url() -> None:
     async with echo() as program:
         url = await program.says(r"(ws://127\.0\.0\.1:\d+/)")
         async with connect(url, proxy=None) as peer:
@@ -67,7 +67,7 @@ async def test_echo_sends_messages_back_at_the_url_it_names() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_echo_when_signalled_closes_clients_with_1001_and_exits_with_0(number: signal.Signals) -> None:
+async def test_echo_closes_clients_with_1001_and_exits_with_0_when_signalled(number: signal.Signals) -> None:
     async with echo() as program:
         async with connect(await program.says(r"(ws://\S+)"), proxy=None) as peer:
             ending = asyncio.create_task(program.interrupt(number))
@@ -79,7 +79,7 @@ async def test_echo_when_signalled_closes_clients_with_1001_and_exits_with_0(num
         assert await ending == 0
 
 
-async def test_echo_on_a_unix_socket_answers(tmp_path: Path) -> None:
+async def test_echo_answers_on_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "echo.sock")
     async with echo("--path", path, port=None) as program:
         assert await program.says("Unix socket (.*)") == path
@@ -89,7 +89,7 @@ async def test_echo_on_a_unix_socket_answers(tmp_path: Path) -> None:
         assert f"curl --unix-socket {path} " in program.stdout
 
 
-async def test_echo_on_a_unix_socket_names_a_command_that_talks_to_it(tmp_path: Path) -> None:
+async def test_echo_on_unix_socket_prints_command_that_connects_to_it(tmp_path: Path) -> None:
     async with echo("--path", str(tmp_path / "it's.sock"), port=None) as server:
         command = await server.says(" (streamws connect .*)")
         shell = await asyncio.create_subprocess_shell(
@@ -101,7 +101,7 @@ async def test_echo_on_a_unix_socket_names_a_command_that_talks_to_it(tmp_path: 
         assert await server.interrupt() == 0
 
 
-async def test_echo_with_a_certificate_serves_wss_and_https() -> None:
+async def test_echo_with_certificate_serves_wss_and_https() -> None:
     trusted = ssl.create_default_context(cafile=CERTIFICATE)
     async with echo("--certificate", CERTIFICATE) as program:
         url = await program.says(r"(wss://127\.0\.0\.1:\d+/)")
@@ -117,7 +117,7 @@ async def test_echo_with_a_certificate_serves_wss_and_https() -> None:
     [((), False), (("--origins", "https://example.org"), True), (("--origins", "*"), True)],
     ids=["own host", "listed", "all"],
 )
-async def test_echo_takes_pages_of_other_origins_as_told(arguments: tuple[str, ...], accepted: bool) -> None:
+async def test_echo_accepts_pages_of_other_origins_only_if_told_to(arguments: tuple[str, ...], accepted: bool) -> None:
     async with echo(*arguments) as program:
         attempt = connect(
             await program.says(r"(ws://\S+)"),
@@ -133,7 +133,7 @@ async def test_echo_takes_pages_of_other_origins_as_told(arguments: tuple[str, .
         assert await program.interrupt() == 0
 
 
-async def test_echo_when_verbose_logs_connections() -> None:
+async def test_echo_logs_connections_when_verbose() -> None:
     async with echo("--verbose") as program:
         async with connect(await program.says(r"(ws://\S+)"), proxy=None):
             await program.logs(r"opened /")
@@ -144,7 +144,7 @@ async def test_echo_when_verbose_logs_connections() -> None:
 # The page ---------------------------------------------------------------------------------------------------
 
 
-async def test_echo_serves_plain_http_beside_websockets() -> None:
+async def test_echo_serves_plain_http_as_well() -> None:
     async with echo() as program:
         url = (await program.says(r"(http://\S+)")).rstrip("/")
         status, headers, page = await asyncio.to_thread(fetch, url + "/")
@@ -163,7 +163,7 @@ async def test_echo_serves_plain_http_beside_websockets() -> None:
         assert await program.interrupt() == 0
 
 
-def test_page_policy_allows_its_own_script_and_style_and_nothing_else() -> None:
+def test_page_policy_allows_only_its_own_script_and_style() -> None:
     response = _page()
     page = response.body.decode()
     rules = dict(rule.split(" ", 1) for rule in response.headers["Content-Security-Policy"].split("; "))
@@ -175,16 +175,16 @@ def test_page_policy_allows_its_own_script_and_style_and_nothing_else() -> None:
     assert "unsafe" not in response.headers["Content-Security-Policy"]
 
 
-def test_page_needs_nothing_from_elsewhere_and_never_makes_html_of_a_message() -> None:
+def test_page_loads_nothing_external_and_never_inserts_messages_as_html() -> None:
     page = _page().body.decode()
     assert re.findall(r'(?:src|href|action)="([^"]*)"', page) == ["data:,"]
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\son[a-z]+=|\sstyle=", page)
 
 
-# What goes wrong --------------------------------------------------------------------------------------------
+# Errors ----------------------------------------------------------------------------------------------------
 
 
-async def test_echo_when_the_port_is_taken_says_so_in_one_line_and_exits_with_1() -> None:
+async def test_echo_prints_one_line_and_exits_with_1_when_port_is_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         async with echo(port=port) as program:
@@ -195,7 +195,7 @@ async def test_echo_when_the_port_is_taken_says_so_in_one_line_and_exits_with_1(
     assert "address already in use" in line
 
 
-async def test_echo_with_an_unreadable_certificate_says_so_in_one_line_and_exits_with_1(
+async def test_echo_prints_one_line_and_exits_with_1_when_certificate_is_unreadable(
     tmp_path: Path,
 ) -> None:
     async with echo("--certificate", str(tmp_path / "nothing.pem")) as program:
@@ -217,7 +217,7 @@ async def test_echo_with_an_unreadable_certificate_says_so_in_one_line_and_exits
         (("echo", "--origins", "example.org"), "'example.org' in origins"),
     ],
 )
-def test_command_line_with_bad_arguments_says_which_and_exits_with_2(
+def test_echo_names_invalid_arguments_and_exits_with_2(
     arguments: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -226,7 +226,7 @@ def test_command_line_with_bad_arguments_says_which_and_exits_with_2(
     assert complaint in capsys.readouterr().err
 
 
-# What it says -----------------------------------------------------------------------------------------------
+# Greeting ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_command_line_with_bad_arguments_says_which_and_exits_with_2(
         ("::1", [("::1", 80, 0, 0)], ["[::1]:80"]),
     ],
 )
-def test_greeting_names_urls_that_reach_the_server(
+def test_greeting_contains_urls_that_reach_server(
     host: str, addresses: list[tuple[str, int]], authorities: list[str]
 ) -> None:
     lines = "\n".join(_greeting(host, False, addresses))

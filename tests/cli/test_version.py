@@ -1,4 +1,4 @@
-"""`streamws --version`, which tells what was installed."""
+"""`streamws --version`, which reports the installed build and codecs."""
 
 import asyncio
 import platform
@@ -13,7 +13,7 @@ from streamws.cli import main as command
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """The lines of the report, by what they are about."""
+    """Return the values in the report, by label."""
     with pytest.raises(SystemExit) as ended:
         command.main(["--version"])
     assert not ended.value.code
@@ -21,7 +21,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     return {"streamws": first, **dict(line.strip().split("  ", 1) for line in lines)}
 
 
-def test_version_says_build_python_loop_and_codecs(
+def test_version_shows_build_python_loop_and_codecs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "PLAIN", False)
@@ -34,7 +34,7 @@ def test_version_says_build_python_loop_and_codecs(
     assert "plain ways" not in report
 
 
-def test_version_without_the_speed_extra_names_what_python_brings(
+def test_version_without_speed_extra_shows_asyncio_and_zlib(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "new_loop", asyncio.new_event_loop)
@@ -45,14 +45,14 @@ def test_version_without_the_speed_extra_names_what_python_brings(
     assert report["compression"].strip() == "zlib"
 
 
-def test_version_says_whether_the_plain_ways_are_taken(
+def test_version_shows_whether_plain_ways_are_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "PLAIN", True)
     assert shown(capsys)["plain ways"].strip() == "yes, STREAMWS_PLAIN is set"
 
 
-async def test_version_is_an_option_of_the_command() -> None:
+async def test_command_accepts_version_option() -> None:
     async with Program("-m", "streamws", "--version") as program:
         assert await program.end() == 0
     assert program.stdout.startswith(f"streamws {__version__}, ")

@@ -1,4 +1,4 @@
-"""`connect()`: one attempt, against servers that play exact bytes; what succeeds, and how all else is told."""
+"""`connect()`: one attempt against scripted servers that send exact bytes; successes, and the errors of failures."""
 
 import asyncio
 import gc
@@ -47,7 +47,7 @@ from streamws.net import transports
 
 @pytest.fixture(autouse=True, params=["own", "loop"])
 def _both_transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a transport of streamws' own where the loop allows that, and with the loop's."""
+    """Run each test with streamws' own transport, if the event loop allows it, and with the loop's transport."""
     if request.param == "loop":
         monkeypatch.setattr(transports, "_has_add_reader", lambda loop: False)
 
@@ -55,7 +55,7 @@ def _both_transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 # Success --------------------------------------------------------------------------------------------------------
 
 
-async def test_client_opens_sends_receives_and_closes() -> None:
+async def test_client_connects_sends_receives_and_closes() -> None:
     async with scripted(echo) as server:
         async with connect(f"{server.url}/path?query", headers={"X-One": "1"}) as client:
             assert client.state is State.OPEN
@@ -87,10 +87,10 @@ async def test_awaited_client_stays_open_until_it_is_closed() -> None:
         assert client.outcome.code == 3000
 
 
-async def test_each_await_is_a_connection_of_its_own() -> None:
+async def test_each_await_opens_new_connection() -> None:
     async with scripted(echo) as server:
         way = connect(server.url)
-        assert not server.peers  # nothing happens before
+        assert not server.peers  # no connection is made before the await
         first, second = await within(_await_each(way, way))
         assert first is not second
         assert first.id != second.id
@@ -102,7 +102,7 @@ async def _await_each(*ways: Connecting) -> list[Client]:
     return [await way for way in ways]
 
 
-async def test_connect_is_entered_once_at_a_time() -> None:
+async def test_connect_refuses_second_concurrent_entry() -> None:
     async with scripted(echo) as server:
         way = connect(server.url)
         async with way as client:
@@ -113,7 +113,7 @@ async def test_connect_is_entered_once_at_a_time() -> None:
             assert other is not client
 
 
-async def test_connect_is_entered_again_after_a_failure() -> None:
+async def test_connect_can_be_entered_again_after_failure() -> None:
     port = free_port()
     way = connect(f"ws://127.0.0.1:{port}")
     for _ in range(2):
@@ -122,7 +122,7 @@ async def test_connect_is_entered_again_after_a_failure() -> None:
 
 
 @pytest.mark.parametrize("kind", ["str", "target", "coroutine"])
-async def test_connect_takes_a_function_for_the_url(kind: str) -> None:
+async def test_connect_accepts_function_for_url(kind: str) -> None:
     async with scripted(echo) as server:
 
         def plain() -> str:
@@ -150,7 +150,7 @@ async def test_connect_takes_a_function_for_the_url(kind: str) -> None:
     assert peer.fields.get("x-token") == ("2" if kind == "coroutine" else None)
 
 
-async def test_error_of_the_function_for_the_url_is_raised_as_it_is() -> None:
+async def test_connect_raises_error_of_function_for_url() -> None:
     def no_token() -> str:
         raise TimeoutError("no token in time")
 
@@ -159,7 +159,7 @@ async def test_error_of_the_function_for_the_url_is_raised_as_it_is() -> None:
     assert type(caught.value) is TimeoutError
 
 
-async def test_client_has_the_subprotocol_of_the_server() -> None:
+async def test_client_has_subprotocol_selected_by_server() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept("Sec-WebSocket-Protocol: b")
         await peer.close_after_client()
@@ -168,7 +168,7 @@ async def test_client_has_the_subprotocol_of_the_server() -> None:
         assert client.subprotocol == "b"
 
 
-async def test_client_authorizes_by_the_url() -> None:
+async def test_client_sends_credentials_of_url() -> None:
     async with scripted(echo) as server, connect(server.url.replace("//", "//user:p%40ss@")):
         pass
     assert server.peers[0].fields["authorization"] == "Basic dXNlcjpwQHNz"
@@ -178,7 +178,7 @@ FRAMES = frame(0x81, b"one") + frame(0x82, b"two")
 
 
 @pytest.mark.parametrize("split", [False, True])
-async def test_client_reads_frames_that_come_with_the_answer(split: bool) -> None:
+async def test_client_reads_frames_received_with_response(split: bool) -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         pieces = [peer.acceptance(), FRAMES]
@@ -194,7 +194,7 @@ async def test_client_reads_frames_that_come_with_the_answer(split: bool) -> Non
 @pytest.mark.parametrize("last", [server_close(1000), frame(0xA1)], ids=["close", "broken rule"])
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
-async def test_client_may_answer_what_comes_with_the_answer(
+async def test_client_answers_frames_received_with_response(
     secure: bool, split: bool, last: bytes, server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
     frames = []
@@ -217,7 +217,7 @@ async def test_client_may_answer_what_comes_with_the_answer(
     assert frames == [(0x81, b"one")]
 
 
-async def test_callback_that_is_registered_at_once_misses_nothing() -> None:
+async def test_callback_registered_immediately_gets_every_message() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=frame(0x89, b"early") + server_close(1000))
         await peer.close()
@@ -230,7 +230,7 @@ async def test_callback_that_is_registered_at_once_misses_nothing() -> None:
     assert payloads == [b"early"]
 
 
-async def test_client_reads_answer_and_frames_byte_by_byte() -> None:
+async def test_client_reads_response_and_frames_byte_by_byte() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         for byte in peer.acceptance() + FRAMES:
@@ -242,7 +242,7 @@ async def test_client_reads_answer_and_frames_byte_by_byte() -> None:
         assert await within(client.read_message()) == "one"
 
 
-async def test_client_reads_all_of_a_connection_that_ended_with_the_answer() -> None:
+async def test_client_reads_all_messages_of_connection_that_ended_with_response() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=FRAMES + server_close(1001, "bye"))
         await peer.close()
@@ -256,9 +256,9 @@ async def test_client_reads_all_of_a_connection_that_ended_with_the_answer() -> 
         assert (client.outcome.clean, client.outcome.code, client.outcome.reason) == (True, 1001, "bye")
 
 
-# The answer to the broken rule meets a closed socket, and is answered by a reset before it is followed by the end.
+# The Close frame for the broken rule reaches a closed socket, so a reset arrives before the end of the stream.
 @pytest.mark.parametrize(("behind", "cause"), [(b"", Cause.RESET), (server_close(999), Cause.PROTOCOL_ERROR)])
-async def test_client_learns_of_a_connection_that_broke_with_the_answer(behind: bytes, cause: Cause) -> None:
+async def test_client_reports_connection_that_failed_with_response(behind: bytes, cause: Cause) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=FRAMES + behind)
         await peer.close()
@@ -314,20 +314,20 @@ async def test_client_refuses_masked_frame(with_answer: bool) -> None:
         "ws://a..b",
     ],
 )
-async def test_bad_url_is_refused_by_the_attempt(url: str) -> None:
+async def test_attempt_refuses_invalid_url(url: str) -> None:
     way = connect(url)
     with pytest.raises(InvalidURL):
         await way
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
-async def test_refused_connection_says_where(scheme: str) -> None:
+async def test_error_of_refused_connection_names_address(scheme: str) -> None:
     error = await failing(f"{scheme}://user:secret@127.0.0.1:{free_port()}/x", ConnectError)
     assert message_of(error) == "cannot connect to SERVER: Connection refused"
     assert isinstance(error.__cause__, ConnectionRefusedError)
 
 
-async def test_unknown_host_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_error_of_unknown_host_names_host(monkeypatch: pytest.MonkeyPatch) -> None:
     async def getaddrinfo(*place: object, **options: object) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -338,11 +338,11 @@ async def test_unknown_host_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def addresses(*places: tuple[str, int]) -> Callable[..., Any]:
-    """What stands in for the loop's getaddrinfo: it knows one name."""
+    """Return a substitute for the loop's getaddrinfo, which knows one name."""
     known = asyncio.get_running_loop().getaddrinfo
 
     async def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
-        if host != "two.example":  # uvloop asks for each address again
+        if host != "two.example":  # uvloop calls it again for each address
             return await known(host, port, **options)
         families = [socket.AF_INET6 if ":" in host else socket.AF_INET for host, _ in places]
         return [(family, socket.SOCK_STREAM, 6, "", place) for family, place in zip(families, places, strict=True)]
@@ -351,7 +351,7 @@ def addresses(*places: tuple[str, int]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("dead", ["refuses", "is silent"])
-async def test_client_takes_another_address_if_the_first_one(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_tries_next_address_if_first_one_fails(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with full_listener() as silent_place:
         first = ("::1", free_port()) if dead == "refuses" else silent_place
         async with scripted(echo) as server:
@@ -362,7 +362,7 @@ async def test_client_takes_another_address_if_the_first_one(dead: str, monkeypa
     assert server.peers[0].fields["host"] == "two.example"
 
 
-async def test_all_addresses_that_fail_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_error_names_every_address_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = addresses(("127.0.0.1", free_port()), ("127.0.0.1", free_port()))
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
     error = await failing("ws://two.example", ConnectError)
@@ -372,7 +372,7 @@ async def test_all_addresses_that_fail_are_told_of(monkeypatch: pytest.MonkeyPat
 # TLS ------------------------------------------------------------------------------------------------------------
 
 
-async def test_client_opens_over_tls(server_context: tls.SSLContext, client_context: tls.SSLContext) -> None:
+async def test_client_connects_over_tls(server_context: tls.SSLContext, client_context: tls.SSLContext) -> None:
     async with scripted(echo, ssl=server_context) as server:
         async with asyncio.timeout(10), connect(server.url, ssl=client_context) as client:
             await client.send("a" * 100)
@@ -381,7 +381,7 @@ async def test_client_opens_over_tls(server_context: tls.SSLContext, client_cont
         assert client.outcome.clean
 
 
-async def test_client_reads_frames_that_come_with_the_answer_over_tls(
+async def test_client_reads_frames_received_with_response_over_tls(
     server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
     async def script(peer: Peer) -> None:
@@ -397,7 +397,7 @@ async def test_client_reads_frames_that_come_with_the_answer_over_tls(
         assert await client.read_message() == b"two"
 
 
-async def test_certificate_must_have_the_server_hostname(
+async def test_certificate_must_match_server_hostname(
     server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
     async with (
@@ -410,7 +410,7 @@ async def test_certificate_must_have_the_server_hostname(
 
 
 @pytest.mark.parametrize("host", ["localhost.", "[::1%25lo]"])
-async def test_certificate_need_not_have_the_final_dot_nor_the_zone_of_the_host(
+async def test_certificate_matches_host_without_final_dot_and_zone(
     host: str, server_context: tls.SSLContext, client_context: tls.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -425,7 +425,7 @@ async def test_certificate_need_not_have_the_final_dot_nor_the_zone_of_the_host(
             pass
 
 
-async def test_certificate_of_another_host_is_refused(
+async def test_client_refuses_certificate_of_other_host(
     server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
     async with scripted(silent, ssl=server_context) as server:
@@ -434,7 +434,7 @@ async def test_certificate_of_another_host_is_refused(
     assert isinstance(error.__cause__, tls.SSLCertVerificationError)
 
 
-async def test_certificate_that_no_one_vouches_for_is_refused(server_context: tls.SSLContext) -> None:
+async def test_client_refuses_untrusted_certificate(server_context: tls.SSLContext) -> None:
     async with scripted(silent, ssl=server_context) as server:
         error = await failing(server.url, ConnectError)
     assert message_of(error) == (
@@ -444,7 +444,7 @@ async def test_certificate_that_no_one_vouches_for_is_refused(server_context: tl
     assert isinstance(error.__cause__, tls.SSLCertVerificationError)
 
 
-async def test_own_context_may_accept_any_certificate(server_context: tls.SSLContext) -> None:
+async def test_client_accepts_any_certificate_with_permissive_context(server_context: tls.SSLContext) -> None:
     context = tls.create_default_context()
     context.check_hostname = False
     context.verify_mode = tls.CERT_NONE
@@ -456,7 +456,7 @@ async def test_own_context_may_accept_any_certificate(server_context: tls.SSLCon
         assert client.state is State.OPEN
 
 
-async def test_tls_to_a_port_without_it_says_so(client_context: tls.SSLContext) -> None:
+async def test_error_of_wss_to_plain_port_says_so(client_context: tls.SSLContext) -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
         peer.write(answer("400 Bad Request", body=b"what?"))
@@ -469,7 +469,7 @@ async def test_tls_to_a_port_without_it_says_so(client_context: tls.SSLContext) 
     )
 
 
-async def test_alert_of_the_server_is_told(client_context: tls.SSLContext) -> None:
+async def test_error_names_tls_alert_of_server(client_context: tls.SSLContext) -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
         peer.write(b"\x15\x03\x03\x00\x02\x02\x46")  # fatal: protocol version
@@ -480,7 +480,7 @@ async def test_alert_of_the_server_is_told(client_context: tls.SSLContext) -> No
     assert message_of(error) == "TLS with SERVER failed: TLSV1_ALERT_PROTOCOL_VERSION"
 
 
-async def test_server_that_hangs_up_in_the_tls_handshake_says_so(client_context: tls.SSLContext) -> None:
+async def test_error_of_end_inside_tls_handshake_says_so(client_context: tls.SSLContext) -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
         await peer.reader.read(65536)
@@ -491,7 +491,7 @@ async def test_server_that_hangs_up_in_the_tls_handshake_says_so(client_context:
     assert message_of(error).startswith("TLS with SERVER failed: ")
 
 
-async def test_ws_to_a_port_with_tls_says_so() -> None:
+async def test_error_of_ws_to_tls_port_says_so() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         peer.write(b"\x15\x03\x01\x00\x02\x02\x46")  # a TLS alert
@@ -519,7 +519,7 @@ HTML = "Content-Type: text/html"
         (answer("200 OK", HTML, body=b"<title>Welcome</title>"), "200 OK: Welcome"),
         (answer("404 Not Found", body=b""), "404 Not Found: the response has no body"),
         (answer("503 Busy", HTML, body=b"<p>"), "503 Service Unavailable: the response body is text/html"),
-        (answer("301 Moved"), "301 Moved Permanently: the response has no body"),  # to nowhere
+        (answer("301 Moved"), "301 Moved Permanently: the response has no body"),  # a redirect without a Location
         (answer("304 Not Modified", length=False), "304 Not Modified: the response has no body"),
         (
             answer("403 X", "Transfer-Encoding: chunked", body=b"2\r\nno\r\n0\r\n\r\n", length=False),
@@ -529,8 +529,8 @@ HTML = "Content-Type: text/html"
     ],
 )
 @pytest.mark.parametrize("close", [True, False])
-async def test_another_status_is_raised_with_what_the_server_says(data: bytes, message: str, close: bool) -> None:
-    close = close or data.startswith(b"HTTP/1.0")  # whose body has no other end
+async def test_client_raises_other_status_with_reason_of_server(data: bytes, message: str, close: bool) -> None:
+    close = close or data.startswith(b"HTTP/1.0")  # its body ends with the connection
     async with scripted(answering(data, close=close)) as server:
         error = await failing(server.url, HandshakeRefused)
     assert str(error) == message
@@ -538,7 +538,7 @@ async def test_another_status_is_raised_with_what_the_server_says(data: bytes, m
     assert error.headers.keys() <= {"content-type", "Content-Type", "Content-Length", "Transfer-Encoding"}
 
 
-async def test_refusal_has_headers_by_any_case_and_body() -> None:
+async def test_refusal_has_body_and_case_insensitive_headers() -> None:
     data = answer("503 Busy", "retry-after: 7", "Set-Cookie: a=b", "Set-Cookie: c=d", body=b"\xff\x00")
     async with scripted(answering(data)) as server:
         error = await failing(server.url, HandshakeRefused)
@@ -546,7 +546,7 @@ async def test_refusal_has_headers_by_any_case_and_body() -> None:
     assert error.headers["set-cookie"] == "a=b, c=d"
 
 
-async def test_body_without_end_is_taken_up_to_64_kib() -> None:
+async def test_client_reads_endless_body_up_to_64_kib() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         peer.write(answer("500 X", length=False))
@@ -555,7 +555,7 @@ async def test_body_without_end_is_taken_up_to_64_kib() -> None:
                 peer.write(b"more of it " * 1000)
                 await peer.writer.drain()
         except ConnectionError:
-            pass  # the client has had enough
+            pass  # the client closed the connection at its limit
 
     async with scripted(script) as server:
         error = await failing(server.url, HandshakeRefused, timeouts=Timeouts(open=None))
@@ -563,7 +563,7 @@ async def test_body_without_end_is_taken_up_to_64_kib() -> None:
     assert str(error).startswith("500 Internal Server Error: more of it more of it")
 
 
-async def test_body_that_is_cut_is_raised_as_far_as_it_came() -> None:
+async def test_refusal_has_received_part_of_truncated_body() -> None:
     data = answer("503 X", "Content-Length: 100", body=b"busy", length=False)
     async with scripted(answering(data, close=True)) as server:
         error = await failing(server.url, HandshakeRefused)
@@ -581,13 +581,13 @@ async def test_body_that_is_cut_is_raised_as_far_as_it_came() -> None:
         (b"HTTP/1.1 103 Early Hints\r\n\r\n", "SERVER closed the connection in the middle of its response"),
     ],
 )
-async def test_server_that_hangs_up_says_where(data: bytes, message: str) -> None:
+async def test_error_of_closed_connection_names_step(data: bytes, message: str) -> None:
     async with scripted(answering(data, close=True)) as server:
         error = await failing(server.url, ConnectError)
     assert message_of(error) == message
 
 
-async def test_server_that_resets_the_connection_says_so() -> None:
+async def test_error_of_reset_connection_says_so() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         peer.reset()
@@ -621,14 +621,14 @@ ACCEPT = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
         ),
     ],
 )
-async def test_answer_that_breaks_the_rules_says_which(data: bytes, message: str) -> None:
-    async with scripted(answering(data)) as server:  # which sees the end of the connection
+async def test_error_of_invalid_response_names_broken_rule(data: bytes, message: str) -> None:
+    async with scripted(answering(data)) as server:  # its end of the connection is checked, too
         error = await failing(server.url, InvalidHandshake)
     assert str(error).rstrip("'").startswith(message.rstrip("'"))
     assert isinstance(error, HandshakeError)
 
 
-async def test_limits_hold_for_the_answer() -> None:
+async def test_client_applies_limits_to_response() -> None:
     async with scripted(answering(answer("200 X", "A: 1", "B: 2"))) as server:
         error = await failing(server.url, InvalidHandshake, limits=Limits(max_headers=2))
     assert str(error) == "response head too large: more than 2 header lines (Limits.max_headers)"
@@ -640,7 +640,7 @@ HEAD_CUT = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: "
 
 
 @pytest.mark.parametrize("step", ["accept", "tls", "answer", "head", "body"])
-async def test_cancelling_leaves_nothing(step: str, client_context: tls.SSLContext) -> None:
+async def test_cancelled_attempt_leaves_nothing_open(step: str, client_context: tls.SSLContext) -> None:
     scripts: dict[str, Script] = {
         "head": answering(HEAD_CUT),
         "body": answering(answer("500 X", "Content-Length: 9", length=False)),
@@ -662,7 +662,7 @@ async def _await(url: str, ssl: tls.SSLContext | None = None) -> Client:
     return await connect(url, ssl=ssl)
 
 
-async def test_cancelling_in_any_turn_leaves_nothing() -> None:
+async def test_attempt_cancelled_in_any_loop_iteration_leaves_nothing_open() -> None:
     async with scripted(hardy) as server:
         for turns in range(30):
             task = asyncio.create_task(_await(server.url))
@@ -676,11 +676,11 @@ async def test_cancelling_in_any_turn_leaves_nothing() -> None:
                     await within(task)
 
 
-# Ways -----------------------------------------------------------------------------------------------------------
+# Sockets --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_client_opens_over_a_unix_socket(
+async def test_client_connects_over_unix_socket(
     secure: bool, tmp_path: Path, server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
     path = tmp_path / "socket"
@@ -694,13 +694,13 @@ async def test_client_opens_over_a_unix_socket(
 
 
 @pytest.mark.parametrize("name", ["none", ""])
-async def test_unix_socket_that_is_not_there_says_which(name: str, tmp_path: Path) -> None:
+async def test_error_of_missing_unix_socket_names_path(name: str, tmp_path: Path) -> None:
     path = str(tmp_path / name)
     error = await failing("ws://localhost", ConnectError, path=path)
     assert str(error).startswith(f"cannot connect to {path}: ")
 
 
-async def test_unix_socket_that_has_no_room_says_so(tmp_path: Path) -> None:
+async def test_error_of_full_unix_socket_says_so(tmp_path: Path) -> None:
     path = str(tmp_path / "full")
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
         listener.bind(path)
@@ -711,7 +711,7 @@ async def test_unix_socket_that_has_no_room_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_connection_that_has_ended_is_freed_without_the_garbage_collector(
+async def test_ended_connection_is_freed_without_garbage_collector(
     secure: bool, server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
     async with scripted(echo, ssl=server_context if secure else None) as server:
@@ -737,7 +737,7 @@ async def connected_socket(port: int) -> socket.socket:
 
 
 @pytest.mark.parametrize("blocking", [False, True])
-async def test_client_opens_over_a_given_socket(blocking: bool) -> None:
+async def test_client_connects_over_given_socket(blocking: bool) -> None:
     async with scripted(echo) as server:
         sock = await connected_socket(server.port)
         sock.setblocking(blocking)
@@ -749,7 +749,7 @@ async def test_client_opens_over_a_given_socket(blocking: bool) -> None:
     assert server.peers[0].fields["host"] == "example.org"
 
 
-async def test_client_opens_tls_over_a_given_socket(
+async def test_client_connects_with_tls_over_given_socket(
     server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
     async with scripted(echo, ssl=server_context) as server:
@@ -758,14 +758,14 @@ async def test_client_opens_tls_over_a_given_socket(
             assert client.state is State.OPEN
 
 
-async def test_given_socket_is_closed_after_a_failure() -> None:
+async def test_client_closes_given_socket_after_failure() -> None:
     async with scripted(answering(answer("404 X"))) as server:
         sock = await connected_socket(server.port)
         await failing("ws://example.org", HandshakeRefused, sock=sock)
         await until(lambda: sock.fileno() == -1)
 
 
-async def test_given_socket_that_the_peer_has_reset_is_closed_once() -> None:
+async def test_client_closes_given_socket_once_after_reset() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sock = await connected_socket(listener.getsockname()[1])
         peer = listener.accept()[0]
@@ -774,16 +774,17 @@ async def test_given_socket_that_the_peer_has_reset_is_closed_once() -> None:
         peer.close()
     with pytest.raises(ConnectError):
         await within(connecting)
-    # That it is closed is known here too: or it would be closed again when it is freed, whosever the number is then.
+    # The socket object knows that it is closed. Otherwise it would close its descriptor again when it is freed, and by
+    # then that descriptor may belong to another socket.
     await until(lambda: sock.fileno() == -1)
 
 
-def test_given_socket_must_be_connected() -> None:
+def test_client_refuses_a_given_socket_that_is_not_connected() -> None:
     with socket.socket() as sock, pytest.raises(ValueError, match="sock must be a connected socket"):
         connect("ws://example.org", sock=sock)
 
 
-def test_given_socket_must_not_encrypt_by_itself(client_context: tls.SSLContext) -> None:
+def test_given_socket_must_not_be_tls_socket(client_context: tls.SSLContext) -> None:
     with (
         client_context.wrap_socket(socket.socket(), server_hostname="localhost") as sock,
         pytest.raises(TypeError, match="sock must be a plain socket"),
@@ -796,14 +797,14 @@ async def test_client_connects_from_a_local_address() -> None:
         assert server.peers[0].address[0] == "127.0.0.2"
 
 
-async def test_local_address_that_cannot_be_had_says_which() -> None:
+async def test_error_of_unavailable_local_address_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         error = await failing(f"ws://127.0.0.1:{free_port()}", ConnectError, local_address=("127.0.0.1", port))
     assert message_of(error) == "cannot connect to SERVER from SERVER: Address already in use"
 
 
-async def test_local_address_of_another_family_says_so() -> None:
+async def test_error_of_local_address_of_other_family_says_so() -> None:
     error = await failing(f"ws://127.0.0.1:{free_port()}", ConnectError, local_address=("::1", 0))
     assert message_of(error).startswith("cannot connect to SERVER from [::1]:0: no matching local address")
 
@@ -832,7 +833,7 @@ SOCK = socket.socket.__new__(socket.socket)
         ({"proxy": "ftp://p"}, ValueError, "'ftp://p' is not a valid proxy URL"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused_at_once(
+def test_connect_refuses_invalid_arguments_immediately(
     options: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=re.escape(message)):
@@ -840,7 +841,7 @@ def test_arguments_that_make_no_sense_are_refused_at_once(
 
 
 @pytest.mark.parametrize("name", ["ssl", "server_hostname"])
-async def test_what_is_for_tls_is_refused_for_a_url_without_it(client_context: tls.SSLContext, name: str) -> None:
+async def test_connect_refuses_tls_arguments_for_ws_url(client_context: tls.SSLContext, name: str) -> None:
     options: dict[str, Any] = {name: client_context if name == "ssl" else "a"}
     error = await failing("ws://user:secret@a/b", InvalidURL, **options)
     assert str(error) == f"{name}= is only for wss://, not for ws://a/b: use wss://, or leave {name}= out"
@@ -863,7 +864,7 @@ class Boom(Exception):
     ],
     ids=repr,
 )
-async def test_end_of_the_block_sends_the_code(error: BaseException | None, code: int) -> None:
+async def test_end_of_block_closes_with_code_for_its_error(error: BaseException | None, code: int) -> None:
     closes = []
 
     async def script(peer: Peer) -> None:
@@ -884,7 +885,7 @@ async def test_end_of_the_block_sends_the_code(error: BaseException | None, code
     assert closes == [(code, "")]
 
 
-async def test_cancelled_block_sends_1001_and_is_cancelled() -> None:
+async def test_cancelled_block_closes_with_1001_and_stays_cancelled() -> None:
     closes = []
     entered = asyncio.Event()
 
@@ -911,7 +912,7 @@ async def read_in_block(url: str) -> str | bytes:
         return await client.read_message()
 
 
-async def test_end_of_the_block_passes_on_that_the_connection_is_closed() -> None:
+async def test_block_raises_connection_closed() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=server_close(1012))
         assert await peer.read_close() == (1012, "")
@@ -922,7 +923,7 @@ async def test_end_of_the_block_passes_on_that_the_connection_is_closed() -> Non
     assert caught.value.outcome.code == 1012
 
 
-async def test_tcp_connection_is_left_to_the_server_to_close() -> None:
+async def test_client_lets_server_close_tcp_first() -> None:
     closed = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -946,7 +947,7 @@ async def test_tcp_connection_is_left_to_the_server_to_close() -> None:
     assert client.outcome.clean
 
 
-async def test_client_answers_the_close_of_the_server() -> None:
+async def test_client_answers_close_of_server() -> None:
     closes = []
 
     async def script(peer: Peer) -> None:
@@ -965,7 +966,7 @@ async def test_client_answers_the_close_of_the_server() -> None:
 # An open connection ---------------------------------------------------------------------------------------------
 
 
-async def test_callbacks_are_called_in_the_client_role() -> None:
+async def test_client_calls_callbacks() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=FRAMES + frame(0x89, b"here?"))
         assert await peer.read_frame() == (0x8A, b"here?")
@@ -993,7 +994,7 @@ async def test_callbacks_are_called_in_the_client_role() -> None:
     assert calls == ["one", b"two", 1000]
 
 
-async def test_callback_that_raises_closes_with_1011(caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_closes_with_1011_when_callback_raises(caplog: pytest.LogCaptureFixture) -> None:
     closes = []
 
     async def script(peer: Peer) -> None:
@@ -1012,7 +1013,7 @@ async def test_callback_that_raises_closes_with_1011(caplog: pytest.LogCaptureFi
     assert "on_message raised" in caplog.text
 
 
-async def test_client_that_reads_at_once_answers_what_came_with_the_handshake_before_a_broken_rule() -> None:
+async def test_client_answers_messages_received_with_response_before_broken_rule() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=frame(0x81, b"first") + b"\x83\x00")
         assert await peer.read_frame() == (0x81, b"first")
@@ -1024,10 +1025,10 @@ async def test_client_that_reads_at_once_answers_what_came_with_the_handshake_be
             await send_back(client)
 
 
-async def test_both_sides_ping() -> None:
+async def test_client_and_server_answer_pings() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=frame(0x89, b"server"))
-        # What came with the answer is worked off after the first step of whom the connection is for.
+        # Frames received with the response are processed after the first step of the task that connects.
         frames = {await peer.read_frame(), await peer.read_frame()}
         assert frames == {(0x8A, b"server"), (0x89, b"client")}
         peer.write(frame(0x8A, b"client"))
@@ -1038,7 +1039,7 @@ async def test_both_sides_ping() -> None:
         assert client.latency is not None
 
 
-async def test_log_has_a_line_for_the_open_and_one_for_the_end_and_no_secret(
+async def test_log_has_one_line_for_open_and_one_for_end_without_secrets(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG, "streamws")
@@ -1053,14 +1054,14 @@ async def test_log_has_a_line_for_the_open_and_one_for_the_end_and_no_secret(
     ]
 
 
-async def test_failed_attempt_is_raised_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_raises_and_does_not_log_failed_attempt(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "streamws")
     async with scripted(answering(answer("404 X"))) as server:
         await failing(server.url, HandshakeRefused)
     assert not caplog.records
 
 
-def test_target_is_a_frozen_value() -> None:
+def test_target_is_immutable() -> None:
     assert Target("ws://a") == Target("ws://a", ())
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Target("ws://a").url = "ws://b"  # type: ignore[misc]

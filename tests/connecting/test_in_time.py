@@ -1,4 +1,4 @@
-"""`connect()` against peers that stall: at each step within the time limit, and told where."""
+"""`connect()` against peers that stall at some step: the attempt ends at its deadline, and the error names the step."""
 
 import asyncio
 import ssl as tls
@@ -27,18 +27,18 @@ HEAD_CUT = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: "
 
 
 @pytest.mark.parametrize("data", [b"", HEAD_CUT, b"HTTP/1.1 103 Early Hints\r\n\r\n"])
-async def test_server_that_stalls_is_timed_out(data: bytes) -> None:
+async def test_client_times_out_when_server_stalls(data: bytes) -> None:
     async with scripted(answering(data)) as server:
         error = await failing(server.url, ConnectTimeout, timeouts=SOON)
     assert message_of(error) == "not connected within 0.15 s (Timeouts.open); still waiting for the response of SERVER"
 
 
-async def test_server_that_sends_interim_answers_for_ever_is_refused() -> None:
+async def test_client_refuses_endless_interim_responses() -> None:
     async with scripted(answering(b"HTTP/1.1 102 Processing\r\n\r\n" * 11)) as server:
         await failing(server.url, InvalidHandshake)
 
 
-async def test_server_that_stalls_in_the_tls_handshake_is_timed_out(client_context: tls.SSLContext) -> None:
+async def test_client_times_out_when_tls_handshake_stalls(client_context: tls.SSLContext) -> None:
     async with scripted(silent) as server:
         url = server.url.replace("ws:", "wss:")
         error = await failing(url, ConnectTimeout, timeouts=SOON, ssl=client_context)
@@ -46,7 +46,7 @@ async def test_server_that_stalls_in_the_tls_handshake_is_timed_out(client_conte
 
 
 @pytest.mark.parametrize("over_unix", [True, False])
-async def test_tls_handshake_has_no_time_limit_of_its_own(
+async def test_tls_handshake_has_only_deadline_of_attempt(
     over_unix: bool, client_context: tls.SSLContext, tmp_path: Path
 ) -> None:
     path = str(tmp_path / "socket") if over_unix else None
@@ -54,17 +54,19 @@ async def test_tls_handshake_has_no_time_limit_of_its_own(
         url = f"wss://127.0.0.1:{server.port or 443}"
         for timeouts in (SOON, Timeouts(open=None)):
             way = connect(url, path=path, ssl=client_context, timeouts=timeouts)
-            with pytest.raises(TimeoutError):  # this one, or that of the attempt: not that of the handshake
+            with pytest.raises(
+                TimeoutError
+            ):  # from this test or from the attempt, not from asyncio's own deadline for TLS handshakes
                 await asyncio.wait_for(way.__aenter__(), 0.2)
 
 
-async def test_server_that_does_not_accept_is_timed_out() -> None:
+async def test_client_times_out_when_server_does_not_accept() -> None:
     with full_listener() as (host, port):
         error = await failing(f"ws://{host}:{port}", ConnectTimeout, timeouts=SOON)
     assert message_of(error) == "not connected within 0.15 s (Timeouts.open); still waiting for a connection to SERVER"
 
 
-async def test_resolver_that_stalls_is_timed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_times_out_when_resolver_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
     async def getaddrinfo(*place: object, **options: object) -> None:
         await asyncio.Event().wait()
 
@@ -75,7 +77,7 @@ async def test_resolver_that_stalls_is_timed_out(monkeypatch: pytest.MonkeyPatch
     )
 
 
-async def test_function_for_the_url_that_stalls_is_timed_out() -> None:
+async def test_client_times_out_when_function_for_url_stalls() -> None:
     async def token() -> str:
         await asyncio.Event().wait()
         return ""
@@ -84,7 +86,7 @@ async def test_function_for_the_url_that_stalls_is_timed_out() -> None:
         await within(connect(token, timeouts=SOON))
 
 
-async def test_timeout_of_the_caller_is_its_own() -> None:
+async def test_client_passes_on_timeout_of_caller() -> None:
     async with scripted(silent) as server:
         with pytest.raises(TimeoutError) as caught:
             async with asyncio.timeout(0.1):
@@ -92,21 +94,21 @@ async def test_timeout_of_the_caller_is_its_own() -> None:
     assert type(caught.value) is TimeoutError
 
 
-async def test_body_that_stalls_is_raised_as_far_as_it_came() -> None:
+async def test_refusal_has_received_part_of_stalled_body() -> None:
     async with scripted(answering(answer("503 X", "Content-Length: 100", TEXT, body=b"busy", length=False))) as server:
         error = await failing(server.url, HandshakeRefused, timeouts=SOON)
     assert (str(error), error.body) == ("503 Service Unavailable: busy", b"busy")
     assert isinstance(error.__cause__, TimeoutError)
 
 
-async def test_unix_socket_that_is_silent_is_timed_out(tmp_path: Path) -> None:
+async def test_client_times_out_when_unix_socket_is_silent(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     async with scripted(silent, path=path):
         error = await failing("ws://localhost", ConnectTimeout, path=path, timeouts=SOON)
     assert str(error) == f"not connected within 0.15 s (Timeouts.open); still waiting for the response of {path}"
 
 
-async def test_client_closes_tcp_itself_if_the_server_does_not_in_time() -> None:
+async def test_client_closes_tcp_when_server_does_not_in_time() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
         peer.write(server_close((await peer.read_close())[0]))
@@ -119,7 +121,7 @@ async def test_client_closes_tcp_itself_if_the_server_does_not_in_time() -> None
     assert client.outcome.clean
 
 
-async def test_server_that_does_not_answer_the_close_is_left_in_time() -> None:
+async def test_client_drops_connection_when_close_is_not_answered_in_time() -> None:
     async with (
         scripted(accept_only) as server,
         asyncio.timeout(10),
@@ -135,7 +137,7 @@ async def accept_only(peer: Peer) -> None:
     await peer.read_rest()
 
 
-async def test_client_keeps_the_connection_alive() -> None:
+async def test_client_sends_keepalive_pings() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
         first, payload = await peer.read_frame()

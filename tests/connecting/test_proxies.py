@@ -1,4 +1,4 @@
-"""Proxies: the ways through them, how they refuse, and which one the environment names."""
+"""Proxies: connections through them, their refusals, and proxies named in the environment."""
 
 import asyncio
 import re
@@ -32,11 +32,11 @@ SOON = Timeouts(open=0.15)
 KINDS = ["http", "socks4", "socks4a", "socks5", "socks5h"]
 
 
-# Through --------------------------------------------------------------------------------------------------------
+# Connections ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_client_opens_through_proxy(kind: str) -> None:
+async def test_client_connects_through_proxy(kind: str) -> None:
     async with (
         scripted(echo) as server,
         proxy_server(kind) as proxy,
@@ -50,7 +50,7 @@ async def test_client_opens_through_proxy(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_client_opens_tls_through_proxy(
+async def test_client_connects_with_tls_through_proxy(
     kind: str, server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
     async with (
@@ -63,7 +63,7 @@ async def test_client_opens_tls_through_proxy(
 
 
 @pytest.mark.parametrize("kind", ["http", "socks4a", "socks5", "socks5h"])
-async def test_proxy_looks_the_name_up(kind: str) -> None:
+async def test_proxy_resolves_host_name(kind: str) -> None:
     async with (
         scripted(echo) as server,
         proxy_server(kind, target=("127.0.0.1", server.port)) as proxy,
@@ -74,7 +74,7 @@ async def test_proxy_looks_the_name_up(kind: str) -> None:
     assert server.peers[0].fields["host"] == "known-to-the-proxy.example"
 
 
-async def test_client_looks_the_name_up_for_socks4() -> None:
+async def test_client_resolves_host_name_for_socks4() -> None:
     async with (
         scripted(echo) as server,
         proxy_server("socks4") as proxy,
@@ -86,7 +86,7 @@ async def test_client_looks_the_name_up_for_socks4() -> None:
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
 @pytest.mark.parametrize(("host", "told"), [("::1", "::1"), ("fe80::1%25lo", "fe80::1")])
-async def test_client_opens_to_ipv6_through_proxy_that_is_told_no_zone(kind: str, host: str, told: str) -> None:
+async def test_client_connects_to_ipv6_through_proxy_without_sending_zone(kind: str, host: str, told: str) -> None:
     async with (
         scripted(echo) as server,
         proxy_server(kind, target=("127.0.0.1", server.port)) as proxy,
@@ -96,7 +96,7 @@ async def test_client_opens_to_ipv6_through_proxy_that_is_told_no_zone(kind: str
     assert proxy.asked == [(f"[{told}]" if kind == "http" else told, 81)]
 
 
-async def test_client_tells_the_proxy_what_concerns_it_and_no_more() -> None:
+async def test_client_sends_proxy_only_fields_for_proxy() -> None:
     async with scripted(echo) as server, proxy_server("http") as proxy:
         url = server.url.replace("//", "//user:secret@") + "/path?token=secret"
         async with connect(url, proxy=proxy.url("http"), user_agent="thing", headers={"Cookie": "secret"}):
@@ -107,7 +107,7 @@ async def test_client_tells_the_proxy_what_concerns_it_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5", "socks5h"])
-async def test_client_authorizes_to_the_proxy_by_its_url(kind: str) -> None:
+async def test_client_sends_proxy_credentials_of_its_url(kind: str) -> None:
     async with (
         scripted(echo) as server,
         proxy_server(kind, credentials=("us@er", "pa:ss")) as proxy,
@@ -118,7 +118,7 @@ async def test_client_authorizes_to_the_proxy_by_its_url(kind: str) -> None:
     assert b"Proxy-Authorization" not in server.heads[0]
 
 
-async def test_client_names_its_user_to_socks4() -> None:
+async def test_client_sends_user_to_socks4() -> None:
     async with (
         scripted(echo) as server,
         proxy_server("socks4", credentials=("user", "")) as proxy,
@@ -128,7 +128,7 @@ async def test_client_names_its_user_to_socks4() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_client_connects_to_the_proxy_from_a_local_address(kind: str) -> None:
+async def test_client_connects_to_proxy_from_local_address(kind: str) -> None:
     async with (
         scripted(echo) as server,
         proxy_server(kind) as proxy,
@@ -138,7 +138,7 @@ async def test_client_connects_to_the_proxy_from_a_local_address(kind: str) -> N
     assert proxy.clients[0][0] == "127.0.0.2"
 
 
-async def test_each_redirect_goes_through_the_proxy() -> None:
+async def test_client_follows_each_redirect_through_proxy() -> None:
     async def script(peer: Peer) -> None:
         head = await peer.read_head()
         if b" /a " in head:
@@ -171,9 +171,7 @@ async def test_each_redirect_goes_through_the_proxy() -> None:
     ],
 )
 @pytest.mark.parametrize("close", [False, True])
-async def test_refusal_of_an_http_proxy_has_its_status_and_body(
-    data: bytes, status: int, why: str, close: bool
-) -> None:
+async def test_refusal_of_http_proxy_has_status_and_body(data: bytes, status: int, why: str, close: bool) -> None:
     async with scripted(answering(data, close=close)) as proxy:
         error = await failing("ws://a.example", ProxyError, proxy=f"http://user:secret@127.0.0.1:{proxy.port}")
     assert str(error) == f"the proxy http://127.0.0.1:{proxy.port} refused to connect: {why}"
@@ -182,7 +180,7 @@ async def test_refusal_of_an_http_proxy_has_its_status_and_body(
     assert not is_transient(error) or status in (502,)
 
 
-async def test_http_proxy_wants_other_credentials() -> None:
+async def test_error_says_that_http_proxy_refused_credentials() -> None:
     async with proxy_server("http", credentials=("user", "secret")) as proxy:
         error = await failing("ws://a.example", ProxyError, proxy=proxy.url("http", "user:wrong@"))
     assert (error.status, error.body) == (407, b"who?")
@@ -196,7 +194,7 @@ async def test_http_proxy_wants_other_credentials() -> None:
         ("socks4", ("user", ""), "", "identd report different user-ids"),
     ],
 )
-async def test_socks_proxy_wants_other_credentials(
+async def test_error_says_that_socks_proxy_refused_credentials(
     kind: str, credentials: tuple[str, str], given: str, why: str
 ) -> None:
     async with proxy_server(kind, credentials=credentials) as proxy:
@@ -218,7 +216,7 @@ async def test_socks_proxy_wants_other_credentials(
         ("socks4a", b"\0", "Connection closed unexpectedly"),
     ],
 )
-async def test_refusal_of_a_socks_proxy_says_why(kind: str, refusal: bytes, why: str) -> None:
+async def test_error_names_reason_of_socks_proxy(kind: str, refusal: bytes, why: str) -> None:
     async with proxy_server(kind, refusal=refusal) as proxy:
         error = await failing("ws://127.0.0.1:9", ProxyError, proxy=proxy.url(kind))
     assert str(error).startswith(f"the proxy {proxy.url(kind)} cannot connect to 127.0.0.1:9: ")
@@ -227,7 +225,7 @@ async def test_refusal_of_a_socks_proxy_says_why(kind: str, refusal: bytes, why:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_proxy_that_is_not_there_says_so(kind: str) -> None:
+async def test_error_of_unreachable_proxy_says_so(kind: str) -> None:
     port = free_port()
     error = await failing("ws://127.0.0.1:9", ProxyError, proxy=f"{kind}://127.0.0.1:{port}")
     assert str(error) == f"cannot connect to the proxy {kind}://127.0.0.1:{port}: Connection refused"
@@ -236,7 +234,7 @@ async def test_proxy_that_is_not_there_says_so(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_proxy_of_unknown_name_says_so(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_error_of_unknown_proxy_names_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def getaddrinfo(*place: object, **options: object) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -256,20 +254,20 @@ async def test_proxy_of_unknown_name_says_so(kind: str, monkeypatch: pytest.Monk
         (b"HTTP/1.1 200 OK\r\nA: " + b"b" * 9000, "invalid response from PROXY: response head too large: a line"),
     ],
 )
-async def test_http_proxy_that_answers_garbage_is_refused(data: bytes, why: str) -> None:
+async def test_client_refuses_invalid_response_of_http_proxy(data: bytes, why: str) -> None:
     async with scripted(answering(data)) as proxy:
         error = await failing("ws://a.example", ProxyError, proxy=f"127.0.0.1:{proxy.port}")
     assert str(error).replace(f"the proxy http://127.0.0.1:{proxy.port}", "PROXY").startswith(why)
 
 
 @pytest.mark.parametrize("data", [b"", b"HTTP/1.1 200 Conn"])
-async def test_http_proxy_that_hangs_up_says_so(data: bytes) -> None:
+async def test_error_says_that_http_proxy_closed_connection(data: bytes) -> None:
     async with scripted(answering(data, close=True)) as proxy:
         error = await failing("ws://a.example", ProxyError, proxy=f"127.0.0.1:{proxy.port}")
     assert str(error) == f"the proxy http://127.0.0.1:{proxy.port} closed the connection without a response"
 
 
-async def test_http_proxy_that_resets_the_connection_says_so() -> None:
+async def test_error_says_that_http_proxy_reset_connection() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         peer.reset()
@@ -281,7 +279,7 @@ async def test_http_proxy_that_resets_the_connection_says_so() -> None:
 
 @pytest.mark.parametrize("kind", ["http", "socks4", "socks5"])
 @pytest.mark.parametrize("accepts", [True, False])
-async def test_proxy_that_stalls_is_timed_out(kind: str, accepts: bool) -> None:
+async def test_client_times_out_when_proxy_stalls(kind: str, accepts: bool) -> None:
     with full_listener() as (host, port):
         async with scripted(silent) as proxy:
             url = f"{kind}://{host}:{proxy.port if accepts else port}"
@@ -290,14 +288,14 @@ async def test_proxy_that_stalls_is_timed_out(kind: str, accepts: bool) -> None:
 
 
 @pytest.mark.parametrize("data", [b"HTTP/1.1 200 Connection est", b"HTTP/1.1 502 X\r\nContent-Length: 9\r\n"])
-async def test_http_proxy_that_stalls_in_the_head_of_its_answer_is_timed_out(data: bytes) -> None:
+async def test_client_times_out_when_head_of_http_proxy_stalls(data: bytes) -> None:
     async with scripted(answering(data)) as proxy:
         error = await failing("ws://a.example", ConnectTimeout, proxy=f"127.0.0.1:{proxy.port}", timeouts=SOON)
     assert str(error).endswith(f"still waiting for the proxy http://127.0.0.1:{proxy.port}")
 
 
 @pytest.mark.parametrize("fields", [[], ["Content-Length: 9"]])
-async def test_refusal_of_an_http_proxy_that_stalls_in_the_body_is_raised_as_far_as_it_came(fields: list[str]) -> None:
+async def test_refusal_of_http_proxy_has_received_part_of_stalled_body(fields: list[str]) -> None:
     data = answer("407 Proxy Authentication Required", *fields, body=b"who?", length=False)
     async with scripted(answering(data)) as proxy:
         error = await failing("ws://a.example", ProxyError, proxy=f"127.0.0.1:{proxy.port}", timeouts=SOON)
@@ -308,14 +306,14 @@ async def test_refusal_of_an_http_proxy_that_stalls_in_the_body_is_raised_as_far
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
-async def test_server_that_stalls_behind_a_proxy_is_timed_out(kind: str) -> None:
+async def test_client_times_out_when_server_behind_proxy_stalls(kind: str) -> None:
     async with scripted(silent) as server, proxy_server(kind) as proxy:
         error = await failing(server.url, ConnectTimeout, proxy=proxy.url(kind), timeouts=SOON)
     assert str(error).endswith(f"still waiting for the response of 127.0.0.1:{server.port}")
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
-async def test_cancelling_at_the_proxy_leaves_nothing(kind: str) -> None:
+async def test_attempt_cancelled_at_proxy_leaves_nothing_open(kind: str) -> None:
     async with scripted(silent) as proxy:
 
         async def attempt() -> None:
@@ -335,12 +333,12 @@ async def test_cancelling_at_the_proxy_leaves_nothing(kind: str) -> None:
     ("url", "authority"),
     [("ws://a", b"a:80"), ("wss://user:secret@a/b?c", b"a:443"), ("ws://[::1]:81", b"[::1]:81")],
 )
-def test_request_for_a_tunnel_names_the_port_always(url: str, authority: bytes) -> None:
+def test_request_for_tunnel_always_names_port(url: str, authority: bytes) -> None:
     encoded = connect_request(parse_url(url), None, None)
     assert encoded == b"CONNECT " + authority + b" HTTP/1.1\r\nHost: " + authority + b"\r\n\r\n"
 
 
-def test_request_for_a_tunnel_has_the_credentials_of_the_proxy() -> None:
+def test_request_for_tunnel_has_credentials_of_proxy() -> None:
     encoded = connect_request(parse_url("ws://a"), ("Aladdin", "open sesame"), "thing/1.0")
     assert encoded == (
         b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nProxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
@@ -348,7 +346,7 @@ def test_request_for_a_tunnel_has_the_credentials_of_the_proxy() -> None:
     )
 
 
-def test_tunnel_is_open_after_2xx_only() -> None:
+def test_tunnel_opens_only_after_2xx() -> None:
     check_tunnel(Response.from_wire(200, Headers()), "http://p:1")
     check_tunnel(Response.from_wire(204, Headers()), "http://p:1")
     with pytest.raises(
@@ -374,7 +372,7 @@ def test_tunnel_is_open_after_2xx_only() -> None:
         ("http://[::1]:8080", Proxy("http", "::1", 8080, None)),
     ],
 )
-def test_url_of_a_proxy_is_taken_apart(text: str, proxy: Proxy) -> None:
+def test_parser_returns_parts_of_proxy_url(text: str, proxy: Proxy) -> None:
     assert parse_proxy(text) == proxy
 
 
@@ -407,19 +405,19 @@ KNOWN = "it must start with http://, socks4://, socks4a://, socks5:// or socks5h
         ),
     ],
 )
-def test_bad_url_of_a_proxy_is_refused_at_once(text: str, shown: str, why: str) -> None:
+def test_connect_refuses_invalid_proxy_url_immediately(text: str, shown: str, why: str) -> None:
     with pytest.raises(InvalidURL) as caught:
         connect("ws://a", proxy=text)
     assert str(caught.value) == f"'{shown}' is not a valid proxy URL: {why}"
 
 
-def test_proxy_shows_no_credentials() -> None:
+def test_proxy_is_shown_without_credentials() -> None:
     proxy = parse_proxy("http://user:secret@[::1]:8080")
     assert str(proxy) == "http://[::1]:8080"
     assert "secret" not in repr(proxy)
 
 
-async def test_socks_without_python_socks_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_error_without_python_socks_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxies, "_socks", None)
     error = await failing("ws://a.example", ProxyError, proxy="socks5://p")
     assert str(error) == "cannot use the proxy socks5://p:1080 without python-socks: pip install 'streamws[socks]'"
@@ -440,7 +438,11 @@ HTTP = "http://p:1"
         (WS, {"http_proxy": HTTP}, HTTP),
         (WS, {"HTTP_PROXY": HTTP}, HTTP),
         (WS, {"http_proxy": HTTP, "HTTP_PROXY": "http://upper:1"}, HTTP),
-        (WS, {"http_proxy": "", "HTTP_PROXY": HTTP}, None),  # lower case counts, and says none
+        (
+            WS,
+            {"http_proxy": "", "HTTP_PROXY": HTTP},
+            None,
+        ),  # lower case takes precedence, and an empty value means no proxy
         (WS, {"http_proxy": "p:1"}, HTTP),
         (WS, {"https_proxy": HTTP}, None),
         (WS, {"ws_proxy": HTTP, "http_proxy": "http://other:1"}, HTTP),
@@ -470,7 +472,7 @@ HTTP = "http://p:1"
         ("ws://127.0.0.1", {"all_proxy": HTTP, "no_proxy": "localhost,127.0.0.1"}, None),
     ],
 )
-def test_environment_names_the_proxy(
+def test_client_uses_proxy_of_environment_for_url(
     url: str, variables: dict[str, str], proxy: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
@@ -480,7 +482,7 @@ def test_environment_names_the_proxy(
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
-async def test_client_heeds_the_environment(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_connects_through_proxy_of_environment(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with scripted(echo) as server, proxy_server(kind, credentials=("user", "pass")) as proxy:
         monkeypatch.setenv("all_proxy", proxy.url(kind, "user:pass@"))
         async with connect(server.url):
@@ -489,13 +491,13 @@ async def test_client_heeds_the_environment(kind: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("none", [None, False])
-async def test_client_told_to_heeds_no_environment(none: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_ignores_environment_when_told_to(none: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{free_port()}")
     async with scripted(echo) as server, connect(server.url, proxy=none):
         pass
 
 
-async def test_given_socket_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_given_socket_uses_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{free_port()}")
     async with scripted(echo) as server:
         sock = socket.create_connection(("127.0.0.1", server.port))
@@ -505,7 +507,7 @@ async def test_given_socket_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("name", ["http_proxy", "socks_proxy", "all_proxy"])
 @pytest.mark.parametrize("text", ["https://user:secret@p", "http://p:x"])
-async def test_bad_url_in_the_environment_is_refused_by_the_attempt(
+async def test_attempt_refuses_invalid_proxy_url_of_environment(
     text: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, text)

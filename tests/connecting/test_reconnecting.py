@@ -1,4 +1,4 @@
-"""When `async for` over `connect()` tries again, and how long it waits: `Retries`, `is_transient`, `retry_after`."""
+"""When `async for` over `connect()` retries, and how long it waits: `Retries`, `is_transient`, `retry_after`."""
 
 import gc
 import random
@@ -43,7 +43,7 @@ RESET = CloseOutcome(Cause.RESET, Side.REMOTE, None, None)
 
 
 def closed_with(code: int) -> CloseOutcome:
-    """The peer closed with a code that names a failure."""
+    """Return the outcome of a connection that the peer closed with this error code."""
     return CloseOutcome(Cause.PEER_ERROR, Side.REMOTE, Close(code), Close(code))
 
 
@@ -79,7 +79,7 @@ def attempts(backoff: Backoff = FIXED, retry: Callable[[Exception], bool] = is_t
     ],
     ids=repr,
 )
-def test_is_transient_takes_error_that_may_pass(error: Exception) -> None:
+def test_is_transient_accepts_temporary_error(error: Exception) -> None:
     assert is_transient(error)
 
 
@@ -99,46 +99,46 @@ def test_is_transient_takes_error_that_may_pass(error: Exception) -> None:
     ],
     ids=repr,
 )
-def test_is_transient_leaves_error_that_stays(error: Exception) -> None:
+def test_is_transient_rejects_permanent_error(error: Exception) -> None:
     assert not is_transient(error)
 
 
-# How long --------------------------------------------------------------------------------------------------
+# Delays ----------------------------------------------------------------------------------------------------
 
 
-def test_delays_grow_by_the_factor_up_to_the_most() -> None:
+def test_delays_grow_by_factor_up_to_maximum() -> None:
     tried = attempts()
     assert [tried.delay_after_failure(FAILURE) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
 
 
 @pytest.mark.parametrize("jitter", [0, 0.5, 1])
 @pytest.mark.parametrize("drawn", [0, 0.25, 0.999])
-def test_jitter_shortens_delay_by_a_random_share(monkeypatch: pytest.MonkeyPatch, jitter: float, drawn: float) -> None:
+def test_jitter_shortens_delay_by_random_share(monkeypatch: pytest.MonkeyPatch, jitter: float, drawn: float) -> None:
     monkeypatch.setattr(random, "random", lambda: drawn)
     tried = attempts(Backoff(first=1, most=4, jitter=jitter))
     assert [tried.delay_after_failure(FAILURE) for _ in range(4)] == [n * (1 - jitter * drawn) for n in (1, 2, 4, 4)]
 
 
-def test_delays_stay_within_bounds_of_the_defaults() -> None:
+def test_default_delays_stay_within_bounds() -> None:
     tried = attempts(Backoff())
     for most in (0.5, 1, 2, 4, 8, 16, 32, 60, 60):
         assert most / 2 <= tried.delay_after_failure(FAILURE) <= most
 
 
 @pytest.mark.parametrize("factor", [1, 10, 1e300])
-def test_delay_stays_a_number_after_many_failures(factor: float) -> None:
+def test_delay_stays_finite_after_many_failures(factor: float) -> None:
     tried = attempts(Backoff(first=0.5, factor=factor, most=60, jitter=0))
     for _ in range(2000):
         last = tried.delay_after_failure(FAILURE)
     assert last == (0.5 if factor == 1 else 60)
 
 
-def test_no_first_delay_is_no_storm() -> None:
+def test_delay_grows_even_if_first_delay_is_zero() -> None:
     tried = attempts(Backoff(first=0, factor=2, most=1.5, jitter=0))
     assert [tried.delay_after_failure(FAILURE) for _ in range(5)] == [0, 0.5, 1, 1.5, 1.5]
 
 
-def test_attempts_are_in_trouble_from_the_third_failure_in_a_row_until_one_is_stable() -> None:
+def test_attempts_are_in_trouble_from_third_consecutive_failure_until_stable_connection() -> None:
     tried = attempts()
     told = []
     for _ in range(3):
@@ -149,7 +149,7 @@ def test_attempts_are_in_trouble_from_the_third_failure_in_a_row_until_one_is_st
 
 
 @pytest.mark.parametrize("outcome", [CLEAN, RESET])
-def test_delay_begins_anew_after_stable_connection_only(outcome: CloseOutcome) -> None:
+def test_delay_restarts_only_after_stable_connection(outcome: CloseOutcome) -> None:
     tried = attempts()
     assert [tried.delay_after_failure(FAILURE), tried.delay_after_failure(FAILURE)] == [1, 2]
     assert tried.delay_after_end(outcome, 9.9) == 4
@@ -158,7 +158,7 @@ def test_delay_begins_anew_after_stable_connection_only(outcome: CloseOutcome) -
     assert tried.delay_after_failure(FAILURE) == 2
 
 
-def test_reason_is_one_line() -> None:
+def test_reason_has_one_line() -> None:
     tried = attempts()
     tried.delay_after_failure(ConnectError("no\nINFO one \x1b[2J listens"))
     assert tried.reason == "ConnectError: no INFO one [2J listens"
@@ -168,36 +168,36 @@ def test_reason_is_one_line() -> None:
     assert tried.reason == "TimeoutError"
 
 
-# What the server asks for ----------------------------------------------------------------------------------
+# Requests of the server ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
     ("value", "least"), [("5", 5), ("599", 599), ("601", 600), ("9" * 400, 600), ("0", 0), ("soon", 0)]
 )
-def test_retry_after_is_heeded_up_to_the_cap(status: int, value: str, least: float) -> None:
+def test_delay_follows_retry_after_up_to_cap(status: int, value: str, least: float) -> None:
     delay = attempts(Backoff(first=0.5)).delay_after_failure(refused(status, retry_after=value))
     assert max(least, 0.25) <= delay <= least + 0.5
 
 
-def test_retry_after_is_spread_so_that_clients_do_not_come_back_together() -> None:
+def test_delay_of_retry_after_is_spread_over_clients() -> None:
     delays = {attempts(Backoff(jitter=0)).delay_after_failure(refused(503, retry_after="5")) for _ in range(9)}
     assert len(delays) > 1
 
 
-def test_retry_after_does_not_shorten_the_delay() -> None:
+def test_retry_after_does_not_shorten_delay() -> None:
     tried = attempts()
     assert [tried.delay_after_failure(refused(503, retry_after="3")) >= 3 for _ in range(2)] == [True, True]
     assert tried.delay_after_failure(refused(503, retry_after="3")) == 4
 
 
 @pytest.mark.parametrize("name", ["Retry-After", "retry-after", "RETRY-AFTER"])
-def test_retry_after_is_found_in_any_case(name: str) -> None:
+def test_retry_after_is_found_in_any_letter_case(name: str) -> None:
     assert 5 <= attempts().delay_after_failure(refused(503, **{name: "5"})) <= 6
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("0", 0), ("1", 1), ("0120", 120), ("9" * 400, float("inf"))])
-def test_retry_after_takes_seconds(value: str, seconds: float) -> None:
+def test_retry_after_accepts_seconds(value: str, seconds: float) -> None:
     assert retry_after(value) == seconds
 
 
@@ -210,7 +210,7 @@ def test_retry_after_takes_seconds(value: str, seconds: float) -> None:
     ],
 )
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
-def test_retry_after_takes_date(monkeypatch: pytest.MonkeyPatch, value: str, zone: str) -> None:
+def test_retry_after_accepts_date(monkeypatch: pytest.MonkeyPatch, value: str, zone: str) -> None:
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
@@ -223,7 +223,7 @@ def test_retry_after_takes_date(monkeypatch: pytest.MonkeyPatch, value: str, zon
         time.tzset()
 
 
-def test_retry_after_date_far_ahead_is_capped() -> None:
+def test_retry_after_limits_distant_date() -> None:
     date = format_datetime(datetime(9999, 12, 31, tzinfo=UTC), usegmt=True)
     assert 600 <= attempts().delay_after_failure(refused(503, retry_after=date)) <= 601
 
@@ -232,7 +232,7 @@ def test_retry_after_date_far_ahead_is_capped() -> None:
     "value",
     ["", "-5", "5.5", "1e3", "5 s", "\u0665", "Fri, 31 Dec 99999 23:59:59 GMT", "Sun, 99 Nov 1994 08:49:37 GMT"],
 )
-def test_retry_after_ignores_what_is_neither(value: str) -> None:
+def test_retry_after_ignores_other_values(value: str) -> None:
     assert retry_after(value) == 0
 
 
@@ -240,13 +240,13 @@ def test_retry_after_ignores_what_is_neither(value: str) -> None:
     st.text(max_size=60)
     | st.from_regex(r"Sun, [0-9]{1,4} (Jan|Dec|X) [0-9]{1,6} [0-9:]{1,12} [+\-0-9GMT]{0,6}", fullmatch=True)
 )
-def test_retry_after_takes_anything_from_a_server(value: str) -> None:
+def test_retry_after_never_raises(value: str) -> None:
     assert retry_after(value) >= 0
 
 
 @pytest.mark.parametrize("code", [CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER])
 @pytest.mark.parametrize("seconds", [0, 100])
-def test_restart_codes_wait_within_their_range(code: CloseCode, seconds: float) -> None:
+def test_delay_after_restart_code_is_within_its_range(code: CloseCode, seconds: float) -> None:
     delays = [
         attempts(Backoff(first=0.5, restart=(5, 30))).delay_after_end(closed_with(code), seconds) for _ in range(9)
     ]
@@ -255,11 +255,11 @@ def test_restart_codes_wait_within_their_range(code: CloseCode, seconds: float) 
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 4000])
-def test_other_codes_wait_as_usual(code: int) -> None:
+def test_delay_after_other_code_is_usual_delay(code: int) -> None:
     assert attempts().delay_after_end(closed_with(code), 0) == 1
 
 
-# When it gives up ------------------------------------------------------------------------------------------
+# Giving up -------------------------------------------------------------------------------------------------
 
 
 def gives_up(act: Callable[[], object]) -> ReconnectError:
@@ -270,7 +270,7 @@ def gives_up(act: Callable[[], object]) -> ReconnectError:
 
 
 @pytest.mark.parametrize("most", [1, 2, 150])
-def test_attempts_give_up_after_the_most(most: int) -> None:
+def test_attempts_end_after_maximum_number(most: int) -> None:
     tried = attempts(Backoff(max_attempts=most))
     failures = [ConnectError(str(number)) for number in range(most)]
     for failure in failures[:-1]:
@@ -280,14 +280,14 @@ def test_attempts_give_up_after_the_most(most: int) -> None:
     assert error.count == most
 
 
-def test_attempts_go_on_for_ever_by_default() -> None:
+def test_attempts_continue_without_end_by_default() -> None:
     tried = attempts(Backoff(first=0))
     for _ in range(1000):
         tried.delay_after_failure(FAILURE)
     assert gives_up(lambda: tried.delay_after_failure(refused(401))).count == 1001
 
 
-def test_failures_before_stable_connection_are_forgotten() -> None:
+def test_stable_connection_resets_the_failures() -> None:
     tried = attempts(Backoff(max_attempts=2, stable=10))
     tried.delay_after_failure(FAILURE)
     tried.delay_after_end(CLEAN, 10)
@@ -296,7 +296,7 @@ def test_failures_before_stable_connection_are_forgotten() -> None:
     assert gives_up(lambda: tried.delay_after_failure(FAILURE)).count == 2
 
 
-def test_connection_that_ended_badly_before_it_was_stable_is_a_failure() -> None:
+def test_unstable_connection_that_ended_with_error_is_failure() -> None:
     tried = attempts(Backoff(max_attempts=2, stable=10))
     tried.delay_after_failure(FAILURE)
     first, second = gives_up(lambda: tried.delay_after_end(RESET, 1)).attempts
@@ -305,20 +305,20 @@ def test_connection_that_ended_badly_before_it_was_stable_is_a_failure() -> None
     assert second.outcome is RESET
 
 
-def test_stable_connection_that_ended_badly_is_no_failure() -> None:
+def test_stable_connection_that_ended_with_error_is_not_failure() -> None:
     tried = attempts(Backoff(max_attempts=1, stable=10))
     for _ in range(3):
         tried.delay_after_end(RESET, 10)
     assert gives_up(lambda: tried.delay_after_failure(FAILURE)).attempts == (FAILURE,)
 
 
-def test_connection_that_ended_cleanly_is_no_failure() -> None:
+def test_connection_that_ended_cleanly_is_not_failure() -> None:
     tried = attempts(Backoff(max_attempts=1))
     for _ in range(3):
         tried.delay_after_end(CLEAN, 0)
 
 
-def test_retry_is_asked_about_each_error_and_only_errors() -> None:
+def test_retry_is_called_for_each_error_only() -> None:
     asked: list[Exception] = []
 
     def retry(error: Exception) -> bool:
@@ -341,21 +341,21 @@ def test_retry_is_asked_about_each_error_and_only_errors() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 100])
-def test_retry_that_says_no_to_an_end_gives_up(seconds: float) -> None:
+def test_attempts_end_when_retry_returns_false_for_ended_connection(seconds: float) -> None:
     tried = attempts(retry=lambda error: False)
     error = gives_up(lambda: tried.delay_after_end(closed_with(4001), seconds))
     assert error.count == 1
 
 
-# What is kept, and what it says ----------------------------------------------------------------------------
+# Failures in the final error ------------------------------------------------------------------------------
 
 
 class Held:
-    """What the frames of an attempt hold."""
+    """An object that the stack frames of an attempt refer to."""
 
 
 def fail_holding(held: Held) -> Exception:
-    """An error as it comes out of an attempt: raised from another one, in a frame that holds something."""
+    """Return an error like that of an attempt: raised from another one, in a stack frame that refers to `held`."""
     try:
         try:
             raise OSError("connection refused")
@@ -365,7 +365,7 @@ def fail_holding(held: Held) -> Exception:
         return error
 
 
-def test_failures_that_are_kept_hold_nothing_of_their_attempts() -> None:
+def test_kept_failures_refer_to_no_objects_of_their_attempts() -> None:
     tried = attempts(Backoff(first=0))
     alive = []
 
@@ -377,7 +377,13 @@ def test_failures_that_are_kept_hold_nothing_of_their_attempts() -> None:
     for _ in range(5):
         tried.delay_after_failure(attempt())
     gc.collect()
-    assert [reference() is None for reference in alive] == [True, True, True, True, False]  # the last one is the cause
+    assert [reference() is None for reference in alive] == [
+        True,
+        True,
+        True,
+        True,
+        False,
+    ]  # the last failure stays alive as the cause
     error = gives_up(lambda: tried.delay_after_failure(refused(401)))
     assert [str(failure.__cause__) for failure in error.attempts[:-1]] == ["connection refused"] * 5
 
@@ -402,13 +408,13 @@ def test_failures_that_are_kept_hold_nothing_of_their_attempts() -> None:
         ),
     ],
 )
-def test_reconnect_error_says_why_the_attempts_failed(failures: list[Exception], message: str) -> None:
+def test_reconnect_error_names_reasons_of_failed_attempts(failures: list[Exception], message: str) -> None:
     error = ReconnectError(failures)
     assert str(error) == message
     assert error.attempts == tuple(failures)
     assert error.count == len(failures)
 
 
-def test_reconnect_error_says_how_many_failures_there_were_beside_those_kept() -> None:
+def test_reconnect_error_counts_failures_that_were_not_kept() -> None:
     error = ReconnectError([FAILURE] * 100, 5000)
     assert str(error) == "gave up after 5000 failed attempts: ..., ConnectError: no one listens (100 times)"

@@ -1,4 +1,4 @@
-"""`async for client in connect(...)`: one connection after the other, over real sockets."""
+"""`async for client in connect(...)`: consecutive connections over real sockets."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ import pytest
 
 import streamws
 import streamws.connecting.connect as connecting
-from helpers.fixtures import Serve, address_of, echo
+from helpers.fixtures import Serve, echo, url_of
 from helpers.waiting import until, within
 from streamws import (
     Backoff,
@@ -33,7 +33,6 @@ from streamws import (
     Target,
     Timeouts,
     UsageError,
-    WebSocketServer,
 )
 from streamws.codes import CloseOutcome
 from streamws.connecting.attempt import ClientOpening
@@ -41,7 +40,7 @@ from streamws.server import Handler
 
 QUICK = Backoff(first=0.001, most=0.01)
 FIXED = Backoff(first=1, factor=2, most=100, jitter=0)
-"""To be used where the waits are told instead of waited for."""
+"""For tests with the fixture `waits`, which records the delays instead of waiting."""
 
 
 def url_of(server: WebSocketServer, rest: str = "/") -> str:
@@ -49,7 +48,7 @@ def url_of(server: WebSocketServer, rest: str = "/") -> str:
     return f"ws://{host}:{port}{rest}"
 
 
-def nowhere(unused: socket.socket) -> str:
+def unused_url(unused: socket.socket) -> str:
     return "ws://{}:{}/".format(*unused.getsockname())
 
 
@@ -58,11 +57,11 @@ def connect(target: Any, **options: Any) -> Connecting:
     return streamws.connect(target, **options)
 
 
-Turn = Callable[[Client], Awaitable[object]]
+Body = Callable[[Client], Awaitable[object]]
 
 
 async def read_all(client: Client) -> None:
-    """As the guide has it: what ends the connection ends the turn."""
+    """Read as in the guide: the loop body ends with the connection."""
     with suppress(ConnectionClosed):
         async for _ in client:
             pass
@@ -72,37 +71,37 @@ async def stop(client: Client) -> bool:
     return True
 
 
-async def take_turns(connecting: Connecting, turn: Turn = read_all) -> None:
-    """Give each connection its turn, until one returns that it is the last."""
+async def run_loop(connecting: Connecting, body: Body = read_all) -> None:
+    """Run the loop body for each connection, until it returns True."""
     async with asyncio.timeout(10), aclosing(aiter(connecting)) as clients:
         async for client in clients:
-            if await turn(client):
+            if await body(client):
                 break
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The waits between attempts: they are told, and over at once."""
-    told: list[float] = []
+    """Record the delays between attempts, and end each of them immediately."""
+    recorded: list[float] = []
 
     async def wait(seconds: float) -> None:
-        told.append(seconds)
+        recorded.append(seconds)
         await asyncio.sleep(0)
 
     monkeypatch.setattr(connecting, "sleep", wait)
-    return told
+    return recorded
 
 
 @pytest.fixture
 async def unused() -> AsyncIterator[socket.socket]:
-    """A socket on whose address no one listens yet."""
+    """A bound socket that does not listen yet."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock
 
 
 class Visits:
-    """A handler that stays until the client is gone, and how each connection ended."""
+    """A handler that waits until the connection is closed, and records the outcome of each connection."""
 
     def __init__(self) -> None:
         self.clients: list[Client] = []
@@ -116,7 +115,7 @@ class Visits:
 
     @property
     def codes(self) -> list[int | None]:
-        """What the clients closed with."""
+        """The close codes received from the clients."""
         return [None if outcome.received is None else outcome.received.code for outcome in self.outcomes]
 
 
@@ -126,7 +125,7 @@ def visits() -> Visits:
 
 
 class Refusals:
-    """A request callback that answers with each of the responses first, and then accepts."""
+    """A request callback that returns each of the responses once, and then accepts."""
 
     def __init__(self, *responses: Response) -> None:
         self.responses = list(responses)
@@ -137,7 +136,7 @@ class Refusals:
         return self.responses.pop(0) if self.responses else None
 
 
-# Coming back -----------------------------------------------------------------------------------------------
+# Reconnecting ----------------------------------------------------------------------------------------------
 
 
 async def close_cleanly(client: Client) -> None:
@@ -161,21 +160,21 @@ async def drop_inside_message(client: Client) -> None:
 
 
 @pytest.mark.parametrize("end", [close_cleanly, close_with_error, drop, drop_inside_message])
-async def test_client_comes_back_after(serve: Serve, end: Handler) -> None:
+async def test_client_reconnects_after(serve: Serve, end: Handler) -> None:
     server = await serve(end)
     clients = []
 
-    async def turn(client: Client) -> bool:
+    async def body(client: Client) -> bool:
         clients.append(client)
         await read_all(client)
         assert client.state is not State.OPEN
         return len(clients) == 3
 
-    await take_turns(connect(url_of(server)), turn)
+    await run_loop(connect(url_of(server)), body)
     assert len({client.id for client in clients}) == 3
 
 
-async def test_client_comes_back_after_turn_that_catches_the_end_itself(serve: Serve) -> None:
+async def test_client_reconnects_after_loop_body_that_catches_end_itself(serve: Serve) -> None:
     server = await serve(close_with_error)
     ends = []
     async with asyncio.timeout(10), aclosing(aiter(connect(url_of(server)))) as clients:
@@ -190,7 +189,7 @@ async def test_client_comes_back_after_turn_that_catches_the_end_itself(serve: S
     assert ends == [4000] * 3
 
 
-async def test_client_waits_for_server_that_starts_later(
+async def test_client_retries_until_server_starts(
     serve: Serve, unused: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = []
@@ -200,31 +199,31 @@ async def test_client_waits_for_server_that_starts_later(
         if len(waits) == 3:
             await serve(echo, sock=unused.dup())
 
-    async def turn(client: Client) -> bool:
+    async def body(client: Client) -> bool:
         await client.send("here")
         assert await client.read_message() == "here"
         return True
 
     monkeypatch.setattr(connecting, "sleep", wait)
-    await take_turns(connect(nowhere(unused), backoff=FIXED), turn)
+    await run_loop(connect(unused_url(unused), backoff=FIXED), body)
     assert waits == [1, 2, 4]
 
 
-async def test_turn_that_ends_early_closes_the_connection(serve: Serve, visits: Visits) -> None:
+async def test_loop_body_that_ends_early_closes_connection(serve: Serve, visits: Visits) -> None:
     server = await serve(visits)
     clients: list[Client] = []
 
-    async def turn(client: Client) -> bool:
+    async def body(client: Client) -> bool:
         assert [earlier.state for earlier in clients] == [State.CLOSED] * len(clients)
         clients.append(client)
         return len(clients) == 3
 
-    await take_turns(connect(url_of(server)), turn)
+    await run_loop(connect(url_of(server)), body)
     await until(lambda: len(visits.outcomes) == 3)
     assert visits.codes == [1000] * 3
 
 
-async def test_loops_over_one_connect_are_apart(serve: Serve, visits: Visits) -> None:
+async def test_loops_over_one_connect_are_independent(serve: Serve, visits: Visits) -> None:
     server = await serve(visits)
     both = connect(url_of(server))
     async with asyncio.timeout(10), aclosing(aiter(both)) as some, aclosing(aiter(both)) as others:
@@ -232,10 +231,10 @@ async def test_loops_over_one_connect_are_apart(serve: Serve, visits: Visits) ->
         assert [client.state for client in clients] == [State.OPEN] * 2
 
 
-async def test_loop_with_socket_of_ones_own_is_refused() -> None:
+async def test_loop_with_given_socket_is_refused() -> None:
     own, other = socket.socketpair()
     with own, other, pytest.raises(UsageError, match="one connection"):
-        await take_turns(connect("ws://localhost/", sock=own))
+        await run_loop(connect("ws://localhost/", sock=own))
 
 
 # Waiting ---------------------------------------------------------------------------------------------------
@@ -243,49 +242,49 @@ async def test_loop_with_socket_of_ones_own_is_refused() -> None:
 
 @pytest.mark.parametrize("end", [close_cleanly, close_with_error])
 @pytest.mark.parametrize(("stable", "expected"), [(1000, [1, 2, 4]), (0, [1, 1, 1])])
-async def test_waits_grow_until_a_connection_is_stable(
+async def test_delays_grow_until_connection_is_stable(
     serve: Serve, waits: list[float], end: Handler, stable: float, expected: list[float]
 ) -> None:
     server = await serve(end)
 
-    async def turn(client: Client) -> bool:
+    async def body(client: Client) -> bool:
         await read_all(client)
         return len(waits) == 3
 
-    await take_turns(connect(url_of(server), backoff=Backoff(first=1, jitter=0, stable=stable)), turn)
+    await run_loop(connect(url_of(server), backoff=Backoff(first=1, jitter=0, stable=stable)), body)
     assert waits == expected
 
 
 @pytest.mark.usefixtures("fast_timers")
-async def test_turn_that_goes_on_after_the_end_does_not_make_a_connection_stable(
+async def test_loop_body_that_continues_after_end_does_not_make_connection_stable(
     serve: Serve, waits: list[float]
 ) -> None:
     server = await serve(close_cleanly)
 
-    async def turn(client: Client) -> bool:
+    async def body(client: Client) -> bool:
         await client.wait_closed()
         if len(waits) == 1:
             await asyncio.sleep(0.6)
         return len(waits) == 2
 
-    await take_turns(connect(url_of(server), backoff=Backoff(first=1, jitter=0, stable=0.5)), turn)
+    await run_loop(connect(url_of(server), backoff=Backoff(first=1, jitter=0, stable=0.5)), body)
     assert waits == [1, 2]
 
 
 @pytest.mark.usefixtures("fast_timers")
-async def test_peer_that_does_not_close_does_not_make_a_connection_stable(
+async def test_peer_that_does_not_close_does_not_make_connection_stable(
     serve: Serve, visits: Visits, waits: list[float]
 ) -> None:
     server = await serve(visits, timeouts=Timeouts(close=0.1))
 
-    async def turn(client: Client) -> bool:
+    async def body(client: Client) -> bool:
         if len(waits) == 1:
             await until(lambda: len(visits.clients) == 2)
-            visits.clients[1]._connection.transport.pause_reading()  # it never answers
+            visits.clients[1]._connection.transport.pause_reading()  # so that it never answers
         return len(waits) == 2
 
     backoff = Backoff(first=1, jitter=0, stable=0.5)
-    await take_turns(connect(url_of(server), backoff=backoff, timeouts=Timeouts(close=0.6)), turn)
+    await run_loop(connect(url_of(server), backoff=backoff, timeouts=Timeouts(close=0.6)), body)
     assert waits == [1, 2]
 
 
@@ -305,38 +304,38 @@ def in_seconds(seconds: float) -> str:
     ],
     ids=["seconds", "date", "seconds-capped", "date-capped", "neither"],
 )
-async def test_client_waits_as_long_as_retry_after_says(
+async def test_client_waits_for_time_of_retry_after(
     serve: Serve, waits: list[float], status: int, make: Callable[[], str], least: float, most: float
 ) -> None:
     server = await serve(echo, request=Refusals(Response(status, "busy", {"retry-after": make()})))
-    await take_turns(connect(url_of(server), backoff=Backoff()), stop)
+    await run_loop(connect(url_of(server), backoff=Backoff()), stop)
     [wait] = waits
     assert least <= wait <= most
 
 
 @pytest.mark.parametrize("code", [1012, 1013])
-async def test_client_stays_away_from_server_that_restarts(serve: Serve, waits: list[float], code: int) -> None:
+async def test_client_waits_longer_for_restarting_server(serve: Serve, waits: list[float], code: int) -> None:
     async def handler(client: Client) -> None:
         await client.close(code)
 
-    async def turn(client: Client) -> bool:
+    async def body(client: Client) -> bool:
         await read_all(client)
         return bool(waits)
 
     server = await serve(handler)
-    await take_turns(connect(url_of(server), backoff=Backoff()), turn)
+    await run_loop(connect(url_of(server), backoff=Backoff()), body)
     [wait] = waits
     assert 5 <= wait <= 30.5
 
 
-# What each attempt asks for --------------------------------------------------------------------------------
+# The URL of each attempt -----------------------------------------------------------------------------------
 
 
 Given = list[str | Target | Exception]
 
 
 def factory_of(targets: Given, is_async: bool = False) -> Callable[[], Any]:
-    """Gives or raises one after the other."""
+    """Return a function that returns or raises the next target at each call."""
 
     def give() -> str | Target:
         target = targets.pop(0)
@@ -355,7 +354,7 @@ kinds = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"]
 
 
 @kinds
-async def test_factory_gives_url_and_headers_of_each_attempt(serve: Serve, is_async: bool) -> None:
+async def test_factory_returns_url_and_headers_of_each_attempt(serve: Serve, is_async: bool) -> None:
     refusals = Refusals(Response(503), Response(503))
     server = await serve(close_cleanly, request=refusals)
     targets: Given = [
@@ -365,12 +364,12 @@ async def test_factory_gives_url_and_headers_of_each_attempt(serve: Serve, is_as
         url_of(server, "/4"),
     ]
 
-    async def turn(client: Client) -> bool:
+    async def body(client: Client) -> bool:
         await read_all(client)
         return not targets
 
     usual = {"Authorization": "Bearer 0", "X-Usual": "yes"}
-    await take_turns(connect(factory_of(targets, is_async), headers=usual), turn)
+    await run_loop(connect(factory_of(targets, is_async), headers=usual), body)
     assert [(request.path, request.headers["Authorization"]) for request in refusals.requests] == [
         ("/1", "Bearer 0"),
         ("/2", "Bearer 2"),
@@ -381,12 +380,12 @@ async def test_factory_gives_url_and_headers_of_each_attempt(serve: Serve, is_as
 
 
 @kinds
-async def test_factory_that_raises_fails_its_attempt(serve: Serve, waits: list[float], is_async: bool) -> None:
+async def test_url_function_that_raises_fails_its_attempt(serve: Serve, waits: list[float], is_async: bool) -> None:
     server = await serve(close_cleanly)
     failures = [OSError("the token server is down"), TimeoutError(), KeyError("token")]
     targets: Given = [*failures[:2], url_of(server), failures[2]]
     with pytest.raises(ReconnectError) as error:
-        await take_turns(connect(factory_of(targets, is_async)))
+        await run_loop(connect(factory_of(targets, is_async)))
     assert error.value.attempts == tuple(failures)
     assert error.value.__cause__ is failures[2]
     assert len(waits) == 3
@@ -395,16 +394,16 @@ async def test_factory_that_raises_fails_its_attempt(serve: Serve, waits: list[f
 @pytest.mark.parametrize(
     ("given", "kind"), [(None, TypeError), (b"ws://localhost/", TypeError), ("http://localhost/", InvalidURL)]
 )
-async def test_factory_that_gives_no_url_ends_the_loop(given: Any, kind: type[Exception]) -> None:
+async def test_factory_that_returns_no_valid_url_ends_loop(given: Any, kind: type[Exception]) -> None:
     with pytest.raises(ReconnectError) as error:
-        await take_turns(connect(lambda: given))
+        await run_loop(connect(lambda: given))
     assert isinstance(error.value.__cause__, kind)
 
 
 # Giving up -------------------------------------------------------------------------------------------------
 
 
-async def test_retry_gets_each_error_and_decides(serve: Serve, waits: list[float]) -> None:
+async def test_retry_is_called_with_each_error_and_ends_loop(serve: Serve, waits: list[float]) -> None:
     asked: list[Exception] = []
 
     def retry(error: Exception) -> bool:
@@ -413,19 +412,17 @@ async def test_retry_gets_each_error_and_decides(serve: Serve, waits: list[float
 
     server = await serve(close_with_error, request=Refusals(Response(401, "token expired")))
     with pytest.raises(ReconnectError) as error:
-        await take_turns(connect(url_of(server), retry=retry))
+        await run_loop(connect(url_of(server), retry=retry))
     assert [type(each) for each in asked] == [HandshakeRefused, ConnectionClosedError, ConnectionClosedError]
     assert error.value.attempts == tuple(asked)
     assert len(waits) == 2
 
 
-async def test_loop_ends_with_the_reasons_of_all_attempts(
-    serve: Serve, unused: socket.socket, waits: list[float]
-) -> None:
+async def test_loop_ends_with_reasons_of_all_attempts(serve: Serve, unused: socket.socket, waits: list[float]) -> None:
     server = await serve(echo, request=Refusals(Response(503), Response(401, "token expired")))
-    targets: Given = [nowhere(unused), nowhere(unused), url_of(server), url_of(server)]
+    targets: Given = [unused_url(unused), unused_url(unused), url_of(server), url_of(server)]
     with pytest.raises(ReconnectError) as raised:
-        await take_turns(connect(factory_of(targets)))
+        await run_loop(connect(factory_of(targets)))
     error = raised.value
     assert [type(each) for each in error.attempts] == [ConnectError, ConnectError, HandshakeRefused, HandshakeRefused]
     assert error.__cause__ is error.attempts[-1]
@@ -436,21 +433,21 @@ async def test_loop_ends_with_the_reasons_of_all_attempts(
 
 
 @pytest.mark.parametrize("most", [1, 3])
-async def test_loop_ends_after_the_most_attempts(unused: socket.socket, waits: list[float], most: int) -> None:
+async def test_loop_ends_after_maximum_number_of_attempts(unused: socket.socket, waits: list[float], most: int) -> None:
     with pytest.raises(ReconnectError) as error:
-        await take_turns(connect(nowhere(unused), backoff=Backoff(max_attempts=most)))
+        await run_loop(connect(unused_url(unused), backoff=Backoff(max_attempts=most)))
     assert error.value.count == most
     assert len(waits) == most - 1
 
 
-async def test_certificate_that_is_not_accepted_ends_the_loop(serve: Serve, server_context: ssl.SSLContext) -> None:
+async def test_untrusted_certificate_ends_loop(serve: Serve, server_context: ssl.SSLContext) -> None:
     server = await serve(echo, ssl=server_context)
     with pytest.raises(ReconnectError, match="self-signed certificate") as error:
-        await take_turns(connect(url_of(server).replace("ws:", "wss:")))
+        await run_loop(connect(url_of(server).replace("ws:", "wss:")))
     assert error.value.count == 1
 
 
-async def test_attempts_without_end_keep_bounded_memory(serve: Serve, waits: list[float]) -> None:
+async def test_endless_attempts_use_bounded_memory(serve: Serve, waits: list[float]) -> None:
     server = await serve(echo, request=lambda request: Response(503, b"x" * 1000))
     counted = []
 
@@ -461,17 +458,17 @@ async def test_attempts_without_end_keep_bounded_memory(serve: Serve, waits: lis
         return len(waits) < 149
 
     with pytest.raises(ReconnectError) as error:
-        await take_turns(connect(url_of(server), retry=retry))
+        await run_loop(connect(url_of(server), retry=retry))
     assert error.value.count == 150
     assert len(error.value.attempts) == 100
-    assert counted == [1] * 3  # that of the error at hand
+    assert counted == [1] * 3  # only the error being handled
 
 
 # Leaving ---------------------------------------------------------------------------------------------------
 
 
 class Boom(Exception):
-    """What a turn raises."""
+    """Raised by a loop body."""
 
 
 async def leave_by_break(url: str) -> None:
@@ -515,18 +512,18 @@ LEAVING = [leave_by_break, leave_by_return, leave_by_error, leave_after_failures
 
 
 @pytest.mark.parametrize("leave", LEAVING)
-async def test_loop_that_is_left_closes_its_connection(serve: Serve, visits: Visits, leave: Leave) -> None:
+async def test_loop_closes_its_connection_when_left(serve: Serve, visits: Visits, leave: Leave) -> None:
     server = await serve(visits)
     tasks = asyncio.all_tasks()
     with suppress(Boom, TimeoutError):
         await within(leave(url_of(server)))
-    # The event loop has been given a task that closes it.
+    # The async generator's finalizer has started a task that closes the connection.
     await until(lambda: visits.outcomes and len(asyncio.all_tasks()) <= len(tasks))
     assert visits.codes == [1000]
     assert visits.outcomes[0].clean
 
 
-async def test_loop_that_is_cancelled_closes_its_connection(serve: Serve, visits: Visits) -> None:
+async def test_loop_closes_its_connection_when_cancelled(serve: Serve, visits: Visits) -> None:
     server = await serve(visits)
     tasks = asyncio.all_tasks()
     connected = asyncio.Event()
@@ -535,7 +532,7 @@ async def test_loop_that_is_cancelled_closes_its_connection(serve: Serve, visits
         connected.set()
         await read_all(client)
 
-    task = asyncio.create_task(take_turns(connect(url_of(server)), read))
+    task = asyncio.create_task(run_loop(connect(url_of(server)), read))
     await within(connected.wait())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -545,12 +542,10 @@ async def test_loop_that_is_cancelled_closes_its_connection(serve: Serve, visits
 
 
 @pytest.mark.parametrize("error", [None, Boom()])
-async def test_aclosing_waits_until_the_connection_is_closed(
-    serve: Serve, visits: Visits, error: Exception | None
-) -> None:
+async def test_aclosing_waits_until_connection_is_closed(serve: Serve, visits: Visits, error: Exception | None) -> None:
     clients = []
 
-    async def turn(client: Client) -> bool:
+    async def body(client: Client) -> bool:
         clients.append(client)
         if error is not None:
             raise error
@@ -558,26 +553,26 @@ async def test_aclosing_waits_until_the_connection_is_closed(
 
     server = await serve(visits)
     with suppress(Boom):
-        await take_turns(connect(url_of(server)), turn)
+        await run_loop(connect(url_of(server)), body)
     assert clients[0].state is State.CLOSED
     assert clients[0].outcome is not None
     assert clients[0].outcome.clean
 
 
-async def test_end_of_connection_that_leaves_the_turn_is_raised_as_it_is(serve: Serve, waits: list[float]) -> None:
-    async def turn(client: Client) -> None:
+async def test_loop_body_raises_connection_closed_out_of_loop(serve: Serve, waits: list[float]) -> None:
+    async def body(client: Client) -> None:
         async for _ in client:
             pass
 
     server = await serve(close_with_error)
     with pytest.raises(ConnectionClosedError) as error:
-        await take_turns(connect(url_of(server)), turn)
+        await run_loop(connect(url_of(server)), body)
     assert error.value.outcome.code == 4000
     assert waits == []
 
 
 @pytest.mark.parametrize("leave", [*LEAVING, keep_iterator])
-async def test_end_of_program_closes_the_connection(
+async def test_end_of_program_closes_connection(
     serve: Serve, visits: Visits, own_loop: asyncio.AbstractEventLoop, leave: Leave
 ) -> None:
     server = await serve(visits)
@@ -592,44 +587,44 @@ async def test_end_of_program_closes_the_connection(
     assert visits.codes == [1000]
 
 
-async def test_client_cancelled_while_it_waits_leaves_nothing(unused: socket.socket) -> None:
+async def test_client_cancelled_between_attempts_leaves_nothing_open(unused: socket.socket) -> None:
     waiting = asyncio.Event()
 
     def retry(error: Exception) -> bool:
         waiting.set()
         return True
 
-    task = asyncio.create_task(take_turns(connect(nowhere(unused), retry=retry, backoff=Backoff(first=60))))
+    task = asyncio.create_task(run_loop(connect(unused_url(unused), retry=retry, backoff=Backoff(first=60))))
     await within(waiting.wait())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await within(task)
 
 
-async def test_client_cancelled_while_it_connects_leaves_nothing(unused: socket.socket) -> None:
+async def test_client_cancelled_during_attempt_leaves_nothing_open(unused: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     unused.listen()
     unused.setblocking(False)
-    task = asyncio.create_task(take_turns(connect(nowhere(unused))))
+    task = asyncio.create_task(run_loop(connect(unused_url(unused))))
     accepted, _ = await within(loop.sock_accept(unused))
     with accepted:
         accepted.setblocking(False)
-        assert await within(loop.sock_recv(accepted, 10)) == b"GET / HTTP"  # which is never answered
+        assert await within(loop.sock_recv(accepted, 10)) == b"GET / HTTP"  # the server never responds
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await within(task)
 
 
-async def test_client_cancelled_while_it_closes_drops_the_connection(serve: Serve, visits: Visits) -> None:
+async def test_client_cancelled_while_closing_drops_connection(serve: Serve, visits: Visits) -> None:
     clients = []
 
-    async def turn(client: Client) -> None:
+    async def body(client: Client) -> None:
         clients.append(client)
         await until(lambda: visits.clients)
-        visits.clients[0]._connection.transport.pause_reading()  # it never answers
+        visits.clients[0]._connection.transport.pause_reading()  # so that it never answers
 
     server = await serve(visits, timeouts=Timeouts(close=0.1))
-    task = asyncio.create_task(take_turns(connect(url_of(server), timeouts=Timeouts(close=None)), turn))
+    task = asyncio.create_task(run_loop(connect(url_of(server), timeouts=Timeouts(close=None)), body))
     await until(lambda: clients and clients[0].state is State.CLOSING)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -640,16 +635,16 @@ async def test_client_cancelled_while_it_closes_drops_the_connection(serve: Serv
 # Logging ---------------------------------------------------------------------------------------------------
 
 
-async def test_reconnection_is_one_line_of_the_log(
+async def test_reconnection_is_logged_as_one_line(
     serve: Serve, waits: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def turn(client: Client) -> bool:
+    async def body(client: Client) -> bool:
         await read_all(client)
         return len(waits) == 2
 
     server = await serve(close_with_error, request=Refusals(Response(503, "busy\n")))
     caplog.set_level(logging.INFO, "streamws")
-    await take_turns(connect(url_of(server), backoff=FIXED), turn)
+    await run_loop(connect(url_of(server), backoff=FIXED), body)
     lines = [record.getMessage() for record in caplog.records if "reconnecting" in record.msg]
     assert lines == [
         "reconnecting in 1.0 s: HandshakeRefused: 503 Service Unavailable: busy",
@@ -659,17 +654,19 @@ async def test_reconnection_is_one_line_of_the_log(
 
 
 @pytest.mark.parametrize("end", [close_cleanly, drop])
-async def test_log_tells_of_the_end_before_it_tells_of_the_next_attempt(
+async def test_log_reports_end_before_next_attempt(
     serve: Serve, waits: list[float], caplog: pytest.LogCaptureFixture, end: Handler
 ) -> None:
-    async def turn(client: Client) -> bool:
+    async def body(client: Client) -> bool:
         await read_all(client)
         return len(waits) == 1
 
     server = await serve(end)
     caplog.set_level(logging.INFO, "streamws")
-    await take_turns(connect(url_of(server)), turn)
-    own = [record.msg for record in caplog.records if not record.msg.startswith("%s:%s")]  # those are the server's
+    await run_loop(connect(url_of(server)), body)
+    own = [
+        record.msg for record in caplog.records if not record.msg.startswith("%s:%s")
+    ]  # the others come from the server
     assert [message.split(" %")[0] for message in own] == [
         "connected to",
         "connection to",
@@ -679,16 +676,16 @@ async def test_log_tells_of_the_end_before_it_tells_of_the_next_attempt(
     ]
 
 
-async def test_log_tells_no_secrets(
+async def test_log_contains_no_secrets(
     serve: Serve, waits: list[float], unused: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve(close_with_error, request=Refusals(Response(503)))
-    places = [nowhere(unused), url_of(server), url_of(server)]
+    places = [unused_url(unused), url_of(server), url_of(server)]
     urls = [f"{place.replace('//', '//Ann:secret1@')}feed?token=secret2" for place in places]
     targets: Given = [Target(url, {"X-Token": "secret3"}) for url in urls]
     caplog.set_level(logging.INFO, "streamws")
-    await take_turns(connect(factory_of(targets)), stop)
+    await run_loop(connect(factory_of(targets)), stop)
     lines = [record.getMessage() for record in caplog.records]
-    own = [line for line in lines if " opened " not in line]  # that one is the server's
+    own = [line for line in lines if " opened " not in line]  # that line comes from the server
     assert len(own) >= 4
     assert "secret" not in "".join(own)

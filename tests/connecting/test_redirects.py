@@ -1,4 +1,4 @@
-"""Redirects: which are followed, and what goes along."""
+"""Redirects: which are followed, and which fields and credentials are sent to the next server."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ Place = Callable[[], str]
 
 
 def redirecting(places: dict[str, Place | str], *, status: str = "302 Found", field: str = "Location") -> Script:
-    """A script that sends some paths elsewhere, and accepts the others."""
+    """Return a script that redirects some paths, and accepts all others."""
 
     async def script(peer: Peer) -> None:
         head = await peer.read_head()
@@ -36,7 +36,7 @@ def redirecting(places: dict[str, Place | str], *, status: str = "302 Found", fi
 
 
 def lines(server: ScriptedServer) -> list[str]:
-    """The request lines that came."""
+    """Return the request lines that the server received."""
     return [head.split(b"\r\n")[0].decode() for head in server.heads]
 
 
@@ -73,13 +73,13 @@ async def test_client_follows_location_in_each_form(location: str, target: str) 
         assert client.request.target == target
 
 
-async def test_client_follows_as_many_redirects_as_it_may() -> None:
+async def test_client_follows_maximum_number_of_redirects() -> None:
     script = redirecting({"/0": "/1", "/1": "/2", "/2": "/3"})
     async with scripted(script) as server, connect(f"{server.url}/0", max_redirects=3):
         assert len(server.peers) == 4
 
 
-async def test_client_follows_no_more_redirects_than_it_may() -> None:
+async def test_client_refuses_redirect_over_maximum() -> None:
     async with scripted(redirecting({"/0": "/1", "/1": "/2", "/2": "/3"})) as server:
         error = await failing(f"{server.url}/0", RedirectError, max_redirects=2)
         assert len(server.peers) == 3
@@ -89,27 +89,27 @@ async def test_client_follows_no_more_redirects_than_it_may() -> None:
 
 
 @pytest.mark.parametrize("location", ["", "/", "?"])
-async def test_client_leaves_a_loop(location: str) -> None:
+async def test_client_detects_redirect_loop(location: str) -> None:
     async with scripted(redirecting({"/": location})) as server:
         error = await failing(server.url, RedirectError)
         assert len(server.peers) == 6
     assert str(error) == f"cannot follow the redirect to {location!r}: more than 5 redirects (max_redirects)"
 
 
-async def test_client_told_to_follows_no_redirect() -> None:
+async def test_client_follows_no_redirect_when_told_to() -> None:
     async with scripted(redirecting({"/": "/a"})) as server:
         error = await failing(server.url, HandshakeRefused, max_redirects=0)
     assert (error.status, error.headers["Location"], error.body) == (302, "/a", b"over there")
 
 
 @pytest.mark.parametrize("status", ["300 X", "304 X", "305 X", "201 X"])
-async def test_client_does_not_follow_what_is_no_redirect(status: str) -> None:
+async def test_client_does_not_follow_other_status(status: str) -> None:
     async with scripted(redirecting({"/": "/a"}, status=status)) as server:
         await failing(server.url, HandshakeRefused)
         assert len(server.peers) == 1
 
 
-async def test_redirect_without_a_place_is_a_refusal() -> None:
+async def test_redirect_without_location_is_refusal() -> None:
     async with scripted(redirecting({"/": "/a"}, field="Place")) as server:
         error = await failing(server.url, HandshakeRefused)
     assert str(error) == "302 Found: over there"
@@ -126,7 +126,7 @@ async def test_redirect_without_a_place_is_a_refusal() -> None:
         ("//[::1/", "its host is malformed"),
     ],
 )
-async def test_redirect_to_nowhere_is_refused(location: str, why: str) -> None:
+async def test_client_refuses_redirect_to_invalid_location(location: str, why: str) -> None:
     async with scripted(redirecting({"/": location})) as server:
         error = await failing(server.url, RedirectError)
     assert str(error).startswith(f"cannot follow the redirect to {location!r}: ")
@@ -134,21 +134,21 @@ async def test_redirect_to_nowhere_is_refused(location: str, why: str) -> None:
     assert error.status == 302
 
 
-async def test_password_of_a_location_is_not_shown() -> None:
+async def test_error_does_not_show_password_of_location() -> None:
     async with scripted(redirecting({"/": "ftp://user:secret@a/"})) as server:
         error = await failing(server.url, RedirectError)
     assert "secret" not in str(error) + repr(error.__cause__)
     assert "***@" in str(error)
 
 
-async def test_server_that_stalls_behind_a_redirect_is_timed_out() -> None:
+async def test_client_times_out_when_server_stalls_after_redirect() -> None:
     with full_listener() as (host, port):
         async with scripted(redirecting({"/": f"ws://{host}:{port}/"})) as server:
             error = await failing(server.url, ConnectTimeout, timeouts=Timeouts(open=0.15))
     assert str(error) == f"not connected within 0.15 s (Timeouts.open); still waiting for a connection to {host}:{port}"
 
 
-async def test_all_redirects_are_within_one_time() -> None:
+async def test_one_deadline_covers_all_redirects() -> None:
     async with scripted(silent) as slow, scripted(redirecting({"/": lambda: slow.url})) as server:
         error = await failing(server.url, ConnectTimeout, timeouts=Timeouts(open=0.15))
     assert str(error).endswith(f"the response of 127.0.0.1:{slow.port}")
@@ -161,7 +161,7 @@ OTHERS = {"X-One": "1", "Host": "example.org"}
 
 
 @pytest.mark.parametrize("in_target", [False, True])
-async def test_other_origin_gets_no_secrets(in_target: bool) -> None:
+async def test_client_sends_no_secrets_to_other_origin(in_target: bool) -> None:
     async with scripted(echo) as other, scripted(redirecting({"/": lambda: f"{other.url}/"})) as server:
         headers = SECRETS | OTHERS
         if in_target:
@@ -174,11 +174,11 @@ async def test_other_origin_gets_no_secrets(in_target: bool) -> None:
     assert all(first.fields[name.lower()] == value for name, value in headers.items())
     assert b"secret" not in second.head
     assert second.fields["host"] == f"127.0.0.1:{other.port}"
-    assert "x-one" not in second.fields  # it might be a secret as well
+    assert "x-one" not in second.fields  # any field of the application may be a secret
     assert (second.fields["origin"], second.fields["sec-websocket-protocol"]) == ("http://a", "b")
 
 
-async def test_other_origin_gets_no_credentials_of_the_url() -> None:
+async def test_client_sends_no_credentials_of_url_to_other_origin() -> None:
     async with (
         scripted(echo) as other,
         scripted(redirecting({"/": lambda: other.url})) as server,
@@ -189,7 +189,7 @@ async def test_other_origin_gets_no_credentials_of_the_url() -> None:
     assert "authorization" not in other.peers[0].fields
 
 
-async def test_other_origin_gets_the_credentials_of_the_location() -> None:
+async def test_client_sends_credentials_of_location_to_other_origin() -> None:
     async with scripted(echo) as other:
         location = other.url.replace("//", "//a:b@")
         async with scripted(redirecting({"/": location})) as server, connect(server.url):
@@ -197,7 +197,7 @@ async def test_other_origin_gets_the_credentials_of_the_location() -> None:
     assert other.peers[0].fields["authorization"] == "Basic YTpi"
 
 
-async def test_first_origin_gets_no_secrets_from_another_one_on_the_way_back() -> None:
+async def test_client_sends_no_secrets_when_other_origin_redirects_back() -> None:
     server: ScriptedServer
     async with (
         scripted(redirecting({"/": lambda: f"{server.url}/back"})) as other,
@@ -209,7 +209,7 @@ async def test_first_origin_gets_no_secrets_from_another_one_on_the_way_back() -
     assert b"secret" not in other.heads[0] + server.heads[1]
 
 
-async def test_same_origin_keeps_all() -> None:
+async def test_client_sends_all_fields_to_same_origin() -> None:
     script = redirecting({"/": "/a"})
     async with scripted(script) as server, connect(server.url, headers=SECRETS | OTHERS):
         pass
@@ -217,7 +217,7 @@ async def test_same_origin_keeps_all() -> None:
         assert all(peer.fields[name.lower()] == value for name, value in (SECRETS | OTHERS).items())
 
 
-async def test_same_origin_keeps_the_credentials_of_the_url() -> None:
+async def test_client_sends_credentials_of_url_to_same_origin() -> None:
     server: ScriptedServer
     script = redirecting({"/": lambda: f"http://127.0.0.1:{server.port}/a"})
     async with scripted(script) as server, connect(server.url.replace("//", "//user:secret@")):
@@ -225,10 +225,10 @@ async def test_same_origin_keeps_the_credentials_of_the_url() -> None:
     assert [peer.fields["authorization"] for peer in server.peers] == ["Basic dXNlcjpzZWNyZXQ="] * 2
 
 
-# Schemes and ways -----------------------------------------------------------------------------------------------
+# Schemes and sockets----------------------------------------------------------------------------------------------
 
 
-async def test_redirect_from_wss_to_ws_is_refused(
+async def test_client_refuses_redirect_from_wss_to_ws(
     server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
     async with scripted(redirecting({"/": "http://127.0.0.1:1/"}), ssl=server_context) as server:
@@ -239,7 +239,9 @@ async def test_redirect_from_wss_to_ws_is_refused(
     )
 
 
-async def test_client_follows_from_wss_to_wss(server_context: tls.SSLContext, client_context: tls.SSLContext) -> None:
+async def test_client_follows_redirect_from_wss_to_wss(
+    server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
     async with (
         scripted(echo, ssl=server_context) as other,
         scripted(redirecting({"/": lambda: other.url.replace("wss:", "https:")}), ssl=server_context) as server,
@@ -249,7 +251,7 @@ async def test_client_follows_from_wss_to_wss(server_context: tls.SSLContext, cl
     assert b"secret" not in other.heads[0]
 
 
-async def test_client_follows_from_ws_to_wss(
+async def test_client_follows_redirect_from_ws_to_wss(
     server_context: tls.SSLContext, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trusting() -> tls.SSLContext:
@@ -265,7 +267,7 @@ async def test_client_follows_from_ws_to_wss(
     assert b"secret" not in other.heads[0]
 
 
-async def test_server_hostname_is_for_the_first_origin_only(
+async def test_server_hostname_applies_only_to_first_origin(
     server_context: tls.SSLContext, client_context: tls.SSLContext
 ) -> None:
     names = []
@@ -276,10 +278,10 @@ async def test_server_hostname_is_for_the_first_origin_only(
         connect(server.url, ssl=client_context, server_hostname="localhost"),
     ):
         pass
-    assert names == ["localhost", None]  # an address is not sent
+    assert names == ["localhost", None]  # SNI does not contain IP addresses (RFC 6066 section 3)
 
 
-async def test_redirect_elsewhere_over_a_unix_socket_is_refused(tmp_path: Path) -> None:
+async def test_client_refuses_redirect_to_other_origin_over_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     async with scripted(redirecting({"/": "http://other.example/"}), path=path):
         error = await failing("ws://localhost", RedirectError, path=path)
@@ -289,20 +291,20 @@ async def test_redirect_elsewhere_over_a_unix_socket_is_refused(tmp_path: Path) 
     )
 
 
-async def test_client_follows_within_the_server_of_a_unix_socket(tmp_path: Path) -> None:
+async def test_client_follows_redirect_within_server_of_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     async with scripted(redirecting({"/": "/a"}), path=path) as server, connect("ws://localhost", path=path):
         assert len(server.peers) == 2
 
 
-async def test_redirect_on_a_given_socket_is_refused() -> None:
+async def test_client_refuses_redirect_on_given_socket() -> None:
     async with scripted(redirecting({"/": "/a"})) as server:
         sock = socket.create_connection(("127.0.0.1", server.port))
         error = await failing("ws://example.org", RedirectError, sock=sock)
     assert str(error) == "cannot follow the redirect to '/a': sock= can be used for one connection only"
 
 
-async def test_cancelling_behind_a_redirect_leaves_nothing() -> None:
+async def test_attempt_cancelled_after_redirect_leaves_nothing_open() -> None:
     async with scripted(silent) as slow, scripted(redirecting({"/": lambda: slow.url})) as server:
 
         async def attempt() -> None:

@@ -1,4 +1,4 @@
-"""Compressed and plain messages in a row, in random pieces, read by random methods: each reader gets its own bytes."""
+"""Compressed and uncompressed messages in random chunks, read by random methods: each reader gets its own message."""
 
 import asyncio
 import importlib
@@ -27,7 +27,7 @@ fuzz = settings(
 
 @st.composite
 def messages(draw: st.DrawFn) -> tuple[int, bytes, bool, list[int]]:
-    """Opcode, content, whether it is compressed, and where it is cut into fragments."""
+    """Draw a message: opcode, data, whether it is compressed, and where it is cut into fragments."""
     size = draw(st.integers(0, 200) | st.sampled_from([30, 60, 125, 126, LIMIT // 2, LIMIT, LIMIT]))
     word = draw(st.sampled_from([b"a", b"line\n", "é€𝄞".encode(), b"0123456789abcdef"]))
     opcode = draw(st.sampled_from([TEXT, BINARY, BINARY]))
@@ -50,7 +50,10 @@ def frames(message: tuple[int, bytes, bool, list[int]], packer: Packer) -> bytes
 
 
 async def read(client: Any, how: str) -> bytes | str | None:
-    """A message; None for one that was left."""
+    """Read a message by one method.
+
+    :returns: The message, or None if the reader left it.
+    """
     if how == "message":
         message: bytes | str = await client.read_message()
         return message
@@ -90,7 +93,7 @@ async def read(client: Any, how: str) -> bytes | str | None:
 
 @contextmanager
 def inflating(package: str, size: int) -> Iterator[None]:
-    """`size` bytes are inflated at a time for who reads piece by piece."""
+    """Inflate `size` bytes at a time for readers that read piece by piece."""
     inflation: Any = importlib.import_module(f"{package}.streams.inflation")
     before, inflation.PIECE = inflation.PIECE, size
     try:
@@ -109,7 +112,7 @@ def inflating(package: str, size: int) -> Iterator[None]:
     marks=st.sampled_from([{}, {"read_high": 400, "read_low": 100}]),
     late=st.booleans(),
 )
-def test_each_reader_gets_its_message(
+def test_each_reader_returns_its_own_message(
     package: str,
     contents: list[tuple[tuple[int, bytes, bool, list[int]], str]],
     lengths: list[int],

@@ -1,7 +1,7 @@
-"""Random conversations over one connection: whatever both ends do, and however the bytes come, nothing is lost.
+"""Random conversations over one connection: whatever both ends do, and however bytes arrive, nothing is lost.
 
-Each end is driven by tasks that read, send, are cancelled and fail, while the network moves bytes and time passes as
-hypothesis says. The models of a speaker and of a listener know what must come of it.
+At each end, tasks read, send, fail and are cancelled, while hypothesis decides when the network delivers bytes and how
+much time passes. The models `Speaker` and `Listener` predict the result.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ LIMITS = {
 TIMEOUTS = {"close": 5, "ping_interval": 20, "ping_timeout": 20}
 
 EXAMPLES = int(os.environ.get("STREAMWS_CONVERSATIONS") or 0)
-"""How many conversations to have; 0 for the few of a usual run, always the same."""
+"""The number of random conversations; 0 for the few of a usual run, which are always the same."""
 
 fuzz = settings(
     max_examples=EXAMPLES or 60,
@@ -70,9 +70,12 @@ _arguments: dict[str, dict[str, st.SearchStrategy[Any]]] = {}
 
 
 def happens(often: int, **arguments: st.SearchStrategy[Any]) -> Callable[[Method], Method]:
-    """Decorator: what may happen in a conversation, and how `often` compared with the rest.
+    """Decorate a method that may be a step of a conversation.
 
-    One rule for all: hypothesis leaves out whole rules at random, and few conversations are to be without words.
+    All steps share one rule, because hypothesis disables whole rules at random, and most conversations should send
+    messages.
+
+    :param often: The weight of the step in the random choice.
     """
 
     def add(method: Method) -> Method:
@@ -84,7 +87,7 @@ def happens(often: int, **arguments: st.SearchStrategy[Any]) -> Callable[[Method
 
 
 class Step:
-    """One thing that happens."""
+    """One step of a conversation: a method, with its arguments."""
 
     def __init__(self, kind: str, arguments: dict[str, Any]) -> None:
         self.kind = kind
@@ -101,27 +104,34 @@ def steps(draw: st.DrawFn) -> Step:
 
 
 class End:
-    """One end with all that goes on there."""
+    """One end of the connection, with its tasks and models."""
 
     def __init__(self, loop: VirtualLoop, endpoint: Any, server: bool, terms: Mapping[str, Any] | None) -> None:
-        """`terms` are what was agreed on of compression."""
+        """Create an end.
+
+        :param terms: The agreed parameters of compression.
+        """
         self.loop = loop
         self.client = endpoint.client
         self.connection = endpoint.connection
         self.transport = endpoint.transport
         self.streamws = endpoint.streamws
-        sent, comes = (0, False), (0, False)
+        sent, received = (0, False), (0, False)
         if terms is not None:
             sent = (terms["window_bits"], terms["takeover"])
-            comes = (terms["peer_window_bits"], terms["peer_takeover"])
-        self.written, self.arrived, self.visible = Tap(not server, *sent), Tap(server, *comes), Tap(server, *comes)
+            received = (terms["peer_window_bits"], terms["peer_takeover"])
+        self.written, self.arrived, self.visible = (
+            Tap(not server, *sent),
+            Tap(server, *received),
+            Tap(server, *received),
+        )
         self.transport.on_written = self.written.feed
         self.transport.on_received = self._received
         self.speaker = Speaker(endpoint, self.written)
         self.listener = Listener(endpoint, self.visible, self.arrived)
         self.tasks: list[asyncio.Task[None]] = []
-        self.by_frames: asyncio.Task[None] | None = None  # who uses write_frame
-        self.pongs = 0  # that are waited for
+        self.frame_writer: asyncio.Task[None] | None = None  # the task that calls write_frame
+        self.pongs = 0  # the number of tasks that wait for a pong
 
     def _received(self, data: bytes) -> None:
         if not self.connection.protocol.failed:
@@ -138,8 +148,8 @@ class End:
         self.tasks.append(task)
         return task
 
-    def in_pieces(self) -> list[Sending]:
-        """The messages that tasks send in pieces, as they are told."""
+    def messages_in_parts(self) -> list[Sending]:
+        """Return the messages that tasks are sending in parts, on command."""
         return [sending for sending in self.speaker.told if sending.fate is Fate.OPEN]
 
     async def ping(self) -> None:
@@ -153,7 +163,7 @@ class End:
 
     async def pong(self) -> None:
         try:
-            await self.client.writer.pong(b"unasked for")
+            await self.client.writer.pong(b"unsolicited")
         except self.streamws.ConnectionClosed:
             assert not self.is_open
 
@@ -162,7 +172,7 @@ class End:
         assert self.client.state == 3
 
     def check(self) -> None:
-        """What is true whenever nothing is ready to run."""
+        """Check the invariants that hold whenever no task is ready to run."""
         for task in [task for task in self.tasks if task.done()]:
             self.tasks.remove(task)
             if not task.cancelled():
@@ -207,9 +217,15 @@ class Conversation(RuleBasedStateMachine):
         compressions: tuple[dict[str, Any], dict[str, Any]] | None,
         inflated: int,
     ) -> None:
-        """`flowing` and `piece` say whether and how bytes move by themselves; `how`, `last`, ... how it ends.
+        """Open the connection.
 
-        `inflated`: how many bytes are inflated at a time.
+        :param flowing: Whether bytes move without a step of the network.
+        :param piece: How many bytes move at a time then.
+        :param how: How the remaining messages are read at the end.
+        :param last: Which end closes the connection.
+        :param drained: Whether everything is delivered and read before.
+        :param stalled: Whether the network delivers nothing after the close.
+        :param inflated: The number of bytes that are inflated at a time.
         """
         self.inflate_at_a_time(inflated)
         endpoints = connected(
@@ -239,16 +255,17 @@ class Conversation(RuleBasedStateMachine):
 
     # The loop --------------------------------------------------------------------------------------------------
 
-    def go_on(self) -> None:
-        """Run what is ready, unless several steps are to happen at once."""
+    def end_step(self) -> None:
+        """Run the tasks that are ready, unless further steps are to happen before."""
         if self.held:
             self.held -= 1
             return
-        self.settle()
+        self.run_and_check()
         if self.flowing:
             self.move_all()
 
-    def settle(self) -> None:
+    def run_and_check(self) -> None:
+        """Run until no task is ready, and check the invariants."""
         self.held = 0
         self.loop.settle()
         for end in self.ends:
@@ -256,7 +273,7 @@ class Conversation(RuleBasedStateMachine):
         assert not self.loop.errors
 
     def call(self, function: Callable[[], object], in_task: bool = False) -> None:
-        """Call it inside the loop."""
+        """Call the function inside the event loop."""
 
         async def call() -> None:
             function()
@@ -268,18 +285,19 @@ class Conversation(RuleBasedStateMachine):
 
     @happens(9, steps=st.integers(1, 3))
     def hold(self, steps: int) -> None:
-        """The next steps happen before any task runs."""
+        """Let the next steps happen before any task runs."""
         self.held = steps
 
     @happens(3)
-    def turn(self) -> None:
+    def iterate_loop(self) -> None:
+        """Run one iteration of the event loop."""
         self.loop.turn()
 
     @happens(2, seconds=st.sampled_from([1, 6, 21]))
     def pass_time(self, seconds: int) -> None:
-        """Without an answer to its ping for long, an end gives up."""
+        """Let time pass. An end whose ping is not answered in time fails the connection."""
         self.loop.pass_time(seconds)
-        self.settle()
+        self.run_and_check()
 
     # The network -----------------------------------------------------------------------------------------------
 
@@ -288,24 +306,24 @@ class Conversation(RuleBasedStateMachine):
         transport = self.ends[end].transport
         for _ in range(times):
             self.call(lambda: transport.move(size), in_task)
-        self.go_on()
+        self.end_step()
 
     @happens(4, flowing=st.booleans())
     def flow(self, flowing: bool) -> None:
-        """From now on all bytes are moved after each step, or only as `move` says."""
+        """Move all bytes after each step from now on, or only in `move`."""
         self.flowing = flowing
-        self.go_on()
+        self.end_step()
 
     @happens(1, end=ends)
     def reset(self, end: int) -> None:
         for each in (self.ends[end], self.ends[1 - end]):
             self.call(partial(each.transport.drop, ConnectionResetError(104, "reset"), 0))
-        self.go_on()
+        self.end_step()
 
     # Sending ---------------------------------------------------------------------------------------------------
 
     def content(self, size: int, text: bool) -> Part:
-        """Some content that is not repeated soon."""
+        """Return data that differs from that of recent messages."""
         self.numbers += 1
         some = (f"{self.numbers}\né€𝄞" if self.numbers % 2 else f"{self.numbers}\n") * (size // 2 + 1)
         return some[:size] if text else some.encode()[:size]
@@ -313,7 +331,7 @@ class Conversation(RuleBasedStateMachine):
     @happens(21, end=ends, size=sizes, text=st.booleans(), compress=wishes)
     def send(self, end: int, size: int, text: bool, compress: bool | None) -> None:
         self.ends[end].start(self.ends[end].speaker.send(self.content(size, text), compress))
-        self.go_on()
+        self.end_step()
 
     @happens(
         15,
@@ -324,33 +342,37 @@ class Conversation(RuleBasedStateMachine):
         parts=st.lists(small_sizes, max_size=2),
         compress=wishes,
     )
-    def send_in_pieces(
+    def send_in_parts(
         self, end: int, how: str, kind: int | None, size: int, parts: list[int], compress: bool | None
     ) -> None:
-        """`size` is that of a data frame, the first `parts` are those of any."""
+        """Start to send a message in parts.
+
+        :param size: The size of a data frame.
+        :param parts: The first parts of a fragmented message.
+        """
         here = self.ends[end]
-        if how == "write_frame" and here.by_frames is not None and not here.by_frames.done():
-            return  # one task at a time may
+        if how == "write_frame" and here.frame_writer is not None and not here.frame_writer.done():
+            return  # only one task at a time may do so
         if how in ("write_frame", "data_frame"):
             kind = kind or BINARY
         commands: asyncio.Queue[Command] = asyncio.Queue()
         content = encoded(self.content(size, True)) if how == "data_frame" else b""
         task = here.start(here.speaker.send_in_pieces(how, kind, commands, content, compress))
         if how == "write_frame":
-            here.by_frames = task
+            here.frame_writer = task
         for part in parts:
             commands.put_nowait([self.content(part, kind != BINARY)])
-        self.go_on()
+        self.end_step()
 
-    def order(self, end: int, which: int, command: Command) -> Sending | None:
-        """Tell a task that sends in pieces what comes next."""
-        sendings = self.ends[end].in_pieces()
+    def command(self, end: int, which: int, command: Command) -> Sending | None:
+        """Give the next command to a task that sends in parts."""
+        sendings = self.ends[end].messages_in_parts()
         if not sendings:
             return None
         sending = sendings[which % len(sendings)]
         assert sending.commands is not None
         if sending.how == "write_frame" and isinstance(command, list):
-            command = [b"".join(map(encoded, command))]  # so that it can be ended at any time
+            command = [b"".join(map(encoded, command))]  # one part, so that the message can end at any time
         sending.commands.put_nowait(command)
         return sending
 
@@ -359,28 +381,28 @@ class Conversation(RuleBasedStateMachine):
         text = self.content(size, True)
         assert isinstance(text, str)
         data = text.encode()
-        middle = size // 2 if cut else 0  # inside a character, maybe
-        self.order(end, which, [data[:middle], data[middle:]] if cut else [text])
-        self.go_on()
+        middle = size // 2 if cut else 0  # possibly inside a character
+        self.command(end, which, [data[:middle], data[middle:]] if cut else [text])
+        self.end_step()
 
     @happens(12, end=ends, which=choices)
     def finish(self, end: int, which: int) -> None:
-        self.order(end, which, Order.FINISH)
-        self.go_on()
+        self.command(end, which, Order.FINISH)
+        self.end_step()
 
     @happens(1, end=ends, which=choices)
     def fail(self, end: int, which: int) -> None:
-        self.settle()
-        self.broken_off(end, lambda: self.order(end, which, Order.FAIL))
+        self.run_and_check()
+        self.stop_sending(end, lambda: self.command(end, which, Order.FAIL))
 
-    def broken_off(self, end: int, stop: Callable[[], Sending | None]) -> None:
-        """A task that sends in pieces, maybe, is stopped."""
+    def stop_sending(self, end: int, stop: Callable[[], Sending | None]) -> None:
+        """Stop a task, which may be sending in parts."""
         here = self.ends[end]
         was_open = here.is_open
-        middle = {sending for sending in here.in_pieces() if sending.in_pieces and sending.how != "write_frame"}
+        middle = {sending for sending in here.messages_in_parts() if sending.in_pieces and sending.how != "write_frame"}
         stopped = stop()
-        waiting = {sending for sending in here.in_pieces() if sending is not stopped}
-        self.settle()
+        waiting = {sending for sending in here.messages_in_parts() if sending is not stopped}
+        self.run_and_check()
         if stopped is not None and stopped in middle and was_open and stopped.fate is not Fate.OPEN:
             if stopped.parts:
                 assert here.client.outcome.code == 1011
@@ -391,14 +413,14 @@ class Conversation(RuleBasedStateMachine):
     @happens(6, end=ends, ping=st.booleans())
     def send_control(self, end: int, ping: bool) -> None:
         self.ends[end].start(self.ends[end].ping() if ping else self.ends[end].pong())
-        self.go_on()
+        self.end_step()
 
     # Reading ---------------------------------------------------------------------------------------------------
 
     @happens(24, end=ends, how=st.sampled_from(["read_message", "read_frame", "begin"]))
     def read(self, end: int, how: str) -> None:
         self.ends[end].start(getattr(self.ends[end].listener, how)())
-        self.go_on()
+        self.end_step()
 
     @happens(
         9,
@@ -408,7 +430,7 @@ class Conversation(RuleBasedStateMachine):
     )
     def iterate(self, end: int, how: str, count: int) -> None:
         self.ends[end].start(self.ends[end].listener.iterate(how, count))
-        self.go_on()
+        self.end_step()
 
     @happens(
         24,
@@ -420,11 +442,11 @@ class Conversation(RuleBasedStateMachine):
         listener = self.ends[end].listener
         if listener.begun is not None:
             self.ends[end].start(listener.read_stream(listener.begun, how, size))
-        self.go_on()
+        self.end_step()
 
     @happens(3, end=ends)
     def leave(self, end: int) -> None:
-        self.settle()
+        self.run_and_check()
         listener = self.ends[end].listener
         if listener.begun is not None and listener.waiting is None:
             listener.leave(listener.begun)
@@ -440,7 +462,7 @@ class Conversation(RuleBasedStateMachine):
     @happens(5, end=ends, which=choices)
     def cancel(self, end: int, which: int) -> None:
         if not self.held:
-            self.settle()
+            self.run_and_check()
         tasks = self.ends[end].tasks
         if tasks:
             self.cancel_task(end, tasks[which % len(tasks)])
@@ -455,14 +477,14 @@ class Conversation(RuleBasedStateMachine):
 
         if self.held:
             cancel()
-            self.go_on()
+            self.end_step()
         else:
-            self.broken_off(end, cancel)
+            self.stop_sending(end, cancel)
 
     @happens(1, end=ends, code=st.sampled_from([1000, 1001, 4000]))
     def close(self, end: int, code: int) -> None:
         self.ends[end].start(self.ends[end].close(code))
-        self.go_on()
+        self.end_step()
 
     # The end ---------------------------------------------------------------------------------------------------
 
@@ -481,39 +503,39 @@ class Conversation(RuleBasedStateMachine):
             for end in self.ends:
                 if end.transport.can_move:
                     self.call(partial(end.transport.move, self.piece if rounds < 20 else ALL))
-            self.settle()
+            self.run_and_check()
 
     def read_on(self) -> None:
-        """Have a reader at each end, first of what was begun."""
+        """Start a reader at each end, which first finishes the message under way."""
         for end in self.ends:
             listener = end.listener
             if listener.begun is not None and listener.waiting is None:
                 end.start(listener.read_stream(listener.begun, "all", 0))
-                self.settle()
+                self.run_and_check()
             if listener.waiting is None:
                 end.start(listener.iterate(self.how))
-                self.settle()
+                self.run_and_check()
 
     def finish_all(self) -> None:
-        self.settle()
+        self.run_and_check()
         for end in self.ends:
-            for sending in end.in_pieces():
+            for sending in end.messages_in_parts():
                 assert sending.commands is not None
                 sending.commands.put_nowait(Order.FINISH)
-        self.settle()
+        self.run_and_check()
         if self.drained:
             self.drain()
         self.last.start(self.last.close(1000))
-        self.settle()
+        self.run_and_check()
         if not self.stalled:
             self.move_all()
-        self.loop.pass_time(6)  # the end that closes gives up, and the other one sees it when it reads on
-        self.settle()
-        for _ in range(4):  # the begin of a message, its end, and what is behind it
+        self.loop.pass_time(6)  # the closing end reaches its deadline, and the other one notices when it reads on
+        self.run_and_check()
+        for _ in range(4):  # the start of a message, its end, and the next messages
             self.read_on()
             self.move_all()
         self.loop.pass_time(6)
-        self.settle()
+        self.run_and_check()
         for end in self.ends:
             assert not end.tasks, "tasks hang"
             assert end.client.state == 3
@@ -525,7 +547,7 @@ class Conversation(RuleBasedStateMachine):
         assert not self.loop.errors
 
     def drain(self) -> None:
-        """Everything that was sent arrives and is read."""
+        """Deliver and read everything that was sent."""
         while any(end.transport.can_move or end.listener.waiting is None for end in self.ends):
             self.read_on()
             self.move_all()

@@ -1,4 +1,4 @@
-"""Random streams in random pieces: both builds see the same, however the stream is cut."""
+"""Random streams in random chunks: both builds return the same events, however the stream is cut."""
 
 import itertools
 import os
@@ -14,7 +14,7 @@ from helpers.frames import KEY, header, xor
 from helpers.wires import Plain, Wire, plain, wires
 
 WIRES = wires()
-"""Both builds, or the one there is: then cuts are still compared with no cuts."""
+"""Both builds; or the only one, in which case cut streams are still compared with uncut ones."""
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -57,7 +57,7 @@ close_bodies = st.sampled_from(
 
 @st.composite
 def controls(draw: st.DrawFn, masked: bool) -> bytes:
-    """A ping or a pong."""
+    """Draw a ping or a pong."""
     payload = draw(st.binary(max_size=6) | st.just(b"c" * 125))
     return encode(draw(st.sampled_from([PING, PONG])), payload, True, masked)
 
@@ -68,13 +68,13 @@ def encode(opcode: int, payload: bytes, fin: bool, masked: bool, rsv: int = 0) -
 
 
 def mask(payload: bytes) -> bytes:
-    """As `xor`, and fast where the payload is zeros."""
+    """Mask like `xor`, but fast for a payload of zeros."""
     return (KEY * (len(payload) // 4 + 1))[: len(payload)] if not any(payload) else xor(payload)
 
 
 @st.composite
 def messages(draw: st.DrawFn, masked: bool) -> bytes:
-    """A message, whole or in fragments that end anywhere, with control frames between them; now and then compressed."""
+    """Draw a message, whole or in fragments that end anywhere, with control frames between; sometimes compressed."""
     opcode = draw(st.sampled_from([TEXT, BINARY]))
     rsv = draw(st.sampled_from([0, 0, 0, 4]))
     payload = draw(texts if opcode == TEXT else binaries)
@@ -91,7 +91,7 @@ def messages(draw: st.DrawFn, masked: bool) -> bytes:
 
 @st.composite
 def oddities(draw: st.DrawFn, masked: bool) -> bytes:
-    """A frame that breaks a rule, most of the time."""
+    """Draw a frame that breaks a rule in most cases."""
     kind = draw(st.sampled_from(["any header", "text", "close", "length", "mask", "long"]))
     if kind == "text":
         before = draw(texts)
@@ -112,7 +112,7 @@ def oddities(draw: st.DrawFn, masked: bool) -> bytes:
 
 @st.composite
 def streams(draw: st.DrawFn, masked: bool) -> bytes:
-    """Mostly valid frames; now and then an odd one, a changed byte, or an end in the middle."""
+    """Draw mostly valid frames; sometimes an invalid one, a changed byte, or an end inside a frame."""
     parts = draw(st.lists(messages(masked) | messages(masked) | controls(masked), max_size=6))
     parts += draw(st.lists(oddities(masked), max_size=1))
     parts += draw(st.lists(messages(masked) | controls(masked), max_size=2))
@@ -127,7 +127,7 @@ def streams(draw: st.DrawFn, masked: bool) -> bytes:
 
 @st.composite
 def near_texts(draw: st.DrawFn, masked: bool) -> bytes:
-    """A text message, in two fragments, with bytes on which the rules of UTF-8 turn."""
+    """Draw a text message in two fragments, with bytes at the boundaries of the rules of UTF-8."""
     edges = st.sampled_from([0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0])
     pair = bytes([draw(st.sampled_from(b"\xc1\xc2\xe0\xed\xf0\xf4\xf5")), draw(edges)])
     payload = draw(texts) + pair + bytes(draw(st.lists(edges, max_size=2))) + draw(texts)
@@ -137,12 +137,12 @@ def near_texts(draw: st.DrawFn, masked: bool) -> bytes:
 
 
 def cut(stream: bytes, lengths: Sequence[int]) -> list[bytes]:
-    """The stream in pieces of these lengths, again and again."""
+    """Cut the stream into chunks of these lengths, in rotation."""
     pieces: list[bytes] = []
     place = 0
     while place < len(stream):
         length = lengths[len(pieces) % len(lengths)]
-        # Past the frames' headers long payloads go on in long pieces.
+        # After the frames' headers, long payloads continue in long chunks.
         length = length if len(pieces) < 400 else 30_000 + length
         pieces.append(stream[place : place + length])
         place += length
@@ -156,7 +156,7 @@ releases = st.lists(st.booleans(), min_size=1, max_size=8)
 
 
 def fields(parser: Any) -> Plain:
-    """All that a parser shows of itself."""
+    """Return all public attributes of a parser."""
     return (
         parser.has_control,
         parser.frame.in_message() and parser.frame.compressed,
@@ -174,7 +174,7 @@ def fields(parser: Any) -> Plain:
 
 
 def under_way(parser: Any) -> Plain:
-    """What a parser shows of the message and frame under way."""
+    """Return what a parser shows of the current message and frame."""
     frame = (parser.frame.opcode, parser.frame.fin, parser.frame.length, parser.frame.missing, parser.frame.buffered())
     return (
         parser.frame.active and frame,
@@ -187,9 +187,9 @@ def with_reason(event: Any) -> Plain:
 
 
 def payloads(events: Sequence[Plain]) -> list[Plain]:
-    """What came, as messages and other events, with consecutive parts of a message put together."""
+    """Return the events, with consecutive pieces of a message joined."""
     result: list[Plain] = []
-    begun: list[Any] = []  # the kind and the bytes of the message under way
+    begun: list[Any] = []  # the kind and the bytes of the current message
     for event in events:
         match event:
             case ("bytes", data):
@@ -208,7 +208,7 @@ def payloads(events: Sequence[Plain]) -> list[Plain]:
 
 
 def new_parser(wire: Wire, masked: bool, deflate: bool = True) -> Any:
-    """A parser, to which messages may come compressed."""
+    """Return a parser that accepts compressed messages."""
     parser = wire.parser.Parser(masked)
     parser.deflate = deflate
     return parser
@@ -229,7 +229,7 @@ roles = pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmaske
     into=st.integers(0, 20),
     deflate=st.sampled_from([True, True, False]),
 )
-def test_builds_agree_on_every_piece(
+def test_both_builds_return_same_events_for_every_chunk(
     masked: bool,
     data: st.DataObject,
     lengths: list[int],
@@ -259,7 +259,7 @@ def test_builds_agree_on_every_piece(
 
 
 def released_into(parser: Any, size: int) -> bytes:
-    """What a parser puts into a buffer of that size."""
+    """Return what a parser puts into a buffer of this size."""
     buffer = bytearray(size)
     return bytes(buffer[: parser.frame.release_into(memoryview(buffer))])
 
@@ -267,7 +267,9 @@ def released_into(parser: Any, size: int) -> bytes:
 @roles
 @fuzz
 @given(data=st.data(), lengths=cuts)
-def test_cuts_change_nothing(wire: Wire, masked: bool, data: st.DataObject, lengths: list[int]) -> None:
+def test_parser_returns_same_events_however_stream_is_cut(
+    wire: Wire, masked: bool, data: st.DataObject, lengths: list[int]
+) -> None:
     stream = data.draw(streams(masked) | near_texts(masked))
     one, many = new_parser(wire, masked), new_parser(wire, masked)
     expected = [plain(event) for event in one.feed(stream, len(stream))]
@@ -280,7 +282,7 @@ def test_cuts_change_nothing(wire: Wire, masked: bool, data: st.DataObject, leng
 @roles
 @fuzz
 @given(data=st.data(), lengths=cuts, release=releases, lend=releases, into=st.integers(0, 20))
-def test_releases_lose_nothing(
+def test_parser_loses_nothing_when_payload_is_released(
     wire: Wire, masked: bool, data: st.DataObject, lengths: list[int], release: list[bool], lend: list[bool], into: int
 ) -> None:
     stream = b"".join(data.draw(st.lists(messages(masked) | controls(masked), min_size=1, max_size=4)))
@@ -305,7 +307,7 @@ def test_releases_lose_nothing(
 
 @st.composite
 def packed_frames(draw: st.DrawFn, packer: Packer) -> list[tuple[int, bytes, bool]]:
-    """The frames of a compressed message: opcode, payload and whether it is the last one. Now and then damaged."""
+    """Draw the frames of a compressed message, sometimes damaged: opcode, payload, and whether it is the last one."""
     opcode = draw(st.sampled_from([TEXT, BINARY]))
     payload = packer.message(draw(texts if opcode == TEXT else binaries))
     if draw(st.integers(0, 5)) == 0:
@@ -321,7 +323,7 @@ def packed_frames(draw: st.DrawFn, packer: Packer) -> list[tuple[int, bytes, boo
 
 @fuzz
 @given(data=st.data(), takeover=st.booleans(), bits=st.integers(9, 15))
-def test_builds_inflate_the_same(data: st.DataObject, takeover: bool, bits: int) -> None:
+def test_both_builds_inflate_to_same_data(data: st.DataObject, takeover: bool, bits: int) -> None:
     packer = Packer(bits, takeover)
     inflaters = [wire.deflate.Inflater(bits, takeover) for wire in WIRES]
     for _ in range(data.draw(st.integers(1, 4))):
@@ -337,13 +339,17 @@ def test_builds_inflate_the_same(data: st.DataObject, takeover: bool, bits: int)
 
 
 def inflated(wire: Wire, inflater: Any, frame: tuple[int, bytes, bool], most: int, drop: int | None) -> Plain:
-    """What comes of a frame: `drop` says how much of it is passed over when its first piece was taken."""
+    """Inflate a frame.
+
+    :param drop: The budget for skipping the rest of the frame after its first piece; None to take the whole frame.
+    :returns: The pieces, and the error if there was one.
+    """
     seen: list[object] = []
     try:
         inflater.feed(wire.deflate.DeflatedFrame(*frame))
         while inflater.pending:
             if drop is not None and seen:
-                seen.append(inflater.drop(None, drop))
+                seen.append(inflater.skip(None, drop))
                 if inflater.pending:
                     return (*seen, "left in the middle")
                 break
@@ -355,7 +361,7 @@ def inflated(wire: Wire, inflater: Any, frame: tuple[int, bytes, bool], most: in
 
 @st.composite
 def sends(draw: st.DrawFn) -> tuple[str, Any]:
-    """Something to send: the method of a protocol, and its content."""
+    """Draw something to send: the method of a protocol, and its argument."""
     data: st.SearchStrategy[str | bytes] = st.text(max_size=20) | st.binary(max_size=20) | sizes.map(bytes)
     kind = draw(st.sampled_from(["message", "message", "fragments", "ping", "pong"]))
     if kind == "message":
@@ -378,7 +384,7 @@ def sends(draw: st.DrawFn) -> tuple[str, Any]:
     code=st.sampled_from([1000, 1011, 4999]),
     why=st.text(max_size=30),
 )
-def test_what_one_side_sends_the_other_receives(
+def test_peer_receives_what_protocol_sends(
     sending: Wire,
     receiving: Wire,
     server: bool,

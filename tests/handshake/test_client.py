@@ -1,4 +1,4 @@
-"""The client's side of the opening handshake: the request's bytes, and what the answer must be."""
+"""The client's side of the opening handshake: the bytes of the request, and the checks of the response."""
 
 import re
 from base64 import b64decode
@@ -19,7 +19,7 @@ from streamws.handshake.headers import HeaderFields, Headers
 from streamws.handshake.url import parse_url
 from streamws.options import Compression
 
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3, and its answer
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3, with the accept value for it
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
@@ -27,7 +27,7 @@ ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 def encode(url: str, headers: HeaderFields = (), **options: Any) -> bytes:
-    """The request for a URL, with the key blanked out."""
+    """Return the request for a URL, with the key blanked out."""
     options = {"origin": None, "user_agent": None, "subprotocols": ()} | options
     encoded = begin_handshake(parse_url(url), request_options(headers, **options)).encoded
     found = re.search(rb"\r\nSec-WebSocket-Key: ([A-Za-z0-9+/]{22}==)\r\n", encoded)
@@ -39,11 +39,11 @@ def encode(url: str, headers: HeaderFields = (), **options: Any) -> bytes:
 START = b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: KEY\r\nSec-WebSocket-Version: 13"
 
 
-def test_client_sends_the_least_that_a_handshake_needs() -> None:
+def test_client_sends_minimal_request() -> None:
     assert encode("ws://example.org") == b"GET / HTTP/1.1\r\nHost: example.org" + START + b"\r\n\r\n"
 
 
-def test_client_sends_all_that_it_is_asked_to_send() -> None:
+def test_client_sends_all_options() -> None:
     encoded = encode(
         "wss://Aladdin:open%20sesame@example.org:8443/a/b?c=d",
         [("X-One", "1"), ("X-Two", "ü"), ("X-One", "3")],
@@ -75,13 +75,13 @@ def test_client_sends_host_without_default_port(url: str, host: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["Host", "User-Agent", "Authorization", "host", "AUTHORIZATION"])
-def test_client_sends_field_of_the_application_instead_of_its_own(name: str) -> None:
+def test_client_sends_field_of_application_instead_of_its_own(name: str) -> None:
     encoded = encode("ws://user:secret@example.org", {name: "mine"}, user_agent="streamws")
     lines = [line for line in encoded.split(b"\r\n") if line.lower().startswith(name.lower().encode() + b":")]
     assert lines == [f"{name}: mine".encode()]
 
 
-def test_client_sends_a_fresh_key_each_time() -> None:
+def test_client_sends_new_key_each_time() -> None:
     offer = request_options((), None, None, ())
     assert len({begin_handshake(parse_url("ws://a"), offer).key for _ in range(100)}) == 100
 
@@ -99,19 +99,19 @@ def test_client_sends_a_fresh_key_each_time() -> None:
         "Transfer-Encoding",
     ],
 )
-def test_client_refuses_field_of_the_handshake_itself(name: str) -> None:
+def test_client_refuses_field_reserved_for_handshake(name: str) -> None:
     with pytest.raises(InvalidHeader, match=f"{name} must not be in headers=, streamws sets it"):
         encode("ws://a", {"X": "y", name: "1"})
 
 
-def test_refusal_of_the_field_for_subprotocols_names_the_argument() -> None:
+def test_client_names_argument_when_it_refuses_field_for_subprotocols() -> None:
     with pytest.raises(InvalidHeader, match="streamws sets it; use subprotocols="):
         encode("ws://a", {"sec-websocket-protocol": "chat"})
 
 
 @pytest.mark.parametrize("value", ["a\r\nX: y", "a\rb", "a\nb", "a\x00", "\x7f", "\ud800"])
 @pytest.mark.parametrize("place", ["headers", "origin", "user_agent"])
-def test_client_refuses_value_that_would_break_the_request(place: str, value: str) -> None:
+def test_client_refuses_value_that_would_break_request(place: str, value: str) -> None:
     fields = {"X": value} if place == "headers" else {}
     options = {} if place == "headers" else {place: value}
     with pytest.raises(InvalidHeader, match="the value of header"):
@@ -119,7 +119,7 @@ def test_client_refuses_value_that_would_break_the_request(place: str, value: st
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "ü"])
-def test_client_refuses_name_that_would_break_the_request(name: str) -> None:
+def test_client_refuses_name_that_would_break_request(name: str) -> None:
     with pytest.raises(InvalidHeader, match="is not a token"):
         encode("ws://a", {name: "1"})
 
@@ -129,7 +129,7 @@ def test_client_refuses_origin_given_twice() -> None:
         encode("ws://a", {"origin": "http://a"}, origin="http://b")
 
 
-def test_client_sends_origin_of_headers() -> None:
+def test_client_sends_origin_given_in_headers() -> None:
     assert b"\r\nOrigin: http://a\r\n" in encode("ws://a", {"Origin": "http://a"})
 
 
@@ -144,12 +144,12 @@ def test_client_sends_origin_of_headers() -> None:
         (["a", "b", "a"], r"has a name twice: \['a', 'b', 'a'\]"),
     ],
 )
-def test_client_refuses_subprotocols_that_are_no_different_tokens(names: Any, reason: str) -> None:
+def test_client_refuses_subprotocols_that_are_not_distinct_tokens(names: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         encode("ws://a", subprotocols=names)
 
 
-# The answer, judged ---------------------------------------------------------------------------------------------
+# The response --------------------------------------------------------------------------------------------------
 
 FIELDS = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": ACCEPT}
 
@@ -159,7 +159,7 @@ def handshake(*subprotocols: str, compression: Compression | None = None) -> Han
 
 
 def answer(*more: tuple[str, str], **change: str | None) -> Response:
-    """A good answer, but for some fields."""
+    """Return a valid response, except for the given fields."""
     fields: dict[str, str | None] = {**FIELDS, **{name.replace("_", "-"): value for name, value in change.items()}}
     kept = [(name, value) for name, value in fields.items() if value is not None]
     return Response.from_wire(101, Headers([*kept, *more]))
@@ -179,7 +179,7 @@ def answer(*more: tuple[str, str], **change: str | None) -> Response:
         answer(("Sec-WebSocket-Extensions", "")),
     ],
 )
-def test_client_accepts_answer(response: Response) -> None:
+def test_client_accepts_valid_response(response: Response) -> None:
     agreement = check_response(handshake(), response)
     assert agreement.response == response
     assert agreement.subprotocol is None
@@ -191,7 +191,10 @@ def test_client_accepts_answer(response: Response) -> None:
         (answer(Upgrade=None), "its Upgrade field is not websocket"),
         (answer(Upgrade="h2c"), "its Upgrade field is not websocket"),
         (answer(Upgrade="websocket/13"), "its Upgrade field is not websocket"),
-        (answer(Upgrade="websoc\u212aet"), "its Upgrade field is not websocket"),  # the sign of Kelvin's unit
+        (
+            answer(Upgrade="websoc\u212aet"),
+            "its Upgrade field is not websocket",
+        ),  # U+212A, the kelvin sign, is not the letter k
         (answer(("Upgrade", "h2c")), "its Upgrade field is not websocket"),
         (answer(Connection=None), "its Connection field lacks Upgrade"),
         (answer(Connection="keep-alive"), "its Connection field lacks Upgrade"),
@@ -210,7 +213,7 @@ def test_client_accepts_answer(response: Response) -> None:
         (answer(("Sec-WebSocket-Protocol", "")), "the server chose a subprotocol that was not offered: ''"),
     ],
 )
-def test_client_refuses_answer_that_is_none_of_a_websocket_server(response: Response, reason: str) -> None:
+def test_client_refuses_response_that_is_not_from_websocket_server(response: Response, reason: str) -> None:
     with pytest.raises(InvalidHandshake) as caught:
         check_response(handshake(), response)
     assert str(caught.value).startswith(f"invalid handshake response: {reason}")
@@ -218,19 +221,19 @@ def test_client_refuses_answer_that_is_none_of_a_websocket_server(response: Resp
     assert caught.value.headers == response.headers
 
 
-def test_client_accepts_offered_subprotocol_or_none() -> None:
+def test_client_accepts_offered_subprotocol_or_no_subprotocol() -> None:
     assert check_response(handshake("a", "b"), answer(("Sec-WebSocket-Protocol", "b"))).subprotocol == "b"
     assert check_response(handshake("a", "b"), answer()).subprotocol is None
 
 
 @pytest.mark.parametrize("chosen", [["c"], ["A"], ["a, b"], ["a", "b"], ["a", "a"]])
-def test_client_refuses_another_subprotocol_or_several(chosen: list[str]) -> None:
+def test_client_refuses_other_subprotocol_or_several(chosen: list[str]) -> None:
     with pytest.raises(InvalidHandshake, match="a subprotocol that was not offered"):
         check_response(handshake("a", "b"), answer(*[("Sec-WebSocket-Protocol", name) for name in chosen]))
 
 
 @pytest.mark.parametrize("status", [200, 204, 301, 401, 404, 426, 500, 503, 599])
-def test_client_takes_another_status_for_a_refusal(status: int) -> None:
+def test_client_treats_other_status_as_refusal(status: int) -> None:
     response = Response.from_wire(status, Headers({"retry-after": "5", **FIELDS}), b"said")
     with pytest.raises(HandshakeRefused) as caught:
         check_response(handshake(), response)
@@ -285,10 +288,10 @@ USE_WSS = " (this port speaks TLS: use wss://)"
         ),
     ],
 )
-def test_refusal_says_what_the_server_says(status: int, fields: dict[str, str], body: bytes, message: str) -> None:
+def test_refusal_includes_reason_of_server(status: int, fields: dict[str, str], body: bytes, message: str) -> None:
     assert str(refused_error(Response.from_wire(status, Headers(fields), body))) == message
 
 
-def test_title_of_a_page_is_shown_as_text() -> None:
+def test_refusal_shows_title_of_html_page_as_text() -> None:
     body = b"<TITLE lang=en>&lt;b&gt; &amp; &#27;[2J&#x2028;x</TITLE>"
     assert str(refused_error(Response.from_wire(403, Headers(HTML), body))) == "403 Forbidden: <b> & [2J x"

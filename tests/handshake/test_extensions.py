@@ -1,4 +1,4 @@
-"""Extensions in the opening handshake: their grammar, and what two sides agree on of permessage-deflate."""
+"""Extensions in the opening handshake: their grammar, and the negotiation of permessage-deflate."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +28,7 @@ FLAGS = [SERVER_TAKEOVER, CLIENT_TAKEOVER]
 BITS = [SERVER_BITS, CLIENT_BITS]
 
 FULL = Compression(window_bits=15, peer_window_bits=15, takeover=True, peer_takeover=True)
-"""Wants nothing limited: what it answers is what was asked for."""
+"""A server's options without limits of their own, so that its response contains only what the client requested."""
 
 fuzz = settings(max_examples=60, deadline=None)
 
@@ -54,7 +54,7 @@ fuzz = settings(max_examples=60, deadline=None)
         ("!#$%&'*+-.^_`|~09azAZ", [("!#$%&'*+-.^_`|~09azAZ", [])]),
     ],
 )
-def test_extensions_are_parsed(value: str, expected: object) -> None:
+def test_parser_returns_extensions(value: str, expected: object) -> None:
     assert parse_extensions(value) == expected
 
 
@@ -88,13 +88,13 @@ MALFORMED = [
 
 @pytest.mark.parametrize("value", MALFORMED)
 @pytest.mark.parametrize("before", ["", f"{DEFLATE}, "])
-def test_malformed_extensions_are_refused(value: str, before: str) -> None:
+def test_parser_refuses_malformed_extensions(value: str, before: str) -> None:
     with pytest.raises(ValueError, match=r"^malformed Sec-WebSocket-Extensions"):
         parse_extensions(before + value)
 
 
 def complaint(function: Callable[[str], object], value: str) -> str:
-    """What a function says that does not take the value."""
+    """Return the message of the error that a function raises for the value."""
     try:
         function(value)
     except ValueError as error:
@@ -108,7 +108,7 @@ fields = st.lists(words | st.characters(max_codepoint=255), max_size=12).map("".
 
 @fuzz
 @given(value=fields)
-def test_no_field_raises_anything_but_value_error(value: str) -> None:
+def test_parser_raises_only_value_error(value: str) -> None:
     for function in (
         parse_extensions,
         partial(accept_offer, compression=FULL),
@@ -117,13 +117,13 @@ def test_no_field_raises_anything_but_value_error(value: str) -> None:
         assert len(complaint(function, value)) < 250
 
 
-def test_long_field_is_parsed_in_linear_time() -> None:
-    # Nothing to go back over: each of these would take minutes otherwise.
+def test_parser_parses_long_field_in_linear_time() -> None:
+    # Each of these would take minutes if the parser backtracked.
     for value in ("a" * 60_000 + "(", " " * 60_000 + "(", "a; b=" + '"' * 2 + "\\a" * 30_000, "a;b," * 15_000):
         assert len(complaint(parse_extensions, value)) < 250
 
 
-# What a parameter may be (RFC 7692 section 7.1) --------------------------------------------------------------------
+# Valid parameters (RFC 7692 section 7.1) ----------------------------------------------------------------------------
 
 NUMBERS = ["9", "10", "11", "12", "13", "14", "15", '"9"', r'"1\5"']
 NO_NUMBERS = ["7", "16", "08", "09", "+9", "-9", "9.0", "0", "1", "x", "015", "0x9", "1_0", "99999999999999999999"]
@@ -145,13 +145,13 @@ OFFERS = [
 
 
 @pytest.mark.parametrize(("parameters", "expected"), OFFERS)
-def test_server_holds_offer_to_the_rules(parameters: str, expected: str | None) -> None:
+def test_server_accepts_only_valid_offer(parameters: str, expected: str | None) -> None:
     answer = accept_offer(f"{DEFLATE}; {parameters}", FULL)
     if expected == "declined":
         assert answer is None
         return
     assert answer is not None
-    if expected is None:  # a number is answered as it is, but for the 15 that a client has anyway
+    if expected is None:  # the response repeats a number, except 15, the client's default
         name, _, value = parameters.partition("=")
         bits = int(value.strip('"').replace("\\", ""))
         expected = "" if name == CLIENT_BITS and bits == 15 else f"; {name}={bits}"
@@ -159,7 +159,7 @@ def test_server_holds_offer_to_the_rules(parameters: str, expected: str | None) 
 
 
 @pytest.mark.parametrize("parameters", [parameters for parameters, said in OFFERS if said == "declined"])
-def test_server_takes_next_offer_instead(parameters: str) -> None:
+def test_server_accepts_next_offer_if_first_is_not_valid(parameters: str) -> None:
     offers = f"{DEFLATE}; {parameters}, {DEFLATE}; {SERVER_BITS}=10, {DEFLATE}; {SERVER_BITS}=11"
     answer = accept_offer(offers, FULL)
     assert answer is not None
@@ -167,11 +167,11 @@ def test_server_takes_next_offer_instead(parameters: str) -> None:
 
 
 @pytest.mark.parametrize("offers", ["", "x", "permessage-bzip2, x; y=1", DEFLATE.upper(), f"x-{DEFLATE}"])
-def test_server_takes_no_other_extension(offers: str) -> None:
+def test_server_declines_other_extensions(offers: str) -> None:
     assert accept_offer(offers, FULL) is None
 
 
-def test_server_passes_over_other_extensions() -> None:
+def test_server_ignores_other_extensions_before_its_own() -> None:
     answer = accept_offer(f"x; y, {DEFLATE}, {DEFLATE}; {SERVER_TAKEOVER}", FULL)
     assert answer == (DEFLATE, DeflateTerms(15, True, 15, True))
 
@@ -184,12 +184,12 @@ ANSWERS = [
     *[(f"; {SERVER_BITS}={bits}", DeflateTerms(15, True, bits, True)) for bits in range(9, 16)],
     *[(f"; {CLIENT_BITS}={bits}", DeflateTerms(bits, True, 15, True)) for bits in range(9, 16)],
     (f'; {CLIENT_BITS}="9"', DeflateTerms(9, True, 15, True)),
-    (f"; {SERVER_BITS}=8", DeflateTerms(15, True, 9, True)),  # a larger window inflates that as well
+    (f"; {SERVER_BITS}=8", DeflateTerms(15, True, 9, True)),  # a larger window can inflate that as well
 ]
 
 
 @pytest.mark.parametrize(("parameters", "terms"), ANSWERS)
-def test_client_takes_answer(parameters: str, terms: DeflateTerms) -> None:
+def test_client_accepts_parameters_in_response(parameters: str, terms: DeflateTerms) -> None:
     assert check_answer(DEFLATE + parameters, FULL) == terms
 
 
@@ -199,7 +199,7 @@ WRONG_ANSWERS = [
     *[f"; {bits}=9; {bits}=9" for bits in BITS],
     *[f"; {bits}" for bits in BITS],
     *[f"; {bits}={number}" for bits in BITS for number in NO_NUMBERS],
-    f"; {CLIENT_BITS}=8",  # zlib cannot
+    f"; {CLIENT_BITS}=8",  # zlib does not support this window
     "; x",
     f", {DEFLATE}",
     ", x",
@@ -207,7 +207,7 @@ WRONG_ANSWERS = [
 
 
 @pytest.mark.parametrize("parameters", WRONG_ANSWERS)
-def test_client_refuses_answer(parameters: str) -> None:
+def test_client_refuses_invalid_parameters_in_response(parameters: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         check_answer(DEFLATE + parameters, FULL)
 
@@ -218,7 +218,7 @@ def test_client_refuses_other_extension(answer: str) -> None:
         check_answer(answer, FULL)
 
 
-# What each side wants ----------------------------------------------------------------------------------------------
+# Options of each side ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,9 @@ def test_client_refuses_other_extension(answer: str) -> None:
             Compression(),
             DEFLATE,
             f"; {SERVER_TAKEOVER}; {CLIENT_TAKEOVER}; {SERVER_BITS}=12",
-            DeflateTerms(12, False, 15, False),  # a client that does not offer it cannot be limited
+            DeflateTerms(
+                12, False, 15, False
+            ),  # a server cannot limit a client that did not offer it (RFC 7692 section 7.1.2.2)
         ),
         (
             Compression(),
@@ -250,7 +252,9 @@ def test_client_refuses_other_extension(answer: str) -> None:
         (FULL, f"{DEFLATE}; {SERVER_BITS}=15", f"; {SERVER_BITS}=15", DeflateTerms(15, True, 15, True)),
     ],
 )
-def test_server_answers(compression: Compression, offers: str, answer: str, terms: DeflateTerms | None) -> None:
+def test_server_responds_according_to_its_options(
+    compression: Compression, offers: str, answer: str, terms: DeflateTerms | None
+) -> None:
     accepted = accept_offer(offers, compression)
     assert accepted is not None
     assert accepted[0] == DEFLATE + answer
@@ -272,11 +276,11 @@ def test_server_answers(compression: Compression, offers: str, answer: str, term
         ),
     ],
 )
-def test_client_offers(compression: Compression, offers: str) -> None:
+def test_client_offers_parameters_of_its_options(compression: Compression, offers: str) -> None:
     assert make_offers(compression) == offers
 
 
-def test_client_keeps_to_less_than_the_answer_allows() -> None:
+def test_client_uses_smaller_window_than_response_allows() -> None:
     terms = check_answer(f"{DEFLATE}; {SERVER_BITS}=15", Compression())
     assert terms == DeflateTerms(window_bits=12, takeover=False, peer_window_bits=15, peer_takeover=True)
 
@@ -292,7 +296,7 @@ compressions = st.builds(
 
 @fuzz
 @given(client=compressions, server=compressions)
-def test_both_sides_understand_the_same(client: Compression, server: Compression) -> None:
+def test_both_sides_agree_on_same_parameters(client: Compression, server: Compression) -> None:
     accepted = accept_offer(make_offers(client), server)
     assert accepted is not None
     answer, terms = accepted
@@ -324,7 +328,7 @@ def request(*extensions: str) -> Request:
 def test_server_answers_malformed_extensions_with_400(value: str, compression: Compression | None) -> None:
     policy = Policy(compression=compression)
     if compression is None:
-        accept_request(request(value), policy)  # no one looks at what is not wanted
+        accept_request(request(value), policy)  # the field is not read when compression is off
     else:
         with pytest.raises(HandshakeRefused) as caught:
             accept_request(request(value), policy)
@@ -342,14 +346,14 @@ def test_server_reads_offers_over_several_fields(compression: Compression | None
 
 
 @pytest.mark.parametrize("offers", [(), ("x",), (f"{DEFLATE}; x",)])
-def test_server_answers_nothing_where_it_takes_nothing(offers: tuple[str, ...]) -> None:
+def test_server_omits_field_when_it_accepts_no_offer(offers: tuple[str, ...]) -> None:
     verdict = accept_request(request(*offers), Policy(compression=FULL))
     assert "Sec-WebSocket-Extensions" not in verdict.response.headers
     assert verdict.terms is None
 
 
 def answered(compression: Compression | None, *extensions: str) -> DeflateTerms | None:
-    """What a client takes from an answer with these fields."""
+    """Return the parameters that a client accepts from a response with these fields."""
     handshake = begin_handshake(parse_url("ws://localhost/"), request_options((), None, None, (), compression))
     fields = [
         ("Upgrade", "websocket"),
@@ -360,18 +364,18 @@ def answered(compression: Compression | None, *extensions: str) -> DeflateTerms 
     return check_response(handshake, Response.from_wire(101, Headers(fields))).terms
 
 
-def test_client_goes_on_without_compression_where_the_server_has_none() -> None:
+def test_client_continues_without_compression_if_server_has_none() -> None:
     assert answered(FULL) is None
     assert answered(None) is None
 
 
 @pytest.mark.parametrize("answer", [*[DEFLATE + value for value in WRONG_ANSWERS], "x", *MALFORMED[:5]])
-def test_client_refuses_server(answer: str) -> None:
+def test_client_refuses_invalid_extension_in_response(answer: str) -> None:
     with pytest.raises(InvalidHandshake):
         answered(FULL, answer)
 
 
-def test_client_without_compression_refuses_any() -> None:
+def test_client_without_compression_refuses_any_extension() -> None:
     with pytest.raises(InvalidHandshake, match="not offered"):
         answered(None, DEFLATE)
 

@@ -1,4 +1,4 @@
-"""Requests and responses as values."""
+"""`Request` and `Response` objects."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from streamws.handshake.headers import HeaderFields, Headers
 # --- Request
 
 
-def test_request_made_by_hand_without_host() -> None:
+def test_request_without_host_has_empty_host() -> None:
     assert Request("GET", "/", Headers()).host == ""
 
 
@@ -43,7 +43,7 @@ def test_request_made_by_hand_without_host() -> None:
         ),
     ],
 )
-def test_response_encode(response: Response, encoded: bytes) -> None:
+def test_response_encodes_to_exact_bytes(response: Response, encoded: bytes) -> None:
     assert response.encode() == encoded
     assert response.encode("HEAD") == encoded[: encoded.index(b"\r\n\r\n") + 4]
 
@@ -52,18 +52,18 @@ def test_response_encode(response: Response, encoded: bytes) -> None:
     ("status", "reason"),
     [(200, "OK"), (408, "Request Timeout"), (413, "Content Too Large"), (414, "URI Too Long"), (499, "")],
 )
-def test_response_reason_phrase_is_the_same_on_every_python(status: int, reason: str) -> None:
+def test_response_has_same_reason_phrase_on_every_python(status: int, reason: str) -> None:
     assert Response(status).reason == reason
 
 
 @pytest.mark.parametrize("status", [-1, 0, 100, 101, 199, 600])
-def test_response_status_out_of_range(status: int) -> None:
+def test_response_refuses_status_out_of_range(status: int) -> None:
     with pytest.raises(ValueError, match=f"from 200 to 599, not {status}"):
         Response(status)
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])
-def test_response_body_where_none_may_be(status: int) -> None:
+def test_response_refuses_body_for_status_without_body(status: int) -> None:
     with pytest.raises(ValueError, match="must not have a body"):
         Response(status, "x")
 
@@ -77,12 +77,12 @@ def test_response_body_where_none_may_be(status: int) -> None:
         {"Transfer-Encoding": "chunked"},
     ],
 )
-def test_response_refuses_headers_that_break_it(headers: HeaderFields) -> None:
+def test_response_refuses_fields_that_would_break_it(headers: HeaderFields) -> None:
     with pytest.raises(InvalidHeader):
         Response(200, "x", headers)
 
 
-def test_response_content_type_once() -> None:
+def test_response_has_one_content_type() -> None:
     with pytest.raises(InvalidHeader, match="given twice"):
         Response(200, "x", {"Content-Type": "a/b"}, content_type="c/d")
     with pytest.raises(InvalidHeader, match="control character"):

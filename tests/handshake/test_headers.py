@@ -1,4 +1,4 @@
-"""Header fields as a value."""
+"""`Headers`, an immutable mapping of header fields."""
 
 import copy
 import pickle
@@ -13,7 +13,7 @@ from streamws.handshake.request_reader import RequestReader
 from streamws.options import Limits
 
 
-def test_headers_look_up_ignores_case_and_joins_fields() -> None:
+def test_headers_ignore_case_and_join_fields() -> None:
     headers = Headers([("Host", "a"), ("X-One", "1"), ("x-one", " 2 "), ("Empty", "")])
     assert headers["host"] == headers["HOST"] == "a"
     assert headers["X-ONE"] == "1, 2"
@@ -29,7 +29,7 @@ def test_headers_look_up_ignores_case_and_joins_fields() -> None:
         headers["nothing"]
 
 
-def test_headers_iterate_in_order_each_name_once() -> None:
+def test_headers_iterate_over_each_name_once_in_order() -> None:
     headers = Headers([("B", "1"), ("a", "2"), ("b", "3")])
     assert list(headers) == ["B", "a"]
     assert len(headers) == 2
@@ -39,7 +39,7 @@ def test_headers_iterate_in_order_each_name_once() -> None:
     assert headers.wire == b"\r\nB: 1\r\na: 2\r\nb: 3"
 
 
-def test_headers_empty() -> None:
+def test_empty_headers_contain_nothing() -> None:
     headers = Headers()
     assert (len(headers), list(headers), list(headers.items_all()), headers.wire) == (0, [], [], b"")
     assert not headers
@@ -49,13 +49,13 @@ def test_headers_empty() -> None:
 @pytest.mark.parametrize(
     "fields", ["Host: a", "ab", b"Host: a", ["Host: a"], [("Host",)], [("Host", "a", "b")], 3, [4]]
 )
-def test_headers_of_what_are_no_fields_say_what_they_take(fields: Any) -> None:
+def test_headers_of_other_type_are_refused_with_accepted_types(fields: Any) -> None:
     with pytest.raises(InvalidHeader, match=r"headers must be a mapping or \(name, value\) pairs, not "):
         Headers(fields)
 
 
 @pytest.mark.parametrize("name", ["ost", "Host: a", "Host: a\r\nB", "", ".ost", "B: 1\r\nHost", "é"])
-def test_headers_look_up_takes_whole_names_only(name: str) -> None:
+def test_headers_find_only_whole_names(name: str) -> None:
     headers = Headers({"Host": "a", "B": "1"})
     assert name not in headers
     assert headers.get_all(name) == ()
@@ -74,14 +74,14 @@ def test_headers_look_up_takes_whole_names_only(name: str) -> None:
         ([("a", "1"), ("B", "2")], False),
     ],
 )
-def test_headers_equality(other: object, equal: bool) -> None:
+def test_headers_compare_fields_without_case_of_names(other: object, equal: bool) -> None:
     headers = Headers([("a", "1"), ("B", "2")])
     assert (headers == other) is equal
     if equal and isinstance(other, Headers):
         assert hash(headers) == hash(other)
 
 
-def test_headers_of_headers_copy_and_pickle() -> None:
+def test_headers_can_be_rebuilt_copied_and_pickled() -> None:
     headers = Headers({"A": "1"})
     assert Headers(headers) == headers == copy.copy(headers) == pickle.loads(pickle.dumps(headers))
 
@@ -106,24 +106,24 @@ def test_headers_of_headers_copy_and_pickle() -> None:
         {"A": "ok", "B": "\n"},
     ],
 )
-def test_headers_refuse_what_would_break_the_message(fields: HeaderFields) -> None:
+def test_headers_refuse_fields_that_would_break_message(fields: HeaderFields) -> None:
     with pytest.raises(InvalidHeader):
         Headers(fields)
 
 
 @pytest.mark.parametrize("value", ["a\tb", "é", "日本", "~!\"#$%&'()*+,-./:;<=>?@[]^_`{|}"])
-def test_headers_keep_every_good_value(value: str) -> None:
+def test_headers_keep_every_valid_value(value: str) -> None:
     assert Headers({"A": value})["a"] == value
 
 
 @pytest.mark.parametrize(("value", "text"), [(b"caf\xc3\xa9", "café"), (b"caf\xe9", "café"), (b"\xff\xc3", "ÿÃ")])
-def test_headers_decode_utf8_else_latin1(value: bytes, text: str) -> None:
+def test_headers_decode_utf8_or_else_latin1(value: bytes, text: str) -> None:
     headers = Headers.from_wire(b"\r\nHost: a\r\nA: " + value + b" \t")
     assert headers["A"] == text
     assert ("A", text) in list(headers.items_all())
 
 
-def test_headers_of_a_browser_are_small() -> None:
+def test_headers_of_browser_use_little_memory() -> None:
     request = RequestReader(Limits()).feed(
         b"GET / HTTP/1.1\r\n"
         b"Host: server.example.com:8765\r\n"
@@ -142,5 +142,5 @@ def test_headers_of_a_browser_are_small() -> None:
 
 
 @pytest.mark.parametrize(("text", "good"), [("a", True), ("!#$%&'*+-.^_`|~09Az", True), ("", False), ("a b", False)])
-def test_is_token(text: str, good: bool) -> None:
+def test_is_token_accepts_only_tokens(text: str, good: bool) -> None:
     assert is_token(text) is good

@@ -1,4 +1,4 @@
-"""The reader of requests: what it accepts, refuses and limits, however the request is split."""
+"""The reader of requests: which requests it accepts and refuses, and its limits, however a request is split."""
 
 import itertools
 from collections.abc import Iterable
@@ -68,7 +68,7 @@ def outcome(pieces: list[bytes], limits: Limits) -> Outcome:
 # --- requests
 
 
-def test_request_of_a_browser() -> None:
+def test_reader_returns_request_of_browser() -> None:
     request = read(BROWSER)
     assert request.method == "GET"
     assert request.target == "/chat?room=1&x=%20"
@@ -102,7 +102,7 @@ def test_request_of_a_browser() -> None:
         (b"PRI / HTTP/1.1", "/", "", "a"),
     ],
 )
-def test_request_line_forms(line: bytes, path: str, query: str, host: str) -> None:
+def test_reader_accepts_each_form_of_request_line(line: bytes, path: str, query: str, host: str) -> None:
     request = read(line + b"\r\n" + HOST + b"\r\n")
     assert (request.method, request.target) == tuple(line.decode().split(" ")[:2])
     assert (request.path, request.query, request.host) == (path, query, host)
@@ -113,7 +113,7 @@ def test_request_line_forms(line: bytes, path: str, query: str, host: str) -> No
 
 @pytest.mark.parametrize("rest", [b"", b"\x81\x80abcd", b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"])
 @pytest.mark.parametrize("start", [b"", b"\r\n"])
-def test_reader_every_split(start: bytes, rest: bytes) -> None:
+def test_reader_returns_same_request_for_every_split(start: bytes, rest: bytes) -> None:
     data = start + BROWSER + rest
     expected = outcome([data], Limits())
     assert expected == (read(BROWSER), read(BROWSER).headers.wire, rest)
@@ -122,7 +122,7 @@ def test_reader_every_split(start: bytes, rest: bytes) -> None:
     assert outcome(one_by_one(data), Limits()) == expected
 
 
-def test_reader_incomplete_head_is_none() -> None:
+def test_reader_returns_none_for_incomplete_head() -> None:
     reader = RequestReader(Limits())
     assert reader.feed(b"") is None
     assert [reader.feed(piece) for piece in one_by_one(BROWSER[:-1])] == [None] * (len(BROWSER) - 1)
@@ -131,7 +131,7 @@ def test_reader_incomplete_head_is_none() -> None:
 
 
 @pytest.mark.parametrize("pieces", [[BROWSER], [BROWSER[:9], BROWSER[9:]]])
-def test_reader_takes_nothing_after_the_head(pieces: list[bytes]) -> None:
+def test_reader_consumes_no_bytes_after_head(pieces: list[bytes]) -> None:
     reader = RequestReader(Limits())
     for piece in pieces:
         reader.feed(piece)
@@ -187,7 +187,7 @@ REFUSALS: list[tuple[bytes, int, str]] = [
     (b"GET / HTTP/1.1\n", 400, "a line ends with LF instead of CRLF"),
     (LINE + b"Host: a\n", 400, "a line ends with LF instead of CRLF"),
     (LINE + b"Host: a\r\n\n", 400, "a line ends with LF instead of CRLF"),
-    # header lines; what follows the colon is in llhttp's words
+    # header lines; the reason after the colon comes from llhttp
     (LINE + b"Host: a\rb\r\n\r\n", 400, "malformed header: "),
     (LINE + b"Host: a\r\n\rb\r\n\r\n", 400, "malformed header: "),
     (LINE + b"Host : a\r\n\r\n", 400, "malformed header: "),
@@ -244,7 +244,7 @@ REFUSALS: list[tuple[bytes, int, str]] = [
 
 
 @pytest.mark.parametrize(("data", "status", "reason"), REFUSALS)
-def test_reader_refuses(data: bytes, status: int, reason: str) -> None:
+def test_reader_refuses_invalid_request_with_status(data: bytes, status: int, reason: str) -> None:
     for pieces in ([data], one_by_one(data), [data[:2], data[2:]]):
         error = refusal(pieces)
         shown = reason if reason.endswith(": ") else error.reason
@@ -271,7 +271,7 @@ def test_reader_refuses(data: bytes, status: int, reason: str) -> None:
     ],
 )
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b"OPTIONS", b"BREW"])
-def test_reader_accepts(method: bytes, fields: bytes) -> None:
+def test_reader_accepts_unusual_valid_request(method: bytes, fields: bytes) -> None:
     data = method + b" / HTTP/1.1\r\n" + fields + b"\r\n"
     assert read(data).headers.wire == b"\r\n" + fields[:-2]
     assert outcome(one_by_one(data), Limits()) == outcome([data], Limits())
@@ -314,7 +314,9 @@ BOUNDARIES = [
 
 @pytest.mark.parametrize(("fine", "over", "status", "reason"), BOUNDARIES)
 @pytest.mark.parametrize("rest", [b"", b"more"])
-def test_reader_limit_is_exact_for_every_split(fine: bytes, over: bytes, status: int, reason: str, rest: bytes) -> None:
+def test_reader_applies_limit_exactly_for_every_split(
+    fine: bytes, over: bytes, status: int, reason: str, rest: bytes
+) -> None:
     expected = outcome([fine + rest], SMALL)
     assert isinstance(expected[0], Request)
     assert outcome(one_by_one(fine + rest), SMALL) == expected
@@ -333,7 +335,7 @@ def test_reader_limit_is_exact_for_every_split(fine: bytes, over: bytes, status:
         (line_of(40) + field_of(30) * 2, 431, 117),
     ],
 )
-def test_reader_refuses_an_endless_line_at_the_byte_over_the_limit(start: bytes, status: int, fed: int) -> None:
+def test_reader_refuses_endless_line_at_first_byte_over_limit(start: bytes, status: int, fed: int) -> None:
     data = start + b"x" * 1000
     reader = RequestReader(SMALL)
     for piece in one_by_one(data[: fed - 1]):
@@ -342,18 +344,18 @@ def test_reader_refuses_an_endless_line_at_the_byte_over_the_limit(start: bytes,
         reader.feed(data[fed - 1 : fed])
     assert caught.value.status == status
     assert outcome([data], SMALL) == (status, caught.value.reason)
-    with pytest.raises(HandshakeRefused):  # and again: nothing changes the verdict
+    with pytest.raises(HandshakeRefused):  # again, because the refusal is final
         reader.feed(b"\r\n\r\n")
 
 
-def test_reader_carriage_return_of_an_open_line_does_not_count() -> None:
+def test_reader_does_not_count_carriage_return_of_unfinished_line() -> None:
     reader = RequestReader(SMALL)
     assert reader.feed(line_of(40)[:-1]) is None
     with pytest.raises(HandshakeRefused, match="414"):
         reader.feed(b"\r")
 
 
-def test_reader_default_limits() -> None:
+def test_reader_applies_default_limits() -> None:
     limits = Limits()
     big = b"".join(field_of(8192) for _ in range(6)) + b"\r\n"
     assert len(read(line_of(8192) + HOST + big).headers.get_all("A")) == 6
@@ -367,7 +369,7 @@ def test_reader_default_limits() -> None:
     assert refusal([start + field_of(last + 1) + b"\r\n"]).reason == "the head is longer than 65536 bytes"
 
 
-# --- whatever comes
+# --- random bytes
 
 PARTS = [
     *(b"\r\n", b"\r", b"\n", b" ", b":", b"\t", b"\0", b"x", b"\xff", b"\x16"),
@@ -391,7 +393,7 @@ streams = st.one_of(
 @settings(max_examples=500)
 @given(streams, st.lists(st.integers(0, 300), max_size=6), st.sampled_from([Limits(), SMALL]))
 @example(b"\r\n" + BROWSER, [], SMALL)
-def test_reader_verdict_is_the_same_for_every_split(data: bytes, cuts: list[int], limits: Limits) -> None:
+def test_reader_decides_the_same_for_every_split(data: bytes, cuts: list[int], limits: Limits) -> None:
     marks = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     pieces = [data[a:b] for a, b in itertools.pairwise(marks)]
     expected = outcome([data], limits)
@@ -401,12 +403,12 @@ def test_reader_verdict_is_the_same_for_every_split(data: bytes, cuts: list[int]
 
 @settings(max_examples=300)
 @given(st.binary(max_size=40), st.integers(0, len(BROWSER)), st.integers(0, 20))
-def test_reader_survives_a_damaged_head(damage: bytes, place: int, length: int) -> None:
+def test_reader_accepts_or_refuses_damaged_head(damage: bytes, place: int, length: int) -> None:
     data = BROWSER[:place] + damage + BROWSER[place + length :]
     result = outcome([data], Limits())
     if isinstance(result[0], Request):
         request = result[0]
-        # What was accepted is good enough to be written again: nothing can hide in a value or a name.
+        # An accepted request can be encoded again, so no name or value contains a line end.
         for name, value in request.headers.items_all():
             assert Headers([(name, value)]).get_all(name) == (value,)
             assert value in request.headers.get_all(name)

@@ -1,4 +1,4 @@
-"""The reader of responses: what it accepts, refuses and limits, however the response is split."""
+"""The reader of responses: which responses it accepts and refuses, and its limits, however a response is split."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -19,7 +19,10 @@ Result = tuple[int, Headers, bytes, bytes] | str | None
 
 
 def read(pieces: Iterable[bytes], limits: Limits | None = None, *, end: bool = True, connect: bool = False) -> Result:
-    """What the reader makes of the pieces, and of the end of the connection behind them."""
+    """Feed the chunks to a reader, and then the end of the connection.
+
+    :returns: The result of the reader.
+    """
     reader = ResponseReader(limits or Limits(), connect=connect)
     behind = b""
     response = None
@@ -74,7 +77,7 @@ GOOD: dict[str, tuple[bytes, int, bytes]] = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_reader_reads_answer_in_any_pieces(name: str) -> None:
+def test_reader_returns_response_in_any_chunks(name: str) -> None:
     data, status, body = GOOD[name]
     found = read([data])
     assert isinstance(found, tuple)
@@ -86,12 +89,12 @@ def test_reader_reads_answer_in_any_pieces(name: str) -> None:
 @pytest.mark.parametrize(
     "pieces", [[HEAD_101 + b"\x81\x01a"], [HEAD_101, b"\x81\x01a"], bytewise(HEAD_101 + b"\x81\x01a")]
 )
-def test_reader_leaves_what_is_behind_a_101(pieces: list[bytes]) -> None:
+def test_reader_leaves_bytes_after_101(pieces: list[bytes]) -> None:
     assert read(pieces) == (101, Headers({"Upgrade": "websocket", "Connection": "Upgrade"}), b"", b"\x81\x01a")
 
 
 @pytest.mark.parametrize("fields", ["", "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"])
-def test_reader_takes_101_whatever_its_fields(fields: str) -> None:
+def test_reader_accepts_101_with_any_fields(fields: str) -> None:
     found = read([f"HTTP/1.1 101 X\r\n{fields}\r\n".encode() + b"\x81\x00"])
     assert isinstance(found, tuple)
     assert (found[0], found[2:]) == (101, (b"", b"\x81\x00"))
@@ -99,7 +102,7 @@ def test_reader_takes_101_whatever_its_fields(fields: str) -> None:
 
 @pytest.mark.parametrize("piece", [1000, 65536, 10**9])
 @pytest.mark.parametrize("framing", ["Connection: close", "Content-Length: 76800"])
-def test_reader_takes_64_kib_of_a_body(framing: str, piece: int) -> None:
+def test_reader_reads_64_kib_of_body(framing: str, piece: int) -> None:
     data = head("500 X", framing) + BIG
     reader = ResponseReader(Limits())
     response = None
@@ -112,7 +115,7 @@ def test_reader_takes_64_kib_of_a_body(framing: str, piece: int) -> None:
     assert response.body == BIG[:MAX_BODY]
 
 
-def test_reader_has_nothing_before_the_head_is_complete() -> None:
+def test_reader_returns_nothing_before_head_is_complete() -> None:
     reader = ResponseReader(Limits())
     assert not reader.started
     for byte in bytewise(HEAD_101[:-1]):
@@ -121,7 +124,7 @@ def test_reader_has_nothing_before_the_head_is_complete() -> None:
     assert reader.finish() is None
 
 
-def test_reader_gives_what_has_come_of_a_body() -> None:
+def test_reader_returns_partial_body() -> None:
     reader = ResponseReader(Limits())
     assert reader.feed(head("503 X", "Content-Length: 100") + b"bu") is None
     assert reader.feed(b"sy") is None
@@ -165,16 +168,16 @@ BAD: dict[bytes, str] = {
 
 
 @pytest.mark.parametrize("data", BAD, ids=lambda data: repr(data)[:60])
-def test_reader_refuses_what_is_no_answer(data: bytes) -> None:
+def test_reader_refuses_invalid_response(data: bytes) -> None:
     whole, by_bytes = read([data]), read(bytewise(data))
     for found in (whole, by_bytes):
         assert isinstance(found, str)
         assert found.startswith(BAD[data][:50])
-    if "is not HTTP/1.1" not in BAD[data]:  # that one shows what has come
+    if "is not HTTP/1.1" not in BAD[data]:  # this reason includes the received bytes
         assert whole == by_bytes
 
 
-def test_reader_takes_interim_answers_up_to_ten() -> None:
+def test_reader_accepts_up_to_ten_interim_responses() -> None:
     found = read([head("102 X") * 10 + HEAD_101])
     assert isinstance(found, tuple)
     assert found[0] == 101
@@ -200,17 +203,20 @@ LIMIT_HEAD = "response head too large: the head is longer than 120 bytes (Limits
         (head("200 " + "a" * 12, LINE, LINE, "A: 123"), LIMIT_HEAD),
         (head("200 X", LINE + "a")[:-4], LIMIT_LINE),  # before the line ends
         (b"HTTP/1.1 200 X\r\nA: 1\r\nB: 2\r\nC: 3\r\nD", LIMIT_COUNT),
-        (head("100 X", "A: 1", "B: 2", "C: 3") + head("200 X", "A: 1", "B: 2", "C: 3"), 200),  # each of its own
+        (
+            head("100 X", "A: 1", "B: 2", "C: 3") + head("200 X", "A: 1", "B: 2", "C: 3"),
+            200,
+        ),  # the limit applies to each response
     ],
     ids=ascii,
 )
-def test_reader_holds_limits_by_the_byte_whatever_the_pieces(data: bytes, expected: int | str) -> None:
+def test_reader_applies_limits_exactly_in_any_chunks(data: bytes, expected: int | str) -> None:
     found = read([data], LIMITS)
     assert (found[0] if isinstance(found, tuple) else found) == expected
     assert read(bytewise(data), LIMITS) == found
 
 
-def test_reader_counts_no_body_against_the_limit_of_the_head() -> None:
+def test_reader_does_not_count_body_against_limit_of_head() -> None:
     found = read([head("200 X", "Content-Length: 1000") + b"a" * 1000], LIMITS)
     assert isinstance(found, tuple)
     assert len(found[2]) == 1000
@@ -224,7 +230,7 @@ ANSWERS = st.one_of(ANSWERS, st.sampled_from([data for data, _, _ in GOOD.values
 
 
 @given(data=ANSWERS, cuts=st.lists(st.integers(0, 200), max_size=8), connect=st.booleans(), end=st.booleans())
-def test_reader_gives_the_same_in_any_pieces(data: bytes, cuts: list[int], connect: bool, end: bool) -> None:
+def test_reader_returns_same_result_in_any_chunks(data: bytes, cuts: list[int], connect: bool, end: bool) -> None:
     places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
     pieces = [data[start:stop] for start, stop in pairwise(places)]
     whole = read([data], LIMITS, end=end, connect=connect)
@@ -236,7 +242,7 @@ def test_reader_gives_the_same_in_any_pieces(data: bytes, cuts: list[int], conne
 
 
 @pytest.mark.parametrize("fields", [[], ["Content-Length: 5"], ["Transfer-Encoding: chunked"]])
-def test_reader_takes_no_body_behind_the_answer_to_connect(fields: list[str]) -> None:
+def test_reader_reads_no_body_after_response_to_connect(fields: list[str]) -> None:
     found = read([head("200 X", *fields) + b"hello"], connect=True)
     assert isinstance(found, tuple)
     assert (found[0], found[2:]) == (200, (b"", b"hello"))

@@ -1,4 +1,4 @@
-"""What the server answers to an opening handshake."""
+"""The server's side of the opening handshake: which requests it accepts and refuses, and its responses."""
 
 import base64
 import re
@@ -79,11 +79,11 @@ def encoded(status_line: str, fields: bytes, reason: str) -> bytes:
 # --- accepted
 
 
-def test_accept_key_of_the_rfc() -> None:
+def test_accept_value_matches_example_of_rfc() -> None:
     assert accept_key(KEY.encode()) == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
-def test_accept_plain() -> None:
+def test_server_accepts_minimal_request() -> None:
     verdict = accepted(request())
     assert verdict.encoded == ANSWER + b"\r\n"
     assert verdict.subprotocol is None
@@ -92,7 +92,7 @@ def test_accept_plain() -> None:
     assert verdict.response.encode() == verdict.encoded
 
 
-def test_accept_the_request_of_the_rfc() -> None:
+def test_server_accepts_request_of_rfc() -> None:
     head = (
         b"GET /chat HTTP/1.1\r\n"
         b"Host: server.example.com\r\n"
@@ -110,7 +110,7 @@ def test_accept_the_request_of_the_rfc() -> None:
     assert verdict.encoded == ANSWER + b"Sec-WebSocket-Protocol: chat\r\n\r\n"
 
 
-def test_accept_with_everything_in_order() -> None:
+def test_server_sends_fields_of_response_in_order() -> None:
     verdict = accepted(
         request({"Sec-WebSocket-Protocol": "a, b", "Sec-WebSocket-Extensions": "permessage-deflate"}),
         Policy(
@@ -127,7 +127,7 @@ def test_accept_with_everything_in_order() -> None:
     assert verdict.response.headers["Server"] == "streamws"
 
 
-def test_accept_names_the_server() -> None:
+def test_server_names_itself_in_response() -> None:
     policy = Policy(server_header="streamws")
     assert accepted(request(), policy).encoded == ANSWER + b"Server: streamws\r\n\r\n"
 
@@ -145,27 +145,27 @@ def test_accept_names_the_server() -> None:
         {"Host": ""},
     ],
 )
-def test_accept_every_spelling(change: dict[str, str | None]) -> None:
+def test_server_accepts_every_spelling_of_fields(change: dict[str, str | None]) -> None:
     accepted(request(change))
 
 
-def test_accept_lists_in_several_fields() -> None:
+def test_server_accepts_lists_in_several_fields() -> None:
     fields = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
     assert accepted(request({"Upgrade": "h2c", "Connection": "keep-alive"}, *fields)).encoded == ANSWER + b"\r\n"
 
 
-# --- rejected, in the order of the checks
+# --- refused, in the order of the checks
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "CONNECT", "get", "BREW"])
-def test_reject_method(method: str) -> None:
+def test_server_refuses_other_method_with_405(method: str) -> None:
     reason = f"method {method} is not allowed; a WebSocket handshake is a GET"
     verdict = refused(request({"Upgrade": None}, method=method))
     assert verdict.reason == reason
     assert encoded_response(verdict) == encoded("405 Method Not Allowed", b"Allow: GET\r\n", reason)
 
 
-def test_reject_shows_a_long_method_in_part() -> None:
+def test_refusal_shortens_long_method() -> None:
     assert refused(request(method="X" * 5000)).reason.startswith("method " + "X" * 20 + " is not")
 
 
@@ -194,7 +194,7 @@ BAD_VERSION = "Sec-WebSocket-Version must be 13"
         ({"Sec-WebSocket-Version": "7", "Sec-WebSocket-Key": None}, BAD_VERSION),
     ],
 )
-def test_reject_without_upgrade(change: dict[str, str | None], reason: str) -> None:
+def test_server_refuses_request_without_upgrade(change: dict[str, str | None], reason: str) -> None:
     verdict = refused(request(change))
     assert verdict.reason == reason
     assert encoded_response(verdict) == encoded("426 Upgrade Required", UPGRADE, reason)
@@ -217,7 +217,7 @@ def test_reject_without_upgrade(change: dict[str, str | None], reason: str) -> N
         f"{KEY}, {KEY}",
     ],
 )
-def test_reject_key(key: str | None) -> None:
+def test_server_refuses_invalid_key(key: str | None) -> None:
     reason = "Sec-WebSocket-Key must be 16 bytes in base64"
     verdict = refused(request({"Sec-WebSocket-Key": key, "Origin": "http://evil.example"}))
     assert encoded_response(verdict) == encoded("400 Bad Request", b"", reason)
@@ -242,7 +242,7 @@ def test_reject_key(key: str | None) -> None:
         ("a_b.example", "http://a_b.example"),
     ],
 )
-def test_origin_of_the_same_host(host: str, origin: str) -> None:
+def test_server_accepts_origin_of_same_host(host: str, origin: str) -> None:
     asked = request({"Host": host, "Origin": origin})
     accepted(asked)
     accepted(asked, Policy(origins=["https://other.example"]))
@@ -265,14 +265,14 @@ def test_origin_of_the_same_host(host: str, origin: str) -> None:
     ],
 )
 @pytest.mark.parametrize("policy", [Policy(), Policy(origins=[]), Policy(origins=["https://other.example"])])
-def test_origin_of_another_host(host: str, origin: str, policy: Policy) -> None:
+def test_server_refuses_origin_of_other_host(host: str, origin: str, policy: Policy) -> None:
     verdict = refused(request({"Host": host, "Origin": origin}), policy)
     reason = f"Origin '{origin}' is not allowed: it is neither this host nor in the origins= of the server"
     assert verdict.reason == reason
     assert encoded_response(verdict) == encoded("403 Forbidden", b"", reason)
 
 
-def test_origin_is_compared_with_the_host_of_an_absolute_target() -> None:
+def test_server_compares_origin_with_host_of_absolute_target() -> None:
     headers = Headers(GOOD | {"Host": "evil.example", "Origin": "http://evil.example"})
     assert refused(Request("GET", "http://example.com/chat", headers)).status == 403
     headers = Headers(GOOD | {"Host": "evil.example", "Origin": "http://example.com"})
@@ -308,18 +308,18 @@ MALFORMED = [
 
 @pytest.mark.parametrize("origin", MALFORMED)
 @pytest.mark.parametrize("policy", [Policy(), Policy(origins=["null", "http://example.com"])])
-def test_origin_malformed(origin: str, policy: Policy) -> None:
+def test_server_refuses_malformed_origin(origin: str, policy: Policy) -> None:
     verdict = refused(request({"Origin": origin}), policy)
     assert verdict.status == 403
     assert verdict.reason.startswith("malformed Origin '")
 
 
-def test_origin_twice_is_malformed() -> None:
+def test_server_refuses_two_origins() -> None:
     asked = request({"Origin": "http://example.com"}, ("Origin", "http://example.com"))
     assert refused(asked).reason == "malformed Origin 'http://example.com,http://example.com'"
 
 
-def test_origin_is_shown_in_part_if_long() -> None:
+def test_refusal_shortens_long_origin() -> None:
     reason = refused(request({"Origin": "http://" + "x" * 5000})).reason
     assert reason.startswith("Origin 'http://" + "x" * 73 + "'... is not allowed")
 
@@ -345,16 +345,16 @@ def test_origin_is_shown_in_part_if_long() -> None:
         ("null", "https://a.example", False),
     ],
 )
-def test_origin_listed(listed: str, origin: str, allowed: bool) -> None:
+def test_server_accepts_only_listed_origins(listed: str, origin: str, allowed: bool) -> None:
     (accepted if allowed else refused)(request({"Origin": origin}), Policy(origins=["https://other.example", listed]))
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", *MALFORMED])
-def test_origin_star_opens_it(origin: str) -> None:
+def test_server_accepts_any_origin_for_star(origin: str) -> None:
     accepted(request({"Origin": origin}), Policy(origins="*"))
 
 
-def test_origin_absent_is_no_browser() -> None:
+def test_server_accepts_request_without_origin() -> None:
     accepted(request(), Policy(origins=["https://a.example"]))
 
 
@@ -376,7 +376,7 @@ def test_origin_absent_is_no_browser() -> None:
         (["v1.chat+json"], ["v1.chat+json"], "v1.chat+json"),
     ],
 )
-def test_subprotocol_choice(spoken: list[str], offered: list[str], chosen: str | None) -> None:
+def test_server_selects_subprotocol(spoken: list[str], offered: list[str], chosen: str | None) -> None:
     more = [("Sec-WebSocket-Protocol", value) for value in offered]
     verdict = accepted(request(None, *more), Policy(subprotocols=spoken))
     assert verdict.subprotocol == chosen
@@ -396,7 +396,7 @@ def test_subprotocol_choice(spoken: list[str], offered: list[str], chosen: str |
         (["a", "b,a"], "Sec-WebSocket-Protocol has a name twice"),
     ],
 )
-def test_subprotocol_list_malformed(offered: list[str], reason: str) -> None:
+def test_server_refuses_malformed_list_of_subprotocols(offered: list[str], reason: str) -> None:
     asked = request(None, *[("Sec-WebSocket-Protocol", value) for value in offered])
     for policy in (Policy(), Policy(subprotocols=["a"])):
         assert encoded_response(refused(asked, policy)) == encoded("400 Bad Request", b"", reason)
@@ -421,12 +421,12 @@ def test_subprotocol_list_malformed(offered: list[str], reason: str) -> None:
         ({"server_header": "a\r\nb: c"}, "header Server contains a control character"),
     ],
 )
-def test_policy_refuses(arguments: dict[str, Any], message: str) -> None:
+def test_policy_refuses_invalid_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         Policy(**arguments)
 
 
-def test_policy_is_a_value() -> None:
+def test_policy_compares_hashes_and_shows_its_values() -> None:
     policy = Policy(origins=["https://a.example"], subprotocols=["a"])
     assert policy == Policy(origins=("https://a.example",), subprotocols=("a",))
     assert hash(policy) == hash(Policy(origins=("https://a.example",), subprotocols=("a",)))
@@ -439,24 +439,24 @@ def test_policy_is_a_value() -> None:
 # --- the other refusals
 
 
-def test_full() -> None:
+def test_full_server_refuses_with_503() -> None:
     assert full_response(7).encode() == encoded(
         "503 Service Unavailable", b"Retry-After: 7\r\n", "the server is full; try again later"
     )
     assert full_response().headers["Retry-After"] == "5"
 
 
-def test_too_slow() -> None:
+def test_server_refuses_slow_request_with_408() -> None:
     assert timeout_response().encode() == encoded("408 Request Timeout", b"", "the request took too long")
 
 
-def test_failed() -> None:
+def test_server_refuses_with_500_after_failure() -> None:
     assert failure_response().encode() == encoded(
         "500 Internal Server Error", b"", "the server failed to handle the request"
     )
 
 
-def test_refusal_of_what_the_reader_refused() -> None:
+def test_server_encodes_refusal_of_reader() -> None:
     with pytest.raises(HandshakeRefused) as caught:
         RequestReader(Limits()).feed(b"GET / HTTP/1.0\r\n\r\n")
     assert error_response(caught.value).encode() == encoded(
@@ -465,7 +465,7 @@ def test_refusal_of_what_the_reader_refused() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 414, 431, 505])
-def test_refusal_takes_the_errors_headers(status: int) -> None:
+def test_refusal_includes_fields_of_error(status: int) -> None:
     response = error_response(HandshakeRefused(status, "why", (("X", "y"),)))
     assert (response.status, response.body, response.headers["X"]) == (status, b"why\n", "y")
 
@@ -476,7 +476,7 @@ def test_refusal_takes_the_errors_headers(status: int) -> None:
         st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=30),
     )
 )
-def test_server_accepts_or_refuses_whatever_comes(change: dict[str, str]) -> None:
+def test_server_accepts_or_refuses_any_request(change: dict[str, str]) -> None:
     error = refusal(request({**change}), Policy(origins=["null"], subprotocols=["a"]))
     if error is not None:
         assert error.status in (400, 403, 426)

@@ -1,4 +1,4 @@
-"""URLs: what is taken apart, what is refused and why, and where redirects lead."""
+"""URLs: how they are parsed, which are refused and why, and the targets of redirects."""
 
 import pytest
 from hypothesis import given
@@ -101,19 +101,19 @@ BAD = {
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_url_is_taken_apart(text: str) -> None:
+def test_parser_returns_parts_of_url(text: str) -> None:
     assert parse_url(text) == GOOD[text]
 
 
 @pytest.mark.parametrize("text", BAD, ids=ascii)
-def test_bad_url_is_refused_with_the_reason(text: str) -> None:
+def test_parser_refuses_invalid_url_with_reason(text: str) -> None:
     with pytest.raises(InvalidURL) as caught:
         parse_url(text)
     assert str(caught.value) == f"{without_password(text)!r:.200} is not a valid WebSocket URL: {BAD[text]}"
 
 
 @pytest.mark.parametrize("value", [None, b"ws://example.org", 80])
-def test_url_of_another_type_is_refused(value: object) -> None:
+def test_parser_refuses_url_of_other_type(value: object) -> None:
     with pytest.raises(TypeError, match=f"the URL must be a str, not {type(value).__name__}"):
         parse_url(value)  # type: ignore[arg-type]
 
@@ -135,7 +135,7 @@ def test_url_of_another_type_is_refused(value: object) -> None:
         "ws://user:se cret@example.org",
     ],
 )
-def test_password_is_shown_in_no_message(text: str) -> None:
+def test_error_does_not_show_password(text: str) -> None:
     with pytest.raises(InvalidURL) as caught:
         parse_url(text)
     assert "ret" not in str(caught.value)
@@ -144,7 +144,7 @@ def test_password_is_shown_in_no_message(text: str) -> None:
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_long_url_is_shown_in_part() -> None:
+def test_error_shortens_long_url() -> None:
     with pytest.raises(InvalidURL) as caught:
         parse_url("http://example.org/" + "a" * 10_000)
     assert len(str(caught.value)) < 300
@@ -158,11 +158,11 @@ def test_long_url_is_shown_in_part() -> None:
         ("ws://user@example.org/a@b", "ws://***@example.org/a@b"),
     ],
 )
-def test_url_is_shown_without_user_and_password_alone(text: str, shown: str) -> None:
+def test_without_password_removes_user_and_password(text: str, shown: str) -> None:
     assert without_password(text) == shown
 
 
-def test_url_as_text_has_no_credentials() -> None:
+def test_url_as_text_contains_no_credentials() -> None:
     url = parse_url("wss://user:secret@Example.org:443/a?b")
     assert str(url) == "wss://example.org/a?b"
     assert "secret" not in repr(url)
@@ -180,12 +180,12 @@ def test_url_as_text_has_no_credentials() -> None:
         ("ws://[fe80::1%25eth0]:81", "[fe80::1]:81"),
     ],
 )
-def test_authority_has_no_default_port_and_no_zone(text: str, authority: str) -> None:
+def test_authority_omits_default_port_and_zone(text: str, authority: str) -> None:
     assert parse_url(text).authority == authority
 
 
 @given(st.text(st.characters(), max_size=60))
-def test_any_text_is_a_url_or_refused_for_that(text: str) -> None:
+def test_parser_accepts_or_refuses_any_text(text: str) -> None:
     for url in (text, f"ws://{text}", f"ws://a/{text}"):
         try:
             found = parse_url(url)
@@ -223,24 +223,24 @@ SECURE = parse_url("wss://example.org/a/b?c")
         (parse_url("ws://[fe80::1%25eth0]:81/a"), "b", "ws://[fe80::1%25eth0]:81/b"),
     ],
 )
-def test_location_is_joined(base: Url, location: str, place: str) -> None:
+def test_location_is_resolved_against_base(base: Url, location: str, place: str) -> None:
     assert join_url(base, location) == parse_url(place)
 
 
 @pytest.mark.parametrize(
     "location", ["ftp://a/", "mailto:a@b", "https://", "https:///a", "/a b", "//a:99999", "//a..b", "//[::1"]
 )
-def test_location_that_leads_nowhere_is_refused(location: str) -> None:
+def test_invalid_location_is_refused(location: str) -> None:
     with pytest.raises(InvalidURL):
         join_url(BASE, location)
 
 
-def test_origin_is_scheme_host_and_port() -> None:
+def test_origin_consists_of_scheme_host_and_port() -> None:
     assert parse_url("ws://Example.org/a").origin == parse_url("ws://example.org:80/b").origin
     others = ["wss://example.org", "ws://example.org:81", "ws://www.example.org", "wss://example.org:80"]
     assert parse_url("ws://example.org").origin not in [parse_url(other).origin for other in others]
 
 
-def test_basic_authorization_is_utf_8_in_base64() -> None:
+def test_basic_authorization_encodes_utf_8_in_base64() -> None:
     assert basic_authorization(("Aladdin", "open sesame")) == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="  # RFC 7617
     assert basic_authorization(("test", "123£")) == "Basic dGVzdDoxMjPCow=="

@@ -1,20 +1,20 @@
-"""The programs that the documentation is made of.
+"""Collects the programs in the documentation.
 
-A block of the language `python` is a program. What it is part of stands in a comment right above it:
+Each `python` block is a program, or a part of one. A comment right above the block says which:
 
-    (no comment)                    the block is a program that ends by itself
+    (no comment)                    a program that ends by itself
     <!-- program: NAME -->          the first block of the program NAME
-    <!-- continues: NAME -->        a further block of it
-    <!-- handler: NAME -->          a function: the handler of a server, which is put around it
-    <!-- connection: NAME -->       a function: the @socket.connection callback of a server
+    <!-- continues: NAME -->        another block of the program NAME
+    <!-- handler: NAME -->          a function: the handler of a server, which is added
+    <!-- connection: NAME -->       a function: the @socket.connection callback of a server, which is added
     <!-- client: NAME -->           a program that talks to a server, and ends by itself
 
-and above a block of the language `text`:
+A comment above a `text` block says what it shows:
 
-    <!-- output: NAME -->           what the program NAME prints, exactly
+    <!-- output: NAME -->           the exact output of the program NAME
 
-A program that does not end by itself is talked to by the function for it in `docs/test_guide.py`; the servers of
-clients are in `docs/test_client_guide.py`.
+`docs/test_guide.py` has a function for each program that does not end by itself, which talks to it.
+`docs/test_client_guide.py` has the servers of the clients.
 """
 
 import re
@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 PRELUDE = "import asyncio, streamws; from streamws import *\n"
-"""What a lone function stands behind; one line."""
+"""The line before a lone function. One line, so that line numbers stay those of the page."""
 
 EPILOGUES = {
     "handler": """
@@ -38,7 +38,7 @@ socket.run()
 }
 
 PEM = re.compile(r'"([\w-]+\.pem)"')
-"""A file that the commands of the page about certificates make, as programs name it."""
+"""The name of a file that the commands on the page about certificates create."""
 
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<role>[a-z]+): (?P<name>[\w-]+) -->\n)?^```(?P<language>[a-z]+)\n(?P<text>.*?)^```$",
@@ -48,12 +48,12 @@ _BLOCK = re.compile(
 
 @dataclass
 class Example:
-    """A program of a page."""
+    """A program on a page."""
 
     page: Path
     name: str
     source: str = ""
-    """Its lines have the numbers that they have on the page, so that tracebacks point there."""
+    """Its line numbers are those of the page, so that tracebacks point there."""
     kind: str = "program"
     output: str | None = None
     blocks: int = field(default=0)
@@ -63,18 +63,18 @@ class Example:
         return f"{self.page.relative_to(ROOT)}:{self.name}"
 
     def add(self, text: str, line: int) -> None:
-        """Append a block that begins in `line`, counted from 1."""
+        """Append a block that begins at `line` of the page, counted from 1."""
         self.source += "\n" * (line - 1 - self.source.count("\n")) + text
         self.blocks += 1
 
 
 def pages() -> list[Path]:
-    """Every page of the documentation."""
+    """Return all pages of the documentation."""
     return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def examples() -> list[Example]:
-    """Every program of every page."""
+    """Return all programs on all pages."""
     return [example for page in pages() for example in _examples_of(page)]
 
 

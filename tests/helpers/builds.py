@@ -1,4 +1,4 @@
-"""Both builds of streamws in one process: the compiled modules and the .py sources of the same files."""
+"""Both builds of streamws in one process: compiled modules, and the `.py` files they are made from."""
 
 import importlib.machinery
 import importlib.util
@@ -11,13 +11,13 @@ SOURCES = Path(__file__).parents[2] / "streamws"
 
 
 def compiled_modules() -> list[str]:
-    """The modules that are compiled, as `setup.py` finds them: each has a `.pyx` or a `.pxd` beside its `.py`."""
+    """Return the names of the compiled modules. As in `setup.py`, each has a `.pyx` or a `.pxd` beside its `.py`."""
     typed = {path.with_suffix("") for suffix in ("pyx", "pxd") for path in SOURCES.rglob(f"*.{suffix}")}
     return sorted(".".join(path.relative_to(SOURCES).parts) for path in typed)
 
 
 class _Sources:
-    """A finder for the package under a name, in a folder, that passes extension modules over."""
+    """Finds the modules of a package in a folder, under another name, and ignores extension modules."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self._name = name
@@ -37,7 +37,7 @@ class _Sources:
 
 
 def package_folder() -> Path:
-    """Where the installed package is."""
+    """Return the folder of the installed package."""
     spec = importlib.util.find_spec("streamws")
     assert spec is not None
     assert spec.origin is not None
@@ -45,20 +45,20 @@ def package_folder() -> Path:
 
 
 def use_pure() -> None:
-    """From now on `import streamws` loads the .py sources; call it before the first import."""
+    """Make `import streamws` load the `.py` files. To be called before the first import."""
     assert "streamws" not in sys.modules, "streamws was imported already"
     sys.meta_path.insert(0, _Sources("streamws", package_folder()))
 
 
 def load_pure(name: str = "streamws_pure") -> ModuleType:
-    """A second copy of the package from its .py sources, under another name, beside the installed one."""
+    """Import a second copy of the package, from its `.py` files and under another name."""
     if name not in sys.modules:
         sys.meta_path.insert(0, _Sources(name, package_folder()))
     return importlib.import_module(name)
 
 
 def is_compiled() -> bool:
-    """Whether the installed package is compiled, whole."""
+    """Return whether the installed package is compiled. It may not be compiled in part."""
     kinds = {str(importlib.import_module(f"streamws.{name}").__file__).endswith(".py") for name in compiled_modules()}
     assert len(kinds) == 1, "the package is compiled in part"
     return kinds == {False}

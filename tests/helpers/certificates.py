@@ -1,4 +1,4 @@
-"""A certificate for the tests, made when it is first asked for."""
+"""Certificates for the tests, made when a test first needs them."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ from helpers.blocks import ROOT
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The certificate of localhost and its key."""
+    """A certificate for localhost, and its key."""
     folder = tmp_path_factory.mktemp("certificate")
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -26,7 +26,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def server_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    """For a server that has the certificate."""
+    """A context for servers, with the certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     return context
@@ -34,13 +34,13 @@ def server_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
 
 @pytest.fixture
 def client_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    """For a client that trusts it."""
+    """A context for clients, which trusts the certificate."""
     return ssl.create_default_context(cafile=str(certificate[0]))
 
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the commands of the page about certificate authorities were run."""
+    """A folder in which the commands on the page about certificate authorities were run."""
     folder = tmp_path_factory.mktemp("authority")
     page = (ROOT / "docs" / "howto" / "own-certificate-authority.md").read_text("utf-8")
     [block] = re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""A peer that speaks permessage-deflate by hand, in either role; zlib alone is its second opinion."""
+"""A peer that compresses messages (RFC 7692) with zlib alone, in either role."""
 
 import asyncio
 import zlib
@@ -18,12 +18,12 @@ TAIL = b"\x00\x00\xff\xff"
 RSV1 = 0x40
 OFFER = "permessage-deflate; client_max_window_bits"
 WIDE = Compression(window_bits=15, peer_window_bits=15, threshold=0)
-"""Compresses everything, with nothing taken over."""
+"""Compresses everything, without context takeover."""
 TAKING_OVER = Compression(window_bits=15, peer_window_bits=15, threshold=0, takeover=True, peer_takeover=True)
 
 
 class Packer:
-    """Compresses messages as a peer may."""
+    """Compresses messages."""
 
     def __init__(self, bits: int = 15, takeover: bool = False, level: int = 6) -> None:
         self._arguments = (level, zlib.DEFLATED, -bits)
@@ -31,7 +31,7 @@ class Packer:
         self._stream: Any = None
 
     def part(self, data: bytes, fin: bool) -> bytes:
-        """The payload of the next frame of a message."""
+        """Return the payload of the next frame of a message."""
         if self._stream is None:
             self._stream = zlib.compressobj(*self._arguments)
         payload: bytes = self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH)
@@ -47,7 +47,7 @@ class Packer:
 
 
 class Unpacker:
-    """Inflates messages, with a window that is no larger than it must be."""
+    """Inflates messages, with the smallest window that was negotiated."""
 
     def __init__(self, bits: int = 15, takeover: bool = False) -> None:
         self._bits = bits
@@ -63,17 +63,17 @@ class Unpacker:
 
 
 class CountingCodec:
-    """zlib, and how many of its streams there are."""
+    """zlib, with counters for its streams."""
 
     def __init__(self) -> None:
         self.compressors = 0
-        """How many were made."""
+        """The number of compressors made so far."""
         self.alive = 0
-        """How many streams, of both kinds, there are now."""
+        """The number of streams of both kinds that exist now."""
         self.compressed = 0
-        """How often something was compressed."""
+        """The number of calls of `compress`."""
         self.fail = False
-        """Whether compressing fails."""
+        """Whether to fail at the next flush."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(zlib, name)
@@ -105,7 +105,7 @@ class _Counted:
 
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingCodec]:
-    """A codec that counts, in place of streamws' own; it finds no compressors of others, and leaves none."""
+    """Replace the codec of streamws by one that counts. It starts and ends without idle compressors."""
     codec = CountingCodec()
     monkeypatch.setattr(deflate, "codec", codec)
     monkeypatch.setattr(deflate, "igzip", None)
@@ -196,7 +196,7 @@ async def open_compressing(port: int, compression: Compression, offer: str | Non
 async def _connected(
     compression: Compression, agreed: bool, limits: Limits | None, timeouts: Timeouts
 ) -> AsyncIterator[tuple[Client, CompressingPeer]]:
-    # The response of a server that has no wishes of its own.
+    # The response of a server that accepts whatever the client offers.
     response = accept_offer(make_offers(compression), TAKING_OVER)
     assert response is not None
     done = asyncio.Event()

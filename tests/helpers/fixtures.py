@@ -1,4 +1,4 @@
-"""Servers and raw clients for the tests; loaded by conftest once it is known which build is tested."""
+"""Fixtures for servers and raw clients. `conftest.py` loads them once it has chosen the build."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,29 +9,53 @@ from typing import Any, Protocol
 import pytest
 
 from helpers.peers import RawClient
-from streamws import Client, WebSocketServer
+from streamws import Cause, Client, CloseOutcome, WebSocketServer
 from streamws.server import ConnectionCallback, Handler, RequestCallback
 
 
 async def echo(client: Client) -> None:
-    """A handler that sends back what comes."""
+    """A handler that sends each message back."""
     async for message in client:
         await client.send(message)
 
 
 def address_of(server: WebSocketServer) -> tuple[str, int]:
-    """Where a server listens."""
+    """Return the address at which a server listens."""
     host, port = server.sockets[0].getsockname()[:2]
     return host, port
 
 
 def client_of(server: WebSocketServer, raw: RawClient) -> Client:
-    """The server's end of a connection."""
+    """Return the server's `Client` for a connection."""
     return server.clients[raw.address]
 
 
+def url_of(server: WebSocketServer, path: str = "/", *, scheme: str = "ws") -> str:
+    """Return the URL at which a server listens."""
+    return "{}://{}:{}{}".format(scheme, *address_of(server), path)
+
+
+def outcome_of(client: Client) -> CloseOutcome:
+    """Return the outcome of a connection that has ended."""
+    assert client.outcome is not None
+    return client.outcome
+
+
+def send_until_closed(cause: "asyncio.Future[Cause]") -> Handler:
+    """Make a handler that sends without end, and tells the cause for which its connection ended."""
+
+    async def handler(client: Client) -> None:
+        try:
+            while True:
+                await client.send(bytes(1000))
+        finally:
+            cause.set_result(outcome_of(client).cause)
+
+    return handler
+
+
 class Serve(Protocol):
-    """Starts a server on a port that is free; it stops when the test ends."""
+    """Starts a server on a free port; it stops when the test ends."""
 
     async def __call__(
         self,
@@ -44,7 +68,7 @@ class Serve(Protocol):
 
 
 class Connect(Protocol):
-    """Connects a raw client; it is closed when the test ends. It is not upgraded for `upgrade=False`."""
+    """Connects a raw client, which is closed when the test ends, and does the opening handshake unless told not to."""
 
     async def __call__(
         self,
@@ -57,14 +81,14 @@ class Connect(Protocol):
 
 
 _STEP = 0.01
-"""Seconds of the loop's time that pass at once; the loop waits a tenth of them for sockets."""
+"""Seconds of the loop's time that may pass at once, while the loop really waits for a tenth of that."""
 
 
 @pytest.fixture
 async def fast_timers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the time of the loop pass ten times as fast whenever the loop has nothing to do but wait.
 
-    For tests whose both ends are on this loop: what they send is there at once. Not on uvloop.
+    For tests that have both ends of a connection on this loop, so that sent data needs no time. No effect on uvloop.
     """
     loop = asyncio.get_running_loop()
     if not isinstance(loop, asyncio.SelectorEventLoop):

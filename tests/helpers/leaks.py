@@ -1,4 +1,4 @@
-"""What a test left behind on its loop."""
+"""Find tasks, sockets and exceptions that a test leaves behind."""
 
 import asyncio
 import gc
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def open_sockets() -> int:
-    """How many sockets this process has open; 0 on systems without /proc."""
+    """Return the number of open sockets of this process; 0 on systems without /proc."""
     count = 0
     try:
         numbers = os.listdir("/proc/self/fd")
@@ -17,17 +17,17 @@ def open_sockets() -> int:
     for number in numbers:
         try:
             count += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
-        except FileNotFoundError:  # the one that listed the folder
+        except FileNotFoundError:  # the descriptor with which the folder was listed
             continue
     return count
 
 
 class LeakCheck:
-    """Notices the tasks, sockets and errors that a test leaves behind, and ends a test that never ends."""
+    """Finds what a test leaves behind, and cancels a test that takes too long."""
 
     def __init__(self, patience: float) -> None:
-        """`patience`: seconds after which the test's tasks are cancelled."""
-        gc.freeze()  # what is there already need not be looked through when the test ends
+        """:param patience: seconds after which the test's tasks are cancelled."""
+        gc.freeze()  # so that the collection at the end of the test skips older objects
         self._loop = asyncio.get_running_loop()
         self._sockets = open_sockets()
         self._reported: list[str] = []
@@ -44,20 +44,20 @@ class LeakCheck:
             task.cancel()
 
     async def findings(self) -> list[str]:
-        """What was left behind."""
+        """Return a line for each thing that was left behind."""
         self._alarm.cancel()
-        for _ in range(20):  # turns of the loop: a transport that was closed lets go of its socket in a later one
+        for _ in range(20):  # loop iterations: a closed transport closes its socket in a later one
             if not self._left():
                 break
             await asyncio.sleep(0)
-        gc.collect()  # a future that no one awaited tells of its exception when it goes
+        gc.collect()  # a future that was never awaited reports its exception when it is freed
         self._loop.set_exception_handler(None)
         return self._left() + self._reported
 
     def _left(self) -> list[str]:
         tasks = asyncio.all_tasks(self._loop) - {asyncio.current_task()}
         left = [f"a task: {task!r}" for task in tasks]
-        # Counted, not named: uvloop has a new pair of its own each time it runs.
+        # Only counted, because uvloop opens a new socket pair each time it runs.
         if (more := open_sockets() - self._sockets) > 0:
             left.append(f"{more} open sockets")
         return left

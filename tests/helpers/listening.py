@@ -1,4 +1,4 @@
-"""What one end of a conversation reads, and whether that is what came: the model of a reader."""
+"""Model of the readers at one end of a connection: checks each result against the received messages."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 MESSAGE, FRAME, BEGINNING = "message", "frame", "beginning"
 FRAMES = "frames"
-"""Who reads a message frame by frame."""
+"""Stands for a message that is read frame by frame."""
 
 
 class Refused(Exception):
-    """This was a second read beside one that waits."""
+    """This read was refused because another one is waiting."""
 
 
 @attrs.define(eq=False)
@@ -26,17 +26,17 @@ class Waiting:
 
     task: "asyncio.Task[Any] | None"
     is_ready: Callable[[], bool]
-    """Whether it could go on with what has come."""
+    """Return whether it could complete with the received data."""
 
 
 @attrs.define(eq=False)
 class Stream:
-    """A MessageReader."""
+    """A `MessageReader`, and how far it has read."""
 
     reader: Any
     message: Message
     turn: int
-    """Of the reads that begin something, this was the n-th."""
+    """The number of this read, among those that begin a message."""
     offset: int = 0
     ended: bool = False
     left: bool = False
@@ -44,24 +44,27 @@ class Stream:
 
 
 class Listener:
-    """Reads at one end of a connection."""
+    """Reads at one end of a connection, and checks the results."""
 
     def __init__(self, endpoint: Endpoint, visible: Tap, arrived: Tap) -> None:
-        """`arrived` is what came, `visible` what came before this end sent a Close."""
+        """
+        :param arrived: all received messages.
+        :param visible: those received before this end sent a Close frame.
+        """
         self._endpoint = endpoint
         self._visible = visible
         self._arrived = arrived
         self.place = 0
-        """The message that the next read is about, among those that came."""
-        self._begun: object = None  # who reads it piece by piece
-        self._frames = 0  # of it that were read
+        """The place of the next message to read, among those received."""
+        self._begun: object = None  # the stream, or FRAMES, by which it is read in part
+        self._frames = 0  # the number of its frames that were read
         self._turn = 0
         self.waiting: Waiting | None = None
         self.begun: Stream | None = None
-        """The reader that was begun last."""
+        """The latest reader."""
 
     def forget(self, task: "asyncio.Task[Any]") -> None:
-        """The task was cancelled."""
+        """Take note that a task was cancelled."""
         if self.waiting is not None and self.waiting.task is task:
             self.waiting = None
 
@@ -77,7 +80,7 @@ class Listener:
         await self._read(BEGINNING, aiter(self._endpoint.client.messages()).__anext__, self._took_beginning)
 
     async def stream(self, count: int | None = None, how: str = "chunk") -> None:
-        """Read messages as they come, piece by piece, up to the end or `count` of them."""
+        """Read messages piece by piece, up to `count` or to the end of the connection."""
         while count is None or count > 0:
             if not await self._read(BEGINNING, aiter(self._endpoint.client.messages()).__anext__, self._took_beginning):
                 return
@@ -91,7 +94,7 @@ class Listener:
             count = None if count is None else count - 1
 
     async def iterate(self, how: str, count: int | None = None) -> None:
-        """Read by an async iterator, up to the end or `count` times."""
+        """Read by an async iterator, up to `count` times or to the end of the connection."""
         if how in ("stream", "readinto"):
             await self.stream(count, "chunk" if how == "stream" else how)
             return
@@ -106,7 +109,10 @@ class Listener:
     async def _read(
         self, kind: str, call: Callable[[], Awaitable[Any]], took: Callable[[Any], None], only: int | None = None
     ) -> bool:
-        """One read, of `only` one kind of messages; whether another one may follow it."""
+        """Read once, and return whether there may be more to read.
+
+        :param only: the opcode of the messages that the read accepts.
+        """
         second = self.waiting is not None
         if not second:
             self._claim(kind)
@@ -139,7 +145,7 @@ class Listener:
                 self.waiting = None
 
     def _claim(self, kind: str) -> None:
-        """A read begins, and leaves a message behind that was read in part."""
+        """Begin a read; it leaves a message that was read in part."""
         if kind == FRAME and self._begun is FRAMES:
             return
         self._turn += 1
@@ -163,13 +169,13 @@ class Listener:
 
     def _took_message(self, value: str | bytes) -> None:
         message = self._visible.messages[self.place]
-        assert message.done, "a message that is not whole"
+        assert message.done, "the message is not complete"
         assert value == message.value
         self._go_on()
 
     def _took_frame(self, frame: Any) -> None:
         message = self._visible.messages[self.place]
-        assert self._frames < message.complete, "a frame that is not whole"
+        assert self._frames < message.complete, "the frame is not complete"
         assert frame.payload == message.frames[self._frames]
         assert frame.opcode == (CONTINUATION if self._frames else message.opcode)
         self._begun = FRAMES
@@ -184,14 +190,14 @@ class Listener:
         self._begun = self.begun = Stream(reader, message, self._turn)
 
     def _ended(self, kind: str, only: int | None, error: Any) -> None:
-        """A read learned that nothing more comes."""
+        """Check a read that found the connection at its end."""
         streamws = self._endpoint.streamws
         outcome = self._endpoint.connection.outcome()
         assert outcome is not None, "the connection is open"
         if self._is_there(kind) and only not in (None, self._visible.messages[self.place].opcode):
             self._go_on()  # text() or binary() refused a message of the other kind
             return
-        assert not self._is_there(kind), "there is something to read"
+        assert not self._is_there(kind), "there is a message to read"
         if isinstance(error, streamws.IncompleteMessage):
             assert self._visible.cut or self._arrived.cut
             return
@@ -199,7 +205,7 @@ class Listener:
         assert (type(error) is expected) or (error is None and outcome.clean)
         if kind != BEGINNING and self.place < len(self._visible.messages):
             refused = outcome.initiator == "local" or outcome.cause == "limit"
-            assert refused, "a message was cut off, and no one said so"
+            assert refused, "a truncated message was not reported"
 
     # Streams ---------------------------------------------------------------------------------------------------
 
@@ -210,7 +216,7 @@ class Listener:
             self._go_on()
 
     async def read_stream(self, stream: Stream, how: str, size: int) -> None:
-        """One call of a method of the reader."""
+        """Call a method of the reader once, and check its result."""
         streamws = self._endpoint.streamws
         message = stream.message
         touched, stream.touched = stream.touched, True
@@ -221,32 +227,32 @@ class Listener:
         except Refused:
             pass
         except streamws.StaleReader:
-            assert stream.left or (stream.turn != self._turn and not stream.ended), "this reader is in its turn"
+            assert stream.left or (stream.turn != self._turn and not stream.ended), "this reader is not stale"
         except streamws.ReadError:
             assert how == "get"
             assert touched
         except asyncio.IncompleteReadError as error:
             assert how == "readexactly"
-            assert message.done, "the message is not whole"
+            assert message.done, "the message is not complete"
             self._took_part(stream, error.partial)
             assert stream.offset == len(message.data)
         except streamws.IncompleteMessage:
-            assert not message.done, "the message is whole"
+            assert not message.done, "the message is complete"
         except streamws.ConnectionClosed:
             assert how == "get" or self._endpoint.connection.outcome().cause == "limit"
             assert not message.done
         else:
             assert not stream.left
-            # One that holds the end of its message may go on with it.
-            assert stream.turn == self._turn or message.done, "a reader goes on that gave way to another"
+            # A reader that holds the end of its message may return it.
+            assert stream.turn == self._turn or message.done, "a stale reader returned data"
             if how == "get":
-                assert message.done, "the message is not whole"
+                assert message.done, "the message is not complete"
                 assert data == message.value
                 data = message.data
             self._took_part(stream, data)
             rest = len(message.data) - stream.offset
             if how == "all" or not data or (how == "readline" and data[-1:] != b"\n"):
-                assert message.done, "the message is not whole"
+                assert message.done, "the message is not complete"
                 assert rest == 0
             if how == "readline":
                 assert b"\n" not in data[:-1]
@@ -256,7 +262,7 @@ class Listener:
                 assert len(data) == size
         finally:
             if stream.reader.at_eof():
-                assert message.done, "the message is not whole"
+                assert message.done, "the message is not complete"
                 assert stream.offset == len(message.data)
                 stream.ended = True
                 if self._begun is stream:
@@ -285,7 +291,7 @@ class Listener:
             return True
         frames = stream.message.frames
         if not self._endpoint.connection.protocol.open:
-            frames = frames[: stream.message.complete]  # what has come of another one may be passed over
+            frames = frames[: stream.message.complete]  # a frame that is not complete may be skipped
         rest = b"".join(frames)[stream.offset :]
         match how:
             case "all" | "get":
@@ -301,23 +307,23 @@ class Listener:
         assert stream.message.data[stream.offset : stream.offset + len(data)] == data
         stream.offset += len(data)
 
-    # What must be true -----------------------------------------------------------------------------------------
+    # Invariants ------------------------------------------------------------------------------------------------
 
     def check_waiting(self) -> None:
-        """No task waits for what is there."""
+        """Check that no task waits for data that was received."""
         waiting = self.waiting
         if waiting is None:
             return
         protocol = self._endpoint.connection.protocol
-        assert not waiting.is_ready(), "a task waits for what is there"
+        assert not waiting.is_ready(), "a task waits for data that was received"
         if protocol.open:
             transport = self._endpoint.transport
-            assert transport.is_reading() or transport.is_closing(), "a task waits, and the network is paused"
+            assert transport.is_reading() or transport.is_closing(), "a task waits while reading is paused"
         else:
-            assert protocol.close_received is None, "a task waits, and the connection has ended"
-            assert not protocol.failed, "a task waits, and the connection was given up"
-            assert not self._endpoint.transport.lost, "a task waits, and there is no connection"
+            assert protocol.close_received is None, "a task waits after the closing handshake"
+            assert not protocol.failed, "a task waits after the connection failed"
+            assert not self._endpoint.transport.lost, "a task waits after the connection was lost"
 
     def check_all_read(self) -> None:
-        """Every message that came was read."""
-        assert self.place >= len(self._visible.done()), "messages are left"
+        """Check that every received message was read."""
+        assert self.place >= len(self._visible.done()), "messages were not read"

@@ -30,8 +30,8 @@ from helpers.frames import (
     server_close,
     take_frame,
 )
-from helpers.waiting import PATIENCE, turns
-from streamws import Client, Limits, Timeouts, WebSocketServer
+from helpers.waiting import PATIENCE, iterations, until
+from streamws import Cause, Client, Limits, Timeouts, WebSocketServer
 from streamws.handshake.server import accept_key
 
 QUIET = Timeouts(open=5, close=5, ping_interval=None, ping_timeout=None)
@@ -263,11 +263,19 @@ async def pair(
             await peer.close()
 
 
+async def outlast_keepalive(timeouts: Timeouts) -> None:
+    """Wait as long as the keepalive takes to close a connection whose peer is silent."""
+    async with pair(timeouts=timeouts) as (silent, _):
+        await until(lambda: silent.outcome)
+        assert silent.outcome is not None
+        assert silent.outcome.cause is Cause.KEEPALIVE
+
+
 async def full_network(client: Client) -> None:
     """Send so much, over small buffers, that further senders wait until the peer has read most of it."""
     for _ in range(6):
         client.send(b"f" * 10_000).close()
-    await turns()
+    await iterations()
     assert client._connection.outbox.paused
 
 

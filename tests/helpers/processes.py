@@ -1,4 +1,4 @@
-"""Programs that tests start: each in a process group of its own, of which nothing is left behind."""
+"""Start programs of any kind, each in its own process group, which is killed at the end."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 class Finished(NamedTuple):
-    """What a program left."""
+    """A program that has exited."""
 
     status: int
     output: bytes
@@ -28,9 +28,10 @@ async def running(
     output: int | BinaryIO = PIPE,
     errors: int | BinaryIO = PIPE,
 ) -> AsyncIterator[Process]:
-    """Have a program run; at the end of the block it is killed, and whatever it started in its group.
+    """Run a program while the block runs; then kill it and all processes in its group.
 
-    `output` and `errors` are where it writes to; a program that runs for long should not fill a pipe.
+    :param output: standard output. A program that runs for long should not fill a pipe.
+    :param errors: standard error.
     """
     process = await create_subprocess_exec(
         *command, stdin=DEVNULL, stdout=output, stderr=errors, env=environment, start_new_session=True
@@ -40,11 +41,11 @@ async def running(
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await process.communicate()  # to their ends: so the pipes are closed
+        await process.communicate()  # reads to the ends, so that the pipes are closed
 
 
 async def run(*command: str | Path, seconds: float = 30.0, environment: Mapping[str, str] | None = None) -> Finished:
-    """Run a program to its end, which must come within `seconds`."""
+    """Run a program; it must exit within `seconds`."""
     async with running(*command, environment=environment) as process, asyncio.timeout(seconds):
         output, errors = await process.communicate()
     assert process.returncode is not None
@@ -52,13 +53,13 @@ async def run(*command: str | Path, seconds: float = 30.0, environment: Mapping[
 
 
 def python_environment() -> dict[str, str]:
-    """For a Python that imports the same streamws and the tests' helpers."""
+    """Return an environment in which Python can import the helpers of the tests."""
     paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 for a program that cannot choose one itself."""
+    """Return a port of 127.0.0.1 on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port: int = reserved.getsockname()[1]
     return port

@@ -1,4 +1,4 @@
-"""Programs that run as processes of their own, as a user starts them."""
+"""Python programs that tests start as processes, as a user does."""
 
 import asyncio
 import re
@@ -13,22 +13,22 @@ from helpers.builds import is_compiled
 from helpers.processes import python_environment
 
 SECONDS = 30
-"""What a program gets for anything; a bound for what hangs, far above what it needs."""
+"""Seconds that a program may take for anything: far more than it needs, a bound for programs that hang."""
 
 
 _PURE = "from helpers.builds import use_pure; use_pure()\n"
 
 
 class Program:
-    """A Python program: `async with Program("-m", "streamws", "echo") as program`; killed if left running."""
+    """Runs a Python program while its block runs; then the program is killed if it is still running."""
 
     def __init__(self, *arguments: str, stdin: int | None = None, environment: Mapping[str, str] | None = None) -> None:
-        """`stdin`: `PIPE` for one that `write` and `end_input` feed; by default that of the tests."""
+        """:param stdin: `PIPE` for `write` and `end_input`; by default the standard input of the tests."""
         self.arguments = arguments
-        # -P: the package that is tested, not what lies in the current folder.
+        # -P: import the installed package, not one in the current folder.
         self._command = [sys.executable, "-P", "-W", "error", *arguments]
         self.stdout = ""
-        """What was read of its standard output so far."""
+        """Standard output as far as it was read."""
         self.stderr = ""
         self._stdin = stdin
         self._environment = environment
@@ -55,22 +55,22 @@ class Program:
             error.add_note(f"the program's output:\n{self.stdout}\nand on stderr:\n{self.stderr}")
 
     def write(self, data: bytes) -> None:
-        """Put something into its standard input."""
+        """Write to its standard input."""
         assert self.process.stdin is not None
         self.process.stdin.write(data)
 
     def end_input(self, data: bytes = b"") -> None:
-        """Put the last of it there."""
+        """Write to its standard input and close it."""
         self.write(data)
         assert self.process.stdin is not None
         self.process.stdin.close()
 
     async def says(self, pattern: str) -> str:
-        """Wait for a line of its output in which `pattern` is found; returns the pattern's first group."""
+        """Wait for a line of standard output that matches `pattern`, and return its first group or the match."""
         return await self._find(pattern, errors=False)
 
     async def logs(self, pattern: str) -> str:
-        """The same on its standard error."""
+        """Do as `says`, on standard error."""
         return await self._find(pattern, errors=True)
 
     async def _find(self, pattern: str, errors: bool) -> str:
@@ -88,12 +88,12 @@ class Program:
         raise AssertionError(f"the program ended without {pattern!r}")
 
     async def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
-        """Send it a signal and wait for its end; returns the exit code."""
+        """Send a signal, wait for the program to exit, and return its exit code."""
         self.process.send_signal(number)
         return await self.end()
 
     async def end(self) -> int:
-        """Wait for its end; returns the exit code."""
+        """Wait for the program to exit, and return its exit code."""
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         async with asyncio.timeout(SECONDS):
@@ -104,7 +104,7 @@ class Program:
 
 
 def script(source: str) -> Program:
-    """Make a program of its source. It runs on the build that is tested, and can import the helpers of the tests."""
+    """Make a program from source code. It runs on the build under test, and can import the helpers of the tests."""
     if not is_compiled():
         source = _PURE + source
     return Program("-c", source, environment=python_environment())

@@ -1,4 +1,4 @@
-"""Proxies that really forward: HTTP CONNECT, SOCKS4, 4a and 5."""
+"""Working proxies: HTTP CONNECT, SOCKS4, SOCKS4a and SOCKS5."""
 
 import asyncio
 import ipaddress
@@ -14,7 +14,7 @@ Place = tuple[str, int]
 
 
 class Refusal(Exception):
-    """The proxy does not connect; `data` is what it says."""
+    """The proxy refuses to connect, and answers with `data`."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -23,22 +23,22 @@ class Refusal(Exception):
 
 @attrs.define
 class ProxyServer:
-    """A proxy, and what was asked of it."""
+    """A proxy, and the requests that it received."""
 
     port: int = 0
     asked: list[Place] = attrs.Factory(list)
-    """The hosts, as names where it was given names, and ports."""
+    """Hosts (as names or addresses, like in the requests) and ports."""
     heads: list[bytes] = attrs.Factory(list)
-    """The requests to an HTTP proxy."""
+    """The heads of requests to an HTTP proxy."""
     clients: list[Place] = attrs.Factory(list)
-    """Where they came from."""
+    """The addresses of its clients."""
     tasks: set[asyncio.Task[None]] = attrs.Factory(set)
     refusal: bytes = b""
-    """What it answers instead of connecting."""
+    """The answer with which it refuses every request."""
     target: Place | None = None
-    """Where it connects to, whatever it is asked for."""
+    """The address to which it connects instead of the requested one."""
     credentials: tuple[str, str] | None = None
-    """User name and password that it wants."""
+    """User name and password that it requires."""
 
     def url(self, scheme: str, credentials: str = "") -> str:
         return f"{scheme}://{credentials}127.0.0.1:{self.port}"
@@ -117,7 +117,7 @@ async def proxy_server(
     target: Place | None = None,
     credentials: tuple[str, str] | None = None,
 ) -> AsyncIterator[ProxyServer]:
-    """A proxy on a free port of 127.0.0.1; what goes through it must have ended when the block does."""
+    """Run a proxy on a free port of 127.0.0.1. Every connection through it must have ended when the block does."""
     proxy = ProxyServer(refusal=refusal, target=target, credentials=credentials)
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Something to wait for: operations that wait for the values of one source, on either build."""
+"""Operations that wait for the values of one source, on either build."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,11 +18,11 @@ VALUES = [
     asyncio.CancelledError(),
     [1],
 ]
-"""Values that an awaitable could take for something else."""
+"""Values that an awaitable could mistake for an exception, or for no result."""
 
 
 class Source:
-    """Makes operations that wait for one value; they share its waiter."""
+    """Makes operations that wait for its value, and share its waiter."""
 
     def __init__(self, wire: Wire) -> None:
         loop = asyncio.get_running_loop()
@@ -51,23 +51,23 @@ class Source:
                 source.abandoned += 1
 
         self.get: Callable[[], Any] = Get
-        """An operation for the next value; a ZeroDivisionError is raised, a FloatingPointError fails it."""
+        """Make an operation for the next value. It raises a ZeroDivisionError, and fails with a FloatingPointError."""
 
     def put(self, value: object) -> None:
-        """Have a value, and wake the task that waits for it."""
+        """Set a value and wake the task that waits for it."""
         self.value = value
         self.waiter.wake(False)
 
 
 async def started(coroutine: Any) -> asyncio.Task[Any]:
-    """A task for the coroutine that has run up to its first wait."""
+    """Start a task and let it run up to its first wait."""
     task: asyncio.Task[Any] = asyncio.create_task(coroutine)
     await asyncio.sleep(0)
     return task
 
 
 async def outside_of_tasks(function: Callable[[], object]) -> None:
-    """Call the function from the loop, while no task runs."""
+    """Call the function from the loop, outside any task."""
     called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def call() -> None:

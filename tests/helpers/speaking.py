@@ -1,4 +1,4 @@
-"""What one end of a conversation sends, by which tasks, and what has to become of it."""
+"""Model of the senders at one end of a connection: what its tasks send, and what must arrive at the other end."""
 
 import asyncio
 import enum
@@ -17,19 +17,19 @@ Part = str | bytes
 
 
 class Broken(Exception):
-    """What a task raises in the middle of a message."""
+    """Raised by a task inside a message."""
 
 
 class Fate(enum.Enum):
-    """What is known of a message."""
+    """Whether a message must arrive."""
 
     OPEN = enum.auto()
-    """Its task is at work."""
+    """Its task is still running."""
     SENT = enum.auto()
     MAYBE = enum.auto()
-    """Its task learned that the connection closes, or was cancelled when it was on its way."""
+    """Its task was cancelled or raised because the connection closed: the message may have been sent."""
     NEVER = enum.auto()
-    """Its task was stopped in the middle."""
+    """Its task was stopped inside the message."""
 
 
 @attrs.define(eq=False)
@@ -41,13 +41,13 @@ class Sending:
     fate: Fate = Fate.OPEN
     task: "asyncio.Task[None] | None" = None
     waits: bool = False
-    """Whether its task waits for the library."""
+    """Whether its task awaits the library."""
     commands: "asyncio.Queue[Command] | None" = None
-    """Of one that is sent in pieces."""
+    """Commands to its task, if it is sent in parts."""
     how: str = ""
     compress: bool | None = None
     in_pieces: bool = False
-    """Whether its turn has come, and its end has not."""
+    """Whether it has begun and is not complete."""
     parts: int = 0
 
     def add(self, part: Part) -> None:
@@ -61,7 +61,7 @@ class Sending:
 
 
 class Order(enum.Enum):
-    """What a task that sends in pieces is told, beside the parts to send."""
+    """Commands to a task that sends in parts, besides the parts."""
 
     FINISH = enum.auto()
     FAIL = enum.auto()
@@ -75,10 +75,10 @@ def encoded(part: Part) -> bytes:
 
 
 class _Frames:
-    """Sends a message by `write_frame`, and never leaves one unfinished."""
+    """Sends a message by `write_frame`, and always completes it."""
 
     def __init__(self, endpoint: Endpoint, opcode: int, begin: Callable[[], None]) -> None:
-        """`begin` is called when the message begins: before that there is nothing to wait in a queue."""
+        """:param begin: called before the first frame; until then the message has no place among the senders."""
         self._endpoint = endpoint
         self._opcode = opcode
         self._begin = begin
@@ -106,7 +106,7 @@ class _Frames:
         try:
             await self.send(b"", True)
         except self._endpoint.streamws.WriteError:
-            pass  # nothing was sent of it
+            pass  # its first frame was not sent
         except self._endpoint.streamws.ConnectionClosed:
             pass
 
@@ -118,9 +118,9 @@ class Speaker:
         self._endpoint = endpoint
         self._written = written
         self.sendings: list[Sending] = []
-        """In the order in which they were asked for."""
+        """All messages, in the order of the calls."""
         self.told: list[Sending] = []
-        """Those whose tasks are told what to send."""
+        """Messages whose tasks wait for commands."""
 
     def _begin(self, opcode: int | None, data: bytes = b"") -> Sending:
         sending = Sending(opcode, data, task=asyncio.current_task())
@@ -129,7 +129,7 @@ class Speaker:
 
     @contextmanager
     def _outcome(self, sending: Sending) -> Iterator[None]:
-        """Take down what becomes of the message."""
+        """Record the fate of the message."""
         sending.waits = True
         try:
             yield
@@ -142,7 +142,7 @@ class Speaker:
             if not isinstance(error, (Broken, self._endpoint.streamws.ConnectionClosed)):
                 raise
         else:
-            # What is handed to a transport that is lost already goes nowhere.
+            # A transport that is lost discards all data.
             sending.fate = Fate.MAYBE if self._endpoint.transport.is_closing() else Fate.SENT
         finally:
             sending.waits = sending.in_pieces = False
@@ -152,7 +152,7 @@ class Speaker:
         with self._outcome(sending):
             await self._endpoint.client.send(value, compress)
 
-    # In pieces -------------------------------------------------------------------------------------------------
+    # In parts --------------------------------------------------------------------------------------------------
 
     async def send_in_pieces(
         self,
@@ -162,7 +162,11 @@ class Speaker:
         data: bytes = b"",
         compress: bool | None = None,
     ) -> None:
-        """Send a message as `commands` says; `how` is the method of the writer. Of a data frame they say the sizes."""
+        """Send a message in parts.
+
+        :param how: the method of the writer.
+        :param commands: the parts; of a data frame only their sizes count.
+        """
         sending = self._begin(opcode, data)
         sending.commands = commands
         sending.how = how
@@ -222,19 +226,21 @@ class Speaker:
                 await frame.write(content[place:] + b"x")
             await frame.write(content[place:])
 
-    # What must be true -----------------------------------------------------------------------------------------
+    # Invariants ------------------------------------------------------------------------------------------------
 
     def check_waiting(self) -> None:
-        """No task waits without a reason."""
+        """Check that each waiting task has a reason to wait."""
         protocol = self._endpoint.connection.protocol
         waiting = [sending for sending in self.sendings if sending.waits]
         if not waiting or self._endpoint.transport.writing_paused:
             return
         assert protocol.open, "a task waits to send on a connection that closes"
-        assert any(sending.in_pieces for sending in self.sendings), "a task waits for its turn, and it is no one's"
+        assert any(sending.in_pieces for sending in self.sendings), (
+            "a task waits for its turn, but no message is under way"
+        )
 
     def check_written(self) -> None:
-        """What went out is what was sent, in the order of the calls."""
+        """Check that the written messages are those that were sent, in the order of the calls."""
         places = {0}
         for message in self._written.done():
             places = {after for place in places for after in self._after(place, message)}
@@ -247,7 +253,7 @@ class Speaker:
             assert any(sending.data.startswith(last.data) for sending in unfinished)
 
     def _after(self, place: int, message: Message) -> Iterator[int]:
-        """Where one can be in `sendings` after the message."""
+        """Yield the places in `sendings` after which the message can stand."""
         for number, sending in enumerate(self.sendings[place:], place + 1):
             if sending.fate is not Fate.NEVER and sending.is_seen_as(message):
                 yield number

@@ -1,6 +1,6 @@
-"""A server that takes and sends messages of any size as streams, as a process: prints its port, and serves.
+"""A program: a server that receives and sends messages of any size as streams. Prints its port.
 
-A binary message is counted, and answered by its size. A text message asks for as many bytes in one data frame.
+It answers a binary message with its size, and a text message, a number, with so many bytes in one data frame.
 """
 
 import argparse
@@ -15,7 +15,7 @@ def main(arguments: Arguments) -> None:
         from helpers.builds import use_pure
 
         use_pure()
-    # Not at the top: the lines above decide which build is imported.
+    # Not at the top, because the lines above decide which build is imported.
     import asyncio
 
     from streamws import Client, MessageReader, Opcode, WebSocketServer

@@ -1,4 +1,4 @@
-"""A second opinion on a stream of frames: what any observer of the wire sees, written down with no care for speed."""
+"""A second parser of frames, simple and slow: records the messages that it sees on the wire."""
 
 import zlib
 from typing import Any
@@ -12,15 +12,15 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 @attrs.define(eq=False)
 class Message:
-    """A message as far as it was seen."""
+    """A message as far as it was received."""
 
     opcode: int
     frames: list[bytearray] = attrs.field(factory=list)
     complete: int = 0
-    """How many of the frames were seen to their end."""
+    """The number of complete frames."""
     done: bool = False
     packed: bool = False
-    """Whether it is compressed; its frames hold what that inflates to."""
+    """Whether it was compressed. Its frames hold the inflated data."""
 
     @property
     def data(self) -> bytes:
@@ -38,15 +38,18 @@ class _Frame:
     key: bytes
     missing: int
     seen: int = 0
-    """Bytes that have come."""
+    """Bytes of the payload that were received."""
     payload: bytearray = attrs.field(factory=bytearray)
 
 
 class Tap:
-    """Takes down the messages of one direction; fails where a frame breaks a rule."""
+    """Records the messages of one direction, and fails if a frame breaks a rule."""
 
     def __init__(self, masked: bool, window_bits: int = 0, takeover: bool = False) -> None:
-        """`window_bits` and `takeover` are of compressed messages; 0 where none may come."""
+        """
+        :param window_bits: of compressed messages; 0 if none may be compressed.
+        :param takeover: whether the context of one compressed message is used for the next one.
+        """
         self._masked = masked
         self._window_bits = window_bits
         self._takeover = takeover
@@ -58,11 +61,11 @@ class Tap:
 
     @property
     def cut(self) -> bool:
-        """Whether a message has begun and is not done."""
+        """Whether the last message is not complete."""
         return bool(self.messages) and not self.messages[-1].done
 
     def done(self) -> list[Message]:
-        """The messages that are complete."""
+        """Return the complete messages."""
         return [message for message in self.messages if message.done]
 
     def feed(self, data: bytes) -> None:
@@ -91,18 +94,20 @@ class Tap:
         size = 2 + form + (4 if self._masked else 0)
         if len(held) < size:
             return False
-        assert not self.closes, "nothing goes behind a Close frame"
+        assert not self.closes, "a frame after Close"
         assert held[1] >> 7 == self._masked, "a client masks its frames, a server does not"
         length = int.from_bytes(held[2 : 2 + form], "big") if form else held[1] & 0x7F
         opcode, fin, packed = held[0] & 0x0F, held[0] >= 0x80, held[0] & 0x70 == 0x40
-        assert packed <= (self._window_bits > 0 and opcode in (TEXT, BINARY)), "nothing else may be compressed"
-        assert held[0] & 0x30 == 0, "no one has agreed on what that means"
+        assert packed <= (self._window_bits > 0 and opcode in (TEXT, BINARY)), (
+            "only the first frame of a message may have RSV1 set"
+        )
+        assert held[0] & 0x30 == 0, "a reserved bit is set"
         frame = _Frame(opcode, fin, bytes(held[2 + form : size]), length)
         del held[:size]
         if opcode >= CLOSE:
             assert fin, "control frames are not fragmented"
         else:
-            assert (opcode == CONTINUATION) == self.cut, "one message comes after the other"
+            assert (opcode == CONTINUATION) == self.cut, "a fragment out of order"
             if opcode != CONTINUATION:
                 self.messages.append(Message(opcode, packed=packed))
                 if packed and (self._stream is None or not self._takeover):

@@ -1,4 +1,4 @@
-"""A terminal with a Python program in it: what is typed goes to the program, and what it shows is seen as rows."""
+"""A pseudo-terminal in which a test runs a Python program: types keys, and sees the screen as rows."""
 
 import asyncio
 import codecs
@@ -18,7 +18,7 @@ CONTROL = re.compile(r"\x1b\[([?\d]*)([A-Za-z])|[\x00-\x1f\x7f-\x9f]")
 
 
 class Screen:
-    """The rows that a terminal shows. It knows what a line editor needs, and takes anything else for an attack."""
+    """The rows that a terminal shows. It knows the control sequences that a line editor needs, and fails on others."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -63,7 +63,7 @@ class Screen:
 
 
 class Terminal:
-    """`async with Terminal("-m", "streamws", "connect", url) as terminal`; the program is killed if left running."""
+    """Runs a program in a terminal while its block runs; then the program is killed if it is still running."""
 
     def __init__(self, *arguments: str, width: int = 60, environment: Mapping[str, str] | None = None) -> None:
         self._command = [sys.executable, "-P", "-W", "error", *arguments]
@@ -102,7 +102,7 @@ class Terminal:
             error.add_note("the screen:\n" + "\n".join(self.screen.rows))
 
     def _take_control(self) -> None:
-        """Make it the terminal of the process that is to be the program: then Ctrl-C and Ctrl-Z are for that."""
+        """Make the terminal the controlling one of the child process, so that Ctrl-C and Ctrl-Z reach the program."""
         os.setsid()
         fcntl.ioctl(self._slave, termios.TIOCSCTTY, 0)
 
@@ -113,12 +113,12 @@ class Terminal:
 
     @property
     def rows(self) -> list[str]:
-        """What is seen."""
+        """The rows of the screen."""
         return self.screen.rows
 
     @property
     def echoes(self) -> bool:
-        """Whether the terminal shows by itself what is typed, as it does before and after a line editor."""
+        """Whether the terminal itself shows typed keys. A line editor turns that off while it runs."""
         flags: list[Any] = termios.tcgetattr(self._slave)
         return bool(flags[3] & termios.ECHO)
 
@@ -134,7 +134,7 @@ class Terminal:
         os.write(self._master, text.encode())
 
     async def until(self, condition: Callable[[list[str]], object]) -> None:
-        """Wait until what is seen fulfils a condition."""
+        """Wait until the rows fulfil a condition."""
         async with asyncio.timeout(SECONDS):
             while not condition(self.rows):
                 self._changed.clear()
@@ -143,14 +143,14 @@ class Terminal:
                     raise self._error
 
     async def shows(self, *last: str) -> None:
-        """Wait until these are the last rows."""
+        """Wait until the last rows are these."""
         await self.until(lambda rows: rows[-len(last) :] == list(last))
 
     async def end(self) -> int:
-        """Wait for the program's end; returns the exit code."""
+        """Wait for the program to exit, and return its exit code."""
         async with asyncio.timeout(SECONDS):
             code = await self.process.wait()
-        # What it wrote is there, but may not have been read.
+        # Its last output may not have been read yet.
         termios.tcdrain(self._slave)
         self._read_rest()
         return code

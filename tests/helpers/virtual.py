@@ -1,4 +1,4 @@
-"""A connection without a network: both ends in one loop, whose time and whose bytes move when a test says so."""
+"""Connections without a network: both ends on one loop, whose time and bytes a test moves step by step."""
 
 import asyncio
 import importlib
@@ -11,28 +11,28 @@ import attrs
 from . import builds
 
 ALL = 1 << 40
-"""As many bytes as there are."""
+"""More bytes than there ever are."""
 
 
 def packages() -> list[str]:
-    """The installed build, and the pure one beside it if the installed one is compiled."""
+    """Return the packages to test: the installed build, and the pure one too if the installed one is compiled."""
     return ["streamws", builds.load_pure().__name__] if builds.is_compiled() else ["streamws"]
 
 
 def build_of(package: str) -> str:
-    """How a test calls the build."""
+    """Return the name of a build in test ids."""
     return "pure" if package != "streamws" or not builds.is_compiled() else "compiled"
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop that runs turn by turn and never sleeps."""
+    """A loop that runs one iteration at a time and never sleeps."""
 
     now = 1000.0
 
     def __init__(self) -> None:
         super().__init__()
         self.errors: list[str] = []
-        """What would have been logged: exceptions that no one saw."""
+        """Exceptions that were never retrieved, which another loop would log."""
         self.set_exception_handler(self._note)
 
     def _note(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
@@ -41,27 +41,27 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.now
 
-    def turn(self) -> None:
-        """Run what is ready now."""
+    def iterate(self) -> None:
+        """Run one iteration."""
         self.stop()
         self.run_forever()
 
     def settle(self) -> None:
-        """Run until nothing is ready."""
+        """Run until no callback is ready."""
         for _ in range(10_000):
             if not self._ready:  # type: ignore[attr-defined]
                 return
-            self.turn()
-        raise AssertionError("the loop does not come to rest")
+            self.iterate()
+        raise AssertionError("callbacks keep scheduling callbacks")
 
     def pass_time(self, seconds: float) -> None:
-        """Let timers expire."""
+        """Advance the time and run the timers that expire."""
         self.now += seconds
-        self.turn()
+        self.iterate()
         self.settle()
 
     def end(self) -> None:
-        """Close the loop, whatever is left on it."""
+        """Cancel all tasks and close the loop."""
         for task in asyncio.all_tasks(self):
             task.cancel()
         self.settle()
@@ -71,7 +71,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class NoSocket:
-    """A socket that takes nothing: what is handed to it goes to its transport instead."""
+    """A socket with an invalid descriptor: every direct write to it fails, and falls back to the transport."""
 
     def fileno(self) -> int:
         return 1 << 30
@@ -85,9 +85,9 @@ def _nothing(data: bytes) -> None:
 
 
 class VirtualTransport(asyncio.Transport):
-    """One end of a pair. What is written lies here until `move` takes it to the other end.
+    """One end of a pair. Written bytes stay here until `move` delivers them to the other end.
 
-    The first `capacity` bytes are the network's: they count for sent. What is behind them is the transport's buffer.
+    The first `capacity` bytes count as written to the socket, all others as the transport's write buffer.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, capacity: int, socket: NoSocket | None) -> None:
@@ -96,9 +96,9 @@ class VirtualTransport(asyncio.Transport):
         self._capacity = capacity
         self.other: VirtualTransport = self
         self.on_written: Callable[[bytes], None] = _nothing
-        """Sees what is written,"""
+        """Called with all bytes that are written."""
         self.on_received: Callable[[bytes], None] = _nothing
-        """and what comes, before the protocol does."""
+        """Called with all bytes that are received, before the protocol gets them."""
         self._protocol: Any = None
         self._on_the_way = bytearray()
         self._low, self._high = 0, 1 << 16
@@ -110,7 +110,7 @@ class VirtualTransport(asyncio.Transport):
         self._end_moved = False
         self.lost = False
 
-    # What a protocol uses --------------------------------------------------------------------------------------
+    # Transport interface ---------------------------------------------------------------------------------------
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert high is not None
@@ -159,7 +159,7 @@ class VirtualTransport(asyncio.Transport):
     def abort(self) -> None:
         self.drop(None, keep=self._capacity)
 
-    # What a network does ---------------------------------------------------------------------------------------
+    # Network ---------------------------------------------------------------------------------------------------
 
     def connect(self, protocol: Any) -> None:
         self._protocol = protocol
@@ -171,12 +171,12 @@ class VirtualTransport(asyncio.Transport):
 
     @property
     def can_move(self) -> bool:
-        """Whether there is something for the other end that it takes."""
+        """Whether the other end is reading, and there are bytes or an end of the stream to deliver."""
         ends = self._end_written and not self._end_moved
         return self.other.is_reading() and (len(self._on_the_way) > 0 or ends)
 
     def move(self, size: int) -> None:
-        """Take bytes to the other end, and the end of the stream behind the last one."""
+        """Deliver bytes to the other end, and the end of the stream after the last one."""
         while size > 0 and self._on_the_way and self.other.is_reading():
             buffer = self.other._protocol.get_buffer(-1)
             data = bytes(self._on_the_way[: min(size, len(buffer))])
@@ -192,13 +192,13 @@ class VirtualTransport(asyncio.Transport):
                 self.other.close()
 
     def drop(self, error: Exception | None, keep: int) -> None:
-        """End at once; only the first `keep` bytes still come to the other end."""
+        """Lose the connection; only the first `keep` bytes are still delivered to the other end."""
         self._closing = True
         del self._on_the_way[keep:]
         self._end(error)
 
     def _taken(self) -> None:
-        """Some of what was written is gone."""
+        """Update the state of writing after bytes left the buffer."""
         size = self.get_write_buffer_size()
         if self._writing_paused and size <= self._low:
             self._writing_paused = False
@@ -219,7 +219,7 @@ class VirtualTransport(asyncio.Transport):
 
 
 class SynchronousTransport(VirtualTransport):
-    """A transport whose `write` is the other end's `buffer_updated`."""
+    """A transport that delivers data from inside `write`."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         super().write(data)
@@ -239,7 +239,7 @@ class SynchronousTransport(VirtualTransport):
 
 
 class _NoOpening:
-    """The opening handshake of a connection that needs none."""
+    """Stands in for the opening handshake."""
 
     def connected(self, connection: object) -> None:
         pass
@@ -253,7 +253,7 @@ class _NoOpening:
 
 @attrs.frozen(eq=False)
 class Endpoint:
-    """One end of a connection, of one of the builds."""
+    """One end of a connection, on one of the builds."""
 
     streamws: ModuleType
     client: Any
@@ -272,9 +272,9 @@ def endpoint(
     compression: Mapping[str, Any] | None = None,
     terms: Mapping[str, Any] | None = None,
 ) -> Endpoint:
-    """An open connection on a transport, as a server makes it after the opening handshake.
+    """Make an open connection on a transport, as a server does after the opening handshake.
 
-    `terms` are what was agreed on of compression.
+    :param terms: the negotiated parameters of compression.
     """
     streamws = importlib.import_module(package)
     connections = importlib.import_module(f"{package}.connection")
@@ -305,7 +305,10 @@ def connected(
     timeouts: Mapping[str, Any] = QUIET,
     compressions: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None,
 ) -> tuple[Endpoint, Endpoint]:
-    """A server's end and a client's end, connected; `compressions` are what each of them wants of it."""
+    """Make the server's end and the client's end of a connection.
+
+    :param compressions: the options of each end.
+    """
     one, other = kind(loop, capacity, socket), kind(loop, capacity, socket)
     one.other, other.other = other, one
     common: dict[str, Any] = {"limits": limits or {}, "timeouts": timeouts}
@@ -320,7 +323,7 @@ def connected(
 def agree(
     packages: tuple[str, str], compressions: tuple[Mapping[str, Any], Mapping[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a server and a client agree on, as each of them sees it."""
+    """Negotiate compression; returns the terms as the server and as the client see them."""
     (server, of_server), (client, of_client) = (
         (
             importlib.import_module(f"{package}.handshake.extensions"),

@@ -26,8 +26,8 @@ async def until(condition: Callable[[], object], patience: float = PATIENCE) -> 
             iterations += 1
 
 
-async def turns(count: int = 4) -> None:
-    """Let the loop iterate: after four iterations, data sent over loopback has been received and processed."""
+async def iterations(count: int = 4) -> None:
+    """Let the loop run for some iterations. After four, data sent over loopback has been received and processed."""
     for _ in range(count):
         await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""The wire modules of both builds side by side, and frames written out by hand."""
+"""The wire modules of both builds, and helpers to feed parsers and protocols."""
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ from . import builds
 from .frames import frame, frames
 
 Plain = tuple[object, ...]
-"""An event as a value that can be compared across the builds."""
+"""An event as a value that is equal on both builds."""
 
 
 @attrs.frozen
@@ -27,7 +27,7 @@ class Wire:
     deflate: ModuleType
     protocol: ModuleType
     operation: ModuleType
-    """Not of the wire, like `waiter`: the awaitables."""
+    """Not in `wire`, as is `waiter`."""
     waiter: ModuleType
 
 
@@ -47,14 +47,14 @@ def _wire(build: str, package: str) -> Wire:
 
 
 def wires() -> list[Wire]:
-    """The installed build, and the pure one beside it if the installed one is compiled."""
+    """Return the modules of the installed build, and of the pure one too if the installed one is compiled."""
     if not builds.is_compiled():
         return [_wire("installed-pure", "streamws")]
     return [_wire("compiled", "streamws"), _wire("pure", builds.load_pure().__name__)]
 
 
 def plain(event: Any) -> Plain:
-    """What the parser returned as a value that can be compared across the builds."""
+    """Convert an event of a parser to a value that is equal on both builds."""
     if isinstance(event, (str, bytes)):
         return (type(event).__name__, event)
     kind = type(event).__name__
@@ -72,17 +72,17 @@ def plain(event: Any) -> Plain:
 
 
 def feed(parser: Any, pieces: Iterable[bytes | bytearray]) -> list[Plain]:
-    """Feed the pieces one after the other; what they complete, as plain values."""
+    """Feed chunks to a parser, and return the events as plain values."""
     return [plain(event) for piece in pieces for event in parser.feed(piece, len(piece))]
 
 
 def whole(data: bytes) -> Iterator[bytes]:
-    """The data in one piece."""
+    """Yield the data in one chunk."""
     yield data
 
 
 def bytewise(data: bytes) -> Iterator[bytes]:
-    """The data in pieces of one byte; of a long one, its begin and its end."""
+    """Yield the data in chunks of one byte. Long data only at its beginning and its end."""
     head, middle, tail = data[:1024], data[1024:-16], data[max(1024, len(data) - 16) :]
     yield from (bytes([byte]) for byte in head)
     if middle:
@@ -95,7 +95,7 @@ Cut = Callable[[bytes], Iterable[bytes]]
 
 
 def feed_all(parser: Any, data: bytes | bytearray) -> list[Plain]:
-    """Feed the data in one piece."""
+    """Feed data to a parser in one chunk."""
     return feed(parser, [data])
 
 
@@ -103,14 +103,14 @@ def feed_all(parser: Any, data: bytes | bytearray) -> list[Plain]:
 
 
 def opened(wire: Wire, server: bool) -> Any:
-    """An open connection."""
+    """Make the protocol of an open connection."""
     protocol = wire.protocol.Protocol(server)
     protocol.change(wire.protocol.Change.OPENED)
     return protocol
 
 
 def receive(protocol: Any, data: bytes) -> list[Any]:
-    """Take the data, and settle it at once."""
+    """Receive data, and settle it at once."""
     items: list[Any] = protocol.receive(data, len(data))
     protocol.process_control()
     return items
@@ -131,7 +131,7 @@ def open_up(data: bytes, server: bool) -> bytes:
 
 
 def received(wire: Wire, server: bool, data: bytes) -> Any:
-    """An open connection that received the data and settled it."""
+    """Make the protocol of an open connection that has received and settled data."""
     protocol = opened(wire, server)
     receive(protocol, data)
     return protocol

@@ -1,4 +1,4 @@
-"""What `connect()` and a server of any make have in common: the tests of each make are these."""
+"""Tests of `connect()` with the server of another library. Each library's test module inherits them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,20 +24,24 @@ failing = pytest.mark.parametrize("code", [1011, 4999])
 
 
 class Peer:
-    """A server. What it does depends on the path:
+    """A server whose behaviour depends on the path:
 
-    - /echo: sends back what comes
-    - /fragments: sends TEXT in fragments, with a ping of BEAT among them
-    - /ping: sends a ping of BEAT, and "pong" when it is answered
+    - /echo: echoes every message
+    - /fragments: sends TEXT in fragments, with a ping with the payload BEAT between them
+    - /ping: sends a ping with the payload BEAT, and the message "pong" when it receives the pong
     - /leave/CODE: closes with the code and REASON
-    - /unauthorized: answers 401 with UNAUTHORIZED as its body
-    - /busy: answers 503 with RETRY_AFTER
+    - /unauthorized: refuses with 401 and the body UNAUTHORIZED
+    - /busy: refuses with 503 and RETRY_AFTER
 
-    It speaks SUBPROTOCOL with whom offers it.
+    It selects SUBPROTOCOL if the client offers it.
     """
 
     def __init__(self, url: str, closed: Callable[[], Awaitable[Close]], **options: Any) -> None:
-        """`closed` gives what the server received in the next Close frame, `options` are for `connect()`."""
+        """Describe a running server.
+
+        :param closed: Waits for the next Close frame that the server receives, and returns its code and reason.
+        :param options: Arguments for `connect()`.
+        """
         self.closed = closed
         self._url = url
         self._options = options
@@ -49,7 +53,7 @@ class Peer:
 
 
 class Conversations:
-    """To be inherited by a test class; its module has a fixture `peer`."""
+    """Base of test classes; their modules define a fixture `peer`."""
 
     @pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES.keys())
     async def test_server_echoes_message(self, peer: Peer, message: str | bytes) -> None:
@@ -67,7 +71,7 @@ class Conversations:
 
     @pytest.mark.parametrize("parts", [TEXT, BINARY], ids=["text", "binary"])
     async def test_server_joins_fragments(self, peer: Peer, parts: list[str] | list[bytes]) -> None:
-        whole = parts[0][:0].join(parts)  # type: ignore[arg-type]  # of one kind, which the join cannot see
+        whole = parts[0][:0].join(parts)  # type: ignore[arg-type]  # all parts have one type, which mypy cannot know
         async with peer.connect("/echo") as client:
             await client.writer.feed(parts)
             assert await client.read_message() == whole
@@ -91,11 +95,11 @@ class Conversations:
             assert await pings.get() == BEAT
 
     @clean
-    async def test_client_closes(self, peer: Peer, code: int) -> None:
+    async def test_client_closes_connection(self, peer: Peer, code: int) -> None:
         await self._client_closes(peer, code, Cause.CLEAN)
 
     @failing
-    async def test_client_closes_with_error(self, peer: Peer, code: int) -> None:
+    async def test_client_closes_connection_with_error_code(self, peer: Peer, code: int) -> None:
         await self._client_closes(peer, code, Cause.CLOSED_WITH_ERROR)
 
     async def _client_closes(self, peer: Peer, code: int, cause: Cause) -> None:
@@ -108,11 +112,11 @@ class Conversations:
             assert outcome.received is not None
 
     @clean
-    async def test_server_closes(self, peer: Peer, code: int) -> None:
+    async def test_server_closes_connection(self, peer: Peer, code: int) -> None:
         await self._server_closes(peer, code, Cause.CLEAN)
 
     @failing
-    async def test_server_closes_with_error(self, peer: Peer, code: int) -> None:
+    async def test_server_closes_connection_with_error_code(self, peer: Peer, code: int) -> None:
         await self._server_closes(peer, code, Cause.PEER_ERROR)
 
     async def _server_closes(self, peer: Peer, code: int, cause: Cause) -> None:
@@ -130,13 +134,13 @@ class Conversations:
         async with peer.connect("/echo", subprotocols=offered) as client:
             assert client.subprotocol == chosen
 
-    async def test_server_refuses(self, peer: Peer) -> None:
+    async def test_client_raises_body_of_refusal(self, peer: Peer) -> None:
         with pytest.raises(HandshakeRefused, match=r"^401 Unauthorized: token expired$") as raised:
             async with peer.connect("/unauthorized"):
                 pass
         assert raised.value.body == UNAUTHORIZED.encode()
 
-    async def test_server_is_busy(self, peer: Peer) -> None:
+    async def test_client_raises_retry_after_of_busy_server(self, peer: Peer) -> None:
         with pytest.raises(HandshakeRefused, match=r"^503 Service Unavailable: ") as raised:
             async with peer.connect("/busy"):
                 pass
@@ -144,7 +148,7 @@ class Conversations:
 
 
 class FragmentedConversations(Conversations):
-    """The same, and of a server that can send fragments."""
+    """Further tests, of a server that can send fragments."""
 
     async def test_client_joins_fragments(self, peer: Peer) -> None:
         async with peer.connect("/fragments") as client:
@@ -153,11 +157,11 @@ class FragmentedConversations(Conversations):
             assert await client.read_message() == "".join(TEXT)
             assert await pings.get() == BEAT
 
-    async def test_client_reads_fragments(self, peer: Peer) -> None:
+    async def test_client_reads_fragments_as_frames(self, peer: Peer) -> None:
         async with peer.connect("/fragments") as client:
             frames = [await client.read_frame()]
             while not frames[-1].fin:
                 frames.append(await client.read_frame())
-            # Some makes end a message with an empty frame.
+            # Some libraries end a message with an empty frame.
             assert [frame.payload.decode() for frame in frames][: len(TEXT)] == TEXT
             assert b"".join(frame.payload for frame in frames).decode() == "".join(TEXT)

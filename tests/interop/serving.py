@@ -1,10 +1,11 @@
-"""A streamws server in the loop of the test, for peers to connect to."""
+"""A streamws server in the event loop of the test, for the clients of other libraries."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from helpers.fixtures import echo
 from streamws import Client, CloseOutcome, WebSocketServer
 from streamws.server import Handler
 
@@ -16,16 +17,11 @@ MESSAGES: dict[str, str | bytes] = {
     "1 MiB of text": "ü🌍ab" * (1 << 17),
     "1 MiB of binary": bytes(range(256)) * (1 << 12),
 }
-"""Messages that every peer sends and gets back."""
-
-
-async def echo(client: Client) -> None:
-    async for message in client:
-        await client.send(message)
+"""Messages that every peer sends, and receives as echoes."""
 
 
 class Served:
-    """Where the server is, and how its connections ended, in the order of their ends."""
+    """The address of the server, and the outcomes of its connections in the order in which they ended."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -35,7 +31,7 @@ class Served:
 
 @asynccontextmanager
 async def serving(handler: Handler = echo, **options: Any) -> AsyncIterator[Served]:
-    """Serve while the block runs, which must end within 60 seconds."""
+    """Serve until the end of the block, which must end within 60 seconds."""
 
     async def observed(client: Client) -> None:
         @client.closed

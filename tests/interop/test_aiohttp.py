@@ -1,4 +1,4 @@
-"""The server and the client of aiohttp."""
+"""`connect()` with the server of aiohttp."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -64,4 +64,4 @@ async def peer() -> AsyncIterator[Peer]:
 
 
 class TestConnect(Conversations):
-    """`connect()` with this server. It has no way to send fragments."""
+    """`connect()` with this server, which cannot send fragments."""

@@ -1,4 +1,4 @@
-"""Compression with other makes, in both roles: what one side compresses the other one inflates."""
+"""Compression with other libraries, in both roles: each side inflates what the other one compresses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -38,12 +38,12 @@ settings = pytest.mark.parametrize(
 
 
 def agreed(client: Client) -> bool:
-    """Whether the two sides have agreed to compress."""
+    """Return whether both sides agreed to compress."""
     return "permessage-deflate" in client.response.headers.get("Sec-WebSocket-Extensions", "")
 
 
 async def echo(client: Client) -> None:
-    """Sends back what comes: whole, and in fragments."""
+    """Echo every message twice: in one frame, and in two fragments."""
     assert agreed(client)
     async for message in client:
         await client.send(message)
@@ -51,10 +51,10 @@ async def echo(client: Client) -> None:
         await client.writer.feed([message[:middle], message[middle:]])
 
 
-# Their clients ---------------------------------------------------------------------------------------------------
+# Clients of other libraries --------------------------------------------------------------------------------------
 
 Send = Callable[[str | bytes], Any]
-Talking = Callable[[str, Compression], AbstractAsyncContextManager[tuple[Send, Callable[[], Any]]]]
+Connect = Callable[[str, Compression], AbstractAsyncContextManager[tuple[Send, Callable[[], Any]]]]
 
 
 @asynccontextmanager
@@ -94,16 +94,21 @@ async def picows_client(url: str, compression: Compression) -> AsyncIterator[tup
 
 
 @settings
-@pytest.mark.parametrize("talking", [websockets, aiohttp_client, picows_client])
-async def test_server_and_client_understand_each_other(talking: Talking, compression: Compression) -> None:
-    async with serving(echo, compression=compression) as served, talking(served.url, compression) as (send, receive):
+@pytest.mark.parametrize("connect_peer", [websockets, aiohttp_client, picows_client])
+async def test_server_echoes_compressed_messages_to_client_of_other_library(
+    connect_peer: Connect, compression: Compression
+) -> None:
+    async with (
+        serving(echo, compression=compression) as served,
+        connect_peer(served.url, compression) as (send, receive),
+    ):
         for message in MESSAGES:
             await send(message)
             assert await receive() == message
             assert await receive() == message
 
 
-# Their servers ---------------------------------------------------------------------------------------------------
+# Servers of other libraries --------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -161,7 +166,7 @@ async def picows_serving(compression: Compression) -> AsyncIterator[int]:
 
 @settings
 @pytest.mark.parametrize("peer", [websockets_serving, aiohttp_serving, picows_serving])
-async def test_client_and_server_understand_each_other(
+async def test_client_receives_compressed_echoes_from_server_of_other_library(
     peer: Callable[[Compression], AbstractAsyncContextManager[int]], compression: Compression
 ) -> None:
     async with (

@@ -1,16 +1,16 @@
-"""Server and client before all Autobahn test cases of compression: 1000 messages each."""
+"""All Autobahn test cases of compression against server and client, with 1000 messages each."""
 
 from pathlib import Path
 
 import pytest
 
-from interop.conformance import BUILDS, Verdict, judge, judge_client
+from interop.conformance import BUILDS, Verdict, run_against_client, run_against_server
 
-# Five kinds of data (12) and seven sets of parameters (13), each with messages whole and in fragments, the longest ones
-# in many and in large fragments: no more in a test than it has time for.
+# Five kinds of data (12) and seven sets of parameters (13), each with unfragmented and fragmented messages; the longest
+# have many or large fragments. They are split up so that each test ends in time.
 CATEGORIES = [*(f"12.{kind}" for kind in range(1, 6)), *(f"13.{parameters}" for parameters in range(1, 8))]
 SIZES = {"whole": range(1, 11), "fragments": range(11, 15), "many": range(15, 17), "large": range(17, 19)}
-# Here messages of 16 and of 64 bytes do not get smaller and come as they are, over which kosoku fails.
+# Without context takeover, messages of 16 and of 64 bytes do not shrink and are sent uncompressed; kosoku fails then.
 NO_TAKEOVER = ["13.2", "13.5", "13.6", "13.7"]
 CASES = {
     f"{category} {kind}": [f"{category}.{size}" for size in sizes if size > 2 or category not in NO_TAKEOVER]
@@ -24,12 +24,14 @@ all_cases = pytest.mark.parametrize("cases", CASES.values(), ids=CASES.keys())
 
 @each_build
 @all_cases
-async def test_server_passes_compression(build: str, cases: list[str], tmp_path: Path) -> None:
-    assert await judge(build, cases, tmp_path, seconds=55, at_once=2) == dict.fromkeys(cases, Verdict("OK", "OK"))
+async def test_server_passes_compression_cases(build: str, cases: list[str], tmp_path: Path) -> None:
+    assert await run_against_server(build, cases, tmp_path, seconds=55, at_once=2) == dict.fromkeys(
+        cases, Verdict("OK", "OK")
+    )
 
 
 @each_build
 @all_cases
-async def test_client_passes_compression(build: str, cases: list[str], tmp_path: Path) -> None:
-    judged = await judge_client(build, cases, tmp_path, seconds=55, at_once=2)
-    assert judged == dict.fromkeys(cases, Verdict("OK", "OK"))
+async def test_client_passes_compression_cases(build: str, cases: list[str], tmp_path: Path) -> None:
+    verdicts = await run_against_client(build, cases, tmp_path, seconds=55, at_once=2)
+    assert verdicts == dict.fromkeys(cases, Verdict("OK", "OK"))

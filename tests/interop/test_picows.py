@@ -1,4 +1,4 @@
-"""The client and the server of picows: its core, with callbacks."""
+"""The client and the server of picows' core, which calls back for each frame."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ from streamws import Cause, Client, Close, Side
 
 
 class Frame(NamedTuple):
-    """What the peer received."""
+    """A frame that the peer received."""
 
     kind: WSMsgType
     payload: bytes
@@ -42,7 +42,7 @@ class Frame(NamedTuple):
 
 
 class Peer(WSListener):
-    """Keeps what it receives, and closes when it is told to."""
+    """Queues the frames it receives, and answers Close frames."""
 
     transport: WSTransport
 
@@ -104,7 +104,7 @@ async def test_server_joins_fragments() -> None:
         assert await peer.frames.get() == Frame(WSMsgType.TEXT, "abü".encode())
 
 
-async def test_client_sees_fragments() -> None:
+async def test_client_receives_fragments_as_sent() -> None:
     async def stream(client: Client) -> None:
         async with client.writer.fragment() as message:
             await message.send("a")
@@ -136,7 +136,7 @@ async def test_client_answers_ping() -> None:
         assert float((await peer.frames.get()).payload) > 0
 
 
-async def test_client_closes() -> None:
+async def test_server_answers_close() -> None:
     async with serving() as served, connect(served.url) as peer:
         peer.transport.send_close(WSCloseCode.GOING_AWAY, b"off")
         assert await peer.frames.get() == Frame(WSMsgType.CLOSE, b"\x03\xe9")
@@ -146,7 +146,7 @@ async def test_client_closes() -> None:
     assert (outcome.received, outcome.sent) == (Close(1001, "off"), Close(1001))
 
 
-async def test_server_closes() -> None:
+async def test_server_closes_connection() -> None:
     async def leave(client: Client) -> None:
         await client.close(4000, "bye")
 
@@ -158,7 +158,7 @@ async def test_server_closes() -> None:
     assert (outcome.sent, outcome.received) == (Close(4000, "bye"), Close(4000))
 
 
-# Its server -----------------------------------------------------------------------------------------------------
+# The server of picows --------------------------------------------------------------------------------------------
 
 
 class Conversation(WSListener):

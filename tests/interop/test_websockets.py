@@ -26,7 +26,7 @@ from interop.serving import MESSAGES, serving
 from streamws import Cause, Client, Limits, Opcode, Side
 from streamws import Close as Said
 
-connect = partial(client.connect, proxy=None)  # a proxy that the environment names does not know this host
+connect = partial(client.connect, proxy=None)  # a proxy named in the environment cannot reach this host
 BOUNDARIES = [125, 126, 127, 65535, 65536]
 
 
@@ -73,7 +73,7 @@ async def test_server_joins_fragments(parts: list[str] | list[bytes]) -> None:
         for part in parts:
             yield part
 
-    whole = parts[0][:0].join(parts)  # type: ignore[arg-type]  # of one kind, which the join cannot see
+    whole = parts[0][:0].join(parts)  # type: ignore[arg-type]  # all parts have one type, which mypy cannot know
     async with serving() as served, connect(served.url) as peer:
         await peer.send(parts)
         assert await peer.recv() == whole
@@ -82,7 +82,7 @@ async def test_server_joins_fragments(parts: list[str] | list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("parts", [["a", "ü", "", "🌍" * 1000], [b"a", b"", bytes(70_000)]], ids=["text", "binary"])
-async def test_client_sees_fragments(parts: list[str] | list[bytes]) -> None:
+async def test_client_receives_fragments_as_sent(parts: list[str] | list[bytes]) -> None:
     async def stream(client: Client) -> None:
         await client.writer.feed(parts)
 
@@ -90,7 +90,7 @@ async def test_client_sees_fragments(parts: list[str] | list[bytes]) -> None:
         assert [part async for part in peer.recv_streaming()] == [*parts, parts[0][:0]]
 
 
-async def test_server_streams_fragments_through() -> None:
+async def test_server_forwards_fragments() -> None:
     async def pass_on(client: Client) -> None:
         async for reader in client.messages():
             await client.writer.feed(reader)
@@ -125,17 +125,17 @@ async def test_client_answers_ping() -> None:
         (4999, "mine", Cause.PEER_ERROR),
     ],
 )
-async def test_client_closes(code: int, reason: str, cause: Cause) -> None:
+async def test_server_answers_close(code: int, reason: str, cause: Cause) -> None:
     async with serving() as served, connect(served.url) as peer:
         await peer.close(code, reason)
         outcome = await served.outcomes.get()
 
-    assert (peer.close_code, peer.close_reason) == (code, "")  # a code is echoed, a reason is not
+    assert (peer.close_code, peer.close_reason) == (code, "")  # the answer repeats the code, not the reason
     assert (outcome.cause, outcome.initiator) == (cause, Side.REMOTE)
     assert (outcome.received, outcome.sent) == (Said(code, reason), Said(code))
 
 
-async def test_client_closes_without_code() -> None:
+async def test_server_answers_close_without_code() -> None:
     async with serving() as served, connect(served.url) as peer:
         peer.protocol.send_close()
         for data in peer.protocol.data_to_send():
@@ -146,7 +146,7 @@ async def test_client_closes_without_code() -> None:
     assert (outcome.received, outcome.sent) == (Said(1005), Said(1005))
 
 
-async def test_client_drops() -> None:
+async def test_server_reports_reset_when_client_aborts() -> None:
     async with serving() as served, connect(served.url) as peer:
         peer.transport.abort()
         outcome = await served.outcomes.get()
@@ -163,7 +163,7 @@ async def test_client_drops() -> None:
         (4999, "mine", Cause.CLOSED_WITH_ERROR),
     ],
 )
-async def test_server_closes(code: int, reason: str, cause: Cause) -> None:
+async def test_server_closes_connection(code: int, reason: str, cause: Cause) -> None:
     async def leave(client: Client) -> None:
         await client.close(code, reason)
 
@@ -175,11 +175,12 @@ async def test_server_closes(code: int, reason: str, cause: Cause) -> None:
 
     assert raised.value.rcvd == Close(code, reason)
     assert raised.value.rcvd_then_sent
+    cause = Cause.CLEAN if code in (1000, 1001) else Cause.CLOSED_WITH_ERROR
     assert (outcome.cause, outcome.initiator) == (cause, Side.LOCAL)
     assert outcome.sent == Said(code, reason)
 
 
-async def test_server_fails_on_too_big_message() -> None:
+async def test_server_closes_with_1009_after_too_big_message() -> None:
     async with serving(limits=Limits(max_message_size=1000)) as served, connect(served.url) as peer:
         await peer.send(bytes(1001))
         with pytest.raises(ConnectionClosedError) as raised:
@@ -189,15 +190,15 @@ async def test_server_fails_on_too_big_message() -> None:
     assert raised.value.rcvd.code == 1009
 
 
-async def test_server_takes_message_of_limit_in_large_fragments() -> None:
-    # As browsers send it: Chromium cuts messages at 131000 bytes.
+async def test_server_accepts_message_of_maximum_size_in_large_fragments() -> None:
+    # Like a browser: Chromium splits messages into fragments of 131,000 bytes.
     parts = [b"x" * 131_000] * 8 + [b"x" * 576]
     async with serving(limits=Limits(max_message_size=1 << 20)) as served, connect(served.url) as peer:
         await peer.send(parts)
         assert await peer.recv() == b"x" * (1 << 20)
 
 
-async def test_server_fails_on_raising_handler(caplog: pytest.LogCaptureFixture) -> None:
+async def test_server_closes_with_1011_when_handler_raises(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(client: Client) -> None:
         raise LookupError("no such room")
 
@@ -209,7 +210,7 @@ async def test_server_fails_on_raising_handler(caplog: pytest.LogCaptureFixture)
     assert "no such room" in caplog.text
 
 
-async def test_server_stops() -> None:
+async def test_server_closes_with_1001_when_it_stops() -> None:
     async with serving() as served:
         peer = await connect(served.url)
     with pytest.raises(ConnectionClosedOK) as raised:
@@ -218,7 +219,7 @@ async def test_server_stops() -> None:
     assert raised.value.rcvd == Close(1001, "server shutting down")
 
 
-async def test_server_refuses_foreign_origin() -> None:
+async def test_server_refuses_other_origin_with_403() -> None:
     async with serving() as served:
         with pytest.raises(InvalidStatus) as raised:
             await connect(served.url, origin=Origin("https://elsewhere.example"))
@@ -239,7 +240,7 @@ async def test_server_reads_frames_as_sent() -> None:
     assert seen == [f"{Opcode.TEXT.name} a False", "CONTINUATION b False", "CONTINUATION  True"]
 
 
-# Its server -----------------------------------------------------------------------------------------------------
+# The server of websockets ----------------------------------------------------------------------------------------
 
 
 async def converse(peer: server.ServerConnection) -> None:

@@ -73,7 +73,7 @@ class Wait:
             self._again.add(self)
 
 
-def test_deadlines_call_each_in_its_time() -> None:
+def test_deadlines_call_each_callback_in_time() -> None:
     clock = Clock()
     deadlines = clock.deadlines(10)
     early, late, gone, put_off = (Wait(clock) for _ in range(4))
@@ -88,7 +88,7 @@ def test_deadlines_call_each_in_its_time() -> None:
     assert (len(deadlines), clock.timers) == (0, 0)
 
 
-def test_deadlines_hold_one_timer_however_often_waits_begin_anew() -> None:
+def test_deadlines_use_one_timer_however_often_waits_restart() -> None:
     clock = Clock()
     deadlines = clock.deadlines(10)
     waits = [Wait(clock, deadlines) for _ in range(5)]
@@ -116,7 +116,7 @@ def test_deadlines_go_on_after_a_callback_that_raises() -> None:
     assert [repr(error) for error in clock.errors] == ["ValueError('a mistake')"]
 
 
-def test_deadlines_closed_by_a_callback_call_no_one() -> None:
+def test_deadlines_closed_by_a_callback_call_no_other() -> None:
     clock = Clock()
     deadlines = clock.deadlines(10)
     wait = Wait(clock)
@@ -126,7 +126,7 @@ def test_deadlines_closed_by_a_callback_call_no_one() -> None:
     assert (wait.calls, clock.timers) == ([], 0)
 
 
-def test_deadlines_without_time_never_end() -> None:
+def test_deadlines_without_seconds_never_end() -> None:
     clock = Clock()
     deadlines = clock.deadlines(None)
     deadlines.add(Wait(clock))

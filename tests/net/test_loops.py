@@ -75,7 +75,7 @@ async def test_deadlines_expire_in_order_of_begin(deadlines: Deadlines, calls: C
     assert len(deadlines) == 0
 
 
-async def test_deadlines_expire_not_before_their_time(deadlines: Deadlines, calls: Calls) -> None:
+async def test_deadlines_do_not_expire_early(deadlines: Deadlines, calls: Calls) -> None:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     deadlines.add(calls["a"])
@@ -83,9 +83,7 @@ async def test_deadlines_expire_not_before_their_time(deadlines: Deadlines, call
     assert loop.time() - begun >= 0.019  # the loop takes what is due within its clock's resolution
 
 
-async def test_deadlines_of_many_waits_share_one_timer(
-    deadlines: Deadlines, calls: Calls, timers: list[asyncio.TimerHandle]
-) -> None:
+async def test_deadlines_share_one_timer(deadlines: Deadlines, calls: Calls, timers: list[asyncio.TimerHandle]) -> None:
     for number in range(100):
         deadlines.add(calls[str(number)])
     assert len(timers) == 1
@@ -104,7 +102,7 @@ async def test_deadlines_discarded_do_not_expire(deadlines: Deadlines, calls: Ca
     assert await calls.until(2) == ["b", "last"]
 
 
-async def test_deadlines_added_again_begin_anew(deadlines: Deadlines, calls: Calls) -> None:
+async def test_deadlines_added_again_restart(deadlines: Deadlines, calls: Calls) -> None:
     deadlines.add(calls["a"])
     deadlines.add(calls["b"])
     deadlines.add(calls["a"])
@@ -237,7 +235,7 @@ async def test_turn_that_ends_takes_what_is_added_by_a_flush_to_the_next_one() -
     assert late.times == 1
 
 
-async def test_turn_flush_that_raises_does_not_keep_others_from_being_flushed() -> None:
+async def test_iteration_flushes_others_when_one_flush_raises() -> None:
     loop = asyncio.get_running_loop()
     raised: list[object] = []
     loop.set_exception_handler(lambda loop, context: raised.append(context["exception"]))
@@ -267,7 +265,7 @@ async def test_loop_has_one_share() -> None:
     assert share_of(loop).large_buffer is share_of(loop).large_buffer
 
 
-def test_share_goes_with_its_loop() -> None:
+def test_share_is_freed_with_its_loop() -> None:
     loop = asyncio.new_event_loop()
     share = weakref.ref(share_of(loop))
     loop.close()

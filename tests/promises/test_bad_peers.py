@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.fixtures import Connect, Serve, client_of, echo, send_until_closed
 from helpers.frames import BINARY, CLOSE, PING, PONG, TEXT, binary, close, frames, text, xor
 from helpers.frames import client_frame as frame
 from helpers.frames import client_header as header
@@ -47,7 +47,7 @@ async def undisturbed(raw: RawClient) -> bool:
     ],
     ids=["between fragments", "inside a frame", "inside the last frame"],
 )
-async def test_client_vanishes_inside_a_message(
+async def test_server_reports_incomplete_message_when_client_vanishes(
     begun: bytes,
     received: int,
     missing: int | None,
@@ -80,7 +80,7 @@ async def test_client_vanishes_inside_a_message(
 
 @leaving
 @pytest.mark.parametrize("begun", [b"", b"\x82", b"\x82\xfe\x01", text("a") + b"\x82"])
-async def test_client_vanishes_between_messages(
+async def test_server_reports_reset_when_client_vanishes_between_messages(
     begun: bytes, leave: Callable[[RawClient], None], serve: Serve, connect: Connect
 ) -> None:
     server = await serve(echo)
@@ -96,7 +96,7 @@ async def test_client_vanishes_between_messages(
 
 @leaving
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost"])
-async def test_client_vanishes_in_the_handshake(
+async def test_server_drops_a_client_that_vanishes_in_the_handshake(
     begun: bytes, leave: Callable[[RawClient], None], serve: Serve, connect: Connect
 ) -> None:
     server = await serve(echo)
@@ -110,7 +110,7 @@ async def test_client_vanishes_in_the_handshake(
 
 
 @leaving
-async def test_client_vanishes_after_the_servers_close(
+async def test_server_ends_when_client_vanishes_after_close(
     leave: Callable[[RawClient], None], serve: Serve, connect: Connect
 ) -> None:
     async def handler(client: Client) -> None:
@@ -127,7 +127,7 @@ async def test_client_vanishes_after_the_servers_close(
     assert not client.outcome.clean
 
 
-async def test_client_that_sends_eof_gets_the_answers_due(serve: Serve, connect: Connect) -> None:
+async def test_server_answers_a_client_that_half_closed(serve: Serve, connect: Connect) -> None:
     raw = await connect(await serve(echo))
     await raw.send(text("a") + frame(PING) + text("b"))
     raw.end()
@@ -140,7 +140,7 @@ async def test_client_that_sends_eof_gets_the_answers_due(serve: Serve, connect:
 
 @pytest.mark.usefixtures("fast_timers")
 @pytest.mark.parametrize("keeps", ["silent", "sending"])
-async def test_client_that_never_answers_close_is_dropped(keeps: str, serve: Serve, connect: Connect) -> None:
+async def test_server_drops_a_client_that_never_answers_close(keeps: str, serve: Serve, connect: Connect) -> None:
     async def handler(client: Client) -> None:
         await client.close(1000, "bye")
 
@@ -165,7 +165,7 @@ async def send_for_ever(raw: RawClient) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_client_that_answers_close_behind_much_data_is_heard(serve: Serve, connect: Connect) -> None:
+async def test_server_finds_close_behind_much_data(serve: Serve, connect: Connect) -> None:
     """Unread data is passed over to find it, also past the mark at which reading pauses."""
     go_on = asyncio.Event()
 
@@ -191,7 +191,7 @@ NARROW_LIMITS = Limits(
 )
 
 
-async def test_client_that_floods_pings_and_never_reads_is_cut_off(serve: Serve, connect: Connect) -> None:
+async def test_server_drops_a_client_that_floods_pings_and_never_reads(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, sock=narrow_socket(), limits=NARROW_LIMITS)
     raw, bystander = await connect(server, receive_buffer=NARROW_BUFFER), await connect(server)
     client = client_of(server, raw)
@@ -210,7 +210,7 @@ async def test_client_that_floods_pings_and_never_reads_is_cut_off(serve: Serve,
     assert await undisturbed(bystander)
 
 
-async def test_client_that_pings_much_and_reads_is_not_cut_off(serve: Serve, connect: Connect) -> None:
+async def test_server_keeps_a_client_that_sends_many_pings_and_reads(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, sock=narrow_socket(), limits=NARROW_LIMITS)
     raw = await connect(server, receive_buffer=NARROW_BUFFER)
     for number in range(1000):
@@ -218,7 +218,7 @@ async def test_client_that_pings_much_and_reads_is_not_cut_off(serve: Serve, con
         assert await raw.read_frame() == (PONG, b"%125d" % number)
 
 
-async def test_client_that_sends_and_never_reads_stops_being_read(serve: Serve, connect: Connect) -> None:
+async def test_server_stops_reading_from_a_client_that_never_reads(serve: Serve, connect: Connect) -> None:
     """The echo waits, then nothing more is taken: what the server holds of it is bounded."""
     server = await serve(echo, sock=narrow_socket(), limits=NARROW_LIMITS)
     raw, bystander = await connect(server, receive_buffer=NARROW_BUFFER), await connect(server)
@@ -237,7 +237,7 @@ async def send_all(raw: RawClient, data: bytes) -> None:
 
 
 @pytest.mark.usefixtures("fast_timers")
-async def test_client_cut_off_that_still_does_not_read_is_dropped(serve: Serve, connect: Connect) -> None:
+async def test_server_drops_a_slow_client_that_does_not_read_its_close(serve: Serve, connect: Connect) -> None:
     """Its Close frame cannot reach it; after Timeouts.close the connection ends all the same."""
     limits, timeouts = NARROW_LIMITS, Timeouts(close=0.2)
     server = await serve(echo, sock=narrow_socket(), limits=limits, timeouts=timeouts)
@@ -251,19 +251,12 @@ async def test_client_cut_off_that_still_does_not_read_is_dropped(serve: Serve, 
     assert not server.clients
 
 
-async def test_handler_of_a_client_that_is_cut_off_goes_on(serve: Serve, connect: Connect) -> None:
+async def test_server_raises_in_the_handler_of_a_client_that_is_too_slow(serve: Serve, connect: Connect) -> None:
     """Whoever waits in `send` learns of it."""
     ended: asyncio.Future[Cause] = asyncio.get_running_loop().create_future()
-
-    async def handler(client: Client) -> None:
-        try:
-            while True:
-                await client.send(bytes(1000))
-        finally:
-            assert client.outcome is not None
-            ended.set_result(client.outcome.cause)
-
-    server = await serve(handler, sock=narrow_socket(), limits=NARROW_LIMITS, timeouts=Timeouts(close=0.2))
+    server = await serve(
+        send_until_closed(ended), sock=narrow_socket(), limits=NARROW_LIMITS, timeouts=Timeouts(close=0.2)
+    )
     await connect(server, receive_buffer=NARROW_BUFFER)
     await until(lambda: flood(server) == 0)
     assert await within(ended) is Cause.LIMIT

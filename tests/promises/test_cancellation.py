@@ -15,10 +15,11 @@ import attrs
 import pytest
 
 from helpers.builds import load_pure
+from helpers.fixtures import echo
 from helpers.frames import client_frame as frame
 from helpers.leaks import open_sockets
 from helpers.peers import NARROW, QUIET, Collected, Peer, collect, full_network, open_peer, pair
-from helpers.waiting import cancelled, turns, until
+from helpers.waiting import cancelled, iterations, until
 from streamws import (
     Backoff,
     Cause,
@@ -238,7 +239,7 @@ READS: dict[str, Start] = {
 
 async def write_to_socket(client: Client, peer: Peer, data: bytes) -> None:
     peer.write(data)
-    await turns()
+    await iterations()
 
 
 async def hand_over(client: Client, peer: Peer, data: bytes) -> None:
@@ -274,7 +275,7 @@ async def test_read_cancelled_at_any_byte_loses_nothing(
                 client._connection.receive(now, len(now))
             else:
                 peer.write(now)
-            await turns(delay)
+            await iterations(delay)
             task.cancel()
             read_again = await cancelled(task)
             peer.write(wire[lead if not begun else place :][len(now) :])
@@ -387,7 +388,7 @@ async def other_message(client: Client) -> None:
         async with client.writer.fragment() as stream:
             for part in HELD:
                 await stream.send(part)
-                await turns()
+                await iterations()
 
     task = asyncio.create_task(hold())
     tasks.add(task)
@@ -454,7 +455,7 @@ ENDS: dict[str, Callable[[Client], Coroutine[Any, Any, None]]] = {
 
 @pytest.mark.parametrize("last", [0, 1])
 @pytest.mark.parametrize("name", ENDS)
-async def test_wait_for_the_end_cancelled_leaves_it_to_others(name: str, last: int) -> None:
+async def test_cancelled_wait_for_the_end_leaves_others_waiting(name: str, last: int) -> None:
     async with pair() as (client, peer):
         task = asyncio.create_task(Steps(ENDS[name](client), last))
         if not last:
@@ -474,7 +475,7 @@ async def test_wait_for_the_end_cancelled_leaves_it_to_others(name: str, last: i
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_wait_for_the_end_that_is_over_does_not_wait(name: str) -> None:
+async def test_wait_for_the_end_returns_at_once_after_it(name: str) -> None:
     async with pair() as (client, peer):
         await peer.close()
         await client.wait_closed()
@@ -483,7 +484,7 @@ async def test_wait_for_the_end_that_is_over_does_not_wait(name: str) -> None:
         assert steps.count == 0
 
 
-async def test_waits_for_the_end_that_were_cancelled_leave_nothing_behind() -> None:
+async def test_cancelled_waits_for_the_end_leave_nothing_behind() -> None:
     async with pair() as (client, peer):
 
         async def wait_in_vain(times: int) -> None:
@@ -535,7 +536,7 @@ async def start_cancelled(start: Callable[[WebSocketServer], Coroutine[Any, Any,
             task.cancel()
         done = not await cancelled(task)
         if not done:
-            await turns()  # a socket that was closed lets go in a later one
+            await iterations()  # a socket that was closed lets go in a later one
             assert open_sockets() <= before
             await server.start()
         assert await is_served(server)
@@ -613,11 +614,6 @@ async def test_server_cancelled_at_any_step(name: str) -> None:
 
 
 # Connecting -------------------------------------------------------------------------------------------------
-
-
-async def echo(client: Client) -> None:
-    async for message in client:
-        await client.send(message)
 
 
 async def visit(url: str) -> None:

@@ -78,7 +78,7 @@ def read(connection: AsyncioConnection, size: int = RECEIVE_BUFFER_SIZE, *, larg
     connection.buffer_updated(min(size, len(buffer)))
 
 
-async def test_full_read_gives_others_their_turn_where_the_loop_would_read_on(environment: Environment) -> None:
+async def test_full_read_pauses_reading_where_the_loop_would_read_on(environment: Environment) -> None:
     connection, transport = connected(environment)
     read(connection)
     assert transport.changes == ["pause"]
@@ -87,7 +87,7 @@ async def test_full_read_gives_others_their_turn_where_the_loop_would_read_on(en
     connection.connection_lost(None)
 
 
-async def test_read_that_leaves_room_goes_on_at_once(environment: Environment) -> None:
+async def test_read_that_leaves_room_does_not_pause_reading(environment: Environment) -> None:
     connection, transport = connected(environment)
     read(connection, RECEIVE_BUFFER_SIZE - 1)
     await asyncio.sleep(0)
@@ -95,7 +95,7 @@ async def test_read_that_leaves_room_goes_on_at_once(environment: Environment) -
     connection.connection_lost(None)
 
 
-async def test_large_frame_is_read_on_at_once(environment: Environment) -> None:
+async def test_large_frame_does_not_pause_reading(environment: Environment) -> None:
     connection, transport = connected(environment)
     for _ in range(3):
         read(connection, 1 << 20, large=True)
@@ -105,7 +105,7 @@ async def test_large_frame_is_read_on_at_once(environment: Environment) -> None:
     connection.connection_lost(None)
 
 
-async def test_loop_that_takes_turns_by_itself_is_left_alone(environment: Environment) -> None:
+async def test_fair_loop_is_not_paused(environment: Environment) -> None:
     environment.share.greedy = False
     connection, transport = connected(environment)
     read(connection)
@@ -114,7 +114,7 @@ async def test_loop_that_takes_turns_by_itself_is_left_alone(environment: Enviro
     connection.connection_lost(None)
 
 
-async def test_connection_that_is_paused_for_its_reader_stays_so(environment: Environment) -> None:
+async def test_connection_paused_for_its_reader_stays_paused(environment: Environment) -> None:
     connection, transport = connected(environment)
     while not connection.inbox.paused:
         read(connection)
@@ -125,7 +125,7 @@ async def test_connection_that_is_paused_for_its_reader_stays_so(environment: En
 
 
 @pytest.mark.parametrize("how", ["closing", "lost"])
-async def test_connection_that_ends_meanwhile_is_left_alone(environment: Environment, how: str) -> None:
+async def test_connection_that_ended_is_not_resumed(environment: Environment, how: str) -> None:
     connection, transport = connected(environment)
     read(connection)
     if how == "closing":

@@ -108,7 +108,7 @@ async def test_client_shows_its_request_and_response(serve: Serve, connect: Conn
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["at once", "after a callback"])
-async def test_server_delivers_frames_that_came_with_the_head(asked: bool, serve: Serve, connect: Connect) -> None:
+async def test_server_delivers_frames_received_with_the_head(asked: bool, serve: Serve, connect: Connect) -> None:
     async def pass_on(request: Request) -> None:
         await asyncio.sleep(0)
 
@@ -120,7 +120,7 @@ async def test_server_delivers_frames_that_came_with_the_head(asked: bool, serve
     assert await raw.read_frame() == (TEXT, b"two")
 
 
-async def test_server_takes_head_frames_and_close_in_one_packet(serve: Serve, connect: Connect) -> None:
+async def test_server_accepts_head_frames_and_close_in_one_packet(serve: Serve, connect: Connect) -> None:
     raw = await connect(await serve(echo), upgrade=False)
     await raw.send(request() + text("all at once") + close())
     assert (await raw.read_answer()).status == 101
@@ -226,7 +226,7 @@ async def test_server_refuses_head_without_a_body(serve: Serve, connect: Connect
 
 @pytest.mark.usefixtures("fast_timers")
 @pytest.mark.parametrize("begun", [b"", b"GET", request()[:-2], request()[:-1]])
-async def test_server_refuses_who_never_finishes(
+async def test_server_refuses_a_client_that_never_completes_its_head(
     begun: bytes, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve(echo, timeouts=Timeouts(open=0.2))
@@ -252,7 +252,7 @@ async def test_server_does_not_restart_the_clock_for_each_byte(serve: Serve, con
 
 
 @pytest.mark.usefixtures("fast_timers")
-async def test_server_drops_a_refused_client_that_stays(serve: Serve, connect: Connect) -> None:
+async def test_server_drops_a_refused_client_that_does_not_leave(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=Timeouts(close=0.2))
     raw = await connect(server, upgrade=False)
     await raw.send(request(version="1.0"))
@@ -301,7 +301,7 @@ async def test_server_counts_clients_that_connected_at_once(serve: Serve, connec
     assert [*server.clients] == [first.address]
 
 
-async def test_server_has_room_again_when_a_client_left(serve: Serve, connect: Connect) -> None:
+async def test_server_accepts_again_when_a_client_left(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, limits=only(1))
     first = await connect(server)
     await first.send(close())
@@ -329,7 +329,7 @@ async def test_server_has_room_again_when_a_client_left(serve: Serve, connect: C
         ("*", "null", True),
     ],
 )
-async def test_server_judges_the_origin(
+async def test_server_checks_the_origin(
     origins: list[str] | None,
     origin: str | None,
     accepted: bool,

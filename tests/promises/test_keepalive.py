@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.fixtures import Connect, Serve, client_of, echo, send_until_closed
 from helpers.frames import CLOSE, PING, PONG, TEXT, binary, close_of, request, text
 from helpers.frames import client_frame as frame
 from helpers.peers import NARROW_BUFFER, RawClient, narrow_socket, pair
@@ -25,7 +25,7 @@ async def pinged(raw: RawClient) -> bytes:
 
 
 @fast
-async def test_server_closes_who_gives_no_sign_of_life(serve: Serve, connect: Connect) -> None:
+async def test_server_closes_when_pings_are_not_answered(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=BRISK)
     raw = await connect(server)
     client = client_of(server, raw)
@@ -37,7 +37,7 @@ async def test_server_closes_who_gives_no_sign_of_life(serve: Serve, connect: Co
 
 
 @fast
-async def test_server_keeps_who_answers_pings(serve: Serve, connect: Connect) -> None:
+async def test_server_keeps_a_client_that_answers_pings(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=BRISK)
     raw, silent = await connect(server), await connect(server)
     payloads = set()
@@ -56,7 +56,7 @@ async def test_server_keeps_who_answers_pings(serve: Serve, connect: Connect) ->
 
 
 @fast
-async def test_server_takes_any_byte_for_life(serve: Serve, connect: Connect) -> None:
+async def test_server_takes_any_byte_as_sign_of_life(serve: Serve, connect: Connect) -> None:
     """One byte of an unfinished frame for each ping, and no pong."""
     raw = await connect(await serve(echo, timeouts=BRISK))
     message = text("")
@@ -66,7 +66,7 @@ async def test_server_takes_any_byte_for_life(serve: Serve, connect: Connect) ->
     assert await raw.read_frame() == (TEXT, b"")
 
 
-async def test_server_keeps_who_takes_slowly_what_is_sent_without_end() -> None:
+async def test_server_keeps_a_slow_reader_until_it_stops_reading() -> None:
     timeouts = Timeouts(ping_interval=0.1, ping_timeout=0.5, close=0.2)
     async with pair(Limits(write_high=4096, write_low=1024), timeouts, small_buffers=True) as (client, peer):
 
@@ -91,7 +91,7 @@ async def test_server_keeps_who_takes_slowly_what_is_sent_without_end() -> None:
 
 
 @fast
-async def test_server_pings_no_one_without_an_interval(serve: Serve, connect: Connect) -> None:
+async def test_server_sends_no_pings_without_an_interval(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=Timeouts(ping_interval=None, ping_timeout=0.1))
     raw = await connect(server)
     ended = await connect(await serve(echo, timeouts=BRISK))
@@ -102,14 +102,14 @@ async def test_server_pings_no_one_without_an_interval(serve: Serve, connect: Co
 
 
 @fast
-async def test_server_closes_no_one_without_a_ping_timeout(serve: Serve, connect: Connect) -> None:
+async def test_server_closes_no_client_without_a_ping_timeout(serve: Serve, connect: Connect) -> None:
     raw = await connect(await serve(echo, timeouts=Timeouts(ping_interval=0.1, ping_timeout=None)))
     for _ in range(4):
         await pinged(raw)
 
 
 @fast
-async def test_pong_timer_stands_still_while_reading_is_paused(serve: Serve, connect: Connect) -> None:
+async def test_server_stops_its_pong_timer_while_reading_is_paused(serve: Serve, connect: Connect) -> None:
     go_on = asyncio.Event()
 
     async def handler(client: Client) -> None:
@@ -138,7 +138,7 @@ async def test_pong_timer_stands_still_while_reading_is_paused(serve: Serve, con
 
 @fast
 @pytest.mark.parametrize("leave", [RawClient.close, RawClient.reset], ids=["FIN", "RST"])
-async def test_server_notices_who_vanished_while_reading_is_paused(
+async def test_server_notices_a_vanished_client_while_reading_is_paused(
     leave: Callable[[RawClient], None], serve: Serve, connect: Connect
 ) -> None:
     """Nothing is read that would tell; what is sent does."""
@@ -159,7 +159,7 @@ async def test_server_notices_who_vanished_while_reading_is_paused(
 
 
 @fast
-async def test_latency_is_known_after_a_pong(serve: Serve, connect: Connect) -> None:
+async def test_client_latency_is_known_after_a_pong(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=BRISK)
     raw = await connect(server)
     client = client_of(server, raw)
@@ -172,7 +172,7 @@ async def test_latency_is_known_after_a_pong(serve: Serve, connect: Connect) -> 
     assert client.latency >= 0
 
 
-async def test_ping_tells_the_round_trip_time(serve: Serve, connect: Connect) -> None:
+async def test_client_ping_returns_the_round_trip_time(serve: Serve, connect: Connect) -> None:
     server = await serve(echo)
     raw = await connect(server)
     client = client_of(server, raw)
@@ -183,26 +183,17 @@ async def test_ping_tells_the_round_trip_time(serve: Serve, connect: Connect) ->
 
 
 @fast
-async def test_keepalive_ends_a_connection_whose_peer_never_reads(serve: Serve, connect: Connect) -> None:
+async def test_server_closes_when_peer_never_reads(serve: Serve, connect: Connect) -> None:
     ended: asyncio.Future[Cause] = asyncio.get_running_loop().create_future()
-
-    async def handler(client: Client) -> None:
-        try:
-            while True:
-                await client.send(bytes(1000))
-        finally:
-            assert client.outcome is not None
-            ended.set_result(client.outcome.cause)
-
     timeouts = Timeouts(ping_interval=0.1, ping_timeout=0.2, close=0.2)
-    server = await serve(handler, sock=narrow_socket(), timeouts=timeouts)
+    server = await serve(send_until_closed(ended), sock=narrow_socket(), timeouts=timeouts)
     await connect(server, receive_buffer=NARROW_BUFFER)
     assert await within(ended) is Cause.KEEPALIVE
     await until(lambda: not server.clients)
 
 
 @fast
-async def test_no_ping_is_sent_while_closing(serve: Serve, connect: Connect) -> None:
+async def test_server_sends_no_ping_while_closing(serve: Serve, connect: Connect) -> None:
     async def handler(client: Client) -> None:
         await client.close()
 

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 import attrs
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.fixtures import Connect, Serve, client_of, echo, outcome_of
 from helpers.frames import client_frame as frame
 from helpers.frames import client_header as header
 from helpers.frames import request, xor
 from helpers.frames import text as text_frame
+from helpers.inside import is_reading, unread
 from helpers.peers import Peer, RawClient, pair
 from helpers.waiting import until, within
 from streamws import (
@@ -37,11 +38,6 @@ TEXT, BINARY, CONTINUATION, PING = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATI
 NO_PINGS = Timeouts(close=5, ping_interval=None)
 BRISK = Timeouts(close=5, ping_interval=0.05, ping_timeout=0.15)
 MARKS = Limits(read_high=10_000, read_low=2_000)
-
-
-def outcome_of(client: Client) -> CloseOutcome:
-    assert client.outcome is not None
-    return client.outcome
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -91,7 +87,7 @@ async def fill(client: Client) -> None:
         await asyncio.sleep(0)
 
 
-# 1. Lifetime ------------------------------------------------------------------------------------------------
+# Promise 1: Lifetime ----------------------------------------------------------------------------------------
 
 
 async def test_promise_1_handler_that_returns_closes_with_1000(serve: Serve, connect: Connect) -> None:
@@ -135,7 +131,7 @@ async def test_promise_1_connection_lives_on_after_its_callback(serve: Serve, co
     assert outcome_of(client).clean
 
 
-async def test_promise_1_data_that_no_one_takes_is_discarded_with_one_warning_a_connection(
+async def test_promise_1_unread_data_is_discarded_with_one_warning_per_connection(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     def on_connection(client: Client) -> None:
@@ -147,7 +143,7 @@ async def test_promise_1_data_that_no_one_takes_is_discarded_with_one_warning_a_
         for _ in range(3):
             await raw.send(frame(BINARY, bytes(20_000)) + frame(PING))
             assert await raw.read_frame() == (0x8A, b"")
-        assert held(client_of(server, raw)) == 0
+        assert unread(client_of(server, raw)) == 0
         assert len(warnings(caplog)) == number
     assert "discarded" in caplog.text
 
@@ -188,7 +184,7 @@ async def test_promise_1_callbacks_of_one_connection_run_one_after_the_other_in_
     assert said[-1] == "1000"
 
 
-# 2. Cancelling a read loses nothing -------------------------------------------------------------------------
+# Promise 2: Cancelling a read loses nothing -----------------------------------------------------------------
 
 
 async def test_promise_2_cancelling_read_message_consumes_nothing() -> None:
@@ -257,7 +253,7 @@ async def test_promise_2_any_task_may_read_next() -> None:
         assert await asyncio.create_task(client.read_message()) == "next"
 
 
-# 3. Leaving a reader early is safe --------------------------------------------------------------------------
+# Promise 3: Leaving a reader early is safe ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["async with", "break", "exception"])
@@ -284,7 +280,9 @@ async def test_promise_3_leaving_a_reader_drops_the_rest_of_its_message(way: str
 
 
 @pytest.mark.parametrize(("size", "code"), [(1000, None), (1001, 1008)])
-async def test_promise_3_leaving_a_reader_costs_up_to_max_skip_and_past_it_1008(size: int, code: int | None) -> None:
+async def test_promise_3_leaving_a_reader_skips_up_to_max_skip_and_then_closes_with_1008(
+    size: int, code: int | None
+) -> None:
     async with pair(Limits(max_skip=1000)) as (client, peer):
         peer.write(header(BINARY, 2 + size) + xor(b"ab"))
         async with await anext(client.messages()) as reader:
@@ -336,7 +334,7 @@ async def test_promise_3_stale_reader_raises_and_never_looks_like_the_end(left: 
         assert await client.read_message() == "next"
 
 
-# 4. A truncated message never looks complete ----------------------------------------------------------------
+# Promise 4: A truncated message never looks complete --------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["FIN", "RST", "Close"])
@@ -386,7 +384,7 @@ Leave = Callable[[Client, object], Awaitable[None]]
 
 
 @leaving
-async def test_promise_4_fragments_left_close_with_1011_and_without_fin(leave: Leave) -> None:
+async def test_promise_4_fragments_left_early_close_with_1011_and_without_fin(leave: Leave) -> None:
     async with pair() as (client, peer):
 
         async def write() -> None:
@@ -404,7 +402,7 @@ async def test_promise_4_fragments_left_close_with_1011_and_without_fin(leave: L
 
 
 @leaving
-async def test_promise_4_data_frame_left_ends_the_connection_and_its_outcome_says_1011(leave: Leave) -> None:
+async def test_promise_4_data_frame_left_early_ends_the_connection_with_1011(leave: Leave) -> None:
     async with pair() as (client, peer):
 
         async def write() -> None:
@@ -464,10 +462,10 @@ async def test_promise_4_control_frames_go_between_fragments_and_other_senders_w
         await waiting
 
 
-# 5. Two readers at once -------------------------------------------------------------------------------------
+# Promise 5: Two readers at once -----------------------------------------------------------------------------
 
 
-async def test_promise_5_second_reader_gets_concurrency_error_that_names_both() -> None:
+async def test_promise_5_second_reader_gets_concurrency_error() -> None:
     async with pair() as (client, peer):
         first = asyncio.create_task(client.read_message(), name="the first")
         await asyncio.sleep(0)
@@ -482,7 +480,7 @@ async def test_promise_5_second_reader_gets_concurrency_error_that_names_both() 
         assert await client.read_message() == "next"
 
 
-async def test_promise_5_second_reader_of_one_iterator_gets_it_too() -> None:
+async def test_promise_5_second_reader_of_one_iterator_gets_concurrency_error() -> None:
     async with pair() as (client, peer):
         messages = client.messages()
 
@@ -498,7 +496,7 @@ async def test_promise_5_second_reader_of_one_iterator_gets_it_too() -> None:
         assert await reader.get() == "for the first"
 
 
-# 6. Control frames do not depend on the application ---------------------------------------------------------
+# Promise 6: Control frames do not depend on the application -------------------------------------------------
 
 
 async def test_promise_6_pings_are_answered_while_no_one_reads() -> None:
@@ -548,21 +546,21 @@ async def test_promise_6_pong_timer_stands_still_while_reading_is_paused() -> No
             assert await client.read_message() == bytes(1000)
 
 
-# 7. Back-pressure both ways, in bytes -----------------------------------------------------------------------
+# Promise 7: Back-pressure both ways, in bytes ---------------------------------------------------------------
 
 
-async def test_promise_7_unread_bytes_over_the_high_mark_pause_the_transport_down_to_the_low_one() -> None:
+async def test_promise_7_unread_bytes_pause_the_transport_between_high_and_low_water_mark() -> None:
     async with pair(MARKS) as (client, peer):
         peer.write(frame(BINARY, bytes(1000)) * 30)
         await until(lambda: not is_reading(client))
-        assert held(client) > 10_000
+        assert unread(client) > 10_000
         while not is_reading(client):
-            assert held(client) > 2_000
+            assert unread(client) > 2_000
             await client.read_message()
-        assert held(client) <= 2_000
+        assert unread(client) <= 2_000
 
 
-async def test_promise_7_read_message_of_a_bigger_message_lifts_the_mark_up_to_max_message_size() -> None:
+async def test_promise_7_read_message_raises_the_mark_up_to_max_message_size() -> None:
     limits = attrs.evolve(MARKS, max_message_size=200_000)
     async with pair(limits) as (client, peer):
         peer.send(BINARY, bytes(200_000))
@@ -574,7 +572,7 @@ async def test_promise_7_read_message_of_a_bigger_message_lifts_the_mark_up_to_m
         assert outcome_of(client).code == 1009
 
 
-async def test_promise_7_send_waits_while_the_transport_is_over_its_mark() -> None:
+async def test_promise_7_send_waits_while_the_transport_is_over_its_high_water_mark() -> None:
     async with pair(Limits(write_high=20_000, write_low=5_000), small_buffers=True) as (client, peer):
         await fill(client)
         sending = await started(client.send("waits"))
@@ -585,7 +583,7 @@ async def test_promise_7_send_waits_while_the_transport_is_over_its_mark() -> No
         await sending
 
 
-# 8. close() always ends within close_timeout ----------------------------------------------------------------
+# Promise 8: close() always ends within close_timeout --------------------------------------------------------
 
 Hostile = Callable[[Client, Peer], Coroutine[object, None, None]]
 
@@ -654,7 +652,7 @@ async def gets_a_data_frame(client: Client, peer: Peer) -> None:
         gets_a_data_frame,
     ],
 )
-async def test_promise_8_close_ends_whatever_the_peer_does(hostile: Hostile) -> None:
+async def test_promise_8_close_ends_for_any_peer(hostile: Hostile) -> None:
     timeouts = Timeouts(close=0.1, ping_interval=None)
     async with pair(MARKS, timeouts, small_buffers=True) as (client, peer):
         being_hostile = asyncio.create_task(hostile(client, peer))
@@ -671,7 +669,7 @@ async def test_promise_8_close_ends_whatever_the_peer_does(hostile: Hostile) -> 
             assert outcome_of(client).cause is Cause.CLOSE_TIMEOUT
 
 
-async def test_promise_8_what_the_peer_sends_does_not_begin_the_timeout_anew() -> None:
+async def test_promise_8_received_data_does_not_restart_the_timeout() -> None:
     async with pair() as (client, peer):
         closing = await started(client.close())
         due = dict(client._connection.environment.close_deadlines._due)
@@ -682,7 +680,7 @@ async def test_promise_8_what_the_peer_sends_does_not_begin_the_timeout_anew() -
         await closing
 
 
-async def test_promise_8_unread_data_is_passed_over_to_find_the_peers_close() -> None:
+async def test_promise_8_unread_data_is_skipped_to_find_the_close_of_the_peer() -> None:
     async with pair(MARKS) as (client, peer):
         peer.write(frame(BINARY, bytes(1000)) * 1000)
         await until(lambda: not is_reading(client))
@@ -693,7 +691,7 @@ async def test_promise_8_unread_data_is_passed_over_to_find_the_peers_close() ->
         assert outcome_of(client) == CloseOutcome(Cause.CLEAN, Side.LOCAL, Close(1000), Close(1000))
 
 
-# 9. The outcome says who and why ----------------------------------------------------------------------------
+# Promise 9: The outcome says who and why --------------------------------------------------------------------
 
 
 async def peer_closes(client: Client, peer: Peer) -> None:
@@ -814,7 +812,7 @@ async def test_promise_9_outcome_says_that_the_handler_raised(serve: Serve, conn
     assert "LookupError" in outcome.detail
 
 
-def test_promise_9_every_cause_has_a_test() -> None:
+def test_promise_9_every_cause_is_tested() -> None:
     assert {*ENDS, Cause.HANDLER_ERROR} == set(Cause)
 
 
@@ -826,7 +824,7 @@ async def test_promise_9_outcome_is_there_after_a_loop_that_ended_normally() -> 
         assert outcome_of(client) == CloseOutcome(Cause.CLEAN, REMOTE, Close(1001, "bye"), Close(1001))
 
 
-# 10. Every wait has a deadline and every buffer has a bound -------------------------------------------------
+# Promise 10: Every wait has a deadline and every buffer has a bound -----------------------------------------
 
 
 def test_promise_10_defaults_are_as_documented() -> None:
@@ -855,7 +853,7 @@ def test_promise_10_defaults_are_as_documented() -> None:
     ],
     ids=["request line", "header line", "header lines", "head"],
 )
-async def test_promise_10_head_over_a_bound_is_refused(
+async def test_promise_10_head_over_a_limit_is_refused(
     head: bytes, status: int, serve: Serve, connect: Connect
 ) -> None:
     raw = await connect(await serve(echo), upgrade=False)
@@ -864,7 +862,7 @@ async def test_promise_10_head_over_a_bound_is_refused(
 
 
 @pytest.mark.usefixtures("fast_timers")
-async def test_promise_10_handshake_has_a_deadline_that_no_byte_begins_anew(serve: Serve, connect: Connect) -> None:
+async def test_promise_10_handshake_has_a_deadline_that_no_byte_restarts(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, timeouts=Timeouts(open=0.2))
     raw = await connect(server, upgrade=False)
     answering = asyncio.create_task(raw.read_answer())
@@ -877,7 +875,7 @@ async def test_promise_10_handshake_has_a_deadline_that_no_byte_begins_anew(serv
 
 
 @pytest.mark.usefixtures("fast_timers")
-async def test_promise_10_ping_is_sent_every_interval_and_has_a_time_to_be_answered() -> None:
+async def test_promise_10_ping_is_sent_every_interval_and_has_a_deadline() -> None:
     async with pair(timeouts=BRISK) as (client, peer):
         for _ in range(2):
             first, payload = await peer.read_frame()
@@ -954,14 +952,14 @@ async def test_promise_10_nothing_is_allocated_from_a_declared_length(length: in
         tracemalloc.start()
         try:
             peer.write(header(BINARY, length) + bytes(1000))
-            await until(lambda: held(client) == 1000)
+            await until(lambda: unread(client) == 1000)
             assert tracemalloc.get_traced_memory()[1] < 1 << 20
         finally:
             tracemalloc.stop()
         await ended(reading)
 
 
-async def test_promise_10_what_waits_to_be_sent_is_bounded() -> None:
+async def test_promise_10_backlog_is_bounded() -> None:
     limits = Limits(write_high=20_000, write_low=5_000, max_write_backlog=100_000)
     async with pair(limits, small_buffers=True) as (client, _):
         sent = 0
@@ -991,7 +989,7 @@ async def test_promise_10_fragments_are_joined_in_linear_time() -> None:
             tracemalloc.stop()
 
 
-# 11. Origin -------------------------------------------------------------------------------------------------
+# Promise 11: Origin -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -1028,7 +1026,7 @@ async def test_promise_11_refusal_is_logged_with_the_argument_to_set(
     assert "origins=" in line
 
 
-# 12. Bad input ----------------------------------------------------------------------------------------------
+# Promise 12: Bad input --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from websockets.asyncio.client import connect
 from streamws import Client, Limits, WebSocketServer
 
 
-async def test_server_discards_what_no_one_reads_with_one_warning_a_connection(
+async def test_server_discards_unread_data_with_one_warning_per_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     socket = WebSocketServer("127.0.0.1", 0, limits=Limits(read_high=1000, read_low=1000))

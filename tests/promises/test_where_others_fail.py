@@ -9,7 +9,8 @@ import pytest
 from helpers.frames import client_frame as frame
 from helpers.frames import client_header as header
 from helpers.frames import xor
-from helpers.peers import Peer, pair
+from helpers.inside import unread, until_paused
+from helpers.peers import Peer, outlast_keepalive, pair
 from helpers.waiting import until
 from streamws import (
     Cause,
@@ -53,7 +54,7 @@ async def much_time() -> None:
 # A frame is delivered only when it is complete ---------------------------------------------------------------
 
 
-async def test_half_of_a_large_frame_is_read_before_the_other_half_comes() -> None:
+async def test_reader_returns_half_of_a_large_frame_before_the_other_half() -> None:
     payload = bytes(range(256)) * (MiB // 256)
     wire = header(BINARY, MiB) + xor(payload)
     half = len(wire) - MiB // 2
@@ -71,7 +72,7 @@ async def test_half_of_a_large_frame_is_read_before_the_other_half_comes() -> No
 
 
 @pytest.mark.parametrize("complete", [True, False])
-async def test_message_that_is_left_by_break_does_not_disturb_the_next_ones(complete: bool) -> None:
+async def test_reader_left_by_break_does_not_disturb_the_next_messages(complete: bool) -> None:
     rest = frame(CONTINUATION, b"left") + frame(TEXT, b"two") + frame(BINARY, b"three") + frame(TEXT, b"four")
     async with pair() as (client, peer):
         peer.write(frame(TEXT, b"left", fin=False) + (rest if complete else b""))
@@ -107,7 +108,7 @@ async def fed(client: Client) -> None:
 
 
 @pytest.mark.parametrize("send", [fragments, fed])
-async def test_fragmented_send_that_is_cancelled_closes_and_tells_other_senders_at_once(
+async def test_cancelled_fragmented_send_closes_and_fails_waiting_senders_at_once(
     send: Callable[[Client], Coroutine[object, None, None]],
 ) -> None:
     async with pair() as (client, peer):
@@ -129,7 +130,7 @@ async def test_fragmented_send_that_is_cancelled_closes_and_tells_other_senders_
 # The keepalive closes healthy connections --------------------------------------------------------------------
 
 
-async def test_reader_that_is_slow_does_not_make_the_keepalive_close_a_healthy_peer() -> None:
+async def test_keepalive_keeps_a_healthy_peer_of_a_slow_reader() -> None:
     """Its pongs are behind data that is not read for so long."""
     async with pair(MARKS, BRISK) as (client, peer):
         peer.write(frame(BINARY, bytes(1000)) * 50)
@@ -142,22 +143,22 @@ async def test_reader_that_is_slow_does_not_make_the_keepalive_close_a_healthy_p
                     peer.send(Opcode.PONG, payload)
 
         answering = asyncio.create_task(answer())
-        await much_time()
-        await much_time()
+        await outlast_keepalive(BRISK)
+        await outlast_keepalive(BRISK)
         assert client.outcome is None
         for _ in range(50):
             assert await client.read_message() == bytes(1000)
-        await much_time()
+        await outlast_keepalive(BRISK)
         assert client.outcome is None
         answering.cancel()
         await asyncio.wait([answering])
 
 
-async def test_line_that_is_slow_does_not_make_the_keepalive_close_a_healthy_peer() -> None:
+async def test_keepalive_keeps_a_healthy_peer_on_a_slow_line() -> None:
     """The ping is behind a large message, which the peer takes all that time."""
     async with pair(timeouts=BRISK, small_buffers=True) as (client, peer):
         sending = asyncio.create_task(client.send(bytes(2 * MiB)))
-        enough = asyncio.create_task(much_time())
+        enough = asyncio.create_task(outlast_keepalive(BRISK))
         missing = 10 + 2 * MiB
         while missing:
             missing -= len(await peer.reader.readexactly(min(missing, 1000)))
@@ -176,7 +177,7 @@ async def test_line_that_is_slow_does_not_make_the_keepalive_close_a_healthy_pee
 # Closing with unread messages takes the whole close timeout --------------------------------------------------
 
 
-async def test_close_with_far_more_unread_than_the_mark_ends_when_the_peer_answers() -> None:
+async def test_close_ends_with_much_unread_data_when_peer_answers() -> None:
     """Not by the timeout: there is none here."""
     async with pair(MARKS, Timeouts(close=None, ping_interval=None)) as (client, peer):
         peer.write(frame(BINARY, bytes(1000)) * 2000)
@@ -206,7 +207,7 @@ async def send_patterns(peer: Peer, count: int, fragmented: bool) -> None:
 
 
 @pytest.mark.parametrize("fragmented", [True, False])
-async def test_message_of_64_mib_is_streamed_in_constant_memory(fragmented: bool) -> None:
+async def test_reader_streams_a_message_of_64_mib_in_constant_memory(fragmented: bool) -> None:
     count = 64 * MiB // len(PATTERN) + 1
     limits = Limits()
     expected = PATTERN * 2
@@ -221,7 +222,7 @@ async def test_message_of_64_mib_is_streamed_in_constant_memory(fragmented: bool
                 start = total % len(PATTERN)
                 assert buffer[:size] == expected[start : start + size]
                 total += size
-                most = max(most, held(client))
+                most = max(most, unread(client))
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -115,7 +115,7 @@ async def test_server_closes_on_bad_input(
 
 
 @split
-async def test_server_answers_what_came_before_a_broken_rule_and_nothing_after(
+async def test_server_answers_frames_before_a_broken_rule_and_none_after(
     split: int, serve: Serve, connect: Connect
 ) -> None:
     raw = await connect(await serve(echo))
@@ -127,7 +127,7 @@ async def test_server_answers_what_came_before_a_broken_rule_and_nothing_after(
 
 
 @split
-async def test_server_refuses_a_too_big_message_in_the_queue(split: int, serve: Serve, connect: Connect) -> None:
+async def test_server_refuses_a_queued_message_over_the_limit(split: int, serve: Serve, connect: Connect) -> None:
     """It came whole while no one waited, and is refused by the read that gets to it."""
     come = asyncio.Event()
 
@@ -175,9 +175,7 @@ async def test_server_answers_close_with_its_code(
 
 
 @pytest.mark.parametrize("last", [close(), frame(0x83)], ids=["close", "broken rule"])
-async def test_server_answers_what_came_in_one_packet_with_the_request(
-    last: bytes, serve: Serve, connect: Connect
-) -> None:
+async def test_server_answers_frames_received_with_the_request(last: bytes, serve: Serve, connect: Connect) -> None:
     raw = await connect(await serve(echo), request() + text("a") + text("b") + last)
     first, second, (end, _) = frames(await raw.read_until_eof())
     assert (first, second, end) == ((TEXT, b"a"), (TEXT, b"b"), CLOSE)
@@ -215,7 +213,7 @@ async def test_server_echoes_a_message_at_a_boundary_of_length(
 
 
 @split
-async def test_server_echoes_the_largest_message_that_is_taken(split: int, serve: Serve, connect: Connect) -> None:
+async def test_server_echoes_a_message_of_the_maximum_size(split: int, serve: Serve, connect: Connect) -> None:
     raw = await connect(await serve(echo, limits=LIMITS))
     await raw.send(binary(bytes(MAX)), split)
     assert await raw.read_frame() == (BINARY, bytes(MAX))

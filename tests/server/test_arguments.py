@@ -47,7 +47,7 @@ def test_server_refuses_arguments(arguments: dict[str, Any], kind: type[Exceptio
 
 
 @pytest.mark.parametrize("place", [{"port": 0}, {"address": "::1", "port": 0}, {"path": "/x"}])
-def test_server_takes_a_socket_and_no_other_place(place: dict[str, Any]) -> None:
+def test_server_refuses_a_socket_with_another_address(place: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock, pytest.raises(ValueError, match=ONE_OF):
         WebSocketServer(sock=sock, **place)
 
@@ -66,7 +66,7 @@ def test_server_takes_a_socket_and_no_other_place(place: dict[str, Any]) -> None
         (Timeouts, {"ping_timeout": "1"}, TypeError, "ping_timeout must be a number of seconds or None"),
     ],
 )
-def test_options_refuse(
+def test_server_refuses_bad_options(
     options: Callable[..., object], values: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=re.escape(message)):
@@ -88,7 +88,7 @@ def test_decorators_return_the_function() -> None:
     assert server.request(asked) is asked
 
 
-def test_server_takes_one_handler_or_callback() -> None:
+def test_server_refuses_a_second_handler_or_callback() -> None:
     with_handler = WebSocketServer(port=0, handler=echo)
     with_callback = WebSocketServer(port=0)
     with_callback.connection(notified)
@@ -97,7 +97,7 @@ def test_server_takes_one_handler_or_callback() -> None:
             server.connection(notified)
 
 
-def test_server_takes_one_request_callback() -> None:
+def test_server_refuses_a_second_request_callback() -> None:
     server = WebSocketServer(port=0)
     server.request(asked)
     with pytest.raises(UsageError, match=r"already has a @socket\.request callback"):
@@ -132,7 +132,7 @@ async def test_server_does_not_start_on_another_loop() -> None:
         other.close()
 
 
-async def test_server_says_where_it_is_and_whether_it_runs() -> None:
+async def test_server_shows_address_and_state() -> None:
     server = WebSocketServer("127.0.0.1", 0, handler=echo)
     assert repr(server) == "<WebSocketServer on 127.0.0.1:0, not started>"
     assert (server.sockets, dict(server.clients)) == ((), {})
@@ -172,13 +172,13 @@ async def test_server_names_the_address_that_is_not_local() -> None:
 
 
 @pytest.mark.parametrize("place", ["", "missing/s", "x" * 200], ids=["a folder", "no folder", "too long"])
-async def test_server_names_the_path_that_cannot_be_had(place: str, tmp_path: Path) -> None:
+async def test_server_names_the_path_that_cannot_be_bound(place: str, tmp_path: Path) -> None:
     path = tmp_path / place
     error = await refused_start(path=path)
     assert f"cannot listen on {path}: " in str(error)
 
 
-async def test_server_can_start_again_after_the_place_could_not_be_had(serve: Serve) -> None:
+async def test_server_can_start_again_after_bind_failed(serve: Serve) -> None:
     first = await serve(echo)
     host, port = address_of(first)
     server = WebSocketServer(host, port, handler=echo)

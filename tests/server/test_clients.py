@@ -38,7 +38,7 @@ async def test_clients_is_a_live_view_that_cannot_be_changed(serve: Serve, conne
     await until(lambda: not clients)
 
 
-async def test_clients_has_who_is_closing(serve: Serve, connect: Connect) -> None:
+async def test_clients_contains_a_closing_client(serve: Serve, connect: Connect) -> None:
     server = await serve(echo)
     raw = await connect(server)
     client = client_of(server, raw)
@@ -50,7 +50,7 @@ async def test_clients_has_who_is_closing(serve: Serve, connect: Connect) -> Non
     assert not server.clients
 
 
-async def test_clients_has_no_one_whose_handshake_is_under_way(serve: Serve, connect: Connect) -> None:
+async def test_clients_lacks_a_client_in_the_handshake(serve: Serve, connect: Connect) -> None:
     server = await serve(echo)
     raw = await connect(server, upgrade=False)
     await raw.send(b"GET / HTTP/1.1\r\n")
@@ -80,7 +80,7 @@ async def test_broadcast_reaches_all(
     assert [await raw.read_frame() for raw in raws] == [received] * 3
 
 
-async def test_broadcast_reaches_those_that_are_named(serve: Serve, connect: Connect) -> None:
+async def test_broadcast_reaches_given_clients_only(serve: Serve, connect: Connect) -> None:
     server = await serve(echo)
     raws = [await connect(server) for _ in range(3)]
     chosen = (client_of(server, raw) for raw in raws[:2])
@@ -93,7 +93,7 @@ async def test_broadcast_reaches_those_that_are_named(serve: Serve, connect: Con
 
 
 @pytest.mark.parametrize("data", [None, 1, ["a"], {}])
-async def test_broadcast_takes_str_or_bytes(data: Any, serve: Serve, connect: Connect) -> None:
+async def test_broadcast_sends_str_and_bytes(data: Any, serve: Serve, connect: Connect) -> None:
     server = await serve(echo)
     raw = await connect(server)
     with pytest.raises(TypeError, match=r"message must be str or bytes-like, not \w+; encode it first"):
@@ -102,7 +102,7 @@ async def test_broadcast_takes_str_or_bytes(data: Any, serve: Serve, connect: Co
     assert await raw.read_frame() == (TEXT, b"a")
 
 
-async def test_broadcast_before_the_start_reaches_no_one() -> None:
+async def test_broadcast_before_the_start_does_nothing() -> None:
     assert WebSocketServer(port=0, handler=echo).broadcast("a") == 0
 
 
@@ -141,7 +141,7 @@ async def test_broadcast_waits_for_the_end_of_a_fragmented_message(serve: Serve,
     assert received == [(0x00, b"two"), (0x80, b""), (TEXT, b"between"), (BINARY, b"them")]
 
 
-async def test_broadcast_passes_over_who_is_closing_or_gone(serve: Serve, connect: Connect) -> None:
+async def test_broadcast_skips_closing_and_closed_clients(serve: Serve, connect: Connect) -> None:
     server = await serve(echo)
     closing, open_one = await connect(server), await connect(server)
     client = client_of(server, closing)
@@ -161,7 +161,7 @@ async def test_broadcast_passes_over_who_is_closing_or_gone(serve: Serve, connec
 SLOW = Limits(write_high=2000, write_low=1000, max_write_backlog=20_000)
 
 
-async def test_broadcast_cuts_off_a_slow_client_and_no_other(serve: Serve, connect: Connect) -> None:
+async def test_broadcast_closes_a_slow_client_and_no_other(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, sock=narrow_socket(), limits=SLOW)
     slow = await connect(server, receive_buffer=NARROW_BUFFER)
     fast = await connect(server)
@@ -187,7 +187,7 @@ async def test_broadcast_cuts_off_a_slow_client_and_no_other(serve: Serve, conne
     assert [*server.clients] == [fast.address]
 
 
-async def test_broadcast_waits_for_no_one(serve: Serve, connect: Connect) -> None:
+async def test_broadcast_does_not_wait(serve: Serve, connect: Connect) -> None:
     """A client that reads later gets all of it in the end."""
     server = await serve(echo, sock=narrow_socket())
     slow = await connect(server, receive_buffer=NARROW_BUFFER)

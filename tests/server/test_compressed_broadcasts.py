@@ -30,7 +30,7 @@ OFFERS = [
 ]
 
 
-async def test_broadcast_is_understood_by_clients_of_all_kinds() -> None:
+async def test_broadcast_reaches_clients_with_any_compression() -> None:
     async with asyncio.timeout(10):
 
         async def hold(client: Client) -> None:
@@ -82,7 +82,7 @@ async def test_broadcast_is_compressed_once(codec: CountingCodec) -> None:
                 await wire.close()
 
 
-async def test_broadcast_refers_to_nothing_of_a_message_in_fragments_under_way() -> None:
+async def test_broadcast_uses_no_context_of_a_fragmented_message_under_way() -> None:
     async with asyncio.timeout(10):
 
         async def hold(client: Client) -> None:

@@ -38,7 +38,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 # --- a handler owns its connection
 
 
-async def test_handler_returns_closes_normally(serve: Serve, connect: Connect) -> None:
+async def test_handler_that_returns_closes_with_1000(serve: Serve, connect: Connect) -> None:
     async def handler(client: Client) -> None:
         await client.send(await client.read_message())
 
@@ -56,7 +56,7 @@ async def test_handler_returns_closes_normally(serve: Serve, connect: Connect) -
     assert [*states, client.state] == [State.CLOSING, State.CLOSED]
 
 
-async def test_handler_raises_closes_with_1011_and_logs_once(
+async def test_handler_that_raises_closes_with_1011_and_is_logged_once(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(client: Client) -> None:
@@ -105,7 +105,7 @@ async def test_handler_cancelled_closes_with_1011(
 
 
 @pytest.mark.parametrize("call", ["send", "read_message", "ping", "fragment", "async for"])
-async def test_handler_that_uses_a_dead_connection_is_no_error(
+async def test_handler_using_a_dead_connection_is_not_logged(
     call: str, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     raised = asyncio.get_running_loop().create_future()
@@ -148,7 +148,7 @@ async def read_and_send(client: Client) -> None:
         tasks.create_task(client.read_message())
 
 
-async def test_handler_whose_task_group_uses_a_dead_connection_is_no_error(
+async def test_handler_with_task_group_using_a_dead_connection_is_not_logged(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve(read_and_send)
@@ -162,7 +162,7 @@ async def test_handler_whose_task_group_uses_a_dead_connection_is_no_error(
     assert errors(caplog) == []
 
 
-async def test_callback_whose_task_group_uses_a_dead_connection_is_no_error(
+async def test_callback_with_task_group_using_a_dead_connection_is_not_logged(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve(connection=read_and_send)
@@ -175,7 +175,7 @@ async def test_callback_whose_task_group_uses_a_dead_connection_is_no_error(
     assert errors(caplog) == []
 
 
-async def test_handler_whose_task_group_makes_a_mistake_too_is_an_error(
+async def test_handler_with_task_group_raising_another_error_is_logged(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def mistake() -> None:
@@ -353,7 +353,7 @@ async def test_unread_data_is_discarded_inside_a_frame(serve: Serve, connect: Co
     assert await raw.read_frame() == (PONG, b"")
 
 
-async def test_unread_data_that_came_during_a_slow_callback_is_discarded(
+async def test_unread_data_received_during_a_slow_callback_is_discarded(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     go_on = asyncio.Event()
@@ -369,7 +369,7 @@ async def test_unread_data_that_came_during_a_slow_callback_is_discarded(
     assert len(warnings(caplog)) == 1
 
 
-async def test_unread_data_at_the_end_is_warned_of(
+async def test_unread_data_at_the_end_causes_a_warning(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     raw = await connect(await serve(connection=lambda client: None))
@@ -379,7 +379,7 @@ async def test_unread_data_at_the_end_is_warned_of(
     assert len(warnings(caplog)) == 1
 
 
-async def test_reading_after_the_callback_gets_what_is_not_discarded(serve: Serve, connect: Connect) -> None:
+async def test_reading_after_the_callback_gets_later_data(serve: Serve, connect: Connect) -> None:
     """A task that the callback started may read as well."""
     tasks: list[asyncio.Task[None]] = []
 

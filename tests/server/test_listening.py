@@ -73,7 +73,7 @@ async def test_servers_share_a_port_with_reuse_port(serve: Serve) -> None:
             assert await echoes((host, port))
 
 
-async def test_server_listens_on_a_socket_that_is_given() -> None:
+async def test_server_listens_on_a_given_socket() -> None:
     sock = socket.create_server(("127.0.0.1", 0))
     address = sock.getsockname()
     async with WebSocketServer(sock=sock, handler=echo) as server:
@@ -106,7 +106,7 @@ async def test_server_listens_on_a_unix_socket(tmp_path: Path) -> None:
             raw.close()
 
 
-async def test_server_listens_on_a_unix_socket_that_is_given(tmp_path: Path) -> None:
+async def test_server_listens_on_a_given_unix_socket(tmp_path: Path) -> None:
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(tmp_path / "ws"))
     async with WebSocketServer(sock=sock, handler=echo):
@@ -173,7 +173,7 @@ async def test_server_answers_408_over_tls(
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05abcde", b""])
-async def test_server_drops_who_speaks_no_tls(
+async def test_server_drops_a_client_that_does_not_speak_tls(
     data: bytes, serve: Serve, connect: Connect, server_context: ssl.SSLContext
 ) -> None:
     server = await serve(echo, ssl=server_context, timeouts=Timeouts(open=0.2))
@@ -186,7 +186,7 @@ async def test_server_drops_who_speaks_no_tls(
     assert not server.clients
 
 
-async def test_server_is_not_disturbed_by_who_leaves_in_the_tls_handshake(
+async def test_server_reports_nothing_when_client_leaves_in_the_tls_handshake(
     serve: Serve, connect: Connect, server_context: ssl.SSLContext
 ) -> None:
     """Nothing is reported to the loop: every scan of the port would be."""
@@ -199,7 +199,7 @@ async def test_server_is_not_disturbed_by_who_leaves_in_the_tls_handshake(
     await until(lambda: open_sockets() <= before)
 
 
-async def test_server_that_stops_drops_who_is_in_the_tls_handshake(
+async def test_server_that_stops_drops_clients_in_the_tls_handshake(
     serve: Serve, connect: Connect, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     opened = []

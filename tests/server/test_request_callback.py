@@ -67,7 +67,7 @@ async def test_server_accepts_when_the_callback_returns_none(
 
 
 @pytest.mark.parametrize("callback", [pass_on, pass_on_later])
-async def test_server_still_judges_what_the_callback_passed_on(
+async def test_server_checks_the_request_after_the_callback(
     callback: RequestCallback, serve: Serve, connect: Connect
 ) -> None:
     raw = await connect(await serve(echo, request=callback), upgrade=False)
@@ -195,7 +195,7 @@ async def test_server_answers_408_while_the_callback_runs(serve: Serve, connect:
 
 
 @pytest.mark.usefixtures("fast_timers")
-async def test_server_lets_go_of_who_leaves_after_408(serve: Serve, connect: Connect) -> None:
+async def test_server_frees_a_client_that_leaves_after_408(serve: Serve, connect: Connect) -> None:
     """Reading was paused for the callback; it must go on for the client's end to be seen."""
     slow = Slow()
     server = await serve(echo, request=slow, timeouts=Timeouts(open=0.2))

@@ -34,7 +34,7 @@ async def exchange(address: Address) -> tuple[int, bytes]:
 # --- with, on a loop of one's own
 
 
-def test_with_serves_on_a_loop_of_ones_own(own_loop: asyncio.AbstractEventLoop) -> None:
+def test_with_serves_on_the_loop_of_the_application(own_loop: asyncio.AbstractEventLoop) -> None:
     server = WebSocketServer("127.0.0.1", 0, loop=own_loop, handler=echo)
     with server as listening:
         assert listening.is_serving()
@@ -47,7 +47,7 @@ def test_with_serves_on_a_loop_of_ones_own(own_loop: asyncio.AbstractEventLoop) 
         own_loop.run_until_complete(RawClient.connect(address))
 
 
-def test_with_takes_callbacks(own_loop: asyncio.AbstractEventLoop) -> None:
+def test_with_accepts_callbacks(own_loop: asyncio.AbstractEventLoop) -> None:
     server = WebSocketServer("127.0.0.1", 0, loop=own_loop)
 
     @server.connection
@@ -85,7 +85,7 @@ async def test_with_inside_a_running_loop_names_async_with() -> None:
         pass
 
 
-def test_with_raises_what_keeps_it_from_listening(own_loop: asyncio.AbstractEventLoop) -> None:
+def test_with_raises_the_error_of_listening(own_loop: asyncio.AbstractEventLoop) -> None:
     server = WebSocketServer("192.0.2.1", 0, handler=echo, loop=own_loop)
     with pytest.raises(OSError, match=r"cannot listen on '192\.0\.2\.1', port 0"), server:
         pass
@@ -144,7 +144,7 @@ async def test_serve_forever_needs_a_started_server() -> None:
 # --- close
 
 
-async def test_close_may_be_called_by_many(serve: Serve, connect: Connect) -> None:
+async def test_close_may_be_called_by_several_tasks(serve: Serve, connect: Connect) -> None:
     server = await serve(echo)
     answer = asyncio.ensure_future(answer_close(await connect(server)))
     await within(asyncio.gather(*(server.close() for _ in range(3))))
@@ -261,7 +261,7 @@ async def test_close_is_bounded_when_a_client_never_reads(serve: Serve, connect:
         await server.close()
 
 
-async def test_close_drops_who_is_in_the_opening_handshake(serve: Serve, connect: Connect) -> None:
+async def test_close_drops_clients_in_the_opening_handshake(serve: Serve, connect: Connect) -> None:
     server = await serve(echo)
     raw = await connect(server, upgrade=False)
     await raw.send(b"GET / HTTP/1.1\r\n")
@@ -270,7 +270,7 @@ async def test_close_drops_who_is_in_the_opening_handshake(serve: Serve, connect
     assert await raw.read_until_eof() == b""
 
 
-async def test_close_leaves_no_client_that_is_being_accepted(serve: Serve) -> None:
+async def test_close_drops_clients_that_are_being_accepted(serve: Serve) -> None:
     """At any turn of the loop between the arrival of a client and its request."""
     for turns in range(6):
         server = await serve(echo)
@@ -373,6 +373,6 @@ async def test_run_inside_a_running_loop_names_serve_forever() -> None:
         WebSocketServer("127.0.0.1", 0, handler=echo).run()
 
 
-def test_run_raises_what_keeps_it_from_listening() -> None:
+def test_run_raises_the_error_of_listening() -> None:
     with pytest.raises(OSError, match=r"cannot listen on '192\.0\.2\.1', port 0"):
         WebSocketServer("192.0.2.1", 0, handler=echo).run()

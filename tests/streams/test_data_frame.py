@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from helpers.fixtures import outcome_of
 from helpers.frames import client_frame as frame
-from helpers.peers import Peer, pair
+from helpers.peers import Peer, outlast_keepalive, pair
 from helpers.waiting import until
 from streamws import (
     Cause,
@@ -25,11 +26,6 @@ from streamws import (
 )
 
 TEXT, BINARY = Opcode.TEXT, Opcode.BINARY
-
-
-def outcome_of(client: Client) -> CloseOutcome:
-    assert client.outcome is not None
-    return client.outcome
 
 
 async def broken(client: Client, peer: Peer, rest: bytes) -> CloseOutcome:
@@ -141,7 +137,7 @@ async def test_data_frame_waits_while_peer_does_not_read() -> None:
         await writing
 
 
-async def test_data_frame_raises_when_connection_is_lost_with_its_last_part_untaken() -> None:
+async def test_data_frame_raises_when_connection_is_lost_before_its_last_part_was_written() -> None:
     async with pair(small_buffers=True) as (client, _):
 
         async def write() -> None:
@@ -165,7 +161,7 @@ async def test_data_frame_refuses_length(length: int) -> None:
             client.writer.data_frame(length)
 
 
-async def test_data_frame_refuses_length_that_is_no_int() -> None:
+async def test_data_frame_refuses_length_that_is_not_an_int() -> None:
     async with pair() as (client, _):
         with pytest.raises(TypeError, match="float"):
             client.writer.data_frame(1.5)  # type: ignore[arg-type]
@@ -203,7 +199,7 @@ async def test_data_frame_refuses_too_much_and_sends_nothing_of_it(first: bytes)
         (2, b"\xc3", "a", b"\xa9"),
     ],
 )
-async def test_data_frame_of_text_refuses_part_that_is_no_text(
+async def test_data_frame_of_text_refuses_invalid_utf8(
     length: int, first: str | bytes, bad: str | bytes, good: str | bytes
 ) -> None:
     async with pair() as (client, peer):
@@ -389,19 +385,13 @@ async def test_keepalive_ping_waits_for_end_of_data_frame() -> None:
 BRISK = Timeouts(open=5, close=5, ping_interval=0.05, ping_timeout=0.2)
 
 
-async def silent_client_is_closed(timeouts: Timeouts) -> None:
-    """So much time has passed."""
-    async with pair(timeouts=timeouts) as (client, _):
-        await until(lambda: client.outcome)
-
-
 @pytest.mark.usefixtures("fast_timers")
-async def test_keepalive_does_not_count_time_of_data_frame_that_application_takes_its_time_with() -> None:
+async def test_keepalive_does_not_count_the_time_of_a_slowly_written_data_frame() -> None:
     async with pair(timeouts=BRISK) as (client, peer):
         async with client.writer.data_frame(2) as stream:
             await stream.write(b"a")
-            await silent_client_is_closed(BRISK)
-            await silent_client_is_closed(BRISK)
+            await outlast_keepalive(BRISK)
+            await outlast_keepalive(BRISK)
             await stream.write(b"b")
         assert await peer.read_frame() == (0x82, b"ab")
         first, payload = await peer.read_frame()
@@ -411,7 +401,7 @@ async def test_keepalive_does_not_count_time_of_data_frame_that_application_take
         assert client.outcome is None
 
 
-async def test_keepalive_does_not_count_time_of_data_frame_that_peer_takes_slowly() -> None:
+async def test_keepalive_does_not_count_the_time_of_a_slowly_read_data_frame() -> None:
     async with pair(Limits(write_high=20_000, write_low=5_000), BRISK, small_buffers=True) as (client, peer):
 
         async def write() -> None:
@@ -420,7 +410,7 @@ async def test_keepalive_does_not_count_time_of_data_frame_that_peer_takes_slowl
                     await stream.write(bytes(100_000))
 
         writing = asyncio.create_task(write())
-        enough = asyncio.create_task(silent_client_is_closed(BRISK))
+        enough = asyncio.create_task(outlast_keepalive(BRISK))
         assert await peer.reader.readexactly(10)
         received = 0
         while received < 2_000_000:
@@ -432,7 +422,7 @@ async def test_keepalive_does_not_count_time_of_data_frame_that_peer_takes_slowl
         assert client.outcome is None
 
 
-async def test_keepalive_ends_connection_whose_peer_takes_no_more_of_data_frame() -> None:
+async def test_keepalive_closes_when_peer_stops_reading_a_data_frame() -> None:
     async with pair(Limits(write_high=20_000, write_low=5_000), BRISK, small_buffers=True) as (client, _):
         with pytest.raises(ConnectionClosedError) as caught:  # noqa: PT012
             async with client.writer.data_frame(4_000_000) as stream:
@@ -544,7 +534,7 @@ async def test_data_frame_cannot_be_entered_on_closed_connection() -> None:
                 raise AssertionError("entered")
 
 
-async def test_data_frame_of_peer_that_is_too_slow_is_never_completed_by_a_close_frame() -> None:
+async def test_data_frame_to_a_slow_peer_is_never_completed_by_a_close_frame() -> None:
     limits = Limits(write_high=2_000, write_low=1_000, max_write_backlog=3_000)
     async with pair(limits, small_buffers=True) as (client, peer):
         async with client.writer.data_frame(100_000) as stream:
@@ -560,7 +550,7 @@ async def test_data_frame_of_peer_that_is_too_slow_is_never_completed_by_a_close
             await waiting
 
 
-async def test_data_frame_left_early_sends_all_that_was_written_and_nothing_after() -> None:
+async def test_data_frame_left_early_sends_the_written_bytes_and_nothing_after() -> None:
     async with pair() as (client, peer):
         with pytest.raises(KeyError):  # noqa: PT012
             async with client.writer.data_frame(8) as stream:

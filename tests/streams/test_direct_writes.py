@@ -21,7 +21,7 @@ async def test_client_sends_in_order_while_the_socket_is_full(size: int) -> None
         await sending
 
 
-async def test_client_that_drained_sends_at_once_again() -> None:
+async def test_client_sends_directly_again_after_the_socket_drained() -> None:
     async with pair() as (client, peer):
         large = client.send(b"x" * 5_000_000)
         assert len((await peer.read_frame())[1]) == 5_000_000
@@ -30,7 +30,7 @@ async def test_client_that_drained_sends_at_once_again() -> None:
         assert await peer.read_frame() == (0x81, b"small")
 
 
-async def test_client_sends_to_a_peer_that_reset_and_learns_of_it() -> None:
+async def test_client_raises_when_it_sends_to_a_peer_that_reset() -> None:
     async with pair() as (client, peer):
         peer.writer.transport.abort()
         await client.wait_closed()

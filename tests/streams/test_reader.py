@@ -62,14 +62,14 @@ async def test_reader_gets_text_message(parts: bytes) -> None:
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-async def test_reader_gets_message_in_kind_asked_for(opcode: Opcode) -> None:
+async def test_reader_gets_message_of_the_requested_kind(opcode: Opcode) -> None:
     async with reading("grüße".encode(), opcode=opcode) as (reader, _):
         assert await reader.get(Opcode.TEXT) == "grüße"
     async with reading("grüße".encode(), opcode=opcode) as (reader, _):
         assert await reader.get(Opcode.BINARY) == "grüße".encode()
 
 
-async def test_reader_get_raises_when_binary_message_is_no_text() -> None:
+async def test_reader_get_raises_when_binary_message_is_not_utf8() -> None:
     async with reading(b"\xff") as (reader, _):
         with pytest.raises(UnicodeDecodeError):
             await reader.get(Opcode.TEXT)
@@ -157,7 +157,7 @@ async def test_reader_reads_exactly(parts: tuple[bytes, ...]) -> None:
         assert caught.value.partial == b""
 
 
-async def test_reader_readexactly_raises_at_end_with_what_there_was() -> None:
+async def test_reader_readexactly_raises_at_end_with_the_rest() -> None:
     async with reading(b"ab", b"cd") as (reader, _):
         with pytest.raises(asyncio.IncompleteReadError) as caught:
             await reader.readexactly(5)
@@ -226,7 +226,7 @@ async def test_reader_reads_lines(parts: tuple[bytes, ...]) -> None:
         assert [await reader.readline() for _ in range(4)] == [b"first\n", b"second\n", b"last", b""]
 
 
-async def test_reader_reads_lines_without_copying_what_is_behind_them() -> None:
+async def test_reader_reads_lines_without_copying_the_rest() -> None:
     # A copy for each line would take time that grows with the square of the message's size.
     async with pair() as (client, peer):
         peer.send(BINARY, b"one\ntwo\nthree\n")
@@ -249,7 +249,7 @@ async def test_reader_reads_until_separator(parts: tuple[bytes, ...]) -> None:
             await reader.readuntil(b"--")
 
 
-async def test_reader_readuntil_raises_at_end_with_what_there_was() -> None:
+async def test_reader_readuntil_raises_at_end_with_the_rest() -> None:
     async with reading(b"on", b"e") as (reader, _):
         with pytest.raises(asyncio.IncompleteReadError) as caught:
             await reader.readuntil(b"-")
@@ -319,13 +319,13 @@ async def test_reader_gives_text_before_message_is_complete() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"a\xff", b"a\xc3"])
-async def test_reader_text_raises_when_binary_message_is_no_text(payload: bytes) -> None:
+async def test_reader_text_raises_when_binary_message_is_not_utf8(payload: bytes) -> None:
     async with reading(payload) as (reader, _):
         with pytest.raises(UnicodeDecodeError):
             [piece async for piece in reader.text()]
 
 
-async def test_reader_of_text_message_raises_when_it_turns_out_not_to_be_text() -> None:
+async def test_reader_raises_when_text_message_is_not_utf8() -> None:
     async with pair() as (client, peer):
         payload = b"good\xff-----"
         peer.write(header(TEXT, len(payload)) + xor(payload)[:4])
@@ -359,7 +359,7 @@ async def test_reader_gives_bytes_of_frame_before_frame_is_complete(opcode: Opco
         assert reader.at_eof()
 
 
-async def test_reader_gives_each_byte_as_it_comes() -> None:
+async def test_reader_returns_each_byte_when_received() -> None:
     async with pair() as (client, peer):
         peer.write(header(BINARY, 10))
         reader = await anext(client.messages())
@@ -542,51 +542,26 @@ async def test_reader_left_is_at_eof_only_if_it_was_before(read: int) -> None:
         assert reader.at_eof() is (read == 7)
 
 
+@pytest.mark.parametrize("taken", [0, 2, 4])
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
 async def test_reader_raises_stale_after_another_read(
-    method: Callable[[MessageReader], Awaitable[object]],
+    method: Callable[[MessageReader], Awaitable[object]], taken: int
 ) -> None:
+    """Even if it holds bytes of its message, or has returned all that were received."""
     async with pair() as (client, peer):
         peer.send(BINARY, b"mess", fin=False)
         reader = await anext(client.messages())
+        assert taken == 0 or await reader.read(taken) == b"mess"[:taken]
         peer.send(CONTINUATION, b"age")
         peer.send(TEXT, b"next")
         assert await client.read_message() == "next"
         with pytest.raises(StaleReader):
             await method(reader)
         assert not reader.at_eof()
-
-
-async def test_reader_raises_stale_in_middle_of_message_after_another_read() -> None:
-    async with pair() as (client, peer):
-        peer.send(BINARY, b"mess", fin=False)
-        reader = await anext(client.messages())
-        assert await reader.read(4) == b"mess"
-        peer.send(CONTINUATION, b"age")
-        peer.send(TEXT, b"next")
-        assert await client.read_message() == "next"
-        with pytest.raises(StaleReader):
-            await reader.read()
-        assert not reader.at_eof()
-
-
-@pytest.mark.parametrize("method", METHODS, ids=NAMES)
-async def test_reader_raises_stale_though_it_holds_bytes_of_its_message(
-    method: Callable[[MessageReader], Awaitable[object]],
-) -> None:
-    async with pair() as (client, peer):
-        peer.send(BINARY, b"mess", fin=False)
-        reader = await anext(client.messages())
-        assert await reader.read(2) == b"me"
-        peer.send(CONTINUATION, b"age")
-        peer.send(TEXT, b"next")
-        assert await client.read_message() == "next"
-        with pytest.raises(StaleReader):
-            await method(reader)
 
 
 @pytest.mark.parametrize("read", [MessageReader.read, MessageReader.get], ids=["read", "get"])
-async def test_reader_that_is_left_while_it_waits_raises_at_once_and_the_next_one_reads(
+async def test_reader_left_while_it_waits_raises_at_once_and_lets_the_next_one_read(
     read: Callable[[MessageReader], Awaitable[object]],
 ) -> None:
     async with pair() as (client, peer):
@@ -614,7 +589,7 @@ async def test_stale_reader_does_not_disturb_next_reader() -> None:
         assert await fresh.read() == b"second"
 
 
-async def test_reader_left_costs_up_to_max_skip() -> None:
+async def test_reader_left_skips_up_to_max_skip() -> None:
     async with pair(Limits(max_skip=10_000)) as (client, peer):
         peer.write(header(BINARY, 9000) + xor(b"x" * 9000)[:100])
         async with await anext(client.messages()) as reader:
@@ -682,7 +657,7 @@ async def test_reader_raises_incomplete_when_connection_ends_inside_message(
         assert (caught.value.received, caught.value.missing) == (4, 6)
 
 
-async def test_reader_gives_what_came_before_it_raises_incomplete() -> None:
+async def test_reader_returns_received_bytes_before_it_raises_incomplete() -> None:
     async with pair() as (client, peer):
         peer.write(header(BINARY, 10) + xor(b"abcd"))
         reader = await anext(client.messages())
@@ -757,7 +732,7 @@ async def test_reader_read_n_cancelled_keeps_its_position() -> None:
         assert waiting.cancelled()
 
 
-async def test_reader_says_how_far_it_is() -> None:
+async def test_reader_shows_its_position() -> None:
     async with reading(b"abc", opcode=TEXT) as (reader, _):
         assert repr(reader) == "<MessageReader of a text message, 0 bytes so far>"
         await reader.read(1)

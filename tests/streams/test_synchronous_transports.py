@@ -204,7 +204,7 @@ READS = [read_message, read_frame, read_stream]
 @pytest.mark.parametrize("next_read", READS)
 @pytest.mark.parametrize("first_read", READS)
 @pytest.mark.parametrize("together", [True, False])
-def test_task_that_ends_while_it_is_woken_leaves_the_rest_to_the_next(
+def test_task_that_ends_when_woken_leaves_messages_to_the_next_reader(
     loop: VirtualLoop, package: str, first_read: Any, next_read: Any, together: bool
 ) -> None:
     """Also where both messages came in one chunk."""
@@ -249,7 +249,7 @@ def test_one_task_after_the_other_reads_a_message_each(loop: VirtualLoop, packag
 
 
 @pytest.mark.parametrize("read", READS)
-def test_read_cancelled_in_the_turn_in_which_its_message_comes_loses_nothing(
+def test_read_cancelled_in_the_iteration_that_receives_its_message_loses_nothing(
     loop: VirtualLoop, package: str, read: Any
 ) -> None:
     sender, receiver = ends = connected(loop, (package, package), capacity=ALL)
@@ -274,7 +274,7 @@ def test_second_reader_in_a_task_is_refused_and_disturbs_nothing(loop: VirtualLo
     close(loop, ends)
 
 
-def test_reader_woken_in_a_task_has_its_turn_before_others(loop: VirtualLoop, package: str) -> None:
+def test_reader_woken_in_a_task_runs_before_others(loop: VirtualLoop, package: str) -> None:
     """Bytes that come inside a task wake the reader in the loop's next turn; till then a second one is refused."""
     sender, receiver = ends = connected(loop, (package, package), capacity=ALL)
     (beginning,) = start(loop, begun(receiver))

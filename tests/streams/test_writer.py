@@ -68,7 +68,7 @@ async def test_writer_sends_message_of_size(kind: type[bytes | bytearray | str],
         await sending
 
 
-async def test_writer_sends_buffer_as_it_was_when_called() -> None:
+async def test_writer_sends_buffer_as_it_was_at_the_call() -> None:
     async with pair() as (client, peer):
         for size in (3, 100_000):
             buffer = bytearray(b"a" * size)
@@ -178,7 +178,7 @@ async def test_fragment_writer_refuses_part_of_other_type_and_goes_on() -> None:
         assert await peer.read_frames(2) == [(0x01, b"a"), (0x80, b"")]
 
 
-async def test_fragment_writer_refuses_bytes_that_are_no_text_and_goes_on() -> None:
+async def test_fragment_writer_refuses_invalid_utf8_and_goes_on() -> None:
     async with pair() as (client, peer):
         async with client.writer.fragment(TEXT) as stream:
             for bad in (b"\xff", b"\xc3\xc3"):
@@ -470,7 +470,7 @@ async def test_nested_fragment_writers_of_one_task_do_not_wedge_others() -> None
 
 
 @pytest.mark.parametrize("block", ["fragment", "data_frame"])
-async def test_task_that_would_wait_for_its_own_message_is_told(block: str) -> None:
+async def test_writer_refuses_to_wait_for_the_task_that_calls_it(block: str) -> None:
     async with pair() as (client, peer):
         stream = client.writer.fragment() if block == "fragment" else client.writer.data_frame(3)
         with pytest.raises(WriteError, match="this task is sending a message in parts and would wait for itself"):
@@ -505,7 +505,7 @@ async def test_writer_feeds_long_list_and_lets_others_run() -> None:
         assert turns > 5
 
 
-async def test_waiting_senders_learn_of_close() -> None:
+async def test_waiting_senders_raise_when_connection_closes() -> None:
     async with pair() as (client, peer):
         with pytest.raises(ConnectionClosed):  # noqa: PT012
             async with client.writer.fragment() as stream:
@@ -572,7 +572,7 @@ async def test_writer_write_frame_refuses_control_frames(opcode: Opcode) -> None
         await end(client, peer)
 
 
-async def test_writer_write_frame_refuses_continuation_of_nothing() -> None:
+async def test_writer_write_frame_refuses_stray_continuation() -> None:
     async with pair() as (client, peer):
         with pytest.raises(WriteError, match="CONTINUATION"):
             await client.writer.write_frame(DataFrame(CONTINUATION, b"stray"))
@@ -602,7 +602,7 @@ async def test_writer_write_frame_refuses_continuation_inside_fragment_writer() 
         assert await peer.read_frames(2) == [(0x01, b"one"), (0x80, b"")]
 
 
-async def test_writer_write_frame_refuses_bytes_that_are_no_text_and_passes_the_turn_on() -> None:
+async def test_writer_write_frame_refuses_invalid_utf8_and_passes_the_turn_on() -> None:
     async with pair() as (client, peer):
         for fin in (True, False):
             with pytest.raises(WriteError, match="UTF-8"):
@@ -734,7 +734,7 @@ async def test_writer_feed_refuses_whole_message(source: str) -> None:
 
 
 @pytest.mark.parametrize("payload", ["text", b"bytes", bytearray(b"array"), memoryview(b"view"), b"x" * 125])
-async def test_writer_ping_gives_round_trip_time(payload: str | bytes) -> None:
+async def test_writer_ping_returns_round_trip_time(payload: str | bytes) -> None:
     async with pair() as (client, peer):
         pinging = asyncio.create_task(client.writer.ping(payload))
         first, sent = await peer.read_frame()
@@ -775,7 +775,7 @@ async def test_writer_refuses_payload_over_125_bytes(payload: str | bytes) -> No
         await end(client, peer)
 
 
-async def test_writer_ping_that_was_refused_is_not_under_way() -> None:
+async def test_writer_does_not_wait_for_the_pong_of_a_refused_ping() -> None:
     async with pair() as (client, peer):
         with pytest.raises(ValueError, match="126"):
             await client.writer.ping(b"x" * 126)

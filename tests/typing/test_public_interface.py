@@ -1,4 +1,4 @@
-"""Types of the public interface: `mypy --strict` checks the assertions, pytest that the names are there."""
+"""Types of the public interface: `mypy --strict` checks the assertions, and pytest checks that the names exist."""
 
 import ast
 import asyncio
@@ -174,7 +174,7 @@ async def closing(client: Client) -> None:
     await client.wait_closed()
 
 
-def knowing(client: Client) -> None:
+def reading_attributes(client: Client) -> None:
     assert_type(client.addr, str)
     assert_type(client.port, int)
     assert_type(client.id, int)
@@ -209,7 +209,7 @@ def calling_back(client: Client) -> None:
 
 
 class Method:
-    """Methods can be callbacks, and callables that take more than is given to them."""
+    """Callbacks can be methods, and can have optional parameters."""
 
     async def on_message(self, reader: MessageReader, more: int = 0) -> None: ...
 
@@ -223,7 +223,9 @@ def calling_back_methods(client: Client, socket: WebSocketServer, method: Method
     socket.connection(method.on_anything)
 
 
-def ended(outcome: CloseOutcome, close: Close, error: ConnectionClosed, incomplete: IncompleteMessage) -> None:
+def reading_outcome(
+    outcome: CloseOutcome, close: Close, error: ConnectionClosed, incomplete: IncompleteMessage
+) -> None:
     assert_type(outcome.cause, Cause)
     assert_type(outcome.initiator, Side)
     assert_type(outcome.received, Close | None)
@@ -241,7 +243,7 @@ def ended(outcome: CloseOutcome, close: Close, error: ConnectionClosed, incomple
     assert_type(incomplete.missing, int | None)
 
 
-def erring(violation: ProtocolViolation) -> None:
+def reading_violation(violation: ProtocolViolation) -> None:
     assert_type(violation.reason, str)
     assert_type(violation.code, int)
     errors: list[type[StreamwsError]] = [HandshakeError, ConnectionClosed, UsageError, InvalidHeader]
@@ -259,7 +261,7 @@ def framing() -> None:
     assert_type(frame.fin, bool)
 
 
-def asking(request: Request, headers: Headers) -> None:
+def reading_request(request: Request, headers: Headers) -> None:
     assert_type(request.method, str)
     assert_type(request.target, str)
     assert_type(request.path, str)
@@ -275,7 +277,7 @@ def asking(request: Request, headers: Headers) -> None:
     Headers([("Accept", "*/*")])
 
 
-def answering() -> None:
+def making_responses() -> None:
     response = Response(200, "body", {"X-Header": "value"}, content_type="text/plain")
     assert_type(response.status, int)
     assert_type(response.reason, str)
@@ -383,7 +385,7 @@ async def connecting_in_tasks() -> None:
 
 
 class Tokens:
-    """Methods and lambdas can say where each attempt goes, and what it asks for."""
+    """Methods and lambdas can return the URL or target of each attempt."""
 
     async def target(self) -> Target:
         return Target("ws://localhost/", {"Authorization": "Bearer token"})
@@ -392,7 +394,7 @@ class Tokens:
         return "ws://localhost/"
 
 
-def connecting_to_what_a_function_says(tokens: Tokens) -> None:
+def connecting_to_url_of_a_function(tokens: Tokens) -> None:
     async def either() -> str | Target:
         return "ws://localhost/"
 
@@ -404,7 +406,7 @@ def connecting_to_what_a_function_says(tokens: Tokens) -> None:
     connect(lambda: tokens.target())
 
 
-def deciding(error: HandshakeRefused) -> None:
+def deciding_to_retry(error: HandshakeRefused) -> None:
     def retry(error: Exception) -> bool:
         if isinstance(error, HandshakeRefused):
             return error.status == 401
@@ -436,7 +438,7 @@ def failing_to_connect(
 
 
 @pytest.mark.parametrize("name", streamws.__all__)
-def test_public_name_is_there_and_described(name: str) -> None:
+def test_public_name_exists_and_has_docstring(name: str) -> None:
     value = getattr(streamws, name)
     assert inspect.isclass(value) or inspect.isfunction(value)
     assert inspect.getdoc(value)
@@ -463,7 +465,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_public_methods_are_described(kind: type[object]) -> None:
+def test_public_methods_have_docstrings(kind: type[object]) -> None:
     bare = [
         name
         for name, value in vars(kind).items()
@@ -478,7 +480,7 @@ def test_package_is_marked_as_typed() -> None:
 
 
 def annotations(kind: type[object]) -> Iterator[tuple[str, ast.expr]]:
-    """The annotations of a class's public methods and attributes, from its source."""
+    """Yield the annotations of a class's public methods and attributes, from its source."""
     assert streamws.__file__ is not None
     source = Path(streamws.__file__).parent.joinpath(*kind.__module__.split(".")[1:]).with_suffix(".py")
     [body] = [

@@ -1,4 +1,4 @@
-"""How a connection closes, from either end and by every accident, and what is said about it."""
+"""Closing handshakes, failures and lost connections, and the outcome of each."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ NORMAL = b"\x03\xe8"
 
 @pytest.mark.parametrize("reason", ["", "bye", "€" * 41])
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1014, 3000, 4999])
-def test_protocol_begins_close_and_is_answered(wire: Wire, server: bool, code: int, reason: str) -> None:
+def test_protocol_starts_closing_handshake_and_peer_answers(wire: Wire, server: bool, code: int, reason: str) -> None:
     protocol = opened(wire, server)
     body = code.to_bytes(2, "big") + reason.encode()
     assert open_up(protocol.close(code, reason), server) == frame(CLOSE, body)
@@ -51,7 +51,7 @@ def test_protocol_answers_close_with_its_code(
     assert protocol.close(1000, "") == b""
 
 
-def test_protocols_whose_closes_cross_are_both_closed(wire: Wire) -> None:
+def test_both_protocols_close_when_close_frames_cross(wire: Wire) -> None:
     sides = {server: opened(wire, server) for server in (True, False)}
     frames = {server: side.close(1000 if server else 4000, "") for server, side in sides.items()}
     for server, side in sides.items():
@@ -62,7 +62,7 @@ def test_protocols_whose_closes_cross_are_both_closed(wire: Wire) -> None:
         assert (outcome.initiator, outcome.code) == ("local", 1000 if server else 4000)
 
 
-def test_protocol_sends_one_close_only(wire: Wire, server: bool) -> None:
+def test_protocol_sends_only_one_close(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     assert protocol.close(1000, "first") != b""
     assert protocol.close(1001, "second") == b""
@@ -71,7 +71,7 @@ def test_protocol_sends_one_close_only(wire: Wire, server: bool) -> None:
 
 
 @pytest.mark.parametrize("steps", [[], ["LOST"], ["OPENED", "LOST"]])
-def test_protocol_closes_nothing_that_is_not_open(wire: Wire, server: bool, steps: list[str]) -> None:
+def test_protocol_sends_no_close_when_not_open(wire: Wire, server: bool, steps: list[str]) -> None:
     protocol = wire.protocol.Protocol(server)
     for step in steps:
         protocol.change(wire.protocol.Change[step])
@@ -82,7 +82,9 @@ def test_protocol_closes_nothing_that_is_not_open(wire: Wire, server: bool, step
 
 @pytest.mark.parametrize("code", [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65536])
 @pytest.mark.parametrize("closed", [True, False])
-def test_protocol_refuses_to_close_with_code(wire: Wire, server: bool, code: int, closed: bool) -> None:
+def test_protocol_refuses_to_close_with_reserved_or_invalid_code(
+    wire: Wire, server: bool, code: int, closed: bool
+) -> None:
     protocol = opened(wire, server)
     if closed:
         protocol.close(1000, "")
@@ -107,7 +109,7 @@ def test_protocol_refuses_to_close_with_lone_surrogate(wire: Wire, server: bool)
     assert protocol.open
 
 
-def test_protocol_passes_over_data_behind_its_close(wire: Wire, server: bool) -> None:
+def test_protocol_discards_data_received_after_its_close(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     receive(protocol, frame(BINARY, b"1", fin=False, masked=server))
     protocol.close(1000, "")
@@ -155,7 +157,7 @@ def test_protocol_fails_when_peer_breaks_a_rule(wire: Wire, server: bool, data: 
     assert outcome.code == code
 
 
-def test_protocol_fails_by_itself(wire: Wire, server: bool) -> None:
+def test_protocol_fails_with_code_and_reason_of_local_failure(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     codes = wire.codes
     part = header(BINARY, 500, masked=server) + b"part"
@@ -181,7 +183,7 @@ def test_protocol_shortens_reason_of_a_failure(wire: Wire, server: bool, reason:
     assert protocol.outcome().detail == reason
 
 
-def test_protocol_sends_nothing_when_peer_breaks_a_rule_behind_our_close(wire: Wire, server: bool) -> None:
+def test_protocol_sends_nothing_when_peer_breaks_a_rule_after_our_close(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     protocol.close(1000, "")
     receive(protocol, header(TEXT, rsv=1, masked=server))
@@ -206,7 +208,9 @@ def close_remote(protocol: Any, server: bool, code: int) -> None:
     ("code", "cause"),
     [(1000, "clean"), (1001, "clean"), (1003, "error"), (1011, "error"), (3000, "error"), (4999, "error")],
 )
-def test_outcome_of_a_closing_handshake(wire: Wire, server: bool, code: int, cause: str) -> None:
+def test_outcome_of_closing_handshake_names_initiator_and_cause(
+    wire: Wire, server: bool, code: int, cause: str
+) -> None:
     protocol = opened(wire, server)
     close_local(protocol, server, code)
     outcome = protocol.outcome()
@@ -222,12 +226,12 @@ def test_outcome_of_a_closing_handshake(wire: Wire, server: bool, code: int, cau
     assert outcome.clean is (cause == "clean")
 
 
-def test_outcome_of_a_close_without_code_is_clean(wire: Wire, server: bool) -> None:
+def test_outcome_of_close_without_code_is_clean(wire: Wire, server: bool) -> None:
     outcome = received(wire, server, frame(CLOSE, masked=server)).outcome()
     assert (outcome.cause, outcome.initiator, outcome.code, outcome.reason) == ("clean", "remote", 1005, "")
 
 
-def test_outcome_of_a_lost_connection_is_reset(wire: Wire, server: bool) -> None:
+def test_outcome_of_lost_connection_is_reset(wire: Wire, server: bool) -> None:
     codes = wire.codes
     protocol = opened(wire, server)
     protocol.explain(codes.Cause.RESET, codes.Side.REMOTE, "gone")
@@ -237,7 +241,7 @@ def test_outcome_of_a_lost_connection_is_reset(wire: Wire, server: bool) -> None
     assert opened(wire, server).outcome().cause == "reset"
 
 
-def test_outcome_of_a_close_that_was_never_answered(wire: Wire, server: bool) -> None:
+def test_outcome_of_unanswered_close_is_close_timeout(wire: Wire, server: bool) -> None:
     codes = wire.codes
     protocol = opened(wire, server)
     protocol.close(1000, "")
@@ -247,7 +251,7 @@ def test_outcome_of_a_close_that_was_never_answered(wire: Wire, server: bool) ->
     assert outcome == codes.CloseOutcome(codes.Cause.CLOSE_TIMEOUT, codes.Side.LOCAL, None, codes.Close(1000), "10 s")
 
 
-def test_outcome_says_the_first_cause(wire: Wire, server: bool) -> None:
+def test_outcome_names_first_cause(wire: Wire, server: bool) -> None:
     codes = wire.codes
     for cause in codes.Cause:
         for side in codes.Side:
@@ -259,7 +263,7 @@ def test_outcome_says_the_first_cause(wire: Wire, server: bool) -> None:
             assert outcome.code == 1011
 
 
-def test_outcome_stays_after_the_closing_handshake(wire: Wire, server: bool) -> None:
+def test_outcome_does_not_change_after_closing_handshake(wire: Wire, server: bool) -> None:
     codes = wire.codes
     for close in (close_local, close_remote):
         protocol = opened(wire, server)
@@ -299,15 +303,15 @@ def test_outcome_reads_as_a_sentence(wire: Wire) -> None:
     assert (cut.code, cut.reason, cut.clean) == (1011, "sorry", False)
 
 
-# Inside a data frame that is sent piece by piece ----------------------------------------------------------------
+# Inside a data frame that is sent in parts ----------------------------------------------------------------
 
 
-def test_protocol_cannot_say_why_it_fails_inside_a_data_frame(wire: Wire, server: bool) -> None:
+def test_protocol_sends_no_close_when_it_fails_inside_data_frame(wire: Wire, server: bool) -> None:
     codes = wire.codes
     protocol = opened(wire, server)
     protocol.begin_frame(2, 10)
     protocol.frame_part(b"12345")
-    # The peer would take the Close frame for payload, and might take the frame for complete.
+    # The peer would read the Close frame as payload, and might consider the data frame complete.
     assert protocol.fail(1011, "cut", codes.Cause.LOCAL_CANCEL, codes.Side.LOCAL, "cut off") == b""
     assert protocol.failed
     assert not protocol.open
@@ -316,7 +320,7 @@ def test_protocol_cannot_say_why_it_fails_inside_a_data_frame(wire: Wire, server
     assert (outcome.sent, outcome.withheld, outcome.code) == (None, codes.Close(1011, "cut"), 1011)
 
 
-def test_close_that_waits_for_a_data_frame_counts_when_that_is_sent(wire: Wire, server: bool) -> None:
+def test_protocol_counts_delayed_close_when_data_frame_is_complete(wire: Wire, server: bool) -> None:
     codes = wire.codes
     protocol = opened(wire, server)
     protocol.begin_frame(2, 10)

@@ -1,4 +1,4 @@
-"""The payloads of compressed messages, both ways: RFC 7692 section 7.2, on both builds, with each codec."""
+"""Payloads of compressed messages (RFC 7692 section 7.2), compressed and inflated by both builds with each codec."""
 
 import itertools
 import random
@@ -25,7 +25,7 @@ MOST = 1 << 40
 HELLO = b"\xf2\x48\xcd\xc9\xc9\x07\x00"
 MiB = 1 << 20
 
-Codec = tuple[Any, Any]  # what the module calls `codec`, and `igzip`
+Codec = tuple[Any, Any]  # the values of `codec` and `igzip` in the module
 CODECS: dict[str, Codec] = {"zlib": (zlib, None), "zlib-ng": (zlib_ng, None), "ISA-L": (zlib_ng, isal_zlib)}
 COMBINATIONS = [f"{one} to {other}" for one, other in itertools.product(CODECS, ["zlib", "zlib-ng"])]
 WIRES = wires()
@@ -35,7 +35,7 @@ takeovers = pytest.mark.parametrize("takeover", [False, True], ids=["alone", "ta
 
 
 class Pair:
-    """A sender and a receiver that agree, each with a codec of its own."""
+    """A sender and a receiver with the same parameters, each with its own codec."""
 
     def __init__(
         self,
@@ -72,11 +72,11 @@ class Pair:
     def drop(self, payload: bytes | None, opcode: int = BINARY, fin: bool = True, most: int = MOST) -> int:
         self._use(self._receiving)
         frame = None if payload is None else self._frame(opcode, payload, fin)
-        size: int = self.inflater.drop(frame, most)
+        size: int = self.inflater.skip(frame, most)
         return size
 
     def take_all(self, most: int = MOST) -> bytes:
-        """What has been fed, in pieces."""
+        """Inflate everything fed, in pieces."""
         data = b""
         while self.inflater.pending:
             piece = self.take(most)
@@ -86,14 +86,17 @@ class Pair:
         return data
 
     def inflate(self, payload: bytes, opcode: int = BINARY, most: int = MOST) -> bytes:
-        """A message in one frame."""
+        """Inflate a message in one frame."""
         self.feed(payload, opcode)
         data = self.take_all(most)
         assert self.inflater.ended
         return data
 
     def inflate_parts(self, payloads: Sequence[bytes], opcode: int = BINARY, most: int = MOST) -> list[bytes]:
-        """A message in fragments: what came of each."""
+        """Inflate a fragmented message.
+
+        :returns: The data of each fragment.
+        """
         parts = []
         for number, payload in enumerate(payloads):
             fin = number == len(payloads) - 1
@@ -104,8 +107,8 @@ class Pair:
 
 
 @pytest.fixture(autouse=True)
-def codec_afterwards() -> Iterator[None]:
-    """No compressor of one codec is left for the next test."""
+def drop_idle_compressors() -> Iterator[None]:
+    """Drop idle compressors after each test, because they belong to its codec."""
     modules: list[Any] = [wire.deflate for wire in WIRES]
     before = [(module.codec, module.igzip) for module in modules]
     yield
@@ -128,12 +131,12 @@ def contents() -> list[bytes]:
     ]
 
 
-# There and back --------------------------------------------------------------------------------------------------
+# Round trips -----------------------------------------------------------------------------------------------------
 
 
 @takeovers
 @pytest.mark.parametrize("codecs", COMBINATIONS)
-def test_messages_come_back(wire: Wire, codecs: str, takeover: bool) -> None:
+def test_receiver_inflates_compressed_messages(wire: Wire, codecs: str, takeover: bool) -> None:
     pair = Pair(wire, codecs, takeover=takeover)
     for data in contents() * 2:
         assert pair.inflate(pair.compress(data)) == data
@@ -142,7 +145,7 @@ def test_messages_come_back(wire: Wire, codecs: str, takeover: bool) -> None:
 @takeovers
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("bits", range(9, 16))
-def test_messages_fit_into_window(wire: Wire, codec: str, bits: int, takeover: bool) -> None:
+def test_receiver_inflates_messages_of_every_window_size(wire: Wire, codec: str, bits: int, takeover: bool) -> None:
     data = b"".join(contents())
     for level in (1, 6, 9):
         pair = Pair(wire, f"{codec} to zlib", bits=bits, takeover=takeover, level=level, mem_level=level)
@@ -152,7 +155,7 @@ def test_messages_fit_into_window(wire: Wire, codec: str, bits: int, takeover: b
 
 @takeovers
 @pytest.mark.parametrize("codec", CODECS)
-def test_messages_come_back_that_were_only_packed(wire: Wire, codec: str, takeover: bool) -> None:
+def test_receiver_inflates_messages_compressed_with_level_0(wire: Wire, codec: str, takeover: bool) -> None:
     pair = Pair(wire, f"{codec} to {codec}", takeover=takeover, level=0, mem_level=1)
     for data in contents() * 2:
         assert pair.inflate(pair.compress(data)) == data
@@ -160,7 +163,7 @@ def test_messages_come_back_that_were_only_packed(wire: Wire, codec: str, takeov
 
 @takeovers
 @pytest.mark.parametrize("codecs", COMBINATIONS)
-def test_fragments_are_there_as_they_come(wire: Wire, codecs: str, takeover: bool) -> None:
+def test_receiver_inflates_each_fragment_on_arrival(wire: Wire, codecs: str, takeover: bool) -> None:
     pair = Pair(wire, codecs, takeover=takeover)
     parts = [b"one", b"", b"two" * 1000, bytes(PIECE), b"", b"three", b""]
     for _ in range(2):
@@ -170,7 +173,7 @@ def test_fragments_are_there_as_they_come(wire: Wire, codecs: str, takeover: boo
 
 @takeovers
 @pytest.mark.parametrize("parts", [[b""], [b"", b""], [b"", b"a"], [b"a", b""]])
-def test_empty_parts_come_back(wire: Wire, takeover: bool, parts: list[bytes]) -> None:
+def test_receiver_inflates_empty_fragments(wire: Wire, takeover: bool, parts: list[bytes]) -> None:
     pair = Pair(wire, takeover=takeover)
     for _ in range(3):
         payloads = [pair.compress(part, number == len(parts) - 1) for number, part in enumerate(parts)]
@@ -180,12 +183,12 @@ def test_empty_parts_come_back(wire: Wire, takeover: bool, parts: list[bytes]) -
 
 @takeovers
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_any_buffer_is_compressed(wire: Wire, takeover: bool, kind: type[Any]) -> None:
+def test_sender_compresses_any_buffer(wire: Wire, takeover: bool, kind: type[Any]) -> None:
     pair = Pair(wire, takeover=takeover)
     assert pair.inflate(pair.compress(kind(b"abc" * 100))) == b"abc" * 100
 
 
-def test_takeover_refers_back(wire: Wire) -> None:
+def test_sender_refers_to_earlier_messages_with_context_takeover(wire: Wire) -> None:
     noise = random.Random(1).randbytes(400)
     sizes = {}
     for takeover in (False, True):
@@ -204,10 +207,10 @@ def test_takeover_refers_back(wire: Wire) -> None:
     bits=st.integers(9, 15),
 )
 @fuzz
-def test_fragments_may_be_cut_anywhere(
+def test_receiver_inflates_fragments_cut_anywhere(
     wire: Wire, data: bytes, cuts: list[float], again: list[float], most: int, takeover: bool, bits: int
 ) -> None:
-    """Also by one between sender and receiver, who knows nothing of compression."""
+    """An intermediary that does not know the extension may split frames as well (RFC 6455 section 5.4)."""
     pair = Pair(wire, takeover=takeover, bits=bits)
     for _ in range(2):
         parts = cut(data, cuts)
@@ -227,7 +230,7 @@ def cut(data: bytes, shares: Sequence[float]) -> list[bytes]:
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("size", [0, 1, 2, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE])
 @pytest.mark.parametrize("most", [1000, PIECE - 1, PIECE, PIECE + 1])
-def test_message_comes_in_pieces(wire: Wire, codec: str, takeover: bool, size: int, most: int) -> None:
+def test_receiver_inflates_message_in_pieces(wire: Wire, codec: str, takeover: bool, size: int, most: int) -> None:
     for data in (bytes(size), random.Random(size).randbytes(size)):
         pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
         for _ in range(2):
@@ -236,7 +239,7 @@ def test_message_comes_in_pieces(wire: Wire, codec: str, takeover: bool, size: i
 
 @takeovers
 @pytest.mark.parametrize("most", [1, 2])
-def test_message_comes_byte_by_byte(wire: Wire, takeover: bool, most: int) -> None:
+def test_receiver_inflates_message_byte_by_byte(wire: Wire, takeover: bool, most: int) -> None:
     data = b"some words, some words" * 20
     pair = Pair(wire, takeover=takeover)
     assert pair.inflate(pair.compress(data), most=most) == data
@@ -245,8 +248,8 @@ def test_message_comes_byte_by_byte(wire: Wire, takeover: bool, most: int) -> No
 @takeovers
 @pytest.mark.parametrize("noise", [False, True])
 @pytest.mark.parametrize("limit", [0, 1, 1000, PIECE, 3 * PIECE])
-def test_message_of_exactly_the_limit_ends(wire: Wire, takeover: bool, noise: bool, limit: int) -> None:
-    """Asked for one byte more than that, it is all there, and a longer one shows."""
+def test_receiver_ends_message_of_exactly_the_limit(wire: Wire, takeover: bool, noise: bool, limit: int) -> None:
+    """One byte more is requested than the limit allows: a message of the limit ends, and a longer one is noticed."""
     for more in (0, 1):
         pair = Pair(wire, takeover=takeover)
         size = limit + more
@@ -255,7 +258,7 @@ def test_message_of_exactly_the_limit_ends(wire: Wire, takeover: bool, noise: bo
         assert pair.inflater.ended or more
 
 
-def test_taking_nothing_changes_nothing(wire: Wire) -> None:
+def test_receiver_does_not_change_when_no_bytes_are_taken(wire: Wire) -> None:
     pair = Pair(wire)
     pair.feed(pair.compress(b"abc"))
     assert pair.take(0) == b""
@@ -277,18 +280,18 @@ def test_taking_nothing_changes_nothing(wire: Wire) -> None:
         [b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"],  # 7.2.3.5: two blocks
     ],
 )
-def test_example_is_inflated(wire: Wire, takeover: bool, payloads: list[bytes]) -> None:
+def test_receiver_inflates_example_of_rfc(wire: Wire, takeover: bool, payloads: list[bytes]) -> None:
     for most in (1, 2, MOST):
         pair = Pair(wire, takeover=takeover)
         for _ in range(2):
             assert b"".join(pair.inflate_parts(payloads, TEXT, most)) == b"Hello"
 
 
-def test_example_is_compressed(wire: Wire) -> None:
+def test_sender_compresses_example_of_rfc(wire: Wire) -> None:
     assert [Pair(wire).compress(b"Hello") for _ in range(2)] == [HELLO, HELLO]
 
 
-def test_example_of_takeover(wire: Wire) -> None:
+def test_receiver_inflates_example_of_context_takeover(wire: Wire) -> None:
     """7.2.3.2: the second message refers to the first one."""
     pair = Pair(wire, takeover=True)
     assert [pair.compress(b"Hello") for _ in range(2)] == [HELLO, b"\xf2\x00\x11\x00\x00"]
@@ -296,7 +299,7 @@ def test_example_of_takeover(wire: Wire) -> None:
 
 
 @takeovers
-def test_example_of_empty_message(wire: Wire, takeover: bool) -> None:
+def test_receiver_inflates_example_of_empty_message(wire: Wire, takeover: bool) -> None:
     """7.2.3.6."""
     pair = Pair(wire, takeover=takeover)
     for _ in range(3):
@@ -308,7 +311,7 @@ def test_example_of_empty_message(wire: Wire, takeover: bool) -> None:
 
 
 def final(data: bytes) -> bytes:
-    """A stream of its own, with its end."""
+    """Compress into a stream with a final block."""
     stream = zlib.compressobj(6, zlib.DEFLATED, -15)
     return stream.compress(data) + stream.flush(zlib.Z_FINISH)
 
@@ -327,7 +330,9 @@ def final(data: bytes) -> bytes:
         final(b"abc") + final(b"") * 997 + b"\x00",
     ],
 )
-def test_final_block_may_be_anywhere(wire: Wire, codec: str, takeover: bool, most: int, payload: bytes) -> None:
+def test_receiver_inflates_final_block_anywhere(
+    wire: Wire, codec: str, takeover: bool, most: int, payload: bytes
+) -> None:
     pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
     for _ in range(2):
         assert pair.inflate(payload, most=most) == b"abc"
@@ -338,7 +343,7 @@ def test_final_block_may_be_anywhere(wire: Wire, codec: str, takeover: bool, mos
 
 @takeovers
 @pytest.mark.parametrize("codec", CODECS)
-def test_many_final_blocks_are_refused(wire: Wire, codec: str, takeover: bool) -> None:
+def test_receiver_refuses_many_final_blocks(wire: Wire, codec: str, takeover: bool) -> None:
     for fragments in (1, 3):
         pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
         blocks = final(b"") * (3000 // fragments)
@@ -347,11 +352,11 @@ def test_many_final_blocks_are_refused(wire: Wire, codec: str, takeover: bool) -
         assert caught.value.code == 1007
 
 
-# What is no compressed data ----------------------------------------------------------------------------------------
+# Invalid compressed data -------------------------------------------------------------------------------------------
 
 
 def elsewhere(data: bytes) -> bytes:
-    """A message that refers to one that never came."""
+    """Return a message that refers to another one, which is never sent."""
     stream = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=data)
     return stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)[:-4]
 
@@ -370,7 +375,9 @@ CORRUPT = {
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("payload", CORRUPT.values(), ids=CORRUPT.keys())
 @pytest.mark.parametrize("before", [b"", b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff"])
-def test_corrupt_data_is_refused(wire: Wire, codec: str, takeover: bool, payload: bytes, before: bytes) -> None:
+def test_receiver_refuses_corrupt_data_with_1007(
+    wire: Wire, codec: str, takeover: bool, payload: bytes, before: bytes
+) -> None:
     for most in (1, MOST):
         pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
         with pytest.raises(wire.errors.ProtocolViolation, match="corrupt") as caught:
@@ -378,7 +385,7 @@ def test_corrupt_data_is_refused(wire: Wire, codec: str, takeover: bool, payload
         assert caught.value.code == 1007
 
 
-STORED = b"\x00\x14\x00\xeb\xff" + bytes(15)  # of 20 bytes
+STORED = b"\x00\x14\x00\xeb\xff" + bytes(15)  # a stored block of 20 bytes, cut short
 
 
 @takeovers
@@ -387,7 +394,9 @@ STORED = b"\x00\x14\x00\xeb\xff" + bytes(15)  # of 20 bytes
     "payload",
     [HELLO[:size] for size in range(1, len(HELLO) - 1)] + [STORED[:size] for size in range(2, len(STORED) + 1)],
 )
-def test_message_that_ends_inside_a_block_is_refused(wire: Wire, codec: str, takeover: bool, payload: bytes) -> None:
+def test_receiver_refuses_message_that_ends_inside_block(
+    wire: Wire, codec: str, takeover: bool, payload: bytes
+) -> None:
     for before in ([], [HELLO]):
         pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
         for message in before:
@@ -409,7 +418,7 @@ def test_message_that_ends_inside_a_block_is_refused(wire: Wire, codec: str, tak
     cuts=st.lists(st.floats(0, 1), max_size=2),
 )
 @settings(fuzz, max_examples=60)
-def test_damaged_data_is_refused_or_inflates_to_something(
+def test_receiver_refuses_or_inflates_damaged_data(
     wire: Wire,
     data: bytes,
     place: float,
@@ -438,7 +447,7 @@ def test_damaged_data_is_refused_or_inflates_to_something(
 
 @takeovers
 @pytest.mark.parametrize("most", [1, 2, 3, 5, MOST])
-def test_text_may_be_cut_inside_a_character(wire: Wire, takeover: bool, most: int) -> None:
+def test_receiver_accepts_text_cut_inside_character(wire: Wire, takeover: bool, most: int) -> None:
     text = "aé€𝄞" * 10
     data = text.encode()
     pair = Pair(wire, takeover=takeover)
@@ -452,7 +461,7 @@ def test_text_may_be_cut_inside_a_character(wire: Wire, takeover: bool, most: in
 @takeovers
 @pytest.mark.parametrize("most", [1, 2, MOST])
 @pytest.mark.parametrize("data", [b"\xff", b"ok\xc3", b"ok\xe2\x82", b"\xed\xa0\x80", b"\xc0\x80", b"\xf0\x9d\x84("])
-def test_text_that_is_not_utf8_is_refused(wire: Wire, takeover: bool, data: bytes, most: int) -> None:
+def test_receiver_refuses_text_that_is_not_utf8(wire: Wire, takeover: bool, data: bytes, most: int) -> None:
     for place in range(len(data) + 1):
         pair = Pair(wire, takeover=takeover)
         payloads = [pair.compress(data[:place], False), pair.compress(data[place:], True)]
@@ -461,12 +470,12 @@ def test_text_that_is_not_utf8_is_refused(wire: Wire, takeover: bool, data: byte
         assert caught.value.code == 1007
 
 
-def test_binary_need_not_be_utf8(wire: Wire) -> None:
+def test_receiver_accepts_binary_that_is_not_utf8(wire: Wire) -> None:
     pair = Pair(wire)
     assert pair.inflate(pair.compress(b"\xff")) == b"\xff"
 
 
-def test_text_is_checked_anew_for_each_message(wire: Wire) -> None:
+def test_receiver_checks_text_of_each_message_anew(wire: Wire) -> None:
     pair = Pair(wire)
     pair.feed(pair.compress("é".encode()[:1], False), TEXT, False)
     pair.take_all()
@@ -480,7 +489,7 @@ def test_text_is_checked_anew_for_each_message(wire: Wire) -> None:
 @takeovers
 @pytest.mark.parametrize("taken", [0, 1, 500, 1000])
 @pytest.mark.parametrize("parts", [1, 2, 3])
-def test_what_follows_a_dropped_message_is_inflated(wire: Wire, takeover: bool, taken: int, parts: int) -> None:
+def test_receiver_inflates_message_after_dropped_one(wire: Wire, takeover: bool, taken: int, parts: int) -> None:
     some = random.Random(5)
     pair = Pair(wire, takeover=takeover)
     for _ in range(3):
@@ -499,8 +508,8 @@ def test_what_follows_a_dropped_message_is_inflated(wire: Wire, takeover: bool, 
 
 
 @takeovers
-def test_dropped_bytes_are_counted(wire: Wire, takeover: bool) -> None:
-    """Inflated where they had to be, and as they came where not."""
+def test_receiver_counts_dropped_bytes(wire: Wire, takeover: bool) -> None:
+    """Bytes count at their inflated size if they must be inflated, else at their compressed size."""
     pair = Pair(wire, takeover=takeover)
     for data in (bytes(100_000), b"x", random.Random(2).randbytes(3000)):
         payloads = [pair.compress(data, False), pair.compress(data, True)]
@@ -512,14 +521,14 @@ def test_dropped_bytes_are_counted(wire: Wire, takeover: bool) -> None:
     assert pair.drop(None) <= (900 if takeover else len(payload))
 
 
-def test_dropping_stops_at_its_budget(wire: Wire) -> None:
+def test_receiver_stops_dropping_at_budget(wire: Wire) -> None:
     pair = Pair(wire, takeover=True)
     dropped = pair.drop(pair.compress(bytes(100 * PIECE)), most=2 * PIECE)
     assert 2 * PIECE < dropped <= 3 * PIECE
     assert not pair.inflater.ended
 
 
-def test_corrupt_data_is_refused_when_it_is_dropped_only_if_it_is_inflated(wire: Wire) -> None:
+def test_receiver_refuses_dropped_corrupt_data_only_if_it_is_inflated(wire: Wire) -> None:
     alone, taking_over = Pair(wire), Pair(wire, takeover=True)
     alone.drop(b"\xff" * 20)
     assert alone.inflate(HELLO) == b"Hello"
@@ -540,7 +549,7 @@ def bomb(size: int) -> bytes:
 
 @takeovers
 @pytest.mark.parametrize("codec", CODECS)
-def test_bomb_costs_what_is_taken_of_it(wire: Wire, codec: str, takeover: bool) -> None:
+def test_receiver_allocates_only_for_taken_bytes_of_bomb(wire: Wire, codec: str, takeover: bool) -> None:
     pair = Pair(wire, f"{codec} to {codec}", takeover=takeover)
     payload = bomb(16)
     pair.feed(payload)
@@ -558,7 +567,7 @@ def test_bomb_costs_what_is_taken_of_it(wire: Wire, codec: str, takeover: bool) 
 
 
 @takeovers
-def test_dropping_bomb_costs_little(wire: Wire, takeover: bool) -> None:
+def test_receiver_drops_bomb_in_little_memory(wire: Wire, takeover: bool) -> None:
     pair = Pair(wire, takeover=takeover)
     payload = bomb(16)
     tracemalloc.start()
@@ -571,7 +580,7 @@ def test_dropping_bomb_costs_little(wire: Wire, takeover: bool) -> None:
     assert pair.inflater.ended
 
 
-# What is kept between messages -------------------------------------------------------------------------------------
+# Memory between messages ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -582,7 +591,7 @@ def counting(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> CountingCodec:
     return codec
 
 
-def test_compressor_goes_round_among_connections(wire: Wire, counting: CountingCodec) -> None:
+def test_connections_share_one_idle_compressor(wire: Wire, counting: CountingCodec) -> None:
     pairs = [Pair(wire, threshold=number) for number in range(20)]
     for number in range(3):
         for pair in pairs:
@@ -591,7 +600,7 @@ def test_compressor_goes_round_among_connections(wire: Wire, counting: CountingC
     assert counting.alive == 1
 
 
-def test_connections_with_other_settings_have_other_compressors(wire: Wire, counting: CountingCodec) -> None:
+def test_connections_with_other_settings_use_other_compressors(wire: Wire, counting: CountingCodec) -> None:
     settings: list[dict[str, Any]] = [{}, {"bits": 9}, {"level": 1}, {"mem_level": 9}]
     for _ in range(2):
         for options in settings:
@@ -600,7 +609,7 @@ def test_connections_with_other_settings_have_other_compressors(wire: Wire, coun
     assert counting.compressors == len(settings)
 
 
-def test_few_compressors_are_kept(wire: Wire, counting: CountingCodec) -> None:
+def test_sender_keeps_few_idle_compressors(wire: Wire, counting: CountingCodec) -> None:
     pairs = [Pair(wire) for _ in range(30)]
     for pair in pairs:
         pair.compress(b"a part", False)
@@ -610,7 +619,7 @@ def test_few_compressors_are_kept(wire: Wire, counting: CountingCodec) -> None:
     assert 1 <= counting.alive <= 8
 
 
-def test_messages_in_turn_do_not_mix(wire: Wire) -> None:
+def test_senders_do_not_mix_interleaved_messages(wire: Wire) -> None:
     one, other = Pair(wire), Pair(wire)
     parts: dict[Pair, list[bytes]] = {one: [], other: []}
     for number in range(3):
@@ -620,14 +629,14 @@ def test_messages_in_turn_do_not_mix(wire: Wire) -> None:
         assert pair.inflate_parts(parts[pair]) == [word * 40] * 3
 
 
-def test_nothing_is_made_before_it_is_needed(wire: Wire, counting: CountingCodec) -> None:
+def test_pair_creates_no_codec_objects_before_first_use(wire: Wire, counting: CountingCodec) -> None:
     for takeover in (False, True):
         Pair(wire, takeover=takeover)
     assert not counting.compressors
     assert not counting.alive
 
 
-def test_decompressor_is_given_up_behind_each_message(wire: Wire, counting: CountingCodec) -> None:
+def test_receiver_frees_decompressor_after_each_message(wire: Wire, counting: CountingCodec) -> None:
     pair = Pair(wire)
     payload = pair.compress(b"abc")
     alive = counting.alive
@@ -638,12 +647,12 @@ def test_decompressor_is_given_up_behind_each_message(wire: Wire, counting: Coun
     assert counting.alive == alive
 
 
-def test_compressor_rests_when_it_was_not_used_for_a_while(wire: Wire, counting: CountingCodec) -> None:
+def test_sender_frees_compressor_after_idle_time(wire: Wire, counting: CountingCodec) -> None:
     pair = Pair(wire, takeover=True)
     noise = random.Random(1).randbytes(300)
     first = pair.compress(noise)
     pair.deflater.release_idle_memory()
-    assert counting.alive == 1, "it was used since the last call"
+    assert counting.alive == 1, "the compressor was used since the last call"
     pair.deflater.release_idle_memory()
     assert counting.alive == 0
     again = pair.compress(noise)
@@ -654,7 +663,7 @@ def test_compressor_rests_when_it_was_not_used_for_a_while(wire: Wire, counting:
 
 
 @takeovers
-def test_compressor_may_rest_inside_a_message(wire: Wire, takeover: bool) -> None:
+def test_sender_continues_message_after_freeing_compressor(wire: Wire, takeover: bool) -> None:
     pair = Pair(wire, takeover=takeover)
     noise = random.Random(1).randbytes(300)
     payloads = []
@@ -667,7 +676,7 @@ def test_compressor_may_rest_inside_a_message(wire: Wire, takeover: bool) -> Non
 
 @takeovers
 @pytest.mark.parametrize("where", ["before", "inside"])
-def test_compressor_that_failed_is_not_used_again(
+def test_sender_does_not_reuse_failed_compressor(
     wire: Wire, counting: CountingCodec, takeover: bool, where: str
 ) -> None:
     pair = Pair(wire, takeover=takeover)
@@ -683,7 +692,7 @@ def test_compressor_that_failed_is_not_used_again(
     assert b"".join(pair.inflate_parts(opened + following)) == noise * len(opened + following)
 
 
-# What is to be compressed ------------------------------------------------------------------------------------------
+# Messages to compress ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -703,18 +712,18 @@ def test_compressor_that_failed_is_not_used_again(
         ({}, 9999, False, False, False),
     ],
 )
-def test_what_is_compressed(
+def test_sender_compresses_message_according_to_options(
     wire: Wire, options: dict[str, Any], size: int, text: bool, wish: bool | None, expected: bool
 ) -> None:
-    assert Pair(wire, **options).deflater.takes(size, text, wish) is expected
+    assert Pair(wire, **options).deflater.should_compress(size, text, wish) is expected
 
 
-# What messages may refer to ------------------------------------------------------------------------------------------
+# References to earlier messages ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("bits", [9, 12, 15])
-def test_messages_refer_to_all_that_came_before_as_far_as_the_window_goes(wire: Wire, codec: str, bits: int) -> None:
+def test_messages_refer_to_earlier_ones_within_window(wire: Wire, codec: str, bits: int) -> None:
     some = random.Random(bits)
     pair = Pair(wire, f"{codec} to {codec}", bits=bits, takeover=True)
     base = some.randbytes(1 << bits)
@@ -726,7 +735,7 @@ def test_messages_refer_to_all_that_came_before_as_far_as_the_window_goes(wire: 
             pair.drop(pair.compress(base[:500]))
 
 
-def test_message_may_refer_to_one_with_a_final_block(wire: Wire) -> None:
+def test_message_refers_to_earlier_one_with_final_block(wire: Wire) -> None:
     pair = Pair(wire, takeover=True)
     text = random.Random(2).randbytes(300)
     ended = zlib.compressobj(wbits=-15)
@@ -738,7 +747,7 @@ def test_message_may_refer_to_one_with_a_final_block(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 100, 4000, 4096, 5000, 100_000])
-def test_inflater_holds_its_window_and_no_more(wire: Wire, counting: CountingCodec, size: int) -> None:
+def test_receiver_holds_only_its_window(wire: Wire, counting: CountingCodec, size: int) -> None:
     pair = Pair(wire, bits=12, takeover=True)
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Bytes in, frames out: what comes of valid streams, and what a parser shows of the frame under way."""
+"""The frames that the parser returns for valid streams, and its view of the current frame."""
 
 import tracemalloc
 from typing import Any
@@ -34,13 +34,13 @@ def test_parser_returns_ascii_message_as_str(wire: Wire, masked: bool, cut: Cut,
 
 
 @pytest.mark.parametrize("text", ["é", "€" * 42, "x" * 125 + "é", "𝄞" * 20_000, "\u0080\u07ff\u0800\uffff\U0010ffff"])
-def test_parser_returns_other_text_with_its_size(wire: Wire, masked: bool, cut: Cut, text: str) -> None:
+def test_parser_returns_other_text_with_size_in_bytes(wire: Wire, masked: bool, cut: Cut, text: str) -> None:
     payload = text.encode()
     events = feed(wire.parser.Parser(masked), cut(frame(TEXT, payload, masked=masked)))
     assert events == [("WideText", text, len(payload))]
 
 
-def test_parser_returns_all_messages_of_a_piece(wire: Wire, masked: bool, cut: Cut) -> None:
+def test_parser_returns_all_messages_of_a_chunk(wire: Wire, masked: bool, cut: Cut) -> None:
     stream = b"".join(
         frame(opcode, payload, masked=masked)
         for opcode, payload in [(TEXT, b"a"), (BINARY, b""), (TEXT, b""), (PING, b"p"), (BINARY, b"b" * 200)]
@@ -54,7 +54,7 @@ def test_parser_returns_all_messages_of_a_piece(wire: Wire, masked: bool, cut: C
     ]
 
 
-def test_parser_reads_no_further_than_end(wire: Wire, masked: bool) -> None:
+def test_parser_reads_no_bytes_after_end(wire: Wire, masked: bool) -> None:
     parser = wire.parser.Parser(masked)
     stream = frame(BINARY, b"12345", masked=masked) + frame(BINARY, b"67", masked=masked)
     first = len(stream) // 2
@@ -64,7 +64,7 @@ def test_parser_reads_no_further_than_end(wire: Wire, masked: bool) -> None:
     assert parser.feed(b"\xff" * 50, 0) == []
 
 
-def test_parser_keeps_nothing_of_the_callers_buffer(wire: Wire, masked: bool) -> None:
+def test_parser_keeps_no_reference_to_callers_buffer(wire: Wire, masked: bool) -> None:
     parser = wire.parser.Parser(masked)
     buffer = bytearray(64)
     events: list[Any] = []
@@ -100,7 +100,7 @@ def test_parser_returns_fragments_as_frames(wire: Wire, masked: bool, cut: Cut, 
     assert not parser.frame.in_message()
 
 
-def test_parser_takes_text_fragments_that_end_inside_characters(wire: Wire, masked: bool, cut: Cut) -> None:
+def test_parser_accepts_text_fragments_that_end_inside_characters(wire: Wire, masked: bool, cut: Cut) -> None:
     payload = "aé€𝄞".encode()
     stream = b"".join(
         frame(CONTINUATION if i else TEXT, payload[i : i + 1], fin=i == len(payload) - 1, masked=masked)
@@ -136,7 +136,7 @@ def test_parser_returns_close(wire: Wire, masked: bool, cut: Cut, body: bytes, c
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY, CONTINUATION])
-def test_parser_tells_events_to_settle_from_data(wire: Wire, masked: bool, opcode: int) -> None:
+def test_parser_reports_whether_events_include_control_frames(wire: Wire, masked: bool, opcode: int) -> None:
     parser = wire.parser.Parser(masked)
     begin = frame(BINARY, fin=False, masked=masked) if opcode == CONTINUATION else b""
     feed_all(parser, begin + frame(opcode, b"1", masked=masked))
@@ -152,10 +152,10 @@ def test_parser_tells_events_to_settle_from_data(wire: Wire, masked: bool, opcod
     assert parser.has_control is False
 
 
-# The frame under way ----------------------------------------------------------------------------------------
+# The current frame ------------------------------------------------------------------------------------------
 
 
-def test_parser_shows_frame_under_way(wire: Wire, masked: bool) -> None:
+def test_parser_shows_current_frame(wire: Wire, masked: bool) -> None:
     parser = wire.parser.Parser(masked)
     head = header(BINARY, 300, masked=masked)
     assert feed_all(parser, head[:-1]) == []
@@ -190,7 +190,7 @@ def test_parser_shows_frame_under_way(wire: Wire, masked: bool) -> None:
     )
 
 
-def test_parser_counts_what_has_come_of_a_fragmented_message(wire: Wire, masked: bool) -> None:
+def test_parser_counts_received_bytes_of_fragmented_message(wire: Wire, masked: bool) -> None:
     parser = wire.parser.Parser(masked)
     feed_all(parser, header(TEXT, 10, fin=False, masked=masked))
     assert (parser.frame.in_message(), parser.frame.in_fragmented(), parser.frame.received) == (True, True, 0)
@@ -216,7 +216,7 @@ def test_parser_counts_what_has_come_of_a_fragmented_message(wire: Wire, masked:
     assert parser.frame.received == 0
 
 
-def test_parser_knows_a_first_fragment_before_its_payload(wire: Wire) -> None:
+def test_parser_recognizes_first_fragment_before_its_payload(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
     feed_all(parser, header(BINARY, 2))
     assert not parser.frame.in_fragmented()
@@ -267,7 +267,7 @@ def test_parser_releases_every_piece(wire: Wire, masked: bool, cut_at: int) -> N
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_parser_forgets_a_release_with_its_frame(wire: Wire, opcode: int) -> None:
+def test_parser_resets_release_after_frame(wire: Wire, opcode: int) -> None:
     parser = wire.parser.Parser(False)
     feed_all(parser, header(opcode, 2) + b"a")
     assert parser.frame.release() == b"a"
@@ -278,7 +278,7 @@ def test_parser_forgets_a_release_with_its_frame(wire: Wire, opcode: int) -> Non
     ]
 
 
-def test_parser_keeps_first_opcode_of_a_frame_that_held_nothing_at_release(wire: Wire) -> None:
+def test_parser_keeps_opcode_of_frame_released_while_empty(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
     feed_all(parser, header(BINARY, 3))
     assert parser.frame.release() == b""
@@ -348,7 +348,7 @@ def test_parser_lends_payload_from_the_callers_buffer(
         parser.frame.keep()
         buffer[:] = bytes(len(buffer))
         if parser.frame.buffered():
-            # What was not released in time was copied, and is released no longer into a buffer.
+            # Bytes that were not released in time were copied; they are no longer released into a buffer.
             assert parser.frame.release_into(memoryview(bytearray(9))) == 0
             got += parser.frame.release()
     assert got == payload
@@ -357,12 +357,12 @@ def test_parser_lends_payload_from_the_callers_buffer(
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 6])
 @pytest.mark.parametrize("kept", [False, True])
-def test_parser_releases_what_it_lent(wire: Wire, masked: bool, taken: int, kept: bool) -> None:
+def test_parser_releases_lent_bytes(wire: Wire, masked: bool, taken: int, kept: bool) -> None:
     payload = b"0123456789"
     sent = header(BINARY, 10, masked=masked) + (xor(payload) if masked else payload)
     parser = wire.parser.Parser(masked)
     parser.frame.lending = True
-    data = sent[:-4]  # which lives as long as it is lent
+    data = sent[:-4]  # must stay alive while the parser lends it
     assert feed_all(parser, data) == []
     target = bytearray(taken)
     assert parser.frame.release_into(memoryview(target)) == taken
@@ -374,7 +374,7 @@ def test_parser_releases_what_it_lent(wire: Wire, masked: bool, taken: int, kept
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_parser_keeps_what_it_lent_and_no_one_took(wire: Wire, masked: bool, kept: bool) -> None:
+def test_parser_copies_lent_bytes_that_were_not_released(wire: Wire, masked: bool, kept: bool) -> None:
     payload = b"0123456789"
     sent = header(BINARY, 10, masked=masked) + (xor(payload) if masked else payload)
     parser = wire.parser.Parser(masked)
@@ -390,7 +390,7 @@ def test_parser_keeps_what_it_lent_and_no_one_took(wire: Wire, masked: bool, kep
 
 
 @pytest.mark.parametrize("rest", [0, 1])
-def test_parser_lends_no_text_no_control_frame_and_no_end_of_a_frame(wire: Wire, masked: bool, rest: int) -> None:
+def test_parser_lends_no_text_control_frame_or_end_of_frame(wire: Wire, masked: bool, rest: int) -> None:
     nothing = memoryview(bytearray(9))
     for opcode, content in ((TEXT, ("str", "abcd")), (PING, ("Ping", b"abcd")), (BINARY, ("bytes", b"abcd"))):
         sent = frame(opcode, b"abcd", masked=masked)
@@ -413,7 +413,7 @@ def test_parser_lends_no_control_frame_inside_a_binary_message(wire: Wire) -> No
     assert feed_all(parser, b"ng") == [("Ping", b"ping")]
 
 
-def test_parser_stopped_lends_nothing(wire: Wire) -> None:
+def test_stopped_parser_lends_nothing(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
     parser.frame.lending = True
     data = header(BINARY, 10) + b"abc"
@@ -477,7 +477,7 @@ def test_parser_stops_at_any_place(wire: Wire, masked: bool) -> None:
         assert parser.frame.buffered() == 0
 
 
-def test_parser_remembers_message_under_way_when_stopped(wire: Wire) -> None:
+def test_parser_keeps_current_message_when_stopped(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
     feed_all(parser, frame(BINARY, b"abc", fin=False) + header(CONTINUATION, 10) + b"d")
     parser.stop()
@@ -489,7 +489,7 @@ def test_parser_remembers_message_under_way_when_stopped(wire: Wire) -> None:
     )
 
 
-def test_parser_remembers_message_under_way_at_violation(wire: Wire) -> None:
+def test_parser_keeps_current_message_after_violation(wire: Wire) -> None:
     parser = wire.parser.Parser(False)
     feed_all(parser, frame(TEXT, b"abc", fin=False) + header(CONTINUATION, 10) + b"d")
     assert feed_all(parser, b"\xff") == [("Violation", 1007)]
@@ -509,7 +509,7 @@ def test_close_body_round_trip(wire: Wire, code: int, reason: str, body: bytes) 
     assert wire.parser.parse_close(body) == close
 
 
-def test_parser_makes_frames_of_its_own_types(wire: Wire) -> None:
+def test_parser_returns_frame_types_of_its_own_build(wire: Wire) -> None:
     stream = frame(TEXT, b"a", fin=False)
     (event,) = wire.parser.Parser(False).feed(stream, len(stream))
     assert event == wire.frames.DataFrame(1, b"a", False)

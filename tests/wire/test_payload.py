@@ -1,4 +1,4 @@
-"""The twin kernels: payload bytes, masking keys, encoding. Their awaitables are in test_awaitables.py."""
+"""The two implementations of payload bytes, masking keys and encoding."""
 
 import array
 import os
@@ -35,7 +35,7 @@ def test_unmask_equals_xor_byte_for_byte(wire: Wire, key: int, kind: type[bytes]
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_unmask_into_fills_the_beginning_of_a_buffer(wire: Wire, key: int) -> None:
+def test_unmask_into_fills_start_of_buffer(wire: Wire, key: int) -> None:
     data = bytes(range(200))
     for start, end in ((0, 200), (3, 150), (7, 7)):
         for kind in (bytes, bytearray):
@@ -46,7 +46,7 @@ def test_unmask_into_fills_the_beginning_of_a_buffer(wire: Wire, key: int) -> No
 
 
 def test_unmask_into_refuses_a_buffer_that_is_too_small(wire: Wire) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - each twin has words of its own
+    with pytest.raises(ValueError):  # noqa: PT011 - each build words it differently
         wire.payload.unmask_into(memoryview(bytearray(3)), b"abcd", 0, 4, 0)
 
 
@@ -73,7 +73,7 @@ def test_unmask_text_returns_ascii_as_str(wire: Wire, key: int) -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("size", [2, 3, 7, 8, 9, 16, 40, 127, 128, 129, 136, 140])
-def test_unmask_text_finds_other_text_at_every_place(wire: Wire, key: int, size: int) -> None:
+def test_unmask_text_detects_other_text_at_every_offset(wire: Wire, key: int, size: int) -> None:
     for place in range(size - 1):
         payload = b"a" * place + "é".encode() + b"b" * (size - place - 2)
         result = wire.payload.unmask_text(xor(payload, order(key)), 0, size, key)
@@ -83,7 +83,7 @@ def test_unmask_text_finds_other_text_at_every_place(wire: Wire, key: int, size:
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("bad", [b"\xff", b"\x80", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"])
-def test_unmask_text_raises_what_the_decoder_raises(wire: Wire, key: int, bad: bytes) -> None:
+def test_unmask_text_raises_same_error_as_decoder(wire: Wire, key: int, bad: bytes) -> None:
     for payload in (bad, b"a" * 20 + bad, bad + b"z", b"b" * 200 + bad + b"c" * 200):
         with pytest.raises(UnicodeDecodeError) as expected:
             payload.decode()
@@ -93,20 +93,20 @@ def test_unmask_text_raises_what_the_decoder_raises(wire: Wire, key: int, bad: b
 
 
 def characters() -> Iterator[bytes]:
-    """Every character's bytes; of those outside the BMP one in 64, since the last byte may be any."""
+    """Yield the bytes of every character; outside the BMP one in 64, because there the last byte does not matter."""
     for code in [*range(0x80, 0xD800), *range(0xE000, 0x10000), *range(0x10000, 0x110000, 64)]:
         yield chr(code).encode()
 
 
 BEGINNINGS = frozenset(character[:size] for character in characters() for size in range(1, len(character)))
-"""All bytes with which a character may begin and not end."""
+"""All byte sequences that start a character and do not complete it."""
 
 
 def feed_check(check: Any, data: bytes) -> bool:
     return bool(check.feed(data, 0, len(data)))
 
 
-def test_utf8_check_knows_every_pair_of_bytes(wire: Wire) -> None:
+def test_utf8_check_judges_every_pair_of_bytes_like_decoder(wire: Wire) -> None:
     check = wire.payload.Utf8Check()
     for first in range(0x80, 0x100):
         begins = bytes([first]) in BEGINNINGS
@@ -122,7 +122,7 @@ def test_utf8_check_knows_every_pair_of_bytes(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("third", [0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xFF])
-def test_utf8_check_knows_third_bytes(wire: Wire, third: int) -> None:
+def test_utf8_check_judges_third_byte_like_decoder(wire: Wire, third: int) -> None:
     check = wire.payload.Utf8Check()
     good = 0x80 <= third <= 0xBF
     for pair in [beginning for beginning in BEGINNINGS if len(beginning) == 2]:
@@ -168,14 +168,14 @@ def test_utf8_check_fails_at_the_first_bad_byte(wire: Wire, before: bytes, seque
         answer = feed_check(check, text)
         bytewise = wire.payload.Utf8Check()
         assert all(feed_check(bytewise, bytes([byte])) for byte in text) is answer
-        whole = text.decode(errors="ignore").encode()  # as far as it is UTF-8, unless it is bad in the middle
+        whole = text.decode(errors="ignore").encode()  # the valid UTF-8, unless bytes in the middle are invalid
         rest = text[len(whole) :]
         assert answer is (text.startswith(whole) and (rest == b"" or rest in BEGINNINGS))
         assert check.complete() is (rest == b"")
 
 
 @pytest.mark.parametrize("bad", [b"\xff", b"a\xc3(", b"\xed\xa0", b"\x80"])
-def test_utf8_check_stays_bad_until_the_next_text(wire: Wire, bad: bytes) -> None:
+def test_utf8_check_stays_failed_until_next_text(wire: Wire, bad: bytes) -> None:
     check = wire.payload.Utf8Check()
     assert not feed_check(check, bad)
     assert not feed_check(check, b"good")
@@ -186,7 +186,7 @@ def test_utf8_check_stays_bad_until_the_next_text(wire: Wire, bad: bytes) -> Non
 
 
 @pytest.mark.parametrize("before", [b"", b"a", b"\xc3", b"\xe2\x82", b"\xf0\x9f", b"\xff"])
-def test_utf8_check_copied_goes_its_own_way(wire: Wire, before: bytes) -> None:
+def test_copied_utf8_check_is_independent(wire: Wire, before: bytes) -> None:
     check = wire.payload.Utf8Check()
     good = check.feed(before, 0, len(before))
     copy = check.copy()
@@ -198,7 +198,7 @@ def test_utf8_check_copied_goes_its_own_way(wire: Wire, before: bytes) -> None:
         assert one.complete() is good
 
 
-def test_utf8_check_reads_its_part_of_the_data_only(wire: Wire) -> None:
+def test_utf8_check_reads_only_given_range_of_data(wire: Wire) -> None:
     for kind in (bytes, bytearray):
         check = wire.payload.Utf8Check()
         assert check.feed(kind(b"\xff\xe2\x82\xff"), 1, 3)
@@ -210,7 +210,7 @@ def test_utf8_check_reads_its_part_of_the_data_only(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("sizes", [[0], [1], [5, 0, 1], [1] * 300, [100, 1000, 10_000], [4096] * 20])
-def test_payload_gathers_pieces(wire: Wire, sizes: list[int]) -> None:
+def test_payload_joins_chunks(wire: Wire, sizes: list[int]) -> None:
     payload = wire.payload.Payload()
     data = bytes(i * 3 & 0xFF for i in range(sum(sizes)))
     masked = b"!" + xor(data) + b"!"
@@ -238,7 +238,7 @@ def test_payload_is_empty_after_take(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("expected", [1000, 1 << 40, 1 << 62, (1 << 63) - 1])
-def test_payload_allocates_at_most_twice_what_came(wire: Wire, expected: int) -> None:
+def test_payload_allocates_at_most_twice_received_bytes(wire: Wire, expected: int) -> None:
     payload = wire.payload.Payload()
     piece = b"x" * 1000
     tracemalloc.start()
@@ -251,7 +251,7 @@ def test_payload_allocates_at_most_twice_what_came(wire: Wire, expected: int) ->
     assert payload.take() == piece * 64
 
 
-def test_payload_checks_text_as_it_comes(wire: Wire) -> None:
+def test_payload_checks_text_as_it_arrives(wire: Wire) -> None:
     payload = wire.payload.Payload()
     check = wire.payload.Utf8Check()
     assert payload.check_text(check, 0)
@@ -266,7 +266,7 @@ def test_payload_checks_text_as_it_comes(wire: Wire) -> None:
 # Masking keys -----------------------------------------------------------------------------------------------
 
 
-def test_mask_keys_hand_out_all_bytes_of_the_source_but_zero(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mask_keys_use_all_bytes_of_source_except_zero(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[bytes] = []
 
     def draw(size: int) -> bytes:
@@ -285,11 +285,11 @@ def test_mask_keys_hand_out_all_bytes_of_the_source_but_zero(wire: Wire, monkeyp
     assert len(drawn) > 1
 
 
-def test_mask_keys_are_spread_evenly(wire: Wire) -> None:
+def test_mask_keys_are_evenly_distributed(wire: Wire) -> None:
     mask_keys = wire.payload.MaskKeys()
     keys = [mask_keys.next() for _ in range(4000)]
     assert all(0 < key < 1 << 32 for key in keys)
-    assert len(set(keys)) > 3995  # by chance one repeats in every five hundredth run
+    assert len(set(keys)) > 3995  # by chance, one run in five hundred has a repeated key
     for bit in range(32):
         assert 1600 < sum(key >> bit & 1 for key in keys) < 2400
 
@@ -378,7 +378,7 @@ def test_encode_frame_of_any_memoryview(wire: Wire, name: str, masked: bool) -> 
 
 
 @pytest.mark.parametrize("key", [0, 0x01020304])
-def test_encode_frame_takes_subclasses(wire: Wire, key: int) -> None:
+def test_encode_frame_accepts_subclasses(wire: Wire, key: int) -> None:
     encode = wire.payload.encode_frame
     assert encode(0x81, Text("aé"), key) == encode(0x81, "aé", key)
     assert encode(0x82, Data(b"abc"), key) == encode(0x82, b"abc", key)
@@ -398,15 +398,15 @@ def test_encode_frame_refuses_other_types(wire: Wire, key: int, data: object) ->
         wire.payload.encode_frame(0x82, data, key)
 
 
-def test_encode_frame_leaves_the_data_free(wire: Wire) -> None:
+def test_encode_frame_releases_buffer_of_data(wire: Wire) -> None:
     data = bytearray(b"abc")
     frame = wire.payload.encode_frame(0x82, data, 0)
-    data += b"d"  # a bytearray whose buffer is held cannot grow
+    data += b"d"  # a bytearray cannot grow while a view of it exists
     data[0] = 0
     assert frame == b"\x82\x03abc"
 
 
-def test_encode_frame_refuses_a_released_view(wire: Wire) -> None:
+def test_encode_frame_refuses_released_view(wire: Wire) -> None:
     view = memoryview(b"abc")
     view.release()
     with pytest.raises(ValueError, match="released"):

@@ -1,4 +1,4 @@
-"""What may come and go in which state."""
+"""States of the protocol, and the frames that it sends and accepts in each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -72,7 +72,7 @@ def test_protocol_sends_message_in_one_frame(wire: Wire, server: bool, size: int
     assert protocol.sending == 0
 
 
-def test_client_masks_every_frame_anew(wire: Wire) -> None:
+def test_client_masks_every_frame_with_new_key(wire: Wire) -> None:
     protocol = opened(wire, False)
     sends: list[Callable[[], bytes]] = [
         lambda: protocol.message("abcd"),
@@ -86,11 +86,11 @@ def test_client_masks_every_frame_anew(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
-def test_server_makes_header_of_a_payload_sent_beside_it(wire: Wire, size: int) -> None:
+def test_server_encodes_header_for_separate_payload(wire: Wire, size: int) -> None:
     assert opened(wire, True).binary_header(bytes(size)) == header(BINARY, size)
 
 
-def test_protocol_sends_large_unmasked_bytes_beside_their_header(wire: Wire) -> None:
+def test_protocol_sends_large_unmasked_bytes_separately_from_header(wire: Wire) -> None:
     server, client = opened(wire, True), opened(wire, False)
     large = 16 * 1024
     assert server.is_large(bytes(large))
@@ -116,12 +116,12 @@ def test_protocol_sends_fragments(wire: Wire, server: bool, opcode: int, parts: 
             sent = protocol.fragment(opcode, part, i == last)
             assert open_up(sent, server) == frame(CONTINUATION if i else opcode, part, fin=i == last)
             assert protocol.sending == (0 if i == last else opcode)
-            # Control frames go between, and change nothing (RFC 6455 section 5.4).
+            # Control frames may stand between fragments (RFC 6455 section 5.4).
             assert open_up(protocol.ping(b"p"), server) == frame(PING, b"p")
             assert protocol.sending == (0 if i == last else opcode)
 
 
-def test_protocol_goes_on_with_fragments_whatever_the_type_of_a_part(wire: Wire, server: bool) -> None:
+def test_protocol_sends_fragments_with_parts_of_any_type(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     sent = [protocol.fragment(TEXT, "é", False), protocol.fragment(TEXT, b"\xc3", False)]
     sent += [protocol.fragment(BINARY, memoryview(b"\xa9"), False), protocol.fragment(CONTINUATION, "", True)]
@@ -135,7 +135,7 @@ def test_protocol_goes_on_with_fragments_whatever_the_type_of_a_part(wire: Wire,
 
 @pytest.mark.parametrize("bad", ["\ud800", None])
 @pytest.mark.parametrize("fin", [True, False])
-def test_protocol_counts_no_fragment_that_could_not_be_encoded(wire: Wire, server: bool, bad: Any, fin: bool) -> None:
+def test_protocol_ignores_fragment_that_cannot_be_encoded(wire: Wire, server: bool, bad: Any, fin: bool) -> None:
     protocol = opened(wire, server)
     with pytest.raises((UnicodeEncodeError, TypeError)):
         protocol.fragment(TEXT, bad, fin)
@@ -149,7 +149,7 @@ def test_protocol_counts_no_fragment_that_could_not_be_encoded(wire: Wire, serve
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536, 1 << 40, (1 << 63) - 1])
-def test_protocol_makes_header_of_a_frame_sent_in_pieces(wire: Wire, server: bool, opcode: int, length: int) -> None:
+def test_protocol_encodes_header_of_data_frame(wire: Wire, server: bool, opcode: int, length: int) -> None:
     protocol = opened(wire, server)
     sent = protocol.begin_frame(opcode, length)
     bare = header(opcode, length)
@@ -160,7 +160,7 @@ def test_protocol_makes_header_of_a_frame_sent_in_pieces(wire: Wire, server: boo
 
 
 @pytest.mark.parametrize("sizes", [[10], [1, 2, 3, 4], [3, 0, 7], [65536, 65535, 1]])
-def test_protocol_makes_payload_of_a_frame_in_pieces(wire: Wire, server: bool, sizes: list[int]) -> None:
+def test_protocol_encodes_payload_of_data_frame_in_parts(wire: Wire, server: bool, sizes: list[int]) -> None:
     protocol = opened(wire, server)
     data = bytes(i * 7 & 0xFF for i in range(sum(sizes)))
     sent = protocol.begin_frame(BINARY, len(data))
@@ -185,7 +185,7 @@ def test_protocol_makes_payload_of_a_frame_in_pieces(wire: Wire, server: bool, s
     ],
 )
 @pytest.mark.parametrize("fin", [False, True])
-def test_protocol_refuses_part_that_is_no_text_and_goes_on(
+def test_protocol_refuses_part_that_is_not_text_and_continues(
     wire: Wire, server: bool, parts: list[str | bytes], bad: Any, fin: bool
 ) -> None:
     protocol = opened(wire, server)
@@ -202,7 +202,7 @@ def test_protocol_refuses_part_that_is_no_text_and_goes_on(
 
 
 @pytest.mark.parametrize("last", [b"\xc3", b"a\xe2\x82", "", b""])
-def test_protocol_refuses_end_of_text_inside_a_character(wire: Wire, server: bool, last: str | bytes) -> None:
+def test_protocol_refuses_end_of_text_inside_character(wire: Wire, server: bool, last: str | bytes) -> None:
     protocol = opened(wire, server)
     protocol.fragment(TEXT, "a" if last else b"\xc3", False)
     with pytest.raises(wire.errors.WriteError, match="inside a character"):
@@ -238,7 +238,7 @@ def test_protocol_refuses_long_pings_and_pongs(wire: Wire, server: bool, size: i
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 500])
-def test_protocol_answers_last_pings_of_a_burst(wire: Wire, server: bool, count: int) -> None:
+def test_protocol_answers_only_last_pings_of_a_burst(wire: Wire, server: bool, count: int) -> None:
     protocol = opened(wire, server)
     payloads = [b"%d" % number for number in range(count)]
     data = frame(TEXT, b"a", masked=server).join(frame(PING, payload, masked=server) for payload in payloads)
@@ -250,11 +250,11 @@ def test_protocol_answers_last_pings_of_a_burst(wire: Wire, server: bool, count:
     assert protocol.control == []
 
 
-def test_protocol_owes_last_pings_of_several_bursts_while_none_can_be_answered(wire: Wire, server: bool) -> None:
+def test_protocol_keeps_last_pings_of_several_bursts_until_it_can_answer(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     protocol.begin_frame(BINARY, 1)
     receive(protocol, b"".join(frame(PING, b"%d" % i, masked=server) for i in range(10)))
-    protocol.queue(b"\x89\0")  # a ping of our own that waits
+    protocol.queue(b"\x89\0")  # our own ping, still queued
     receive(protocol, b"".join(frame(PING, b"%d" % i, masked=server) for i in range(10, 20)))
     pongs = [open_up(owed, server) for owed in protocol.due if owed != b"\x89\0"]
     assert pongs == [frame(PONG, b"%d" % i) for i in range(4, 20)]
@@ -262,7 +262,7 @@ def test_protocol_owes_last_pings_of_several_bursts_while_none_can_be_answered(w
     assert protocol.pings == [b"%d" % i for i in range(20)]
 
 
-def test_protocol_settles_pongs(wire: Wire, server: bool) -> None:
+def test_protocol_returns_pongs_after_processing_control_frames(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     data = frame(PONG, b"1", masked=server) + frame(PONG, b"2", masked=server)
     assert protocol.receive(data, len(data)) == []
@@ -273,7 +273,7 @@ def test_protocol_settles_pongs(wire: Wire, server: bool) -> None:
     assert (protocol.control, protocol.due, protocol.open) == ([], [], True)
 
 
-def test_protocol_returns_data_only(wire: Wire, server: bool) -> None:
+def test_protocol_returns_only_data_frames(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     stream = [
         frame(TEXT, b"1", masked=server),
@@ -294,7 +294,7 @@ def test_protocol_returns_data_only(wire: Wire, server: bool) -> None:
     assert protocol.close_received == wire.codes.Close(1000)
 
 
-def test_protocol_answers_between_close_and_its_settling(wire: Wire, server: bool) -> None:
+def test_protocol_sends_between_receiving_and_processing_close(wire: Wire, server: bool) -> None:
     protocol = opened(wire, server)
     data = frame(PING, b"p", masked=server) + frame(CLOSE, NORMAL, masked=server)
     protocol.receive(data, len(data))
@@ -305,7 +305,7 @@ def test_protocol_answers_between_close_and_its_settling(wire: Wire, server: boo
 
 
 @pytest.mark.parametrize("server_role", [True, False])
-def test_protocol_refuses_frames_of_its_own_role(wire: Wire, server_role: bool) -> None:
+def test_protocol_fails_on_frames_of_its_own_role(wire: Wire, server_role: bool) -> None:
     protocol = received(wire, server_role, frame(TEXT, b"a", masked=not server_role))
     assert protocol.failed
     assert protocol.close_sent.code == 1002

@@ -1,4 +1,4 @@
-"""Every rule about a frame that a peer may break, in one piece and byte by byte."""
+"""Every rule for frames that a peer can break, in one chunk and byte by byte."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ HEADERS: list[tuple[str, bytes, dict[str, Any]]] = [
 
 
 def remask(stream: bytes) -> bytes:
-    """The empty frames of a stream, masked."""
+    """Mask the empty frames of a stream."""
     return b"".join(header(stream[i] & 0x0F, fin=stream[i] >= 0x80, masked=True) for i in range(0, len(stream), 2))
 
 
@@ -93,13 +93,13 @@ def test_parser_refuses_length_with_top_bit(wire: Wire, masked: bool, cut: Cut, 
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999])
-def test_parser_takes_close_code(wire: Wire, masked: bool, cut: Cut, code: int) -> None:
+def test_parser_accepts_valid_close_code(wire: Wire, masked: bool, cut: Cut, code: int) -> None:
     stream = frame(CLOSE, code.to_bytes(2, "big"), masked=masked)
     assert feed(wire.parser.Parser(masked), cut(stream)) == [("CloseFrame", code, "")]
 
 
 @pytest.mark.parametrize("code", [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535])
-def test_parser_refuses_close_code(wire: Wire, masked: bool, cut: Cut, code: int) -> None:
+def test_parser_refuses_invalid_close_code(wire: Wire, masked: bool, cut: Cut, code: int) -> None:
     stream = frame(CLOSE, code.to_bytes(2, "big"), masked=masked)
     assert feed(wire.parser.Parser(masked), cut(stream)) == [("Violation", 1002)]
 
@@ -113,7 +113,7 @@ def test_parser_refuses_close_code(wire: Wire, masked: bool, cut: Cut, code: int
         (b"\x03\xe8\xed\xa0\x80", 1007),
     ],
 )
-def test_parser_refuses_close_body(wire: Wire, masked: bool, cut: Cut, body: bytes, code: int) -> None:
+def test_parser_refuses_invalid_close_body(wire: Wire, masked: bool, cut: Cut, body: bytes, code: int) -> None:
     stream = frame(CLOSE, body, masked=masked)
     assert feed(wire.parser.Parser(masked), cut(stream)) == [("Violation", code)]
 
@@ -166,7 +166,7 @@ def test_parser_refuses_text_across_fragments(
     assert events[-1] == ("Violation", 1007)
 
 
-def test_parser_begins_each_text_anew(wire: Wire, masked: bool, cut: Cut) -> None:
+def test_parser_checks_each_text_anew(wire: Wire, masked: bool, cut: Cut) -> None:
     euro = [frame(TEXT, EURO[:1], fin=False, masked=masked), frame(CONTINUATION, EURO[1:], masked=masked)]
     stream = b"".join([*euro, frame(TEXT, b"a", masked=masked), frame(TEXT, EURO, masked=masked), *euro])
     assert feed(wire.parser.Parser(masked), cut(stream)) == [
@@ -196,7 +196,7 @@ def test_parser_does_not_check_binary_as_text(wire: Wire, masked: bool, cut: Cut
     ],
     ids=["close", "bad close", "bad text", "rsv", "length", "mask"],
 )
-def test_parser_reads_nothing_behind_close_or_violation(wire: Wire, cut: Cut, last: bytes) -> None:
+def test_parser_reads_nothing_after_close_or_violation(wire: Wire, cut: Cut, last: bytes) -> None:
     parser = wire.parser.Parser(False)
     events = feed(parser, cut(frame(TEXT, b"before") + last + frame(TEXT, b"behind") + b"\xff" * 20))
     assert events[0] == ("str", "before")
@@ -205,7 +205,7 @@ def test_parser_reads_nothing_behind_close_or_violation(wire: Wire, cut: Cut, la
     assert feed_all(parser, frame(TEXT, b"later")) == []
 
 
-def test_parser_says_which_rule_was_broken(wire: Wire) -> None:
+def test_parser_names_broken_rule(wire: Wire) -> None:
     for stream, words in [
         (header(TEXT, rsv=4), "reserved bit"),
         (header(11), "opcode 0xb is reserved"),
@@ -216,7 +216,7 @@ def test_parser_says_which_rule_was_broken(wire: Wire) -> None:
         (frame(TEXT, fin=False) + frame(BINARY), "binary frame began inside a fragmented message"),
         (header(TEXT, 5, form=2), "fewest bytes"),
         (header(TEXT, 1 << 63), "highest bit"),
-        (frame(CLOSE, b"1"), "body of one byte"),
+        (frame(CLOSE, b"1"), "payload of one byte"),
         (frame(CLOSE, b"\x03\xed"), "close code 1005 must not be sent"),
         (frame(CLOSE, b"\x03\xe8\xff"), "close reason is not valid UTF-8"),
         (frame(TEXT, b"\xff"), "text message is not valid UTF-8"),

@@ -7,7 +7,7 @@ cdef class Engine:
     cdef object _outgoing
     cdef object _inner
     cdef object _input
-    cdef readonly object object
+    cdef readonly object ssl_object
     cdef public bint ended
     cdef public object error
 

@@ -1,6 +1,6 @@
-"""Encryption and decryption for one connection, with the standard library's `SSLObject` and `MemoryBIO`.
+"""TLS of one connection in memory, with the standard library's `SSLObject` and `MemoryBIO`.
 
-`openssl` has an engine that does the same with fewer copies.
+The module `openssl` has an engine that does the same with fewer copies.
 """
 
 import ssl
@@ -10,39 +10,41 @@ from typing import Any
 from ...wire.frames import Buffer
 
 _PIECE = 1 << 14
-"""The most bytes given to a `MemoryBIO` at a time: it copies them and keeps the memory. A record is hardly longer."""
+"""The most received bytes given to a `MemoryBIO` at a time, because it keeps the memory for them. A record is hardly
+longer (RFC 8446 section 5.2)."""
 
 
 class Engine:
-    """TLS of one connection, in memory. It does no I/O: the layer above receives and sends."""
+    """Encrypts and decrypts the data of one connection. It does no I/O: the TLS layer reads and writes."""
 
-    __slots__ = ("_incoming", "_inner", "_input", "_outgoing", "ended", "error", "object")
+    __slots__ = ("_incoming", "_inner", "_input", "_outgoing", "ended", "error", "ssl_object")
 
     def __init__(self, context: ssl.SSLContext, server_side: bool, server_hostname: str | None) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self.object: ssl.SSLObject = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
-        # An `SSLObject` forwards its calls to this; an application's own subclass may override them.
-        self._inner: Any = self.object
-        if type(self.object) is ssl.SSLObject:
-            self._inner = getattr(self.object, "_sslobj", self.object)
-        self._input: memoryview | bytes = b""
+        self.ssl_object: ssl.SSLObject = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
+        # The C object that an `SSLObject` forwards its calls to: calling it directly is faster. But the methods of an
+        # application's own subclass must be called.
+        self._inner: Any = self.ssl_object
+        if type(self.ssl_object) is ssl.SSLObject:
+            self._inner = getattr(self.ssl_object, "_sslobj", self.ssl_object)
+        self._input: memoryview | bytes = b""  # received bytes that were not given to OpenSSL yet
         self.ended: bool = False
-        """Whether the peer has ended its side with a close_notify alert."""
+        """Whether the peer has closed its sending side with a close_notify alert (RFC 8446 section 6.1)."""
         self.error: ssl.SSLError | None = None
-        """Why received data could not be decrypted."""
+        """Why received data could not be decrypted; None if there was no error."""
 
     def feed(self, data: bytearray, size: int) -> None:
-        """Take `data[:size]`, which was received. It is not copied before `keep`."""
+        """Add `data[:size]`, which was received. It is not copied until `keep` is called."""
         fed = memoryview(data)[:size]
         self._input = b"".join((self._input, fed)) if self._input else fed
 
     def keep(self) -> None:
-        """Copy the bytes that were not used yet: the caller's buffer is about to change."""
+        """Copy the bytes that were not used yet, because the receive buffer will be overwritten."""
         self._input = bytes(self._input)
 
     def _feed_more(self) -> bool:
-        """Give OpenSSL the next received bytes; False if there are none."""
+        """Give OpenSSL the next received bytes; return False if there are none."""
         if not self._input:
             return False
         self._incoming.write(self._input[:_PIECE])
@@ -50,20 +52,20 @@ class Engine:
         return True
 
     def continue_handshake(self) -> bool:
-        """Continue the handshake; returns whether it is complete.
+        """Continue the TLS handshake; return whether it is complete.
 
         :raises ssl.SSLError: if it fails.
         """
         while True:
             try:
-                self.object.do_handshake()
+                self.ssl_object.do_handshake()
                 return True
             except ssl.SSLWantReadError:
                 if not self._feed_more():
                     return False
 
     def decrypt(self, buffer: memoryview) -> int:
-        """Decrypt received data into `buffer`, as much as fits; returns the number of bytes.
+        """Decrypt received data into `buffer`, as much as fits; return the number of bytes.
 
         At the end of the stream it sets `ended`, and if decryption fails, `error`.
         """
@@ -74,8 +76,8 @@ class Engine:
                 count = self._inner.read(room - size, buffer[size:] if size else buffer)
             except ssl.SSLWantReadError:
                 if not self._feed_more():
-                    break  # only a part of a record is left, or the record held no data
-            except ssl.SSLZeroReturnError:  # instead of 0, if this side has ended too
+                    break  # the next record is incomplete
+            except ssl.SSLZeroReturnError:  # raised instead of returning 0 if this side has sent close_notify too
                 self.ended = True
                 break
             except ssl.SSLError as error:
@@ -91,8 +93,8 @@ class Engine:
     def encrypt(self, data: Buffer) -> None:
         """Encrypt data; `output` returns the records.
 
-        :raises ssl.SSLError: if the connection cannot send any more, or if the peer starts a renegotiation, which is
-            not supported (TLS 1.3 and HTTP/2 have none either).
+        :raises ssl.SSLError: if the connection cannot send any more, or if the peer starts a renegotiation. That is not
+            supported; TLS 1.3 forbids it (RFC 8446 section 4.1.2).
         """
         view = memoryview(data)
         try:
@@ -102,21 +104,22 @@ class Engine:
             raise ssl.SSLError("the peer started a renegotiation, which is not supported") from None
 
     def has_output(self) -> bool:
-        """Whether there are bytes to send."""
+        """Return whether there are bytes to send."""
         return self._outgoing.pending > 0
 
     def output(self) -> bytes:
-        """Take the bytes to send."""
+        """Remove and return the bytes to send."""
         return self._outgoing.read()
 
     def release_idle_memory(self) -> None:
         """Free buffers while the connection is idle; the standard library keeps none."""
 
     def end(self) -> None:
-        """End this side with a close_notify alert (RFC 8446 section 6.1). Received data is still decrypted."""
+        """Close the sending side with a close_notify alert (RFC 8446 section 6.1). Received data is still decrypted."""
         if self._inner.pending():
-            return  # `unwrap` also looks for the peer's end, and would fail because of the pending data
-        rest = self._incoming.read()
-        with suppress(ssl.SSLError):  # the peer's close_notify has not arrived yet
-            self.object.unwrap()
-        self._incoming.write(rest)
+            return  # `unwrap` also looks for the peer's close_notify, and fails if there is pending data instead
+        # For the same reason, hide the received bytes from `unwrap`.
+        received = self._incoming.read()
+        with suppress(ssl.SSLError):  # `unwrap` raises this because the peer's close_notify has not arrived
+            self.ssl_object.unwrap()
+        self._incoming.write(received)

@@ -5,7 +5,7 @@ from ..network cimport Network, Receiver
 from .engine cimport Engine
 
 cdef Py_ssize_t _RECORD
-cdef int ABOVE
+cdef int UPPER
 cdef int _HANDSHAKE, _OPEN, _ENDED, _CLOSED
 
 cdef class Tls(Receiver):

@@ -1,4 +1,7 @@
-"""TLS between a transport and a connection: the protocol of one, the transport of the other (RFC 8446, RFC 5246)."""
+"""The TLS layer between a transport and a connection (RFC 8446, RFC 5246).
+
+To the transport it is a protocol, and to the connection it is a transport.
+"""
 
 import logging
 import ssl
@@ -8,7 +11,7 @@ from typing import Any
 
 from ...wire.frames import Buffer
 from ..addresses import peer_name
-from ..gate import ABOVE, Gate
+from ..gate import UPPER, Gate
 from ..loops import RECEIVE_BUFFER_SIZE, LoopShare
 from ..network import Network, Receiver
 from .engine import Engine
@@ -21,7 +24,7 @@ _RECORD = 1 << 14
 
 _HANDSHAKE = 0
 _OPEN = 1
-_ENDED = 2  # this side has ended, the peer has not
+_ENDED = 2  # this side has closed its sending side, the peer has not
 _CLOSED = 3
 
 
@@ -46,7 +49,7 @@ def _by_records(parts: Iterable[Buffer]) -> list[Buffer]:
 
 
 class Tls(Receiver):
-    """TLS of one connection."""
+    """The TLS layer of one connection: encrypts what the connection writes, decrypts what the transport receives."""
 
     __slots__ = (
         "__weakref__",
@@ -82,12 +85,14 @@ class Tls(Receiver):
         done: "Future[None] | None" = None,
         timeout: float | None = None,
     ) -> None:
-        """Make the layer below a connection.
+        """Create the layer below a connection.
 
-        :param upper: the connection. This becomes its transport when the handshake is complete.
+        :param upper: the connection. This object becomes its transport when the TLS handshake is complete.
+        :param share: the buffers of the loop.
+        :param context: the certificates and settings.
         :param server_hostname: for a client, the name that the server's certificate must have.
-        :param done: for a client, set at the end of the handshake. Without it, this is a server.
-        :param timeout: the seconds for the handshake.
+        :param done: for a client, a future that is set at the end of the TLS handshake. If None, this is a server.
+        :param timeout: the seconds for the TLS handshake; None for no limit.
         """
         self._upper = upper
         self._loop = loop
@@ -100,7 +105,7 @@ class Tls(Receiver):
         self._encrypted_view = memoryview(share.encrypted)
         self._greedy = share.greedy
         self._state = _HANDSHAKE
-        self._opened = False  # whether the connection was told that it is connected
+        self._opened = False  # whether `connection_made` of the connection was called
         self._transport: Any = None
         self._error: Exception | None = None  # why the connection failed
 
@@ -111,7 +116,7 @@ class Tls(Receiver):
         self._network = Network(transport)
         self._gate = Gate(self._loop, transport)
         if self._state == _CLOSED:
-            transport.abort()  # it was aborted before it was connected
+            transport.abort()  # the layer was aborted before the transport was connected
             return
         if self._timeout is not None:
             self._timer = self._loop.call_later(self._timeout, self._overdue)
@@ -119,7 +124,7 @@ class Tls(Receiver):
             self._continue_handshake()  # the client sends first
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        # All connections of a loop share the buffer: unused bytes are copied before the loop does anything else.
+        # All connections of a loop share the buffer: unused bytes are copied before another one can read.
         return self._encrypted_view
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -134,9 +139,9 @@ class Tls(Receiver):
             self._gate.give_way()
 
     def _deliver(self) -> None:
-        """Decrypt what was received and pass it to the connection, unless that has paused reading."""
+        """Decrypt received data and pass it to the connection, unless that has paused reading."""
         engine = self._engine
-        while _HANDSHAKE < self._state < _CLOSED and not self._gate.reasons & ABOVE:
+        while _HANDSHAKE < self._state < _CLOSED and not self._gate.reasons & UPPER:
             buffer = self._upper.get_buffer(-1)
             size = engine.decrypt(buffer)
             if size:
@@ -146,14 +151,14 @@ class Tls(Receiver):
                 return
 
     def _process_engine(self) -> None:
-        """Process the end of the stream, an error, or data that TLS itself wants to send."""
+        """Process the end of the stream, an error, or records that TLS itself must send, such as alerts."""
         engine = self._engine
         if self._state == _CLOSED:
             return
         if engine.error is not None:
             self._fail(engine.error)
         elif engine.ended:
-            if not self._gate.reasons & ABOVE:
+            if not self._gate.reasons & UPPER:
                 self._upper.eof_received()
                 self.close()
         elif engine.has_output():
@@ -163,7 +168,7 @@ class Tls(Receiver):
         if self._state == _HANDSHAKE:
             self._fail(ConnectionResetError())
         else:
-            # A WebSocket has its own closing handshake: whether TLS ended with close_notify makes no difference.
+            # WebSocket has its own closing handshake, so a missing close_notify is no danger here.
             self._engine.ended = True
             self._process_engine()
         return self._state != _CLOSED
@@ -178,7 +183,7 @@ class Tls(Receiver):
         self._state = _CLOSED
         self._stop_timer()
         self._gate.close()
-        error, self._error = self._error or error, None  # an error refers to frames, and those to this object
+        error, self._error = self._error or error, None  # an error refers to this object by its traceback
         if self._opened:
             self._upper.connection_lost(error)
         elif self._done is not None and not self._done.done():
@@ -200,7 +205,7 @@ class Tls(Receiver):
                 self._done.set_result(None)
             self._opened = True
             self._upper.connection_made(self)
-        # Data that the connection sends at once leaves with the end of the handshake.
+        # Data that `connection_made` has sent leaves together with the last record of the handshake.
         if engine.has_output():
             self._network.write(engine.output())
 
@@ -213,7 +218,7 @@ class Tls(Receiver):
             self._timer = None
 
     def _fail(self, error: Exception) -> None:
-        """Close the connection because of an error, after the alert that OpenSSL may have made."""
+        """Close the connection because of an error; first send the alert that OpenSSL may have made for it."""
         opening = self._state == _HANDSHAKE
         self._state = _CLOSED
         self._error = error
@@ -238,12 +243,12 @@ class Tls(Receiver):
     # The connection's side -------------------------------------------------------------------------------------
 
     def write(self, data: Buffer) -> None:
-        """Send data."""
+        """Encrypt and write data."""
         if self._state == _OPEN and self._encrypt(data):
             self._network.write(self._engine.output())
 
     def writelines(self, parts: Iterable[Buffer]) -> None:
-        """Send several parts; small ones share records."""
+        """Encrypt and write several parts; small ones share records."""
         if self._state != _OPEN:
             return
         encrypted: list[bytes] = []
@@ -254,7 +259,7 @@ class Tls(Receiver):
         self._network.write_parts(encrypted)
 
     def _encrypt(self, data: Buffer) -> bool:
-        """Encrypt data. If that fails, the connection fails; returns whether it succeeded."""
+        """Encrypt data; return whether that succeeded. If not, the connection is closed."""
         try:
             self._engine.encrypt(data)
         except ssl.SSLError as error:
@@ -263,7 +268,7 @@ class Tls(Receiver):
         return True
 
     def write_eof(self) -> None:
-        """End this side. Data from the peer is still received (RFC 8446 section 6.1)."""
+        """Close the sending side. Data from the peer is still received (RFC 8446 section 6.1)."""
         if self._state == _OPEN:
             self._state = _ENDED
             self._send_end()
@@ -271,11 +276,11 @@ class Tls(Receiver):
                 self._transport.write_eof()
 
     def can_write_eof(self) -> bool:
-        """Whether this side can end before the peer does: always."""
+        """Return True: the sending side can always be closed alone."""
         return True
 
     def close(self) -> None:
-        """Send what is queued, and close."""
+        """Write what is queued, and close."""
         if self._state == _HANDSHAKE:
             self.abort()
             return
@@ -289,22 +294,22 @@ class Tls(Receiver):
         self._network.write(self._engine.output())
 
     def abort(self) -> None:
-        """Drop the connection."""
+        """Close the connection at once; queued bytes are not written."""
         self._state = _CLOSED
         if self._transport is not None:
             self._transport.abort()
 
     def is_closing(self) -> bool:
-        """Whether the connection is closing or closed."""
+        """Return whether the connection is closing or closed."""
         return self._state == _CLOSED or bool(self._transport.is_closing())
 
     def pause_reading(self) -> None:
-        """Deliver nothing until `resume_reading`."""
-        self._gate.pause(ABOVE)
+        """Deliver nothing until `resume_reading` is called."""
+        self._gate.pause(UPPER)
 
     def resume_reading(self) -> None:
         """Deliver data again; data that was decrypted already is delivered in the next loop iteration."""
-        self._gate.resume(ABOVE)
+        self._gate.resume(UPPER)
         if not self.is_closing():
             self._loop.call_soon(self._deliver_held)
 
@@ -323,21 +328,24 @@ class Tls(Receiver):
         self._transport.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
-        """The bytes that wait to be written."""
+        """Return the number of bytes that have not been written to the socket."""
         size: int = self._transport.get_write_buffer_size()
         return size
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """Information about the transport, as asyncio's transports give it."""
+        """Return information about the connection, with the names that asyncio's transports use."""
         if name == "sslcontext":
             return self._context
         if name == "ssl_object":
-            return self._engine.object
+            return self._engine.ssl_object
         info: object = self._transport.get_extra_info(name, default)
         return info
 
 
 class AsyncioTls(Tls, BufferedProtocol):
-    """`Tls` with asyncio's base class, which a compiled class cannot have as its first base."""
+    """`Tls` as an `asyncio.BufferedProtocol`.
+
+    asyncio checks for that class, and a compiled class cannot derive from it.
+    """
 
     __slots__ = ()

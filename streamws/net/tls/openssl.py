@@ -1,4 +1,4 @@
-"""Makes the engine of a connection. In plain Python it is always the standard library's."""
+"""The choice of the engine for a connection. In the pure build it is always `engine.Engine`."""
 
 import ssl
 
@@ -6,10 +6,11 @@ from .engine import Engine
 
 
 def engine(context: ssl.SSLContext, server_side: bool, server_hostname: str | None) -> Engine:
-    """TLS of one connection, with the certificates and settings of `context`.
+    """Create the TLS engine of one connection, with the certificates and settings of `context`.
 
-    :param server_side: the role.
+    :param server_side: whether this side is the server.
     :param server_hostname: for a client, the name that the server's certificate must have.
-    :raises ssl.SSLError, ValueError: if the context or the name cannot be used.
+    :raises ssl.SSLError: if the context cannot be used.
+    :raises ValueError: if the name cannot be used.
     """
     return Engine(context, server_side, server_hostname)

@@ -1,4 +1,4 @@
-"""aiohttp's `ClientSession.ws_connect`."""
+"""The client of aiohttp, `ClientSession.ws_connect`."""
 
 from aiohttp import ClientSession, WSMsgType
 

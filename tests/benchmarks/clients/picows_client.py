@@ -1,17 +1,9 @@
-"""picows, its core: callbacks. The settings are the defaults, with aiofastnet, as it is installed."""
+"""picows' core, which calls back for each frame, with its default settings. It uses aiofastnet if installed."""
 
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import ws_connect
 
 from benchmarks.clients.common import Arguments, run
-
-
-class Echo(WSListener):
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code(), frame.get_close_message())
-            transport.disconnect()
-        else:
-            transport.send(frame.msg_type, frame.get_payload_as_memoryview(), frame.fin, frame.rsv1)
+from benchmarks.servers.picows_server import Echo
 
 
 async def echo(arguments: Arguments) -> None:

@@ -1,19 +1,12 @@
-"""streamws: compiled, from its .py sources (`--pure`), or without aiofastnet's transports (`--no-speed`)."""
-
-import sys
+"""streamws: the compiled or the pure build (`--pure`), with or without the transports of aiofastnet (`--no-speed`)."""
 
 from benchmarks.clients.common import Arguments, parser, run
-from benchmarks.servers.common import MAX_MESSAGE_SIZE
+from benchmarks.servers.common import MAX_MESSAGE_SIZE, add_build_options, choose_build
 
 
 def main(arguments: Arguments) -> None:
-    if arguments.pure:
-        from helpers.builds import use_pure
-
-        use_pure()
-    if arguments.no_speed:
-        sys.modules["aiofastnet"] = None  # type: ignore[assignment]  # importing it now fails
-    # Not at the top: the lines above decide what is imported.
+    choose_build(arguments, ["aiofastnet"])
+    # Not at the top, because the line above decides which build is imported.
     from streamws import connect
     from streamws.options import Limits, Timeouts
 
@@ -30,6 +23,5 @@ def main(arguments: Arguments) -> None:
 
 if __name__ == "__main__":
     options = parser()
-    options.add_argument("--pure", action="store_true", help="load the .py sources, not the extensions")
-    options.add_argument("--no-speed", action="store_true", help="have importing aiofastnet fail")
+    add_build_options(options)
     main(options.parse_args(namespace=Arguments()))

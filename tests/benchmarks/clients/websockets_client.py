@@ -1,23 +1,10 @@
-"""websockets, its asyncio client."""
+"""The asyncio client of websockets."""
+
+from functools import partial
 
 from websockets.asyncio.client import connect
 
-from benchmarks.clients.common import Arguments, run
-from benchmarks.servers.common import MAX_MESSAGE_SIZE
-
-
-async def echo(arguments: Arguments) -> None:
-    async with connect(
-        arguments.url,
-        ssl=arguments.context,
-        compression=None,
-        max_size=MAX_MESSAGE_SIZE,
-        ping_interval=None,
-        proxy=None,
-    ) as connection:
-        async for message in connection:
-            await connection.send(message)
-
+from benchmarks.clients.common import echo_messages, run
 
 if __name__ == "__main__":
-    run(echo)
+    run(partial(echo_messages, connect))

@@ -1,8 +1,8 @@
-"""aiohttp's `web.WebSocketResponse`.
+"""The server of aiohttp, `web.WebSocketResponse`.
 
-It compresses with level 1, zlib's memory level 8 and the window that the client asks for, and has no settings for
-them. Those of the cases get in by way of `set_zlib_backend`, which is there for choosing another zlib. It always
-inflates with a window of 15 bits, and cannot ask the client to take nothing over: it keeps the memory for that.
+It compresses with level 1, memory level 8 and the window that the client requests, and has no settings for them. The
+cases set them by `set_zlib_backend`, which is meant for choosing another zlib. It always inflates with a window of 15
+bits and cannot ask the client for no context takeover, so it keeps the memory of the window.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ from benchmarks.deflate import Settings
 from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, TRANSFER, Arguments, run
 
 clients: set[web.WebSocketResponse] = set()
-compressing = False
+compression_enabled = False
 
 
-async def opened(request: web.Request) -> web.WebSocketResponse:
-    response = web.WebSocketResponse(compress=compressing, max_msg_size=MAX_MESSAGE_SIZE)
+async def prepare(request: web.Request) -> web.WebSocketResponse:
+    response = web.WebSocketResponse(compress=compression_enabled, max_msg_size=MAX_MESSAGE_SIZE)
     await response.prepare(request)
     return response
 
 
 async def echo(request: web.Request) -> web.WebSocketResponse:
-    response = await opened(request)
+    response = await prepare(request)
     async for message in response:
         if message.type is WSMsgType.BINARY:
             await response.send_bytes(message.data)
@@ -37,7 +37,7 @@ async def echo(request: web.Request) -> web.WebSocketResponse:
 
 
 async def broadcast_on_command(request: web.Request) -> web.WebSocketResponse:
-    response = await opened(request)
+    response = await prepare(request)
     clients.add(response)
     try:
         async for message in response:
@@ -51,7 +51,7 @@ async def broadcast_on_command(request: web.Request) -> web.WebSocketResponse:
 
 
 async def upload(request: web.Request) -> web.WebSocketResponse:
-    response = await opened(request)
+    response = await prepare(request)
     received = 0
     async for message in response:
         if message.type is WSMsgType.BINARY:
@@ -63,7 +63,7 @@ async def upload(request: web.Request) -> web.WebSocketResponse:
 
 
 async def download(request: web.Request) -> web.WebSocketResponse:
-    response = await opened(request)
+    response = await prepare(request)
     async for message in response:
         for _ in range(int(message.data) // len(TRANSFER)):
             await response.send_bytes(TRANSFER)
@@ -73,10 +73,10 @@ async def download(request: web.Request) -> web.WebSocketResponse:
 HANDLERS = {"echo": echo, "broadcast": broadcast_on_command, "upload": upload, "download": download}
 
 
-def compress(codec: ModuleType, settings: Settings) -> None:
-    """Compress from now on, with the codec and with these settings."""
-    global compressing
-    compressing = True
+def enable_compression(codec: ModuleType, settings: Settings) -> None:
+    """Compress from now on with this codec and these settings."""
+    global compression_enabled
+    compression_enabled = True
     names = vars(codec)
     if settings.window_bits is not None:
         compressobj = partial(codec.compressobj, memLevel=settings.mem_level)
@@ -86,7 +86,7 @@ def compress(codec: ModuleType, settings: Settings) -> None:
 
 async def start(arguments: Arguments) -> int:
     if arguments.deflate is not None:
-        compress(zlib_ng if arguments.zlib_ng else zlib, arguments.deflate)
+        enable_compression(zlib_ng if arguments.zlib_ng else zlib, arguments.deflate)
     application = web.Application()
     application.router.add_get("/", HANDLERS[arguments.handler])
     runner = web.AppRunner(application, access_log=None)

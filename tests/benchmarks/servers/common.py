@@ -1,4 +1,4 @@
-"""What every server under measurement has in common: command line, loop, and saying that it is ready."""
+"""Code shared by all servers under measurement: command line, event loop, and the report that a server is ready."""
 
 import argparse
 import asyncio
@@ -7,7 +7,8 @@ import os
 import resource
 import signal
 import ssl
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterable
 
 import uvloop
 
@@ -18,7 +19,7 @@ HOST = "127.0.0.1"
 MAX_MESSAGE_SIZE = 4 << 20
 BROADCAST = b"b" * 256
 TRANSFER = bytes(range(256)) * 4096
-"""1 MiB of what is sent up and down."""
+"""The 1 MiB of bytes that uploads and downloads repeat."""
 
 
 class Arguments(argparse.Namespace):
@@ -35,34 +36,69 @@ class Arguments(argparse.Namespace):
 
     @property
     def context(self) -> ssl.SSLContext | None:
-        """For TLS, if that is wanted."""
+        """The TLS context, or None for a server without TLS."""
         return server_context() if self.tls else None
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser()
-    result.add_argument("--port", type=int, default=0)
-    result.add_argument("--tls", action="store_true")
-    result.add_argument("--handler", choices=["echo", "broadcast", "upload", "download"], default="echo")
-    result.add_argument("--deflate", type=Settings.parse, help="window,memory level,level,takeover, or default")
+    """Return a parser for the options of servers."""
+    result = argparse.ArgumentParser(description="A server under measurement. It prints its port when it is ready.")
+    result.add_argument("--port", type=int, default=0, help="the port to listen on (default: any free port)")
+    result.add_argument("--tls", action="store_true", help="serve wss with the certificate of the tests")
+    result.add_argument(
+        "--handler",
+        choices=["echo", "broadcast", "upload", "download"],
+        default="echo",
+        help="the task of the server (default: echo)",
+    )
+    result.add_argument(
+        "--deflate",
+        type=Settings.parse,
+        metavar="SETTINGS",
+        help="compress, with the library's settings (default) or with WINDOW_BITS,MEM_LEVEL,LEVEL,TAKEOVER (12,5,6,1)",
+    )
     result.add_argument("--zlib-ng", action="store_true", help="compress with zlib-ng")
-    add_surroundings(result)
+    add_process_options(result)
     return result
 
 
-def add_surroundings(parser: argparse.ArgumentParser) -> None:
-    """The options of servers and clients alike."""
-    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
-    parser.add_argument("--core", type=int, help="the CPU core to run on")
-    parser.add_argument("--lifetime", type=int, default=300, help="seconds after which it ends on its own")
+def add_process_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that servers and clients share."""
+    parser.add_argument(
+        "--loop", choices=["asyncio", "uvloop"], default="asyncio", help="the event loop (default: asyncio)"
+    )
+    parser.add_argument("--core", type=int, help="the CPU core to run on (default: any)")
+    parser.add_argument("--lifetime", type=int, default=300, help="end after this number of seconds (default: 300)")
+
+
+def add_build_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `choose_build` reads."""
+    parser.add_argument("--pure", action="store_true", help="import the .py sources instead of the C modules")
+    parser.add_argument("--no-speed", action="store_true", help="run without the packages of the speed extra")
+
+
+def choose_build(arguments: Arguments, speed_packages: Iterable[str]) -> None:
+    """Decide which build of streamws is imported. Call it before the first import of streamws.
+
+    :param speed_packages: The packages that cannot be imported with `--no-speed`.
+    """
+    if arguments.pure:
+        from helpers.builds import use_pure
+
+        use_pure()
+    if arguments.no_speed:
+        for name in speed_packages:
+            sys.modules[name] = None  # type: ignore[assignment]  # makes its import raise ImportError
 
 
 def new_loop(arguments: Arguments) -> asyncio.AbstractEventLoop:
-    """The loop asked for, made current, in a process that is set up to be measured."""
+    """Prepare this process for the measurement.
+
+    :returns: The event loop that the arguments name, set as the current one.
+    """
     signal.alarm(arguments.lifetime)
     logging.disable(logging.CRITICAL)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_limit_of_open_files()
     if arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})
     loop = uvloop.new_event_loop() if arguments.loop == "uvloop" else asyncio.new_event_loop()
@@ -70,17 +106,27 @@ def new_loop(arguments: Arguments) -> asyncio.AbstractEventLoop:
     return loop
 
 
-def ready(port: int) -> None:
+def raise_limit_of_open_files() -> None:
+    """Let this process open as many files as it may."""
+    _, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, maximum))
+
+
+def report_ready(port: int) -> None:
+    """Print the port, for the process that started this one."""
     print(port, flush=True)
 
 
 def run(start: Callable[[Arguments], Awaitable[int]]) -> None:
-    """Start a server, which gives its port, and run until the process is stopped."""
+    """Run a server until the process is stopped.
+
+    :param start: Starts the server and returns its port.
+    """
     arguments = parser().parse_args(namespace=Arguments())
     loop = new_loop(arguments)
-    ready(loop.run_until_complete(_awaited(start(arguments))))
+    report_ready(loop.run_until_complete(_await(start(arguments))))
     loop.run_forever()
 
 
-async def _awaited(port: Awaitable[int]) -> int:
+async def _await(port: Awaitable[int]) -> int:
     return await port

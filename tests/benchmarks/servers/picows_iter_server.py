@@ -1,16 +1,15 @@
 """picows' async-iterator interface, `picows.websockets`.
 
-Measured and not used: a loop over `recv()` costs the same with small messages and twice as much
-with 64 KiB ones; a longer queue (`max_queue`) changes nothing.
+Two variants were measured and not chosen: a loop over `recv()` costs the same for small messages and twice as much for
+messages of 64 KiB, and a longer queue (`max_queue`) makes no difference.
 
-It compresses with level 6 and memory level 8 and has no settings for them, nor for what it answers: whatever is asked
-for, it agrees to windows of 15 bits and takeover. What it takes from `zlib` when it is imported is prepared for the
-cases that ask for other levels, and its answer is made in `process_response`, which it obeys.
+picows-iter compresses with level 6 and memory level 8. It has no settings for them, nor for its response: it answers
+every offer with windows of 15 bits and context takeover. For cases with other settings, `prepare_zlib` changes the
+functions that it imports from `zlib`, and `process_response` changes the parameters in its response, which it applies.
 """
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,90 +17,39 @@ from typing import TYPE_CHECKING, Any
 from zlib_ng import zlib_ng
 
 from benchmarks.deflate import Settings
-from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, TRANSFER, Arguments, run
+from benchmarks.servers.common import Arguments, run
+from benchmarks.servers.iterating import start_serving
 
 if TYPE_CHECKING:
-    from picows.websockets import Request, Response, ServerConnection
-
-clients: set[ServerConnection] = set()
+    from picows.websockets import Request, Response
 
 
-async def echo(connection: ServerConnection) -> None:
-    async for message in connection:
-        await connection.send(message)
-
-
-async def broadcast_on_command(connection: ServerConnection) -> None:
-    from picows.websockets import broadcast
-
-    clients.add(connection)
-    try:
-        async for message in connection:
-            for _ in range(int(message)):
-                broadcast(clients, BROADCAST)
-                await asyncio.sleep(0)
-    finally:
-        clients.discard(connection)
-
-
-async def upload(connection: ServerConnection) -> None:
-    received = 0
-    async for message in connection:
-        if isinstance(message, bytes):
-            received += len(message)
-        else:
-            await connection.send(str(received))
-            received = 0
-
-
-async def download(connection: ServerConnection) -> None:
-    async for message in connection:
-        for _ in range(int(message) // len(TRANSFER)):
-            await connection.send(TRANSFER)
-
-
-HANDLERS = {"echo": echo, "broadcast": broadcast_on_command, "upload": upload, "download": download}
-
-
-def prepare_zlib(settings: Settings, other: bool) -> None:
-    """Have picows, which is not imported yet, find the codec with the settings. `other`: zlib-ng."""
-    codec: Any = zlib_ng if other else zlib
+def prepare_zlib(settings: Settings, use_zlib_ng: bool) -> None:
+    """Replace the functions of `zlib` that picows imports. Call it before the import of `picows.websockets`."""
+    codec: Any = zlib_ng if use_zlib_ng else zlib
     compressobj, decompressobj = codec.compressobj, codec.decompressobj
     if settings.window_bits is not None:
         compressobj = partial(compressobj, level=settings.level, memLevel=settings.mem_level)
     zlib.compressobj, zlib.decompressobj = compressobj, decompressobj
 
 
-def compression(settings: Settings | None) -> dict[str, Any]:
-    """The arguments of `serve` for it."""
-    if settings is None:
-        return {"compression": None}
-    if settings.window_bits is None:
-        return {}
+def compression(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of `serve` for these settings."""
 
-    def agree(connection: object, request: Request, response: Response) -> Response:
+    def accept_parameters(connection: object, request: Request, response: Response) -> Response:
         response.headers["Sec-WebSocket-Extensions"] = settings.parameters
         return response
 
-    return {"process_response": agree}
+    return {"process_response": accept_parameters}
 
 
 async def start(arguments: Arguments) -> int:
     if arguments.deflate is not None:
         prepare_zlib(arguments.deflate, arguments.zlib_ng)
-    from picows.websockets import serve  # which takes what it needs from zlib
+    # Not at the top, because it imports the functions that `prepare_zlib` replaces.
+    from picows.websockets import broadcast, serve
 
-    server = await serve(
-        HANDLERS[arguments.handler],
-        HOST,
-        arguments.port,
-        ssl=arguments.context,
-        max_size=MAX_MESSAGE_SIZE,
-        ping_interval=None,
-        **compression(arguments.deflate),
-    )
-    port: int = server.sockets[0].getsockname()[1]
-    return port
+    return await start_serving(arguments, serve, broadcast, compression)
 
 
 if __name__ == "__main__":

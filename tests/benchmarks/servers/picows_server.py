@@ -1,6 +1,6 @@
-"""picows, its core: callbacks as in its own `examples/echo_server.py` and `broadcast_server.py`.
+"""picows' core, which calls back for each frame, used as in its `examples/echo_server.py` and `broadcast_server.py`.
 
-The settings are the defaults: picows answers pings itself, and uses aiofastnet, as it is installed.
+It has its default settings: it answers pings itself, and uses aiofastnet if it is installed.
 """
 
 import asyncio
@@ -13,11 +13,15 @@ clients: set[WSTransport] = set()
 tasks: set[asyncio.Task[None]] = set()
 
 
+def answer_close(transport: WSTransport, frame: WSFrame) -> None:
+    transport.send_close(frame.get_close_code(), frame.get_close_message())
+    transport.disconnect()
+
+
 class Echo(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code(), frame.get_close_message())
-            transport.disconnect()
+            answer_close(transport, frame)
         else:
             transport.send(frame.msg_type, frame.get_payload_as_memoryview(), frame.fin, frame.rsv1)
 
@@ -31,8 +35,7 @@ class Broadcast(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code(), frame.get_close_message())
-            transport.disconnect()
+            answer_close(transport, frame)
         else:
             task = asyncio.ensure_future(broadcast(int(frame.get_payload_as_ascii_text())))
             tasks.add(task)
@@ -57,8 +60,7 @@ class Upload(WSListener):
             transport.send(WSMsgType.TEXT, str(self.received))
             self.received = 0
         else:
-            transport.send_close(frame.get_close_code(), frame.get_close_message())
-            transport.disconnect()
+            answer_close(transport, frame)
 
 
 class Download(WSListener):
@@ -69,20 +71,19 @@ class Download(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code(), frame.get_close_message())
-            transport.disconnect()
+            answer_close(transport, frame)
         else:
             self.missing = int(frame.get_payload_as_ascii_text())
-            self.go_on()
+            self.send_more()
 
     def pause_writing(self) -> None:
         self.paused = True
 
     def resume_writing(self) -> None:
         self.paused = False
-        self.go_on()
+        self.send_more()
 
-    def go_on(self) -> None:
+    def send_more(self) -> None:
         while self.missing and not self.paused:
             self.missing -= len(TRANSFER)
             self.transport.send(WSMsgType.BINARY, TRANSFER)

@@ -1,23 +1,27 @@
-"""streamws: compiled, from its .py sources (`--pure`), or without the `speed` extra (`--no-speed`)."""
+"""streamws: the compiled build, or the pure build (`--pure`); with or without the `speed` extra (`--no-speed`)."""
 
 import asyncio
-import sys
 
 from benchmarks.deflate import Settings
-from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, TRANSFER, Arguments, new_loop, parser, ready
+from benchmarks.servers.common import (
+    BROADCAST,
+    HOST,
+    MAX_MESSAGE_SIZE,
+    TRANSFER,
+    Arguments,
+    add_build_options,
+    choose_build,
+    new_loop,
+    parser,
+    report_ready,
+)
 
-PART_SIZE = 1024 * 1024
+PIECE_SIZE = 1024 * 1024
 
 
 def main(arguments: Arguments) -> None:
-    if arguments.pure:
-        from helpers.builds import use_pure
-
-        use_pure()
-    if arguments.no_speed:
-        for name in ("aiofastnet", "isal", "zlib_ng"):
-            sys.modules[name] = None  # type: ignore[assignment]  # importing it now fails
-    # Not at the top: the lines above decide what is imported.
+    choose_build(arguments, ["aiofastnet", "isal", "zlib_ng"])
+    # Not at the top, because the line above decides which build is imported.
     from streamws import Client, Opcode, WebSocketServer
     from streamws.options import Compression, Limits, Timeouts
 
@@ -47,7 +51,7 @@ def main(arguments: Arguments) -> None:
                 await asyncio.sleep(0)
 
     async def upload(client: Client) -> None:
-        buffer = bytearray(PART_SIZE)
+        buffer = bytearray(PIECE_SIZE)
         received = 0
         async for reader in client.messages():
             if reader.type is Opcode.TEXT:
@@ -58,12 +62,12 @@ def main(arguments: Arguments) -> None:
                     received += count
 
     async def download(client: Client) -> None:
-        part = TRANSFER[:PART_SIZE]
+        piece = TRANSFER[:PIECE_SIZE]
         async for message in client:
             size = int(message)
             async with client.writer.data_frame(size, Opcode.BINARY) as frame:
-                for _ in range(size // PART_SIZE):
-                    await frame.write(part)
+                for _ in range(size // PIECE_SIZE):
+                    await frame.write(piece)
 
     handlers = {"echo": echo, "broadcast": broadcast_on_command, "upload": upload, "download": download}
     loop = new_loop(arguments)
@@ -78,12 +82,11 @@ def main(arguments: Arguments) -> None:
         loop=loop,
     )
     with socket as server:
-        ready(server.sockets[0].getsockname()[1])
+        report_ready(server.sockets[0].getsockname()[1])
         loop.run_forever()
 
 
 if __name__ == "__main__":
     options = parser()
-    options.add_argument("--pure", action="store_true", help="load the .py sources, not the extensions")
-    options.add_argument("--no-speed", action="store_true", help="have importing what the speed extra has fail")
+    add_build_options(options)
     main(options.parse_args(namespace=Arguments()))

@@ -1,8 +1,8 @@
-"""aiohttp's `ClientSession.ws_connect`. Compression is on with the window bits that it offers."""
+"""The client of aiohttp, `ClientSession.ws_connect`. The argument `compress`, its window bits, turns compression on."""
 
 from aiohttp import ClientSession, WSMsgType
 
-from interop.echoes.common import MAX_MESSAGE_SIZE, Arguments, client_parser, go_through_cases
+from interop.echoes.common import MAX_MESSAGE_SIZE, Arguments, client_parser, run_cases
 
 
 async def echo(url: str) -> None:
@@ -18,4 +18,4 @@ async def echo(url: str) -> None:
 
 
 if __name__ == "__main__":
-    go_through_cases(echo, client_parser().parse_args(namespace=Arguments()))
+    run_cases(echo, client_parser().parse_args(namespace=Arguments()))

@@ -1,4 +1,4 @@
-"""aiohttp's `web.WebSocketResponse`. Compression is on by default."""
+"""The server of aiohttp, `web.WebSocketResponse`. Compression is on by default."""
 
 from aiohttp import WSMsgType, web
 

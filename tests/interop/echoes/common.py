@@ -1,10 +1,10 @@
-"""What the echo programs have in common. Each is a process, and sends every message back as it came.
+"""Code shared by the echo programs. Each program is a process that echoes every message.
 
-A server prints its port, and serves until it is stopped. A client goes through the cases of a fuzzing server, which
-speaks Autobahn's protocol: /getCaseCount says how many cases there are, /runCase is one of them, and /updateReports
-has the server write its verdicts.
+A server prints its port and serves until it is stopped. A client runs the cases of a fuzzing server by Autobahn's
+protocol: /getCaseCount sends the number of cases, /runCase runs one of them, and /updateReports makes the server write
+its verdicts.
 
-Compression is on, as far as a library has it, and keepalive is off: the fuzzing peer may be busy for long.
+Compression is on if the library has it. Keepalive is off, because the fuzzing peer may be busy for a long time.
 """
 
 import argparse
@@ -29,7 +29,10 @@ class Arguments(argparse.Namespace):
 
 
 def serve(start: Callable[[], Awaitable[int]]) -> None:
-    """Start a server, which gives its port, and run until the process is stopped."""
+    """Run a server until the process is stopped.
+
+    :param start: Starts the server and returns its port.
+    """
 
     async def run() -> None:
         print(await start(), flush=True)
@@ -40,18 +43,21 @@ def serve(start: Callable[[], Awaitable[int]]) -> None:
 
 def client_parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser()
-    result.add_argument("url", help="of the fuzzing server")
-    result.add_argument("--agent", default="streamws", help="the name in its report")
-    result.add_argument("--at-once", type=int, default=1, help="how many cases run at the same time: many only wait")
+    result.add_argument("url", help="the URL of the fuzzing server")
+    result.add_argument("--agent", default="streamws", help="the name of the client in the report (default: streamws)")
+    result.add_argument("--at-once", type=int, default=1, help="the number of cases to run concurrently (default: 1)")
     return result
 
 
-def go_through_cases(echo: Callable[[str], Awaitable[None]], arguments: Arguments) -> None:
-    """`echo` connects to a URL, and sends back what comes until the connection ends."""
-    # Not at the top: by now it is decided which build of it is imported.
+def run_cases(echo: Callable[[str], Awaitable[None]], arguments: Arguments) -> None:
+    """Run all cases of the fuzzing server.
+
+    :param echo: Connects to a URL, and echoes until the connection ends.
+    """
+    # Not at the top, because the caller decides first which build is imported.
     from streamws import ConnectionClosed, connect
 
-    async def work_off(cases: Iterator[int]) -> None:
+    async def run_each(cases: Iterator[int]) -> None:
         for number in cases:
             try:
                 async with asyncio.timeout(PATIENCE):
@@ -64,7 +70,7 @@ def go_through_cases(echo: Callable[[str], Awaitable[None]], arguments: Argument
         async with connect(f"{arguments.url}/getCaseCount", proxy=None) as client:
             count = int(await client.read_message())
         cases = iter(range(1, count + 1))
-        await asyncio.gather(*(work_off(cases) for _ in range(arguments.at_once)))
+        await asyncio.gather(*(run_each(cases) for _ in range(arguments.at_once)))
         with suppress(ConnectionClosed):
             async with connect(f"{arguments.url}/updateReports?agent={arguments.agent}", proxy=None) as client:
                 await client.wait_closed()

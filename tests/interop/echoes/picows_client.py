@@ -1,11 +1,11 @@
-"""picows, its async-iterator interface: the core has no compression, and leaves messages to the application."""
+"""picows' async-iterator interface, because its core has no compression and does not assemble messages."""
 
 from contextlib import suppress
 
 from picows.websockets import connect
 from picows.websockets.exceptions import ConnectionClosed
 
-from interop.echoes.common import MAX_MESSAGE_SIZE, Arguments, client_parser, go_through_cases
+from interop.echoes.common import MAX_MESSAGE_SIZE, Arguments, client_parser, run_cases
 
 
 async def echo(url: str) -> None:
@@ -18,4 +18,4 @@ async def echo(url: str) -> None:
 
 
 if __name__ == "__main__":
-    go_through_cases(echo, client_parser().parse_args(namespace=Arguments()))
+    run_cases(echo, client_parser().parse_args(namespace=Arguments()))

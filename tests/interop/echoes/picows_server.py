@@ -1,4 +1,4 @@
-"""picows, its async-iterator interface: the core has no compression, and leaves messages to the application."""
+"""picows' async-iterator interface, because its core has no compression and does not assemble messages."""
 
 from picows.websockets import ServerConnection, serve
 

@@ -1,7 +1,7 @@
-"""`connect()`: as it is installed, or from its .py sources (`--pure`)."""
+"""`connect()` of streamws: the installed build, or the pure build (`--pure`)."""
 
 from interop.echoes import common
-from interop.echoes.common import MAX_MESSAGE_SIZE, client_parser, go_through_cases
+from interop.echoes.common import MAX_MESSAGE_SIZE, client_parser, run_cases
 
 
 class Arguments(common.Arguments):
@@ -14,12 +14,12 @@ def main(arguments: Arguments) -> None:
         from helpers.builds import use_pure
 
         use_pure()
-    # Not at the top: the lines above decide which build is imported.
+    # Not at the top, because the lines above decide which build is imported.
     from contextlib import suppress
 
     from streamws import Compression, ConnectionClosed, Limits, Timeouts, connect
 
-    # Every message compressed, with what the server lets refer to the ones before.
+    # Compress every message, with context takeover if the server accepts it.
     compression = Compression(threshold=0, takeover=not arguments.no_takeover, peer_takeover=True)
 
     async def echo(url: str) -> None:
@@ -29,13 +29,11 @@ def main(arguments: Arguments) -> None:
                 async for message in client:
                     await client.send(message)
 
-    go_through_cases(echo, arguments)
+    run_cases(echo, arguments)
 
 
 if __name__ == "__main__":
     parser = client_parser()
-    parser.add_argument("--pure", action="store_true", help="load the .py sources, not the extensions")
-    parser.add_argument(
-        "--no-takeover", action="store_true", help="offer to send nothing that refers to other messages"
-    )
+    parser.add_argument("--pure", action="store_true", help="import the .py sources instead of the C modules")
+    parser.add_argument("--no-takeover", action="store_true", help="offer to compress without context takeover")
     main(parser.parse_args(namespace=Arguments()))

@@ -1,4 +1,4 @@
-"""`WebSocketServer`: as it is installed, or from its .py sources (`--pure`)."""
+"""`WebSocketServer` of streamws: the installed build, or the pure build (`--pure`)."""
 
 import argparse
 
@@ -14,7 +14,7 @@ def main(arguments: Arguments) -> None:
         from helpers.builds import use_pure
 
         use_pure()
-    # Not at the top: the lines above decide which build is imported.
+    # Not at the top, because the lines above decide which build is imported.
     from streamws import Client, Compression, Limits, Timeouts, WebSocketServer
 
     async def echo(client: Client) -> None:
@@ -23,7 +23,7 @@ def main(arguments: Arguments) -> None:
 
     async def start() -> int:
         limits, timeouts = Limits(max_message_size=MAX_MESSAGE_SIZE), Timeouts(ping_interval=None)
-        # Every message compressed, with what the client lets refer to the ones before.
+        # Compress every message, with context takeover if the client accepts it.
         compression = Compression(threshold=0, takeover=True, peer_takeover=True)
         socket = WebSocketServer(HOST, 0, handler=echo, compression=compression, limits=limits, timeouts=timeouts)
         server = await socket.start()
@@ -35,5 +35,5 @@ def main(arguments: Arguments) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pure", action="store_true", help="load the .py sources, not the extensions")
+    parser.add_argument("--pure", action="store_true", help="import the .py sources instead of the C modules")
     main(parser.parse_args(namespace=Arguments()))

@@ -1,11 +1,11 @@
-"""websockets, its asyncio client. Compression is on by default."""
+"""The asyncio client of websockets. Compression is on by default."""
 
 from contextlib import suppress
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from interop.echoes.common import MAX_MESSAGE_SIZE, Arguments, client_parser, go_through_cases
+from interop.echoes.common import MAX_MESSAGE_SIZE, Arguments, client_parser, run_cases
 
 
 async def echo(url: str) -> None:
@@ -16,4 +16,4 @@ async def echo(url: str) -> None:
 
 
 if __name__ == "__main__":
-    go_through_cases(echo, client_parser().parse_args(namespace=Arguments()))
+    run_cases(echo, client_parser().parse_args(namespace=Arguments()))

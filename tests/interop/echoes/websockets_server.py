@@ -1,4 +1,4 @@
-"""websockets, its asyncio server. Compression is on by default."""
+"""The asyncio server of websockets. Compression is on by default."""
 
 from websockets.asyncio.server import ServerConnection, serve
 

@@ -1,4 +1,4 @@
-// The client of java.net.http: sends a message of each kind, closes, and prints what it saw, one line each.
+// The client of java.net.http: sends messages of each kind, closes, and prints one line for each event.
 
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -40,7 +40,7 @@ class Client implements WebSocket.Listener {
     public CompletionStage<?> onPing(WebSocket peer, ByteBuffer payload) {
         seen.add("ping " + payload.remaining());
         peer.request(1);
-        return null; // the client has its own pong
+        return null; // the client sends the pong itself
     }
 
     @Override
@@ -89,6 +89,6 @@ class Client implements WebSocket.Listener {
         do {
             line = client.next();
         } while (line != null && !line.startsWith("close") && !line.startsWith("error"));
-        System.exit(0); // not waiting for the threads of the HttpClient
+        System.exit(0); // without waiting for the threads of the HttpClient
     }
 }

@@ -1,4 +1,4 @@
-"""Headless Chromium, driven by the DevTools protocol."""
+"""Headless Chromium, controlled over the DevTools protocol."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ OPTIONS = (
 
 
 class Page:
-    """A page of the browser."""
+    """A page in the browser."""
 
     def __init__(self, browser: ClientConnection) -> None:
         self._browser = browser
@@ -35,7 +35,7 @@ class Page:
         self._session: dict[str, str] = {}
         self._calls = 0
         self.complaints: list[Any] = []
-        """What the browser said about errors in the page."""
+        """The errors that the browser reported for the page."""
 
     async def open(self, url: str) -> None:
         """Load the page."""
@@ -49,13 +49,13 @@ class Page:
             pass
 
     async def evaluate(self, expression: str) -> Any:
-        """What an expression gives in the page; a promise is awaited."""
+        """Return the value of an expression in the page; if it is a promise, await it."""
         answer = await self._call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     async def resize(self, width: int, height: int) -> None:
-        """Give the page the size of another screen."""
+        """Set the size of the page, as on another screen."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         await self._call("Emulation.setDeviceMetricsOverride", **size)
 
@@ -82,20 +82,20 @@ class Page:
 
 @asynccontextmanager
 async def chromium(url: str, folder: Path) -> AsyncIterator[Page]:
-    """Have Chromium show a page while the block runs, which must end within a minute.
+    """Show a page in Chromium until the end of the block, which must end within a minute.
 
-    The browser keeps its files in `folder`.
+    :param folder: The folder for the browser's own files.
     """
     command = ["chromium", *OPTIONS, f"--user-data-dir={folder}", "about:blank"]
     async with asyncio.timeout(60), running(*command) as process:
         assert process.stderr is not None
-        said = ""
+        output = ""
         async for line in process.stderr:
-            said += line.decode()
-            if "DevTools listening on " in said:
+            output += line.decode()
+            if "DevTools listening on " in output:
                 break
-        _, found, address = said.partition("DevTools listening on ")
-        assert found, said
+        _, found, address = output.partition("DevTools listening on ")
+        assert found, output
         async with connect(address.strip(), proxy=None, max_size=None) as browser:
             page = Page(browser)
             await page.open(url)

@@ -1,4 +1,4 @@
-// The client of `ws`: does what the path of its URL is about, and prints as JSON what it saw.
+// The client of `ws`: acts on the path of its URL, and prints the events of the connection as JSON.
 import WebSocket from "ws";
 
 const sent = [

@@ -1,5 +1,5 @@
-// The server of `ws`: converses as tests/interop/conversations.py has it. It prints its port, and as JSON what it
-// received in each Close frame. Its arguments are what it says.
+// The server of `ws`: behaves as the class Peer in tests/interop/conversations.py says. It prints its port, then the
+// code and reason of each Close frame as JSON. Its argument has the texts to send.
 import { WebSocketServer } from "ws";
 
 const { beat, reason, text, subprotocol, unauthorized, retryAfter, compression } = JSON.parse(process.argv[2]);

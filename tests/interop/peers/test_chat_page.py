@@ -14,7 +14,7 @@ import pytest
 from helpers.processes import python_environment, running
 from interop.peers.browser import Page, chromium
 
-# Functions that act and wait as a person does.
+# Functions that act and wait like a person.
 PERSON = r"""
 const page = (id) => document.getElementById(id);
 const until = (ready) => new Promise((done) => {
@@ -46,7 +46,7 @@ const log = () => Array.from(page("log").children, (line) => line.dataset.kind +
 
 @asynccontextmanager
 async def visit(folder: Path) -> AsyncIterator[Page]:
-    # -P: the streamws under test, and not one in the working directory.
+    # -P: import the streamws under test, not one in the working directory.
     command = [sys.executable, "-P", "-m", "streamws", "echo", "--host", "127.0.0.1", "--port", "0"]
     async with running(*command, environment=python_environment()) as process:
         assert process.stdout is not None
@@ -126,7 +126,7 @@ async def test_page_shows_the_time_of_each_message(tmp_path: Path) -> None:
 
 LONG = "ab" * 1500
 LINES = "\n".join(f"line {number}" for number in range(20))
-PAIRS = "x" + "🌍" * 300  # the cut would be inside a surrogate pair
+PAIRS = "x" + "🌍" * 300  # the cut must not fall inside a surrogate pair
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ async def test_page_cuts_long_messages_and_shows_all_of_them_on_request(
             }})()
         """)
     states = [[cut, label, "false"], [whole, "Show less", "true"], [cut, label, "false"]]
-    assert seen == states * 2  # of the message that was sent, and of its echo
+    assert seen == states * 2  # for the message sent, and for its echo
 
 
 async def test_page_shows_a_message_whole_up_to_the_limit(tmp_path: Path) -> None:

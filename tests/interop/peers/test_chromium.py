@@ -1,4 +1,4 @@
-"""Headless Chromium: a page that streamws serves talks to streamws."""
+"""Headless Chromium: a page served by streamws connects to streamws."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
+from helpers.fixtures import echo
 from interop.peers.browser import Page, chromium
-from interop.serving import echo
 from streamws import Client, Close, CloseOutcome, Compression, Limits, Request, Response, WebSocketServer
 
 HTML = (Path(__file__).parent / "page.html").read_bytes()
 OPENED = {"opened": True, "protocol": "", "extensions": "", "wasClean": True}
-# A browser sends large messages in fragments, which count 64 bytes each on top of the 1 MiB.
+# A browser sends large messages in fragments, and each fragment counts as 64 bytes on top of the 1 MiB.
 LIMITS = Limits(max_message_size=2 << 20)
 
 
 class Site:
-    """A server with the page of the tests."""
+    """A server of the tests' page."""
 
     def __init__(self, compression: Compression | bool) -> None:
         self.outcomes: asyncio.Queue[CloseOutcome] = asyncio.Queue()
@@ -58,7 +58,7 @@ async def visit(folder: Path, compression: Compression | bool = False) -> AsyncI
     [False, True, Compression(threshold=0, window_bits=15, takeover=True, peer_takeover=True)],
     ids=["plain", "compressed", "takeover"],
 )
-async def test_page_gets_echoes_and_closes(tmp_path: Path, compression: Compression | bool) -> None:
+async def test_page_receives_echoes_and_closes(tmp_path: Path, compression: Compression | bool) -> None:
     async with visit(tmp_path, compression) as (page, site):
         seen = await page.evaluate("echo()")
         outcome = await site.outcomes.get()
@@ -85,13 +85,13 @@ async def test_page_gets_echoes_and_closes(tmp_path: Path, compression: Compress
     ],
     ids=["close", "subprotocol", "ping", "fragments"],
 )
-async def test_page_sees_what_server_does(tmp_path: Path, call: str, expected: dict[str, Any]) -> None:
+async def test_page_observes_actions_of_server(tmp_path: Path, call: str, expected: dict[str, Any]) -> None:
     async with visit(tmp_path) as (page, _):
         assert await page.evaluate(call) == OPENED | expected
         assert page.complaints == []
 
 
-async def test_page_of_foreign_host_is_refused(tmp_path: Path) -> None:
+async def test_server_refuses_page_of_other_host(tmp_path: Path) -> None:
     async with visit(tmp_path) as (page, _):
         seen = await page.evaluate("connection(`ws://localhost:${location.port}/`)")
         (complaint,) = page.complaints
@@ -100,7 +100,7 @@ async def test_page_of_foreign_host_is_refused(tmp_path: Path) -> None:
     assert "Unexpected response code: 403" in complaint["entry"]["text"]
 
 
-async def test_page_that_is_left_closes(tmp_path: Path) -> None:
+async def test_page_closes_connection_when_tab_is_closed(tmp_path: Path) -> None:
     async with visit(tmp_path) as (page, site):
         await page.evaluate("new Promise((done) => new WebSocket(base).onopen = done).then(() => 0)")
         await page.close()

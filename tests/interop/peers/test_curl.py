@@ -21,7 +21,7 @@ def fields(headers: dict[str, str]) -> list[str]:
 
 
 async def curl(served: Served, path: str, *options: str) -> tuple[str, bytes]:
-    """The head of the answer and what came behind it."""
+    """Return the head of the response, and the bytes after it."""
     url = f"http://127.0.0.1:{served.port}{path}"
     ended = await run("curl", "--silent", "--show-error", "--include", "--no-buffer", "--noproxy", "*", *options, url)
     assert (ended.status, ended.errors) == (0, "")
@@ -29,11 +29,11 @@ async def curl(served: Served, path: str, *options: str) -> tuple[str, bytes]:
     return head.decode(), body
 
 
-async def test_request_is_upgraded() -> None:
+async def test_server_upgrades_request() -> None:
     async def greet(client: Client) -> None:
         await client.send("hello")
 
-    # curl does not answer the Close frame, so the server drops it in the end.
+    # curl does not answer the Close frame, so the server closes the TCP connection at its deadline.
     async with serving(greet, timeouts=Timeouts(close=0.2)) as served:
         head, frames = await curl(served, "/", *fields(UPGRADE))
 
@@ -74,7 +74,7 @@ async def test_request_is_upgraded() -> None:
         "HTTP/1.0",
     ],
 )
-async def test_request_is_refused(status: int, options: list[str], field: str) -> None:
+async def test_server_refuses_request_with_status(status: int, options: list[str], field: str) -> None:
     async with serving() as served:
         head, body = await curl(served, "/", *options)
 
@@ -87,14 +87,14 @@ async def test_request_is_refused(status: int, options: list[str], field: str) -
     assert int(length[1]) > 0
 
 
-async def test_long_target_is_refused() -> None:
+async def test_server_refuses_long_target_with_414() -> None:
     async with serving() as served:
         head, _ = await curl(served, "/" + "x" * 9000, *fields(UPGRADE))
 
     assert head.startswith("HTTP/1.1 414 ")
 
 
-async def test_health_check_is_answered() -> None:
+async def test_server_answers_health_check() -> None:
     async def never(client: Client) -> None:
         raise AssertionError
 

@@ -10,22 +10,25 @@ SOURCE = Path(__file__).parent / "Client.java"
 
 
 async def connect(served: Served, path: str) -> list[str]:
-    """What the client saw."""
+    """Run the client.
+
+    :returns: The lines that it printed.
+    """
     ended = await run("java", "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", SOURCE, served.url + path)
     assert (ended.status, ended.errors) == (0, "")
     return ended.output.decode().splitlines()
 
 
 def java_hash(text: str) -> int:
-    """`String.hashCode` of Java, for characters that UTF-16 has in one unit."""
+    """Return what Java's `String.hashCode` returns, for text without surrogate pairs."""
     value = 0
     for character in text:
         value = (31 * value + ord(character)) & 0xFFFFFFFF
     return value - (1 << 32) if value >> 31 else value
 
 
-async def test_client_gets_echoes_and_closes() -> None:
-    # The client sends large messages in fragments, which count 64 bytes each on top of the 1 MiB.
+async def test_client_receives_echoes_and_closes() -> None:
+    # The client sends large messages in fragments, and each fragment counts as 64 bytes on top of the 1 MiB.
     async with serving(limits=Limits(max_message_size=2 << 20)) as served:
         seen = await connect(served, "/echo")
         outcome = await served.outcomes.get()
@@ -41,7 +44,7 @@ async def test_client_gets_echoes_and_closes() -> None:
     assert outcome.received == Close(4001, "done")
 
 
-async def test_client_sees_fragments_ping_and_close() -> None:
+async def test_client_receives_fragments_ping_and_close() -> None:
     async def leave(client: Client) -> None:
         await client.writer.feed(["a", "ü", "b"])
         await client.writer.ping(b"there?")
@@ -52,4 +55,4 @@ async def test_client_sees_fragments_ping_and_close() -> None:
         outcome = await served.outcomes.get()
 
     assert seen == ["text aüb", "ping 6", "close 3000 bye"]
-    assert outcome.sent == Close(3000, "bye")  # the program may end before its answer has left
+    assert outcome.sent == Close(3000, "bye")  # the program may end before it has sent its answer

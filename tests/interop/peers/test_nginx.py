@@ -1,4 +1,4 @@
-"""nginx as a reverse proxy with TLS, between `connect()` and a server of streamws."""
+"""nginx as a reverse proxy with TLS between `connect()` and a streamws server."""
 
 import asyncio
 import hashlib
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.fixtures import echo
 from helpers.processes import free_port, listens, running
 from interop.conversations import (
     BEAT,
@@ -22,7 +23,7 @@ from interop.conversations import (
     FragmentedConversations,
     Peer,
 )
-from interop.serving import echo, serving
+from interop.serving import serving
 from streamws import Client, Close, HandshakeRefused, Opcode, Request, Response, WebSocketServer, connect
 from streamws.streams.writer import Writer
 
@@ -57,7 +58,7 @@ http {{
 
 @asynccontextmanager
 async def nginx(behind: int, certificate: tuple[Path, Path], folder: Path) -> AsyncIterator[int]:
-    """nginx in front of the server on the port `behind`; gives its own port."""
+    """Run nginx in front of the server on the port `behind`. Yields the port of nginx."""
     port = free_port()
     configuration, log = folder / "nginx.conf", folder / "nginx.log"
     configuration.write_text(
@@ -113,7 +114,7 @@ async def send(writer: Writer) -> None:
 
 
 async def digest(client: Client) -> str:
-    """The digest of the next message, and its size."""
+    """Return the digest of the next message, and its size."""
     reader = await anext(aiter(client.messages()))
     buffer = bytearray(1 << 16)
     summed = hashlib.sha256()
@@ -150,17 +151,17 @@ async def peer(certificate: tuple[Path, Path], client_context: ssl.SSLContext, t
 class TestConnect(FragmentedConversations):
     """`connect()` through nginx."""
 
-    async def test_client_streams_frame_down(self, peer: Peer) -> None:
+    async def test_client_streams_large_frame_from_server(self, peer: Peer) -> None:
         async with peer.connect("/down") as client:
             assert await digest(client) == expected()
 
-    async def test_client_streams_frame_up(self, peer: Peer) -> None:
+    async def test_client_streams_large_frame_to_server(self, peer: Peer) -> None:
         async with peer.connect("/up") as client:
             await send(client.writer)
             assert await client.read_message() == expected()
 
 
-async def test_client_is_told_that_server_is_down(
+async def test_client_raises_502_of_nginx_when_server_is_down(
     certificate: tuple[Path, Path], client_context: ssl.SSLContext, tmp_path: Path
 ) -> None:
     async with asyncio.timeout(20), nginx(free_port(), certificate, tmp_path) as port:
@@ -171,7 +172,7 @@ async def test_client_is_told_that_server_is_down(
     assert re.search(rb"<title>502 Bad Gateway</title>.*</html>\s*$", raised.value.body, re.DOTALL)
 
 
-async def test_client_is_told_to_use_tls(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+async def test_client_raises_refusal_of_plain_connection(certificate: tuple[Path, Path], tmp_path: Path) -> None:
     async with serving() as served, nginx(served.port, certificate, tmp_path) as port:
         with pytest.raises(HandshakeRefused, match=r"^400 .*this port speaks TLS: use wss://"):
             await connect(f"ws://127.0.0.1:{port}")

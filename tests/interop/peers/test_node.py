@@ -1,4 +1,4 @@
-"""The client of Node.js' `ws`, which `npm install` puts into this folder."""
+"""The client of `ws` for Node.js, which `npm install` installs in this folder."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,10 @@ SCRIPT = Path(__file__).parent / "client.mjs"
 
 
 async def connect(served: Served, path: str, compression: str) -> dict[str, Any]:
-    """What the client saw."""
+    """Run the client.
+
+    :returns: The events that it printed.
+    """
     ended = await run("node", SCRIPT, served.url + path, compression)
     assert (ended.status, ended.errors) == (0, "")
     seen: dict[str, Any] = json.loads(ended.output)
@@ -25,7 +28,7 @@ async def connect(served: Served, path: str, compression: str) -> dict[str, Any]
     "own", [False, True, Compression(threshold=0, window_bits=9, takeover=True, peer_takeover=True)]
 )
 @pytest.mark.parametrize("compression", ["deflate", "none"])
-async def test_client_gets_echoes_and_closes(compression: str, own: bool | Compression) -> None:
+async def test_client_receives_echoes_and_closes(compression: str, own: bool | Compression) -> None:
     async with serving(compression=own) as served:
         seen = await connect(served, "/echo", compression)
         outcome = await served.outcomes.get()
@@ -41,7 +44,7 @@ async def test_client_gets_echoes_and_closes(compression: str, own: bool | Compr
     assert outcome.received == Close(4001, "done")
 
 
-async def test_client_sees_ping_and_close() -> None:
+async def test_client_receives_ping_and_close() -> None:
     async def leave(client: Client) -> None:
         await client.writer.ping(b"there?")
         await client.close(3000, "bye")

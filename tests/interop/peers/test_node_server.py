@@ -1,4 +1,4 @@
-"""`connect()` with the server of Node.js' `ws`, which `npm install` puts into this folder."""
+"""`connect()` with the server of `ws` for Node.js, which `npm install` installs in this folder."""
 
 import json
 from collections.abc import AsyncIterator

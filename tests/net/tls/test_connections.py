@@ -49,7 +49,7 @@ async def sealed(connect: Connect, server: WebSocketServer, context: ssl.SSLCont
 # Data ------------------------------------------------------------------------------------------------------------
 
 
-async def test_large_messages_go_both_ways_while_no_one_reads(
+async def test_client_and_server_exchange_large_messages_read_later(
     serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     """Each end waits with sending until the other one reads, and nothing is lost or out of order."""
@@ -121,7 +121,7 @@ async def test_client_talks_to_servers_of_asyncio(
     assert received == [True] * 3
 
 
-async def test_server_streams_a_frame_to_who_reads_slowly(
+async def test_server_streams_a_frame_to_a_slow_reader(
     serve: Serve, connect: Connect, contexts: dict[bool, ssl.SSLContext]
 ) -> None:
     """What it sends waits in the transport, piece by piece; also what the socket takes in part."""
@@ -185,7 +185,7 @@ async def test_client_sees_a_server_that_ends_without_a_close_frame(
     assert client.outcome.cause is Cause.RESET
 
 
-async def test_server_that_fails_is_heard_by_who_floods_it(
+async def test_server_that_fails_sends_close_to_a_peer_that_floods_it(
     serve: Serve, connect: Connect, contexts: dict[bool, ssl.SSLContext]
 ) -> None:
     """What has come and is not read neither keeps the Close frame back nor resets the connection."""
@@ -212,7 +212,7 @@ async def test_server_that_fails_is_heard_by_who_floods_it(
     assert close_of(received)[0] == 1011
 
 
-async def test_server_frees_what_a_connection_had_at_its_end(
+async def test_server_frees_a_connection_at_its_end(
     serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     """In both roles, without the collector."""
@@ -241,7 +241,7 @@ async def test_server_frees_what_a_connection_had_at_its_end(
 
 
 @pytest.mark.parametrize("leave", [RawClient.close, RawClient.reset, RawClient.end])
-async def test_server_is_not_disturbed_by_who_leaves_behind_its_certificate(
+async def test_server_reports_nothing_when_client_leaves_after_its_certificate(
     serve: Serve, connect: Connect, contexts: dict[bool, ssl.SSLContext], leave: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve(echo, ssl=contexts[True], timeouts=QUIET)
@@ -258,7 +258,7 @@ async def test_server_is_not_disturbed_by_who_leaves_behind_its_certificate(
     assert caplog.messages == []
 
 
-async def test_connecting_ends_in_time_where_the_server_says_nothing(client_context: ssl.SSLContext) -> None:
+async def test_client_times_out_when_server_is_silent(client_context: ssl.SSLContext) -> None:
     async with scripted(silent) as server, asyncio.timeout(10):
         with pytest.raises(TimeoutError):
             await connect(server.url.replace("ws:", "wss:"), ssl=client_context, timeouts=Timeouts(open=0.1))
@@ -285,7 +285,7 @@ def near_and_far() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 @pytest.mark.parametrize("turns", range(7))
-async def test_dialling_that_is_cancelled_as_the_handshake_fails_reports_nothing(
+async def test_dial_cancelled_while_handshake_fails_reports_nothing(
     near_and_far: tuple[socket.socket, socket.socket], client_context: ssl.SSLContext, turns: int
 ) -> None:
     """Whichever comes first; neither an error that no one asks for any more, nor a socket that is left."""
@@ -303,13 +303,13 @@ async def test_dialling_that_is_cancelled_as_the_handshake_fails_reports_nothing
     environment.close()
 
 
-async def test_context_for_servers_is_refused_by_a_client(server_context: ssl.SSLContext) -> None:
+async def test_client_refuses_a_context_for_servers(server_context: ssl.SSLContext) -> None:
     async with scripted(silent) as server:
         error = await failing(server.url.replace("ws:", "wss:"), ConnectError, ssl=server_context)
     assert "PROTOCOL_TLS_SERVER" in message_of(error)
 
 
-def test_context_for_clients_is_refused_by_a_server(client_context: ssl.SSLContext) -> None:
+def test_server_refuses_a_context_for_clients(client_context: ssl.SSLContext) -> None:
     """At once, where the mistake is: not by each connection."""
     with pytest.raises(ValueError, match=r"ssl must be a context for servers: .*ssl\.PROTOCOL_TLS_SERVER"):
         WebSocketServer("127.0.0.1", 0, handler=echo, ssl=client_context)

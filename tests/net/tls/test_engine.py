@@ -114,13 +114,13 @@ def test_engine_shakes_hands_whatever_the_cut(
 ) -> None:
     ends = Ends(make_engine, contexts, server)
     ends.shake_hands(cut)
-    assert ends.engine.object.version() == version.name.replace("_", ".")
+    assert ends.engine.ssl_object.version() == version.name.replace("_", ".")
     assert ends.feed(ends.other.seal(b"to")) == b"to"
     ends.other.give(ends.encrypt(b"fro"))
     assert ends.other.received == b"fro"
 
 
-def test_engine_finds_data_behind_the_handshake(make_engine: Make, contexts: Contexts, server: bool) -> None:
+def test_engine_decrypts_data_received_with_the_handshake(make_engine: Make, contexts: Contexts, server: bool) -> None:
     ends = Ends(make_engine, contexts, server)
     complete = ends.engine.continue_handshake()
     while not ends.other.done:
@@ -133,7 +133,7 @@ def test_engine_finds_data_behind_the_handshake(make_engine: Make, contexts: Con
     assert ends.decrypt() == b"early" * 9000
 
 
-def test_engine_refuses_name_that_the_certificate_has_not(make_engine: Make, contexts: Contexts) -> None:
+def test_engine_refuses_certificate_of_another_name(make_engine: Make, contexts: Contexts) -> None:
     ends = Ends(make_engine, contexts, False)
     ends.engine = make_engine(contexts[False], False, "elsewhere.example")
     with pytest.raises(ssl.SSLCertVerificationError, match="elsewhere"):
@@ -143,7 +143,7 @@ def test_engine_refuses_name_that_the_certificate_has_not(make_engine: Make, con
 
 
 @pytest.mark.parametrize("junk", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05abcde", bytes(100)])
-def test_engine_refuses_what_is_no_handshake(make_engine: Make, contexts: Contexts, junk: bytes) -> None:
+def test_engine_refuses_malformed_handshake(make_engine: Make, contexts: Contexts, junk: bytes) -> None:
     ends = Ends(make_engine, contexts, True)
     ends.engine.feed(bytearray(junk), len(junk))
     with pytest.raises(ssl.SSLError):
@@ -177,7 +177,7 @@ def test_engine_seals_every_kind_of_buffer_and_leaves_it_free(ends: Ends, kind: 
         data.append(0)  # nothing looks at it any more
 
 
-def test_engine_takes_what_was_sealed_in_its_order(ends: Ends) -> None:
+def test_engine_sends_records_in_order(ends: Ends) -> None:
     """Also where there is more than there was room for."""
     parts = [bytes([number]) * size for number, size in enumerate([3, 40_000, 0, 1, 16_384, 100])]
     for part in parts:
@@ -203,7 +203,7 @@ def test_engine_sends_the_end_of_the_handshake_before_data(make_engine: Make, co
     assert ends.other.received == b"first" + b"second" * 10_000
 
 
-def test_engine_unseals_many_records_that_came_at_once(ends: Ends) -> None:
+def test_engine_unseals_many_records_received_at_once(ends: Ends) -> None:
     parts = [bytes([number % 256]) * (number % 700) for number in range(600)]
     assert ends.feed(b"".join(ends.other.seal(part) for part in parts)) == b"".join(parts)
 
@@ -245,7 +245,7 @@ def test_engine_keeps_what_it_was_fed_at_any_point(ends: Ends, chance: int) -> N
     assert unsealed + ends.decrypt() == data
 
 
-def test_engine_takes_only_so_many_of_the_bytes(ends: Ends) -> None:
+def test_engine_is_fed_only_the_given_size(ends: Ends) -> None:
     sealed = ends.other.seal(b"data")
     ends.engine.feed(bytearray(sealed) + b"of another connection", len(sealed))
     assert ends.decrypt() == b"data"
@@ -287,7 +287,7 @@ def test_engine_that_ended_still_receives(ends: Ends) -> None:
     assert ends.engine.error is None
 
 
-def test_engine_notices_corrupt_record_behind_good_ones(ends: Ends) -> None:
+def test_engine_fails_on_corrupt_record_after_good_ones(ends: Ends) -> None:
     corrupt = bytearray(ends.other.seal(b"good") + ends.other.seal(b"bad" * 10))
     corrupt[-1] ^= 1
     assert ends.feed(bytes(corrupt) + ends.other.seal(b"behind it")) == b"good"
@@ -300,7 +300,7 @@ def test_engine_notices_corrupt_record_behind_good_ones(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"HTTP/1.1 400 Bad Request\r\n", b"\x17\x03\x03\xff\xff" + bytes(100), bytes(10)])
-def test_engine_notices_what_is_no_record(ends: Ends, junk: bytes) -> None:
+def test_engine_fails_on_malformed_record(ends: Ends, junk: bytes) -> None:
     assert ends.feed(junk) == b""
     assert isinstance(ends.engine.error, ssl.SSLError)
 
@@ -314,7 +314,7 @@ def test_engine_tells_of_the_alert_that_came(ends: Ends) -> None:
     assert "ALERT_BAD_RECORD_MAC" in ends.engine.error.reason
 
 
-def test_engine_is_not_judged_by_the_errors_of_another(make_engine: Make, contexts: Contexts, server: bool) -> None:
+def test_engine_ignores_errors_of_other_connections(make_engine: Make, contexts: Contexts, server: bool) -> None:
     """OpenSSL has one list of errors for all connections of a thread."""
     broken, ends = Ends(make_engine, contexts, server), Ends(make_engine, contexts, server)
     broken.shake_hands()
@@ -329,7 +329,7 @@ def test_engine_is_not_judged_by_the_errors_of_another(make_engine: Make, contex
     assert ends.engine.error is None
 
 
-def test_engine_that_broke_seals_nothing(ends: Ends) -> None:
+def test_engine_seals_nothing_after_a_failure(ends: Ends) -> None:
     ends.feed(b"this is no record")
     with pytest.raises(ssl.SSLError):
         ends.engine.encrypt(b"data")
@@ -352,18 +352,18 @@ def test_engine_goes_on_with_another_key(ends: Ends, asked: bool) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3], ids=["1.3"])
 @pytest.mark.parametrize("server", [False], ids=["client"])
-def test_client_takes_tickets_between_data(ends: Ends) -> None:
+def test_client_accepts_tickets_between_data(ends: Ends) -> None:
     data = b""
     for number in range(5):
         send_ticket(ends.other.tls)
         data += ends.other.take() + ends.other.seal(b"%d" % number)
     assert ends.feed(data) == b"01234"
     assert not ends.engine.has_output()
-    assert ends.engine.object.session.has_ticket
+    assert ends.engine.ssl_object.session.has_ticket
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2], ids=["1.2"])
-def test_engine_is_not_drawn_into_another_handshake(make_engine: Make, contexts: Contexts, server: bool) -> None:
+def test_engine_declines_another_handshake(make_engine: Make, contexts: Contexts, server: bool) -> None:
     """It declines and goes on; by the standard library's way it cannot, and fails when it is to send."""
     contexts[True].options |= ALLOW_CLIENT_RENEGOTIATION
     ends = Ends(make_engine, contexts, server)
@@ -414,8 +414,8 @@ def test_engine_uses_the_contexts_own_class(make_engine: Make, contexts: Context
     assert ends.feed(ends.other.seal(b"to")) == b"to"
     ends.other.give(ends.encrypt(b"fro"))
     assert ends.other.received == b"fro"
-    assert ends.engine.object.written == b"fro"
-    ends.engine.object.room = 4
+    assert ends.engine.ssl_object.written == b"fro"
+    ends.engine.ssl_object.room = 4
     with pytest.raises(ssl.SSLError):
         ends.engine.encrypt(b"no more")
     ends.other.give(ends.take())
@@ -433,7 +433,7 @@ class Disguised(ssl.SSLContext):
         return self.inner.wrap_bio(*arguments, **options)
 
 
-def test_engine_goes_the_standard_way_where_an_object_is_not_as_expected(contexts: Contexts, server: bool) -> None:
+def test_engine_takes_the_plain_way_for_an_unexpected_object(contexts: Contexts, server: bool) -> None:
     context = Disguised(ssl.PROTOCOL_TLS_CLIENT)
     context.inner = contexts[server]
     ends = Ends(shortest, {server: context, not server: contexts[not server]}, server)
@@ -445,14 +445,14 @@ def test_engine_goes_the_standard_way_where_an_object_is_not_as_expected(context
 
 
 @pytest.mark.parametrize("options", [(False, ""), (False, ".x"), (True, None)])
-def test_engine_refuses_what_the_context_does(
+def test_engine_raises_errors_of_the_context(
     make_engine: Make, client_context: ssl.SSLContext, options: tuple[bool, str | None]
 ) -> None:
     with pytest.raises((ssl.SSLError, ValueError)):
         make_engine(client_context, *options)
 
 
-def test_engine_frees_all_without_the_collector(make_engine: Make, contexts: Contexts, server: bool) -> None:
+def test_engine_is_freed_without_the_garbage_collector(make_engine: Make, contexts: Contexts, server: bool) -> None:
     gc.disable()
     try:
         ends = Ends(make_engine, contexts, server)
@@ -465,7 +465,7 @@ def test_engine_frees_all_without_the_collector(make_engine: Make, contexts: Con
         ends.engine.keep()
         assert sys.getrefcount(network) == counts
         ends.engine.feed(network, 10)
-        gone = weakref.ref(ends.engine.object)
+        gone = weakref.ref(ends.engine.ssl_object)
         del ends
         assert gone() is None
         assert sys.getrefcount(network) == counts
@@ -473,26 +473,28 @@ def test_engine_frees_all_without_the_collector(make_engine: Make, contexts: Con
         gc.enable()
 
 
-def test_engine_that_broke_frees_all_without_the_collector(make_engine: Make, contexts: Contexts, server: bool) -> None:
+def test_engine_is_freed_without_the_garbage_collector_after_a_failure(
+    make_engine: Make, contexts: Contexts, server: bool
+) -> None:
     gc.disable()
     try:
         ends = Ends(make_engine, contexts, server)
         ends.shake_hands()
         ends.feed(b"this is no record")
-        gone = weakref.ref(ends.engine.object)
+        gone = weakref.ref(ends.engine.ssl_object)
         del ends
         assert gone() is None
     finally:
         gc.enable()
 
 
-def test_user_may_keep_the_object_when_the_engine_is_gone(ends: Ends) -> None:
+def test_ssl_object_can_outlive_the_engine(ends: Ends) -> None:
     """It tells of the connection, and does nothing to it."""
     sealed = ends.other.seal(b"unread")
     network = bytearray(sealed)
     ends.engine.feed(network, len(network))
     ends.engine.encrypt(b"unsent")
-    kept = ends.engine.object
+    kept = ends.engine.ssl_object
     ends.engine = None
     network[:] = bytes(len(network))
     assert kept.cipher() is not None
@@ -502,12 +504,12 @@ def test_user_may_keep_the_object_when_the_engine_is_gone(ends: Ends) -> None:
             use()
 
 
-def test_user_may_keep_the_object_of_a_handshake_that_never_ends(
+def test_ssl_object_can_outlive_an_engine_that_never_finished(
     make_engine: Make, contexts: Contexts, server: bool
 ) -> None:
     ends = Ends(make_engine, contexts, server)
     ends.engine.continue_handshake()
-    kept = ends.engine.object
+    kept = ends.engine.ssl_object
     ends.engine = None
     with pytest.raises(ssl.SSLError):
         kept.do_handshake()

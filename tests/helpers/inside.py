@@ -1,0 +1,22 @@
+"""What tests look at inside a connection, where no public attribute shows it."""
+
+from helpers.waiting import until
+from streamws import Client
+
+
+def is_reading(client: Client) -> bool:
+    """Return whether the connection reads from the network."""
+    reading: bool = client._connection.transport.is_reading()
+    return reading
+
+
+async def until_paused(client: Client) -> None:
+    """Wait until the connection has paused reading."""
+    await until(lambda: not is_reading(client))
+
+
+def unread(client: Client) -> int:
+    """Return the number of bytes that are received and unread."""
+    connection = client._connection
+    size: int = connection.inbox.size + connection.protocol.parser.buffered()
+    return size
