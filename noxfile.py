@@ -56,7 +56,7 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, briefly unless arguments follow."""
     session.install(".[bench]")
-    brief = ["--rounds", "1", "--seconds", "0.1", "--servers", "streamws", "picows"]
+    brief = ["--rounds", "1", "--seconds", "0.1", "--loops", "uvloop", "--servers", "streamws", "picows"]
     session.run("python", "tests/benchmarks/run.py", *(session.posargs or brief))
 
 

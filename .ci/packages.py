@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def tracked(*patterns: str) -> set[str]:
-    """The files of the repository that match."""
+    """Return the files of the repository that match, or all of them."""
     listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, check=True, capture_output=True, text=True)
     return set(listed.stdout.split())
 
@@ -22,10 +22,11 @@ def check(what: str, wrong: set[str]) -> None:
 
 def check_sdist(path: Path) -> None:
     with tarfile.open(path) as archive:
-        held = {name.partition("/")[2] for name in archive.getnames()}
+        held = {member.name.partition("/")[2] for member in archive if member.isfile()}
     wanted = tracked("streamws", "tests", "typings", "docs", ":(glob)*.md", "LICENSE", "pyproject.toml", "setup.py")
     check("missing from the sdist", wanted - held)
-    check("should not be in the sdist", {name for name in held if name.endswith((".so", ".pyc", ".c"))})
+    made = {name for name in held if name in ("PKG-INFO", "setup.cfg") or ".egg-info/" in name}
+    check("should not be in the sdist", held - tracked() - made)
 
 
 def check_wheel(path: Path) -> None:
@@ -36,7 +37,7 @@ def check_wheel(path: Path) -> None:
     compiled = {name.rpartition(".")[0] for name in sources if name.endswith((".pxd", ".pyx"))}
     extensions = {name for name in held if name.endswith(".so")}
     check("not compiled", compiled - {name.partition(".")[0] for name in extensions})
-    wanted = {name for name in sources if not name.endswith((".pyx", ".pxd"))}
+    wanted = {name for name in sources if not name.endswith((".pyx", ".pxd", ".h"))}
     check("missing from the wheel", wanted - held)
     check("should not be in the wheel", held - wanted - extensions)
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import TypeVar
 
 from .callbacks import Callbacks, ClosedCallback, MessageCallback, PayloadCallback, Spawn
-from .codes import CloseCode, CloseOutcome
+from .codes import CloseOutcome
 from .connection import Connection
 from .handshake.agreement import Agreement
 from .handshake.extensions import DeflateTerms
@@ -175,7 +175,7 @@ class Client:
 
     # Closing ---------------------------------------------------------------------------------------------------
 
-    async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+    async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection: the closing handshake, then TCP. Returns when both are done.
 
         :param code: 1000, another code that RFC 6455 section 7.4.1 lets an endpoint send, or 3000 to 4999.

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -51,9 +52,17 @@ def test_plain_ways_are_taken_when_the_environment_asks(
     assert again(monkeypatch, value).PLAIN is plain
 
 
+ENUM_DEFAULTS = {"Writer.data_frame"}
+"""Methods with a default that Python cannot read from a compiled method before 3.13."""
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_compiled_method_shows_the_signature_of_its_source(name: str) -> None:
     kind, method = name.split(".")
+    if name in ENUM_DEFAULTS and is_compiled() and sys.version_info < (3, 13):
+        with pytest.raises(ValueError, match="invalid signature"):
+            inspect.signature(getattr(getattr(streamws, kind), method))
+        return
     shown, written = (
         inspect.signature(getattr(getattr(package, kind), method)).parameters.values()
         for package in (streamws, load_pure())
