@@ -1,4 +1,4 @@
-"""Every knob: defaults, what is refused, and the relations between them."""
+"""Every option: defaults, refused values, and relations between options."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""`connect()`: one attempt, against servers that play exact bytes; what succeeds, and how all else is told."""
+"""`connect()`: one attempt to connect, to servers that send exact bytes; which succeed, and how others fail."""
 
 import asyncio
 import gc
@@ -47,7 +47,7 @@ from streamws.net import transports
 
 @pytest.fixture(autouse=True, params=["own", "loop"])
 def _both_transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a transport of streamws' own where the loop allows that, and with the loop's."""
+    """Run each test with the transport of streamws, where the loop allows it, and with that of the loop."""
     if request.param == "loop":
         monkeypatch.setattr(transports, "_tells_when_ready", lambda loop: False)
 
@@ -90,7 +90,7 @@ async def test_awaited_client_stays_open_until_it_is_closed() -> None:
 async def test_client_opens_a_new_connection_for_each_await() -> None:
     async with scripted(echo) as server:
         way = connect(server.url)
-        assert not server.peers  # nothing happens before
+        assert not server.peers  # no connection before it is awaited
         first, second = await within(_await_each(way, way))
         assert first is not second
         assert first.id != second.id
@@ -256,7 +256,7 @@ async def test_client_reads_all_messages_of_a_connection_closed_with_the_respons
         assert (client.outcome.clean, client.outcome.code, client.outcome.reason) == (True, 1001, "bye")
 
 
-# The answer to the broken rule meets a closed socket, and is answered by a reset before it is followed by the end.
+# The Close frame for the broken rule reaches a closed socket, which answers with a reset.
 @pytest.mark.parametrize(("behind", "cause"), [(b"", Cause.RESET), (server_close(999), Cause.PROTOCOL_ERROR)])
 async def test_client_raises_when_connection_fails_with_the_response(behind: bytes, cause: Cause) -> None:
     async def script(peer: Peer) -> None:
@@ -338,11 +338,11 @@ async def test_client_names_the_unknown_host(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def addresses(*places: tuple[str, int]) -> Callable[..., Any]:
-    """What stands in for the loop's getaddrinfo: it knows one name."""
+    """Make a replacement for `loop.getaddrinfo` that knows one name."""
     known = asyncio.get_running_loop().getaddrinfo
 
     async def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
-        if host != "two.example":  # uvloop asks for each address again
+        if host != "two.example":  # uvloop calls it again with each address
             return await known(host, port, **options)
         families = [socket.AF_INET6 if ":" in host else socket.AF_INET for host, _ in places]
         return [(family, socket.SOCK_STREAM, 6, "", place) for family, place in zip(families, places, strict=True)]
@@ -519,7 +519,7 @@ HTML = "Content-Type: text/html"
         (answer("200 OK", HTML, body=b"<title>Welcome</title>"), "200 OK: Welcome"),
         (answer("404 Not Found", body=b""), "404 Not Found: the answer has no body"),
         (answer("503 Busy", HTML, body=b"<p>"), "503 Service Unavailable: the answer's body is text/html"),
-        (answer("301 Moved"), "301 Moved Permanently: the answer has no body"),  # to nowhere
+        (answer("301 Moved"), "301 Moved Permanently: the answer has no body"),  # without a Location
         (answer("304 Not Modified", length=False), "304 Not Modified: the answer has no body"),
         (
             answer("403 X", "Transfer-Encoding: chunked", body=b"2\r\nno\r\n0\r\n\r\n", length=False),
@@ -532,7 +532,7 @@ HTML = "Content-Type: text/html"
 async def test_client_raises_another_status_with_the_reason_of_the_server(
     data: bytes, message: str, close: bool
 ) -> None:
-    close = close or data.startswith(b"HTTP/1.0")  # whose body has no other end
+    close = close or data.startswith(b"HTTP/1.0")  # whose body ends with the connection
     async with scripted(answering(data, close=close)) as server:
         error = await failing(server.url, HandshakeRefused)
     assert str(error) == message
@@ -557,7 +557,7 @@ async def test_client_reads_64_kib_of_an_endless_body() -> None:
                 peer.write(b"more of it " * 1000)
                 await peer.writer.drain()
         except ConnectionError:
-            pass  # the client has had enough
+            pass  # the client has closed the connection
 
     async with scripted(script) as server:
         error = await failing(server.url, HandshakeRefused, timeouts=Timeouts(open=None))
@@ -621,7 +621,7 @@ ACCEPT = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
     ],
 )
 async def test_client_names_the_rule_that_a_response_breaks(data: bytes, message: str) -> None:
-    async with scripted(answering(data)) as server:  # which sees the end of the connection
+    async with scripted(answering(data)) as server:  # its script ends when the connection does
         error = await failing(server.url, InvalidHandshake)
     assert str(error).rstrip("'").startswith(message.rstrip("'"))
     assert isinstance(error, HandshakeError)
@@ -775,7 +775,7 @@ async def test_client_closes_a_given_socket_once_after_a_reset() -> None:
         peer.close()
     with pytest.raises(ConnectError):
         await within(connecting)
-    # That it is closed is known here too: or it would be closed again when it is freed, whosever the number is then.
+    # The object must know that it is closed. If not, it would close the descriptor of another socket when it is freed.
     await until(lambda: sock.fileno() == -1)
 
 
@@ -1026,7 +1026,7 @@ async def test_client_answers_messages_received_with_the_response_before_a_broke
 async def test_client_and_server_answer_pings() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept(behind=frame(0x89, b"server"))
-        # What came with the answer is worked off after the first step of whom the connection is for.
+        # Frames received with the response are processed after the first step of the task that awaits the connection.
         frames = {await peer.read_frame(), await peer.read_frame()}
         assert frames == {(0x8A, b"server"), (0x89, b"client")}
         peer.write(frame(0x8A, b"client"))

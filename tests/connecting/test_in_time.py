@@ -1,4 +1,4 @@
-"""`connect()` against peers that stall: at each step within the time limit, and told where."""
+"""`connect()` to peers that stall: each step has a deadline, and the error names the step."""
 
 import asyncio
 import ssl as tls
@@ -54,7 +54,7 @@ async def test_client_sets_no_separate_timeout_for_the_tls_handshake(
         url = f"wss://127.0.0.1:{server.port or 443}"
         for timeouts in (SOON, Timeouts(open=None)):
             way = connect(url, path=path, ssl=client_context, timeouts=timeouts)
-            with pytest.raises(TimeoutError):  # this one, or that of the attempt: not that of the handshake
+            with pytest.raises(TimeoutError):  # of `wait_for` or of `connect`, not of the TLS handshake
                 await asyncio.wait_for(way.__aenter__(), 0.2)
 
 

@@ -1,4 +1,4 @@
-"""Proxies: the ways through them, how they refuse, and which one the environment names."""
+"""Proxies: connecting through them, their refusals, and those that the environment selects."""
 
 import asyncio
 import re
@@ -408,7 +408,7 @@ HTTP = "http://p:1"
         (WS, {"http_proxy": HTTP}, HTTP),
         (WS, {"HTTP_PROXY": HTTP}, HTTP),
         (WS, {"http_proxy": HTTP, "HTTP_PROXY": "http://upper:1"}, HTTP),
-        (WS, {"http_proxy": "", "HTTP_PROXY": HTTP}, None),  # lower case counts, and says none
+        (WS, {"http_proxy": "", "HTTP_PROXY": HTTP}, None),  # lower case comes first, and is empty
         (WS, {"http_proxy": "p:1"}, HTTP),
         (WS, {"https_proxy": HTTP}, None),
         (WS, {"ws_proxy": HTTP, "http_proxy": "http://other:1"}, HTTP),

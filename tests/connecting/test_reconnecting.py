@@ -1,4 +1,4 @@
-"""When `async for` over `connect()` tries again, and how long it waits: `Attempts`, `is_transient`, `retry_after`."""
+"""When `async for` over `connect()` reconnects, and how long it waits: `Attempts`, `is_transient`, `retry_after`."""
 
 import gc
 import random
@@ -43,7 +43,7 @@ RESET = CloseOutcome(Cause.RESET, Side.REMOTE, None, None)
 
 
 def closed_with(code: int) -> CloseOutcome:
-    """The peer closed with a code that names a failure."""
+    """Make the outcome of a connection that the peer closed with an error."""
     return CloseOutcome(Cause.PEER_ERROR, Side.REMOTE, Close(code), Close(code))
 
 
@@ -349,11 +349,11 @@ def test_attempts_give_up_when_retry_refuses_an_end(seconds: float) -> None:
 
 
 class Held:
-    """What the frames of an attempt hold."""
+    """An object that a frame of an attempt refers to."""
 
 
 def fail_holding(held: Held) -> Exception:
-    """An error as it comes out of an attempt: raised from another one, in a frame that holds something."""
+    """Return an error that was raised from another one, in a frame that refers to an object."""
     try:
         try:
             raise OSError("connection refused")

@@ -1,4 +1,4 @@
-"""`async for client in connect(...)`: one connection after the other, over real sockets."""
+"""`async for client in connect(...)`: several connections one after the other, over real sockets."""
 
 import asyncio
 import gc
@@ -39,7 +39,7 @@ from streamws.server import Handler
 
 QUICK = Backoff(first=0.001, most=0.01)
 FIXED = Backoff(first=1, factor=2, most=100, jitter=0)
-"""To be used where the waits are told instead of waited for."""
+"""For tests that record the waits instead of waiting."""
 
 
 def nowhere(unused: socket.socket) -> str:
@@ -55,7 +55,7 @@ Turn = Callable[[Client], Awaitable[object]]
 
 
 async def read_all(client: Client) -> None:
-    """As the guide has it: what ends the connection ends the turn."""
+    """Read until the connection ends, as in the guide."""
     with suppress(ConnectionClosed):
         async for _ in client:
             pass
@@ -66,7 +66,7 @@ async def stop(client: Client) -> bool:
 
 
 async def take_turns(connecting: Connecting, turn: Turn = read_all) -> None:
-    """Give each connection its turn, until one returns that it is the last."""
+    """Run `turn` with each connection, until it returns True."""
     async with asyncio.timeout(10), aclosing(aiter(connecting)) as clients:
         async for client in clients:
             if await turn(client):
@@ -75,7 +75,7 @@ async def take_turns(connecting: Connecting, turn: Turn = read_all) -> None:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The waits between attempts: they are told, and over at once."""
+    """Record the waits between attempts, which end at once."""
     told: list[float] = []
 
     async def wait(seconds: float) -> None:
@@ -88,14 +88,14 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 async def unused() -> AsyncIterator[socket.socket]:
-    """A socket on whose address no one listens yet."""
+    """A socket whose address is bound, and does not listen yet."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock
 
 
 class Visits:
-    """A handler that stays until the client is gone, and how each connection ended."""
+    """A handler that reads until the connection ends, and records how each one ended."""
 
     def __init__(self) -> None:
         self.clients: list[Client] = []
@@ -109,7 +109,7 @@ class Visits:
 
     @property
     def codes(self) -> list[int | None]:
-        """What the clients closed with."""
+        """The codes with which the clients closed."""
         return [None if outcome.received is None else outcome.received.code for outcome in self.outcomes]
 
 
@@ -119,7 +119,7 @@ def visits() -> Visits:
 
 
 class Refusals:
-    """A request callback that answers with each of the responses first, and then accepts."""
+    """Make a request callback that sends each of the responses once, and then accepts."""
 
     def __init__(self, *responses: Response) -> None:
         self.responses = list(responses)
@@ -327,7 +327,7 @@ Given = list[str | Target | Exception]
 
 
 def factory_of(targets: Given, is_async: bool = False) -> Callable[[], Any]:
-    """Gives or raises one after the other."""
+    """Returns or raises the given values one after the other."""
 
     def give() -> str | Target:
         target = targets.pop(0)
@@ -455,14 +455,14 @@ async def test_endless_attempts_use_bounded_memory(serve: Serve, waits: list[flo
         await take_turns(connect(url_of(server), retry=retry))
     assert error.value.count == 150
     assert len(error.value.attempts) == 100
-    assert counted == [1] * 3  # that of the error at hand
+    assert counted == [1] * 3  # that of the last error
 
 
 # Leaving ---------------------------------------------------------------------------------------------------
 
 
 class Boom(Exception):
-    """What a turn raises."""
+    """Raised in the body of a loop."""
 
 
 async def leave_by_break(url: str) -> None:
@@ -511,7 +511,7 @@ async def test_loop_that_is_left_closes_its_connection(serve: Serve, visits: Vis
     tasks = asyncio.all_tasks()
     with suppress(Boom, TimeoutError):
         await within(leave(url_of(server)))
-    # The event loop has been given a task that closes it.
+    # `shutdown_asyncgens` or the finalizer has started a task that closes it.
     await until(lambda: visits.outcomes and len(asyncio.all_tasks()) <= len(tasks))
     assert visits.codes == [1000]
     assert visits.outcomes[0].clean
@@ -605,7 +605,7 @@ async def test_client_cancelled_while_it_connects_leaves_nothing_behind(unused: 
     accepted, _ = await within(loop.sock_accept(unused))
     with accepted:
         accepted.setblocking(False)
-        assert await within(loop.sock_recv(accepted, 10)) == b"GET / HTTP"  # which is never answered
+        assert await within(loop.sock_recv(accepted, 10)) == b"GET / HTTP"  # the request is never answered
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await within(task)
@@ -660,7 +660,7 @@ async def test_client_logs_the_end_before_the_next_attempt(
     server = await serve(end)
     caplog.set_level(logging.INFO, "streamws")
     await take_turns(connect(url_of(server)), turn)
-    own = [record.msg for record in caplog.records if not record.msg.startswith("%s:%s")]  # those are the server's
+    own = [record.msg for record in caplog.records if not record.msg.startswith("%s:%s")]  # not those of the server
     assert [message.split(" %")[0] for message in own] == [
         "connected to",
         "connection to",
@@ -680,6 +680,6 @@ async def test_client_logs_no_secrets(
     caplog.set_level(logging.INFO, "streamws")
     await take_turns(connect(factory_of(targets)), stop)
     lines = [record.getMessage() for record in caplog.records]
-    own = [line for line in lines if " opened " not in line]  # that one is the server's
+    own = [line for line in lines if " opened " not in line]  # without the line of the server
     assert len(own) >= 4
     assert "secret" not in "".join(own)

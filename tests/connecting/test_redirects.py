@@ -1,4 +1,4 @@
-"""Redirects: which are followed, and what goes along."""
+"""Redirects: which ones the client follows, and which headers it sends along."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ Place = Callable[[], str]
 
 
 def redirecting(places: dict[str, Place | str], *, status: str = "302 Found", field: str = "Location") -> Script:
-    """A script that sends some paths elsewhere, and accepts the others."""
+    """Make a script that redirects some paths and accepts the others."""
 
     async def script(peer: Peer) -> None:
         head = await peer.read_head()
@@ -36,7 +36,7 @@ def redirecting(places: dict[str, Place | str], *, status: str = "302 Found", fi
 
 
 def lines(server: ScriptedServer) -> list[str]:
-    """The request lines that came."""
+    """Return the received request lines."""
     return [head.split(b"\r\n")[0].decode() for head in server.heads]
 
 
@@ -175,7 +175,7 @@ async def test_client_sends_no_secrets_to_another_origin(in_target: bool) -> Non
     assert all(first.fields[name.lower()] == value for name, value in headers.items())
     assert b"secret" not in second.head
     assert second.fields["host"] == f"127.0.0.1:{other.port}"
-    assert "x-one" not in second.fields  # it might be a secret as well
+    assert "x-one" not in second.fields  # any header may be a secret
     assert (second.fields["origin"], second.fields["sec-websocket-protocol"]) == ("http://a", "b")
 
 
@@ -276,7 +276,7 @@ async def test_client_uses_server_hostname_for_the_first_origin_only(
         connect(server.url, ssl=client_context, server_hostname="localhost"),
     ):
         pass
-    assert names == ["localhost", None]  # an address is not sent
+    assert names == ["localhost", None]  # TLS sends no address as server name
 
 
 async def test_client_refuses_redirect_away_from_a_unix_socket(tmp_path: Path) -> None:

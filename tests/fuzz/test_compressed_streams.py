@@ -1,4 +1,4 @@
-"""Compressed and plain messages in a row, in random pieces, read by random methods: each reader gets its own bytes."""
+"""Compressed and plain messages in random chunks, read by random methods: each reader gets its own message."""
 
 import asyncio
 import importlib
@@ -27,7 +27,7 @@ fuzz = settings(
 
 @st.composite
 def messages(draw: st.DrawFn) -> tuple[int, bytes, bool, list[int]]:
-    """Opcode, content, whether it is compressed, and where it is cut into fragments."""
+    """Draw a message: opcode, payload, whether to compress it, and the places at which it is cut into fragments."""
     size = draw(st.integers(0, 200) | st.sampled_from([30, 60, 125, 126, LIMIT // 2, LIMIT, LIMIT]))
     word = draw(st.sampled_from([b"a", b"line\n", "é€𝄞".encode(), b"0123456789abcdef"]))
     opcode = draw(st.sampled_from([TEXT, BINARY, BINARY]))
@@ -50,7 +50,7 @@ def frames(message: tuple[int, bytes, bool, list[int]], packer: Packer) -> bytes
 
 
 async def read(client: Any, how: str) -> bytes | str | None:
-    """A message; None for one that was left."""
+    """Read a message; returns None if it was left early."""
     if how == "message":
         message: bytes | str = await client.read_message()
         return message
@@ -90,7 +90,7 @@ async def read(client: Any, how: str) -> bytes | str | None:
 
 @contextmanager
 def inflating(package: str, size: int) -> Iterator[None]:
-    """`size` bytes are inflated at a time for who reads piece by piece."""
+    """Inflate `size` bytes at a time for readers."""
     inbox: Any = importlib.import_module(f"{package}.streams.inbox")
     before, inbox.PIECE = inbox.PIECE, size
     try:

@@ -1,4 +1,4 @@
-"""Random conversations over one connection: whatever both ends do, and however the bytes come, nothing is lost.
+"""Random conversations over one connection: nothing is lost, whatever both ends do and however bytes are delivered.
 
 Each end is driven by tasks that read, send, are cancelled and fail, while the network moves bytes and time passes as
 hypothesis says. The models of a speaker and of a listener know what must come of it.
@@ -33,7 +33,7 @@ LIMITS = {
 TIMEOUTS = {"close": 5, "ping_interval": 20, "ping_timeout": 20}
 
 EXAMPLES = int(os.environ.get("STREAMWS_CONVERSATIONS") or 0)
-"""How many conversations to have; 0 for the few of a usual run, always the same."""
+"""The number of conversations; 0 for the few of a default run, which are always the same."""
 
 fuzz = settings(
     max_examples=EXAMPLES or 60,
@@ -70,9 +70,12 @@ _arguments: dict[str, dict[str, st.SearchStrategy[Any]]] = {}
 
 
 def happens(often: int, **arguments: st.SearchStrategy[Any]) -> Callable[[Method], Method]:
-    """Decorator: what may happen in a conversation, and how `often` compared with the rest.
+    """Decorate a step that may happen in a conversation.
 
-    One rule for all: hypothesis leaves out whole rules at random, and few conversations are to be without words.
+    There is one rule for all steps, because hypothesis leaves out whole rules at random, and most conversations shall
+    have messages.
+
+    :param often: its frequency compared to other steps.
     """
 
     def add(method: Method) -> Method:
@@ -84,7 +87,7 @@ def happens(often: int, **arguments: st.SearchStrategy[Any]) -> Callable[[Method
 
 
 class Step:
-    """One thing that happens."""
+    """One step of a conversation."""
 
     def __init__(self, kind: str, arguments: dict[str, Any]) -> None:
         self.kind = kind
@@ -101,10 +104,10 @@ def steps(draw: st.DrawFn) -> Step:
 
 
 class End:
-    """One end with all that goes on there."""
+    """One end with its tasks."""
 
     def __init__(self, loop: VirtualLoop, endpoint: Any, server: bool, terms: Mapping[str, Any] | None) -> None:
-        """`terms` are what was agreed on of compression."""
+        """:param terms: the negotiated parameters of compression."""
         self.loop = loop
         self.client = endpoint.client
         self.connection = endpoint.connection
@@ -120,8 +123,8 @@ class End:
         self.speaker = Speaker(endpoint, self.written)
         self.listener = Listener(endpoint, self.visible, self.arrived)
         self.tasks: list[asyncio.Task[None]] = []
-        self.by_frames: asyncio.Task[None] | None = None  # who uses write_frame
-        self.pongs = 0  # that are waited for
+        self.by_frames: asyncio.Task[None] | None = None  # the task that uses write_frame
+        self.pongs = 0  # the number of pongs that tasks wait for
 
     def _received(self, data: bytes) -> None:
         if not self.connection.protocol.failed:
@@ -139,7 +142,7 @@ class End:
         return task
 
     def in_pieces(self) -> list[Sending]:
-        """The messages that tasks send in pieces, as they are told."""
+        """Messages that tasks send in parts, on command."""
         return [sending for sending in self.speaker.told if sending.fate is Fate.OPEN]
 
     async def ping(self) -> None:
@@ -162,7 +165,7 @@ class End:
         assert self.client.state == 3
 
     def check(self) -> None:
-        """What is true whenever nothing is ready to run."""
+        """Check what must be true whenever no callback is ready to run."""
         for task in [task for task in self.tasks if task.done()]:
             self.tasks.remove(task)
             if not task.cancelled():
@@ -172,7 +175,7 @@ class End:
 
 
 class Conversation(RuleBasedStateMachine):
-    """A server's end and a client's end, and the network between them."""
+    """A server's end, a client's end, and the network between them."""
 
     packages = ("streamws", "streamws")
 
@@ -240,7 +243,7 @@ class Conversation(RuleBasedStateMachine):
     # The loop --------------------------------------------------------------------------------------------------
 
     def go_on(self) -> None:
-        """Run what is ready, unless several steps are to happen at once."""
+        """Run ready callbacks, unless several steps are to happen at once."""
         if self.held:
             self.held -= 1
             return
@@ -256,7 +259,7 @@ class Conversation(RuleBasedStateMachine):
         assert not self.loop.errors
 
     def call(self, function: Callable[[], object], in_task: bool = False) -> None:
-        """Call it inside the loop."""
+        """Call a function inside the loop."""
 
         async def call() -> None:
             function()
@@ -268,7 +271,7 @@ class Conversation(RuleBasedStateMachine):
 
     @happens(9, steps=st.integers(1, 3))
     def hold(self, steps: int) -> None:
-        """The next steps happen before any task runs."""
+        """Let the next steps happen before any task runs."""
         self.held = steps
 
     @happens(3)
@@ -277,7 +280,7 @@ class Conversation(RuleBasedStateMachine):
 
     @happens(2, seconds=st.sampled_from([1, 6, 21]))
     def pass_time(self, seconds: int) -> None:
-        """Without an answer to its ping for long, an end gives up."""
+        """Let time pass. An end whose ping is not answered closes."""
         self.loop.pass_time(seconds)
         self.settle()
 
@@ -292,7 +295,7 @@ class Conversation(RuleBasedStateMachine):
 
     @happens(4, flowing=st.booleans())
     def flow(self, flowing: bool) -> None:
-        """From now on all bytes are moved after each step, or only as `move` says."""
+        """Deliver all bytes after each step from now on, or only when `move` does."""
         self.flowing = flowing
         self.go_on()
 
@@ -305,7 +308,7 @@ class Conversation(RuleBasedStateMachine):
     # Sending ---------------------------------------------------------------------------------------------------
 
     def content(self, size: int, text: bool) -> Part:
-        """Some content that is not repeated soon."""
+        """Make content that differs from that of other messages."""
         self.numbers += 1
         some = (f"{self.numbers}\né€𝄞" if self.numbers % 2 else f"{self.numbers}\n") * (size // 2 + 1)
         return some[:size] if text else some.encode()[:size]
@@ -327,10 +330,13 @@ class Conversation(RuleBasedStateMachine):
     def send_in_pieces(
         self, end: int, how: str, kind: int | None, size: int, parts: list[int], compress: bool | None
     ) -> None:
-        """`size` is that of a data frame, the first `parts` are those of any."""
+        """Send a message in parts.
+
+        :param size: of a data frame.
+        :param parts: the first parts."""
         here = self.ends[end]
         if how == "write_frame" and here.by_frames is not None and not here.by_frames.done():
-            return  # one task at a time may
+            return  # only one task at a time may use write_frame
         if how in ("write_frame", "data_frame"):
             kind = kind or BINARY
         commands: asyncio.Queue[Command] = asyncio.Queue()
@@ -343,14 +349,14 @@ class Conversation(RuleBasedStateMachine):
         self.go_on()
 
     def order(self, end: int, which: int, command: Command) -> Sending | None:
-        """Tell a task that sends in pieces what comes next."""
+        """Send a command to a task that sends in parts."""
         sendings = self.ends[end].in_pieces()
         if not sendings:
             return None
         sending = sendings[which % len(sendings)]
         assert sending.commands is not None
         if sending.how == "write_frame" and isinstance(command, list):
-            command = [b"".join(map(encoded, command))]  # so that it can be ended at any time
+            command = [b"".join(map(encoded, command))]  # so that the message is valid if it ends here
         sending.commands.put_nowait(command)
         return sending
 
@@ -359,7 +365,7 @@ class Conversation(RuleBasedStateMachine):
         text = self.content(size, True)
         assert isinstance(text, str)
         data = text.encode()
-        middle = size // 2 if cut else 0  # inside a character, maybe
+        middle = size // 2 if cut else 0  # possibly inside a character
         self.order(end, which, [data[:middle], data[middle:]] if cut else [text])
         self.go_on()
 
@@ -374,7 +380,7 @@ class Conversation(RuleBasedStateMachine):
         self.broken_off(end, lambda: self.order(end, which, Order.FAIL))
 
     def broken_off(self, end: int, stop: Callable[[], Sending | None]) -> None:
-        """A task that sends in pieces, maybe, is stopped."""
+        """Stop a task that may be sending in parts."""
         here = self.ends[end]
         was_open = here.is_open
         middle = {sending for sending in here.in_pieces() if sending.in_pieces and sending.how != "write_frame"}
@@ -484,7 +490,7 @@ class Conversation(RuleBasedStateMachine):
             self.settle()
 
     def read_on(self) -> None:
-        """Have a reader at each end, first of what was begun."""
+        """Start a reader at each end, which first completes a message that was begun."""
         for end in self.ends:
             listener = end.listener
             if listener.begun is not None and listener.waiting is None:
@@ -507,9 +513,10 @@ class Conversation(RuleBasedStateMachine):
         self.settle()
         if not self.stalled:
             self.move_all()
-        self.loop.pass_time(6)  # the end that closes gives up, and the other one sees it when it reads on
+        # The end that closes times out, and the other one sees the end of the connection when it reads.
+        self.loop.pass_time(6)
         self.settle()
-        for _ in range(4):  # the begin of a message, its end, and what is behind it
+        for _ in range(4):  # the beginning of a message, its end, and the data after it
             self.read_on()
             self.move_all()
         self.loop.pass_time(6)
@@ -525,7 +532,7 @@ class Conversation(RuleBasedStateMachine):
         assert not self.loop.errors
 
     def drain(self) -> None:
-        """Everything that was sent arrives and is read."""
+        """Check that everything that was sent is received and read."""
         while any(end.transport.can_move or end.listener.waiting is None for end in self.ends):
             self.read_on()
             self.move_all()

@@ -1,4 +1,4 @@
-"""Random streams in random pieces: both builds see the same, however the stream is cut."""
+"""Random streams in random chunks: both builds return the same events, however the stream is cut."""
 
 import itertools
 import os
@@ -14,7 +14,7 @@ from helpers.frames import KEY, header, xor
 from helpers.wires import Plain, Wire, plain, wires
 
 WIRES = wires()
-"""Both builds, or the one there is: then cuts are still compared with no cuts."""
+"""Both builds, or only the installed one if it is pure."""
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -57,7 +57,7 @@ close_bodies = st.sampled_from(
 
 @st.composite
 def controls(draw: st.DrawFn, masked: bool) -> bytes:
-    """A ping or a pong."""
+    """Draw a ping or a pong."""
     payload = draw(st.binary(max_size=6) | st.just(b"c" * 125))
     return encode(draw(st.sampled_from([PING, PONG])), payload, True, masked)
 
@@ -74,7 +74,7 @@ def mask(payload: bytes) -> bytes:
 
 @st.composite
 def messages(draw: st.DrawFn, masked: bool) -> bytes:
-    """A message, whole or in fragments that end anywhere, with control frames between them; now and then compressed."""
+    """Draw a message, whole or in fragments with control frames between them, sometimes compressed."""
     opcode = draw(st.sampled_from([TEXT, BINARY]))
     rsv = draw(st.sampled_from([0, 0, 0, 4]))
     payload = draw(texts if opcode == TEXT else binaries)
@@ -91,7 +91,7 @@ def messages(draw: st.DrawFn, masked: bool) -> bytes:
 
 @st.composite
 def oddities(draw: st.DrawFn, masked: bool) -> bytes:
-    """A frame that breaks a rule, most of the time."""
+    """Draw a frame that probably breaks a rule."""
     kind = draw(st.sampled_from(["any header", "text", "close", "length", "mask", "long"]))
     if kind == "text":
         before = draw(texts)
@@ -112,7 +112,7 @@ def oddities(draw: st.DrawFn, masked: bool) -> bytes:
 
 @st.composite
 def streams(draw: st.DrawFn, masked: bool) -> bytes:
-    """Mostly valid frames; now and then an odd one, a changed byte, or an end in the middle."""
+    """Draw mostly valid frames; sometimes an invalid one, a changed byte, or a truncated stream."""
     parts = draw(st.lists(messages(masked) | messages(masked) | controls(masked), max_size=6))
     parts += draw(st.lists(oddities(masked), max_size=1))
     parts += draw(st.lists(messages(masked) | controls(masked), max_size=2))
@@ -127,7 +127,7 @@ def streams(draw: st.DrawFn, masked: bool) -> bytes:
 
 @st.composite
 def near_texts(draw: st.DrawFn, masked: bool) -> bytes:
-    """A text message, in two fragments, with bytes on which the rules of UTF-8 turn."""
+    """Draw a text message in two fragments, with bytes at the boundaries of UTF-8."""
     edges = st.sampled_from([0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0])
     pair = bytes([draw(st.sampled_from(b"\xc1\xc2\xe0\xed\xf0\xf4\xf5")), draw(edges)])
     payload = draw(texts) + pair + bytes(draw(st.lists(edges, max_size=2))) + draw(texts)
@@ -137,12 +137,12 @@ def near_texts(draw: st.DrawFn, masked: bool) -> bytes:
 
 
 def cut(stream: bytes, lengths: Sequence[int]) -> list[bytes]:
-    """The stream in pieces of these lengths, again and again."""
+    """Cut the stream into chunks of these lengths, repeatedly."""
     pieces: list[bytes] = []
     place = 0
     while place < len(stream):
         length = lengths[len(pieces) % len(lengths)]
-        # Past the frames' headers long payloads go on in long pieces.
+        # Long payloads continue in long chunks.
         length = length if len(pieces) < 400 else 30_000 + length
         pieces.append(stream[place : place + length])
         place += length
@@ -156,7 +156,7 @@ releases = st.lists(st.booleans(), min_size=1, max_size=8)
 
 
 def fields(parser: Any) -> Plain:
-    """All that a parser shows of itself."""
+    """Return all attributes of a parser."""
     return (
         parser.settle,
         parser.in_message() and parser.deflated,
@@ -174,7 +174,7 @@ def fields(parser: Any) -> Plain:
 
 
 def under_way(parser: Any) -> Plain:
-    """What a parser shows of the message and frame under way."""
+    """Return the attributes of a parser about the message and the frame under way."""
     frame = (parser.opcode, parser.fin, parser.length, parser.missing, parser.buffered())
     return (
         parser.in_frame and frame,
@@ -187,7 +187,7 @@ def with_reason(event: Any) -> Plain:
 
 
 def payloads(events: Sequence[Plain]) -> list[Plain]:
-    """What came, as messages and other events, with consecutive parts of a message put together."""
+    """Return messages and other events, with consecutive parts of a message joined."""
     result: list[Plain] = []
     begun: list[Any] = []  # the kind and the bytes of the message under way
     for event in events:
@@ -208,7 +208,7 @@ def payloads(events: Sequence[Plain]) -> list[Plain]:
 
 
 def new_parser(wire: Wire, masked: bool, deflate: bool = True) -> Any:
-    """A parser, to which messages may come compressed."""
+    """Make a parser that accepts compressed messages."""
     parser = wire.parser.Parser(masked)
     parser.deflate = deflate
     return parser
@@ -259,7 +259,7 @@ def test_builds_agree_on_every_chunk(
 
 
 def released_into(parser: Any, size: int) -> bytes:
-    """What a parser puts into a buffer of that size."""
+    """Release payload into a buffer of that size, and return it."""
     buffer = bytearray(size)
     return bytes(buffer[: parser.release_into(memoryview(buffer))])
 
@@ -307,7 +307,7 @@ def test_parser_loses_nothing_when_payload_is_released(
 
 @st.composite
 def packed_frames(draw: st.DrawFn, packer: Packer) -> list[tuple[int, bytes, bool]]:
-    """The frames of a compressed message: opcode, payload and whether it is the last one. Now and then damaged."""
+    """Draw the frames of a compressed message (opcode, payload, FIN), sometimes damaged."""
     opcode = draw(st.sampled_from([TEXT, BINARY]))
     payload = packer.message(draw(texts if opcode == TEXT else binaries))
     if draw(st.integers(0, 5)) == 0:
@@ -339,7 +339,9 @@ def test_builds_inflate_the_same(data: st.DataObject, takeover: bool, bits: int)
 
 
 def inflated(wire: Wire, inflater: Any, frame: tuple[int, bytes, bool], most: int, drop: int | None) -> Plain:
-    """What comes of a frame: `drop` says how much of it is passed over when its first piece was taken."""
+    """Inflate a frame, and return the results.
+
+    :param drop: how many bytes to drop after the first piece was taken."""
     seen: list[object] = []
     try:
         inflater.feed(wire.deflate.DeflatedFrame(*frame))
@@ -357,7 +359,7 @@ def inflated(wire: Wire, inflater: Any, frame: tuple[int, bytes, bool], most: in
 
 @st.composite
 def sends(draw: st.DrawFn) -> tuple[str, Any]:
-    """Something to send: the method of a protocol, and its content."""
+    """Draw a method of a protocol and its argument."""
     data: st.SearchStrategy[str | bytes] = st.text(max_size=20) | st.binary(max_size=20) | sizes.map(bytes)
     kind = draw(st.sampled_from(["message", "message", "fragments", "ping", "pong"]))
     if kind == "message":

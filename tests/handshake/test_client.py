@@ -1,4 +1,4 @@
-"""The client's side of the opening handshake: the request's bytes, and what the answer must be."""
+"""The opening handshake of a client: its request, and the responses that it accepts."""
 
 import re
 from base64 import b64decode
@@ -27,7 +27,7 @@ from streamws.handshake.headers import HeaderFields, Headers
 from streamws.handshake.url import parse_url
 from streamws.options import Compression, Limits
 
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3, and its answer
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
@@ -35,7 +35,7 @@ ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 def encode(url: str, headers: HeaderFields = (), **options: Any) -> bytes:
-    """The request for a URL, with the key blanked out."""
+    """Return the request for a URL, with KEY in place of the key."""
     options = {"origin": None, "user_agent": None, "subprotocols": ()} | options
     encoded = begin(parse_url(url), make_offer(headers, **options)).encoded
     found = re.search(rb"\r\nSec-WebSocket-Key: ([A-Za-z0-9+/]{22}==)\r\n", encoded)
@@ -167,7 +167,7 @@ def handshake(*subprotocols: str, compression: Compression | None = None) -> Han
 
 
 def answer(*more: tuple[str, str], **change: str | None) -> Response:
-    """A good answer, but for some fields."""
+    """Return a valid response with other fields."""
     fields: dict[str, str | None] = {**FIELDS, **{name.replace("_", "-"): value for name, value in change.items()}}
     kept = [(name, value) for name, value in fields.items() if value is not None]
     return Response.from_wire(101, Headers([*kept, *more]))
@@ -199,7 +199,7 @@ def test_client_accepts_response(response: Response) -> None:
         (answer(Upgrade=None), "its Upgrade field is not websocket"),
         (answer(Upgrade="h2c"), "its Upgrade field is not websocket"),
         (answer(Upgrade="websocket/13"), "its Upgrade field is not websocket"),
-        (answer(Upgrade="websoc\u212aet"), "its Upgrade field is not websocket"),  # the sign of Kelvin's unit
+        (answer(Upgrade="websoc\u212aet"), "its Upgrade field is not websocket"),  # KELVIN SIGN, whose lower() is k
         (answer(("Upgrade", "h2c")), "its Upgrade field is not websocket"),
         (answer(Connection=None), "its Connection field lacks Upgrade"),
         (answer(Connection="keep-alive"), "its Connection field lacks Upgrade"),
@@ -301,7 +301,7 @@ Result = tuple[int, Headers, bytes, bytes] | str | None
 
 
 def read(pieces: Iterable[bytes], limits: Limits | None = None, *, end: bool = True, connect: bool = False) -> Result:
-    """What the reader makes of the pieces, and of the end of the connection behind them."""
+    """Feed chunks and the end of the connection to the reader, and return the result."""
     reader = ResponseReader(limits or Limits(), connect=connect)
     behind = b""
     response = None
@@ -452,7 +452,7 @@ def test_reader_refuses_malformed_response(data: bytes) -> None:
     for found in (whole, by_bytes):
         assert isinstance(found, str)
         assert found.startswith(BAD[data][:50])
-    if "does not speak" not in BAD[data]:  # that one shows what has come
+    if "does not speak" not in BAD[data]:  # that one shows the received bytes
         assert whole == by_bytes
 
 
@@ -482,7 +482,7 @@ LIMIT_HEAD = "the head of the answer is over 120 bytes (Limits.max_head)"
         (head("200 " + "a" * 12, LINE, LINE, "A: 123"), LIMIT_HEAD),
         (head("200 X", LINE + "a")[:-4], LIMIT_LINE),  # before the line ends
         (b"HTTP/1.1 200 X\r\nA: 1\r\nB: 2\r\nC: 3\r\nD", LIMIT_COUNT),
-        (head("100 X", "A: 1", "B: 2", "C: 3") + head("200 X", "A: 1", "B: 2", "C: 3"), 200),  # each of its own
+        (head("100 X", "A: 1", "B: 2", "C: 3") + head("200 X", "A: 1", "B: 2", "C: 3"), 200),  # each has its own limit
     ],
     ids=ascii,
 )

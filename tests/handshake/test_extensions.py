@@ -1,4 +1,4 @@
-"""Extensions in the opening handshake: their grammar, and what two sides agree on of permessage-deflate."""
+"""Extensions in the opening handshake: their grammar, and the negotiation of permessage-deflate."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +28,7 @@ FLAGS = [SERVER_TAKEOVER, CLIENT_TAKEOVER]
 BITS = [SERVER_BITS, CLIENT_BITS]
 
 FULL = Compression(window_bits=15, peer_window_bits=15, takeover=True, peer_takeover=True)
-"""Wants nothing limited: what it answers is what was asked for."""
+"""Limits nothing, so that the response has only what the client asked for."""
 
 fuzz = settings(max_examples=60, deadline=None)
 
@@ -94,7 +94,7 @@ def test_parser_refuses_malformed_extensions(value: str, before: str) -> None:
 
 
 def complaint(function: Callable[[str], object], value: str) -> str:
-    """What a function says that does not take the value."""
+    """Return the error with which a function refuses a value."""
     try:
         function(value)
     except ValueError as error:
@@ -118,7 +118,7 @@ def test_parser_raises_nothing_but_value_error(value: str) -> None:
 
 
 def test_parser_parses_long_field_in_linear_time() -> None:
-    # Nothing to go back over: each of these would take minutes otherwise.
+    # With a regular expression that backtracks, each of these would take minutes.
     for value in ("a" * 60_000 + "(", " " * 60_000 + "(", "a; b=" + '"' * 2 + "\\a" * 30_000, "a;b," * 15_000):
         assert len(complaint(parse_extensions, value)) < 250
 
@@ -151,7 +151,7 @@ def test_server_declines_offer_that_breaks_a_rule(parameters: str, expected: str
         assert answer is None
         return
     assert answer is not None
-    if expected is None:  # a number is answered as it is, but for the 15 that a client has anyway
+    if expected is None:  # a number is repeated in the response, except 15, which is the default
         name, _, value = parameters.partition("=")
         bits = int(value.strip('"').replace("\\", ""))
         expected = "" if name == CLIENT_BITS and bits == 15 else f"; {name}={bits}"
@@ -184,7 +184,7 @@ ANSWERS = [
     *[(f"; {SERVER_BITS}={bits}", DeflateTerms(15, True, bits, True)) for bits in range(9, 16)],
     *[(f"; {CLIENT_BITS}={bits}", DeflateTerms(bits, True, 15, True)) for bits in range(9, 16)],
     (f'; {CLIENT_BITS}="9"', DeflateTerms(9, True, 15, True)),
-    (f"; {SERVER_BITS}=8", DeflateTerms(15, True, 9, True)),  # a larger window inflates that as well
+    (f"; {SERVER_BITS}=8", DeflateTerms(15, True, 9, True)),  # a larger window can inflate that too
 ]
 
 
@@ -199,7 +199,7 @@ WRONG_ANSWERS = [
     *[f"; {bits}=9; {bits}=9" for bits in BITS],
     *[f"; {bits}" for bits in BITS],
     *[f"; {bits}={number}" for bits in BITS for number in NO_NUMBERS],
-    f"; {CLIENT_BITS}=8",  # zlib cannot
+    f"; {CLIENT_BITS}=8",  # zlib cannot compress with a window of 8 bits
     "; x",
     f", {DEFLATE}",
     ", x",
@@ -350,7 +350,7 @@ def test_server_sends_no_extension_without_an_acceptable_offer(offers: tuple[str
 
 
 def answered(compression: Compression | None, *extensions: str) -> DeflateTerms | None:
-    """What a client takes from an answer with these fields."""
+    """Return the terms that a client accepts from a response with these fields."""
     handshake = begin(parse_url("ws://localhost/"), make_offer((), None, None, (), compression))
     fields = [
         ("Upgrade", "websocket"),

@@ -265,7 +265,7 @@ REFUSALS: list[tuple[bytes, int, str]] = [
     (b"GET / HTTP/1.1\n", 400, "a line ends in LF without CR"),
     (LINE + b"Host: a\n", 400, "a line ends in LF without CR"),
     (LINE + b"Host: a\r\n\n", 400, "a line ends in LF without CR"),
-    # header lines; what follows the colon is in llhttp's words
+    # header lines; the text after the colon is from llhttp
     (LINE + b"Host: a\rb\r\n\r\n", 400, "malformed header: "),
     (LINE + b"Host: a\r\n\rb\r\n\r\n", 400, "malformed header: "),
     (LINE + b"Host : a\r\n\r\n", 400, "malformed header: "),
@@ -417,7 +417,7 @@ def test_reader_refuses_an_endless_line_at_the_byte_over_the_limit(start: bytes,
         reader.feed(data[fed - 1 : fed])
     assert caught.value.status == status
     assert outcome([data], SMALL) == (status, caught.value.reason)
-    with pytest.raises(HandshakeRefused):  # and again: nothing changes the verdict
+    with pytest.raises(HandshakeRefused):  # the refusal stays
         reader.feed(b"\r\n\r\n")
 
 
@@ -481,7 +481,7 @@ def test_reader_survives_a_damaged_head(damage: bytes, place: int, length: int) 
     result = outcome([data], Limits())
     if isinstance(result[0], Request):
         request = result[0]
-        # What was accepted is good enough to be written again: nothing can hide in a value or a name.
+        # Accepted headers can be sent again, so that no name or value can smuggle anything.
         for name, value in request.headers.items_all():
             assert Headers([(name, value)]).get_all(name) == (value,)
             assert value in request.headers.get_all(name)

@@ -1,4 +1,4 @@
-"""Header fields as a value."""
+"""`Headers`: an immutable multi-value mapping of header fields."""
 
 import copy
 import pickle

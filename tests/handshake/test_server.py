@@ -1,4 +1,4 @@
-"""What the server answers to an opening handshake."""
+"""The responses of a server to an opening handshake."""
 
 import base64
 import re

@@ -33,7 +33,7 @@ START = "from autobahntestsuite.wstest import run; run()"
 GRADES = ("OK", "NON-STRICT", "INFORMATIONAL", "UNIMPLEMENTED", "FAILED")
 PASSED = ("OK", "INFORMATIONAL")
 MISSING = Verdict("FAILED", "MISSING")
-"""Of a case that was asked for, and on which nothing was said."""
+"""The grade of a requested case without a result."""
 
 Verdicts = Mapping[str, Verdict]
 
@@ -73,7 +73,7 @@ def options() -> Options:
 
 
 def find_python2() -> str:
-    """A Python 2.7 that works: the commands of pyenv may be there and not work."""
+    """Return a working Python 2.7. Commands of pyenv may exist and not work."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     for candidate in (*pyenv.glob("versions/2.7.*/bin/python"), shutil.which("python2.7"), shutil.which("python2")):
         if candidate is not None and _is_python2(candidate):
@@ -88,7 +88,7 @@ def _is_python2(command: str | Path) -> bool:
 
 
 def install(python2: str, cache: Path) -> Path:
-    """The folder with autobahntestsuite and what it needs."""
+    """Install autobahntestsuite and its dependencies, and return their folder."""
     packages = cache / "packages"
     if not packages.exists():
         print(f"installing autobahntestsuite into {packages}", flush=True)
@@ -96,10 +96,10 @@ def install(python2: str, cache: Path) -> Path:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         command = [python2, "-m", "pip", "install", "-qq", "--target", str(fresh), "autobahntestsuite"]
-        # A number for how quiet it is to be is more than its pip understands.
+        # The old pip does not accept a number for PIP_QUIET.
         environment = {name: value for name, value in os.environ.items() if name != "PIP_QUIET"}
         subprocess.run(command, env=environment, timeout=600, check=True)
-        # zope.interface leaves it to a .pth file, of which only site-packages are searched.
+        # zope.interface relies on a .pth file, which Python reads in site-packages only.
         (fresh / "zope" / "__init__.py").touch()
         fresh.rename(packages)
     return packages
@@ -125,7 +125,7 @@ class Runner:
         spec = {"outdir": str(self._folder), "cases": self._cases, "exclude-cases": [], "exclude-agent-cases": {}}
         file = self._folder / "spec.json"
         file.write_text(json.dumps(spec | specification))
-        # Without a port for its web pages, which several runs would have in common.
+        # Without a port for its web pages, on which several runs would collide.
         command = [self._python2, "-c", START, "-m", mode, "-s", str(file), "-u", "0"]
         environment = os.environ | {"PYTHONPATH": str(self._packages), "PYTHONUNBUFFERED": "1"}
         with self.log.open("wb") as log:
@@ -137,7 +137,7 @@ class Runner:
 
 
 async def judge(chosen: Options, folder: Path) -> Verdicts:
-    """Run the cases and give the verdict on each."""
+    """Run the cases and return the verdict on each."""
     runner = Runner(chosen, folder)
     print(f"autobahntestsuite {runner.version}, CPython {platform.python_version()}: {described(chosen)}", flush=True)
     attempt = judge_server if chosen.role == "server" else judge_client
@@ -149,7 +149,7 @@ async def judge(chosen: Options, folder: Path) -> Verdicts:
     output = runner.log.read_text()
     asked = re.search(r"^Cases = \[(.*)\]$", output, re.MULTILINE)
     assert asked is not None, f"no cases were run; see {runner.log}"
-    # Some are named twice by a list with overlaps.
+    # Overlapping lists name some cases twice.
     wanted = dict.fromkeys(re.findall(r"[\d.]+", asked[1]), MISSING)
     return wanted | dict(verdicts(folder, f"there is no report; see {runner.log}"))
 
@@ -191,7 +191,7 @@ def case_key(case: str) -> tuple[int, ...]:
 
 
 def table(judged: Verdicts) -> str:
-    """How many cases of each category got which grade, and for how many the connection was not closed as it should."""
+    """Return a table: the number of cases by category and grade, and of connections not closed properly."""
     rows: list[tuple[str, ...]] = [("category", *GRADES, "closed badly", "all")]
     categories = sorted({case.partition(".")[0] for case in judged}, key=int)
     for name, members in [(name, [name]) for name in categories] + [("all", categories)]:

@@ -1,4 +1,4 @@
-"""The Autobahn test cases, run by kosoku against the echo programs; `autobahn.py` has Autobahn itself run them."""
+"""Run the Autobahn test cases with kosoku against the echo programs. `autobahn.py` runs them with Autobahn itself."""
 
 import asyncio
 import json
@@ -13,34 +13,34 @@ from helpers.processes import TESTS, free_port, listens, python_environment, run
 
 BUILDS = ("installed", "pure")
 
-# All but those of compression; of those one for each kind of data (12), one for each set of parameters (13), and one
-# with messages in fragments. The others take minutes.
+# All cases except those of compression. Of these, one for each kind of data (12), one for each set of parameters (13),
+# and one with fragmented messages; the others take minutes.
 QUICK = [*(f"{category}.*" for category in (1, 2, 3, 4, 5, 6, 7, 9, 10)), "12.*.4", "12.1.11", "13.*.4"]
 
 Role = Literal["server", "client"]
 
 
 class Verdict(NamedTuple):
-    """On one case: of the messages exchanged, and of how the connection was closed."""
+    """The verdicts on the messages of a case, and on how the connection was closed."""
 
     messages: str
     closing: str
 
 
 def echo_command(peer: str, role: Role, build: str) -> list[str]:
-    """How to start an echo program."""
+    """Return the command that starts an echo program."""
     script = TESTS / "interop" / "echoes" / f"{peer}_{role}.py"
     return [sys.executable, str(script), *(["--pure"] if build == "pure" else [])]
 
 
 def echo_environment() -> dict[str, str]:
-    """What it runs in: limits that have no argument are lifted here, for the messages of 65536 fragments."""
+    """Return the environment of an echo program, which lifts limits for messages of 65536 fragments."""
     return python_environment() | {"WEBSOCKETS_MAX_FRAGMENTS": "100000"}
 
 
 @asynccontextmanager
 async def echo_server(peer: str, build: str, log: Path) -> AsyncIterator[int]:
-    """An echo server as a process of its own; gives its port."""
+    """Run an echo server in a process, and give its port."""
     command = echo_command(peer, "server", build)
     with log.open("wb") as errors:
         async with running(*command, environment=echo_environment(), errors=errors) as process:
@@ -54,7 +54,9 @@ async def echo_server(peer: str, build: str, log: Path) -> AsyncIterator[int]:
 async def judge(
     build: str, cases: Sequence[str], folder: Path, *, seconds: float, at_once: int
 ) -> Mapping[str, Verdict]:
-    """The verdict on each case (`cases`: ids, or globs such as "9.*"). The server must log nothing."""
+    """Test a server, and return the verdict on each case. The server must log nothing.
+
+    :param cases: ids, or globs such as "9.*"."""
     kosoku = Path(sysconfig.get_path("scripts"), "kosoku")
     chosen = [option for case in cases for option in ("--include", case)]
     options = ["--parallelism", str(at_once), "--outdir", str(folder), *chosen]
@@ -68,9 +70,9 @@ async def judge(
 async def judge_client(
     build: str, cases: Sequence[str], folder: Path, *, seconds: float, at_once: int
 ) -> Mapping[str, Verdict]:
-    """The same of the client. It must say nothing, and end well."""
-    # In 13.2, 13.5 and 13.6 kosoku wants the client not to refer to the messages before, and asks only one that offers
-    # it. In 12.5 is what does not get smaller without them; that comes as it is, and kosoku fails over it.
+    """Test a client, and return the verdict on each case. The client must print nothing and exit with 0."""
+    # In 13.2, 13.5 and 13.6 kosoku requires a client without context takeover, and asks only a client that offers it.
+    # Without it, messages of 12.5 do not get smaller and are sent uncompressed, which kosoku counts as a failure.
     without = [case for case in cases if case.startswith(("13.2.", "13.5.", "13.6.", "13.*."))]
     takeover = [case for case in cases if case not in without]
     found: dict[str, Verdict] = {}
@@ -95,12 +97,14 @@ async def _judge_client(
             ended = await run(*client, seconds=seconds, environment=echo_environment())
             assert (ended.status, ended.errors) == (0, "")
             async with asyncio.timeout(20):
-                await server.wait()  # it writes the verdicts when the client has asked for them, and ends
+                await server.wait()  # it writes the report when the client asks for it, and exits
     return verdicts(folder, ended.errors)
 
 
 def verdicts(folder: Path, errors: str) -> Mapping[str, Verdict]:
-    """What is in the report of a folder; `errors` explains that there is none."""
+    """Return the verdicts from the report in a folder.
+
+    :param errors: explains why there is no report."""
     index = folder / "index.json"
     assert index.exists(), errors
     (found,) = json.loads(index.read_text()).values()

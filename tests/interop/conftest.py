@@ -1,4 +1,4 @@
-"""What is tested only when asked for: peers that are not Python packages, and the cases that take long."""
+"""Leave out tests that need an option: peers that are not Python packages, and cases that take minutes."""
 
 from pathlib import Path
 

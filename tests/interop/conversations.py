@@ -1,4 +1,4 @@
-"""What `connect()` and a server of any make have in common: the tests of each make are these."""
+"""Tests of `connect()` with another library's server, to be inherited for each library."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,20 +24,23 @@ failing = pytest.mark.parametrize("code", [1011, 4999])
 
 
 class Peer:
-    """A server. What it does depends on the path:
+    """A server of another library. Its behaviour depends on the path:
 
-    - /echo: sends back what comes
+    - /echo: sends each message back
     - /fragments: sends TEXT in fragments, with a ping of BEAT among them
     - /ping: sends a ping of BEAT, and "pong" when it is answered
     - /leave/CODE: closes with the code and REASON
     - /unauthorized: answers 401 with UNAUTHORIZED as its body
     - /busy: answers 503 with RETRY_AFTER
 
-    It speaks SUBPROTOCOL with whom offers it.
+    It accepts SUBPROTOCOL.
     """
 
     def __init__(self, url: str, closed: Callable[[], Awaitable[Close]], **options: Any) -> None:
-        """`closed` gives what the server received in the next Close frame, `options` are for `connect()`."""
+        """
+        :param closed: returns code and reason of the next Close frame that the server receives.
+        :param options: for `connect()`.
+        """
         self.closed = closed
         self._url = url
         self._options = options
@@ -49,7 +52,7 @@ class Peer:
 
 
 class Conversations:
-    """To be inherited by a test class; its module has a fixture `peer`."""
+    """Base of a test class, whose module has a fixture `peer`."""
 
     @pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES.keys())
     async def test_server_echoes_message(self, peer: Peer, message: str | bytes) -> None:
@@ -144,7 +147,7 @@ class Conversations:
 
 
 class FragmentedConversations(Conversations):
-    """The same, and of a server that can send fragments."""
+    """Base of a test class for a server that can send fragments."""
 
     async def test_client_joins_fragments(self, peer: Peer) -> None:
         async with peer.connect("/fragments") as client:
@@ -158,6 +161,6 @@ class FragmentedConversations(Conversations):
             frames = [await client.read_frame()]
             while not frames[-1].fin:
                 frames.append(await client.read_frame())
-            # Some makes end a message with an empty frame.
+            # Some libraries end a message with an empty frame.
             assert [frame.payload.decode() for frame in frames][: len(TEXT)] == TEXT
             assert b"".join(frame.payload for frame in frames).decode() == "".join(TEXT)

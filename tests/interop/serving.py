@@ -1,4 +1,4 @@
-"""A streamws server in the loop of the test, for peers to connect to."""
+"""A streamws server on the loop of the test, for clients of other libraries."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,11 +17,11 @@ MESSAGES: dict[str, str | bytes] = {
     "1 MiB of text": "ü🌍ab" * (1 << 17),
     "1 MiB of binary": bytes(range(256)) * (1 << 12),
 }
-"""Messages that every peer sends and gets back."""
+"""Messages that every client sends and gets back."""
 
 
 class Served:
-    """Where the server is, and how its connections ended, in the order of their ends."""
+    """A server: its port and URL, and the outcomes of its connections in the order of their ends."""
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -64,4 +64,4 @@ async def peer() -> AsyncIterator[Peer]:
 
 
 class TestConnect(Conversations):
-    """`connect()` with this server. It has no way to send fragments."""
+    """`connect()` to this server, which cannot send fragments."""

@@ -1,4 +1,4 @@
-"""Compression with other makes, in both roles: what one side compresses the other one inflates."""
+"""Compression with other libraries, in both roles."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -38,12 +38,12 @@ settings = pytest.mark.parametrize(
 
 
 def agreed(client: Client) -> bool:
-    """Whether the two sides have agreed to compress."""
+    """Return whether compression was negotiated."""
     return "permessage-deflate" in client.response.headers.get("Sec-WebSocket-Extensions", "")
 
 
 async def echo(client: Client) -> None:
-    """Sends back what comes: whole, and in fragments."""
+    """Send each message back, once whole and once in fragments."""
     assert agreed(client)
     async for message in client:
         await client.send(message)

@@ -1,4 +1,4 @@
-"""Server and client before all Autobahn test cases of compression: 1000 messages each."""
+"""Server and client pass all Autobahn test cases of compression, with 1000 messages each."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import pytest
 
 from interop.conformance import BUILDS, Verdict, judge, judge_client
 
-# Five kinds of data (12) and seven sets of parameters (13), each with messages whole and in fragments, the longest ones
-# in many and in large fragments: no more in a test than it has time for.
+# Five kinds of data (12) and seven sets of parameters (13), each with whole and fragmented messages, the longest ones
+# in many and in large fragments. Split into tests that each take a few minutes.
 CATEGORIES = [*(f"12.{kind}" for kind in range(1, 6)), *(f"13.{parameters}" for parameters in range(1, 8))]
 SIZES = {"whole": range(1, 11), "fragments": range(11, 15), "many": range(15, 17), "large": range(17, 19)}
-# Here messages of 16 and of 64 bytes do not get smaller and come as they are, over which kosoku fails.
+# Messages of 16 and 64 bytes do not get smaller and are sent uncompressed here, which kosoku counts as a failure.
 NO_TAKEOVER = ["13.2", "13.5", "13.6", "13.7"]
 CASES = {
     f"{category} {kind}": [f"{category}.{size}" for size in sizes if size > 2 or category not in NO_TAKEOVER]

@@ -34,7 +34,7 @@ from streamws import Cause, Client, Close, Side
 
 
 class Frame(NamedTuple):
-    """What the peer received."""
+    """A frame that the peer received."""
 
     kind: WSMsgType
     payload: bytes
@@ -42,7 +42,7 @@ class Frame(NamedTuple):
 
 
 class Peer(WSListener):
-    """Keeps what it receives, and closes when it is told to."""
+    """Records received frames, and closes on demand."""
 
     transport: WSTransport
 

@@ -26,7 +26,7 @@ from interop.serving import MESSAGES, serving
 from streamws import Cause, Client, Limits, Opcode, Side
 from streamws import Close as Said
 
-connect = partial(client.connect, proxy=None)  # a proxy that the environment names does not know this host
+connect = partial(client.connect, proxy=None)  # a proxy of the environment cannot reach this host
 closes = pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1001, "off"), (1011, "ü" * 61), (4999, "mine")])
 BOUNDARIES = [125, 126, 127, 65535, 65536]
 
@@ -177,7 +177,7 @@ async def test_server_fails_on_too_big_message() -> None:
 
 
 async def test_server_accepts_message_of_limit_in_large_fragments() -> None:
-    # As browsers send it: Chromium cuts messages at 131000 bytes.
+    # Like Chromium, which cuts messages into fragments of 131000 bytes.
     parts = [b"x" * 131_000] * 8 + [b"x" * 576]
     async with serving(limits=Limits(max_message_size=1 << 20)) as served, connect(served.url) as peer:
         await peer.send(parts)

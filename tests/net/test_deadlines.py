@@ -1,4 +1,4 @@
-"""Many waits on one timer."""
+"""`Deadlines`: many waits share one timer."""
 
 import asyncio
 import heapq
@@ -10,7 +10,7 @@ from streamws.net.loops import Deadlines
 
 
 class Timer:
-    """What `call_at` returns."""
+    """The result of `call_at`."""
 
     def __init__(self, clock: "Clock", callback: Callable[[], None]) -> None:
         self._clock = clock
@@ -23,13 +23,13 @@ class Timer:
 
 
 class Clock:
-    """An event loop's clock, moved by hand."""
+    """An event loop whose time a test sets."""
 
     def __init__(self) -> None:
         self.timers = 0
-        """How many are set."""
+        """The number of timers that are set."""
         self.errors: list[object] = []
-        """What was reported to the loop."""
+        """Exceptions that were reported to the loop."""
         self._now = 0.0
         self._order = itertools.count()
         self._heap: list[tuple[float, int, Timer]] = []
@@ -60,7 +60,7 @@ class Clock:
 
 
 class Wait:
-    """A callback that remembers when it was called, and may begin its wait anew."""
+    """A callback that records when it was called, and may restart its wait."""
 
     def __init__(self, clock: Clock, again: Deadlines | None = None) -> None:
         self._clock = clock

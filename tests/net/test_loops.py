@@ -1,4 +1,4 @@
-"""What the connections of a loop share: deadlines on one timer, the end of a turn, the receive buffers."""
+"""Objects that all connections of a loop share: deadlines on one timer, flushes at the end of an iteration, buffers."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ from streamws.net.loops import Deadlines, LoopShare, Turn, share_of
 
 
 class Calls:
-    """Functions that note, in order, that they were called."""
+    """Functions that record the order of their calls."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -48,7 +48,7 @@ async def deadlines() -> AsyncIterator[Deadlines]:
 
 @pytest.fixture
 async def timers(monkeypatch: pytest.MonkeyPatch, deadlines: Deadlines) -> list[asyncio.TimerHandle]:
-    """The timers that `deadlines` asks its loop for."""
+    """The timers that `deadlines` sets on its loop."""
     timers: list[asyncio.TimerHandle] = []
 
     class Loop:
@@ -79,7 +79,7 @@ async def test_deadlines_do_not_expire_early(deadlines: Deadlines, calls: Calls)
     begun = loop.time()
     deadlines.add(calls["a"])
     await calls.until(1)
-    assert loop.time() - begun >= 0.019  # the loop takes what is due within its clock's resolution
+    assert loop.time() - begun >= 0.019  # the loop runs timers that are due within the resolution of its clock
 
 
 async def test_deadlines_share_one_timer(deadlines: Deadlines, calls: Calls, timers: list[asyncio.TimerHandle]) -> None:

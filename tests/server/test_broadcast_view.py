@@ -22,14 +22,14 @@ async def test_server_broadcasts_to_a_view_that_a_client_leaves_meanwhile() -> N
 
     socket = WebSocketServer("127.0.0.1", 0, handler=handler, limits=Limits(max_write_backlog=100_000))
 
-    def tell() -> None:  # outside of any task: there a connection that fails wakes its reader at once
+    def tell() -> None:  # outside any task, where a failing connection resumes its reader at once
         before = len(room)
         try:
             socket.broadcast(bytes(1_000_000), to=room.values())
         except RuntimeError as error:
             left.set_exception(error)
             return
-        # A client that reads slowly on a busy machine may leave together with the one that does not read at all.
+        # On a busy machine, the other client may be too slow as well and leave at the same time.
         if len(room) < before:
             left.set_result(None)
         else:

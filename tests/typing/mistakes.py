@@ -1,4 +1,4 @@
-"""Mistakes that a type checker must find; `test_mistakes.py` says how they are checked. Never run."""
+"""Mistakes that a type checker must find. `test_mistakes.py` checks them; the file is never run."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Types of the public interface: `mypy --strict` checks the assertions, pytest that the names are there."""
+"""Types of the public interface. `mypy --strict` checks the assertions, and pytest that all names exist."""
 
 import ast
 import asyncio
@@ -209,7 +209,7 @@ def calling_back(client: Client) -> None:
 
 
 class Method:
-    """Methods can be callbacks, and callables that take more than is given to them."""
+    """Methods, and callables with optional parameters, can be callbacks."""
 
     async def on_message(self, reader: MessageReader, more: int = 0) -> None: ...
 
@@ -383,7 +383,7 @@ async def connecting_in_tasks() -> None:
 
 
 class Tokens:
-    """Methods and lambdas can say where each attempt goes, and what it asks for."""
+    """Methods and lambdas can give the URL and headers of each attempt."""
 
     async def target(self) -> Target:
         return Target("ws://localhost/", {"Authorization": "Bearer token"})
@@ -478,7 +478,7 @@ def test_package_is_marked_as_typed() -> None:
 
 
 def annotations(kind: type[object]) -> Iterator[tuple[str, ast.expr]]:
-    """The annotations of a class's public methods and attributes, from its source."""
+    """Return the annotations of the public methods and attributes of a class, from its source."""
     assert streamws.__file__ is not None
     source = Path(streamws.__file__).parent.joinpath(*kind.__module__.split(".")[1:]).with_suffix(".py")
     [body] = [

@@ -1,4 +1,4 @@
-"""How a connection closes, from either end and by every accident, and what is said about it."""
+"""How a connection closes, from either end and by failures, and its outcome."""
 
 from typing import Any
 
@@ -307,7 +307,7 @@ def test_protocol_sends_no_close_when_it_fails_inside_a_data_frame(wire: Wire, s
     protocol = opened(wire, server)
     protocol.begin_frame(2, 10)
     protocol.frame_part(b"12345")
-    # The peer would take the Close frame for payload, and might take the frame for complete.
+    # The peer would read the Close frame as payload, and could see a complete frame.
     assert protocol.fail(1011, "cut", codes.Cause.LOCAL_CANCEL, codes.Side.LOCAL, "cut off") == b""
     assert protocol.failed
     assert not protocol.open

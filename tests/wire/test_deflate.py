@@ -1,4 +1,4 @@
-"""The payloads of compressed messages, both ways: RFC 7692 section 7.2, on both builds, with each codec."""
+"""Compressing and inflating payloads (RFC 7692 section 7.2), on both builds and with each codec."""
 
 import itertools
 import random
@@ -25,7 +25,7 @@ MOST = 1 << 40
 HELLO = b"\xf2\x48\xcd\xc9\xc9\x07\x00"
 MiB = 1 << 20
 
-Codec = tuple[Any, Any]  # what the module calls `codec`, and `igzip`
+Codec = tuple[Any, Any]  # the values of `codec` and `igzip` in the module
 CODECS: dict[str, Codec] = {"zlib": (zlib, None), "zlib-ng": (zlib_ng, None), "ISA-L": (zlib_ng, isal_zlib)}
 COMBINATIONS = [f"{one} to {other}" for one, other in itertools.product(CODECS, ["zlib", "zlib-ng"])]
 WIRES = wires()
@@ -35,7 +35,7 @@ takeovers = pytest.mark.parametrize("takeover", [False, True], ids=["alone", "ta
 
 
 class Pair:
-    """A sender and a receiver that agree, each with a codec of its own."""
+    """A sender and a receiver with the same terms, each with its own codec."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Pair:
         return size
 
     def take_all(self, most: int = MOST) -> bytes:
-        """What has been fed, in pieces."""
+        """Return the data that was fed, in pieces."""
         data = b""
         while self.inflater.pending:
             piece = self.take(most)
@@ -86,14 +86,14 @@ class Pair:
         return data
 
     def inflate(self, payload: bytes, opcode: int = BINARY, most: int = MOST) -> bytes:
-        """A message in one frame."""
+        """Inflate a message in one frame."""
         self.feed(payload, opcode)
         data = self.take_all(most)
         assert self.inflater.ended
         return data
 
     def inflate_parts(self, payloads: Sequence[bytes], opcode: int = BINARY, most: int = MOST) -> list[bytes]:
-        """A message in fragments: what came of each."""
+        """Inflate a message in fragments, and return the data of each one."""
         parts = []
         for number, payload in enumerate(payloads):
             fin = number == len(payloads) - 1
@@ -105,7 +105,7 @@ class Pair:
 
 @pytest.fixture(autouse=True)
 def codec_afterwards() -> Iterator[None]:
-    """No compressor of one codec is left for the next test."""
+    """Leave no idle compressor of another codec for the next test."""
     modules: list[Any] = [wire.deflate for wire in WIRES]
     before = [(module.codec, module.igzip) for module in modules]
     yield
@@ -207,7 +207,7 @@ def test_takeover_refers_back(wire: Wire) -> None:
 def test_inflater_accepts_fragments_cut_anywhere(
     wire: Wire, data: bytes, cuts: list[float], again: list[float], most: int, takeover: bool, bits: int
 ) -> None:
-    """Also by one between sender and receiver, who knows nothing of compression."""
+    """Even by an intermediary that does not know about compression."""
     pair = Pair(wire, takeover=takeover, bits=bits)
     for _ in range(2):
         parts = cut(data, cuts)
@@ -246,7 +246,7 @@ def test_inflater_returns_message_byte_by_byte(wire: Wire, takeover: bool, most:
 @pytest.mark.parametrize("noise", [False, True])
 @pytest.mark.parametrize("limit", [0, 1, 1000, PIECE, 3 * PIECE])
 def test_message_of_exactly_the_limit_ends(wire: Wire, takeover: bool, noise: bool, limit: int) -> None:
-    """Asked for one byte more than that, it is all there, and a longer one shows."""
+    """Taking one byte more than the limit returns the whole message, or shows that it is longer."""
     for more in (0, 1):
         pair = Pair(wire, takeover=takeover)
         size = limit + more
@@ -308,7 +308,7 @@ def test_example_of_empty_message(wire: Wire, takeover: bool) -> None:
 
 
 def final(data: bytes) -> bytes:
-    """A stream of its own, with its end."""
+    """Compress a message in its own stream, which ends with a final block."""
     stream = zlib.compressobj(6, zlib.DEFLATED, -15)
     return stream.compress(data) + stream.flush(zlib.Z_FINISH)
 
@@ -353,7 +353,7 @@ def test_inflater_refuses_many_final_blocks(wire: Wire, codec: str, takeover: bo
 
 
 def elsewhere(data: bytes) -> bytes:
-    """A message that refers to one that never came."""
+    """Return a message that refers to another one that was not received."""
     stream = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=data)
     return stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)[:-4]
 
@@ -504,7 +504,7 @@ def test_inflater_returns_messages_after_a_dropped_one(wire: Wire, takeover: boo
 
 @takeovers
 def test_inflater_counts_dropped_bytes(wire: Wire, takeover: bool) -> None:
-    """Inflated where they had to be, and as they came where not."""
+    """Inflated bytes if the context is needed, compressed bytes if not."""
     pair = Pair(wire, takeover=takeover)
     for data in (bytes(100_000), b"x", random.Random(2).randbytes(3000)):
         payloads = [pair.compress(data, False), pair.compress(data, True)]
@@ -536,7 +536,7 @@ def test_inflater_refuses_corrupt_dropped_data_only_if_it_inflates_it(wire: Wire
 
 @cache
 def bomb(size: int) -> bytes:
-    """`size` MiB of zeros."""
+    """Compress `size` MiB of zeros."""
     stream = zlib.compressobj(9, zlib.DEFLATED, -15)
     zeros = bytes(MiB)
     return b"".join(stream.compress(zeros) for _ in range(size)) + stream.flush(zlib.Z_SYNC_FLUSH)[:-4]

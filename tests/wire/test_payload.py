@@ -1,4 +1,4 @@
-"""The twin kernels: payload bytes, masking keys, encoding. Their awaitables are in test_awaitables.py."""
+"""The two sources of `payload`: unmasking, UTF-8, masking keys, encoding."""
 
 import array
 import os
@@ -93,13 +93,13 @@ def test_unmask_text_raises_what_the_decoder_raises(wire: Wire, key: int, bad: b
 
 
 def characters() -> Iterator[bytes]:
-    """Every character's bytes; of those outside the BMP one in 64, since the last byte may be any."""
+    """Yield the bytes of every character; outside the BMP one in 64, because the last byte may have any value."""
     for code in [*range(0x80, 0xD800), *range(0xE000, 0x10000), *range(0x10000, 0x110000, 64)]:
         yield chr(code).encode()
 
 
 BEGINNINGS = frozenset(character[:size] for character in characters() for size in range(1, len(character)))
-"""All bytes with which a character may begin and not end."""
+"""All incomplete beginnings of a character."""
 
 
 def feed_check(check: Any, data: bytes) -> bool:
@@ -168,7 +168,7 @@ def test_utf8_check_fails_at_the_first_bad_byte(wire: Wire, before: bytes, seque
         answer = feed_check(check, text)
         bytewise = wire.payload.Utf8Check()
         assert all(feed_check(bytewise, bytes([byte])) for byte in text) is answer
-        whole = text.decode(errors="ignore").encode()  # as far as it is UTF-8, unless it is bad in the middle
+        whole = text.decode(errors="ignore").encode()  # the valid part, unless there are bad bytes in the middle
         rest = text[len(whole) :]
         assert answer is (text.startswith(whole) and (rest == b"" or rest in BEGINNINGS))
         assert check.complete() is (rest == b"")
@@ -289,7 +289,7 @@ def test_mask_keys_are_evenly_distributed(wire: Wire) -> None:
     mask_keys = wire.payload.MaskKeys()
     keys = [mask_keys.next() for _ in range(4000)]
     assert all(0 < key < 1 << 32 for key in keys)
-    assert len(set(keys)) > 3995  # by chance one repeats in every five hundredth run
+    assert len(set(keys)) > 3995  # by chance, one run in 500 has a repeated key
     for bit in range(32):
         assert 1600 < sum(key >> bit & 1 for key in keys) < 2400
 
@@ -337,13 +337,13 @@ def test_encode_frame_of_text(wire: Wire, text: str, masked: bool) -> None:
 
 
 class Text(str):
-    """A `str` of another type."""
+    """A subclass of `str`."""
 
     __slots__ = ()
 
 
 class Data(bytes):
-    """`bytes` of another type."""
+    """A subclass of `bytes`."""
 
     __slots__ = ()
 
@@ -401,7 +401,7 @@ def test_encode_frame_refuses_other_types(wire: Wire, key: int, data: object) ->
 def test_encode_frame_releases_its_buffer(wire: Wire) -> None:
     data = bytearray(b"abc")
     frame = wire.payload.encode_frame(0x82, data, 0)
-    data += b"d"  # a bytearray whose buffer is held cannot grow
+    data += b"d"  # a bytearray cannot grow while its buffer is exported
     data[0] = 0
     assert frame == b"\x82\x03abc"
 

@@ -1,4 +1,4 @@
-"""What may come and go in which state."""
+"""Frames that may be sent and received in each state."""
 
 from collections.abc import Callable
 from typing import Any
@@ -116,7 +116,7 @@ def test_protocol_sends_fragments(wire: Wire, server: bool, opcode: int, parts: 
             sent = protocol.fragment(opcode, part, i == last)
             assert open_up(sent, server) == frame(CONTINUATION if i else opcode, part, fin=i == last)
             assert protocol.sending == (0 if i == last else opcode)
-            # Control frames go between, and change nothing (RFC 6455 section 5.4).
+            # Control frames between fragments change nothing (RFC 6455 section 5.4).
             assert open_up(protocol.ping(b"p"), server) == frame(PING, b"p")
             assert protocol.sending == (0 if i == last else opcode)
 
@@ -254,7 +254,7 @@ def test_protocol_keeps_last_pings_of_several_bursts_until_it_can_answer(wire: W
     protocol = opened(wire, server)
     protocol.begin_frame(BINARY, 1)
     receive(protocol, b"".join(frame(PING, b"%d" % i, masked=server) for i in range(10)))
-    protocol.owe(b"\x89\0")  # a ping of our own that waits
+    protocol.owe(b"\x89\0")  # our own ping, which waits
     receive(protocol, b"".join(frame(PING, b"%d" % i, masked=server) for i in range(10, 20)))
     pongs = [open_up(owed, server) for owed in protocol.owed if owed != b"\x89\0"]
     assert pongs == [frame(PONG, b"%d" % i) for i in range(4, 20)]

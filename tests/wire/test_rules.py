@@ -1,4 +1,4 @@
-"""Every rule about a frame that a peer may break, in one piece and byte by byte."""
+"""Every rule about frames that a peer may break, in one chunk and byte by byte."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ HEADERS: list[tuple[str, bytes, dict[str, Any]]] = [
 
 
 def remask(stream: bytes) -> bytes:
-    """The empty frames of a stream, masked."""
+    """Mask the empty frames of a stream."""
     return b"".join(header(stream[i] & 0x0F, fin=stream[i] >= 0x80, masked=True) for i in range(0, len(stream), 2))
 
 

@@ -1,4 +1,4 @@
-"""What the echo programs have in common. Each is a process, and sends every message back as it came.
+"""Helpers for the echo programs. Each runs in a process and sends every message back unchanged.
 
 A server prints its port, and serves until it is stopped. A client goes through the cases of a fuzzing server, which
 speaks Autobahn's protocol: /getCaseCount says how many cases there are, /runCase is one of them, and /updateReports
@@ -19,7 +19,7 @@ MAX_MESSAGE_SIZE = 32 << 20
 """16 MiB messages, and 4 MiB ones in 64-byte fragments, are among the cases."""
 
 PATIENCE = 600.0
-"""Seconds for one case: the fuzzing server ends the longest ones after 480."""
+"""Seconds for one case. The fuzzing server ends the longest ones after 480."""
 
 
 class Arguments(argparse.Namespace):
@@ -29,7 +29,7 @@ class Arguments(argparse.Namespace):
 
 
 def serve(start: Callable[[], Awaitable[int]]) -> None:
-    """Start a server, which gives its port, and run until the process is stopped."""
+    """Start a server, print its port, and run until the process is stopped."""
 
     async def run() -> None:
         print(await start(), flush=True)
@@ -47,8 +47,10 @@ def client_parser() -> argparse.ArgumentParser:
 
 
 def go_through_cases(echo: Callable[[str], Awaitable[None]], arguments: Arguments) -> None:
-    """`echo` connects to a URL, and sends back what comes until the connection ends."""
-    # Not at the top: by now it is decided which build of it is imported.
+    """Run the cases of a fuzzing server.
+
+    :param echo: connects to a URL, and sends messages back until the connection ends."""
+    # Not at the top, because the caller decides which build is imported.
     from streamws import ConnectionClosed, connect
 
     async def work_off(cases: Iterator[int]) -> None:

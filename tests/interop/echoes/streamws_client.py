@@ -14,12 +14,12 @@ def main(arguments: Arguments) -> None:
         from helpers.builds import use_pure
 
         use_pure()
-    # Not at the top: the lines above decide which build is imported.
+    # Not at the top, because the lines above decide which build is imported.
     from contextlib import suppress
 
     from streamws import Compression, ConnectionClosed, Limits, Timeouts, connect
 
-    # Every message compressed, with what the server lets refer to the ones before.
+    # Compress every message, with context takeover if the server allows it.
     compression = Compression(threshold=0, takeover=not arguments.no_takeover, peer_takeover=True)
 
     async def echo(url: str) -> None:

@@ -14,7 +14,7 @@ def main(arguments: Arguments) -> None:
         from helpers.builds import use_pure
 
         use_pure()
-    # Not at the top: the lines above decide which build is imported.
+    # Not at the top, because the lines above decide which build is imported.
     from streamws import Client, Compression, Limits, Timeouts, WebSocketServer
 
     async def echo(client: Client) -> None:
@@ -23,7 +23,7 @@ def main(arguments: Arguments) -> None:
 
     async def start() -> int:
         limits, timeouts = Limits(max_message_size=MAX_MESSAGE_SIZE), Timeouts(ping_interval=None)
-        # Every message compressed, with what the client lets refer to the ones before.
+        # Compress every message, with context takeover if the client allows it.
         compression = Compression(threshold=0, takeover=True, peer_takeover=True)
         socket = WebSocketServer(HOST, 0, handler=echo, compression=compression, limits=limits, timeouts=timeouts)
         server = await socket.start()

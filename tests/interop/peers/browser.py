@@ -35,7 +35,7 @@ class Page:
         self._session: dict[str, str] = {}
         self._calls = 0
         self.complaints: list[Any] = []
-        """What the browser said about errors in the page."""
+        """Errors in the page that the browser reported."""
 
     async def open(self, url: str) -> None:
         """Load the page."""
@@ -49,7 +49,7 @@ class Page:
             pass
 
     async def evaluate(self, expression: str) -> Any:
-        """What an expression gives in the page; a promise is awaited."""
+        """Evaluate an expression in the page, and return its value. A promise is awaited."""
         answer = await self._call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
@@ -77,7 +77,7 @@ class Page:
 
 @asynccontextmanager
 async def chromium(url: str, folder: Path) -> AsyncIterator[Page]:
-    """Have Chromium show a page while the block runs, which must end within a minute.
+    """Run Chromium with a page while the block runs, which must end within a minute.
 
     The browser keeps its files in `folder`.
     """

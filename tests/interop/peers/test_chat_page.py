@@ -10,7 +10,7 @@ from pathlib import Path
 from helpers.processes import python_environment, running
 from interop.peers.browser import Page, chromium
 
-# What a person would do, and wait for.
+# Clicks and types like a person, and waits for what a person would see.
 HANDS = r"""
 const page = (id) => document.getElementById(id);
 const until = (ready) => new Promise((done) => {
@@ -57,7 +57,7 @@ TALK = """
 
 @asynccontextmanager
 async def visit(folder: Path) -> AsyncIterator[Page]:
-    # -P: the streamws under test, and not one in the working directory.
+    # -P: import the streamws under test, not one in the working directory.
     command = [sys.executable, "-P", "-m", "streamws", "echo", "--host", "127.0.0.1", "--port", "0"]
     async with running(*command, environment=python_environment()) as process:
         assert process.stdout is not None

@@ -21,7 +21,7 @@ def fields(headers: dict[str, str]) -> list[str]:
 
 
 async def curl(served: Served, path: str, *options: str) -> tuple[str, bytes]:
-    """The head of the answer and what came behind it."""
+    """Return the head of the response and the bytes after it."""
     url = f"http://127.0.0.1:{served.port}{path}"
     ended = await run("curl", "--silent", "--show-error", "--include", "--no-buffer", "--noproxy", "*", *options, url)
     assert (ended.status, ended.errors) == (0, "")
@@ -33,7 +33,7 @@ async def test_request_is_upgraded() -> None:
     async def greet(client: Client) -> None:
         await client.send("hello")
 
-    # curl does not answer the Close frame, so the server drops it in the end.
+    # curl does not answer the Close frame, so the server drops the connection.
     async with serving(greet, timeouts=Timeouts(close=0.2)) as served:
         head, frames = await curl(served, "/", *fields(UPGRADE))
 

@@ -10,14 +10,14 @@ SOURCE = Path(__file__).parent / "Client.java"
 
 
 async def connect(served: Served, path: str) -> list[str]:
-    """What the client saw."""
+    """Return the output of the client."""
     ended = await run("java", "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", SOURCE, served.url + path)
     assert (ended.status, ended.errors) == (0, "")
     return ended.output.decode().splitlines()
 
 
 def java_hash(text: str) -> int:
-    """`String.hashCode` of Java, for characters that UTF-16 has in one unit."""
+    """Compute `String.hashCode` of Java, for characters of one UTF-16 unit."""
     value = 0
     for character in text:
         value = (31 * value + ord(character)) & 0xFFFFFFFF
@@ -52,4 +52,4 @@ async def test_client_sees_fragments_ping_and_close() -> None:
         outcome = await served.outcomes.get()
 
     assert seen == ["text aüb", "ping 6", "close 3000 bye"]
-    assert outcome.sent == Close(3000, "bye")  # the program may end before its answer has left
+    assert outcome.sent == Close(3000, "bye")  # the program may exit before its Close frame was sent

@@ -58,7 +58,7 @@ http {{
 
 @asynccontextmanager
 async def nginx(behind: int, certificate: tuple[Path, Path], folder: Path) -> AsyncIterator[int]:
-    """nginx in front of the server on the port `behind`; gives its own port."""
+    """Run nginx in front of the server on the port `behind`, and give its port."""
     port = free_port()
     configuration, log = folder / "nginx.conf", folder / "nginx.log"
     configuration.write_text(
@@ -114,7 +114,7 @@ async def send(writer: Writer) -> None:
 
 
 async def digest(client: Client) -> str:
-    """The digest of the next message, and its size."""
+    """Return digest and size of the next message."""
     reader = await anext(aiter(client.messages()))
     buffer = bytearray(1 << 16)
     summed = hashlib.sha256()

@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parent / "client.mjs"
 
 
 async def connect(served: Served, path: str, compression: str) -> dict[str, Any]:
-    """What the client saw."""
+    """Return the output of the client."""
     ended = await run("node", SCRIPT, served.url + path, compression)
     assert (ended.status, ended.errors) == (0, "")
     seen: dict[str, Any] = json.loads(ended.output)
