@@ -592,7 +592,7 @@ async def test_truncated_compressed_message_is_incomplete(server: bool, compress
                 await task
 
 
-# The state of what comes, after whatever happens to reads ----------------------------------------------------------
+# The context of received messages after failed reads ----------------------------------------------------------------
 
 PARTS = [b"one, of many words, and one\n", noise(500), b"three, of many words", b"", b"four" * 9]
 MESSAGE = b"".join(PARTS)
@@ -995,7 +995,7 @@ async def test_idle_connection_frees_a_compressor_with_takeover(server: bool, co
                 wire.write(wire.frame(0x8A, payload))
 
 
-# Callbacks, and no one at all --------------------------------------------------------------------------------------
+# Callbacks and unread messages -------------------------------------------------------------------------------------
 
 
 @both_ways

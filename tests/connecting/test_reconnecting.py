@@ -345,7 +345,7 @@ def test_attempts_give_up_when_retry_refuses_an_end(seconds: float) -> None:
     assert error.count == 1
 
 
-# What is kept, and what it says ----------------------------------------------------------------------------
+# Kept failures and ReconnectError ---------------------------------------------------------------------------
 
 
 class Held:

@@ -1,7 +1,7 @@
 """Random conversations over one connection: nothing is lost, whatever both ends do and however bytes are delivered.
 
 Each end is driven by tasks that read, send, are cancelled and fail, while the network moves bytes and time passes as
-hypothesis says. The models of a speaker and of a listener know what must come of it.
+hypothesis says. The models `Speaker` and `Listener` check the results.
 """
 
 import asyncio

@@ -442,7 +442,7 @@ def test_reader_applies_default_limits() -> None:
     assert refusal([start + field_of(last + 1) + b"\r\n"]).reason == "the request's head is over 65536 bytes"
 
 
-# --- HeadReader: whatever comes
+# --- HeadReader: random input
 
 PARTS = [
     *(b"\r\n", b"\r", b"\n", b" ", b":", b"\t", b"\0", b"x", b"\xff", b"\x16"),

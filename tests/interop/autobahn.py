@@ -2,7 +2,7 @@
 
 The runner, autobahntestsuite, needs Python 2.7, and is installed for it into a cache folder when it is not there yet.
 The whole suite takes ten minutes or more for each role, most of them for the cases of compression (12 and 13).
-The status is 0 if every case is OK or INFORMATIONAL, in what was said and in how the connection was closed.
+The status is 0 if every case is OK or INFORMATIONAL, for its messages and for how the connection was closed.
 """
 
 import argparse

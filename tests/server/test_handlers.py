@@ -210,7 +210,7 @@ async def test_handler_closes_with_its_own_code(serve: Serve, connect: Connect) 
     assert client.outcome == CloseOutcome(Cause.CLOSED_WITH_ERROR, Side.LOCAL, received, sent)
 
 
-# --- a callback is told of it
+# --- connection callbacks
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -325,7 +325,7 @@ async def test_ping_and_pong_callbacks_get_the_payload(serve: Serve, connect: Co
     assert [await within(told.get()), await within(told.get())] == [("ping", b"1"), ("pong", b"2")]
 
 
-# --- data that no one reads
+# --- unread data
 
 SMALL = Limits(read_high=1000, read_low=500)
 

@@ -337,7 +337,7 @@ async def test_reader_raises_when_text_message_is_not_utf8() -> None:
         assert (await peer.read_close())[0] == 1007
 
 
-# As it comes ------------------------------------------------------------------------------------------------
+# Streaming -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])

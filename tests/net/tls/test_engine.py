@@ -334,7 +334,7 @@ def test_engine_seals_nothing_after_a_failure(ends: Ends) -> None:
         ends.engine.seal(b"data")
 
 
-# Messages of TLS beside the data ---------------------------------------------------------------------------------
+# Messages of TLS other than data ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3], ids=["1.3"])
