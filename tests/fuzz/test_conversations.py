@@ -182,7 +182,7 @@ class End:
 
 
 class Conversation(RuleBasedStateMachine):
-    """A server's end and a client's end, and the network between them."""
+    """A server's end, a client's end, and the network between them."""
 
     packages = ("streamws", "streamws")
 
