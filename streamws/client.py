@@ -10,7 +10,7 @@ from .connection import Connection
 from .handshake.agreement import Agreement
 from .handshake.extensions import DeflateTerms
 from .handshake.head import Request, Response
-from .streams.iterators import Binary, Frames, Messages, Readers, Text
+from .streams.iterators import Frames, Messages, MessagesOfType, Readers
 from .streams.reader import MessageReader
 from .streams.reads import next_frame, whole_message
 from .streams.writer import Writer
@@ -142,7 +142,7 @@ class Client:
         It ends and raises as `async for message in client` does, and raises `ConnectionClosedError` after a binary
         message.
         """
-        return Text(self._connection.inbox)
+        return MessagesOfType(self._connection.inbox, str)
 
     def binary(self) -> AsyncIterator[bytes]:
         """Iterate over the messages, which must be binary: a text message closes the connection with 1003.
@@ -150,7 +150,7 @@ class Client:
         It ends and raises as `async for message in client` does, and raises `ConnectionClosedError` after a text
         message.
         """
-        return Binary(self._connection.inbox)
+        return MessagesOfType(self._connection.inbox, bytes)
 
     # Writing ---------------------------------------------------------------------------------------------------
 

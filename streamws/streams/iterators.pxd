@@ -17,9 +17,6 @@ cdef class Frames:
     cdef Inbox _inbox
 
 @cython.final
-cdef class Text:
+cdef class MessagesOfType:
     cdef Inbox _inbox
-
-@cython.final
-cdef class Binary:
-    cdef Inbox _inbox
+    cdef object _kind

@@ -63,42 +63,22 @@ class Frames:
         return next_frame(self._inbox, True)
 
 
-class Text:
-    """Iterates over the messages, which must be text."""
+class MessagesOfType:
+    """Iterates over the messages, which must all be `str`, or all be `bytes`."""
 
-    __slots__ = ("_inbox",)
+    __slots__ = ("_inbox", "_kind")
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Inbox, kind: type[str | bytes]) -> None:
         self._inbox = inbox
+        self._kind = kind
 
-    def __aiter__(self) -> AsyncIterator[str]:
+    def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> Any:
         message = await whole_message(self._inbox, True)
-        if not isinstance(message, str):
-            raise _refuse(self._inbox, "binary", "text")
+        if type(message) is not self._kind:
+            received, wanted = ("binary", "text") if self._kind is str else ("text", "binary")
+            reason = f"received a {received} message where only {wanted} is accepted"
+            raise self._inbox.refuse_kind(Close(CloseCode.UNSUPPORTED_DATA, reason))
         return message
-
-
-class Binary:
-    """Iterates over the messages, which must be binary."""
-
-    __slots__ = ("_inbox",)
-
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        message = await whole_message(self._inbox, True)
-        if not isinstance(message, bytes):
-            raise _refuse(self._inbox, "text", "binary")
-        return message
-
-
-def _refuse(inbox: Inbox, received: str, wanted: str) -> Exception:
-    reason = f"received a {received} message where only {wanted} is accepted"
-    return inbox.refuse_kind(Close(CloseCode.UNSUPPORTED_DATA, reason))

@@ -13,14 +13,53 @@ from .outbox import Outbox
 from .turns import Turns
 
 
-def _truncate(hub: ReferenceType[Hub], detail: str) -> None:
-    """Fail the connection, because a message was left incomplete: the peer must not take it for a complete one."""
-    connection = hub()
-    if connection is not None:
-        connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.LOCAL_CANCEL, Side.LOCAL, detail)
+class PartsWriter:
+    """The block in which one message is sent in parts."""
+
+    __slots__ = ("_call", "_entered", "_hub", "_left", "_opcode", "_outbox", "_protocol", "_turns")
+
+    def __init__(
+        self,
+        call: str,
+        protocol: Protocol,
+        outbox: Outbox,
+        turns: Turns,
+        hub: ReferenceType[Hub],
+        opcode: Opcode | None,
+    ) -> None:
+        """Make a writer for one message.
+
+        :param call: the call that makes such a writer, for errors.
+        """
+        self._call = call
+        self._protocol = protocol
+        self._outbox = outbox
+        self._turns = turns
+        self._hub = hub
+        self._opcode = opcode
+        self._entered = False  # whether the `async with` block was entered
+        self._left = False  # whether it was left
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise WriteError(f"a {type(self).__name__} sends one message; call {self._call} for the next one")
+        self._entered = True
+        await self._turns.acquire_for_block()
+        return self
+
+    def _check_inside(self) -> None:
+        """Raise `WriteError` outside the block."""
+        if not self._entered or self._left:
+            raise WriteError(f"cannot send a part outside the `async with {self._call}` block")
+
+    def _truncate(self, detail: str) -> None:
+        """Fail the connection, because a message was left incomplete: the peer must not take it for a complete one."""
+        connection = self._hub()
+        if connection is not None:
+            connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.LOCAL_CANCEL, Side.LOCAL, detail)
 
 
-class FragmentWriter:
+class FragmentWriter(PartsWriter):
     """Sends one message in fragments; made by `Writer.fragment`.
 
     `async with` waits for the turn and ends the message. If an exception or a cancellation leaves the block after the
@@ -28,7 +67,7 @@ class FragmentWriter:
     one. If no part was sent, nothing is sent at all, and the connection stays open. (RFC 6455 section 5.4)
     """
 
-    __slots__ = ("_compress", "_entered", "_hub", "_left", "_opcode", "_outbox", "_protocol", "_turns")
+    __slots__ = ("_compress",)
 
     def __init__(
         self,
@@ -39,21 +78,8 @@ class FragmentWriter:
         opcode: Opcode | None,
         compress: bool | None,
     ) -> None:
-        self._protocol = protocol
-        self._outbox = outbox
-        self._turns = turns
-        self._hub = hub
+        super().__init__("writer.fragment()", protocol, outbox, turns, hub, opcode)
         self._compress = compress
-        self._opcode = opcode
-        self._entered = False  # whether the `async with` block was entered
-        self._left = False  # whether it was left
-
-    async def __aenter__(self) -> Self:
-        if self._entered:
-            raise WriteError("a FragmentWriter sends one message; call writer.fragment() for the next one")
-        self._entered = True
-        await self._turns.acquire_for_block()
-        return self
 
     async def send(self, part: str | Buffer) -> None:
         """Send a part of the message as one fragment.
@@ -68,8 +94,7 @@ class FragmentWriter:
         Waits while the peer reads too slowly (`Limits.write_high`). Cancelling it then leaves the message unfinished:
         the end of the block closes the connection. One task at a time may call it.
         """
-        if not self._entered or self._left:
-            raise WriteError("cannot send a fragment outside the `async with writer.fragment()` block")
+        self._check_inside()
         if not self._protocol.open:
             raise self._protocol.closed_error()
         check_data(part)
@@ -104,18 +129,18 @@ class FragmentWriter:
                 self._put(self._opcode or Opcode.BINARY, b"", True)
             except WriteError as unfinished:
                 self._turns.busy = False
-                _truncate(self._hub, str(unfinished))
+                self._truncate(str(unfinished))
                 raise
             if self._outbox.paused:
                 await self._drain()
         elif begun:
             self._turns.busy = False
-            _truncate(self._hub, f"a fragmented message was left unfinished: {error!r}")
+            self._truncate(f"a fragmented message was left unfinished: {error!r}")
         else:
             self._turns.release()
 
 
-class DataFrameWriter:
+class DataFrameWriter(PartsWriter):
     """Sends one message in one frame of declared length, part by part; made by `Writer.data_frame`.
 
     `async with` waits for the turn. The frame is complete when as many bytes as declared were written; other senders
@@ -127,18 +152,7 @@ class DataFrameWriter:
     (RFC 6455 section 5.2)
     """
 
-    __slots__ = (
-        "_begun",
-        "_entered",
-        "_hub",
-        "_left",
-        "_opcode",
-        "_outbox",
-        "_protocol",
-        "_turns",
-        "length",
-        "remaining",
-    )
+    __slots__ = ("_begun", "length", "remaining")
 
     def __init__(
         self,
@@ -149,25 +163,12 @@ class DataFrameWriter:
         length: int,
         opcode: Opcode,
     ) -> None:
-        self._protocol = protocol
-        self._outbox = outbox
-        self._turns = turns
-        self._hub = hub
-        self._opcode = opcode
-        self._entered = False  # whether the `async with` block was entered
+        super().__init__("writer.data_frame()", protocol, outbox, turns, hub, opcode)
         self._begun = False  # whether the header was sent
-        self._left = False  # whether the block was left
         self.length: int = length
         """The declared length in bytes."""
         self.remaining: int = length
         """The number of bytes that are still to be written."""
-
-    async def __aenter__(self) -> Self:
-        if self._entered:
-            raise WriteError("a DataFrameWriter sends one frame; call writer.data_frame() for the next one")
-        self._entered = True
-        await self._turns.acquire_for_block()
-        return self
 
     async def write(self, part: str | Buffer) -> None:
         """Send the next bytes of the frame.
@@ -184,8 +185,7 @@ class DataFrameWriter:
         Waits while the peer reads too slowly (`Limits.write_high`). Cancelling it then leaves the frame unfinished:
         the end of the block closes the connection. One task at a time may call it.
         """
-        if not self._entered or self._left:
-            raise WriteError("cannot write outside the `async with writer.data_frame()` block")
+        self._check_inside()
         check_data(part)
         data = part.encode() if isinstance(part, str) else part
         size = memoryview(data).nbytes
@@ -216,7 +216,7 @@ class DataFrameWriter:
             self._outbox.put(part)
         else:
             self._begun = True
-            header = protocol.begin_frame(self._opcode, self.length)
+            header = protocol.begin_frame(self._opcode or Opcode.BINARY, self.length)
             part = protocol.frame_part(data)
             self._outbox.put_parts(header, part)
         self.remaining -= len(part)
@@ -238,12 +238,12 @@ class DataFrameWriter:
                 raise self._protocol.closed_error()
         elif error is not None:
             if self._begun:
-                _truncate(self._hub, f"a data frame was left with {self.remaining} bytes unsent: {error!r}")
+                self._truncate(f"a data frame was left with {self.remaining} bytes unsent: {error!r}")
             else:
                 self._turns.release()
         elif self.remaining:
             reason = f"a data frame of {self.length} bytes was left with {self.remaining} bytes unsent"
-            _truncate(self._hub, reason)
+            self._truncate(reason)
             raise WriteError(reason)
         else:
             self._put(b"")

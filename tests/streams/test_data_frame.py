@@ -231,7 +231,7 @@ async def test_data_frame_writer_is_good_for_one_frame() -> None:
             await stream.write(b"a")
         with pytest.raises(WriteError, match="outside the `async with"):
             await stream.write(b"a")
-        with pytest.raises(WriteError, match="one frame"):
+        with pytest.raises(WriteError, match="one message"):
             async with stream:
                 raise AssertionError("entered")
         await client.send("next")
