@@ -45,13 +45,13 @@ CIMPORT = re.compile(r"^(?:from (\.*)([\w.]*) c?import|c?import ([\w.]+))", re.M
 
 
 def absolute(module: str, level: int, name: str) -> str:
-    """The full name of what `from <level dots><name> import` in the module refers to."""
+    """Return the full name of the module in `from <level dots><name> import`."""
     package = ["streamws", *module.split(".")][: -level or None] if level else []
     return ".".join([*package, *([name] if name else [])])
 
 
 def imports(module: str) -> Iterator[str]:
-    """The full names of the modules that the module, and what Cython reads beside it, imports."""
+    """Yield the full names of all modules that a module imports, including its `.pxd` and `.pyx`."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -65,12 +65,12 @@ def imports(module: str) -> Iterator[str]:
 
 
 def inside(module: str) -> list[str]:
-    """The modules of the package that the module imports."""
+    """Return the modules of the package that a module imports."""
     return [name.removeprefix("streamws.") for name in imports(module) if name.startswith("streamws.")]
 
 
 def is_optional(node: ast.stmt) -> bool:
-    """Whether the statement is the import of a third party that may be missing."""
+    """Return whether the statement imports an optional third-party module."""
     if not isinstance(node, ast.Try):
         return False
     caught = [handler.type.id for handler in node.handlers if isinstance(handler.type, ast.Name)]

@@ -1,4 +1,4 @@
-"""`Client`: reading whole messages and frames, closing, and what is known of the connection."""
+"""`Client`: reading messages and frames, closing, and attributes."""
 
 import asyncio
 from collections.abc import AsyncIterable

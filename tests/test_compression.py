@@ -1,4 +1,4 @@
-"""Compression over real sockets: limits, broken rules, and the state of the contexts after whatever happens."""
+"""Compression over real sockets: limits, broken rules, and contexts that stay in step whatever happens."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ def noise(size: int) -> bytes:
 
 
 def refusal(client: Client) -> tuple[int, str, str]:
-    """Code, cause and who began, of a connection that ends."""
+    """Return code, cause and initiator of a connection that has ended."""
     outcome = client.outcome
     assert outcome is not None
     return outcome.code, outcome.cause, outcome.initiator
@@ -75,10 +75,10 @@ async def test_readinto_reads_nothing_of_the_next_message(server: bool) -> None:
         reading = asyncio.create_task(read())
         wire.write(stream[:15])
         await iterations(8)
-        # Behind the end of the first message comes a part of the second one, which lies in the receive buffer.
+        # The chunk with the end of the first message has a part of the second one, which stays in the receive buffer.
         wire.write(stream[15:] + following[:20_000])
         await until(lambda: client._connection.protocol.parser.frame.active)
-        await turns(8)
+        await iterations(8)
         wire.write(following[20_000:])
         assert await reading == [(200_000, 0), (50_000, 50_000)]
 
@@ -99,7 +99,7 @@ BOMBED = Limits(max_message_size=LIMIT, max_stream_size=LIMIT)
 
 @cache
 def bomb(size: int) -> bytes:
-    """What inflates to so many MiB of zeros, and could go on."""
+    """Return compressed data that inflates to `size` MiB of zeros, without an end."""
     stream = zlib.compressobj(9, zlib.DEFLATED, -15)
     zeros = bytes(MiB)
     return b"".join(stream.compress(zeros) for _ in range(size)) + stream.flush(zlib.Z_SYNC_FLUSH)
@@ -118,7 +118,7 @@ async def fragments(wire: CompressingPeer) -> None:
 
 
 async def flood(wire: CompressingPeer) -> None:
-    """Fragments that have no end, each one small."""
+    """Send endless small fragments."""
     wire.write(wire.frame(0x42, bomb(1)[:1], fin=False))
     payload = bomb(16)[1:]
     for place in range(0, len(payload), 3):
@@ -132,7 +132,7 @@ async def single_bytes(wire: CompressingPeer) -> None:
 
 
 async def begun(wire: CompressingPeer) -> None:
-    """The begin of a frame."""
+    """Send the beginning of a frame."""
     stream = wire.frame(0xC2, bomb(16)[:-4])
     wire.write(stream[: len(stream) // 2])
 
@@ -286,7 +286,7 @@ async def test_bomb_that_is_left_is_skipped_within_its_budget(
         async with await anext(client.messages()) as reader:
             for _ in range(chunks):
                 await anext(reader)
-        if compression is WIDE:  # what comes later does not refer to it
+        if compression is WIDE:  # later messages do not refer to it
             assert await client.read_message() == "next"
         else:
             with pytest.raises(ConnectionClosedError):
@@ -395,7 +395,7 @@ async def test_refused_message_is_not_inflated_further(server: bool) -> None:
 async def test_message_of_exactly_the_limit_is_accepted(
     server: bool, compression: Compression, limit: int, level: int, data: Callable[[int], bytes]
 ) -> None:
-    """Also of data that gets longer."""
+    """Even if compression makes the data longer."""
     message = data(limit)
     limits = Limits(max_message_size=limit, max_stream_size=limit)
     async with talk(server, compression, limits=limits) as (client, wire):
@@ -568,7 +568,7 @@ async def test_messages_before_a_corrupt_one_are_read(server: bool) -> None:
 
 
 async def test_corrupt_message_is_not_called_incomplete(server: bool) -> None:
-    """What is cut off by the refusal is another one."""
+    """The refusal truncates a later message, not this one."""
     async with talk(server) as (client, wire):
         wire.write(wire.frame(0xC2, CORRUPT) + wire.plain(bytes(1000))[:500])
         await until(lambda: client._connection.protocol.parser.frame.active)
@@ -592,14 +592,14 @@ async def test_truncated_compressed_message_is_incomplete(server: bool, compress
                 await task
 
 
-# The state of what comes, after whatever happens to reads ----------------------------------------------------------
+# The context of received messages after failed reads ----------------------------------------------------------------
 
 PARTS = [b"one, of many words, and one\n", noise(500), b"three, of many words", b"", b"four" * 9]
 MESSAGE = b"".join(PARTS)
 
 
 async def read_rest(reader: MessageReader, how: str) -> bytes:
-    """A message up to its end, by one method again and again."""
+    """Read a message to its end with repeated calls of one method."""
     data = b""
     while not reader.at_eof():
         match how:
@@ -696,7 +696,7 @@ async def test_message_is_read_by_any_method_after_a_cancelled_one(
                 reading.cancel()
                 await asyncio.wait([reading])
                 wire.write(frames[sent][half:] + b"".join(frames[sent + 1 :]) + wire.packed("next"))
-                # It is left behind.
+                # The rest of the message is skipped.
                 assert await client.read_message() == "next"
                 continue
             reading.cancel()
@@ -909,8 +909,8 @@ async def test_peer_inflates_all_messages(server: bool, compression: Compression
         (Compression(text=False, binary=False), "a" * 999, True, True),
         (Compression(), "a" * 99, True, True),
         (Compression(), "a" * 999, False, False),
-        (Compression(), noise(999), None, False),  # it would be longer
-        (Compression(takeover=True), noise(999), None, True),  # what follows may refer to it
+        (Compression(), noise(999), None, False),  # compressed, it would be longer
+        (Compression(takeover=True), noise(999), None, True),  # later messages may refer to it
     ],
 )
 async def test_writer_compresses_by_kind_size_and_wish(
@@ -995,7 +995,7 @@ async def test_idle_connection_frees_a_compressor_with_takeover(server: bool, co
                 wire.write(wire.frame(0x8A, payload))
 
 
-# Callbacks, and no one at all --------------------------------------------------------------------------------------
+# Callbacks and unread messages -------------------------------------------------------------------------------------
 
 
 @both_ways

@@ -580,7 +580,7 @@ async def test_no_proxy_ignores_proxy_of_environment(serve: Serve) -> None:
 
 
 async def test_certificate_is_verified_unless_insecure(serve: Serve, server_context: ssl.SSLContext) -> None:
-    url = url_of(await serve(leave, ssl=server_context), "wss")
+    url = url_of(await serve(leave, ssl=server_context), scheme="wss")
     async with connecting(url) as program:
         assert await program.end() == 1
     assert "self-signed certificate" in program.stderr

@@ -43,11 +43,6 @@ FIXED = Backoff(first=1, factor=2, most=100, jitter=0)
 """For tests with the fixture `waits`, which records the delays instead of waiting."""
 
 
-def url_of(server: WebSocketServer, rest: str = "/") -> str:
-    host, port = address_of(server)
-    return f"ws://{host}:{port}{rest}"
-
-
 def unused_url(unused: socket.socket) -> str:
     return "ws://{}:{}/".format(*unused.getsockname())
 

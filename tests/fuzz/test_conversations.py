@@ -182,7 +182,7 @@ class End:
 
 
 class Conversation(RuleBasedStateMachine):
-    """A server's end and a client's end, and the network between them."""
+    """A server's end, a client's end, and the network between them."""
 
     packages = ("streamws", "streamws")
 
@@ -291,7 +291,7 @@ class Conversation(RuleBasedStateMachine):
     @happens(3)
     def iterate_loop(self) -> None:
         """Run one iteration of the event loop."""
-        self.loop.turn()
+        self.loop.iterate()
 
     @happens(2, seconds=st.sampled_from([1, 6, 21]))
     def pass_time(self, seconds: int) -> None:

@@ -95,7 +95,7 @@ BAD = {
     "ws://\udcff:pass@example.org": HALF,
     "ws://user:\udcff@example.org": HALF,
     "ws://\udcff": HALF,
-    "ws://a\u2100b": HOST,  # one character that becomes "a/c"
+    "ws://a\u2100b": HOST,  # one character that normalizes to "a/c"
     "ws://a\u200eb\u0627": HOST,
 }
 

@@ -18,5 +18,5 @@ async def until_paused(client: Client) -> None:
 def unread(client: Client) -> int:
     """Return the number of bytes that are received and unread."""
     connection = client._connection
-    size: int = connection.inbox.size + connection.protocol.parser.buffered()
+    size: int = connection.inbox.queue.size + connection.protocol.parser.frame.buffered()
     return size

@@ -1,5 +1,6 @@
 """The Autobahn test cases against server and client."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path

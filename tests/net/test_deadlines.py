@@ -23,7 +23,7 @@ class Timer:
 
 
 class Clock:
-    """An event loop's clock, moved by hand."""
+    """An event loop whose time a test sets."""
 
     def __init__(self) -> None:
         self.timers = 0

@@ -80,7 +80,7 @@ async def test_deadlines_do_not_expire_early(deadlines: Deadlines, calls: Calls)
     begun = loop.time()
     deadlines.add(calls["a"])
     await calls.until(1)
-    assert loop.time() - begun >= 0.019  # the loop takes what is due within its clock's resolution
+    assert loop.time() - begun >= 0.019  # the loop runs timers that are due within the resolution of its clock
 
 
 async def test_deadlines_share_one_timer(deadlines: Deadlines, calls: Calls, timers: list[asyncio.TimerHandle]) -> None:

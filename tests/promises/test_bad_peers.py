@@ -1,4 +1,4 @@
-"""Clients that vanish, that never read, that flood: what it costs them, and that it costs the others nothing."""
+"""Clients that vanish, never read, or flood: how the server ends them, and that others are not disturbed."""
 
 import asyncio
 import logging
@@ -166,7 +166,7 @@ async def send_for_ever(raw: RawClient) -> None:
 
 
 async def test_server_finds_close_behind_much_data(serve: Serve, connect: Connect) -> None:
-    """Unread data is passed over to find it, also past the mark at which reading pauses."""
+    """The server skips unread data to find it, even over the high-water mark."""
     go_on = asyncio.Event()
 
     async def handler(client: Client) -> None:
@@ -219,7 +219,7 @@ async def test_server_keeps_a_client_that_sends_many_pings_and_reads(serve: Serv
 
 
 async def test_server_stops_reading_from_a_client_that_never_reads(serve: Serve, connect: Connect) -> None:
-    """The echo waits, then nothing more is taken: what the server holds of it is bounded."""
+    """The echo waits, then the server stops reading, so that its buffers are bounded."""
     server = await serve(echo, sock=narrow_socket(), limits=NARROW_LIMITS)
     raw, bystander = await connect(server, receive_buffer=NARROW_BUFFER), await connect(server)
     raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
@@ -238,7 +238,7 @@ async def send_all(raw: RawClient, data: bytes) -> None:
 
 @pytest.mark.usefixtures("fast_timers")
 async def test_server_drops_a_slow_client_that_does_not_read_its_close(serve: Serve, connect: Connect) -> None:
-    """Its Close frame cannot reach it; after Timeouts.close the connection ends all the same."""
+    """The Close frame cannot reach it, but the connection ends after `Timeouts.close`."""
     limits, timeouts = NARROW_LIMITS, Timeouts(close=0.2)
     server = await serve(echo, sock=narrow_socket(), limits=limits, timeouts=timeouts)
     raw = await connect(server, receive_buffer=NARROW_BUFFER)
@@ -252,7 +252,7 @@ async def test_server_drops_a_slow_client_that_does_not_read_its_close(serve: Se
 
 
 async def test_server_raises_in_the_handler_of_a_client_that_is_too_slow(serve: Serve, connect: Connect) -> None:
-    """Whoever waits in `send` learns of it."""
+    """A waiting `send` raises."""
     ended: asyncio.Future[Cause] = asyncio.get_running_loop().create_future()
     server = await serve(
         send_until_closed(ended), sock=narrow_socket(), limits=NARROW_LIMITS, timeouts=Timeouts(close=0.2)

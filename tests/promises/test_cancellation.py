@@ -1,4 +1,4 @@
-"""Every public awaitable, cancelled wherever it waits: the connection goes on, or is closed and says so.
+"""Every public awaitable is cancelled wherever it waits: the connection goes on, or closes with an error.
 
 What there is to await is found by introspection of the sources, so that a new method needs a scenario here.
 """
@@ -36,7 +36,7 @@ TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
 
 
 async def works(client: Client, peer: Peer) -> None:
-    """The connection goes on in both directions, and nothing else was under way."""
+    """Check that the connection works in both directions, and that nothing else was sent."""
     await peer.settle()
     await client.send("there")
     assert await peer.read_frame() == (0x81, b"there")
@@ -51,7 +51,7 @@ DUNDERS = {"__aiter__", "__anext__", "__aenter__", "__aexit__"}
 
 
 def is_awaited(method: Any) -> bool:
-    """Whether a method is a coroutine function, or returns something to await or to iterate over."""
+    """Return whether a method is a coroutine function, or returns an awaitable or an async iterator."""
     if not inspect.isfunction(method) or inspect.iscoroutinefunction(method):
         return inspect.isfunction(method)
     returned = typing.get_type_hints(method).get("return")
@@ -59,7 +59,7 @@ def is_awaited(method: Any) -> bool:
 
 
 def public_awaitables() -> set[str]:
-    """Those of all public classes; of the .py sources, since compiled methods do not say what they return."""
+    """Find the awaitables of all public classes, in the `.py` files: compiled methods have no annotations."""
     package = load_pure()
     classes = [getattr(package, name) for name in package.__all__ if inspect.isclass(getattr(package, name))]
     return {
@@ -82,12 +82,12 @@ SECOND = b"next"
 
 @attrs.frozen
 class Reading:
-    """A way to read the first of two messages."""
+    """A way to read the first one of two messages."""
 
     read: Callable[[], Awaitable[bytes]]
-    """Cancelled, and then called again."""
+    """The call that is cancelled, and then repeated."""
     rest: Callable[[], Awaitable[bytes]]
-    """What is left of the first message after that."""
+    """The rest of the first message after it."""
 
 
 Start = Callable[[Client], Awaitable[Reading]]
@@ -201,7 +201,7 @@ def whole(reader: MessageReader) -> Callable[[], Awaitable[bytes]]:
 
 
 async def in_a_block(client: Client) -> Reading:
-    """Cancelled inside the block, the rest of the message is dropped, and what comes next is the next message."""
+    """When its block is cancelled, the rest of the message is skipped, and the next read returns the next message."""
     left = False
 
     async def read() -> bytes:
@@ -243,7 +243,7 @@ async def write_to_socket(client: Client, peer: Peer, data: bytes) -> None:
 
 
 async def hand_over(client: Client, peer: Peer, data: bytes) -> None:
-    """Byte by byte, while a task runs: a reader is woken, and goes on a turn later."""
+    """Deliver data byte by byte while a task runs, so that a reader continues one loop iteration after it is woken."""
     for byte in data:
         client._connection.receive(bytes([byte]), 1)
         await asyncio.sleep(0)
@@ -261,7 +261,7 @@ async def test_read_cancelled_at_any_byte_loses_nothing(
 ) -> None:
     kind = BINARY if name == "Client.binary" else TEXT
     wire = frame(kind, FIRST[:3], fin=False) + frame(CONTINUATION, FIRST[3:]) + frame(kind, SECOND)
-    lead = 6 if name.startswith("MessageReader") else 0  # there is a reader once a message has begun
+    lead = 6 if name.startswith("MessageReader") else 0  # a reader exists once a message has begun
     async with pair() as (client, peer):
         for place in range(lead, len(wire) - len(SECOND)):
             await deliver(client, peer, wire[:lead])
@@ -353,11 +353,11 @@ async def feed(client: Client) -> None:
 
 @attrs.frozen
 class Writing:
-    """Something that sends `MESSAGE`, or a control frame."""
+    """A way to send `MESSAGE`, or a control frame."""
 
     act: Callable[[Client], Coroutine[Any, Any, object]]
     breaks: bool = False
-    """Whether a cancellation inside the message closes the connection."""
+    """Whether cancelling it inside the message closes the connection."""
     in_turn: bool = True
     """Whether it waits for the end of another message."""
 
@@ -382,7 +382,7 @@ HELD = [b"held", b"until"]
 
 
 async def other_message(client: Client) -> None:
-    """Whoever sends waits for the end of this message."""
+    """Other senders wait for the end of this message."""
 
     async def hold() -> None:
         async with client.writer.fragment() as stream:
@@ -425,7 +425,7 @@ async def test_write_cancelled_at_any_step_leaves_whole_messages(
                 assert got.messages[-1] == b"after"
                 assert not got.rest
                 assert client.outcome is None
-                # What waited for its turn was not sent; what the network was to take was on its way.
+                # A sender that waited for its turn sent nothing; data that waited for the network was already accepted.
                 assert last or obstacle is full_network or MESSAGE not in got.messages
             else:
                 assert writing.breaks
@@ -524,7 +524,7 @@ def new_server() -> WebSocketServer:
 
 
 async def start_cancelled(start: Callable[[WebSocketServer], Coroutine[Any, Any, object]]) -> None:
-    """It listens nowhere, and can be started again."""
+    """The server does not listen, and can be started again."""
     last = -1
     done = False
     while not done:
@@ -536,7 +536,7 @@ async def start_cancelled(start: Callable[[WebSocketServer], Coroutine[Any, Any,
             task.cancel()
         done = not await cancelled(task)
         if not done:
-            await iterations()  # a socket that was closed lets go in a later one
+            await iterations()  # a closed transport closes its socket in a later iteration
             assert open_sockets() <= before
             await server.start()
         assert await is_served(server)
@@ -545,7 +545,7 @@ async def start_cancelled(start: Callable[[WebSocketServer], Coroutine[Any, Any,
 
 
 async def close_cancelled(close: Callable[[WebSocketServer], Coroutine[Any, Any, object]]) -> None:
-    """Everything is dropped at once."""
+    """All connections are dropped at once."""
     last = -1
     done = False
     while not done:
@@ -585,7 +585,7 @@ async def answer_close(peer: Peer) -> None:
 
 
 async def serve_forever_cancelled(serve: Callable[[WebSocketServer], Coroutine[Any, Any, object]]) -> None:
-    """It goes on serving."""
+    """The server goes on serving."""
     async with new_server() as server:
         for last in (0, 1):
             task = asyncio.create_task(Steps(serve(server), last))

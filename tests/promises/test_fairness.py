@@ -1,4 +1,4 @@
-"""One connection that always has more to read does not keep the others waiting."""
+"""A connection that always has more to read does not block others (ARCHITECTURE.md, Promises, 13)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from streamws.net.loops import RECEIVE_BUFFER_SIZE, share_of
 
 
 class Transport(asyncio.Transport):
-    """Notes whether reading is paused."""
+    """Records when reading is paused and resumed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Transport(asyncio.Transport):
 
 
 class Opened:
-    """The handshake is done as soon as the connection is made."""
+    """Stands in for the opening handshake."""
 
     def connected(self, connection: Connection) -> None:
         connection.start()
@@ -67,7 +67,7 @@ def connected(environment: Environment) -> tuple[AsyncioConnection, Transport]:
 
 
 def read(connection: AsyncioConnection, size: int = RECEIVE_BUFFER_SIZE, *, large: bool = False) -> None:
-    """Have the loop read from the connection: small messages, or a part of a frame that goes on for long."""
+    """Deliver a read: small messages, or a part of a large frame."""
     buffer = connection.get_buffer(-1)
     if large:
         if not connection.protocol.parser.frame.active:
@@ -100,7 +100,7 @@ async def test_large_frame_does_not_pause_reading(environment: Environment) -> N
     for _ in range(3):
         read(connection, 1 << 20, large=True)
     await asyncio.sleep(0)
-    assert transport.changes == ["pause"]  # for its reader: more is unread than the mark
+    assert transport.changes == ["pause"]  # because the unread bytes are over the high-water mark
     assert connection.inbox.paused
     connection.connection_lost(None)
 

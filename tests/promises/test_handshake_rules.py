@@ -1,4 +1,4 @@
-"""What the server answers to an opening handshake, and what becomes of the connection."""
+"""The responses of a server to opening handshakes (ARCHITECTURE.md, Wire rules), and the end of refused connections."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade, close", "Sec-WebSocke
 
 
 def refusal(status: int, reason: str, fields: dict[str, str] | None = None) -> Answer:
-    """The whole answer to a refused request."""
+    """Return the whole response to a refused request."""
     body = f"{reason}\n".encode()
     headers = {
         "Content-Type": "text/plain; charset=utf-8",
@@ -48,7 +48,7 @@ def refusal(status: int, reason: str, fields: dict[str, str] | None = None) -> A
 
 
 async def read_refusal(raw: RawClient) -> Answer:
-    """An answer, with nothing behind it but the end of the connection."""
+    """Read a response that must be followed by the end of the connection."""
     answer = await raw.read_answer()
     assert await raw.read_until_eof() == b""
     return answer
@@ -124,7 +124,7 @@ async def test_server_accepts_head_frames_and_close_in_one_packet(serve: Serve, 
     raw = await connect(await serve(echo), upgrade=False)
     await raw.send(request() + text("all at once") + close())
     assert (await raw.read_answer()).status == 101
-    # The handler had not begun when the Close came, so there was no one to answer the message.
+    # The Close frame was received before the handler started, so the message was not answered.
     assert (await raw.read_until_eof()).endswith(b"\x88\x02\x03\xe8")
 
 
@@ -206,7 +206,7 @@ async def test_server_refuses_a_request(
     bystander = await connect(server)
     caplog.clear()
     raw = await connect(server, upgrade=False)
-    # What follows is a good request, and would be accepted if it was parsed.
+    # The rest is a valid request, which would be accepted if it was parsed.
     await raw.send(head + request() + text("x"), split)
     assert await read_refusal(raw) == refusal(status, reason, fields)
     await raw.send(request())

@@ -1,4 +1,4 @@
-"""Messages that are larger than any memory for them: 1 GiB each way, through a server process of some 30 MiB."""
+"""Messages of 1 GiB in each direction, through a server process of about 30 MiB."""
 
 import re
 import socket
@@ -14,7 +14,7 @@ from helpers.processes import TESTS, python_environment
 
 SIZE = 1 << 30
 MOST = 40 << 20
-"""Bytes of memory that the whole server process may take, Python included."""
+"""The bytes of memory that the server process may use, including Python."""
 BLOCK = bytes(range(256)) * 4096
 PATIENCE = 50.0
 
@@ -27,7 +27,7 @@ class StreamServer:
         self.connection = connection
 
     def peak_memory(self) -> int:
-        """The most memory that the process has had at any time, in bytes."""
+        """Return the peak memory of the process, in bytes."""
         status = Path(f"/proc/{self._process}/status").read_text()
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found is not None
@@ -84,6 +84,6 @@ def test_server_sends_1_gib_as_one_frame_within_40_mib(server: StreamServer) -> 
             size += count
         assert buffer == BLOCK
     assert server.peak_memory() < MOST
-    # The frame has ended there: the connection goes on.
+    # The frame ended after that, and the connection goes on.
     server.connection.sendall(client_frame(TEXT, b"3"))
     assert server.receive(5) == b"\x82\x03\0\1\2"

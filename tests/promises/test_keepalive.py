@@ -1,4 +1,4 @@
-"""Pings of the server's own, and what is a sign of life."""
+"""Keepalive pings of the server, and signs of life (ARCHITECTURE.md, Promises, 6)."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ REASON = "received nothing for 0.4 s after a ping"
 
 
 async def pinged(raw: RawClient) -> bytes:
-    """The payload of the server's next ping."""
+    """Return the payload of the next ping of the server."""
     first, payload = await raw.read_frame()
     assert first == PING
     return payload
@@ -57,7 +57,7 @@ async def test_server_keeps_a_client_that_answers_pings(serve: Serve, connect: C
 
 @fast
 async def test_server_takes_any_byte_as_sign_of_life(serve: Serve, connect: Connect) -> None:
-    """One byte of an unfinished frame for each ping, and no pong."""
+    """The client sends one byte of a frame for each ping, and no pong."""
     raw = await connect(await serve(echo, timeouts=BRISK))
     message = text("")
     for byte in message:
@@ -84,7 +84,7 @@ async def test_server_keeps_a_slow_reader_until_it_stops_reading() -> None:
                 peer.send(Opcode.PONG, payload)
             await asyncio.sleep(0.03)
         assert client.outcome is None
-        # Who takes no more is no longer waited for.
+        # Now the peer stops reading, and the server closes.
         with pytest.raises(ConnectionClosedError) as caught:
             await sending
         assert caught.value.outcome.cause is Cause.KEEPALIVE
@@ -96,7 +96,7 @@ async def test_server_sends_no_pings_without_an_interval(serve: Serve, connect: 
     raw = await connect(server)
     ended = await connect(await serve(echo, timeouts=BRISK))
     await pinged(ended)
-    await ended.read_until_eof()  # so much time has passed
+    await ended.read_until_eof()  # long enough for a keepalive
     await raw.send(text("a"))
     assert await raw.read_frame() == (TEXT, b"a")
 
@@ -121,10 +121,10 @@ async def test_server_stops_its_pong_timer_while_reading_is_paused(serve: Serve,
     server = await serve(handler, timeouts=BRISK, limits=limits)
     raw = await connect(server, request(target="/late"))
     client = client_of(server, raw)
-    # Its pongs would stand behind all this, which the server does not read.
+    # The server does not read this, and would not see a pong after it.
     sending = asyncio.ensure_future(raw.send(binary(bytes(1000)) * 20))
     await pinged(raw)
-    for _ in range(2):  # others that are silent meanwhile are closed: so much time has passed
+    for _ in range(2):  # meanwhile the server closes silent clients
         silent = await connect(server)
         await pinged(silent)
         assert close_of(await silent.read_until_eof())[0] == 1011
@@ -141,7 +141,7 @@ async def test_server_stops_its_pong_timer_while_reading_is_paused(serve: Serve,
 async def test_server_notices_a_vanished_client_while_reading_is_paused(
     leave: Callable[[RawClient], None], serve: Serve, connect: Connect
 ) -> None:
-    """Nothing is read that would tell; what is sent does."""
+    """The server notices by sending, not by reading."""
 
     async def handler(client: Client) -> None:
         await client.wait_closed()

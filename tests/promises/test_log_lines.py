@@ -1,4 +1,4 @@
-"""What peers choose must not forge lines of the log."""
+"""Peers cannot forge lines in the log."""
 
 import asyncio
 import logging

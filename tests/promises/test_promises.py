@@ -48,20 +48,8 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def is_reading(client: Client) -> bool:
-    reading: bool = client._connection.transport.is_reading()
-    return reading
-
-
-def held(client: Client) -> int:
-    """Bytes that are received and unread."""
-    connection = client._connection
-    size: int = connection.inbox.queue.size + connection.protocol.parser.frame.buffered()
-    return size
-
-
 async def started(read: Awaitable[object]) -> "asyncio.Future[object]":
-    """A task that waits."""
+    """Start a task that waits."""
     task = asyncio.ensure_future(read)
     await asyncio.sleep(0)
     assert not task.done()
@@ -75,13 +63,13 @@ async def ended(task: "asyncio.Future[object]") -> None:
 
 
 async def begin_message(client: Client, peer: Peer, *, opcode: Opcode = BINARY) -> MessageReader:
-    """A reader of a message of 30 bytes in one frame, of which 10 have come."""
+    """Return the reader of a message of 30 bytes, of which 10 were received."""
     peer.write(header(opcode, 30) + xor(b"a" * 12)[:12])
     return await anext(client.messages())
 
 
 async def fill(client: Client) -> None:
-    """Send until the peer, who does not read, lets no more through."""
+    """Send until back-pressure of the peer, which does not read, stops the sender."""
     while not client._connection.outbox.paused:
         client.send(bytes(100_000)).close()
         await asyncio.sleep(0)
@@ -528,7 +516,7 @@ async def test_promise_6_of_pings_in_one_burst_the_last_16_are_answered() -> Non
 async def test_promise_6_any_received_byte_counts_as_life() -> None:
     async with pair(timeouts=BRISK) as (client, peer):
         for byte in frame(TEXT, b"slow"):
-            assert (await peer.read_frame())[0] == 0x89  # and its pong never comes
+            assert (await peer.read_frame())[0] == 0x89  # it is never answered
             peer.write(bytes([byte]))
         assert await client.read_message() == "slow"
         assert client.outcome is None
@@ -539,7 +527,7 @@ async def test_promise_6_pong_timer_stands_still_while_reading_is_paused() -> No
     async with pair(MARKS, BRISK) as (client, peer), pair(timeouts=BRISK) as (silent, _):
         peer.write(frame(BINARY, bytes(1000)) * 100)
         await until(lambda: not is_reading(client))
-        await until(lambda: silent.outcome)  # so much time has passed
+        await until(lambda: silent.outcome)  # long enough for a keepalive
         assert outcome_of(silent).cause is Cause.KEEPALIVE
         assert client.outcome is None
         for _ in range(100):
@@ -905,7 +893,7 @@ WHOLE_READS: Reads = {"async for": lambda c: anext(aiter(c)), "read_message": la
         ([500, 501], False),
         ([0] * 15, True),
         ([0] * 16, False),
-        # Bytes and fragments are counted side by side, and the greater sum counts.
+        # Bytes and 64 per fragment are summed separately, and the greater sum counts.
         ([66] * 15, True),
         ([67] * 15, False),
     ],
@@ -973,7 +961,7 @@ async def test_promise_10_backlog_is_bounded() -> None:
 
 
 async def test_promise_10_fragments_are_joined_in_linear_time() -> None:
-    """Counted in bytes copied rather than in seconds: many small fragments leave little behind."""
+    """Measured by the memory that many small fragments use, not in seconds."""
     count = 10_000
     async with pair(Limits(read_high=1 << 30, max_message_size=1 << 30)) as (client, peer):
         peer.send(BINARY, b"", fin=False)

@@ -1,4 +1,4 @@
-"""What no one reads of a connection that is only told of."""
+"""Unread data of connections with @socket.connection (ARCHITECTURE.md, Promises, 1)."""
 
 import asyncio
 import logging

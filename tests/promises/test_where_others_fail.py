@@ -1,4 +1,4 @@
-"""What other WebSocket libraries are known to get wrong, each as a test that fails where they do."""
+"""Known faults of other WebSocket libraries: each test fails for a library that has the fault."""
 
 import asyncio
 import tracemalloc
@@ -30,17 +30,6 @@ TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
 MiB = 1 << 20
 MARKS = Limits(read_high=10_000, read_low=2_000)
 BRISK = Timeouts(close=5, ping_interval=0.05, ping_timeout=0.2)
-
-
-def held(client: Client) -> int:
-    """Bytes that are received and unread."""
-    connection = client._connection
-    size: int = connection.inbox.queue.size + connection.protocol.parser.frame.buffered()
-    return size
-
-
-async def until_paused(client: Client) -> None:
-    await until(lambda: client._connection.inbox.paused)
 
 
 async def much_time() -> None:
@@ -131,7 +120,7 @@ async def test_cancelled_fragmented_send_closes_and_fails_waiting_senders_at_onc
 
 
 async def test_keepalive_keeps_a_healthy_peer_of_a_slow_reader() -> None:
-    """Its pongs are behind data that is not read for so long."""
+    """Pongs wait behind data that is not read for a long time."""
     async with pair(MARKS, BRISK) as (client, peer):
         peer.write(frame(BINARY, bytes(1000)) * 50)
         await until_paused(client)
@@ -155,7 +144,7 @@ async def test_keepalive_keeps_a_healthy_peer_of_a_slow_reader() -> None:
 
 
 async def test_keepalive_keeps_a_healthy_peer_on_a_slow_line() -> None:
-    """The ping is behind a large message, which the peer takes all that time."""
+    """The ping waits behind a large message, which the peer reads slowly."""
     async with pair(timeouts=BRISK, small_buffers=True) as (client, peer):
         sending = asyncio.create_task(client.send(bytes(2 * MiB)))
         enough = asyncio.create_task(outlast_keepalive(BRISK))
@@ -178,7 +167,7 @@ async def test_keepalive_keeps_a_healthy_peer_on_a_slow_line() -> None:
 
 
 async def test_close_ends_with_much_unread_data_when_peer_answers() -> None:
-    """Not by the timeout: there is none here."""
+    """It does not wait for the timeout, which is off here."""
     async with pair(MARKS, Timeouts(close=None, ping_interval=None)) as (client, peer):
         peer.write(frame(BINARY, bytes(1000)) * 2000)
         await until_paused(client)
@@ -191,7 +180,7 @@ async def test_close_ends_with_much_unread_data_when_peer_answers() -> None:
 
 # A message is held whole before it can be read ---------------------------------------------------------------
 
-PATTERN = bytes(range(251)) * 1044  # of a length that is a multiple of the mask's
+PATTERN = bytes(range(251)) * 1044  # its length is a multiple of 4, as that of a masking key
 MASKED = xor(PATTERN)
 
 
@@ -229,6 +218,6 @@ async def test_reader_streams_a_message_of_64_mib_in_constant_memory(fragmented:
         await sending
         assert total == count * len(PATTERN) > 64 * MiB
         assert most <= limits.read_high + LARGE_BUFFER_SIZE
-        # The receive buffer, what is held and a copy of it that the reader is at; and this test's own few pieces.
+        # The receive buffer, the unread bytes, the copy that the reader returns, and a few pieces in this test.
         assert peak < 8 * MiB
         await peer.settle()

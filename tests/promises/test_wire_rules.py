@@ -1,4 +1,4 @@
-"""What the server does about frames that break a rule, and about the boundaries of those that do not."""
+"""Frames that break a rule, and valid frames at the boundaries (ARCHITECTURE.md, Wire rules)."""
 
 import asyncio
 import logging
@@ -21,13 +21,13 @@ split = pytest.mark.parametrize("split", [0, 1], ids=["whole", "split"])
 
 
 def lines_about(raw: RawClient, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged about a connection after it opened."""
+    """Return the lines that were logged about a connection after it opened."""
     name = "{}:{}".format(*raw.address)
     lines = [record.getMessage() for record in caplog.records if record.name == "streamws"]
     return [line for line in lines if name in line and "opened" not in line]
 
 
-# Each is sent on a new connection; the server must answer it with a Close frame that has this code.
+# Each is sent on a new connection, and the server must answer with a Close frame with this code.
 BAD = [
     *(
         pytest.param(frame(TEXT | bit, b"x"), 1002, id=f"{name} on text")
@@ -128,7 +128,7 @@ async def test_server_answers_frames_before_a_broken_rule_and_none_after(
 
 @split
 async def test_server_refuses_a_queued_message_over_the_limit(split: int, serve: Serve, connect: Connect) -> None:
-    """It came whole while no one waited, and is refused by the read that gets to it."""
+    """The message was received before any read, and the read that reaches it refuses it."""
     come = asyncio.Event()
 
     async def handler(client: Client) -> None:
@@ -205,7 +205,7 @@ async def test_server_echoes_a_message_at_a_boundary_of_length(
     raw = await connect(await serve(echo))
     payload = (bytes(range(251)) * (size // 251 + 1))[:size]
     message = binary(payload)
-    tail = message[-20:] if split == 1 else message  # the header and the end byte by byte, what is between at once
+    tail = message[-20:] if split == 1 else message  # header and end byte by byte, the rest at once
     await raw.send(message[: len(message) - len(tail)][:14], split)
     await raw.send(message[14 : len(message) - len(tail)])
     await raw.send(tail, split)

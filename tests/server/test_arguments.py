@@ -1,4 +1,4 @@
-"""What a server is made with, and what it says when that makes no sense or cannot be had."""
+"""Arguments of a server, and the errors for bad ones and for addresses that cannot be bound."""
 
 import asyncio
 import errno
@@ -166,7 +166,7 @@ async def test_server_names_the_port_that_is_in_use(serve: Serve) -> None:
 
 
 async def test_server_names_the_address_that_is_not_local() -> None:
-    # RFC 5737: an address for documentation, that no machine has
+    # RFC 5737: an address for documentation, which no machine has
     error = await refused_start(address="192.0.2.1", port=0)
     assert "cannot listen on '192.0.2.1', port 0: " in str(error)
 

@@ -1,4 +1,4 @@
-"""The server's clients as a whole: the mapping, and broadcasts."""
+"""The mapping of a server's clients, and broadcasts."""
 
 import asyncio
 from typing import Any
@@ -172,9 +172,10 @@ async def test_broadcast_closes_a_slow_client_and_no_other(serve: Serve, connect
         sent += 1
         assert sent < 1000, "nothing bounds what the slow one leaves unread"
         assert await fast.read_frame() == (BINARY, message)
-        await asyncio.sleep(0)  # a turn for each: what is gathered in the turn of the cut is not sent
+        # One loop iteration each, because frames of the iteration in which the connection fails are not sent.
+        await asyncio.sleep(0)
     assert await fast.read_frame() == (BINARY, message)
-    # What was sent before arrives whole, then the reason.
+    # Messages sent before are received whole, then the Close frame.
     *messages, (first, payload) = frames(await slow.read_until_eof())
     assert messages == [(BINARY, message)] * sent
     assert (first, payload[:2]) == (CLOSE, b"\x03\xf0")
@@ -188,7 +189,7 @@ async def test_broadcast_closes_a_slow_client_and_no_other(serve: Serve, connect
 
 
 async def test_broadcast_does_not_wait(serve: Serve, connect: Connect) -> None:
-    """A client that reads later gets all of it in the end."""
+    """A client that reads later gets all messages."""
     server = await serve(echo, sock=narrow_socket())
     slow = await connect(server, receive_buffer=NARROW_BUFFER)
     for number in range(500):
@@ -208,7 +209,7 @@ async def test_send_waits_for_a_slow_client(serve: Serve, connect: Connect) -> N
     server = await serve(handler, sock=narrow_socket(), limits=SLOW)
     slow = await connect(server, receive_buffer=NARROW_BUFFER)
     other = await connect(server)
-    await other.read(300_000)  # meanwhile the slow one's handler got no further than its buffers
+    await other.read(300_000)  # meanwhile the handler of the slow one has filled the buffers
     assert sent >= 300
     from_slow = await slow.read(100_000)
     assert len(frames(from_slow[: 1004 * 99])) == 99

@@ -49,7 +49,7 @@ async def test_broadcast_reaches_clients_with_any_compression() -> None:
             for number, message in enumerate(MESSAGES * 2):
                 compress = [None, True][number // 4]
                 busy = list(socket.clients.values())[number % len(OFFERS)]
-                async with busy.writer.fragment() as stream:  # it waits for its turn there
+                async with busy.writer.fragment() as stream:  # the broadcast waits for its turn
                     await stream.send(b"busy")
                     assert socket.broadcast(message, compress=compress) == len(OFFERS)
                 assert socket.broadcast(message, compress=False) == len(OFFERS)

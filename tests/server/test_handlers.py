@@ -1,4 +1,4 @@
-"""Who owns a connection, and how it ends with its handler or lives on after its callback."""
+"""Handlers own their connections, which end with them; connections live on after callbacks."""
 
 import asyncio
 import logging
@@ -141,7 +141,7 @@ async def test_handler_using_a_dead_connection_is_not_logged(
 
 
 async def read_and_send(client: Client) -> None:
-    """Two tasks, which both learn that the connection has ended."""
+    """Both tasks of the group raise when the connection ends."""
     async with asyncio.TaskGroup() as tasks:
         for _ in range(2):
             tasks.create_task(client.writer.ping())
@@ -158,7 +158,7 @@ async def test_handler_with_task_group_using_a_dead_connection_is_not_logged(
     await raw.read_frame()
     raw.reset()
     await within(client.wait_closed())
-    await within(server.close())  # the handler is over
+    await within(server.close())  # the handler has returned
     assert errors(caplog) == []
 
 
@@ -210,7 +210,7 @@ async def test_handler_closes_with_its_own_code(serve: Serve, connect: Connect) 
     assert client.outcome == CloseOutcome(Cause.CLOSED_WITH_ERROR, Side.LOCAL, received, sent)
 
 
-# --- a callback is told of it
+# --- connection callbacks
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -325,7 +325,7 @@ async def test_ping_and_pong_callbacks_get_the_payload(serve: Serve, connect: Co
     assert [await within(told.get()), await within(told.get())] == [("ping", b"1"), ("pong", b"2")]
 
 
-# --- data that no one reads
+# --- unread data
 
 SMALL = Limits(read_high=1000, read_low=500)
 
@@ -380,7 +380,7 @@ async def test_unread_data_at_the_end_causes_a_warning(
 
 
 async def test_reading_after_the_callback_gets_later_data(serve: Serve, connect: Connect) -> None:
-    """A task that the callback started may read as well."""
+    """A task that the callback started may read too."""
     tasks: list[asyncio.Task[None]] = []
 
     def notified(client: Client) -> None:

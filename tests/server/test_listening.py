@@ -1,4 +1,4 @@
-"""Where a server listens: TCP, Unix sockets, sockets that are given, TLS."""
+"""Addresses at which a server listens: TCP, Unix sockets, given sockets, TLS."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ from streamws import Client, Timeouts, WebSocketServer
 
 
 async def echoes(address: Address) -> bool:
-    """Whether a WebSocket server is there."""
+    """Return whether a WebSocket server listens at an address."""
     raw = await RawClient.connect(address)
     try:
         await raw.upgrade()
@@ -189,7 +189,7 @@ async def test_server_drops_a_client_that_does_not_speak_tls(
 async def test_server_reports_nothing_when_client_leaves_in_the_tls_handshake(
     serve: Serve, connect: Connect, server_context: ssl.SSLContext
 ) -> None:
-    """Nothing is reported to the loop: every scan of the port would be."""
+    """Nothing is reported to the loop, because every port scan would be."""
     server = await serve(echo, ssl=server_context)
     before = open_sockets()
     for leave in (RawClient.close, RawClient.reset):

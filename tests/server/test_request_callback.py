@@ -1,4 +1,4 @@
-"""What @socket.request may answer, and what happens around it."""
+"""Responses of @socket.request callbacks, and connections while a callback runs."""
 
 import asyncio
 import logging
@@ -132,7 +132,7 @@ async def test_server_answers_plain_http_on_the_same_port(serve: Serve, connect:
 
 
 class Slow:
-    """A callback that waits until the test lets it go on."""
+    """A request callback that waits until the test releases it."""
 
     def __init__(self) -> None:
         self.called = asyncio.Event()
@@ -196,7 +196,7 @@ async def test_server_answers_408_while_the_callback_runs(serve: Serve, connect:
 
 @pytest.mark.usefixtures("fast_timers")
 async def test_server_frees_a_client_that_leaves_after_408(serve: Serve, connect: Connect) -> None:
-    """Reading was paused for the callback; it must go on for the client's end to be seen."""
+    """Reading was paused for the callback, and must resume, or the server would not see that the client left."""
     slow = Slow()
     server = await serve(echo, request=slow, timeouts=Timeouts(open=0.2))
     before = open_sockets()

@@ -20,7 +20,7 @@ BRIEF = Timeouts(close=0.2)
 
 
 async def exchange(address: Address) -> tuple[int, bytes]:
-    """Connect, send a message, close; the echo of the message."""
+    """Connect, send a message, close, and return the echo."""
     raw = await RawClient.connect(address)
     await raw.upgrade()
     await raw.send(text("works") + close())
@@ -110,7 +110,7 @@ async def test_async_with_serves_until_its_end() -> None:
 
 
 async def answer_close(raw: RawClient) -> tuple[int, bytes]:
-    """Do what a good client does when the server closes."""
+    """Answer the Close frame of the server, and return it."""
     received = await raw.read_frame()
     await raw.send(frame(CLOSE, received[1][:2]))
     assert await raw.read_until_eof() == b""
@@ -214,7 +214,7 @@ async def test_close_is_bounded_when_a_handler_ignores_its_cancellation(
 
 @pytest.mark.usefixtures("fast_timers")
 async def test_close_by_a_task_of_a_handler_is_bounded(serve: Serve, connect: Connect) -> None:
-    """Each of the two waits for the other, until the handler is cancelled."""
+    """`close` and the handler wait for each other, until the handler is cancelled."""
 
     async def handler(client: Client) -> None:
         await asyncio.gather(server.close())
@@ -271,7 +271,7 @@ async def test_close_drops_clients_in_the_opening_handshake(serve: Serve, connec
 
 
 async def test_close_drops_clients_that_are_being_accepted(serve: Serve) -> None:
-    """At any turn of the loop between the arrival of a client and its request."""
+    """In any loop iteration between the connection of a client and its request."""
     for turns in range(6):
         server = await serve(echo)
         raw = await RawClient.connect(address_of(server))
@@ -287,7 +287,7 @@ async def test_close_drops_clients_that_are_being_accepted(serve: Serve) -> None
 
 
 async def ends(raw: RawClient) -> bool:
-    """Whether a connection ends, in order or not, whatever is sent."""
+    """Return whether a connection ends, by FIN or RST, whatever is sent."""
     try:
         await raw.send(b"GET / HTTP/1.1\r\n")
         return await raw.read_until_eof() == b""

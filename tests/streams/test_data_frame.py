@@ -1,4 +1,4 @@
-"""`DataFrameWriter`: one frame of declared length, piece by piece, that never looks whole when it is not."""
+"""`DataFrameWriter`: sends one frame of declared length in parts, and never lets a truncated one look complete."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -29,7 +29,7 @@ TEXT, BINARY = Opcode.TEXT, Opcode.BINARY
 
 
 async def broken(client: Client, peer: Peer, rest: bytes) -> CloseOutcome:
-    """The peer reads `rest` and then the end of the connection: no Close frame, which it would take for payload."""
+    """Check that the peer reads `rest` and then the end of the connection. A Close frame would look like payload."""
     assert await peer.reader.read() == rest
     await peer.close()
     await client.wait_closed()
@@ -344,7 +344,7 @@ async def test_other_senders_wait_for_end_of_data_frame() -> None:
             tasks = [asyncio.ensure_future(sender()) for sender in senders]
             await asyncio.sleep(0)
             await stream.write(b"cd")
-            # The last byte passes the turn on: the block may do other things.
+            # The last byte passes the turn on, even if the block goes on.
             frames = await peer.read_frames(5)
         assert frames == [(0x82, b"abcd"), (0x81, b"1"), (0x81, b"2"), (0x01, b"3"), (0x80, b"")]
         await asyncio.gather(*tasks)
@@ -364,7 +364,7 @@ async def test_control_frames_wait_for_end_of_data_frame() -> None:
             await stream.write(b"cd")
         first, *others = await peer.read_frames(18)
         assert first == (0x82, b"abcd")
-        # Of many pings the last ones are answered (RFC 6455 section 5.5.3), our own pong among them.
+        # Of many pings only the last ones are answered (RFC 6455 section 5.5.3). Our own pong is sent between them.
         assert [other for other in others if other[0] == 0x89] == [(0x89, b"p")]
         assert [payload for opcode, payload in others if opcode == 0x8A] == [b"%d" % n for n in range(4, 20)]
         peer.send(Opcode.PONG, b"p")

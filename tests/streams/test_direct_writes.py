@@ -1,4 +1,4 @@
-"""Bytes that go to the socket itself, and what the transport holds: all of them, in order."""
+"""Direct writes to the socket keep their order with data in the write buffer of the transport."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from helpers.peers import pair
 
 @pytest.mark.parametrize("size", [100, 20_000, 3_000_000])
 async def test_client_sends_in_order_while_the_socket_is_full(size: int) -> None:
-    """What the socket takes in part goes on behind what the transport holds."""
+    """The rest of a partial write follows the data in the transport's buffer."""
     messages = [bytes([number]) * 7 + os.urandom(size) for number in range(5)]
     async with pair() as (client, peer):
         sending = asyncio.gather(*(client.send(message) for message in messages), client.send("last"))

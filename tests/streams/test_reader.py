@@ -28,7 +28,7 @@ TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
 async def reading(
     *parts: bytes, opcode: Opcode = BINARY, limits: Limits | None = None
 ) -> AsyncIterator[tuple[MessageReader, Peer]]:
-    """The reader of a message that came in one frame, or in fragments where there are several parts."""
+    """Return the reader of a message that was received in one frame, or in a fragment for each part."""
     async with pair(limits) as (client, peer):
         last = len(parts) - 1
         for place, part in enumerate(parts):
@@ -194,7 +194,7 @@ async def test_reader_reads_large_frames_into_buffer_of_size(size: int, pause: b
                 while count := await reader.readinto(buffer):
                     got += memoryview(buffer)[:count]
                     if pause:
-                        await asyncio.sleep(0)  # what was lent is copied, and comes from there
+                        await asyncio.sleep(0)  # lent bytes are copied, and read from the copy
             return bytes(got)
 
         receiving = asyncio.create_task(receive())
@@ -227,7 +227,7 @@ async def test_reader_reads_lines(parts: tuple[bytes, ...]) -> None:
 
 
 async def test_reader_reads_lines_without_copying_the_rest() -> None:
-    # A copy for each line would take time that grows with the square of the message's size.
+    # A copy of the rest for each line would take quadratic time.
     async with pair() as (client, peer):
         peer.send(BINARY, b"one\ntwo\nthree\n")
         await peer.settle()
@@ -337,7 +337,7 @@ async def test_reader_raises_when_text_message_is_not_utf8() -> None:
         assert (await peer.read_close())[0] == 1007
 
 
-# As it comes ------------------------------------------------------------------------------------------------
+# Streaming -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])

@@ -1,4 +1,4 @@
-"""Transports that deliver from inside a write, and readers that end while they are woken: nothing stuck or lost."""
+"""Transports that deliver from inside a write, and readers that end when they are woken: nothing hangs or is lost."""
 
 import asyncio
 import contextlib
@@ -21,22 +21,22 @@ from helpers.virtual import (
 )
 
 ROUNDS = 300
-"""Enough for any recursion without bound to be noticed."""
+"""Enough to detect unbounded recursion."""
 
 Pair = tuple[Endpoint, Endpoint]
 
 
 def lazy(loop: VirtualLoop) -> None:
-    """Tasks begin in the loop's next turn."""
+    """Tasks start in the next loop iteration."""
 
 
 def eager(loop: VirtualLoop) -> None:
-    """Tasks begin in the call that makes them."""
+    """Tasks start in the call that creates them."""
     loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
 
 
 def debugging(loop: VirtualLoop) -> None:
-    """The loop checks what it is asked to do."""
+    """The loop runs in debug mode."""
     loop.set_debug(True)
     loop.slow_callback_duration = 60
 
@@ -63,8 +63,8 @@ def package(request: pytest.FixtureRequest) -> str:
 
 @contextlib.contextmanager
 def running(loop: VirtualLoop) -> Iterator[None]:
-    """Make tasks as the loop makes them when it runs."""
-    # An eager task needs the running loop.
+    """Create tasks inside the running loop."""
+    # An eager task needs a running loop.
     asyncio.events._set_running_loop(loop)
     try:
         yield
@@ -73,7 +73,7 @@ def running(loop: VirtualLoop) -> Iterator[None]:
 
 
 def start(loop: VirtualLoop, *coroutines: Coroutine[Any, Any, Any]) -> list["asyncio.Task[Any]"]:
-    """Tasks that have run as far as they can."""
+    """Start tasks and run them until they wait."""
     with running(loop):
         tasks = [loop.create_task(coroutine) for coroutine in coroutines]
     loop.settle()
@@ -81,13 +81,13 @@ def start(loop: VirtualLoop, *coroutines: Coroutine[Any, Any, Any]) -> list["asy
 
 
 def call(loop: VirtualLoop, function: Callable[[], object]) -> None:
-    """Call it from the loop, and run what comes of it."""
+    """Call a function from the loop, and run all callbacks that follow."""
     loop.call_soon(function)
     loop.settle()
 
 
 async def pass_back(end: Endpoint, log: list[str]) -> None:
-    """Answer each number with the next one; the last one closes."""
+    """Answer each number with the next one, and close after the last one."""
     async for message in end.client:
         log.append(message)
         if int(message) == ROUNDS:
@@ -111,7 +111,7 @@ def test_ping_pong_over_transport_that_delivers_inside_write(loop: VirtualLoop, 
 
 
 def test_ping_pong_begins_outside_of_tasks(loop: VirtualLoop, package: str) -> None:
-    """Where no task runs, the reader is entered from inside the delivery, and its answer is delivered from there."""
+    """If no task runs, the reader is resumed from inside the delivery, and its answer is delivered from there."""
     ends = connected(loop, (package, package), kind=SynchronousTransport)
     log: list[str] = []
     start(loop, *(pass_back(end, log) for end in ends))
@@ -146,7 +146,7 @@ def test_ping_pong_of_many_balls_keeps_their_order(loop: VirtualLoop, package: s
 def test_streams_over_transport_that_delivers_inside_write(
     loop: VirtualLoop, package: str, socket: NoSocket | None
 ) -> None:
-    """Each part is answered with a part, inside one another; also where a reader takes bytes from where they came."""
+    """Each part is answered with a part from inside its delivery, even if the reader reads from the receive buffer."""
     limits = {"read_high": 100, "read_low": 50}
     ends = connected(loop, (package, package), kind=SynchronousTransport, socket=socket, limits=limits)
     echoed = bytearray()
@@ -207,7 +207,7 @@ READS = [read_message, read_frame, read_stream]
 def test_task_that_ends_when_woken_leaves_messages_to_the_next_reader(
     loop: VirtualLoop, package: str, first_read: Any, next_read: Any, together: bool
 ) -> None:
-    """Also where both messages came in one chunk."""
+    """Even if both messages were received in one chunk."""
     sender, receiver = ends = connected(loop, (package, package), capacity=ALL)
     (first,) = start(loop, first_read(receiver))
     (sent,) = start(loop, sender.client.send("first"))
@@ -226,12 +226,12 @@ def test_task_that_ends_when_woken_leaves_messages_to_the_next_reader(
 
 @pytest.mark.parametrize("size", [1, 3, ALL])
 def test_one_task_after_the_other_reads_a_message_each(loop: VirtualLoop, package: str, size: int) -> None:
-    """Each reader returns right from its wake-up, after it made the next one."""
+    """Each reader creates the next one, and returns as soon as it is woken."""
     sender, receiver = ends = connected(loop, (package, package), capacity=ALL)
-    numbers = NUMBERS[:50]  # eager tasks begin inside one another
+    numbers = NUMBERS[:50]  # eager tasks start inside one another
     got: list[object] = []
     tasks: list[asyncio.Task[None]] = []
-    numbers = NUMBERS[:100]  # an eager task runs inside the one that makes it: all of them would be too deep a stack
+    numbers = NUMBERS[:100]  # each eager task runs inside the one that creates it, and more would be too deep a stack
 
     async def read() -> None:
         got.append(await receiver.client.read_message())
@@ -275,7 +275,7 @@ def test_second_reader_in_a_task_is_refused_and_disturbs_nothing(loop: VirtualLo
 
 
 def test_reader_woken_in_a_task_runs_before_others(loop: VirtualLoop, package: str) -> None:
-    """Bytes that come inside a task wake the reader in the loop's next turn; till then a second one is refused."""
+    """Bytes delivered inside a task wake the reader in the next iteration; until then a second one is refused."""
     sender, receiver = ends = connected(loop, (package, package), capacity=ALL)
     (beginning,) = start(loop, begun(receiver))
     start(loop, split(sender))
@@ -308,7 +308,7 @@ async def split(end: Endpoint) -> None:
 
 
 def close(loop: VirtualLoop, ends: Pair) -> None:
-    """The closing handshake."""
+    """Do the closing handshake."""
     (task,) = start(loop, ends[1].client.close())
     while any(end.transport.can_move for end in ends):
         for end in ends:

@@ -1,4 +1,4 @@
-"""`Writer` and `FragmentWriter`: messages, fragments, frames, pings, and whose turn it is."""
+"""`Writer` and `FragmentWriter`: messages, fragments, frames, pings, and the order of senders."""
 
 import asyncio
 import warnings
@@ -28,7 +28,7 @@ TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
 
 
 async def end(client: Client, peer: Peer) -> None:
-    """The peer closes, and what it reads until then is nothing but the answer."""
+    """Close from the peer, which must read nothing but the answer."""
     peer.send_close()
     assert await peer.read_close() == (1000, "")
     await client.wait_closed()
@@ -450,10 +450,10 @@ async def test_fragment_writer_cancelled_while_it_waits_for_its_turn_passes_it_o
                 await stream.send("part")
                 waiting = asyncio.create_task(fragments())
                 await asyncio.sleep(0)
-                sending = asyncio.create_task(client.send("next"))  # behind the one that waits
+                sending = asyncio.create_task(client.send("next"))  # queued after the one that waits
                 if not delay:
                     waiting.cancel()
-            waiting.cancel()  # now it has the turn, and has not run
+            waiting.cancel()  # it has got the turn, but has not run yet
             await sending
             assert waiting.cancelled() or waiting.cancelling()
             assert await peer.read_frames(3) == [(0x01, b"part"), (0x80, b""), (0x81, b"next")]

@@ -15,8 +15,8 @@ IGNORE = re.compile(r"  # type: ignore\[([\w, -]+)\]$")
 ERROR = re.compile(r":(\d+): error: .* \[([\w-]+)\]$")
 
 
-def check(path: Path) -> list[str]:
-    """Return what `mypy --strict` reports for a file."""
+def check(*paths: Path) -> list[str]:
+    """Return what `mypy --strict` reports for the files."""
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml")]
     options = ["--no-pretty", "--no-error-summary", "--hide-error-context", *map(str, paths)]
     done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -541,7 +541,7 @@ def test_receiver_refuses_dropped_corrupt_data_only_if_it_is_inflated(wire: Wire
 
 @cache
 def bomb(size: int) -> bytes:
-    """`size` MiB of zeros."""
+    """Compress `size` MiB of zeros."""
     stream = zlib.compressobj(9, zlib.DEFLATED, -15)
     zeros = bytes(MiB)
     return b"".join(stream.compress(zeros) for _ in range(size)) + stream.flush(zlib.Z_SYNC_FLUSH)[:-4]

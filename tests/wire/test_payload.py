@@ -337,13 +337,13 @@ def test_encode_frame_of_text(wire: Wire, text: str, masked: bool) -> None:
 
 
 class Text(str):
-    """A `str` of another type."""
+    """A subclass of `str`."""
 
     __slots__ = ()
 
 
 class Data(bytes):
-    """`bytes` of another type."""
+    """A subclass of `bytes`."""
 
     __slots__ = ()
 

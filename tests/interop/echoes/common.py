@@ -19,7 +19,7 @@ MAX_MESSAGE_SIZE = 32 << 20
 """16 MiB messages, and 4 MiB ones in 64-byte fragments, are among the cases."""
 
 PATIENCE = 600.0
-"""Seconds for one case: the fuzzing server ends the longest ones after 480."""
+"""Seconds for one case. The fuzzing server ends the longest ones after 480."""
 
 
 class Arguments(argparse.Namespace):

@@ -1,4 +1,4 @@
-"""Every test of the engines runs on those of both builds."""
+"""Run each test of the engines on those of both builds."""
 
 import importlib
 import ssl
@@ -13,7 +13,7 @@ Make = Callable[[ssl.SSLContext, bool, str | None], Any]
 
 
 def _makers() -> dict[str, Make]:
-    """Engines: the shortest way to OpenSSL, and the standard library's."""
+    """Return the factories of all engines: calling OpenSSL directly, and by the standard library."""
     packages = {"": "streamws"} if not is_compiled() else {"": "streamws", "pure-": load_pure().__name__}
     found: dict[str, Make] = {}
     for build, package in packages.items():
@@ -24,7 +24,7 @@ def _makers() -> dict[str, Make]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    # Not a fixture with parameters: streamws must not be imported before `--build` has been looked at.
+    # Not a parametrized fixture, because streamws must not be imported before `--build` has been read.
     if "make_engine" in metafunc.fixturenames:
         makers = _makers()
         metafunc.parametrize("make_engine", makers.values(), ids=list(makers))
@@ -40,7 +40,7 @@ def version(request: pytest.FixtureRequest) -> ssl.TLSVersion:
 def contexts(
     version: ssl.TLSVersion, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> dict[bool, ssl.SSLContext]:
-    """Those that agree on the version, by whether they are for a server."""
+    """Contexts of that version; the keys say whether they are for a server."""
     server_context.minimum_version = server_context.maximum_version = version
     return {True: server_context, False: client_context}
 

@@ -29,7 +29,7 @@ LARGE = 1_000_000
 
 @pytest.fixture
 def version() -> ssl.TLSVersion:
-    """What the `contexts` agree on; the other version is for the tests in memory."""
+    """The version of the `contexts`. Tests in memory run with the other one too."""
     return ssl.TLSVersion.TLSv1_3
 
 
@@ -39,7 +39,7 @@ def url_of(server: WebSocketServer) -> str:
 
 @asynccontextmanager
 async def sealed(connect: Connect, server: WebSocketServer, context: ssl.SSLContext) -> AsyncIterator[TlsClient]:
-    """A client by hand, with the handshake of TLS done."""
+    """Connect a `TlsClient` and do the TLS handshake."""
     client = TlsClient(await connect(server, upgrade=False), context)
     await client.shake_hands()
     yield client
@@ -52,7 +52,7 @@ async def sealed(connect: Connect, server: WebSocketServer, context: ssl.SSLCont
 async def test_client_and_server_exchange_large_messages_read_later(
     serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """Each end waits with sending until the other one reads, and nothing is lost or out of order."""
+    """Each end waits to send until the other one reads; nothing is lost or out of order."""
     server = await serve(echo, ssl=server_context, timeouts=QUIET)
     messages = [os.urandom(LARGE) for _ in range(8)]
     async with asyncio.timeout(20), connect(url_of(server), ssl=client_context, timeouts=QUIET) as client:
@@ -74,7 +74,7 @@ async def test_client_and_server_exchange_large_messages_read_later(
 async def test_server_serves_clients_of_the_standard_library(
     serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """One that sends all before it reads anything."""
+    """The client sends everything before it reads."""
     server = await serve(echo, ssl=server_context, timeouts=QUIET)
     messages = [os.urandom(size) for size in (1, 16_384, 65_535, 300_000, 2)]
 
@@ -124,7 +124,7 @@ async def test_client_talks_to_servers_of_asyncio(
 async def test_server_streams_a_frame_to_a_slow_reader(
     serve: Serve, connect: Connect, contexts: dict[bool, ssl.SSLContext]
 ) -> None:
-    """What it sends waits in the transport, piece by piece; also what the socket takes in part."""
+    """The frame waits in the transport part by part, even if the socket accepts only a piece of a part."""
     pieces = [os.urandom(70_000) for _ in range(60)]
 
     async def handler(client: Client) -> None:
@@ -149,7 +149,7 @@ async def test_server_streams_a_frame_to_a_slow_reader(
 async def test_server_sees_a_peer_that_ends_without_a_close_frame(
     serve: Serve, connect: Connect, contexts: dict[bool, ssl.SSLContext], notified: bool
 ) -> None:
-    """With a close_notify or without: the WebSocket connection was cut off, and this side's end is told."""
+    """With or without a close_notify, the end of TLS without a Close frame is a reset, and is answered."""
     opened: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
 
     async def handler(client: Client) -> None:
@@ -188,7 +188,7 @@ async def test_client_sees_a_server_that_ends_without_a_close_frame(
 async def test_server_that_fails_sends_close_to_a_peer_that_floods_it(
     serve: Serve, connect: Connect, contexts: dict[bool, ssl.SSLContext]
 ) -> None:
-    """What has come and is not read neither keeps the Close frame back nor resets the connection."""
+    """Unread received data neither delays the Close frame nor causes a reset."""
     flooded = asyncio.Event()
 
     async def handler(client: Client) -> None:
@@ -215,7 +215,7 @@ async def test_server_that_fails_sends_close_to_a_peer_that_floods_it(
 async def test_server_frees_a_connection_at_its_end(
     serve: Serve, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """In both roles, without the collector."""
+    """In both roles, without the garbage collector."""
     layers: list[weakref.ref[Any]] = []
 
     async def handler(client: Client) -> None:
@@ -265,7 +265,7 @@ async def test_client_times_out_when_server_is_silent(client_context: ssl.SSLCon
 
 
 class Silent:
-    """An opening handshake that no one takes care of."""
+    """Stands in for the opening handshake, and ignores everything."""
 
     def connected(self, connection: object) -> None: ...
 
@@ -288,7 +288,7 @@ def near_and_far() -> Iterator[tuple[socket.socket, socket.socket]]:
 async def test_dial_cancelled_while_handshake_fails_reports_nothing(
     near_and_far: tuple[socket.socket, socket.socket], client_context: ssl.SSLContext, turns: int
 ) -> None:
-    """Whichever comes first; neither an error that no one asks for any more, nor a socket that is left."""
+    """Whichever happens first: no exception is left unretrieved, and no socket open."""
     loop = asyncio.get_running_loop()
     environment = Environment(loop, Limits(), Timeouts())
     connection = AsyncioConnection(environment, False, cast(Any, Silent()))

@@ -1,4 +1,4 @@
-"""TLS in memory: an engine against the standard library's other end, whatever way the bytes are cut."""
+"""Engines of TLS in memory, against an end of the standard library, with bytes cut in any way."""
 
 import gc
 import random
@@ -24,7 +24,7 @@ RECORD = 1 << 14
 
 
 class Ends:
-    """An engine and its other end."""
+    """An engine, and the other end of its connection."""
 
     def __init__(self, make_engine: Make, contexts: Contexts, server: bool) -> None:
         self.engine = make_engine(contexts[server], server, None if server else "localhost")
@@ -32,12 +32,12 @@ class Ends:
         self.buffer = memoryview(bytearray(1 << 17))
 
     def feed(self, data: bytes) -> bytes:
-        """What the engine unseals of it, as the layer above does: all it can, and the rest is kept."""
+        """Feed bytes to the engine as the TLS layer does, and return all decrypted data."""
         network = bytearray(data)
         self.engine.feed(network, len(data))
         unsealed = self.decrypt()
         self.engine.keep()
-        network[:] = bytes(len(network))  # the next connection's turn
+        network[:] = bytes(len(network))  # the next connection overwrites the buffer
         return unsealed
 
     def decrypt(self) -> bytes:
@@ -62,7 +62,7 @@ class Ends:
         return taken
 
     def shake_hands(self, cut: Callable[[bytes], Iterator[bytes]] = lambda data: iter([data])) -> None:
-        """The whole handshake; what comes to the engine comes in the pieces that `cut` makes."""
+        """Do the handshake; the engine receives its bytes in the chunks that `cut` makes."""
         engine, other = self.engine, self.other
         complete = engine.continue_handshake()
         while not (complete and other.done):
@@ -78,7 +78,7 @@ class Ends:
 
 @pytest.fixture
 def ends(make_engine: Make, contexts: Contexts, server: bool) -> Ends:
-    """Both, with the handshake done."""
+    """Both ends, after the handshake."""
     ends = Ends(make_engine, contexts, server)
     ends.shake_hands()
     return ends
@@ -125,7 +125,7 @@ def test_engine_decrypts_data_received_with_the_handshake(make_engine: Make, con
     complete = ends.engine.continue_handshake()
     while not ends.other.done:
         came = ends.other.give(ends.take())
-        with suppress(ssl.SSLError):  # it is too early till the other end is done
+        with suppress(ssl.SSLError):  # the other end cannot encrypt before its handshake is complete
             came += ends.other.seal(b"early" * 9000)
         ends.engine.feed(bytearray(came), len(came))
         complete = complete or ends.engine.continue_handshake()
@@ -174,11 +174,11 @@ def test_engine_seals_every_kind_of_buffer_and_leaves_it_free(ends: Ends, kind: 
     assert ends.other.received == b"x" * 20_000
     assert sys.getrefcount(data) == counts
     if isinstance(data, bytearray):
-        data.append(0)  # nothing looks at it any more
+        data.append(0)  # fails while a view of it exists
 
 
 def test_engine_sends_records_in_order(ends: Ends) -> None:
-    """Also where there is more than there was room for."""
+    """Even if it needs several reads."""
     parts = [bytes([number]) * size for number, size in enumerate([3, 40_000, 0, 1, 16_384, 100])]
     for part in parts:
         ends.engine.encrypt(part)
@@ -225,7 +225,7 @@ def test_engine_fills_buffers_smaller_than_a_record(ends: Ends, room: int) -> No
 
 @pytest.mark.parametrize("chance", range(5))
 def test_engine_keeps_what_it_was_fed_at_any_point(ends: Ends, chance: int) -> None:
-    """As a connection does that wants nothing for a while, and gets more than that before it goes on."""
+    """Like a connection that pauses reading, and receives more before it resumes."""
     dice = random.Random(chance)
     data = dice.randbytes(200_000)
     sealed, unsealed = ends.other.seal(data), b""
@@ -256,7 +256,7 @@ def test_engine_is_fed_only_the_given_size(ends: Ends) -> None:
 
 
 def test_engine_notices_the_end(ends: Ends) -> None:
-    """And nothing behind it."""
+    """It ignores all data after the end."""
     assert ends.feed(ends.other.seal(b"last") + ends.other.end() + b"junk") == b"last"
     assert ends.engine.ended
     assert ends.engine.error is None
@@ -273,7 +273,7 @@ def test_engine_ends(ends: Ends) -> None:
 
 
 def test_engine_that_ended_still_receives(ends: Ends) -> None:
-    """What had come before as well as what comes later, up to the end."""
+    """Data received before and after its own end, up to the end of the peer."""
     before, partly = ends.other.seal(b"1" * 100), ends.other.seal(b"2" * 100)
     sealed = before + partly[:50]
     ends.engine.feed(bytearray(sealed), len(sealed))
@@ -315,7 +315,7 @@ def test_engine_tells_of_the_alert_that_came(ends: Ends) -> None:
 
 
 def test_engine_ignores_errors_of_other_connections(make_engine: Make, contexts: Contexts, server: bool) -> None:
-    """OpenSSL has one list of errors for all connections of a thread."""
+    """OpenSSL has one queue of errors for all connections of a thread."""
     broken, ends = Ends(make_engine, contexts, server), Ends(make_engine, contexts, server)
     broken.shake_hands()
     ends.shake_hands()
@@ -335,7 +335,7 @@ def test_engine_seals_nothing_after_a_failure(ends: Ends) -> None:
         ends.engine.encrypt(b"data")
 
 
-# Messages of TLS beside the data ---------------------------------------------------------------------------------
+# Messages of TLS other than data ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3], ids=["1.3"])
@@ -364,7 +364,7 @@ def test_client_accepts_tickets_between_data(ends: Ends) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2], ids=["1.2"])
 def test_engine_declines_another_handshake(make_engine: Make, contexts: Contexts, server: bool) -> None:
-    """It declines and goes on; by the standard library's way it cannot, and fails when it is to send."""
+    """It declines and goes on. With the standard library it cannot, and fails when it should send."""
     contexts[True].options |= ALLOW_CLIENT_RENEGOTIATION
     ends = Ends(make_engine, contexts, server)
     ends.shake_hands()
@@ -384,12 +384,12 @@ def test_engine_declines_another_handshake(make_engine: Make, contexts: Contexts
 
 
 class OwnObject(ssl.SSLObject):
-    """An application's own: it sees what is sent, and may take less."""
+    """A socket of the application, which records the data and may accept less."""
 
     written = b""
     made = 0
     room = 1 << 30
-    """Bytes that it still takes."""
+    """The number of bytes that it still accepts."""
 
     @classmethod
     def _create(cls, *arguments: Any, **options: Any) -> Any:
@@ -425,7 +425,7 @@ def test_engine_uses_the_contexts_own_class(make_engine: Make, contexts: Context
 
 
 class Disguised(ssl.SSLContext):
-    """A context that is not the one its connections refer to, as those are that hand on to the system's."""
+    """A context whose connections refer to another one, as contexts do that use the certificates of the system."""
 
     inner: ssl.SSLContext
 
@@ -489,7 +489,7 @@ def test_engine_is_freed_without_the_garbage_collector_after_a_failure(
 
 
 def test_ssl_object_can_outlive_the_engine(ends: Ends) -> None:
-    """It tells of the connection, and does nothing to it."""
+    """The object describes the connection, and cannot change it."""
     sealed = ends.other.seal(b"unread")
     network = bytearray(sealed)
     ends.engine.feed(network, len(network))
