@@ -105,7 +105,7 @@ class Serving:
     async def _run_callback(self, callback: ConnectionCallback, client: Client, connection: Connection) -> None:
         """Run the @socket.connection callback."""
         await call(connection, callback, client)
-        connection.inbox.discard_unclaimed()
+        connection.inbox.discard_unread()
 
     # Stopping --------------------------------------------------------------------------------------------------
 

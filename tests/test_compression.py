@@ -1002,7 +1002,7 @@ async def test_idle_connection_frees_a_compressor_with_takeover(server: bool, co
 async def test_discarded_messages_do_not_disturb_later_ones(server: bool, compression: Compression) -> None:
     limits = Limits(read_high=4000, read_low=1000)
     async with talk(server, compression, limits=limits) as (client, wire):
-        client._connection.inbox.discard_unclaimed()
+        client._connection.inbox.discard_unread()
         for _ in range(20):
             wire.write(wire.packed(noise(900)) + b"".join(wire.packed_parts([noise(500), noise(800)])))
             await wire.settle()
@@ -1017,7 +1017,7 @@ async def test_discarded_messages_do_not_disturb_later_ones(server: bool, compre
 async def test_discarded_bombs_are_inflated_up_to_max_skip(server: bool, way: str) -> None:
     limits = Limits(max_skip=100_000, read_high=1000, read_low=500)
     async with talk(server, TAKING_OVER, limits=limits) as (client, wire):
-        client._connection.inbox.discard_unclaimed()
+        client._connection.inbox.discard_unread()
         zeros = bytes(99_000)
         for _ in range(3):
             wire.write(wire.packed(zeros) + wire.plain(noise(1500)))

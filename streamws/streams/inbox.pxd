@@ -52,7 +52,7 @@ cdef class Inbox:
     cdef object _refused
     cdef bint _closing
     cdef bint _ended
-    cdef bint _claimed
+    cdef bint _ever_read
     cdef bint _discarding
     cdef bint _warned_discard
 

@@ -89,7 +89,7 @@ class Inbox:
     """The receiving half of a connection, as its readers use it."""
 
     __slots__ = (
-        "_claimed",
+        "_ever_read",
         "_closing",
         "_discarding",
         "_ended",
@@ -149,7 +149,7 @@ class Inbox:
         self._refused: tuple[Close, Cause] | None = None  # why a message was refused and the connection failed
         self._closing = False  # whether this side closes the connection, so that received data is discarded
         self._ended = False  # whether nothing more will arrive
-        self._claimed = False  # whether the connection was ever read
+        self._ever_read = False  # whether the connection was ever read
         self._discarding = False  # whether to discard data that was never claimed, instead of pausing the network
         self._warned_discard = False  # whether the warning about discarded data was logged
 
@@ -185,7 +185,7 @@ class Inbox:
         reading = self._reading
         if reading is not None and not self._giving_way and reading.needs_whole():
             return  # it needs more bytes to continue; `max_message_size` is their limit
-        if self._discarding and not self._claimed:
+        if self._discarding and not self._ever_read:
             self._discard()
             return
         self._gate.pause(UNREAD)
@@ -195,7 +195,7 @@ class Inbox:
         if self._ended:
             return
         self._ended = True
-        if self._discarding and not self._claimed and self._held():
+        if self._discarding and not self._ever_read and self._held():
             self._discard()
         if self._reading is not None:
             self._waiter.wake(False)
@@ -205,10 +205,10 @@ class Inbox:
         self._closing = True
         self._gate.resume(UNREAD)
 
-    def discard_unclaimed(self) -> None:
+    def discard_unread(self) -> None:
         """From now on, discard data if nothing ever reads the connection, instead of pausing the network."""
         self._discarding = True
-        if self._gate.reasons & UNREAD and not self._claimed:
+        if self._gate.reasons & UNREAD and not self._ever_read:
             self._discard()
             self._gate.resume(UNREAD)
 
@@ -245,7 +245,7 @@ class Inbox:
 
     def poll(self, read: Read) -> Any:
         """Return the result of a read, `PENDING` or `FAILED`."""
-        self._claimed = True
+        self._ever_read = True
         if self._reading is not None:
             if self._reading is not read:
                 self._check_free(read.describe())
