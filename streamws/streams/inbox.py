@@ -89,10 +89,10 @@ class Inbox:
     """The receiving half of a connection, as its readers use it."""
 
     __slots__ = (
-        "_ever_read",
         "_closing",
         "_discarding",
         "_ended",
+        "_ever_read",
         "_gate",
         "_giving_way",
         "_hub",
