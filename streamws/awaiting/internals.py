@@ -30,9 +30,10 @@ WAKES_DIRECTLY: bool = not PLAIN and futures_show_callbacks()
 
 current_task: Callable[[AbstractEventLoop], object] = asyncio.current_task
 """Return the task that is running on a loop, or None."""
-if sys.version_info < (3, 12) and not PLAIN and isinstance(getattr(asyncio.tasks, "_current_tasks", None), dict):
+_current_tasks: Any = getattr(asyncio.tasks, "_current_tasks", None)
+if sys.version_info < (3, 12) and not PLAIN and isinstance(_current_tasks, dict):
     # In Python 3.11, `asyncio.current_task` is written in Python: a tenth of the instructions that a message costs.
-    current_task = asyncio.tasks._current_tasks.get
+    current_task = _current_tasks.get
 
 
 def mark_yielded(future: Any) -> None:
