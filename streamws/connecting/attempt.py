@@ -183,8 +183,8 @@ class ClientOpening:
 
     def __init__(self, handshake: Handshake, limits: Limits, agreement: "Future[Agreement]") -> None:
         self._handshake = handshake
-        self.reader = ResponseReader(limits)
-        self.agreement = agreement
+        self.reader: ResponseReader = ResponseReader(limits)
+        self.agreement: Future[Agreement] = agreement
         """The result of the handshake, or the error."""
 
     def connected(self, connection: Connection) -> None:

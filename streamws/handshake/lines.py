@@ -31,9 +31,9 @@ class HeadLines:
     def __init__(self, limits: Limits, error: Callable[[str, str], StreamwsError]) -> None:
         self._limits = limits
         self._error = error
-        self.buffer = bytearray()
+        self.buffer: bytearray = bytearray()
         """All bytes that have arrived."""
-        self.start = 0
+        self.start: int = 0
         """Where the current line starts."""
         self._searched = 0  # there is no LF between `start` and here
         self._complete = 0  # number of complete header lines

@@ -26,11 +26,11 @@ class Turn:
         :param frame: a message that is encoded already.
         :param compress: the sender's wish for `data`; None leaves it to the `Compression`.
         """
-        self.ready = ready
-        self.compress = compress
-        self.data = data
-        self.frame = frame
-        self.size = size_of(frame or data or b"") + ITEM_OVERHEAD
+        self.ready: Future[None] = ready
+        self.compress: bool | None = compress
+        self.data: str | Buffer | None = data
+        self.frame: bytes | None = frame
+        self.size: int = size_of(frame or data or b"") + ITEM_OVERHEAD
 
     def encoded(self, protocol: Protocol) -> bytes:
         """Return the frame to send."""
