@@ -65,7 +65,9 @@ def public_awaitables() -> set[str]:
     return {
         f"{cls.__name__}.{name}"
         for cls in classes
-        for name, method in vars(cls).items()
+        for owner in cls.__mro__
+        if owner.__module__.startswith(package.__name__)
+        for name, method in vars(owner).items()
         if (name in DUNDERS or not name.startswith("_")) and is_awaited(method)
     }
 

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import sys
 from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -562,7 +563,12 @@ async def test_reader_may_close_connection_from_inside_its_wake_up() -> None:
 
 FACTORIES: list[object] = [None]
 if sys.version_info >= (3, 12):
-    FACTORIES.append(asyncio.eager_task_factory)
+
+    def eager_tasks(loop: Any, coroutine: Any, *, eager_start: bool = True, **options: Any) -> Any:
+        """Start a task eagerly. uvloop passes `eager_start`, which the factory of Python 3.12 and 3.13.0 refuses."""
+        return asyncio.eager_task_factory(loop, coroutine, **options)
+
+    FACTORIES.append(eager_tasks)
 
 
 @pytest.mark.parametrize("debug", [False, True])
