@@ -53,3 +53,8 @@ cdef class Connection(Receiver):
     cpdef fail(self, object code, object reason, object cause, object side=*, object detail=*)
     cdef _end_failed(self)
     cdef _begin_closing(self)
+    cdef _limit_closing(self)
+    cdef _end_closing_handshake(self)
+    cpdef end_writing(self)
+    @cython.locals(protocol=Protocol)
+    cdef _lose(self, object error)

@@ -12,3 +12,4 @@ cdef class Gate:
     cpdef pause(self, int reason)
     cpdef resume(self, int reason)
     cpdef give_way(self)
+    cpdef close(self)

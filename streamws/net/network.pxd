@@ -19,4 +19,6 @@ cdef class Network:
     @cython.locals(sent=Py_ssize_t)
     cpdef write_parts(self, list parts)
     cpdef Py_ssize_t backlog(self) except -1
+    cpdef release_idle_memory(self)
+    cpdef close(self)
     cdef bint _is_clear(self)

@@ -21,3 +21,6 @@ cdef class Keepalive:
     cdef public bint alive
     cdef long long _ping_end
     cdef long long _delivered
+
+    cpdef frame_sent(self)
+    cpdef close(self)
