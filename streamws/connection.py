@@ -14,7 +14,6 @@ from typing import Protocol as Interface
 from weakref import ReferenceType, ref
 
 from .codes import Cause, CloseCode, CloseOutcome, Side
-from .errors import ConnectionClosed
 from .handshake.extensions import DeflateTerms
 from .net.addresses import peer_name
 from .net.gate import OPENING, UNREAD, Gate
@@ -527,10 +526,6 @@ class Connection(Receiver):
     def outcome(self) -> CloseOutcome | None:
         """Return how the connection ended or is about to end; None while it is open."""
         return None if self.protocol.open else self._final or self.protocol.outcome()
-
-    def closed_error(self) -> ConnectionClosed:
-        """Return the exception for a reader or sender when nothing more can be received or sent."""
-        return self.protocol.closed_error()
 
     def peer(self) -> str:
         """Return the peer's address, for a log line."""
