@@ -86,17 +86,13 @@ class Skipper:
         """
         queue = self._queue
         inflation = self._inflation
-        if inflation is not None and inflation.takeover:
-            left = self._budget
+        if inflation is not None:
+            left = self._budget if inflation.takeover else maxsize  # without takeover nothing is inflated
             for item in queue.items[queue.head :]:
                 if type(item) is DeflatedFrame:
                     size = inflation.skip(item, left)
                     if size < 0 or size > left:
                         return False
                     left -= size
-        elif inflation is not None:
-            for item in queue.items[queue.head :]:
-                if type(item) is DeflatedFrame:
-                    inflation.skip(item, maxsize)
         queue.clear()
         return True
