@@ -19,7 +19,8 @@ from .handshake.extensions import DeflateTerms
 from .net.addresses import peer_name
 from .net.gate import OPENING, UNREAD, Gate
 from .net.loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, share_of
-from .net.network import Network, Receiver
+from .net.network import Network, Receiver, descriptor_of
+from .net.transports import has_own_transports
 from .options import Compression, Limits, Timeouts
 from .streams.hub import Hub
 from .streams.inbox import Inbox
@@ -189,7 +190,7 @@ class Connection(Receiver):
             self,
             environment.ping_times,
             environment.pong_deadlines,
-            transport.get_extra_info("socket"),
+            descriptor_of(transport),
         )
 
     # Receiving -------------------------------------------------------------------------------------------------
@@ -456,8 +457,9 @@ class Connection(Receiver):
 
     def connection_lost(self, error: Exception | None) -> None:
         opening = self._opening
-        self.transport = None
-        self.gate.close()
+        if self.transport is not None:  # else the TLS handshake has failed
+            self.transport = None
+            self.gate.close()
         if opening is not None:
             self._opening = None
             opening.lost(self, error)
@@ -536,9 +538,11 @@ class Connection(Receiver):
 
 
 class AsyncioConnection(Connection, BufferedProtocol):
-    """`Connection` as an `asyncio.BufferedProtocol`.
-
-    asyncio checks for that class, and a compiled class cannot derive from it.
-    """
+    """`Connection` as an `asyncio.BufferedProtocol`, for the loop's own transports; see `net.tls.layer.AsyncioTls`."""
 
     __slots__ = ()
+
+
+def connection_class(loop: AbstractEventLoop) -> type[Connection]:
+    """Return the class of the connections of a loop."""
+    return Connection if has_own_transports(loop) else AsyncioConnection

@@ -4,11 +4,12 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
 
 from .callbacks import call
 from .client import Client, new_id
 from .codes import Cause, CloseCode, Side
-from .connection import AsyncioConnection, Connection, Environment, logger
+from .connection import Connection, Environment, connection_class, logger
 from .errors import HandshakeRefused, tells_of_end
 from .handshake.agreement import Agreement
 from .handshake.head import Request, Response
@@ -21,6 +22,7 @@ from .handshake.server import (
     full_response,
     timeout_response,
 )
+from .net.accepting import Connections, Openings
 from .net.addresses import peer_address
 
 Handler = Callable[[Client], Awaitable[None]]
@@ -28,7 +30,7 @@ ConnectionCallback = Callable[[Client], Awaitable[None] | None]
 RequestCallback = Callable[[Request], Awaitable[Response | None] | Response | None]
 
 
-class Serving:
+class Serving(Connections):
     """The connections and handlers of one server.
 
     :param policy: which clients the server accepts.
@@ -40,24 +42,30 @@ class Serving:
         self.handler = handler
         self.on_connection: ConnectionCallback | None = None
         self.on_request: RequestCallback | None = None
-        self.clients: dict[tuple[str, int], Client] = {}
-        """The clients whose opening handshake is complete."""
+        self.clients: dict[int, Client] = {}
+        """The clients whose opening handshake is complete, by their ids."""
         self.connections: set[Connection] = set()
         """All connections, including those whose opening handshake is not complete."""
         self.stopping: bool = False
         """Whether the server is stopping or has stopped."""
         self._tasks: set[asyncio.Task[None]] = set()  # of handlers and callbacks
         self._environment: Environment | None = None
+        self._context: Context = copy_context()
 
-    def start(self, environment: Environment) -> Callable[[], AsyncioConnection]:
-        """Return the factory that makes the asyncio protocol of each accepted connection."""
+    def start(self, environment: Environment, openings: Openings) -> Callable[[], Connection]:
+        """Return the factory that makes each accepted connection.
+
+        Handlers and callbacks run in copies of the context in which this is called.
+        """
         self._environment = environment
-        return lambda: AsyncioConnection(environment, True, ServerOpening(self, environment))
+        self._context = copy_context()
+        kind = connection_class(environment.loop)
+        return lambda: kind(environment, True, ServerOpening(self, environment, openings))
 
     def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task that is awaited, and cancelled if need be, when the server stops."""
         assert self._environment is not None
-        task = self._environment.loop.create_task(coroutine)
+        task = self._environment.loop.create_task(coroutine, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -68,11 +76,11 @@ class Serving:
         connection.start(self.policy.compression, agreement.terms)
         address = peer_address(connection.transport, number, "sockname")
         client = Client(connection, number, address, request, agreement, agreement.subprotocol, self.spawn)
-        self.clients[address] = client
+        self.clients[number] = client
 
         def lost() -> None:
             self.connections.discard(connection)
-            self.clients.pop(address, None)
+            self.clients.pop(number, None)
             if logger.isEnabledFor(logging.INFO):
                 logger.info("%s:%s: %s", *address, connection.protocol.outcome())
 
@@ -121,11 +129,7 @@ class Serving:
         """
         assert self._environment is not None
         timeout = self._environment.timeouts.close
-        for connection in tuple(self.connections):
-            if connection.is_open:
-                connection.begin_close(CloseCode.GOING_AWAY, "server shutting down")
-            elif connection.is_opening:
-                connection.abort()
+        self.close_all()
         ends = [asyncio.ensure_future(connection.wait_gone()) for connection in self.connections]
         await _wait([*ends, *self._tasks], timeout)
         for connection in tuple(self.connections):
@@ -136,10 +140,27 @@ class Serving:
             logger.error("the server stopped, but this task did not end when it was cancelled: %r", task)
         self._environment.close()
 
-    def abort(self) -> None:
-        """Drop all connections and cancel all tasks."""
+    def close_all(self) -> None:
+        """Begin to close all connections with 1001; drop those whose opening handshake is under way."""
+        for connection in tuple(self.connections):
+            if connection.is_open:
+                connection.begin_close(CloseCode.GOING_AWAY, "server shutting down")
+            elif connection.is_opening:
+                connection.abort()
+
+    def abort_all(self) -> None:
+        """Drop all connections."""
         for connection in tuple(self.connections):
             connection.abort()
+
+    async def wait_all(self) -> None:
+        """Wait until all connections have ended."""
+        while self.connections:
+            await next(iter(self.connections)).wait_gone()
+
+    def abort(self) -> None:
+        """Drop all connections and cancel all tasks."""
+        self.abort_all()
         for task in tuple(self._tasks):
             task.cancel()
 
@@ -147,9 +168,9 @@ class Serving:
 class ServerOpening:
     """The opening handshake of one connection, on the server's side (`connection.Opening`)."""
 
-    __slots__ = ("_connection", "_environment", "_reader", "_responded", "_serving", "_task")
+    __slots__ = ("_connection", "_environment", "_openings", "_reader", "_responded", "_serving", "_task")
 
-    def __init__(self, serving: Serving, environment: Environment) -> None:
+    def __init__(self, serving: Serving, environment: Environment, openings: Openings) -> None:
         self._serving = serving
         self._environment = environment
         self._reader: RequestReader | None = RequestReader(environment.limits)  # until the request is complete
@@ -158,10 +179,18 @@ class ServerOpening:
         self._connection: Connection | None = None
         # Started here, so that `Timeouts.open` covers the TLS handshake too.
         environment.open_deadlines.add(self._overdue)
+        self._openings: Openings | None = openings  # until the handshake has ended
+        openings.begin()
+
+    def _end(self) -> None:
+        """Note that the handshake has ended."""
+        self._environment.open_deadlines.discard(self._overdue)
+        if self._openings is not None:
+            self._openings.end()
+            self._openings = None
 
     def connected(self, connection: Connection) -> None:
         """Register the connection, whose TLS handshake is complete."""
-        # Not earlier, because `lost` is not called for a connection whose TLS handshake fails.
         self._connection = connection
         self._serving.connections.add(connection)
         if self._serving.stopping:
@@ -230,7 +259,7 @@ class ServerOpening:
         except HandshakeRefused as error:
             self._refuse(connection, error_response(error), error.reason, request.method)
             return
-        self._environment.open_deadlines.discard(self._overdue)
+        self._end()
         connection.transport.write(agreement.encoded)
         self._serving.serve(connection, request, agreement)
         connection.receive_soon(rest)
@@ -243,7 +272,7 @@ class ServerOpening:
         """Send a response other than 101 and close the connection. Bytes after the request are ignored."""
         self._responded = True
         self._reader = None
-        self._environment.open_deadlines.discard(self._overdue)
+        self._end()
         connection.transport.write(response.encode(method))
         self._environment.close_deadlines.add(connection.abort)
         connection.resume_reading()  # it is paused during a callback, but the peer's EOF must be seen
@@ -261,7 +290,7 @@ class ServerOpening:
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """Forget a connection that ended before the handshake was complete."""
-        self._environment.open_deadlines.discard(self._overdue)
+        self._end()
         self._environment.close_deadlines.discard(connection.abort)
         self._serving.connections.discard(connection)
         if self._task is not None:

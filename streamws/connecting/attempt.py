@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 import attrs
 
 from ..client import Client, new_id
-from ..connection import AsyncioConnection, Connection, Environment, logger
+from ..connection import Connection, Environment, connection_class, logger
 from ..errors import (
     ConnectError,
     ConnectTimeout,
@@ -133,7 +133,7 @@ class Attempt:
         handshake = begin_handshake(url, options)
         opening = ClientOpening(handshake, settings.limits, loop.create_future())
         environment = Environment(loop, settings.limits, settings.timeouts)
-        connection = AsyncioConnection(environment, False, opening)
+        connection = connection_class(loop)(environment, False, opening)
         sock = await route.open_socket(url, settings.options.user_agent, settings.limits, progress)
         destination = route.destination(url)
         if url.secure:

@@ -21,11 +21,13 @@ def peer_address(transport: Any, number: int, unix_name: str) -> tuple[str, int]
     if isinstance(peer, tuple) and len(peer) >= 2:
         return str(peer[0]), int(peer[1])
     path = transport.get_extra_info(unix_name)
-    return path if isinstance(path, str) else "", number
+    return address_text(path) if path else "", number
 
 
 def address_text(name: Any) -> str:
-    """Return the name of a socket as "host:port", or as the path of a Unix socket."""
+    """Return the name of a socket as "host:port", or as the path of a Unix socket; "@" begins an abstract name."""
+    if isinstance(name, bytes):
+        return name.decode(errors="replace").replace("\0", "@")
     if not isinstance(name, tuple):
         return str(name)
     return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

@@ -43,6 +43,15 @@ class Receiver:
         raise NotImplementedError
 
 
+def descriptor_of(transport: Any) -> int:
+    """Return the descriptor of a transport's socket; -1 if it has none."""
+    descriptor: int | None = transport.get_extra_info("descriptor")
+    if descriptor is None:
+        sock = transport.get_extra_info("socket")
+        descriptor = -1 if sock is None else sock.fileno()
+    return descriptor
+
+
 class Network:
     """Sending half: writes to the socket directly while the transport has nothing queued.
 
@@ -54,10 +63,8 @@ class Network:
     def __init__(self, transport: Any) -> None:
         self._transport = transport
         self._queued = True  # whether the transport may have bytes queued, which must be written first
-        sock = transport.get_extra_info("socket")
         self._encrypts: bool = transport.get_extra_info("sslcontext") is not None
-        plain = sock is not None and not self._encrypts and sys.platform != "win32"
-        self._descriptor: int = sock.fileno() if plain else -1
+        self._descriptor: int = -1 if self._encrypts or sys.platform == "win32" else descriptor_of(transport)
         self.never_delivers: bool = self._encrypts or self._descriptor >= 0
         """Whether a write never calls `Receiver.buffer_updated` before it returns. Some transports do that."""
 

@@ -1,18 +1,20 @@
 import cython
 
 from .network cimport Receiver
+from .poll cimport Watched
 from .sockets cimport receive_now
 
-@cython.final
-cdef class SelectorTransport:
+cdef int READ, WRITE
+
+cdef class SelectorTransport(Watched):
     cdef object __weakref__
     cdef object _loop
     cdef object _sock
     cdef object _descriptor_hold
-    cdef int _descriptor
     cdef object _protocol
     cdef Receiver _receiver
-    cdef dict _info
+    cdef object _peer
+    cdef object _poll
     cdef object _queue
     cdef Py_ssize_t _queue_size
     cdef Py_ssize_t _high
@@ -25,6 +27,9 @@ cdef class SelectorTransport:
     cdef bint _closing
 
     @cython.locals(receiver=Receiver, count=Py_ssize_t)
-    cpdef bint _read_ready(self) except -1
+    cpdef object read_ready(self)
+    cpdef write_ready(self)
     cdef _write_queue(self)
     cdef _lose(self, error)
+    cdef _close_socket(self)
+    cdef object _socket(self)
