@@ -42,7 +42,8 @@ def types(session: nox.Session) -> None:
     """Check types, and that the public interface has all of them."""
     session.install(".[test,bench,speed,socks,lint]", env=PURE)
     session.run("mypy")
-    session.run("mypy", "--python-version", PYTHONS[0])  # other branches of `sys.version_info`, other stubs of asyncio
+    for version in (PYTHONS[0], PYTHONS[-1]):  # other branches of `sys.version_info`, other stubs of asyncio
+        session.run("mypy", "--python-version", version)
     session.run("pyright", "--verifytypes", "streamws", "--ignoreexternal")
 
 

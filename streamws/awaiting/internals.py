@@ -36,6 +36,22 @@ if sys.version_info < (3, 12) and not PLAIN and isinstance(_current_tasks, dict)
     # In Python 3.11, `asyncio.current_task` is written in Python: a tenth of the instructions that a message costs.
     current_task = _current_tasks.get
 
+RECORDS_AWAITING: bool = sys.version_info >= (3, 14)
+"""Whether asyncio records which tasks await a future, for its call graphs."""
+
+if sys.version_info >= (3, 14):
+    add_to_awaited_by: Callable[[Any, Any], None] = asyncio.future_add_to_awaited_by
+    """Record that a task awaits a future."""
+    discard_from_awaited_by: Callable[[Any, Any], None] = asyncio.future_discard_from_awaited_by
+    """Remove a task from the record of a future."""
+else:
+
+    def add_to_awaited_by(future: Any, task: Any) -> None:
+        """There is no such record."""
+
+    def discard_from_awaited_by(future: Any, task: Any) -> None:
+        """There is no such record."""
+
 
 def mark_yielded(future: Any) -> None:
     """Mark a future that an operation is about to yield, so that the task accepts it."""

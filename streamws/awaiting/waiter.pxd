@@ -1,10 +1,13 @@
 import cython
 
-from .internals cimport callbacks_of
+from .internals cimport callbacks_of, task_of
 from .operation cimport run_in
 
+cdef bint RECORDS_AWAITING
 cdef bint WAKES_DIRECTLY
+cdef object add_to_awaited_by
 cdef object current_task
+cdef object discard_from_awaited_by
 
 @cython.final
 cdef class Waiter:
