@@ -175,7 +175,7 @@ class Connection(Receiver):
         self.network = Network(transport)
         self.pings = Pings(loop)
         self.outbox = Outbox(loop, environment.share.iteration, protocol, self.network, limits, hub)
-        self.inbox = Inbox(loop, protocol, self.gate, limits, hub, environment.finished, inflater)
+        self.inbox = Inbox(loop, environment.share.iteration, protocol, self.gate, limits, hub, environment.finished, inflater)
         self.turns = Turns(loop, protocol, self.outbox)
         self.writer = Writer(protocol, self.outbox, self.turns, self.pings, hub)
         transport.set_write_buffer_limits(limits.write_high, limits.write_low)

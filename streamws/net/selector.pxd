@@ -1,10 +1,11 @@
 import cython
 
-from .network cimport Receiver
-from .sockets cimport receive_now
+from .network cimport DirectTransport, Receiver
+from .sockets cimport receive_now, send_now, send_parts_now
 
-@cython.final
-cdef class SelectorTransport:
+cdef Py_ssize_t _COMPACT_FROM
+
+cdef class SelectorTransport(DirectTransport):
     cdef object __weakref__
     cdef object _loop
     cdef object _sock
@@ -13,7 +14,9 @@ cdef class SelectorTransport:
     cdef object _protocol
     cdef Receiver _receiver
     cdef dict _info
-    cdef object _queue
+    cdef list _queue
+    cdef Py_ssize_t _queue_head
+    cdef Py_ssize_t _written
     cdef Py_ssize_t _queue_size
     cdef Py_ssize_t _high
     cdef Py_ssize_t _low
@@ -26,5 +29,17 @@ cdef class SelectorTransport:
 
     @cython.locals(receiver=Receiver, count=Py_ssize_t)
     cpdef bint _read_ready(self) except -1
+    @cython.locals(sent=Py_ssize_t)
+    cpdef write_bytes(self, bytes data)
+    @cython.locals(size=Py_ssize_t, sent=Py_ssize_t)
+    cpdef write_parts(self, list parts)
+    cdef _wait_writable(self, Py_ssize_t sent)
+    @cython.locals(queue=list, head=Py_ssize_t)
+    cdef _remove_written(self, Py_ssize_t count)
+    cdef _clear_queue(self)
+    cdef _pause_writing(self)
+    @cython.locals(sent=Py_ssize_t)
     cdef _write_queue(self)
+    cpdef Py_ssize_t get_write_buffer_size(self) except -1
+    cpdef bint is_closing(self) except -1
     cdef _lose(self, error)
