@@ -1,8 +1,5 @@
 import cython
 
-cdef double LONGEST
-cdef Py_ssize_t LOOK_EVERY, _LOOK_MOST
-
 cdef class Flushable:
     cpdef end_iteration(self)
 

@@ -96,7 +96,7 @@ class Iteration:
     def spend(self, loop: AbstractEventLoop) -> bool:
         """Count a read or send that does not have to wait; return whether to suspend its task all the same."""
         self._left -= 1
-        return self._left < 0 and self._is_over(loop)
+        return self._left <= 0 and self._is_over(loop)
 
     def _is_over(self, loop: AbstractEventLoop) -> bool:
         """Look at the time; return whether reads and sends have gone on for too long."""

@@ -73,7 +73,7 @@ cdef class Inbox:
 
     @cython.locals(skipper=Skipper)
     cpdef object poll(self, Read read)
-    cdef bint _must_give_way(self) except -1
+    cpdef bint must_give_way(self) except -1
     cpdef abandon(self, Read read)
     cdef _suspend(self, Read read)
     @cython.locals(reading=Read)

@@ -261,7 +261,7 @@ class Inbox:
             read.claim()
         if self._giving_way:
             self._giving_way = False
-        elif self._must_give_way():
+        elif self.must_give_way() or (self.inflation is not None and self.inflation.work >= SHARE):
             self._giving_way = True
             self._suspend(read)
             self._waiter.wake_later()
@@ -277,11 +277,9 @@ class Inbox:
             self._resume()
         return result
 
-    def _must_give_way(self) -> bool:
-        """Return whether a read must let other tasks run first, even if its result is in the queue."""
-        if self._iteration.spend(self._loop):
-            return True
-        return self.inflation is not None and self.inflation.work >= SHARE
+    def must_give_way(self) -> bool:
+        """Return whether a read must let other tasks run first, even if its result has arrived."""
+        return self._iteration.spend(self._loop)
 
     def abandon(self, read: Read) -> None:
         """Forget a read whose task was cancelled."""

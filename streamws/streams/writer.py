@@ -1,6 +1,6 @@
 """`Writer`: sends messages, fragments, frames, pings and pongs for the application."""
 
-from asyncio import CancelledError
+from asyncio import CancelledError, sleep
 from collections.abc import AsyncIterable, Coroutine, Iterable
 from operator import index
 from typing import Any
@@ -11,6 +11,7 @@ from ..awaiting.lazy import LazyCoroutine
 from ..awaiting.operation import Done
 from ..codes import Cause, CloseCode, Opcode, Side
 from ..errors import WriteError
+from ..options import ITEM_OVERHEAD
 from ..wire.frames import Buffer, DataFrame
 from ..wire.protocol import CHUNK, Protocol, as_bytes, check_data
 from .hub import Hub
@@ -23,6 +24,9 @@ from .turns import Turn, Turns
 
 SENT: Any = Done(None)
 """The awaitable of a send that does not have to wait."""
+
+_LONG = 64 * 1024
+"""The number of bytes after which `feed` lets other tasks run, if its source is not an async iterable."""
 
 
 class Writer:
@@ -240,8 +244,13 @@ class Writer:
                 async for part in source:
                     await stream.send(part)
             else:
+                sent = 0
                 for part in source:
                     await stream.send(part)
+                    sent += len(part) + ITEM_OVERHEAD
+                    if sent >= _LONG:
+                        sent = 0
+                        await sleep(0)  # a long list must not keep the other tasks waiting
 
     # Control frames --------------------------------------------------------------------------------------------
 
