@@ -1,5 +1,6 @@
 import cython
 
+from .awaiting.operation cimport keep_results
 from .net.gate cimport Gate
 from .net.network cimport Network, Receiver
 from .streams.inbox cimport Inbox

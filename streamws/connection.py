@@ -13,6 +13,7 @@ from typing import Any
 from typing import Protocol as Interface
 from weakref import ReferenceType, ref
 
+from .awaiting.operation import keep_results
 from .codes import Cause, CloseCode, CloseOutcome, Side
 from .handshake.extensions import DeflateTerms
 from .net.addresses import peer_name
@@ -261,6 +262,7 @@ class Connection(Receiver):
         self._processing = True
         if not nested:
             outbox.begin_batch()
+            keep_results(True)
         try:
             if protocol.pings:
                 self._answer_pings()
@@ -276,6 +278,7 @@ class Connection(Receiver):
             frame.keep()
             try:
                 if not nested:
+                    keep_results(False)
                     outbox.end_batch()
             finally:
                 self._processing = nested

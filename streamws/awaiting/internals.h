@@ -52,6 +52,83 @@ static inline int sw_raise(PyObject *error) {
     return -1;
 }
 
+/* The layout of `StopIteration`: raise it for a result without a new exception object. ----------------------------- */
+
+/* Python 3.12 to 3.14 call `tp_iternext`, not `am_send`, when a coroutine awaits an object. A result then needs a
+   StopIteration. Creating one costs more than anything else that an awaited message costs. So one instance is used again
+   and again while the caller says so (`sw_keep_stop`), under conditions that keep the reuse invisible. */
+#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED) && !defined(PYPY_VERSION)
+#define SW_REUSES_STOP 1
+#else
+#define SW_REUSES_STOP 0
+#endif
+
+static PyObject *sw_kept_stop = NULL;
+static int sw_stop_may_be_kept = 0;
+
+/* Return whether nobody else has the kept instance, and nobody has changed it. A traceback, for example, is added
+   whenever the exception passes through a frame of Python code. */
+static inline int sw_stop_is_unused(PyObject *stop) {
+    PyBaseExceptionObject *error = (PyBaseExceptionObject *)stop;
+    return Py_REFCNT(stop) == 1 && error->traceback == NULL && error->context == NULL && error->cause == NULL &&
+           error->notes == NULL && error->dict == NULL && PyTuple_CheckExact(error->args) &&
+           PyTuple_GET_SIZE(error->args) == 0;
+}
+
+/* End an iteration with `value`, whose reference is stolen; always return NULL. */
+static PyObject *sw_stop(PyObject *value) {
+    PyObject *stop;
+    if (value == Py_None) {
+        Py_DECREF(value);
+        return NULL; /* NULL without an exception is the end of an iteration, with None as its value */
+    }
+#if SW_REUSES_STOP
+    /* Only objects without a finalizer are kept. */
+    if (sw_stop_may_be_kept && (PyUnicode_CheckExact(value) || PyBytes_CheckExact(value))) {
+        PyObject *before;
+        stop = sw_kept_stop;
+        if (stop == NULL || !sw_stop_is_unused(stop)) {
+            stop = PyObject_CallNoArgs(PyExc_StopIteration);
+            if (stop == NULL) {
+                Py_DECREF(value);
+                return NULL;
+            }
+            before = sw_kept_stop;
+            sw_kept_stop = stop;
+            Py_XDECREF(before);
+        }
+        /* With this second reference, a finalizer that ends another await does not use the same instance. */
+        Py_INCREF(stop);
+        before = ((PyStopIterationObject *)stop)->value;
+        ((PyStopIterationObject *)stop)->value = value;
+        Py_XDECREF(before);
+        PyErr_SetRaisedException(stop);
+        return NULL;
+    }
+#endif
+    /* Not `PyErr_SetObject(PyExc_StopIteration, value)`, which would unpack a tuple and raise an exception. */
+    stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+    Py_DECREF(value);
+    if (stop != NULL) sw_raise(stop);
+    Py_XDECREF(stop);
+    return NULL;
+}
+
+/* Say whether results may be handed over by the kept instance. Afterwards it holds no result. */
+static inline void sw_keep_stop(int may_be_kept) {
+    PyObject *before;
+    sw_stop_may_be_kept = may_be_kept;
+    if (sw_kept_stop == NULL) return;
+    if (Py_REFCNT(sw_kept_stop) == 1) {
+        before = ((PyStopIterationObject *)sw_kept_stop)->value;
+        ((PyStopIterationObject *)sw_kept_stop)->value = NULL;
+    } else { /* a tracer, for example, holds it: leave it to that */
+        before = sw_kept_stop;
+        sw_kept_stop = NULL;
+    }
+    Py_XDECREF(before);
+}
+
 /* The layout of `_ssl._SSLSocket`: reach the OpenSSL connection behind an `ssl.SSLObject`. ------------------------- */
 
 typedef struct {

@@ -15,6 +15,8 @@ cdef class _Failed:
 cdef object PENDING
 cdef object FAILED
 
+cpdef keep_results(bint kept)
+
 cpdef bint run_in(context, callback, argument) except -1
 
 cdef class Operation:

@@ -43,6 +43,14 @@ def run_in(context: Context, callback: Callable[[Any], object], argument: object
     return True
 
 
+def keep_results(kept: bool) -> None:
+    """Say whether the results of operations may be handed over by one exception object, again and again.
+
+    Only the compiled build does that, and only on Python 3.12 to 3.14, where the interpreter takes each result out of a
+    `StopIteration`. The object keeps the last result alive until `keep_results(False)` is called.
+    """
+
+
 def raised(typ: Any, val: Any, tb: Any) -> BaseException:
     """Return the exception that the arguments of a coroutine's `throw` describe."""
     error: BaseException = val if val is not None else typ() if isinstance(typ, type) else typ

@@ -1,7 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The same as `operation.py`, in C, with the same documentation."""
 
-from cpython.exc cimport PyErr_SetObject
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
@@ -13,6 +12,8 @@ cdef extern from "internals.h":
     ctypedef int (*sendfunc)(PyObject *, PyObject *, PyObject **) except -1
     ctypedef PyObject *(*iternextfunc)(PyObject *) except? NULL
     int sw_raise(object error) except -1
+    PyObject *sw_stop(PyObject *value) noexcept
+    void sw_keep_stop(bint may_be_kept) noexcept
     void sw_set_slots(object type, sendfunc send, iternextfunc next)
 
 cdef extern from "Python.h":
@@ -46,6 +47,10 @@ cpdef bint run_in(context, callback, argument) except -1:
     finally:
         PyContext_Exit(context)
     return True
+
+
+cpdef keep_results(bint kept):
+    sw_keep_stop(kept)
 
 
 def raised(typ, val, tb):
@@ -130,18 +135,15 @@ cdef int _operation_send(PyObject *self, PyObject *value, PyObject **result) exc
     result[0] = NULL
     if operation.finished:
         raise RuntimeError("cannot reuse already awaited coroutine")
-    try:
-        outcome = operation.poll()
-    except BaseException:
-        operation.finished = True
-        raise
+    operation.finished = True  # also if `poll` raises
+    outcome = operation.poll()
     if outcome is PENDING:
+        operation.finished = False
         future = operation.future
         mark_yielded(future)
         Py_INCREF(future)
         result[0] = <PyObject *>future
         return 1
-    operation.finished = True
     if outcome is FAILED:
         return sw_raise(operation.error)
     Py_INCREF(outcome)
@@ -153,18 +155,7 @@ cdef PyObject *_operation_next(PyObject *self) except? NULL:
     cdef PyObject *result = NULL
     if _operation_send(self, NULL, &result) == 1:
         return result
-    return _stop(result)
-
-
-# Raise StopIteration with a value. This is several times as fast as a `raise` statement in Cython.
-cdef PyObject *_stop(PyObject *value) except? NULL:
-    cdef object held = <object>value
-    Py_DECREF(held)
-    if isinstance(held, (tuple, BaseException)):
-        # PyErr_SetObject would unpack a tuple and raise an exception.
-        held = StopIteration(held)
-    PyErr_SetObject(StopIteration, held)
-    return NULL
+    return NULL if result == NULL else sw_stop(result)
 
 
 cdef class Done(Operation):
@@ -201,7 +192,7 @@ cdef int _done_send(PyObject *self, PyObject *value, PyObject **result) except -
 cdef PyObject *_done_next(PyObject *self) except? NULL:
     cdef object outcome = (<Done>self).value
     Py_INCREF(outcome)
-    return _stop(<PyObject *>outcome)
+    return sw_stop(<PyObject *>outcome)
 
 
 # The slots are tested on a type that nothing else uses, because they cannot be removed from a type again.
@@ -211,9 +202,12 @@ cdef class _Trial(Done):
 
 
 cdef bint _slots_work():
-    value = object()
     sw_set_slots(_Trial, _done_send, _done_next)
-    return awaits_to(_Trial(value), value)
+    values = [object(), None, (1, 2), StopIteration(3), "text", b"bytes"]
+    sw_keep_stop(True)
+    work = all([awaits_to(_Trial(value), value) for value in values])
+    sw_keep_stop(False)
+    return work
 
 
 if YIELDS_FUTURES and _slots_work():
