@@ -20,6 +20,7 @@ from .net.transports import listen, new_loop
 from .options import Compression, Limits, Timeouts, compression_of
 from .serving import ConnectionCallback, Handler, RequestCallback, Serving
 from .streams.shared import SharedMessage
+from .streams.writer import send_to_all
 from .wire.frames import Buffer
 
 __all__ = ["ConnectionCallback", "Handler", "RequestCallback", "WebSocketServer"]
@@ -185,8 +186,7 @@ class WebSocketServer:
         """
         # Copied, because sending closes a client that is too slow, and the application may then remove it from `to`.
         clients = tuple(self._serving.clients.values() if to is None else to)
-        message = SharedMessage(data, compress)
-        return sum(client.writer._send_shared(message) for client in clients)
+        return send_to_all(SharedMessage(data, compress), clients)
 
     # Starting and stopping -------------------------------------------------------------------------------------
 

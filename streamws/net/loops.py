@@ -1,11 +1,13 @@
-"""State shared by all connections of one event loop: receive buffers, gathered writes and timers."""
+"""State shared by all connections of one event loop: receive buffers, the current iteration and timers."""
 
 import struct
 import sys
-from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
+from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
+
+from .iteration import Iteration, call_reporting
 
 try:
     import fcntl
@@ -38,52 +40,6 @@ LARGE_BUFFER_SIZE = 1024 * 1024
 def is_uvloop(loop: AbstractEventLoop) -> bool:
     """Return whether `loop` is a loop of uvloop, or of winloop on Windows."""
     return fast_loops is not None and isinstance(loop, fast_loops.Loop)
-
-
-class Flushable(Protocol):
-    """An outbox with frames to send at the end of the loop iteration."""
-
-    def flush(self) -> None:
-        """Write the frames to the transport."""
-
-
-def _call(function: Callable[[], None], loop: AbstractEventLoop | None = None) -> None:
-    """Call a function of one connection. An exception is reported to the loop, so that the others are still served."""
-    try:
-        function()
-    except Exception as error:
-        context = {"message": f"{function!r} raised", "exception": error}
-        (loop or get_running_loop()).call_exception_handler(context)
-
-
-class Iteration:
-    """The current iteration of an event loop. Frames gathered during it are written when it ends."""
-
-    __slots__ = ("_scheduled", "_waiting", "number")
-
-    def __init__(self) -> None:
-        self._waiting: list[Flushable] = []
-        self._scheduled = False
-        self.number: int = 1
-        """The number of the current loop iteration, counting only those in which a frame was sent."""
-
-    def begin(self, loop: AbstractEventLoop) -> None:
-        """Flush the added outboxes when this loop iteration ends."""
-        if not self._scheduled:
-            self._scheduled = True
-            loop.call_soon(self._end)
-
-    def add(self, outbox: Flushable) -> None:
-        """Flush `outbox` when this loop iteration ends. `begin` must have been called in the same iteration."""
-        self._waiting.append(outbox)
-
-    def _end(self) -> None:
-        self._scheduled = False
-        self.number += 1
-        waiting = self._waiting
-        self._waiting = []
-        for outbox in waiting:
-            _call(outbox.flush)
 
 
 class Deadlines:
@@ -136,7 +92,7 @@ class Deadlines:
         for expired in over:
             # A function called before this one may have discarded it.
             if self._due.pop(expired, None) is not None:
-                _call(expired, self._loop)
+                call_reporting(expired, self._loop)
 
     def close(self) -> None:
         """Cancel all timeouts."""

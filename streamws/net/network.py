@@ -1,8 +1,10 @@
-"""The two interfaces between a transport and the object above it: `Receiver` and `Network`."""
+"""The interfaces between a transport and the object above it: `Receiver`, `DirectTransport` and `Network`."""
 
 import sys
+from contextlib import suppress
 from typing import Any
 
+from .poll import Watched
 from .sockets import send_now, send_parts_now
 
 
@@ -45,23 +47,49 @@ class Receiver:
 
 def descriptor_of(transport: Any) -> int:
     """Return the descriptor of a transport's socket; -1 if it has none."""
-    descriptor: int | None = transport.get_extra_info("descriptor")
-    if descriptor is None:
-        sock = transport.get_extra_info("socket")
-        descriptor = -1 if sock is None else sock.fileno()
-    return descriptor
+    if isinstance(transport, Watched):
+        return transport.descriptor
+    sock = transport.get_extra_info("socket")
+    return -1 if sock is None else int(sock.fileno())
+
+
+class DirectTransport(Watched):
+    """Sending half of a transport of ours, which writes to its socket at once. `Network` calls it in C."""
+
+    __slots__ = ()
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes to the socket; queue those that it does not accept now."""
+        raise NotImplementedError
+
+    def write_parts(self, parts: list[bytes | memoryview]) -> None:
+        """Write several parts to the socket; queue those that it does not accept now. None of them is copied.
+
+        :param parts: immutable bytes. The list belongs to the transport from now on.
+        """
+        raise NotImplementedError
+
+    def get_write_buffer_size(self) -> int:
+        """Return the number of bytes that have not been written to the socket."""
+        raise NotImplementedError
+
+
+_FEW = 8
+"""The most parts that are written to the transport of a loop one by one. More parts are joined."""
 
 
 class Network:
-    """Sending half: writes to the socket directly while the transport has nothing queued.
+    """Sending half: a transport of ours, or one of the loop.
 
-    That saves time, and some transports would not write before the end of the loop iteration.
+    While a transport of the loop has nothing queued, its socket is written to directly. That saves time, and some of
+    these transports would not write before the end of the loop iteration.
     """
 
-    __slots__ = ("_descriptor", "_encrypts", "_queued", "_transport", "never_delivers")
+    __slots__ = ("_descriptor", "_direct", "_encrypts", "_queued", "_transport", "never_delivers")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
+        self._direct: DirectTransport | None = transport if isinstance(transport, DirectTransport) else None
         self._queued = True  # whether the transport may have bytes queued, which must be written first
         self._encrypts: bool = transport.get_extra_info("sslcontext") is not None
         self._descriptor: int = -1 if self._encrypts or sys.platform == "win32" else descriptor_of(transport)
@@ -70,30 +98,53 @@ class Network:
 
     def write(self, data: bytes) -> None:
         """Write bytes."""
-        if self._is_clear():
-            sent = send_now(self._descriptor, data)
-            if sent == len(data):
-                return
-            self._queued = True
-            self._transport.write(memoryview(data)[sent:])
+        direct = self._direct
+        if direct is not None:
+            direct.write_bytes(data)
+        elif self._is_clear():
+            try:
+                sent = send_now(self._descriptor, data)
+            except OSError:
+                sent = 0  # the transport will get the same error when it writes the bytes
+            if sent < len(data):
+                self._queued = True
+                self._transport.write(memoryview(data)[sent:])
         else:
             self._transport.write(data)
 
     def write_parts(self, parts: list[bytes]) -> None:
-        """Write several parts without joining them."""
-        if self._descriptor < 0:
+        """Write several parts. The list must not be used afterwards."""
+        direct = self._direct
+        if direct is not None:
+            direct.write_parts(parts)
+        elif self._descriptor < 0:
             self._transport.writelines(parts)
+        elif parts:
+            sent = 0
+            if self._is_clear():
+                with suppress(OSError):
+                    sent = send_parts_now(self._descriptor, parts, 0, 0)
+            self._write_rest(parts, sent)
+
+    def _write_rest(self, parts: list[bytes], sent: int) -> None:
+        """Write all parts to the transport, without their first `sent` bytes."""
+        first = 0
+        while first < len(parts) and sent >= len(parts[first]):
+            sent -= len(parts[first])
+            first += 1
+        rest: list[bytes | memoryview] = [*parts[first:]]
+        if not rest:
             return
-        sent = send_parts_now(self._descriptor, parts) if self._is_clear() else 0
-        for part in parts:
-            if sent < len(part):
-                self._queued = True
-                # Not `writelines`: asyncio's in Python 3.12.1 and 3.13.0 ignores the high-water mark.
-                self._transport.write(memoryview(part)[sent:] if sent else part)
-            sent = max(0, sent - len(part))
+        self._queued = True
+        rest[0] = memoryview(rest[0])[sent:]
+        # Not `writelines`: asyncio's in Python 3.12.1 and 3.13.0 ignores the high-water mark.
+        for part in rest if len(rest) <= _FEW else [b"".join(rest)]:
+            self._transport.write(part)
 
     def backlog(self) -> int:
         """Return the number of bytes that the transport has not written to the socket."""
+        if self._direct is not None:
+            return self._direct.get_write_buffer_size()
         size: int = self._transport.get_write_buffer_size()
         return size
 
@@ -104,7 +155,7 @@ class Network:
 
     def close(self) -> None:
         """Release the transport, which is closed and may refer back to the connection."""
-        self._transport = None
+        self._transport = self._direct = None
         self._descriptor = -1
 
     def _is_clear(self) -> bool:

@@ -7,19 +7,17 @@ import os
 import socket
 import warnings
 from asyncio import AbstractEventLoop
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import islice
 from typing import Any
 
 from ..wire.frames import Buffer
-from .network import Receiver
-from .poll import Watched, poll_of
-from .sockets import READ, WRITE, address_of, receive_now
+from .network import DirectTransport, Receiver
+from .poll import poll_of
+from .sockets import READ, WRITE, address_of, receive_now, send_now, send_parts_now
 
-_MAX_PARTS = 64
-"""The most buffers that one system call writes."""
+_COMPACT_FROM = 64
+"""The number of written parts above which it is worth removing them from the start of the queue."""
 
 
 def _name_of(method: Callable[[], object]) -> object:
@@ -30,14 +28,16 @@ def _name_of(method: Callable[[], object]) -> object:
         return None
 
 
-def _unchanging(data: Buffer) -> memoryview:
-    """Return an immutable view of the data; copy it only if its buffer can change."""
+def _unchanging(data: Buffer) -> bytes | memoryview:
+    """Return the data as `bytes` or an immutable view; copy it only if its buffer can change."""
+    if type(data) is bytes:
+        return data
     view = memoryview(data)
     plain = view.format == "B" and view.c_contiguous
     return view if plain and isinstance(view.obj, bytes) else memoryview(bytes(view))
 
 
-class SelectorTransport(Watched):
+class SelectorTransport(DirectTransport):
     """A transport over a connected socket. It has those methods of asyncio's transports that streamws uses."""
 
     __slots__ = (
@@ -53,12 +53,14 @@ class SelectorTransport(Watched):
         "_poll",
         "_protocol",
         "_queue",
+        "_queue_head",
         "_queue_size",
         "_reading",
         "_receiver",
         "_sock",
         "_writing_ended",
         "_writing_paused",
+        "_written",
     )
 
     def __init__(
@@ -88,8 +90,10 @@ class SelectorTransport(Watched):
         self._descriptor_hold: Any = None if sock is None else _hold(sock)
         self._protocol = protocol  # None once the transport is closed
         self._receiver: Receiver | None = protocol  # the same object, with its C type
-        self._queue: deque[memoryview] = deque()  # data that has not been written to the socket
-        self._queue_size = 0  # the number of bytes in the queue
+        self._queue: list[Any] = []  # parts that have not been written to the socket: references, no copies
+        self._queue_head = 0  # the index in the queue of the first part that was not written completely
+        self._written = 0  # the number of bytes of that part that were written
+        self._queue_size = 0  # the number of bytes in the queue that were not written
         self._high = 64 * 1024  # the high-water mark
         self._low = 16 * 1024  # the low-water mark
         self._writing_paused = False  # whether `pause_writing` was called last, and not `resume_writing`
@@ -169,19 +173,83 @@ class SelectorTransport(Watched):
 
     def writelines(self, parts: Iterable[Buffer]) -> None:
         """Write several parts without joining them."""
+        self.write_parts([_unchanging(part) for part in parts if part])
+
+    def write_bytes(self, data: bytes) -> None:
         if self._closing or self._writing_ended:
             return
-        was_empty = not self._queue
+        if self._queue_size:
+            self._queue.append(data)
+            self._queue_size += len(data)
+        else:
+            try:
+                sent = send_now(self.descriptor, data)
+            except OSError as error:
+                self._fail_writing(error)
+                return
+            if sent == len(data):
+                return
+            self._queue = [data]
+            self._queue_size = len(data)
+            self._wait_writable(sent)
+        if self._queue_size > self._high:
+            self._pause_writing()
+
+    def write_parts(self, parts: list[bytes | memoryview]) -> None:
+        if self._closing or self._writing_ended or not parts:
+            return
+        size = 0
         for part in parts:
-            if part:
-                view = _unchanging(part)
-                self._queue.append(view)
-                self._queue_size += len(view)
-        if was_empty:
-            self._write_queue()
-            if self._queue:
-                self._poll.watch(self, self.events | WRITE)
-        if self._queue_size > self._high and not self._writing_paused:
+            size += len(part)
+        if self._queue_size:
+            self._queue.extend(parts)
+            self._queue_size += size
+        else:
+            try:
+                sent = send_parts_now(self.descriptor, parts, 0, 0)
+            except OSError as error:
+                self._fail_writing(error)
+                return
+            if sent == size:
+                return
+            self._queue = parts
+            self._queue_size = size
+            self._wait_writable(sent)
+        if self._queue_size > self._high:
+            self._pause_writing()
+
+    def _wait_writable(self, sent: int) -> None:
+        """Write the rest of a new queue, of which `sent` bytes were written, when the socket accepts it."""
+        self._queue_head = self._written = 0
+        self._remove_written(sent)
+        self._poll.watch(self, self.events | WRITE)
+
+    def _remove_written(self, count: int) -> None:
+        """Remove `count` bytes, which were written, from the queue."""
+        self._queue_size -= count
+        if self._queue_size == 0:
+            self._clear_queue()
+            return
+        queue = self._queue
+        head = self._queue_head
+        count += self._written
+        while count >= len(queue[head]):
+            count -= len(queue[head])
+            queue[head] = None
+            head += 1
+        if head > _COMPACT_FROM and 2 * head > len(queue):
+            del queue[:head]
+            head = 0
+        self._queue_head = head
+        self._written = count
+
+    def _clear_queue(self) -> None:
+        self._queue = []
+        self._queue_head = self._written = self._queue_size = 0
+
+    def _pause_writing(self) -> None:
+        """Make senders wait: the queue is over the high-water mark."""
+        if not self._writing_paused:
             self._writing_paused = True
             self._protocol.pause_writing()
 
@@ -193,7 +261,7 @@ class SelectorTransport(Watched):
         if self._writing_paused and self._queue_size <= self._low:
             self._writing_paused = False
             self._protocol.resume_writing()
-        if self._queue:
+        if self._queue_size:
             return
         self._poll.watch(self, self.events & ~WRITE)
         if self._closing:
@@ -203,21 +271,14 @@ class SelectorTransport(Watched):
 
     def _write_queue(self) -> None:
         """Write as much of the queue as the socket accepts now."""
-        queue = self._queue
-        if not queue:
+        if not self._queue_size:
             return
         try:
-            count = os.writev(self.descriptor, list(islice(queue, _MAX_PARTS)))
-        except (BlockingIOError, InterruptedError):
-            return
+            sent = send_parts_now(self.descriptor, self._queue, self._queue_head, self._written)
         except OSError as error:
             self._fail_writing(error)
             return
-        self._queue_size -= count
-        while queue and count >= len(queue[0]):
-            count -= len(queue.popleft())
-        if count:
-            queue[0] = queue[0][count:]
+        self._remove_written(sent)
 
     def _fail_writing(self, error: OSError) -> None:
         """Handle a failed write: the peer has disconnected.
@@ -226,8 +287,7 @@ class SelectorTransport(Watched):
         """
         self._error = error
         self._writing_ended = True
-        self._queue.clear()
-        self._queue_size = 0
+        self._clear_queue()
         self._loop.call_soon(self._read_remaining)
 
     def _read_remaining(self) -> None:
@@ -240,7 +300,7 @@ class SelectorTransport(Watched):
         """Close the sending side of the connection when the queue is empty. Data is still received."""
         if not self._closing and not self._writing_ended:
             self._writing_ended = True
-            if not self._queue:
+            if not self._queue_size:
                 self._shut_down()
 
     def _shut_down(self) -> None:
@@ -271,7 +331,7 @@ class SelectorTransport(Watched):
         if not self._closing:
             self._closing = True
             self.pause_reading()
-            if not self._queue:
+            if not self._queue_size:
                 self._lose(None)
 
     def abort(self) -> None:
@@ -285,8 +345,8 @@ class SelectorTransport(Watched):
         self._closing = True
         self._reading = False
         self._poll.watch(self, 0)
-        self._queue.clear()
-        self._queue_size = 0
+        if self._queue_size:
+            self._clear_queue()
         protocol, self._protocol = self._protocol, None
         self._receiver = None
         self._loop.call_soon(self._call_connection_lost, protocol, self._error or error)

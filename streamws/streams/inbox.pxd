@@ -7,6 +7,7 @@ cdef class Inbox
 from ..awaiting.operation cimport FAILED, PENDING, Operation
 from ..awaiting.waiter cimport Waiter
 from ..net.gate cimport Gate
+from ..net.iteration cimport Iteration
 from ..wire.deflate cimport DeflatedFrame, Inflater
 from ..wire.partial cimport PartialFrame
 from ..wire.payload cimport WideText
@@ -34,6 +35,8 @@ cdef class Read(Operation):
 
 @cython.final
 cdef class Inbox:
+    cdef object _loop
+    cdef Iteration _iteration
     cdef Protocol _protocol
     cdef Gate _gate
     cdef object _limits
@@ -68,8 +71,9 @@ cdef class Inbox:
     @cython.locals(skipper=Skipper)
     cdef _discard(self)
 
-    @cython.locals(skipper=Skipper, inflation=Inflation)
+    @cython.locals(skipper=Skipper)
     cpdef object poll(self, Read read)
+    cpdef bint must_give_way(self) except -1
     cpdef abandon(self, Read read)
     cdef _suspend(self, Read read)
     @cython.locals(reading=Read)

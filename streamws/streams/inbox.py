@@ -19,6 +19,7 @@ from ..awaiting.waiter import Waiter
 from ..codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side
 from ..errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, IncompleteMessage, StaleReader
 from ..net.gate import UNREAD, Gate
+from ..net.iteration import Iteration
 from ..options import Limits
 from ..wire.deflate import DeflatedFrame, Inflater
 from ..wire.frames import DataFrame
@@ -96,7 +97,9 @@ class Inbox:
         "_gate",
         "_giving_way",
         "_hub",
+        "_iteration",
         "_limits",
+        "_loop",
         "_protocol",
         "_read_high",
         "_read_low",
@@ -115,6 +118,7 @@ class Inbox:
     def __init__(
         self,
         loop: AbstractEventLoop,
+        iteration: Iteration,
         protocol: Protocol,
         gate: Gate,
         limits: Limits,
@@ -127,6 +131,8 @@ class Inbox:
         :param finished: any future of the loop that is done; see `Waiter`.
         :param inflater: inflates messages, if compression was negotiated.
         """
+        self._loop = loop
+        self._iteration = iteration
         self._protocol = protocol
         self._gate = gate
         self._limits = limits
@@ -253,15 +259,13 @@ class Inbox:
         skipper = self._skipper
         if self.owner is not None or read.owner is not None or skipper.active:
             read.claim()
-        inflation = self.inflation
-        if inflation is not None:
-            if self._giving_way:
-                self._giving_way = False
-            elif inflation.work >= SHARE:
-                self._giving_way = True
-                self._suspend(read)
-                self._waiter.wake_later()
-                return PENDING
+        if self._giving_way:
+            self._giving_way = False
+        elif self.must_give_way() or (self.inflation is not None and self.inflation.work >= SHARE):
+            self._giving_way = True
+            self._suspend(read)
+            self._waiter.wake_later()
+            return PENDING
         result = PENDING if skipper.active else read.take()
         if result is PENDING:
             if not self._ended:
@@ -272,6 +276,10 @@ class Inbox:
         if self._gate.reasons & UNREAD:
             self._resume()
         return result
+
+    def must_give_way(self) -> bool:
+        """Return whether a read must let other tasks run first, even if its result has arrived."""
+        return self._iteration.spend(self._loop)
 
     def abandon(self, read: Read) -> None:
         """Forget a read whose task was cancelled."""

@@ -1,14 +1,14 @@
 import cython
 
+from ..net.iteration cimport Flushable, Iteration
 from ..net.network cimport Network
 from ..wire.protocol cimport Protocol
 
-cdef Py_ssize_t FLUSH_SIZE, JOIN_SIZE
+cdef Py_ssize_t FLUSH_SIZE, COPY_BELOW, BURST
 
-@cython.final
-cdef class Outbox:
+cdef class Outbox(Flushable):
     cdef object _loop
-    cdef object _iteration
+    cdef Iteration _iteration
     cdef Py_ssize_t _iteration_number
     cdef Protocol _protocol
     cdef public Network network
@@ -18,10 +18,11 @@ cdef class Outbox:
     cdef Py_ssize_t _max_backlog
     cdef Py_ssize_t _flush_size
     cdef bint _batching
+    cdef bint _bursting
     cdef readonly bint paused
     cdef public bint exempt
     cdef readonly long long written
-    cdef list _drained
+    cdef dict _drained
 
     cpdef put(self, bytes frame)
     cpdef put_parts(self, bytes header, bytes payload)
@@ -30,6 +31,7 @@ cdef class Outbox:
     cpdef put_due(self)
     cpdef begin_batch(self)
     cpdef end_batch(self)
+    cpdef end_iteration(self)
     @cython.locals(frames=list, size=Py_ssize_t)
     cpdef flush(self)
     @cython.locals(network=Network, backlog=Py_ssize_t)
@@ -41,6 +43,7 @@ cdef class Outbox:
     @cython.locals(backlog=Py_ssize_t)
     cdef Py_ssize_t _excess(self, Py_ssize_t queued) except -1
     cdef _fail(self, Py_ssize_t backlog)
+    cpdef bint must_wait(self) except -1
     cpdef pause(self)
     cpdef resume(self)
     cpdef close(self)

@@ -2,14 +2,15 @@
 
 Inside a batch, while a received chunk is processed, frames are gathered and leave in one write at its end. Outside a
 batch, the first frame of a loop iteration is written at once, and later ones are gathered until the iteration ends.
+After a burst, the first frame of the next iteration is gathered too, so that the next burst leaves in one write.
 Nothing waits for a timer.
 """
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, Future, sleep
 from weakref import ReferenceType
 
 from ..codes import Cause, CloseCode
-from ..net.loops import Iteration
+from ..net.iteration import Flushable, Iteration
 from ..net.network import Network
 from ..options import Limits
 from ..wire.protocol import Protocol
@@ -18,15 +19,19 @@ from .hub import Hub
 FLUSH_SIZE = 64 * 1024
 """The number of gathered bytes from which they are written without waiting for the end of the batch or iteration."""
 
-JOIN_SIZE = 16 * 1024
-"""The number of gathered bytes below which joining the frames is cheaper than writing them as several parts."""
+COPY_BELOW = 16 * 1024
+"""The size of a payload below which it is copied behind its header."""
+
+BURST = 8
+"""The number of frames in one loop iteration from which they are a burst."""
 
 
-class Outbox:
+class Outbox(Flushable):
     """Writes all frames of a connection, in order."""
 
     __slots__ = (
         "_batching",
+        "_bursting",
         "_drained",
         "_flush_size",
         "_frames",
@@ -64,13 +69,14 @@ class Outbox:
         # Gather less if the high-water mark is lower, so that the transport notices soon that it is exceeded.
         self._flush_size = limits.write_high if limits.write_high < FLUSH_SIZE else FLUSH_SIZE
         self._batching = False  # whether a batch has begun and not ended
+        self._bursting = False  # whether many frames were sent in the last iteration in which any was
         self.paused: bool = False
         """Whether senders must wait, because the transport holds more bytes than its high-water mark."""
         self.exempt: bool = False
         """Whether the frames belong to a message that was accepted already: `max_write_backlog` is then not checked."""
         self.written: int = 0
         """The number of bytes written to the network since the connection opened."""
-        self._drained: list[Future[None]] | None = None  # one for each task that waits in `drain`
+        self._drained: dict[Future[None], None] | None = None  # one for each task that waits in `drain`, in order
 
     # Frames ----------------------------------------------------------------------------------------------------
 
@@ -82,8 +88,9 @@ class Outbox:
             if self._iteration_number != self._iteration.number:
                 self._iteration_number = self._iteration.number
                 self._iteration.begin(self._loop)
-                self._write(frame)
-                return
+                if not self._bursting:
+                    self._write(frame)
+                    return
             self._iteration.add(self)
         self._frames.append(frame)
         self._size += len(frame)
@@ -91,7 +98,10 @@ class Outbox:
             self.flush()
 
     def put_parts(self, header: bytes, payload: bytes) -> None:
-        """Send a frame whose payload is too large to be copied behind its header."""
+        """Send the header of a frame and the first bytes of its payload, which are not copied if they are many."""
+        if len(payload) < COPY_BELOW:
+            self.put(header + payload)
+            return
         self._frames.append(header)
         self._frames.append(payload)
         self._size += len(header) + len(payload)
@@ -117,11 +127,18 @@ class Outbox:
     def begin_batch(self) -> None:
         """Gather frames until `end_batch`."""
         self._batching = True
+        self._iteration.begin_batch()
 
     def end_batch(self) -> None:
         """Write the gathered frames."""
         self._batching = False
+        self._iteration.end_batch()
         if self._frames:
+            self.flush()
+
+    def end_iteration(self) -> None:
+        if self._frames:
+            self._bursting = len(self._frames) >= BURST
             self.flush()
 
     def flush(self) -> None:
@@ -135,10 +152,6 @@ class Outbox:
             frame = frames[0]
             frames.clear()
             self._write(frame)
-        elif size < JOIN_SIZE:
-            joined = b"".join(frames)
-            frames.clear()
-            self._write(joined)
         else:
             self._frames = []
             self._write_parts(frames, size)
@@ -203,21 +216,27 @@ class Outbox:
             if not future.done():
                 future.set_result(None)
 
+    def must_wait(self) -> bool:
+        """Return whether a sender must wait in `drain`: the backlog is too large, or other tasks have to run first."""
+        return self.paused or self._iteration.spend(self._loop)
+
     async def drain(self) -> None:
-        """Wait until the transport is at its low-water mark. Any number of tasks may wait."""
+        """Wait until the transport is at its low-water mark, at least for one loop iteration.
+
+        Any number of tasks may wait. To be called if `must_wait` says so.
+        """
+        if not self.paused:
+            await sleep(0)
         while self.paused:
             future: Future[None] = self._loop.create_future()
             if self._drained is None:
-                self._drained = []
-            self._drained.append(future)
+                self._drained = {}
+            self._drained[future] = None
             try:
                 await future
             finally:
-                self._forget(future)
-
-    def _forget(self, future: "Future[None]") -> None:
-        if self._drained is not None and future in self._drained:
-            self._drained.remove(future)
+                if self._drained is not None:
+                    self._drained.pop(future, None)
 
     def close(self) -> None:
         """Discard everything and wake waiting senders: the transport is closed."""

@@ -101,7 +101,7 @@ class FragmentWriter(PartsWriter):
         opcode = self._opcode or (Opcode.TEXT if isinstance(part, str) else Opcode.BINARY)
         self._put(opcode, part, False)
         self._opcode = opcode  # only now: a part that cannot be encoded does not decide the type
-        if self._outbox.paused:
+        if self._outbox.must_wait():
             await self._drain()
 
     def _put(self, opcode: Opcode, part: str | Buffer, fin: bool) -> None:
@@ -131,7 +131,7 @@ class FragmentWriter(PartsWriter):
                 self._turns.busy = False
                 self._truncate(str(unfinished))
                 raise
-            if self._outbox.paused:
+            if self._outbox.must_wait():
                 await self._drain()
         elif begun:
             self._turns.busy = False
@@ -198,7 +198,8 @@ class DataFrameWriter(PartsWriter):
         if self._opcode == Opcode.TEXT:
             self._protocol.check_text(data, size == self.remaining)
         self._put(data)
-        await self._outbox.drain()
+        if self._outbox.must_wait():
+            await self._outbox.drain()
         if not self._can_go_on():
             error = self._protocol.closed_error()
             if self.remaining or not error.outcome.clean:

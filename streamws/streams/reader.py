@@ -1,7 +1,7 @@
 """`MessageReader`: reads one message as a stream, with the methods of `asyncio.StreamReader`."""
 
 import builtins
-from asyncio import IncompleteReadError, LimitOverrunError
+from asyncio import IncompleteReadError, LimitOverrunError, sleep
 from codecs import utf_8_decode
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -88,6 +88,8 @@ class MessageReader:
         :returns: at least one byte; `b""` at the end of the message.
         :raises ConnectionClosedError: if `n` is -1 and the rest is over `Limits.max_message_size`; the code is 1009.
         """
+        if self._inbox.must_give_way():
+            await sleep(0)
         self._check()
         if n == 0:
             return b""
@@ -105,6 +107,8 @@ class MessageReader:
         """
         if n < 0:
             raise ValueError(f"readexactly() needs a size of 0 or more, not {n}")
+        if self._inbox.must_give_way():
+            await sleep(0)
         self._check()
         parts = bytearray()
         try:
@@ -129,6 +133,8 @@ class MessageReader:
         view = memoryview(buffer).cast("B")
         if view.readonly or not view:
             raise ValueError("readinto() needs a writable buffer of at least one byte")
+        if self._inbox.must_give_way():
+            await sleep(0)
         self._check()
         while not self._available():
             self._check()
@@ -164,6 +170,8 @@ class MessageReader:
         """
         if not separator:
             raise ValueError("readuntil() needs a separator of at least one byte")
+        if self._inbox.must_give_way():
+            await sleep(0)
         self._check()
         limit = self._limits.max_message_size
         end = self._piece.find(separator, self._position) + len(separator)
@@ -202,6 +210,8 @@ class MessageReader:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._inbox.must_give_way():
+            await sleep(0)
         self._check()
         if not self._available() and not await self._fill():
             raise StopAsyncIteration
@@ -216,6 +226,8 @@ class MessageReader:
 
     async def _read_text(self) -> str:
         """Read text up to the last complete character that has arrived; return `""` at the end of the message."""
+        if self._inbox.must_give_way():
+            await sleep(0)
         self._check()
         held = bytearray()  # the first bytes of an incomplete character
         try:

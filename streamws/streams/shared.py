@@ -7,7 +7,7 @@ from ..wire.protocol import Protocol, check_data
 class SharedMessage:
     """One message for many connections of a server. It is encoded once for all connections that can share the frame."""
 
-    __slots__ = ("_frames", "compress", "data")
+    __slots__ = ("_compressed", "_frame", "compress", "data")
 
     def __init__(self, data: str | Buffer, compress: bool | None) -> None:
         """Create a message.
@@ -18,18 +18,19 @@ class SharedMessage:
         # Copy mutable data: on some connections the message may have to wait for its turn.
         self.data: str | bytes = data if isinstance(data, str) else bytes(data)
         self.compress: bool | None = compress
-        self._frames: dict[int, bytes] = {}  # by window bits; 0 for the uncompressed frame
+        self._frame: bytes | None = None  # the uncompressed frame
+        self._compressed: dict[int, bytes] = {}  # the compressed frames, by window bits
 
     def frame_for(self, protocol: Protocol) -> bytes | None:
         """Return the message as a frame for a connection; None if it must be compressed for that connection alone."""
-        bits = 0
         deflater = protocol.deflater
-        if deflater is not None and protocol.compresses(self.data, self.compress):
-            if deflater.takeover:
-                return None
-            bits = deflater.window_bits
-        frame = self._frames.get(bits)
-        if frame is None:
-            frame = protocol.compressed_message(self.data) if bits else protocol.message(self.data)
-            self._frames[bits] = frame
-        return frame
+        if deflater is None or not protocol.compresses(self.data, self.compress):
+            if self._frame is None:
+                self._frame = protocol.message(self.data)
+            return self._frame
+        if deflater.takeover:
+            return None
+        bits = deflater.window_bits
+        if bits not in self._compressed:
+            self._compressed[bits] = protocol.compressed_message(self.data)
+        return self._compressed[bits]

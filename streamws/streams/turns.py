@@ -1,7 +1,7 @@
 """The queue of tasks that send data: only one message can be under way at a time (RFC 6455 section 5.4)."""
 
 from asyncio import AbstractEventLoop, Future, Task, current_task
-from collections import deque
+from collections import OrderedDict
 from typing import Any
 
 from ..errors import WriteError
@@ -56,7 +56,8 @@ class Turns:
         self._protocol = protocol
         self._outbox = outbox
         self._holder: Task[Any] | None = None  # the task inside an `async with` block that sends a message in parts
-        self._waiting: deque[Turn] | None = None  # None while nothing waits, or after the end
+        # None while nothing waits, or after the end. Any turn can be removed from a dict in constant time.
+        self._waiting: OrderedDict[Turn, None] | None = None
         self.busy: bool = False
         """Whether a message is being sent in parts."""
         self.size: int = 0
@@ -65,9 +66,9 @@ class Turns:
     def add(self, data: str | Buffer | None = None, frame: bytes | None = None, compress: bool | None = None) -> Turn:
         """Add a turn to the end of the queue. The parameters are those of `Turn`."""
         if self._waiting is None:
-            self._waiting = deque()
+            self._waiting = OrderedDict()
         turn = Turn(self._loop.create_future(), data, frame, compress)
-        self._waiting.append(turn)
+        self._waiting[turn] = None
         self.size += turn.size
         return turn
 
@@ -91,7 +92,7 @@ class Turns:
     def forget(self, turn: Turn) -> None:
         """Remove a turn, because its task no longer waits for it."""
         if self._waiting is not None and turn in self._waiting:
-            self._waiting.remove(turn)
+            del self._waiting[turn]
             self.size -= turn.size
         elif turn.data is None and turn.frame is None and turn.ready.done() and not turn.ready.cancelled():
             # The turn had come already, but its task sent nothing.
@@ -120,7 +121,7 @@ class Turns:
         self.busy = False
         self._holder = None
         while self._waiting:
-            turn = self._waiting.popleft()
+            turn, _ = self._waiting.popitem(last=False)
             self.size -= turn.size
             if turn.ready.done():
                 continue

@@ -4,6 +4,7 @@ from asyncio import CancelledError, sleep
 from collections.abc import AsyncIterable, Coroutine, Iterable
 from operator import index
 from typing import Any
+from typing import Protocol as Interface
 from weakref import ReferenceType
 
 from ..awaiting.lazy import LazyCoroutine
@@ -73,7 +74,7 @@ class Writer:
                 self._put_in_chunks(data)
             else:
                 self._outbox.put(protocol.message(data))
-            return self._drain() if self._outbox.paused else SENT
+            return LazyCoroutine(self._drain) if self._outbox.must_wait() else SENT
         return self._send_in_turn(data, compress)
 
     def _put_in_chunks(self, data: str | Buffer) -> None:
@@ -100,7 +101,10 @@ class Writer:
 
     async def _wait_sent(self, turn: Turn) -> None:
         await self._turns.wait(turn)
-        await self._drain()
+        if self._outbox.paused:
+            await self._drain()
+        elif not self._protocol.open:
+            raise self._protocol.closed_error()
 
     async def _drain(self) -> None:
         await self._outbox.drain()
@@ -114,15 +118,16 @@ class Writer:
         """Send a message for many connections; return False if it cannot be sent."""
         protocol = self._protocol
         turns = self._turns
+        outbox = self._outbox
         if not protocol.open:
             return False
-        if (turns.busy or self._outbox.paused) and not self._outbox.accepts(turns.size):
+        if (turns.busy or outbox.paused) and not outbox.accepts(turns.size):
             return False
         frame = message.frame_for(protocol)
         if turns.busy:
             turns.add(message.data if frame is None else None, frame, message.compress)
         else:
-            self._outbox.put(frame or protocol.compressed_message(message.data))
+            outbox.put(protocol.compressed_message(message.data) if frame is None else frame)
         return protocol.open
 
     # Messages in parts -----------------------------------------------------------------------------------------
@@ -201,7 +206,8 @@ class Writer:
             self._turns.release()
         self._by_frames = not frame.fin
         try:
-            await self._drain()
+            if self._outbox.must_wait():
+                await self._drain()
         except CancelledError:
             hub = self._hub()
             if not frame.fin and hub is not None:
@@ -281,4 +287,21 @@ class Writer:
             return self._refuse()
         data = payload.encode() if isinstance(payload, str) else bytes(payload)
         self._outbox.put_control(self._protocol.pong(data))
-        return self._drain() if self._outbox.paused else SENT
+        return LazyCoroutine(self._drain) if self._outbox.must_wait() else SENT
+
+
+class HasWriter(Interface):
+    """A `Client`, as `send_to_all` uses it."""
+
+    @property
+    def writer(self) -> Writer: ...
+
+
+def send_to_all(message: SharedMessage, clients: Iterable[HasWriter]) -> int:
+    """Send a message to many clients without waiting; return the number of clients that it is on its way to."""
+    count = 0
+    for client in clients:
+        writer = client.writer
+        if writer._send_shared(message):
+            count += 1
+    return count

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from streamws.net.loops import Deadlines, Iteration, LoopShare, is_uvloop, share_of
+from streamws.net.loops import Deadlines, LoopShare, is_uvloop, share_of
 
 
 class Calls:
@@ -180,79 +180,6 @@ async def test_deadlines_closed_forget_all_waits(
     deadlines.close()
     deadlines.add(calls["b"])
     assert await calls.until(1) == ["b"]
-
-
-# The loop iteration -----------------------------------------------------------------------------------------
-
-
-class Flushed:
-    def __init__(self) -> None:
-        self.times = 0
-
-    def flush(self) -> None:
-        self.times += 1
-
-
-async def test_turn_flushes_when_it_ends() -> None:
-    turn = Iteration()
-    first, second = Flushed(), Flushed()
-    number = turn.number
-    turn.begin(asyncio.get_running_loop())
-    turn.add(first)
-    turn.begin(asyncio.get_running_loop())
-    turn.add(second)
-    assert (first.times, second.times, turn.number) == (0, 0, number)
-    await asyncio.sleep(0)
-    assert (first.times, second.times, turn.number) == (1, 1, number + 1)
-    await asyncio.sleep(0)
-    assert (first.times, turn.number) == (1, number + 1)
-
-
-async def test_turn_begins_anew_after_its_end() -> None:
-    turn = Iteration()
-    flushed = Flushed()
-    for times in range(1, 4):
-        turn.begin(asyncio.get_running_loop())
-        turn.add(flushed)
-        await asyncio.sleep(0)
-        assert flushed.times == times
-
-
-async def test_turn_that_ends_takes_what_is_added_by_a_flush_to_the_next_one() -> None:
-    turn = Iteration()
-    late = Flushed()
-
-    class Sender:
-        def flush(self) -> None:
-            turn.begin(asyncio.get_running_loop())
-            turn.add(late)
-
-    turn.begin(asyncio.get_running_loop())
-    turn.add(Sender())
-    await asyncio.sleep(0)
-    assert late.times == 0
-    await asyncio.sleep(0)
-    assert late.times == 1
-
-
-async def test_iteration_flushes_others_when_one_flush_raises() -> None:
-    loop = asyncio.get_running_loop()
-    raised: list[object] = []
-    loop.set_exception_handler(lambda loop, context: raised.append(context["exception"]))
-    turn = Iteration()
-    flushed = Flushed()
-
-    class Failing:
-        def flush(self) -> None:
-            raise KeyError("mine")
-
-    turn.begin(loop)
-    turn.add(Failing())
-    turn.add(flushed)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert flushed.times == 1
-    assert [type(error) for error in raised] == [KeyError]
 
 
 # The share --------------------------------------------------------------------------------------------------

@@ -1,12 +1,17 @@
-"""A connection that always has more to read does not block others (ARCHITECTURE.md, Promises, 13)."""
+"""A connection, reader or sender that never has to wait does not block others (ARCHITECTURE.md, Promises, 13)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from streamws import Limits, Timeouts
+from helpers.frames import client_frame
+from helpers.peers import pair
+from helpers.waiting import until
+from streamws import Client, ConcurrencyError, DataFrame, Limits, Opcode, Timeouts
 from streamws.connection import AsyncioConnection, Connection, Environment
+from streamws.net import iteration
 from streamws.net.loops import RECEIVE_BUFFER_SIZE, share_of
 
 
@@ -136,3 +141,257 @@ async def test_connection_that_ended_is_not_resumed(environment: Environment, ho
     assert transport.changes == ["pause"]
     if how == "closing":
         connection.connection_lost(None)
+
+
+# Readers and senders that never have to wait ----------------------------------------------------------------
+
+
+class Others:
+    """Counts the loop iterations in which other callbacks ran."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self._loop = asyncio.get_running_loop()
+        self._handle = self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self.runs += 1
+        self._handle = self._loop.call_soon(self._run)
+
+    def stop(self) -> None:
+        self._handle.cancel()
+
+
+@pytest.fixture
+async def others() -> AsyncIterator[Others]:
+    others = Others()
+    await asyncio.sleep(0)
+    yield others
+    others.stop()
+
+
+@pytest.fixture
+def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a millisecond pass whenever the time is looked at."""
+    monkeypatch.setattr(iteration, "monotonic", itertools.count(1000.0, 0.001).__next__)
+
+
+async def send(client: Client) -> None:
+    for _ in range(MANY):
+        await client.send("x")
+
+
+async def pong(client: Client) -> None:
+    for _ in range(MANY):
+        await client.writer.pong(b"x")
+
+
+async def fragments(client: Client) -> None:
+    async with client.writer.fragment() as stream:
+        for _ in range(MANY):
+            await stream.send("x")
+
+
+async def small_fragmented_messages(client: Client) -> None:
+    for _ in range(MANY):
+        async with client.writer.fragment() as stream:
+            await stream.send("x")
+
+
+async def data_frame(client: Client) -> None:
+    async with client.writer.data_frame(MANY) as frame:
+        for _ in range(MANY):
+            await frame.write(b"x")
+
+
+async def write_frame(client: Client) -> None:
+    for _ in range(MANY):
+        await client.writer.write_frame(DataFrame(Opcode.TEXT, b"x"))
+
+
+async def feed(client: Client) -> None:
+    async def source() -> AsyncIterator[str]:
+        for _ in range(MANY):
+            yield "x"
+
+    await client.writer.feed(source())
+
+
+MANY = 200
+SENDERS = [send, pong, fragments, small_fragmented_messages, data_frame, write_frame, feed]
+
+
+@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_sender_that_never_has_to_wait_lets_others_run(
+    sender: Callable[[Client], Awaitable[None]], others: Others
+) -> None:
+    async with pair() as (client, _):
+        before = others.runs
+        await sender(client)
+        assert others.runs - before >= 3
+        assert not client._connection.outbox.paused
+
+
+@pytest.mark.usefixtures("slow_clock")
+async def test_few_messages_are_sent_without_suspending(others: Others) -> None:
+    async with pair() as (client, peer):
+        for _ in range(20):
+            await asyncio.sleep(0)
+            before = others.runs
+            for number in range(10):
+                await client.send(str(number))
+            assert others.runs == before
+        assert await peer.read_frames(200) == [(0x81, b"%d" % number) for number in range(10)] * 20
+
+
+@pytest.mark.usefixtures("slow_clock")
+async def test_send_that_is_not_awaited_leaves_no_warning() -> None:
+    async with pair() as (client, peer):
+        sent = [client.send("x") for _ in range(MANY)]
+        assert len({type(sending) for sending in sent}) == 2  # some of them would let others run
+        assert len(await peer.read_frames(MANY)) == MANY
+        assert await asyncio.gather(*sent) == [None] * MANY
+
+
+async def messages(client: Client) -> AsyncIterator[object]:
+    async for message in client:
+        yield message
+
+
+async def read_message(client: Client) -> AsyncIterator[object]:
+    while True:
+        yield await client.read_message()
+
+
+async def texts(client: Client) -> AsyncIterator[object]:
+    async for message in client.text():
+        yield message
+
+
+async def frames(client: Client) -> AsyncIterator[object]:
+    async for frame in client.frames():
+        yield frame
+
+
+async def readers(client: Client) -> AsyncIterator[object]:
+    async for reader in client.messages():
+        yield await reader.get()
+
+
+async def pieces(client: Client) -> AsyncIterator[object]:
+    async for reader in client.messages():
+        async for piece in reader:
+            yield piece
+
+
+async def lines(client: Client) -> AsyncIterator[object]:
+    async for reader in client.messages():
+        while line := await reader.readline():
+            yield line
+
+
+async def parts(client: Client) -> AsyncIterator[object]:
+    async for reader in client.messages():
+        while part := await reader.read(2):
+            yield part
+
+
+async def exact_parts(client: Client) -> AsyncIterator[object]:
+    async for reader in client.messages():
+        while not reader.at_eof():
+            yield await reader.readexactly(2)
+
+
+async def parts_into_a_buffer(client: Client) -> AsyncIterator[object]:
+    buffer = bytearray(2)
+    async for reader in client.messages():
+        while await reader.readinto(buffer):
+            yield bytes(buffer)
+
+
+async def pieces_of_text(client: Client) -> AsyncIterator[object]:
+    async for reader in client.messages():
+        async for text in reader.text():
+            yield text
+
+
+WHOLE = [client_frame(Opcode.TEXT, b"x\n")] * MANY
+FRAGMENTS = [
+    client_frame(Opcode.TEXT, b"x\n", fin=False),
+    *[client_frame(Opcode.CONTINUATION, b"x\n", fin=False)] * (MANY - 2),
+    client_frame(Opcode.CONTINUATION, b"x\n"),
+]
+LINES = [client_frame(Opcode.TEXT, b"x\n" * MANY)]
+READERS = [
+    *[(reader, WHOLE) for reader in (messages, read_message, texts, frames, readers)],
+    *[(reader, FRAGMENTS) for reader in (frames, pieces, pieces_of_text)],
+    *[(reader, LINES) for reader in (lines, parts, exact_parts, parts_into_a_buffer)],
+]
+
+
+@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.parametrize(("reader", "chunk"), READERS)
+async def test_reader_of_ready_data_lets_others_run(
+    reader: Callable[[Client], AsyncIterator[object]], chunk: list[bytes], others: Others
+) -> None:
+    async with pair() as (client, peer):
+        peer.write(b"".join(chunk))
+        await until(lambda: client._connection.inbox.queue.size > 0)
+        received = []
+        async for item in reader(client):
+            received.append(item)
+            if len(received) == 1:
+                before = others.runs
+            if len(received) == MANY:
+                break
+        assert others.runs - before >= 3
+
+
+@pytest.mark.usefixtures("slow_clock")
+async def test_few_ready_messages_are_read_without_suspending(others: Others) -> None:
+    async with pair() as (client, peer):
+        for _ in range(20):
+            peer.write(b"".join(WHOLE[:10]))
+            await client.read_message()
+            before = others.runs
+            for _ in range(9):
+                await client.read_message()
+            assert others.runs == before
+
+
+@pytest.mark.usefixtures("slow_clock")
+async def test_reader_that_gives_way_is_the_only_one(others: Others) -> None:
+    async with pair() as (client, peer):
+        peer.write(b"".join(WHOLE))
+        await until(lambda: client._connection.inbox.queue.size > 0)
+
+        async def read() -> None:
+            for _ in range(MANY):
+                assert await client.read_message() == "x\n"
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        assert not reading.done()
+        with pytest.raises(ConcurrencyError):
+            await client.read_message()
+        await reading
+
+
+@pytest.mark.usefixtures("slow_clock")
+async def test_cancelling_a_reader_that_gives_way_loses_nothing(others: Others) -> None:
+    async with pair() as (client, peer):
+        peer.write(b"".join(client_frame(Opcode.TEXT, b"%d" % number) for number in range(MANY)))
+        await until(lambda: client._connection.inbox.queue.size > 0)
+        received: list[object] = []
+
+        async def read() -> None:
+            async for message in client:
+                received.append(message)
+
+        while len(received) < MANY:
+            reading = asyncio.create_task(read())
+            await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.wait([reading])
+        assert received == [str(number) for number in range(MANY)]

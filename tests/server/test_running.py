@@ -317,6 +317,10 @@ from streamws import Timeouts, WebSocketServer
 async def hang(client):
     await asyncio.Event().wait()
 
+async def flood(client):
+    while True:
+        await client.send("x" * 1000)
+
 sock = socket.create_server(("127.0.0.1", 0))
 loop = {loop}
 server = WebSocketServer(sock=sock, handler={handler}, timeouts=Timeouts(close={close}), loop=loop)
@@ -339,6 +343,21 @@ async def test_run_stops_gracefully_at_a_signal(number: signal.Signals, loop: st
         await raw.upgrade()
         running.process.send_signal(number)
         assert await answer_close(raw) == (CLOSE, STOPS)
+        await running.says("^stopped$")
+        assert (await running.end(), running.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+async def test_run_stops_at_a_signal_while_a_handler_sends_without_end(number: signal.Signals) -> None:
+    async with script(RUN.format(handler="flood", close=60, loop="None")) as running:
+        raw = await RawClient.connect(("127.0.0.1", int(await running.says(r"\d+"))))
+        await raw.upgrade()
+        running.process.send_signal(number)
+        while (received := await raw.read_frame()) == (TEXT, b"x" * 1000):
+            pass
+        assert received == (CLOSE, STOPS)
+        await raw.send(frame(CLOSE, STOPS))
+        raw.close()
         await running.says("^stopped$")
         assert (await running.end(), running.stderr) == (0, "")
 

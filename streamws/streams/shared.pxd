@@ -1,0 +1,14 @@
+import cython
+
+from ..wire.deflate cimport Deflater
+from ..wire.protocol cimport Protocol, check_data
+
+@cython.final
+cdef class SharedMessage:
+    cdef readonly object data
+    cdef readonly object compress
+    cdef bytes _frame
+    cdef dict _compressed
+
+    @cython.locals(deflater=Deflater)
+    cpdef bytes frame_for(self, Protocol protocol)
