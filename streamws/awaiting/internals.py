@@ -8,6 +8,7 @@ way is used if the check fails, or if the environment variable `STREAMWS_PLAIN` 
 | `Future._asyncio_future_blocking` | yield a future to a task without a generator | a generator that awaits it |
 | `Future._callbacks` | wake a reader in the same loop iteration | `set_result`: one iteration later |
 | `asyncio.tasks._current_tasks` (3.11) | find the current task | `asyncio.current_task` |
+| the layout of `_asyncio.Future` (C) | find that callback without a Python call | `Future._callbacks` |
 | `am_send`, `tp_iternext` (C) | await without a Python call | the methods `send` and `__next__` |
 | the layout of `StopIteration` (C, 3.12 to 3.14) | hand over a result without a new exception | the same two methods |
 | `_PyBytes_Resize` (C) | shrink a payload without a copy | copy it |

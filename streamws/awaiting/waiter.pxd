@@ -1,13 +1,10 @@
 import cython
 
 from .internals cimport callbacks_of, task_of
-from .operation cimport run_in
+from .operation cimport count_callbacks, wake_by
 
-cdef bint RECORDS_AWAITING
 cdef bint WAKES_DIRECTLY
-cdef object add_to_awaited_by
 cdef object current_task
-cdef object discard_from_awaited_by
 
 @cython.final
 cdef class Waiter:
@@ -18,6 +15,6 @@ cdef class Waiter:
     cdef object _task
     cpdef object arm(self)
     cpdef bint is_cancelled(self)
-    @cython.locals(callbacks=list)
+    @cython.locals(count=int)
     cpdef bint wake(self, bint soon) except -1
     cpdef wake_later(self)

@@ -12,16 +12,8 @@ of the future that it is called with. For the awaited future the `Waiter` does t
 from asyncio import AbstractEventLoop, Future
 from weakref import ref
 
-from .internals import (
-    RECORDS_AWAITING,
-    WAKES_DIRECTLY,
-    add_to_awaited_by,
-    callbacks_of,
-    current_task,
-    discard_from_awaited_by,
-    task_of,
-)
-from .operation import run_in
+from .internals import WAKES_DIRECTLY, callbacks_of, current_task, task_of
+from .operation import count_callbacks, wake_by
 
 
 class Waiter:
@@ -71,23 +63,16 @@ class Waiter:
             if not future.done():
                 future.set_result(None)
             return True
-        callbacks = callbacks_of(future)
-        if not callbacks:
+        count = count_callbacks(future)
+        if not count:
             return False  # the task is running or about to run, and will see the data itself
         # asyncio cannot run a task from inside another one; in that case the loop wakes it.
-        if not soon and len(callbacks) == 1 and current_task(self._loop) is None:
-            callback, context = callbacks[0]
-            future.remove_done_callback(callback)
-            if RECORDS_AWAITING:
-                discard_from_awaited_by(future, task_of(callback))
+        if not soon and count == 1 and current_task(self._loop) is None:
             self._untouched = True
-            if run_in(context, callback, self._finished):
+            if wake_by(future, self._finished):
                 return False
             # The caller itself runs in the task's context, which cannot be entered twice.
             self._untouched = False
-            future.add_done_callback(callback, context=context)
-            if RECORDS_AWAITING:
-                add_to_awaited_by(future, task_of(callback))
         future.set_result(None)
         return True
 
