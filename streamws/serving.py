@@ -5,9 +5,10 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
+from functools import partial
 
 from .callbacks import call
-from .client import Client, new_id
+from .client import Client
 from .codes import Cause, CloseCode, Side
 from .connection import Connection, Environment, connection_class, logger
 from .errors import HandshakeRefused, tells_of_end
@@ -23,7 +24,6 @@ from .handshake.server import (
     timeout_response,
 )
 from .net.accepting import Connections, Openings
-from .net.addresses import peer_address
 
 Handler = Callable[[Client], Awaitable[None]]
 ConnectionCallback = Callable[[Client], Awaitable[None] | None]
@@ -37,9 +37,22 @@ class Serving(Connections):
     :param handler: the handler; None if there is a @socket.connection callback instead.
     """
 
+    __slots__ = (
+        "_context",
+        "_environment",
+        "_tasks",
+        "clients",
+        "connections",
+        "handler",
+        "on_connection",
+        "on_request",
+        "policy",
+        "stopping",
+    )
+
     def __init__(self, policy: Policy, handler: Handler | None) -> None:
-        self.policy = policy
-        self.handler = handler
+        self.policy: Policy = policy
+        self.handler: Handler | None = handler
         self.on_connection: ConnectionCallback | None = None
         self.on_request: RequestCallback | None = None
         self.clients: dict[int, Client] = {}
@@ -65,50 +78,72 @@ class Serving(Connections):
     def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task that is awaited, and cancelled if need be, when the server stops."""
         assert self._environment is not None
-        task = self._environment.loop.create_task(coroutine, context=self._context.copy())
+        task = self._environment.loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def spawn_in_context(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
+        """Start such a task in a copy of the server's context: a chunk is received in any context."""
+        return self._context.copy().run(self.spawn, coroutine)
+
     def serve(self, connection: Connection, request: Request, agreement: Agreement) -> None:
         """Start a connection whose opening handshake is complete, and run its handler or callback."""
-        number = new_id()
         connection.start(self.policy.compression, agreement.terms)
-        address = peer_address(connection.transport, number, "sockname")
-        client = Client(connection, number, address, request, agreement, agreement.subprotocol, self.spawn)
-        self.clients[number] = client
-
-        def lost() -> None:
-            self.connections.discard(connection)
-            self.clients.pop(number, None)
-            if logger.isEnabledFor(logging.INFO):
-                logger.info("%s:%s: %s", *address, connection.protocol.outcome())
-
-        connection.on_lost = lost
-        logger.info("%s:%s opened %s", *address, request.path)  # without the query, which may hold a token
+        client = Client(connection, request, agreement, self.spawn)
+        self.clients[client.id] = client
+        connection.on_lost = partial(self._lost, connection, client)
+        if logger.isEnabledFor(logging.INFO):
+            # Without the query, which may hold a token.
+            logger.info("%s:%s opened %s", client.addr, client.port, request.path)
         if self.handler is not None:
-            self.spawn(self._run_handler(self.handler, client, connection))
+            self._start_handler(self.handler, client, connection)
         else:
             assert self.on_connection is not None
-            self.spawn(self._run_callback(self.on_connection, client, connection))
+            self.spawn_in_context(self._run_callback(self.on_connection, client, connection))
 
-    async def _run_handler(self, handler: Handler, client: Client, connection: Connection) -> None:
-        """Run the handler, and close the connection when it ends."""
+    def _lost(self, connection: Connection, client: Client) -> None:
+        """Forget a connection that has ended."""
+        self.connections.discard(connection)
+        self.clients.pop(client.id, None)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s:%s: %s", client.addr, client.port, connection.protocol.outcome())
+
+    def _start_handler(self, handler: Handler, client: Client, connection: Connection) -> None:
+        """Run the handler in a task of its own, and close the connection when it ends."""
+        assert self._environment is not None
+        context = self._context.copy()
         try:
-            await handler(client)
-        except asyncio.CancelledError:
+            coroutine = context.run(handler, client)
+            if not inspect.iscoroutine(coroutine):
+                coroutine = _wait_for(coroutine)
+            # No coroutine of ours around it: each message that wakes the handler would pass through that too.
+            task = self._environment.loop.create_task(coroutine, context=context)
+        except Exception as error:
+            self._fail_handler(error, client, connection)
+        else:
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._end_handler, client, connection))
+
+    def _end_handler(self, client: Client, connection: Connection, task: "asyncio.Task[None]") -> None:
+        """Close the connection of a handler that has ended."""
+        self._tasks.discard(task)
+        if task.cancelled():
             code = CloseCode.GOING_AWAY if self.stopping else CloseCode.INTERNAL_ERROR
             connection.fail(code, "", Cause.LOCAL_CANCEL, Side.LOCAL, "the handler was cancelled")
-            raise
-        except Exception as error:
+            return
+        error = task.exception()
+        if isinstance(error, Exception) and not tells_of_end(error):
+            self._fail_handler(error, client, connection)
+        elif not connection.is_closed:
             # Many handlers end with `ConnectionClosed`, because the connection has ended. That is not a failure.
-            if not tells_of_end(error):
-                logger.exception("%s:%s: the handler raised", client.addr, client.port)
-                detail = f"the handler raised {error!r}"
-                connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
-                return
-        if not connection.is_closed:
-            await client.close()
+            connection.begin_close(CloseCode.NORMAL, "")
+
+    def _fail_handler(self, error: Exception, client: Client, connection: Connection) -> None:
+        """Close the connection of a handler that has raised."""
+        logger.error("%s:%s: the handler raised", client.addr, client.port, exc_info=error)
+        detail = f"the handler raised {error!r}"
+        connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
 
     async def _run_callback(self, callback: ConnectionCallback, client: Client, connection: Connection) -> None:
         """Run the @socket.connection callback."""
@@ -216,17 +251,17 @@ class ServerOpening:
             return
         if request is None:
             return
-        rest = self._reader.rest
-        self._reader = None
+        reader, self._reader = self._reader, None
         callback = self._serving.on_request
         if callback is None:
-            self._accept(connection, request, rest)
+            self._accept(connection, request, reader)
         else:
             connection.pause_reading()
-            self._task = self._serving.spawn(self._run_request_callback(connection, request, rest, callback))
+            coroutine = self._run_request_callback(connection, request, reader, callback)
+            self._task = self._serving.spawn_in_context(coroutine)
 
     async def _run_request_callback(
-        self, connection: Connection, request: Request, rest: bytes, callback: RequestCallback
+        self, connection: Connection, request: Request, reader: RequestReader, callback: RequestCallback
     ) -> None:
         """Run the @socket.request callback, and then send its response or continue the handshake."""
         failed = False
@@ -243,26 +278,26 @@ class ServerOpening:
             return
         if response is None:
             connection.resume_reading()
-            self._accept(connection, request, rest)
+            self._accept(connection, request, reader)
         elif failed:
             self._refuse(connection, response, "the @socket.request callback raised", request.method)
         else:
             logger.info("%s answered with %d by @socket.request", connection.peer(), response.status)
             self._respond(connection, response, request.method)
 
-    def _accept(self, connection: Connection, request: Request, rest: bytes) -> None:
+    def _accept(self, connection: Connection, request: Request, reader: RequestReader) -> None:
         """Complete the handshake, or refuse the request."""
         if self._refuse_if_full(connection):
             return  # there was room when this client connected, but others completed their requests first
         try:
-            agreement = accept_request(request, self._serving.policy)
+            agreement = accept_request(request, reader.fields, self._serving.policy)
         except HandshakeRefused as error:
             self._refuse(connection, error_response(error), error.reason, request.method)
             return
         self._end()
         connection.transport.write(agreement.encoded)
         self._serving.serve(connection, request, agreement)
-        connection.receive_soon(rest)
+        connection.receive_soon(reader.rest)
 
     def _refuse(self, connection: Connection, response: Response, reason: str, method: str) -> None:
         logger.info("%s refused with %d: %s", connection.peer(), response.status, reason)
@@ -295,6 +330,10 @@ class ServerOpening:
         self._serving.connections.discard(connection)
         if self._task is not None:
             self._task.cancel()
+
+
+async def _wait_for(awaitable: Awaitable[None]) -> None:
+    await awaitable
 
 
 async def _wait(tasks: Sequence["asyncio.Task[None]"], seconds: float | None) -> None:

@@ -21,6 +21,7 @@ cdef class Listener(Watched):
     cdef object _sock
     cdef object _factory
     cdef Openings _openings
+    cdef object _path
     cdef object _timer
     cdef bint _exhausted
     cdef object _poll

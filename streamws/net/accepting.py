@@ -69,7 +69,7 @@ class Openings:
 class Listener(Watched):
     """Accepts connections from one listening socket."""
 
-    __slots__ = ("_exhausted", "_factory", "_loop", "_openings", "_poll", "_sock", "_timer")
+    __slots__ = ("_exhausted", "_factory", "_loop", "_openings", "_path", "_poll", "_sock", "_timer")
 
     def __init__(
         self, loop: AbstractEventLoop, sock: socket.socket, factory: Callable[[], Any], openings: Openings
@@ -83,6 +83,8 @@ class Listener(Watched):
         self._loop = loop
         self._sock = sock
         self._factory = factory
+        # The path of a Unix socket stands for the address of its peers, which have none.
+        self._path = sock.getsockname() if sock.family not in (socket.AF_INET, socket.AF_INET6) else None
         self._openings = openings
         self._timer: asyncio.TimerHandle | None = None  # while the system lacks resources
         self._exhausted = False  # whether the system lacked resources at the last attempt
@@ -118,7 +120,7 @@ class Listener(Watched):
         """Start the transport of an accepted connection."""
         try:
             protocol = self._factory()
-            transport = SelectorTransport(self._loop, self._poll, protocol, descriptor, None, peer)
+            transport = SelectorTransport(self._loop, self._poll, protocol, descriptor, None, peer, self._path)
         except BaseException:
             os.close(descriptor)
             raise

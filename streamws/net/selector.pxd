@@ -14,6 +14,7 @@ cdef class SelectorTransport(DirectTransport):
     cdef object _protocol
     cdef Receiver _receiver
     cdef object _peer
+    cdef object _local
     cdef object _poll
     cdef list _queue
     cdef Py_ssize_t _queue_head

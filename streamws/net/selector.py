@@ -47,6 +47,7 @@ class SelectorTransport(DirectTransport):
         "_eof_received",
         "_error",
         "_high",
+        "_local",
         "_loop",
         "_low",
         "_peer",
@@ -71,6 +72,7 @@ class SelectorTransport(DirectTransport):
         descriptor: int,
         sock: socket.socket | None,
         peer: object,
+        local: object = None,
     ) -> None:
         """Create the transport of a connected socket; see `over_socket`. `start` starts it.
 
@@ -79,6 +81,7 @@ class SelectorTransport(DirectTransport):
         :param descriptor: the descriptor of the socket, which must be non-blocking. The transport closes it.
         :param sock: the socket object; None if there is none yet.
         :param peer: the peer's address for `address_of`; None if it is not known.
+        :param local: this side's address, which is then known after the end too; None to ask the socket.
         """
         self.descriptor = descriptor
         self.events = 0
@@ -86,6 +89,7 @@ class SelectorTransport(DirectTransport):
         self._loop = loop
         self._poll = poll
         self._peer = peer
+        self._local = local
         self._sock = sock
         self._descriptor_hold: Any = None if sock is None else _hold(sock)
         self._protocol = protocol  # None once the transport is closed
@@ -377,7 +381,7 @@ class SelectorTransport(DirectTransport):
         return self._sock
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """Return the `socket`, its `descriptor`, its `sockname` or its `peername`.
+        """Return the `socket`, its `sockname` or its `peername`.
 
         The peer's name is known for as long as the transport exists, the others until it is closed.
         """
@@ -385,10 +389,10 @@ class SelectorTransport(DirectTransport):
             if self._peer is None and self.descriptor >= 0:
                 self._peer = _name_of(self._socket().getpeername)
             return default if self._peer is None else address_of(self._peer)
+        if name == "sockname" and self._local is not None:
+            return self._local
         if self.descriptor < 0:
             return default
-        if name == "descriptor":
-            return self.descriptor
         if name == "socket":
             return self._socket()
         if name == "sockname":

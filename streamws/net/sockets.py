@@ -109,6 +109,7 @@ def address_of(accepted: object) -> object:
     """Return the address that `accept_now` has returned, as the `socket` module shows it."""
     return accepted
 
+
 _MAX_PARTS = 1024
 """The most parts that one system call writes (`IOV_MAX`)."""
 

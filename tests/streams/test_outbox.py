@@ -31,7 +31,7 @@ class Recorder:
 
     def get_extra_info(self, name: str) -> Any:
         """No socket, so that no bytes go to it past this transport."""
-        return None if name in ("socket", "descriptor") else self._transport.get_extra_info(name)
+        return None if name == "socket" else self._transport.get_extra_info(name)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
