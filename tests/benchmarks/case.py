@@ -24,8 +24,8 @@ class ServerCase(ABC):
     """Whether one round is enough, because the result hardly varies."""
     processes: int = 1
     """The number of server processes that run at the same time."""
-    ping: float | None = None
-    """The seconds between the server's keepalive pings; None for no pings."""
+    options: Sequence[str] = ()
+    """Further options of the servers; `servers.common` lists them."""
     contestants: Sequence[str] = GENERAL
     """The libraries that the case can measure."""
 

@@ -58,9 +58,7 @@ def load_pyplot() -> Any:
     try:
         matplotlib: Any = import_module("matplotlib")
     except ImportError:
-        raise MissingMatplotlib(
-            "plots need matplotlib: run `pip install '.[bench]'` or `pip install matplotlib`"
-        ) from None
+        raise MissingMatplotlib("plots need matplotlib: run `pip install '.[bench]'`") from None
     matplotlib.use("svg")
     settings = {
         "axes.axisbelow": True,

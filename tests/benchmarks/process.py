@@ -163,16 +163,12 @@ class ServerProcess(Contestant):
         *,
         tls: bool,
         streams: bool,
-        ping: float | None = None,
+        options: Sequence[str] = (),
         interpreter: str = sys.executable,
     ) -> None:
         self.streams = streams
         """Whether it can receive and send a frame piece by piece."""
-        options = ["--port", "0", "--handler", handler]
-        if tls:
-            options.append("--tls")
-        if ping is not None:
-            options += ["--ping", str(ping)]
+        options = ["--port", "0", "--handler", handler, *(["--tls"] if tls else []), *options]
         super().__init__(arguments, loop, core, options, interpreter)
         try:
             self.port = self._read_port()

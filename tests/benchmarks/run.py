@@ -63,6 +63,7 @@ scale-*             idle: a connection and keepalive round; delivery: one messag
 
 class Options(argparse.Namespace):
     cases: list[str]
+    without: list[str]
     servers: list[str]
     loops: list[str]
     rounds: int
@@ -74,7 +75,7 @@ class Options(argparse.Namespace):
     docs: Path | None
 
 
-def options() -> Options:
+def options(arguments: Sequence[str] | None = None) -> Options:
     cases = "\n".join(f"  {name:<25} {case.description}" for name, case in CASES.items())
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=f"cases:\n{cases}", formatter_class=argparse.RawDescriptionHelpFormatter
@@ -86,6 +87,9 @@ def options() -> Options:
         default=list(CASES),
         metavar="CASE",
         help="the cases to measure (default: all)",
+    )
+    parser.add_argument(
+        "--without", nargs="+", choices=list(CASES), default=[], metavar="CASE", help="the cases to leave out"
     )
     parser.add_argument(
         "--servers",
@@ -126,7 +130,7 @@ def options() -> Options:
         metavar="PAGE",
         help=f"write the tables into this page (default: {PAGE}), and draw the plots in {PLOTS}",
     )
-    return parser.parse_args(namespace=Options())
+    return parser.parse_args(arguments, namespace=Options())
 
 
 def role(case: str) -> Role:
@@ -145,12 +149,24 @@ def takes_part(server: str, case: str, loop: str) -> bool:
     return command(server, loop, role(case), settings(case)) is not None
 
 
+def needed(chosen: Options) -> list[str]:
+    """Return the libraries that take part in any of the chosen cases."""
+    cases = [case for case in chosen.cases if case not in chosen.without]
+    return [
+        server
+        for server in chosen.servers
+        if any(takes_part(server, case, loop) for case in cases for loop in chosen.loops)
+    ]
+
+
 def schedule(chosen: Options, pythons: Sequence[Interpreter]) -> Iterator[tuple[str, str, int, Interpreter, str]]:
     """Yield the case, loop, round, interpreter and library of each run, in order.
 
     Every other round has the opposite order, so that a machine that becomes slower or faster favours no library.
     """
     for case in chosen.cases:
+        if case in chosen.without:
+            continue
         for loop in chosen.loops:
             runs = [
                 (python, server)
@@ -187,7 +203,7 @@ def run(
                         core,
                         tls=chosen.tls,
                         streams=streams(server),
-                        ping=chosen.ping,
+                        options=chosen.options,
                         interpreter=python.path,
                     )
                 )
@@ -272,7 +288,7 @@ def main() -> None:
         if chosen.earlier:
             surroundings, measured = results.read(chosen.earlier)
         else:
-            pythons = interpreters.find(chosen.python, chosen.servers)
+            pythons = interpreters.find(chosen.python, needed(chosen))
             for python in pythons:
                 if python.compiled is False:
                     print(f"{python.path} has the pure build of streamws, not the compiled one", file=sys.stderr)

@@ -126,7 +126,7 @@ async def start(arguments: Arguments) -> int:
     application.router.add_get("/", HANDLERS[arguments.handler])
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, HOST, arguments.port, ssl_context=arguments.context)
+    site = web.TCPSite(runner, HOST, arguments.port, ssl_context=arguments.context, backlog=arguments.backlog)
     await site.start()
     port: int = runner.addresses[0][1]
     return port

@@ -11,8 +11,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
-import uvloop
-
 from benchmarks.deflate import Settings
 from benchmarks.sealing import server_context
 
@@ -33,6 +31,7 @@ class Arguments(argparse.Namespace):
     loop: str
     handler: str
     ping: float | None
+    backlog: int
     way: str
     deflate: Settings | None
     zlib_ng: bool
@@ -65,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         help="compress, with the library's settings (default) or with WINDOW_BITS,MEM_LEVEL,LEVEL,TAKEOVER (12,5,6,1)",
     )
     result.add_argument("--ping", type=float, metavar="SECONDS", help="ping idle clients at this interval")
+    result.add_argument("--backlog", type=int, default=100, help="connections that may wait to be accepted (100)")
     result.add_argument("--zlib-ng", action="store_true", help="compress with zlib-ng")
     add_process_options(result)
     return result
@@ -104,6 +104,8 @@ def new_loop(arguments: Arguments) -> asyncio.AbstractEventLoop:
 
     :returns: The event loop that the arguments name, set as the current one.
     """
+    import uvloop  # not at the top, because the load generator imports this module, too
+
     prepare_process(arguments)
     loop = uvloop.new_event_loop() if arguments.loop == "uvloop" else asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

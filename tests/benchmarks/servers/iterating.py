@@ -117,6 +117,7 @@ async def start_serving(
         ssl=arguments.context,
         max_size=MAX_MESSAGE_SIZE,
         ping_interval=arguments.ping,
+        backlog=arguments.backlog,
         **compression,
     )
     port: int = next(iter(server.sockets)).getsockname()[1]

@@ -105,6 +105,7 @@ async def start(arguments: Arguments) -> int:
         HOST,
         arguments.port,
         ssl=arguments.context,
+        backlog=arguments.backlog,
         enable_auto_ping=arguments.ping is not None,
         auto_ping_idle_timeout=arguments.ping or 10,
         auto_ping_reply_timeout=arguments.ping or 10,

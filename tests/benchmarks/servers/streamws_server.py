@@ -104,6 +104,7 @@ def main(arguments: Arguments) -> None:
         arguments.port,
         handler=None if arguments.way == "callback" else handlers[arguments.handler],
         ssl=arguments.context,
+        backlog=arguments.backlog,
         limits=Limits(max_message_size=MAX_MESSAGE_SIZE),
         timeouts=Timeouts(ping_interval=arguments.ping),
         compression=compression(arguments.deflate),
