@@ -44,7 +44,7 @@ def block(
     if unknown := [case for case in cases if case not in descriptions]:
         raise ValueError(f"the page has a block `{order}` with unknown cases: {', '.join(unknown)}")
     if kind == "machine":
-        return machine(environment, results)
+        return machine(environment, results) if results else ""
     if kind == "cases":
         return "".join(f"- `{case}`: {descriptions[case]}\n" for case in cases)
     return table(results, kind, cases, [name.strip() for name in names.split(",")] if names else [])
