@@ -109,7 +109,15 @@ def draw(folder: Path, results: Sequence[Result]) -> list[Path]:
 
 def ratios(plt: Any, results: Sequence[Result], loop: str, cases: Sequence[str]) -> Any:
     """Draw the costs relative to the reference of each case: one panel for each interpreter."""
-    return _bars(plt, results, loop, cases, lambda row: row.ratios, f"CPU time, relative to picows ({loop})", log=True)
+    return _bars(
+        plt,
+        results,
+        loop,
+        cases,
+        lambda row: row.ratios,
+        f"CPU time, divided by that of picows ({loop}); left is cheaper",
+        log=True,
+    )
 
 
 def costs(plt: Any, results: Sequence[Result], loop: str, cases: Sequence[str], unit: str) -> Any:
@@ -147,13 +155,18 @@ def _bars(
                 y = place + 0.85 * (number_of_bar + 0.5) / len(servers)
                 cost = median(values(row))
                 label = server if place == 0 or server not in panel.get_legend_handles_labels()[1] else None
-                panel.barh(y, cost, 0.8 / len(servers), color=COLORS.get(server, GRAY), label=label)
-                panel.text(cost, y, f" {number(cost)}", va="center", fontsize="x-small")
+                start = 1 if log else 0
+                panel.barh(y, cost - start, 0.8 / len(servers), left=start, color=COLORS.get(server, GRAY), label=label)
+                side = "left" if cost >= start else "right"
+                panel.text(cost, y, f" {number(cost)} ", va="center", ha=side, fontsize="x-small")
         panel.set_title(f"Python {short(version)}")
         panel.set_yticks([place + 0.42 for place in range(len(found))], found)
         panel.grid(visible=False, axis="y")
         if log:
             panel.set_xscale("log")
+            panel.set_xlim(left=min(0.5, 0.7 * panel.get_xlim()[0]), right=max(2, 1.2 * panel.get_xlim()[1]))
+            panel.set_xticks(*_ticks(*panel.get_xlim()))
+            panel.minorticks_off()
             panel.axvline(1, color=GRAY, linewidth=1)
     panels[0][0].invert_yaxis()
     handles = {name: bar for panel in panels[0] for bar, name in zip(*panel.get_legend_handles_labels(), strict=True)}
@@ -161,6 +174,13 @@ def _bars(
     figure.supxlabel(title)
     figure.tight_layout()
     return figure
+
+
+def _ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Return the places and labels of the marks of a logarithmic axis."""
+    places = [factor * 10.0**power for power in range(-3, 3) for factor in (1, 2, 5)]
+    shown = [place for place in places if low <= place <= high]
+    return shown, [f"{place:g}" for place in shown]
 
 
 def growth(plt: Any, results: Sequence[Result], loop: str) -> Any:
