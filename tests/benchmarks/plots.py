@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.markdown import number, short
-from benchmarks.results import Result, Row, pythons, rows, select
+from benchmarks.results import Result, Row, pythons, reference, rows, select
 
 GRAY = "#7b7b7b"
 """It has the same contrast with white and with the dark background of the site."""
@@ -109,15 +109,9 @@ def draw(folder: Path, results: Sequence[Result]) -> list[Path]:
 
 def ratios(plt: Any, results: Sequence[Result], loop: str, cases: Sequence[str]) -> Any:
     """Draw the costs relative to the reference of each case: one panel for each interpreter."""
-    return _bars(
-        plt,
-        results,
-        loop,
-        cases,
-        lambda row: row.ratios,
-        f"CPU time, divided by that of picows ({loop}); left is cheaper",
-        log=True,
-    )
+    standard = reference(run for run in results if run.loop == loop and run.case in cases)
+    title = f"CPU time, divided by that of {standard} ({loop}); left is cheaper"
+    return _bars(plt, results, loop, cases, lambda row: row.ratios, title, log=True)
 
 
 def costs(plt: Any, results: Sequence[Result], loop: str, cases: Sequence[str], unit: str) -> Any:
