@@ -196,8 +196,8 @@ def test_page_keeps_blocks_without_results() -> None:
 
 
 def test_page_with_unknown_case_is_an_error() -> None:
-    with pytest.raises(ValueError, match="block `uvloop smal` with unknown cases: smal"):
-        filled("uvloop smal", [result("streamws", 2)])
+    with pytest.raises(ValueError, match="block `uvloop tiny` with unknown cases: tiny"):
+        filled("uvloop tiny", [result("streamws", 2)])
 
 
 def test_page_says_where_and_with_what_was_measured() -> None:
