@@ -204,7 +204,7 @@ def test_page_says_where_and_with_what_was_measured() -> None:
     runs = [result("streamws", 2, 0), result("streamws", 2, 1, python="3.14.2")]
     assert filled("machine", runs) == (
         "Measured on 2026-11-30 with CPython 3.13.0 and 3.14.2, uvloop 0.23.0 and picows 2.3.1, on a processor with 2 "
-        "cores, Linux 6.18. The figures are medians of 2 rounds of 0.8 s; memory and the `scale` cases were measured "
+        "cores,\nLinux 6.18. The figures are medians of 2 rounds of 0.8 s; memory and the `scale` cases were measured "
         "once.\n"
     )
     assert filled("cases small idle", []) == "- `small`: echoes\n- `idle`: memory\n"

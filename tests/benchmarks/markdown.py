@@ -11,6 +11,7 @@ and with what the results were measured, and `figures: cases small ping-pong` de
 """
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -46,7 +47,7 @@ def block(
     if kind == "machine":
         return machine(environment, results) if results else ""
     if kind == "cases":
-        return "".join(f"- `{case}`: {descriptions[case]}\n" for case in cases)
+        return "".join(_wrap(f"- `{case}`: {descriptions[case]}", "  ") for case in cases)
     return table(results, kind, cases, [name.strip() for name in names.split(",")] if names else [])
 
 
@@ -106,12 +107,16 @@ def machine(environment: Mapping[str, Any], results: Sequence[Result]) -> str:
     named = _list(f"{name} {libraries[name]}" for name in PACKAGES if name in libraries)
     rounds = sorted({len({run.round for run in results if run.case == case}) for case in {run.case for run in results}})
     count = f"{rounds[-1]} rounds" if rounds[-1] > 1 else "1 round"
-    return (
+    return _wrap(
         f"Measured on {environment['time'][:10]} with CPython {_list(pythons(results))}, {named}, "
         f"on {environment['processor']} with {environment['cores']} cores, {environment['system']}. "
         f"The figures are medians of {count} of {environment['seconds']:g} s; "
-        "memory and the `scale` cases were measured once.\n"
+        "memory and the `scale` cases were measured once."
     )
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def _list(items: Iterable[str]) -> str:

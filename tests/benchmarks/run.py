@@ -56,9 +56,10 @@ median, 99 %, max   round-trip times during the flood; with fewer than 100 round
 longest ms          the longest time that another task of the event loop waited during a tight loop of sends
 wse-server          an engine in Rust, with the CPU time of all its threads on the one core that every server has. It
                     has no event loop: its threads may merge broadcasts that a library would send one by one
-scale-*             idle: a connection and keepalive round; delivery: one message to one client; opening: a connection
-                    and its handshake; storm: the same for connections that were all reset and come back at once, the
-                    resets included; storm s: until all are open again; retries: attempts that failed before"""
+scale-*             idle: a connection and keepalive round; pings: received by each client in an interval; delivery: one
+                    message to one client; opening: a connection and its handshake; storm: the same for connections
+                    that were all reset and come back at once, the resets included; storm s: until all are open again;
+                    retries: attempts that failed before"""
 
 
 class Options(argparse.Namespace):
@@ -232,7 +233,7 @@ def environment(chosen: Options, pythons: Sequence[Interpreter]) -> dict[str, ob
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "driver": sys.version,
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "processor": processor(),
         "cores": os.cpu_count(),
         "rounds": chosen.rounds,

@@ -86,6 +86,7 @@ class ScaleCase(ServerCase):
                 raise ConnectionError(f"the servers closed {counts.lost:,} connections")
             figures = {
                 "idle µs": 1e6 * resting.cost,
+                "pings": resting.operations / (total * PING_ROUNDS),
                 "delivery µs": 1e6 * delivering.cost,
                 "opening µs": 1e6 * opened.cost,
                 "opened/s": opened.rate,

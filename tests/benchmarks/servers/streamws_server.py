@@ -106,7 +106,8 @@ def main(arguments: Arguments) -> None:
         ssl=arguments.context,
         backlog=arguments.backlog,
         limits=Limits(max_message_size=MAX_MESSAGE_SIZE),
-        timeouts=Timeouts(ping_interval=arguments.ping),
+        # The next ping waits until the deadline of the last one is over, even if that was answered.
+        timeouts=Timeouts(ping_interval=arguments.ping, ping_timeout=0.8 * (arguments.ping or 25)),
         compression=compression(arguments.deflate),
         loop=loop,
     )
