@@ -58,7 +58,9 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, briefly unless arguments follow."""
     session.install(".[bench]")
-    brief = ["--rounds", "1", "--seconds", "0.1", "--loops", "uvloop", "--servers", "streamws", "picows"]
+    brief = ["--rounds", "1", "--seconds", "0.1", "--loops", "uvloop", "--plot", session.create_tmp()]
+    brief += ["--without", "scale-5k", "scale-10k", "scale-19k", "scale-3x5k"]  # they take minutes
+    brief += ["--servers", "streamws", "streamws-messages", "streamws-callback", "picows", "wse-server"]
     session.run("python", "tests/benchmarks/run.py", *(session.posargs or brief))
 
 
