@@ -142,7 +142,7 @@ class Connection(Receiver):
         self._buffer = self._share.buffer  # the buffer of the last read
         self.transport: Any = None
         """The transport; None before it is connected and after it is closed."""
-        self._final: CloseOutcome | None = None  # the outcome, once the transport is closed
+        self._final: CloseOutcome | None = None  # the outcome, once it was asked for after the end
         self._large_reads = False  # whether the last read was larger than usual and belonged to a large frame
         self._greedy = self._share.greedy
         self._processing = False  # whether a chunk is being processed
@@ -480,7 +480,6 @@ class Connection(Receiver):
             detail = "" if error is None else f"{type(error).__name__}: {error}"
             protocol.explain(Cause.RESET, Side.REMOTE, detail)
         protocol.change(Change.LOST)
-        self._final = protocol.outcome()
         if self.on_lost is not None:
             self.on_lost()  # before any reader runs, because a reader may reconnect
             self.on_lost = None
@@ -531,7 +530,11 @@ class Connection(Receiver):
 
     def outcome(self) -> CloseOutcome | None:
         """Return how the connection ended or is about to end; None while it is open."""
-        return None if self.protocol.open else self._final or self.protocol.outcome()
+        if self.protocol.open:
+            return None
+        if self._final is None and self.transport is None:
+            self._final = self.protocol.outcome()
+        return self._final or self.protocol.outcome()
 
     def peer(self) -> str:
         """Return the peer's address, for a log line."""

@@ -71,7 +71,7 @@ class Keepalive:
         self._network.release_idle_memory()
         if self._protocol.deflater is not None:
             self._protocol.deflater.release_idle_memory()
-        if self._check in self._pong_deadlines:
+        if not self.alive and self._check in self._pong_deadlines:
             return
         self.alive = False
         self._outbox.put_control(self._protocol.ping(self._pings.begin(b"").payload))
