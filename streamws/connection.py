@@ -175,8 +175,9 @@ class Connection(Receiver):
         protocol.change(Change.OPENED)
         self.network = Network(transport)
         self.pings = Pings(loop)
-        self.outbox = Outbox(loop, environment.share.iteration, protocol, self.network, limits, hub)
-        self.inbox = Inbox(loop, environment.share.iteration, protocol, self.gate, limits, hub, environment.finished, inflater)
+        iteration = environment.share.iteration
+        self.outbox = Outbox(loop, iteration, protocol, self.network, limits, hub)
+        self.inbox = Inbox(loop, iteration, protocol, self.gate, limits, hub, environment.finished, inflater)
         self.turns = Turns(loop, protocol, self.outbox)
         self.writer = Writer(protocol, self.outbox, self.turns, self.pings, hub)
         transport.set_write_buffer_limits(limits.write_high, limits.write_low)
