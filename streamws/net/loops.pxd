@@ -1,10 +1,10 @@
 import cython
 
 cdef class Deadlines:
-    cdef object _loop
+    cdef public object _loop
     cdef readonly object seconds
-    cdef dict _due
-    cdef object _timer
+    cdef readonly dict _due
+    cdef readonly object _timer
 
     cpdef add(self, object expired)
     cpdef discard(self, object expired)

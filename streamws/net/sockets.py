@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 try:
@@ -133,10 +134,10 @@ def send_now(descriptor: int, data: bytes) -> int:
         return 0
 
 
-def send_parts_now(descriptor: int, parts: list[bytes | memoryview], first: int, start: int) -> int:
+def send_parts_now(descriptor: int, parts: Sequence[bytes | memoryview], first: int, start: int) -> int:
     """Write several parts in as few system calls as possible, up to a few hundred KiB; otherwise like `send_now`.
 
-    :param parts: `bytes`, or views of single bytes.
+    :param parts: a list of `bytes`, or of views of single bytes.
     :param first: the index of the first part to write.
     :param start: the number of bytes of this part to leave out.
     """

@@ -11,7 +11,7 @@ cdef class Ping:
 
 cdef class Pings:
     cdef object _loop
-    cdef list _waiting
+    cdef readonly list _waiting
     cdef readonly object latency
 
     cpdef Ping begin(self, bytes payload)
