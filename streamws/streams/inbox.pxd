@@ -96,7 +96,7 @@ cdef class Inbox:
     cpdef object pull(self, object owner)
     cdef object _take_piece(self, Inflation inflation, DeflatedFrame frame)
     cpdef Py_ssize_t pull_into(self, object owner, target) except -1
-    cdef _check_free_for(self, object owner)
+    cdef check_free_for(self, object owner)
     cpdef leave(self, object owner)
     cdef _skip(self)
     cdef _fail_skipping(self)

@@ -401,7 +401,7 @@ class Inbox:
         :raises StaleReader: if `owner` does not own the message at the head of the queue.
         :raises ConcurrencyError: if another task waits in a read.
         """
-        self._check_free_for(owner)
+        self.check_free_for(owner)
         inflation = self.inflation
         frame = self.frame
         piece: Any = None
@@ -439,12 +439,13 @@ class Inbox:
 
         :returns: the number of bytes; 0 if there are none, and then the caller must use `pull`.
         """
-        self._check_free_for(owner)
+        self.check_free_for(owner)
         if not self.queue.is_empty() or self._is_inflating():
             return 0  # the bytes in the buffer may belong to the next message
         return self.frame.release_into(target)
 
-    def _check_free_for(self, owner: object) -> None:
+    def check_free_for(self, owner: object) -> None:
+        """Raise `StaleReader` or `ConcurrencyError`, if `owner` cannot read now."""
         self.check_owner(owner)
         if self._reading is not None:
             # Even if it was woken and has not run yet, it must get the data first.
