@@ -6,11 +6,12 @@ from typing import TypeVar
 
 from .callbacks import Callbacks, ClosedCallback, MessageCallback, PayloadCallback, Spawn
 from .codes import CloseOutcome
-from .connection import AsyncioConnection, Connection
+from .connection import Connection
 from .handshake.agreement import Agreement
 from .handshake.extensions import DeflateTerms
 from .handshake.head import Request, Response
 from .net.addresses import peer_address
+from .net.selector import SelectorTransport
 from .streams.iterators import Frames, Messages, MessagesOfType, Readers
 from .streams.reader import MessageReader
 from .streams.reads import next_frame, whole_message
@@ -65,8 +66,9 @@ class Client:
         """A number that no other connection of this process has."""
         self.request: Request = request
         """The request of the opening handshake."""
-        if isinstance(connection, AsyncioConnection):
-            self._find_address()  # some loops' transports do not know it any more once they are closed
+        if not isinstance(self._transport, SelectorTransport):
+            # A client that is kept must not keep its TLS layer, and some loops' transports forget it when they close.
+            self._find_address()
 
     def __repr__(self) -> str:
         return f"<Client {self.id} of {self.addr}:{self.port}, {self.state.name.lower()}>"

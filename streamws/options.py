@@ -89,8 +89,9 @@ class Limits:
     """The most connections that a server holds at once. Further ones are answered with 503. `None` means no limit."""
 
     max_handshakes: int = attrs.field(default=256, validator=_positive_int)
-    """The most opening handshakes of a server under way at once, TLS included. Further connections wait in the queue of
-    the system until one of them ends, which takes at most `Timeouts.open`."""
+    """The most connections of a server that wait for their client at once: for its TLS handshake or its request.
+    While there are so many, further ones wait in the queue of the system, and those that have waited for more than a
+    second are dropped."""
 
     def __attrs_post_init__(self) -> None:
         if self.read_low > self.read_high:

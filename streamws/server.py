@@ -204,7 +204,7 @@ class WebSocketServer:
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             raise UsageError("this server belongs to another event loop: start it there, or leave loop= out")
-        openings = Openings(self.limits.max_handshakes)
+        openings = Openings(loop, self.limits.max_handshakes)
         try:
             self._server = await listen(
                 loop,

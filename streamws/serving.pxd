@@ -27,6 +27,7 @@ cdef class ServerOpening:
     cdef Serving _serving
     cdef object _task
 
+    cdef _release(self)
     cdef _end(self)
     cdef bint _refuse_if_full(self, Connection connection) except -1
     cdef _accept(self, Connection connection, object request, object reader)

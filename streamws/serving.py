@@ -118,12 +118,16 @@ class Serving(Connections):
             if not inspect.iscoroutine(coroutine):
                 coroutine = _wait_for(coroutine)
             # No coroutine of ours around it: each message that wakes the handler would pass through that too.
-            task = self._environment.loop.create_task(coroutine, context=context)
+            loop = self._environment.loop
+            if loop.get_task_factory() is None:
+                task = loop.create_task(coroutine, context=context)
+            else:  # a factory of the application need not know the argument `context`
+                task = context.run(loop.create_task, coroutine)
         except Exception as error:
             self._fail_handler(error, client, connection)
         else:
             self._tasks.add(task)
-            task.add_done_callback(partial(self._end_handler, client, connection))
+            task.add_done_callback(partial(self._end_handler, client, connection), context=context)
 
     def _end_handler(self, client: Client, connection: Connection, task: "asyncio.Task[None]") -> None:
         """Close the connection of a handler that has ended."""
@@ -133,13 +137,17 @@ class Serving(Connections):
             connection.fail(code, "", Cause.LOCAL_CANCEL, Side.LOCAL, "the handler was cancelled")
             return
         error = task.exception()
-        if isinstance(error, Exception) and not tells_of_end(error):
-            self._fail_handler(error, client, connection)
-        elif not connection.is_closed:
+        if error is None or (isinstance(error, Exception) and tells_of_end(error)):
             # Many handlers end with `ConnectionClosed`, because the connection has ended. That is not a failure.
-            connection.begin_close(CloseCode.NORMAL, "")
+            if not connection.is_closed:
+                connection.begin_close(CloseCode.NORMAL, "")
+        elif isinstance(error, (SystemExit, KeyboardInterrupt)):
+            # The loop has raised it already, to end the program.
+            connection.fail(CloseCode.GOING_AWAY, "", Cause.LOCAL_CANCEL, Side.LOCAL, f"the handler raised {error!r}")
+        else:
+            self._fail_handler(error, client, connection)
 
-    def _fail_handler(self, error: Exception, client: Client, connection: Connection) -> None:
+    def _fail_handler(self, error: BaseException, client: Client, connection: Connection) -> None:
         """Close the connection of a handler that has raised."""
         logger.error("%s:%s: the handler raised", client.addr, client.port, exc_info=error)
         detail = f"the handler raised {error!r}"
@@ -214,15 +222,19 @@ class ServerOpening:
         self._connection: Connection | None = None
         # Started here, so that `Timeouts.open` covers the TLS handshake too.
         environment.open_deadlines.add(self._overdue)
-        self._openings: Openings | None = openings  # until the handshake has ended
-        openings.begin()
+        self._openings: Openings | None = openings  # until the request is complete
+        openings.begin(self)
+
+    def _release(self) -> None:
+        """Note that this connection does not wait for its client any more."""
+        if self._openings is not None:
+            self._openings.end(self)
+            self._openings = None
 
     def _end(self) -> None:
         """Note that the handshake has ended."""
         self._environment.open_deadlines.discard(self._overdue)
-        if self._openings is not None:
-            self._openings.end()
-            self._openings = None
+        self._release()
 
     def connected(self, connection: Connection) -> None:
         """Register the connection, whose TLS handshake is complete."""
@@ -230,6 +242,9 @@ class ServerOpening:
         self._serving.connections.add(connection)
         if self._serving.stopping:
             connection.abort()  # the server was stopped during the TLS handshake
+        elif self._openings is not None and self._openings.is_over_limit():
+            # Only where the loop accepts the connections: our own listeners pause before.
+            self._refuse(connection, full_response(), "too many opening handshakes (Limits.max_handshakes)", "GET")
         else:
             self._refuse_if_full(connection)
 
@@ -251,6 +266,7 @@ class ServerOpening:
             return
         if request is None:
             return
+        self._release()
         reader, self._reader = self._reader, None
         callback = self._serving.on_request
         if callback is None:
@@ -316,6 +332,7 @@ class ServerOpening:
     def _overdue(self) -> None:
         """Refuse a connection whose opening handshake was not complete within `Timeouts.open`."""
         connection = self._connection
+        self._release()
         if self._task is not None:
             self._task.cancel()
         if connection is not None and connection.transport is not None:

@@ -89,7 +89,7 @@ static int sw_check_futures(PyObject *future, PyObject *callback, PyObject *cont
     return 1;
 }
 
-/* Raise an exception without the traceback entry that a raise in Cython adds. */
+/* Raise an exception object as it is. */
 static inline int sw_raise(PyObject *error) {
     PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     return -1;

@@ -7,14 +7,21 @@ cdef int READ, _MAX_ACCEPTS
 
 @cython.final
 cdef class Openings:
+    cdef object _loop
     cdef readonly Py_ssize_t limit
-    cdef readonly Py_ssize_t count
+    cdef dict _under_way
     cdef list _listeners
+    cdef object _timer
     cdef bint _warned
 
-    cpdef begin(self)
-    cpdef end(self)
-    cpdef wait(self, listener)
+    cpdef bint is_full(self) noexcept
+    cpdef bint is_over_limit(self) noexcept
+    cpdef begin(self, object key)
+    cpdef set_transport(self, object transport)
+    cpdef end(self, object key)
+    cpdef wait(self, object listener)
+    cdef _resume(self)
+    cpdef close(self)
 
 cdef class Listener(Watched):
     cdef object _loop

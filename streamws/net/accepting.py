@@ -22,48 +22,114 @@ _MAX_ACCEPTS = 32
 _PAUSE = 1.0
 """The seconds for which nothing is accepted after the system had no resources for another connection."""
 
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""The errors of a system that has no resources for another connection (accept(2))."""
+_OF_ONE_CONNECTION = {
+    getattr(errno, name)
+    for name in (
+        "ECONNABORTED",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "ENONET",
+        "ENOPROTOOPT",
+        "EOPNOTSUPP",
+        "EPERM",
+        "EPROTO",
+    )
+    if hasattr(errno, name)
+}
+"""The errors of a connection that was broken before it was accepted (accept(2)). Other errors, such as EMFILE, last."""
+
+_PATIENCE = 1.0
+"""The seconds after which a silent client may be dropped, if others wait for its place."""
 
 
 class Openings:
-    """Counts the connections whose opening handshake is under way. While there are too many, none is accepted."""
+    """The connections that wait for their client: for its TLS handshake or its request.
 
-    __slots__ = ("_listeners", "_warned", "count", "limit")
+    While there are too many, none is accepted, and those that have waited for long are dropped. In a rush of honest
+    clients each one is served. But clients that connect and say nothing do not keep the others out.
+    """
 
-    def __init__(self, limit: int) -> None:
-        """Count from 0.
+    __slots__ = ("_listeners", "_loop", "_timer", "_under_way", "_warned", "limit")
 
-        :param limit: the most opening handshakes under way (`Limits.max_handshakes`).
+    def __init__(self, loop: AbstractEventLoop, limit: int) -> None:
+        """Create an empty set.
+
+        :param limit: the most connections (`Limits.max_handshakes`).
         """
+        self._loop = loop
         self.limit: int = limit
-        self.count: int = 0
-        self._listeners: list[Listener] = []  # those that wait for the end of a handshake
-        self._warned = False  # whether this was logged
+        self._under_way: dict[object, tuple[float, Any]] = {}  # since when, and the transport; the oldest first
+        self._listeners: list[Listener] = []  # those that wait for a place
+        self._timer: asyncio.TimerHandle | None = None  # for the time when the oldest one may be dropped
+        self._warned = False  # whether the warning was logged
 
-    def begin(self) -> None:
-        """Note that an opening handshake has begun."""
-        self.count += 1
+    def __len__(self) -> int:
+        return len(self._under_way)
 
-    def end(self) -> None:
-        """Note that one has ended, in whatever way."""
-        self.count -= 1
-        if self._listeners and self.count < self.limit:
-            listeners, self._listeners = self._listeners, []
-            for listener in listeners:
-                listener.resume()
+    def is_full(self) -> bool:
+        """Return whether there is no place for another connection."""
+        return len(self._under_way) >= self.limit
+
+    def is_over_limit(self) -> bool:
+        """Return whether there are more connections than places."""
+        return len(self._under_way) > self.limit
+
+    def begin(self, key: object) -> None:
+        """Add a connection that was accepted."""
+        self._under_way[key] = (self._loop.time(), None)
+
+    def set_transport(self, transport: Any) -> None:
+        """Set the transport of the connection that was added last."""
+        if self._under_way:
+            key, (since, _) = self._under_way.popitem()
+            self._under_way[key] = (since, transport)
+
+    def end(self, key: object) -> None:
+        """Remove a connection: its request is complete, or it has ended."""
+        self._under_way.pop(key, None)
+        if self._listeners and not self.is_full():
+            self._resume()
 
     def wait(self, listener: "Listener") -> None:
-        """Pause a listener until a handshake ends."""
+        """Pause a listener until there is a place."""
         self._listeners.append(listener)
         listener.pause()
+        if self._timer is None:
+            oldest, _ = next(iter(self._under_way.values()))
+            self._timer = self._loop.call_at(max(oldest + _PATIENCE, self._loop.time()), self._make_room)
         if not self._warned:
             self._warned = True
             logger.warning(
-                "%d opening handshakes are under way (Limits.max_handshakes): further connections wait in the queue of "
-                "the system until one ends (logged once)",
-                self.count,
+                "%d connections wait for the request of their client (Limits.max_handshakes): accepting no others "
+                "until one of them ends, and dropping those that wait for over %g s (logged once)",
+                len(self),
+                _PATIENCE,
             )
+
+    def _make_room(self) -> None:
+        """Drop the connections that have waited for long, and accept others."""
+        self._timer = None
+        late = self._loop.time() - _PATIENCE
+        for since, transport in [*self._under_way.values()]:
+            if since > late:
+                break
+            if transport is not None:
+                transport.abort()
+        if self._listeners:
+            self._resume()
+
+    def _resume(self) -> None:
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.resume()
+
+    def close(self) -> None:
+        """Stop the timer: the server is closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Listener(Watched):
@@ -96,7 +162,7 @@ class Listener(Watched):
 
     def read_ready(self) -> None:
         for _ in range(_MAX_ACCEPTS):
-            if self._openings.count >= self._openings.limit:
+            if self._openings.is_full():
                 self._openings.wait(self)
                 return
             if not self.events:
@@ -104,10 +170,10 @@ class Listener(Watched):
             try:
                 accepted = accept_now(self._sock, self.descriptor)
             except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    self._wait_for_resources(error)
-                    return
-                continue  # this connection is broken already
+                if error.errno in _OF_ONE_CONNECTION:
+                    continue
+                self._wait_for_resources(error)
+                return
             if accepted is None:
                 return
             if self._exhausted:
@@ -124,6 +190,7 @@ class Listener(Watched):
         except BaseException:
             os.close(descriptor)
             raise
+        self._openings.set_transport(transport)
         try:
             transport.start()
         except BaseException:
@@ -250,9 +317,8 @@ class Server(asyncio.AbstractServer):
         self._closed = True
         for listener in self._listeners:
             listener.close()
-        if not self._listeners:
-            for sock in self._sockets:
-                sock.close()
+        for sock in self._sockets:  # those of which no listener was made
+            sock.close()
         self._waiting.set()
 
     def close_clients(self) -> None:

@@ -33,15 +33,20 @@ async def bind_tcp(
     addresses = list(dict.fromkeys(addresses))
     for attempt in range(_PORT_ATTEMPTS):
         try:
-            return _bind_all(addresses, port, reuse_port)
+            return _bind_all(addresses, port, reuse_port, names)
         except OSError as error:
             if port or error.errno != errno.EADDRINUSE or attempt == _PORT_ATTEMPTS - 1:
                 raise
     raise AssertionError("the last attempt returns or raises")
 
 
-def _bind_all(addresses: Sequence[_Address], port: int, reuse_port: bool | None) -> list[socket.socket]:
-    """Bind a socket to each address. If the port is 0, all get the port that the first one got."""
+def _bind_all(
+    addresses: Sequence[_Address], port: int, reuse_port: bool | None, required: Sequence[str | None]
+) -> list[socket.socket]:
+    """Bind a socket to each address. If the port is 0, all get the port that the first one got.
+
+    :param required: the addresses that must be available; others may be of a family that the system does not use.
+    """
     sockets: list[socket.socket] = []
     unavailable: OSError | None = None
     try:
@@ -49,13 +54,15 @@ def _bind_all(addresses: Sequence[_Address], port: int, reuse_port: bool | None)
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM)
             except OSError as error:  # this system lacks IPv6, for example
+                if address[0] in required:
+                    raise
                 unavailable = error
                 continue
             sockets.append(sock)
             try:
                 _bind(sock, address, port, reuse_port)
             except OSError as error:
-                if error.errno != errno.EADDRNOTAVAIL:
+                if error.errno != errno.EADDRNOTAVAIL or address[0] in required:
                     raise
                 # IPv6 is there, but switched off.
                 unavailable = error

@@ -47,8 +47,9 @@ class Receiver:
 
 def descriptor_of(transport: Any) -> int:
     """Return the descriptor of a transport's socket; -1 if it has none."""
-    if isinstance(transport, Watched):
-        return transport.descriptor
+    descriptor: int | None = getattr(transport, "descriptor", None)  # of a transport or TLS layer of ours
+    if descriptor is not None:
+        return descriptor
     sock = transport.get_extra_info("socket")
     return -1 if sock is None else int(sock.fileno())
 

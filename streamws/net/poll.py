@@ -66,7 +66,8 @@ class Poll:
         self._users -= 1
         if not self._users:
             loop = self._loop()
-            if loop is not None and not loop.is_closed():
+            # The loop of a child process has inherited its own epoll too, so that it would change its parent's.
+            if loop is not None and not loop.is_closed() and not self._epoll.is_inherited():
                 loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
             self._count = self._next = 0

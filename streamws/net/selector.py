@@ -377,6 +377,7 @@ class SelectorTransport(DirectTransport):
         """Return the socket object; make it at first use, because few applications ask for it."""
         if self._sock is None:
             self._sock = socket.socket(fileno=self.descriptor)
+            self._sock.setblocking(False)
             self._descriptor_hold = _hold(self._sock)
         return self._sock
 

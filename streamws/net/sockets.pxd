@@ -8,6 +8,7 @@ cdef class Epoll:
     cdef unsigned long long _data[64]
     cdef unsigned int _masks[64]
 
+    cpdef bint is_inherited(self) noexcept
     cpdef add(self, int descriptor, unsigned int generation, unsigned int events)
     cpdef modify(self, int descriptor, unsigned int generation, unsigned int events)
     cpdef remove(self, int descriptor)

@@ -51,30 +51,34 @@ class Epoll:
         """Return the descriptor of the epoll itself; -1 if it is closed."""
         return -1 if self._epoll.closed else int(self._epoll.fileno())
 
+    def is_inherited(self) -> bool:
+        """Return whether this process is a child that has inherited the epoll."""
+        return os.getpid() != self._process
+
     def add(self, descriptor: int, generation: int, events: int) -> None:
         """Watch a descriptor that is not watched.
 
         :raises OSError: if the system cannot watch it.
         """
-        if os.getpid() == self._process:
+        if not self.is_inherited():
             self._epoll.register(descriptor, events)
             self._generations[descriptor] = generation
 
     def modify(self, descriptor: int, generation: int, events: int) -> None:
         """Watch other events of a descriptor that is watched."""
-        if os.getpid() == self._process:
+        if not self.is_inherited():
             self._epoll.modify(descriptor, events)
             self._generations[descriptor] = generation
 
     def remove(self, descriptor: int) -> None:
         """Stop watching a descriptor, which must still be open."""
-        if os.getpid() == self._process:
+        if not self.is_inherited():
             self._epoll.unregister(descriptor)
             del self._generations[descriptor]
 
     def wait(self) -> int:
         """Ask for events without waiting for them; return their number. They replace those of the call before."""
-        if os.getpid() != self._process:
+        if self.is_inherited():
             return 0
         ready = self._epoll.poll(0, MAX_EVENTS)
         self._events = [(descriptor, self._generations.get(descriptor, 0), events) for descriptor, events in ready]

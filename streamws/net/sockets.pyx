@@ -226,6 +226,9 @@ cdef class Epoll:
     def fileno(self):
         return self._descriptor
 
+    cpdef bint is_inherited(self) noexcept:
+        return sw_process() != self._process
+
     cpdef add(self, int descriptor, unsigned int generation, unsigned int events):
         _change(self, EPOLL_CTL_ADD, descriptor, generation, events)
 
@@ -282,12 +285,12 @@ def address_of(accepted):
     if family == socket.AF_INET:
         return socket.inet_ntop(family, accepted[4:8]), int.from_bytes(accepted[2:4], "big")
     if family == socket.AF_INET6:
-        host = socket.inet_ntop(family, accepted[8:24])
-        scope = int.from_bytes(accepted[24:28], sys.byteorder)
-        if scope:  # of a link-local address
-            host += "%" + socket.if_indextoname(scope)
-        flow = int.from_bytes(accepted[4:8], "big") & 0xFFFFF
-        return host, int.from_bytes(accepted[2:4], "big"), flow, scope
+        return (
+            socket.inet_ntop(family, accepted[8:24]),
+            int.from_bytes(accepted[2:4], "big"),
+            int.from_bytes(accepted[4:8], "big"),
+            int.from_bytes(accepted[24:28], sys.byteorder),
+        )
     name = accepted[2:]
     return name if name.startswith(b"\0") else name.split(b"\0")[0].decode(sys.getfilesystemencoding(), "surrogateescape")
 

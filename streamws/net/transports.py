@@ -90,7 +90,11 @@ async def listen(
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.listen(backlog)
         listener = Listener(loop, listening, protocol, openings)
-        listener.resume()
+        try:
+            listener.resume()
+        except BaseException:
+            listener.close()
+            raise
         return listener
 
     if path is not None:

@@ -6,7 +6,7 @@ from ..net.network cimport Network
 from ..net.sockets cimport count_unacknowledged
 from ..wire.protocol cimport Protocol
 from .outbox cimport Outbox
-from .pings cimport Pings
+from .pings cimport Ping, Pings
 
 cdef int UNREAD
 
@@ -18,6 +18,7 @@ cdef class Keepalive:
     cdef Gate _gate
     cdef Pings _pings
     cdef object _hub
+    cdef Ping _last
     cdef Deadlines _ping_times
     cdef Deadlines _pong_deadlines
     cdef int _descriptor

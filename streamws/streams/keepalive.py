@@ -8,7 +8,7 @@ from ..net.sockets import count_unacknowledged
 from ..wire.protocol import Protocol
 from .hub import Hub
 from .outbox import Outbox
-from .pings import Pings
+from .pings import Ping, Pings
 
 _FIN_PING = 0x89
 
@@ -21,6 +21,7 @@ class Keepalive:
         "_descriptor",
         "_gate",
         "_hub",
+        "_last",
         "_network",
         "_outbox",
         "_ping_end",
@@ -60,6 +61,7 @@ class Keepalive:
         self._descriptor = descriptor
         self.alive: bool = True
         """Whether any byte was received since the last ping."""
+        self._last: Ping | None = None  # the last ping
         self._ping_end = 0  # the number of bytes sent up to the end of the last ping
         self._delivered = 0  # the number of bytes that the peer had received at the last check
         ping_times.add(self._ping)
@@ -72,10 +74,13 @@ class Keepalive:
         self._network.release_idle_memory()
         if self._protocol.deflater is not None:
             self._protocol.deflater.release_idle_memory()
-        if not self.alive and self._check in self._pong_deadlines:
+        if self._is_ping_due() or (not self.alive and self._check in self._pong_deadlines):
             return
         self.alive = False
-        self._outbox.put_control(self._protocol.ping(self._pings.begin(b"").payload))
+        if self._last is not None:
+            self._pings.forget(self._last)  # a peer may send data and no pongs
+        self._last = self._pings.begin(b"")
+        self._outbox.put_control(self._protocol.ping(self._last.payload))
         self._ping_end = self._outbox.written + self._protocol.unsent
         self._delivered = self._count_delivered()
         self._pong_deadlines.add(self._check)
@@ -113,7 +118,7 @@ class Keepalive:
         self._ping_times.discard(self._ping)
         self._pong_deadlines.discard(self._check)
         self._descriptor = -1
-        self._hub = None
+        self._hub = self._last = None
 
     def _is_ping_due(self) -> bool:
         """Return whether a ping waits for the end of a data frame."""

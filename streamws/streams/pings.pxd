@@ -15,5 +15,6 @@ cdef class Pings:
     cdef readonly object latency
 
     cpdef Ping begin(self, bytes payload)
+    cpdef forget(self, Ping ping)
     @cython.locals(pings=list, place=Py_ssize_t, ping=Ping, now=double)
     cpdef answer(self, bytes payload)

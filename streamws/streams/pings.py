@@ -55,6 +55,11 @@ class Pings:
         self._waiting.append(ping)
         return ping
 
+    def forget(self, ping: Ping) -> None:
+        """Remove a ping for whose pong no task waits."""
+        if self._waiting is not None and ping in self._waiting:
+            self._waiting.remove(ping)
+
     def wait(self, ping: Ping) -> LazyCoroutine[float]:
         """Return an awaitable that waits for the pong of a ping, and returns the round-trip time in seconds."""
         return LazyCoroutine(lambda: self._wait(ping))

@@ -13,7 +13,7 @@ from ...wire.frames import Buffer
 from ..addresses import peer_name
 from ..gate import UPPER, Gate
 from ..loops import RECEIVE_BUFFER_SIZE, LoopShare
-from ..network import Network, Receiver
+from ..network import Network, Receiver, descriptor_of
 from .engine import Engine
 from .openssl import engine as make_engine
 
@@ -331,6 +331,11 @@ class Tls(Receiver):
         """Return the number of bytes that have not been written to the socket."""
         size: int = self._transport.get_write_buffer_size()
         return size
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the socket; -1 if the transport has none."""
+        return descriptor_of(self._transport)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """Return information about the connection, with the names that asyncio's transports use."""
