@@ -250,9 +250,8 @@ class Server(asyncio.AbstractServer):
         self._closed = True
         for listener in self._listeners:
             listener.close()
-        if not self._listeners:
-            for sock in self._sockets:
-                sock.close()
+        for sock in self._sockets:
+            sock.close()  # of a listener that was not started
         self._waiting.set()
 
     def close_clients(self) -> None:

@@ -18,6 +18,7 @@ cdef class Poll:
     cdef object __weakref__
     cdef object _loop
     cdef Epoll _epoll
+    cdef int _owner
     cdef list _entries
     cdef unsigned int _generation
     cdef Py_ssize_t _users

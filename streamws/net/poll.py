@@ -5,6 +5,7 @@ socket costs a Python callback for each event. A `Poll` calls compiled code inst
 """
 
 import logging
+import os
 from asyncio import AbstractEventLoop
 from time import monotonic
 from typing import Any
@@ -43,11 +44,22 @@ class Watched:
 class Poll:
     """The epoll of one loop. It exists as long as a socket uses it."""
 
-    __slots__ = ("__weakref__", "_count", "_entries", "_epoll", "_generation", "_loop", "_next", "_users")
+    __slots__ = (
+        "__weakref__",
+        "_count",
+        "_entries",
+        "_epoll",
+        "_generation",
+        "_loop",
+        "_next",
+        "_owner",
+        "_users",
+    )
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop: Any = ref(loop)  # the loop refers to the poll
         self._epoll: Epoll = Epoll()
+        self._owner = os.getpid()
         self._entries: list[Watched | None] = []  # by descriptor
         self._generation = 0
         self._users = 0
@@ -66,7 +78,8 @@ class Poll:
         self._users -= 1
         if not self._users:
             loop = self._loop()
-            if loop is not None and not loop.is_closed():
+            # After a fork, the child would remove the reader from its parent's loop, whose own epoll it shares too.
+            if loop is not None and not loop.is_closed() and os.getpid() == self._owner:
                 loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
             self._count = self._next = 0

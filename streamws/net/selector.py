@@ -113,8 +113,10 @@ class SelectorTransport(DirectTransport):
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
-            self._close_socket()
+            try:
+                warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
+            finally:  # the warning may be an error
+                self._close_socket()
 
     def start(self) -> None:
         """Call `connection_made` and begin to read."""
