@@ -11,7 +11,7 @@ from typing import Any
 
 from .addresses import address_text
 from .poll import Watched, poll_of
-from .selector import SelectorTransport
+from .selector import SelectorTransport, hold_descriptor
 from .sockets import READ, accept_now
 
 logger: logging.Logger = logging.getLogger("streamws")
@@ -22,8 +22,9 @@ _MAX_ACCEPTS = 32
 _PAUSE = 1.0
 """The seconds for which nothing is accepted after the system had no resources for another connection."""
 
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""The errors of a system that has no resources for another connection (accept(2))."""
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EINVAL}
+"""The errors of a system that has no resources for another connection, and of a socket that somebody has shut down
+(accept(2)). Another attempt at once would fail too."""
 
 
 class Openings:
@@ -69,7 +70,17 @@ class Openings:
 class Listener(Watched):
     """Accepts connections from one listening socket."""
 
-    __slots__ = ("_exhausted", "_factory", "_loop", "_openings", "_path", "_poll", "_sock", "_timer")
+    __slots__ = (
+        "_descriptor_hold",
+        "_exhausted",
+        "_factory",
+        "_loop",
+        "_openings",
+        "_path",
+        "_poll",
+        "_sock",
+        "_timer",
+    )
 
     def __init__(
         self, loop: AbstractEventLoop, sock: socket.socket, factory: Callable[[], Any], openings: Openings
@@ -82,6 +93,7 @@ class Listener(Watched):
         super().__init__(sock.fileno())
         self._loop = loop
         self._sock = sock
+        self._descriptor_hold: Any = hold_descriptor(sock)
         self._factory = factory
         # The path of a Unix socket stands for the address of its peers, which have none.
         self._path = sock.getsockname() if sock.family not in (socket.AF_INET, socket.AF_INET6) else None
@@ -163,6 +175,7 @@ class Listener(Watched):
         self._poll.detach()
         self.descriptor = -1
         self._sock.close()
+        self._descriptor_hold.close()
 
 
 class Connections:

@@ -91,7 +91,7 @@ class SelectorTransport(DirectTransport):
         self._peer = peer
         self._local = local
         self._sock = sock
-        self._descriptor_hold: Any = None if sock is None else _hold(sock)
+        self._descriptor_hold: Any = None if sock is None else hold_descriptor(sock)
         self._protocol = protocol  # None once the transport is closed
         self._receiver: Receiver | None = protocol  # the same object, with its C type
         self._queue: list[Any] = []  # parts that have not been written to the socket: references, no copies
@@ -379,7 +379,7 @@ class SelectorTransport(DirectTransport):
         """Return the socket object; make it at first use, because few applications ask for it."""
         if self._sock is None:
             self._sock = socket.socket(fileno=self.descriptor)
-            self._descriptor_hold = _hold(self._sock)
+            self._descriptor_hold = hold_descriptor(self._sock)
         return self._sock
 
     def get_extra_info(self, name: str, default: object = None) -> object:
@@ -402,7 +402,7 @@ class SelectorTransport(DirectTransport):
         return default
 
 
-def _hold(sock: socket.socket) -> Any:
+def hold_descriptor(sock: socket.socket) -> Any:
     """Return a file object that keeps the descriptor open even if the application closes the socket too early.
 
     Otherwise another file could get the same number while the poll still watches it.
