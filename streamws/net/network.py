@@ -62,10 +62,10 @@ class DirectTransport(Watched):
         """Write bytes to the socket; queue those that it does not accept now."""
         raise NotImplementedError
 
-    def write_parts(self, parts: list[bytes | memoryview]) -> None:
+    def write_parts(self, parts: list[Any]) -> None:
         """Write several parts to the socket; queue those that it does not accept now. None of them is copied.
 
-        :param parts: immutable bytes. The list belongs to the transport from now on.
+        :param parts: `bytes`, or views of bytes that do not change. The list belongs to the transport from now on.
         """
         raise NotImplementedError
 

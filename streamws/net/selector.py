@@ -201,7 +201,7 @@ class SelectorTransport(DirectTransport):
         if self._queue_size > self._high:
             self._pause_writing()
 
-    def write_parts(self, parts: list[bytes | memoryview]) -> None:
+    def write_parts(self, parts: list[Any]) -> None:
         if self._closing or self._writing_ended or not parts:
             return
         size = 0

@@ -48,7 +48,8 @@ class Writer:
         """Send one message in one frame: `str` as text, bytes-like as binary.
 
         The message is sent when the call returns. Awaiting the result waits while the peer reads too slowly
-        (`Limits.write_high`). While another task sends a message in parts, this message waits for its turn.
+        (`Limits.write_high`). While another task sends a message in parts, this message waits for its turn. A task that
+        sends without having to wait lets other tasks run after a few milliseconds.
 
         :param data: the message. A bytes-like object may be changed again after the await.
         :param compress: whether to compress this message, if compression was negotiated. By default the `Compression`

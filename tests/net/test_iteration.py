@@ -1,7 +1,6 @@
 """The current loop iteration: when gathered frames are written, and which reads and sends let others run."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -97,7 +96,7 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(module, "monotonic", clock)
     return clock

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamws.net.network import Network
+from streamws.net.network import DirectTransport, Network
 
 PATIENCE = 10
 
@@ -146,6 +146,56 @@ def test_network_leaves_all_to_a_transport_that_encrypts_or_has_no_socket(case: 
     network.write(b"one")
     network.write_parts([b"two", b"", b"three"])
     assert (case.received(), transport.kept) == (b"", b"onetwothree")
+
+
+class Direct(DirectTransport):
+    """A transport of ours that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.kept: list[object] = []
+
+    def get_extra_info(self, name: str) -> object:
+        return None
+
+    def write_bytes(self, data: bytes) -> None:
+        self.kept.append(data)
+
+    def write_parts(self, parts: list[Any]) -> None:
+        self.kept.append(parts)
+
+    def get_write_buffer_size(self) -> int:
+        return 7
+
+
+def test_network_passes_bytes_to_a_transport_of_ours_as_they_are() -> None:
+    transport = Direct()
+    network = Network(transport)
+    data, parts = b"one", [b"two", b"three"]
+    network.write(data)
+    network.write_parts(parts)
+    assert transport.kept[0] is data
+    assert transport.kept[1] is parts
+    assert network.backlog() == 7
+
+
+@pytest.mark.parametrize("count", [9, 500])
+def test_network_writes_many_parts_in_few_calls(count: int) -> None:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near, far:
+        far.setblocking(False)
+        network = Network(Transport(socket=near))
+        parts = [bytes([number % 251]) * 90 for number in range(count)]
+        network.write_parts([*parts])
+        assert far.recv(1 << 20) == b"".join(parts)
+
+
+def test_network_leaves_many_parts_to_the_transport_in_one_write(case: Case) -> None:
+    writes: list[bytes] = []
+    case.transport.write = lambda data: writes.append(bytes(data))  # type: ignore[method-assign]
+    parts = [os.urandom(1000) for _ in range(500)]
+    case.network.write_parts([*parts])
+    assert len(writes) == 1
+    assert case.received() + writes[0] == b"".join(parts)
 
 
 class Pressed(asyncio.Protocol):

@@ -70,6 +70,19 @@ class Recorder(Receiver):
                 await self._news.wait()
 
 
+def references(objects: list[bytes]) -> list[int]:
+    """Return the number of references to each object."""
+    return [sys.getrefcount(item) for item in objects]
+
+
+def record_pair() -> tuple[socket.socket, socket.socket]:
+    """Connected sockets that keep the bytes of each write apart: one `recv` returns those of one system call."""
+    near, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near.setblocking(False)
+    peer.setblocking(False)
+    return near, peer
+
+
 class Case:
     """A transport, its protocol, and the socket at the other end."""
 
@@ -153,6 +166,44 @@ async def test_transport_does_not_copy_what_cannot_change(case: Case) -> None:
     assert sys.getrefcount(data) > counts
     assert await case.read(499_999) == data[1:]
     assert sys.getrefcount(data) == counts
+
+
+async def test_transport_queues_references_and_drops_each_when_it_is_written(case: Case) -> None:
+    frames = [bytes([number]) * 500 for number in range(200)]
+    before = references(frames)
+    case.transport.writelines(frames)
+    case.transport.writelines(frames)
+    case.transport.write(frames[-1])
+    queued = [now - count for now, count in zip(references(frames), before, strict=True)]
+    written = queued.index(2)
+    assert 0 < written < 199
+    assert queued == [1] * written + [2] * (199 - written) + [3]
+    assert await case.read(200_500) == b"".join(frames) * 2 + frames[-1]
+    assert references(frames) == before
+    assert case.transport.get_write_buffer_size() == 0
+
+
+@pytest.mark.parametrize("size", [1, 100, 700])
+async def test_transport_writes_hundreds_of_parts_in_one_call(size: int) -> None:
+    near, peer = record_pair()
+    protocol = Recorder()
+    transport = over_socket(asyncio.get_running_loop(), near, protocol)
+    transport.start()
+    with peer:
+        parts = [bytes([number % 251]) * size for number in range(90)]
+        transport.writelines(parts)
+        assert peer.recv(1 << 20) == b"".join(parts)
+    transport.abort()
+    await protocol.lost
+
+
+async def test_transport_writes_a_long_queue_of_tiny_parts_in_order(case: Case) -> None:
+    case.transport.write(b"x" * 300_000)
+    parts = [b"%06d" % number for number in range(100_000)]
+    for start in range(0, len(parts), 1000):
+        case.transport.writelines(parts[start : start + 1000])
+    assert case.transport.get_write_buffer_size() > 600_000
+    assert await case.read(900_000) == b"x" * 300_000 + b"".join(parts)
 
 
 async def test_transport_tells_of_its_marks(case: Case) -> None:

@@ -113,6 +113,23 @@ async def test_outbox_gathers_later_messages_of_one_turn() -> None:
         assert await peer.read_frames(4) == [(0x81, b"%d" % number) for number in range(4)]
 
 
+async def test_outbox_sends_the_next_burst_in_one_write() -> None:
+    async with pair() as (client, peer):
+        writes = record(client)
+        burst = [text(b"%d" % number) for number in range(20)]
+        for _ in range(3):
+            for number in range(20):
+                client.send(str(number)).close()
+            await asyncio.sleep(0)
+        assert writes == [burst[0], b"".join(burst[1:]), b"".join(burst), b"".join(burst)]
+        await client.send("gathered too")
+        assert len(writes) == 4
+        await asyncio.sleep(0)
+        await client.send("lone")
+        assert writes[4:] == [text(b"gathered too"), text(b"lone")]
+        assert len(await peer.read_frames(62)) == 62
+
+
 async def test_outbox_does_not_hold_back_many_bytes() -> None:
     async with pair() as (client, _):
         writes = record(client)
