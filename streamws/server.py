@@ -156,20 +156,20 @@ class WebSocketServer:
 
     @property
     def sockets(self) -> Sequence[socket.socket]:
-        """The listening sockets; empty before the start."""
+        """The listening sockets; empty before the start and after the end."""
         return () if self._server is None else self._server.sockets
 
     @property
     def port(self) -> int:
         """The TCP port on which the server listens, on all its addresses.
 
-        :raises UsageError: if the server is not started, or listens on a Unix socket.
+        :raises UsageError: if the server does not listen (yet, or any more), or listens on a Unix socket.
         """
         for sock in self.sockets:
             if sock.family in (socket.AF_INET, socket.AF_INET6):
                 port: int = sock.getsockname()[1]
                 return port
-        raise UsageError("this server has no port: it is not started, or listens on a Unix socket")
+        raise UsageError("this server has no port: it does not listen, or listens on a Unix socket")
 
     def broadcast(self, data: str | Buffer, to: Iterable[Client] | None = None, compress: bool | None = None) -> int:
         """Send one message to many clients without waiting for any of them.
@@ -356,6 +356,8 @@ def _check_place(
     if len(places) != 1:
         given = ", ".join(places) or "none"
         raise ValueError(f"give exactly one of address and port, sock, or path to listen on; given: {given}")
+    if path is not None and not fspath(path):
+        raise ValueError("path must not be empty")
     if places == ["address and port"]:
         if port is None:
             raise ValueError("port is missing: give a port with the address, 0 for any free port")

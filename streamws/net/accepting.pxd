@@ -26,6 +26,7 @@ cdef class Openings:
 cdef class Listener(Watched):
     cdef object _loop
     cdef object _sock
+    cdef object _descriptor_hold
     cdef object _factory
     cdef Openings _openings
     cdef object _path

@@ -11,7 +11,7 @@ from typing import Any
 
 from .addresses import address_text
 from .poll import Watched, poll_of
-from .selector import SelectorTransport
+from .selector import SelectorTransport, hold_descriptor
 from .sockets import READ, accept_now
 
 logger: logging.Logger = logging.getLogger("streamws")
@@ -135,7 +135,17 @@ class Openings:
 class Listener(Watched):
     """Accepts connections from one listening socket."""
 
-    __slots__ = ("_exhausted", "_factory", "_loop", "_openings", "_path", "_poll", "_sock", "_timer")
+    __slots__ = (
+        "_descriptor_hold",
+        "_exhausted",
+        "_factory",
+        "_loop",
+        "_openings",
+        "_path",
+        "_poll",
+        "_sock",
+        "_timer",
+    )
 
     def __init__(
         self, loop: AbstractEventLoop, sock: socket.socket, factory: Callable[[], Any], openings: Openings
@@ -148,6 +158,7 @@ class Listener(Watched):
         super().__init__(sock.fileno())
         self._loop = loop
         self._sock = sock
+        self._descriptor_hold: Any = hold_descriptor(sock)
         self._factory = factory
         # The path of a Unix socket stands for the address of its peers, which have none.
         self._path = sock.getsockname() if sock.family not in (socket.AF_INET, socket.AF_INET6) else None
@@ -230,6 +241,7 @@ class Listener(Watched):
         self._poll.detach()
         self.descriptor = -1
         self._sock.close()
+        self._descriptor_hold.close()
 
 
 class Connections:

@@ -91,7 +91,7 @@ class SelectorTransport(DirectTransport):
         self._peer = peer
         self._local = local
         self._sock = sock
-        self._descriptor_hold: Any = None if sock is None else _hold(sock)
+        self._descriptor_hold: Any = None if sock is None else hold_descriptor(sock)
         self._protocol = protocol  # None once the transport is closed
         self._receiver: Receiver | None = protocol  # the same object, with its C type
         self._queue: list[Any] = []  # parts that have not been written to the socket: references, no copies
@@ -113,8 +113,10 @@ class SelectorTransport(DirectTransport):
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
-            self._close_socket()
+            try:
+                warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=1)
+            finally:  # the warning may be an error
+                self._close_socket()
 
     def start(self) -> None:
         """Call `connection_made` and begin to read."""
@@ -378,7 +380,7 @@ class SelectorTransport(DirectTransport):
         if self._sock is None:
             self._sock = socket.socket(fileno=self.descriptor)
             self._sock.setblocking(False)
-            self._descriptor_hold = _hold(self._sock)
+            self._descriptor_hold = hold_descriptor(self._sock)
         return self._sock
 
     def get_extra_info(self, name: str, default: object = None) -> object:
@@ -401,7 +403,7 @@ class SelectorTransport(DirectTransport):
         return default
 
 
-def _hold(sock: socket.socket) -> Any:
+def hold_descriptor(sock: socket.socket) -> Any:
     """Return a file object that keeps the descriptor open even if the application closes the socket too early.
 
     Otherwise another file could get the same number while the poll still watches it.
