@@ -42,7 +42,8 @@ def types(session: nox.Session) -> None:
     """Check types, and that the public interface has all of them."""
     session.install(".[test,bench,speed,socks,lint]", env=PURE)
     session.run("mypy")
-    session.run("mypy", "--python-version", PYTHONS[0])  # other branches of `sys.version_info`, other stubs of asyncio
+    for version in (PYTHONS[0], PYTHONS[-1]):  # other branches of `sys.version_info`, other stubs of asyncio
+        session.run("mypy", "--python-version", version)
     session.run("pyright", "--verifytypes", "streamws", "--ignoreexternal")
 
 
@@ -57,7 +58,9 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, briefly unless arguments follow."""
     session.install(".[bench]")
-    brief = ["--rounds", "1", "--seconds", "0.1", "--loops", "uvloop", "--servers", "streamws", "picows"]
+    brief = ["--rounds", "1", "--seconds", "0.1", "--loops", "uvloop", "--plot", session.create_tmp()]
+    brief += ["--without", "scale-5k", "scale-10k", "scale-19k", "scale-3x5k"]  # they take minutes
+    brief += ["--servers", "streamws", "streamws-messages", "streamws-callback", "picows", "wse-server"]
     session.run("python", "tests/benchmarks/run.py", *(session.posargs or brief))
 
 

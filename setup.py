@@ -23,6 +23,8 @@ DIRECTIVES = {
     # Signatures for help() and inspect.signature(). `binding` would add the types, but makes every call dearer.
     "embedsignature": True,
     "embedsignature.format": "clinic",
+    # On a free-threaded CPython, importing a module enables the GIL: no lock protects what connections share.
+    "freethreading_compatible": False,
     "wraparound": True,
 }
 

@@ -30,6 +30,7 @@ from .errors import (
 from .handshake.extensions import DeflateTerms
 from .handshake.head import Request, Response
 from .handshake.headers import Headers
+from .net.accepting import Server
 from .options import Backoff, Compression, Limits, Timeouts
 from .server import WebSocketServer
 from .streams.pieces import DataFrameWriter, FragmentWriter
@@ -73,6 +74,7 @@ __all__ = [
     "RedirectError",
     "Request",
     "Response",
+    "Server",
     "Side",
     "StaleReader",
     "State",

@@ -13,7 +13,8 @@ cdef class Client:
     cdef object _callbacks
     cdef readonly Writer writer
     cdef readonly object id
-    cdef readonly str addr
-    cdef readonly object port
+    cdef object _address
+    cdef object _transport
     cdef readonly object request
-    cdef readonly object subprotocol
+
+    cdef tuple _find_address(self)

@@ -6,10 +6,11 @@ from typing import TypeVar
 
 from .callbacks import Callbacks, ClosedCallback, MessageCallback, PayloadCallback, Spawn
 from .codes import CloseOutcome
-from .connection import Connection
+from .connection import AsyncioConnection, Connection
 from .handshake.agreement import Agreement
 from .handshake.extensions import DeflateTerms
 from .handshake.head import Request, Response
+from .net.addresses import peer_address
 from .streams.iterators import Frames, Messages, MessagesOfType, Readers
 from .streams.reader import MessageReader
 from .streams.reads import next_frame, whole_message
@@ -18,11 +19,6 @@ from .wire.frames import Buffer, DataFrame
 from .wire.protocol import State
 
 _ids = itertools.count(1)
-
-
-def new_id() -> int:
-    """Return a number that no other connection of this process has."""
-    return next(_ids)
 
 
 _OnMessage = TypeVar("_OnMessage", bound=MessageCallback)
@@ -39,44 +35,38 @@ class Client:
 
     __slots__ = (
         "__weakref__",
+        "_address",
         "_agreement",
         "_callbacks",
         "_connection",
         "_spawn",
-        "addr",
+        "_transport",
         "id",
-        "port",
         "request",
-        "subprotocol",
         "writer",
     )
 
     def __init__(
         self,
         connection: Connection,
-        number: int,
-        address: tuple[str, int],
         request: Request,
         agreement: Agreement,
-        subprotocol: str | None,
         spawn: Spawn,
     ) -> None:
         self._connection = connection
         self._spawn = spawn
         self._agreement = agreement
+        self._transport = connection.transport  # until the address is known
+        self._address: tuple[str, int] | None = None
         self._callbacks: Callbacks | None = None
         self.writer: Writer = connection.writer
         """Sends fragments, frames and pings."""
-        self.id: int = number
+        self.id: int = next(_ids)
         """A number that no other connection of this process has."""
-        self.addr: str = address[0]
-        """The peer's address, or the address of the proxy in front of it; for a Unix socket, the path of the socket."""
-        self.port: int = address[1]
-        """The peer's port; for a Unix socket, the same number as `id`."""
         self.request: Request = request
         """The request of the opening handshake."""
-        self.subprotocol: str | None = subprotocol
-        """The negotiated subprotocol, if any (RFC 6455 section 1.9)."""
+        if isinstance(connection, AsyncioConnection):
+            self._find_address()  # some loops' transports do not know it any more once they are closed
 
     def __repr__(self) -> str:
         return f"<Client {self.id} of {self.addr}:{self.port}, {self.state.name.lower()}>"
@@ -195,6 +185,28 @@ class Client:
         await self._connection.wait_closed()
 
     # About the connection --------------------------------------------------------------------------------------
+
+    @property
+    def addr(self) -> str:
+        """The peer's address, or the address of the proxy in front of it; for a Unix socket, the path of the socket."""
+        return self._find_address()[0]
+
+    @property
+    def port(self) -> int:
+        """The peer's port; for a Unix socket, the same number as `id`."""
+        return self._find_address()[1]
+
+    def _find_address(self) -> tuple[str, int]:
+        """Return the address; make it at first use, because that takes longer than to read a message."""
+        if self._address is None:
+            self._address = peer_address(self._transport, self.id)
+            self._transport = None
+        return self._address
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The negotiated subprotocol, if any (RFC 6455 section 1.9)."""
+        return self._agreement.subprotocol
 
     @property
     def response(self) -> Response:

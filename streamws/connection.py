@@ -19,7 +19,8 @@ from .handshake.extensions import DeflateTerms
 from .net.addresses import peer_name
 from .net.gate import OPENING, UNREAD, Gate
 from .net.loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, share_of
-from .net.network import Network, Receiver
+from .net.network import Network, Receiver, descriptor_of
+from .net.transports import has_own_transports
 from .options import Compression, Limits, Timeouts
 from .streams.hub import Hub
 from .streams.inbox import Inbox
@@ -141,7 +142,7 @@ class Connection(Receiver):
         self._buffer = self._share.buffer  # the buffer of the last read
         self.transport: Any = None
         """The transport; None before it is connected and after it is closed."""
-        self._final: CloseOutcome | None = None  # the outcome, once the transport is closed
+        self._final: CloseOutcome | None = None  # the outcome, once it was asked for after the end
         self._large_reads = False  # whether the last read was larger than usual and belonged to a large frame
         self._greedy = self._share.greedy
         self._processing = False  # whether a chunk is being processed
@@ -190,7 +191,7 @@ class Connection(Receiver):
             self,
             environment.ping_times,
             environment.pong_deadlines,
-            transport.get_extra_info("socket"),
+            descriptor_of(transport),
         )
 
     # Receiving -------------------------------------------------------------------------------------------------
@@ -457,8 +458,9 @@ class Connection(Receiver):
 
     def connection_lost(self, error: Exception | None) -> None:
         opening = self._opening
-        self.transport = None
-        self.gate.close()
+        if self.transport is not None:  # else the TLS handshake has failed
+            self.transport = None
+            self.gate.close()
         if opening is not None:
             self._opening = None
             opening.lost(self, error)
@@ -478,7 +480,6 @@ class Connection(Receiver):
             detail = "" if error is None else f"{type(error).__name__}: {error}"
             protocol.explain(Cause.RESET, Side.REMOTE, detail)
         protocol.change(Change.LOST)
-        self._final = protocol.outcome()
         if self.on_lost is not None:
             self.on_lost()  # before any reader runs, because a reader may reconnect
             self.on_lost = None
@@ -529,7 +530,11 @@ class Connection(Receiver):
 
     def outcome(self) -> CloseOutcome | None:
         """Return how the connection ended or is about to end; None while it is open."""
-        return None if self.protocol.open else self._final or self.protocol.outcome()
+        if self.protocol.open:
+            return None
+        if self._final is None and self.transport is None:
+            self._final = self.protocol.outcome()
+        return self._final or self.protocol.outcome()
 
     def peer(self) -> str:
         """Return the peer's address, for a log line."""
@@ -537,9 +542,11 @@ class Connection(Receiver):
 
 
 class AsyncioConnection(Connection, BufferedProtocol):
-    """`Connection` as an `asyncio.BufferedProtocol`.
-
-    asyncio checks for that class, and a compiled class cannot derive from it.
-    """
+    """`Connection` as an `asyncio.BufferedProtocol`, for the loop's own transports; see `net.tls.layer.AsyncioTls`."""
 
     __slots__ = ()
+
+
+def connection_class(loop: AbstractEventLoop) -> type[Connection]:
+    """Return the class of the connections of a loop."""
+    return Connection if has_own_transports(loop) else AsyncioConnection

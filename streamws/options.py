@@ -88,6 +88,10 @@ class Limits:
     max_clients: int | None = attrs.field(default=None, validator=_positive_int_or_none)
     """The most connections that a server holds at once. Further ones are answered with 503. `None` means no limit."""
 
+    max_handshakes: int = attrs.field(default=256, validator=_positive_int)
+    """The most opening handshakes of a server under way at once, TLS included. Further connections wait in the queue of
+    the system until one of them ends, which takes at most `Timeouts.open`."""
+
     def __attrs_post_init__(self) -> None:
         if self.read_low > self.read_high:
             raise ValueError(f"read_low ({self.read_low}) must not be above read_high ({self.read_high})")

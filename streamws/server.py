@@ -1,7 +1,6 @@
 """`WebSocketServer`: accepts connections and passes each one to a handler or callback as a `Client`."""
 
 import asyncio
-import os
 import socket
 import ssl as tls
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,9 @@ from .client import Client
 from .connection import Environment, logger
 from .errors import UsageError
 from .handshake.server import Policy
+from .net.accepting import Openings, Server
 from .net.addresses import address_text
+from .net.binding import file_number, is_abstract, remove_file, shown_path
 from .net.signals import on_signals
 from .net.transports import listen, new_loop
 from .options import Compression, Limits, Timeouts, compression_of
@@ -47,6 +48,7 @@ class WebSocketServer:
         ssl: tls.SSLContext | None = None,
         sock: socket.socket | None = None,
         path: str | PathLike[str] | None = None,
+        mode: int | None = None,
         reuse_port: bool | None = None,
         backlog: int = 100,
         origins: Sequence[str] | Literal["*"] | None = None,
@@ -65,7 +67,9 @@ class WebSocketServer:
         :param handler: a coroutine function that is called with the `Client` of each connection and owns it.
         :param ssl: a context for `wss://`.
         :param sock: a bound socket to listen on, instead of address and port.
-        :param path: the path of a Unix socket to listen on, instead of address and port.
+        :param path: the path of a Unix socket to listen on, instead of address and port. A socket on which nobody
+            listens is replaced. A path that begins with a NUL character is an abstract name (Linux).
+        :param mode: the permissions of that path, such as 0o660; by default those that the umask gives.
         :param reuse_port: whether several processes may listen on the port.
         :param backlog: the number of connections that may wait to be accepted.
         :param origins: the origins of web pages that may connect, such as "https://example.org", in addition to pages
@@ -79,6 +83,7 @@ class WebSocketServer:
         :raises ValueError, TypeError: if an argument is not valid.
         """
         _check_place(address, port, sock, path)
+        _check_mode(mode, path)
         if handler is not None and not callable(handler):
             raise TypeError(f"handler must be a coroutine function that takes a Client, not {handler!r}")
         if ssl is not None and not isinstance(ssl, tls.SSLContext):
@@ -89,6 +94,7 @@ class WebSocketServer:
         self._port = port
         self._sock = sock
         self._path = None if path is None else fspath(path)
+        self._mode = mode
         self._ssl = ssl
         self._reuse_port = reuse_port
         self._backlog = backlog
@@ -98,15 +104,19 @@ class WebSocketServer:
         self.timeouts: Timeouts = timeouts or Timeouts()
         """The deadlines of its connections."""
         self._serving = Serving(Policy(origins, subprotocols, server_header, compression_of(compression)), handler)
-        self._server: asyncio.Server | None = None
-        self._unix_inode: int | None = None  # of the Unix socket's file
+        self._server: Server | None = None
+        self._unix_file: int | None = None  # the number of the Unix socket's file
         self._stopped: asyncio.Event | None = None
         self._stopping: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        place = self._path or (f"{self._address}:{self._port}" if self._sock is None else repr(self._sock))
         state = "not started" if self._server is None else f"{len(self.clients)} clients"
-        return f"<WebSocketServer on {place}, {state}>"
+        return f"<WebSocketServer on {self._shown_place()}, {state}>"
+
+    def _shown_place(self) -> str:
+        if self._sock is not None:
+            return repr(self._sock)
+        return f"{self._address}:{self._port}" if self._path is None else shown_path(self._path)
 
     # Callbacks -------------------------------------------------------------------------------------------------
 
@@ -140,14 +150,26 @@ class WebSocketServer:
     # Connections -----------------------------------------------------------------------------------------------
 
     @property
-    def clients(self) -> Mapping[tuple[str, int], Client]:
-        """The open connections by the peer's `(addr, port)`: a live view."""
+    def clients(self) -> Mapping[int, Client]:
+        """The open connections by `Client.id`: a live view."""
         return MappingProxyType(self._serving.clients)
 
     @property
     def sockets(self) -> Sequence[socket.socket]:
         """The listening sockets; empty before the start."""
         return () if self._server is None else self._server.sockets
+
+    @property
+    def port(self) -> int:
+        """The TCP port on which the server listens, on all its addresses.
+
+        :raises UsageError: if the server is not started, or listens on a Unix socket.
+        """
+        for sock in self.sockets:
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
+                port: int = sock.getsockname()[1]
+                return port
+        raise UsageError("this server has no port: it is not started, or listens on a Unix socket")
 
     def broadcast(self, data: str | Buffer, to: Iterable[Client] | None = None, compress: bool | None = None) -> int:
         """Send one message to many clients without waiting for any of them.
@@ -168,9 +190,10 @@ class WebSocketServer:
 
     # Starting and stopping -------------------------------------------------------------------------------------
 
-    async def start(self) -> asyncio.Server:
+    async def start(self) -> Server:
         """Start to listen. `async with`, `with` and `run` do this for you. Cancelling it leaves nothing open.
 
+        :returns: the listening sockets, as an `asyncio.AbstractServer`.
         :raises OSError: if it cannot listen on the address (it is in use, or not permitted); the message names it.
         :raises UsageError: if the server was already started, or has neither a handler nor a callback.
         """
@@ -181,26 +204,30 @@ class WebSocketServer:
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             raise UsageError("this server belongs to another event loop: start it there, or leave loop= out")
+        openings = Openings(self.limits.max_handshakes)
         try:
             self._server = await listen(
                 loop,
-                self._serving.start(Environment(loop, self.limits, self.timeouts)),
+                self._serving.start(Environment(loop, self.limits, self.timeouts), openings),
+                self._serving,
+                openings,
                 host=self._address,
                 port=self._port,
                 sock=self._sock,
                 path=self._path,
+                mode=self._mode,
                 ssl=self._ssl,
                 reuse_port=self._reuse_port,
                 backlog=self._backlog,
                 handshake_timeout=self.timeouts.open,
             )
         except OSError as error:
-            place = self._path or (f"{self._address!r}, port {self._port}" if self._sock is None else repr(self._sock))
+            place = f"{self._address!r}, port {self._port}" if self._port is not None else self._shown_place()
             message = f"cannot listen on {place}: {error.strerror or error}"
             # With errno None, OSError(None, message) would read "[Errno None] ...".
             raise (OSError(message) if error.errno is None else type(error)(error.errno, message)) from error
         if self._path is not None:
-            self._unix_inode = os.stat(self._path).st_ino
+            self._unix_file = file_number(self._path)
         self._stopped = asyncio.Event()
         logger.info("serving on %s", ", ".join(address_text(sock.getsockname()) for sock in self.sockets))
         return self._server
@@ -225,11 +252,11 @@ class WebSocketServer:
             await asyncio.wait([self._stopping])
             raise
 
-    async def _stop(self, server: asyncio.Server, stopped: asyncio.Event) -> None:
+    async def _stop(self, server: Server, stopped: asyncio.Event) -> None:
         server.close()
         await self._serving.stop()
-        if self._path is not None and self._unix_inode is not None:
-            _remove_socket(self._path, self._unix_inode)
+        if self._path is not None:
+            remove_file(self._path, self._unix_file)
         stopped.set()
 
     async def serve_forever(self) -> None:
@@ -252,8 +279,8 @@ class WebSocketServer:
     ) -> None:
         await self.close()
 
-    def __enter__(self) -> asyncio.Server:
-        """Start the server on the event loop given as `loop`, which must not be running; return the `asyncio.Server`.
+    def __enter__(self) -> Server:
+        """Start the server on the event loop given as `loop`, which must not be running; return what `start` returns.
 
         :raises UsageError: if no `loop` was given, or an event loop is running (use `async with` there).
         """
@@ -338,10 +365,16 @@ def _check_place(
             raise ValueError(f"port must be from 0 to 65535, not {port}")
 
 
-def _remove_socket(path: str, inode: int) -> None:
-    """Remove the file of a Unix socket, unless another server has replaced it since."""
-    try:
-        if os.stat(path).st_ino == inode:
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
+def _check_mode(mode: int | None, path: str | PathLike[str] | None) -> None:
+    """Check the permissions of a Unix socket.
+
+    :raises ValueError, TypeError: if they are not valid, or there is no path that they could be for.
+    """
+    if mode is None:
+        return
+    if isinstance(mode, bool) or not isinstance(mode, int):
+        raise TypeError(f"mode must be an int such as 0o660, not {mode!r}")
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f"mode must be from 0 to 0o777, not {mode:#o}")
+    if path is None or is_abstract(fspath(path)):
+        raise ValueError("mode is for the file of a Unix socket: give a path with it")

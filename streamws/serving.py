@@ -4,11 +4,13 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
+from functools import partial
 
 from .callbacks import call
-from .client import Client, new_id
+from .client import Client
 from .codes import Cause, CloseCode, Side
-from .connection import AsyncioConnection, Connection, Environment, logger
+from .connection import Connection, Environment, connection_class, logger
 from .errors import HandshakeRefused, tells_of_end
 from .handshake.agreement import Agreement
 from .handshake.head import Request, Response
@@ -21,38 +23,57 @@ from .handshake.server import (
     full_response,
     timeout_response,
 )
-from .net.addresses import peer_address
+from .net.accepting import Connections, Openings
 
 Handler = Callable[[Client], Awaitable[None]]
 ConnectionCallback = Callable[[Client], Awaitable[None] | None]
 RequestCallback = Callable[[Request], Awaitable[Response | None] | Response | None]
 
 
-class Serving:
+class Serving(Connections):
     """The connections and handlers of one server.
 
     :param policy: which clients the server accepts.
     :param handler: the handler; None if there is a @socket.connection callback instead.
     """
 
+    __slots__ = (
+        "_context",
+        "_environment",
+        "_tasks",
+        "clients",
+        "connections",
+        "handler",
+        "on_connection",
+        "on_request",
+        "policy",
+        "stopping",
+    )
+
     def __init__(self, policy: Policy, handler: Handler | None) -> None:
-        self.policy = policy
-        self.handler = handler
+        self.policy: Policy = policy
+        self.handler: Handler | None = handler
         self.on_connection: ConnectionCallback | None = None
         self.on_request: RequestCallback | None = None
-        self.clients: dict[tuple[str, int], Client] = {}
-        """The clients whose opening handshake is complete."""
+        self.clients: dict[int, Client] = {}
+        """The clients whose opening handshake is complete, by their ids."""
         self.connections: set[Connection] = set()
         """All connections, including those whose opening handshake is not complete."""
         self.stopping: bool = False
         """Whether the server is stopping or has stopped."""
         self._tasks: set[asyncio.Task[None]] = set()  # of handlers and callbacks
         self._environment: Environment | None = None
+        self._context: Context = copy_context()
 
-    def start(self, environment: Environment) -> Callable[[], AsyncioConnection]:
-        """Return the factory that makes the asyncio protocol of each accepted connection."""
+    def start(self, environment: Environment, openings: Openings) -> Callable[[], Connection]:
+        """Return the factory that makes each accepted connection.
+
+        Handlers and callbacks run in copies of the context in which this is called.
+        """
         self._environment = environment
-        return lambda: AsyncioConnection(environment, True, ServerOpening(self, environment))
+        self._context = copy_context()
+        kind = connection_class(environment.loop)
+        return lambda: kind(environment, True, ServerOpening(self, environment, openings))
 
     def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task that is awaited, and cancelled if need be, when the server stops."""
@@ -62,45 +83,67 @@ class Serving:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def spawn_in_context(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
+        """Start such a task in a copy of the server's context: a chunk is received in any context."""
+        return self._context.copy().run(self.spawn, coroutine)
+
     def serve(self, connection: Connection, request: Request, agreement: Agreement) -> None:
         """Start a connection whose opening handshake is complete, and run its handler or callback."""
-        number = new_id()
         connection.start(self.policy.compression, agreement.terms)
-        address = peer_address(connection.transport, number, "sockname")
-        client = Client(connection, number, address, request, agreement, agreement.subprotocol, self.spawn)
-        self.clients[address] = client
-
-        def lost() -> None:
-            self.connections.discard(connection)
-            self.clients.pop(address, None)
-            if logger.isEnabledFor(logging.INFO):
-                logger.info("%s:%s: %s", *address, connection.protocol.outcome())
-
-        connection.on_lost = lost
-        logger.info("%s:%s opened %s", *address, request.path)  # without the query, which may hold a token
+        client = Client(connection, request, agreement, self.spawn)
+        self.clients[client.id] = client
+        connection.on_lost = partial(self._lost, connection, client)
+        if logger.isEnabledFor(logging.INFO):
+            # Without the query, which may hold a token.
+            logger.info("%s:%s opened %s", client.addr, client.port, request.path)
         if self.handler is not None:
-            self.spawn(self._run_handler(self.handler, client, connection))
+            self._start_handler(self.handler, client, connection)
         else:
             assert self.on_connection is not None
-            self.spawn(self._run_callback(self.on_connection, client, connection))
+            self.spawn_in_context(self._run_callback(self.on_connection, client, connection))
 
-    async def _run_handler(self, handler: Handler, client: Client, connection: Connection) -> None:
-        """Run the handler, and close the connection when it ends."""
+    def _lost(self, connection: Connection, client: Client) -> None:
+        """Forget a connection that has ended."""
+        self.connections.discard(connection)
+        self.clients.pop(client.id, None)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s:%s: %s", client.addr, client.port, connection.protocol.outcome())
+
+    def _start_handler(self, handler: Handler, client: Client, connection: Connection) -> None:
+        """Run the handler in a task of its own, and close the connection when it ends."""
+        assert self._environment is not None
+        context = self._context.copy()
         try:
-            await handler(client)
-        except asyncio.CancelledError:
+            coroutine = context.run(handler, client)
+            if not inspect.iscoroutine(coroutine):
+                coroutine = _wait_for(coroutine)
+            # No coroutine of ours around it: each message that wakes the handler would pass through that too.
+            task = self._environment.loop.create_task(coroutine, context=context)
+        except Exception as error:
+            self._fail_handler(error, client, connection)
+        else:
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._end_handler, client, connection))
+
+    def _end_handler(self, client: Client, connection: Connection, task: "asyncio.Task[None]") -> None:
+        """Close the connection of a handler that has ended."""
+        self._tasks.discard(task)
+        if task.cancelled():
             code = CloseCode.GOING_AWAY if self.stopping else CloseCode.INTERNAL_ERROR
             connection.fail(code, "", Cause.LOCAL_CANCEL, Side.LOCAL, "the handler was cancelled")
-            raise
-        except Exception as error:
+            return
+        error = task.exception()
+        if isinstance(error, Exception) and not tells_of_end(error):
+            self._fail_handler(error, client, connection)
+        elif not connection.is_closed:
             # Many handlers end with `ConnectionClosed`, because the connection has ended. That is not a failure.
-            if not tells_of_end(error):
-                logger.exception("%s:%s: the handler raised", client.addr, client.port)
-                detail = f"the handler raised {error!r}"
-                connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
-                return
-        if not connection.is_closed:
-            await client.close()
+            connection.begin_close(CloseCode.NORMAL, "")
+
+    def _fail_handler(self, error: Exception, client: Client, connection: Connection) -> None:
+        """Close the connection of a handler that has raised."""
+        logger.error("%s:%s: the handler raised", client.addr, client.port, exc_info=error)
+        detail = f"the handler raised {error!r}"
+        connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
 
     async def _run_callback(self, callback: ConnectionCallback, client: Client, connection: Connection) -> None:
         """Run the @socket.connection callback."""
@@ -121,11 +164,7 @@ class Serving:
         """
         assert self._environment is not None
         timeout = self._environment.timeouts.close
-        for connection in tuple(self.connections):
-            if connection.is_open:
-                connection.begin_close(CloseCode.GOING_AWAY, "server shutting down")
-            elif connection.is_opening:
-                connection.abort()
+        self.close_all()
         ends = [asyncio.ensure_future(connection.wait_gone()) for connection in self.connections]
         await _wait([*ends, *self._tasks], timeout)
         for connection in tuple(self.connections):
@@ -136,10 +175,27 @@ class Serving:
             logger.error("the server stopped, but this task did not end when it was cancelled: %r", task)
         self._environment.close()
 
-    def abort(self) -> None:
-        """Drop all connections and cancel all tasks."""
+    def close_all(self) -> None:
+        """Begin to close all connections with 1001; drop those whose opening handshake is under way."""
+        for connection in tuple(self.connections):
+            if connection.is_open:
+                connection.begin_close(CloseCode.GOING_AWAY, "server shutting down")
+            elif connection.is_opening:
+                connection.abort()
+
+    def abort_all(self) -> None:
+        """Drop all connections."""
         for connection in tuple(self.connections):
             connection.abort()
+
+    async def wait_all(self) -> None:
+        """Wait until all connections have ended."""
+        while self.connections:
+            await next(iter(self.connections)).wait_gone()
+
+    def abort(self) -> None:
+        """Drop all connections and cancel all tasks."""
+        self.abort_all()
         for task in tuple(self._tasks):
             task.cancel()
 
@@ -147,9 +203,9 @@ class Serving:
 class ServerOpening:
     """The opening handshake of one connection, on the server's side (`connection.Opening`)."""
 
-    __slots__ = ("_connection", "_environment", "_reader", "_responded", "_serving", "_task")
+    __slots__ = ("_connection", "_environment", "_openings", "_reader", "_responded", "_serving", "_task")
 
-    def __init__(self, serving: Serving, environment: Environment) -> None:
+    def __init__(self, serving: Serving, environment: Environment, openings: Openings) -> None:
         self._serving = serving
         self._environment = environment
         self._reader: RequestReader | None = RequestReader(environment.limits)  # until the request is complete
@@ -158,10 +214,18 @@ class ServerOpening:
         self._connection: Connection | None = None
         # Started here, so that `Timeouts.open` covers the TLS handshake too.
         environment.open_deadlines.add(self._overdue)
+        self._openings: Openings | None = openings  # until the handshake has ended
+        openings.begin()
+
+    def _end(self) -> None:
+        """Note that the handshake has ended."""
+        self._environment.open_deadlines.discard(self._overdue)
+        if self._openings is not None:
+            self._openings.end()
+            self._openings = None
 
     def connected(self, connection: Connection) -> None:
         """Register the connection, whose TLS handshake is complete."""
-        # Not earlier, because `lost` is not called for a connection whose TLS handshake fails.
         self._connection = connection
         self._serving.connections.add(connection)
         if self._serving.stopping:
@@ -187,17 +251,17 @@ class ServerOpening:
             return
         if request is None:
             return
-        rest = self._reader.rest
-        self._reader = None
+        reader, self._reader = self._reader, None
         callback = self._serving.on_request
         if callback is None:
-            self._accept(connection, request, rest)
+            self._accept(connection, request, reader)
         else:
             connection.pause_reading()
-            self._task = self._serving.spawn(self._run_request_callback(connection, request, rest, callback))
+            coroutine = self._run_request_callback(connection, request, reader, callback)
+            self._task = self._serving.spawn_in_context(coroutine)
 
     async def _run_request_callback(
-        self, connection: Connection, request: Request, rest: bytes, callback: RequestCallback
+        self, connection: Connection, request: Request, reader: RequestReader, callback: RequestCallback
     ) -> None:
         """Run the @socket.request callback, and then send its response or continue the handshake."""
         failed = False
@@ -214,26 +278,26 @@ class ServerOpening:
             return
         if response is None:
             connection.resume_reading()
-            self._accept(connection, request, rest)
+            self._accept(connection, request, reader)
         elif failed:
             self._refuse(connection, response, "the @socket.request callback raised", request.method)
         else:
             logger.info("%s answered with %d by @socket.request", connection.peer(), response.status)
             self._respond(connection, response, request.method)
 
-    def _accept(self, connection: Connection, request: Request, rest: bytes) -> None:
+    def _accept(self, connection: Connection, request: Request, reader: RequestReader) -> None:
         """Complete the handshake, or refuse the request."""
         if self._refuse_if_full(connection):
             return  # there was room when this client connected, but others completed their requests first
         try:
-            agreement = accept_request(request, self._serving.policy)
+            agreement = accept_request(request, reader.fields, self._serving.policy)
         except HandshakeRefused as error:
             self._refuse(connection, error_response(error), error.reason, request.method)
             return
-        self._environment.open_deadlines.discard(self._overdue)
+        self._end()
         connection.transport.write(agreement.encoded)
         self._serving.serve(connection, request, agreement)
-        connection.receive_soon(rest)
+        connection.receive_soon(reader.rest)
 
     def _refuse(self, connection: Connection, response: Response, reason: str, method: str) -> None:
         logger.info("%s refused with %d: %s", connection.peer(), response.status, reason)
@@ -243,7 +307,7 @@ class ServerOpening:
         """Send a response other than 101 and close the connection. Bytes after the request are ignored."""
         self._responded = True
         self._reader = None
-        self._environment.open_deadlines.discard(self._overdue)
+        self._end()
         connection.transport.write(response.encode(method))
         self._environment.close_deadlines.add(connection.abort)
         connection.resume_reading()  # it is paused during a callback, but the peer's EOF must be seen
@@ -261,11 +325,15 @@ class ServerOpening:
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """Forget a connection that ended before the handshake was complete."""
-        self._environment.open_deadlines.discard(self._overdue)
+        self._end()
         self._environment.close_deadlines.discard(connection.abort)
         self._serving.connections.discard(connection)
         if self._task is not None:
             self._task.cancel()
+
+
+async def _wait_for(awaitable: Awaitable[None]) -> None:
+    await awaitable
 
 
 async def _wait(tasks: Sequence["asyncio.Task[None]"], seconds: float | None) -> None:

@@ -14,7 +14,7 @@ MODULES = {
 }
 
 _CLASS = re.compile(r"cdef class (\w+)(?:\(\w+\))?:")
-_ATTRIBUTE = re.compile(r"cdef (?:public |readonly )?[\w ]+[ *](\w+)")
+_ATTRIBUTE = re.compile(r"cdef (?:public |readonly )?[\w ]+[ *](\w+)(?:\[\d+\])?")
 _VARIABLES = re.compile(r"cdef (?:\w+ )+?(\w+(?:, \w+)*)")
 _FUNCTION = re.compile(r"(?:cdef|cpdef) (?:[\w ]+[ *])?(\w+)\((.*)\)(?: noexcept| except.*)?")
 _LOCALS = re.compile(r"@cython\.locals\((.*)\)")

@@ -25,6 +25,7 @@ SIZES = {
     "max_headers": 128,
     "max_head": 64 * KiB,
     "max_clients": None,
+    "max_handshakes": 256,
 }
 SECONDS = {"open": 10, "close": 10, "ping_interval": 20, "ping_timeout": 20}
 BACKOFF = {

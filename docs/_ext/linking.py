@@ -28,7 +28,6 @@ VARIABLES = {
 """The types of the variables that the documentation uses, longer names first."""
 
 MODULES = {
-    "asyncio.base_events.Server": "asyncio.Server",
     "asyncio.events.AbstractEventLoop": "asyncio.AbstractEventLoop",
 }
 """Names that annotations have in CPython's modules, and those that Python's documentation uses."""

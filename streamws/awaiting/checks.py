@@ -51,6 +51,16 @@ def futures_show_callbacks() -> bool:
         return False
 
 
+def futures_to_compare() -> tuple["Future[None]", Callable[..., object], Context, "Future[None]"]:
+    """Return a future with one callback, that callback, its context, and a future of the same loop without any."""
+    loop: Any = _NoLoop()
+    future: Future[None] = Future(loop=loop)
+    callback: Any = [].append
+    context = copy_context()
+    future.add_done_callback(callback, context=context)
+    return future, callback, context, Future(loop=loop)
+
+
 def awaits_to(awaitable: Any, value: object) -> bool:
     """Return whether a coroutine that awaits `awaitable` gets `value` without being suspended."""
 

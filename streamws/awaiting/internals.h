@@ -46,6 +46,49 @@ static void sw_set_slots(PyObject *type, sendfunc send, iternextfunc next) {
     PyType_Modified((PyTypeObject *)type);
 }
 
+/* The layout of `_asyncio.Future`: the callback that wakes the task which awaits it. -------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *loop;
+    PyObject *callback; /* the first one */
+    PyObject *context;
+    PyObject *callbacks; /* a list of the others */
+} sw_future;
+
+static PyTypeObject *sw_future_type = NULL; /* NULL if the check has failed */
+
+static inline int sw_has_more_callbacks(sw_future *future) {
+    PyObject *more = future->callbacks;
+    return more != NULL && more != Py_None && !(PyList_CheckExact(more) && PyList_GET_SIZE(more) == 0);
+}
+
+/* Return the number of callbacks, 2 for two and more; -1 if the object is not of the known type. */
+static inline int sw_count_callbacks(PyObject *object) {
+    sw_future *future = (sw_future *)object;
+    if (Py_TYPE(object) != sw_future_type) return -1;
+    return (future->callback != NULL) + 2 * sw_has_more_callbacks(future);
+}
+
+/* Remove the first callback and its context, and pass the references to them on. */
+static inline void sw_take_callback(PyObject *object, PyObject **callback, PyObject **context) {
+    sw_future *future = (sw_future *)object;
+    *callback = future->callback;
+    *context = future->context;
+    future->callback = future->context = NULL;
+}
+
+/* The check: whether a future with this one callback has the layout. `empty` is a future of the same type without any. */
+static int sw_check_futures(PyObject *future, PyObject *callback, PyObject *context, PyObject *empty) {
+    sw_future *known = (sw_future *)future, *other = (sw_future *)empty;
+    if (Py_TYPE(future) != Py_TYPE(empty) || Py_TYPE(future)->tp_basicsize < (Py_ssize_t)sizeof(sw_future)) return 0;
+    if (known->callback != callback || known->context != context || sw_has_more_callbacks(known)) return 0;
+    if (other->callback != NULL || other->context != NULL || sw_has_more_callbacks(other)) return 0;
+    if (known->loop != other->loop) return 0;
+    sw_future_type = Py_TYPE(future);
+    return 1;
+}
+
 /* Raise an exception without the traceback entry that a raise in Cython adds. */
 static inline int sw_raise(PyObject *error) {
     PyErr_SetObject((PyObject *)Py_TYPE(error), error);

@@ -8,6 +8,7 @@ way is used if the check fails, or if the environment variable `STREAMWS_PLAIN` 
 | `Future._asyncio_future_blocking` | yield a future to a task without a generator | a generator that awaits it |
 | `Future._callbacks` | wake a reader in the same loop iteration | `set_result`: one iteration later |
 | `asyncio.tasks._current_tasks` (3.11) | find the current task | `asyncio.current_task` |
+| the layout of `_asyncio.Future` (C) | find that callback without a Python call | `Future._callbacks` |
 | `am_send`, `tp_iternext` (C) | await without a Python call | the methods `send` and `__next__` |
 | the layout of `StopIteration` (C, 3.12 to 3.14) | hand over a result without a new exception | the same two methods |
 | `_PyBytes_Resize` (C) | shrink a payload without a copy | copy it |
@@ -35,6 +36,22 @@ _current_tasks: Any = getattr(asyncio.tasks, "_current_tasks", None)
 if sys.version_info < (3, 12) and not PLAIN and isinstance(_current_tasks, dict):
     # In Python 3.11, `asyncio.current_task` is written in Python: a tenth of the instructions that a message costs.
     current_task = _current_tasks.get
+
+RECORDS_AWAITING: bool = sys.version_info >= (3, 14)
+"""Whether asyncio records which tasks await a future, for its call graphs."""
+
+if sys.version_info >= (3, 14):
+    add_to_awaited_by: Callable[[Any, Any], None] = asyncio.future_add_to_awaited_by
+    """Record that a task awaits a future."""
+    discard_from_awaited_by: Callable[[Any, Any], None] = asyncio.future_discard_from_awaited_by
+    """Remove a task from the record of a future."""
+else:
+
+    def add_to_awaited_by(future: Any, task: Any) -> None:
+        """There is no such record."""
+
+    def discard_from_awaited_by(future: Any, task: Any) -> None:
+        """There is no such record."""
 
 
 def mark_yielded(future: Any) -> None:

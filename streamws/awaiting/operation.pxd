@@ -1,8 +1,11 @@
 cimport cython
 
-from .internals cimport mark_yielded
+from .internals cimport callbacks_of, mark_yielded, task_of
 
 cdef bint YIELDS_FUTURES
+cdef bint RECORDS_AWAITING
+cdef object add_to_awaited_by
+cdef object discard_from_awaited_by
 
 @cython.final
 cdef class _Pending:
@@ -17,7 +20,8 @@ cdef object FAILED
 
 cpdef keep_results(bint kept)
 
-cpdef bint run_in(context, callback, argument) except -1
+cpdef int count_callbacks(future) except -1
+cpdef bint wake_by(future, argument) except -1
 
 cdef class Operation:
     cdef public object future

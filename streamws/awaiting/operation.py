@@ -3,11 +3,18 @@
 `operation.pyx` has the same names, results and exceptions in C.
 """
 
-from collections.abc import Callable, Generator
-from contextvars import Context
+from collections.abc import Generator
 from typing import Any
 
-from .internals import YIELDS_FUTURES, mark_yielded
+from .internals import (
+    RECORDS_AWAITING,
+    YIELDS_FUTURES,
+    add_to_awaited_by,
+    callbacks_of,
+    discard_from_awaited_by,
+    mark_yielded,
+    task_of,
+)
 
 
 class _Pending:
@@ -31,14 +38,28 @@ FAILED = _Failed()
 """Returned by `Operation.poll` to raise `Operation.error`."""
 
 
-def run_in(context: Context, callback: Callable[[Any], object], argument: object) -> bool:
-    """Call `callback(argument)`, which wakes a task, in the task's context.
+def count_callbacks(future: Any) -> int:
+    """Return the number of callbacks of a pending future. The compiled build counts no further than 2."""
+    return len(callbacks_of(future))
 
-    :returns: False if the context is entered already; then `callback` was not called.
+
+def wake_by(future: Any, argument: object) -> bool:
+    """Call the only callback of a pending future, which wakes the task that awaits it, in the task's context.
+
+    The callback gets `argument`, a future that is done, instead of the awaited one, and is removed from that.
+
+    :returns: False if the context is entered already; then nothing was called, and nothing is removed.
     """
+    callback, context = callbacks_of(future)[0]
+    future.remove_done_callback(callback)
+    if RECORDS_AWAITING:
+        discard_from_awaited_by(future, task_of(callback))
     try:
         context.run(callback, argument)
     except RuntimeError:  # raised by `Context.run`: waking a task raises nothing, the task keeps its own exceptions
+        future.add_done_callback(callback, context=context)
+        if RECORDS_AWAITING:
+            add_to_awaited_by(future, task_of(callback))
         return False
     return True
 

@@ -5,15 +5,18 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from ..about import PLAIN
-from .checks import awaits_to
-from .internals import YIELDS_FUTURES
+from .checks import awaits_to, futures_to_compare
+from .internals import RECORDS_AWAITING, YIELDS_FUTURES, add_to_awaited_by, discard_from_awaited_by
 
 cdef extern from "internals.h":
     ctypedef int (*sendfunc)(PyObject *, PyObject *, PyObject **) except -1
     ctypedef PyObject *(*iternextfunc)(PyObject *) except? NULL
+    int sw_check_futures(object future, object callback, object context, object empty)
+    int sw_count_callbacks(object future)
     int sw_raise(object error) except -1
     PyObject *sw_stop(PyObject *value) noexcept
     void sw_keep_stop(bint may_be_kept) noexcept
+    void sw_take_callback(object future, PyObject **callback, PyObject **context)
     void sw_set_slots(object type, sendfunc send, iternextfunc next)
 
 cdef extern from "Python.h":
@@ -37,10 +40,32 @@ FAILED = _Failed()
 globals().update(PENDING=PENDING, FAILED=FAILED)
 
 
-cpdef bint run_in(context, callback, argument) except -1:
+cpdef int count_callbacks(future) except -1:
+    cdef int count = sw_count_callbacks(future)
+    return len(callbacks_of(future)) if count < 0 else count
+
+
+cpdef bint wake_by(future, argument) except -1:
+    cdef PyObject *taken = NULL
+    cdef PyObject *its_context = NULL
+    cdef object callback, context
+    if sw_count_callbacks(future) < 0:
+        callback, context = callbacks_of(future)[0]
+        future.remove_done_callback(callback)
+    else:
+        sw_take_callback(future, &taken, &its_context)
+        callback = <object>taken
+        Py_DECREF(callback)
+        context = <object>its_context
+        Py_DECREF(context)
+    if RECORDS_AWAITING:
+        discard_from_awaited_by(future, task_of(callback))
     try:
         PyContext_Enter(context)
     except RuntimeError:
+        future.add_done_callback(callback, context=context)
+        if RECORDS_AWAITING:
+            add_to_awaited_by(future, task_of(callback))
         return False
     try:
         callback(argument)
@@ -213,3 +238,8 @@ cdef bint _slots_work():
 if YIELDS_FUTURES and _slots_work():
     sw_set_slots(Operation, _operation_send, _operation_next)
     sw_set_slots(Done, _done_send, _done_next)
+
+if not PLAIN:
+    _future, _callback, _context, _empty = futures_to_compare()
+    sw_check_futures(_future, _callback, _context, _empty)
+    del _future, _callback, _context, _empty

@@ -1,7 +1,7 @@
 import cython
 
-from .internals cimport callbacks_of
-from .operation cimport run_in
+from .internals cimport callbacks_of, task_of
+from .operation cimport count_callbacks, wake_by
 
 cdef bint WAKES_DIRECTLY
 cdef object current_task
@@ -15,6 +15,6 @@ cdef class Waiter:
     cdef object _task
     cpdef object arm(self)
     cpdef bint is_cancelled(self)
-    @cython.locals(callbacks=list)
+    @cython.locals(count=int)
     cpdef bint wake(self, bint soon) except -1
     cpdef wake_later(self)

@@ -3,12 +3,17 @@
 A task that awaits a future adds a callback to it, which wakes the task. `set_result` makes the loop call that callback
 in the next iteration. A `Waiter` removes the callback from the future and calls it itself if no task is running: in the
 task's context, and with another future that is done. The awaited future stays pending and is used for the next wait.
+
+Since Python 3.14, asyncio records for each future which tasks await it, and a wake-up removes its task from the record
+of the future that it is called with. For the awaited future the `Waiter` does that itself: otherwise
+`asyncio.capture_call_graph` would be wrong, and the future would keep the task alive.
 """
 
 from asyncio import AbstractEventLoop, Future
+from weakref import ref
 
 from .internals import WAKES_DIRECTLY, callbacks_of, current_task, task_of
-from .operation import run_in
+from .operation import count_callbacks, wake_by
 
 
 class Waiter:
@@ -25,13 +30,14 @@ class Waiter:
         self._finished = finished
         self._future: Future[None] | None = None
         self._untouched = False  # whether the last task was woken directly, so that `_future` is still pending
-        self._task: object = None  # the task that waits, in the plain way
+        self._task: ref[object] | None = None  # the task that waits, in the plain way
 
     def arm(self) -> "Future[None]":
         """Return the future that the task must await next."""
         future = self._future
         if not WAKES_DIRECTLY:
-            self._task = current_task(self._loop)
+            task = current_task(self._loop)
+            self._task = None if task is None else ref(task)
         if self._untouched and future is not None:
             self._untouched = False
             return future
@@ -57,19 +63,16 @@ class Waiter:
             if not future.done():
                 future.set_result(None)
             return True
-        callbacks = callbacks_of(future)
-        if not callbacks:
+        count = count_callbacks(future)
+        if not count:
             return False  # the task is running or about to run, and will see the data itself
         # asyncio cannot run a task from inside another one; in that case the loop wakes it.
-        if not soon and len(callbacks) == 1 and current_task(self._loop) is None:
-            callback, context = callbacks[0]
-            future.remove_done_callback(callback)
+        if not soon and count == 1 and current_task(self._loop) is None:
             self._untouched = True
-            if run_in(context, callback, self._finished):
+            if wake_by(future, self._finished):
                 return False
             # The caller itself runs in the task's context, which cannot be entered twice.
             self._untouched = False
-            future.add_done_callback(callback, context=context)
         future.set_result(None)
         return True
 
@@ -82,6 +85,6 @@ class Waiter:
         if self._future is None or self._future.done():
             return None
         if not WAKES_DIRECTLY:
-            return self._task
+            return None if self._task is None else self._task()
         callbacks = callbacks_of(self._future)
         return task_of(callbacks[0][0]) if callbacks else None

@@ -1,7 +1,6 @@
 """`streamws echo`: a server that sends each message back, with a web page to try it."""
 
 import argparse
-import asyncio
 import base64
 import hashlib
 import logging
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from ..about import BUILD, __version__
 from ..client import Client
 from ..handshake.head import Request, Response
+from ..net.accepting import Server
 from ..server import WebSocketServer
 
 DEFAULT_HOST = "localhost"
@@ -104,7 +104,7 @@ class EchoServer(WebSocketServer):
         self._page = _page()
         self.request(self._answer)
 
-    async def start(self) -> asyncio.Server:
+    async def start(self) -> Server:
         """Start listening, and print the addresses."""
         server = await super().start()
         addresses = [sock.getsockname() for sock in self.sockets]

@@ -8,8 +8,8 @@ from collections.abc import Coroutine
 
 import attrs
 
-from ..client import Client, new_id
-from ..connection import AsyncioConnection, Connection, Environment, logger
+from ..client import Client
+from ..connection import Connection, Environment, connection_class, logger
 from ..errors import (
     ConnectError,
     ConnectTimeout,
@@ -31,7 +31,6 @@ from ..handshake.client import (
 from ..handshake.headers import HeaderFields, Headers
 from ..handshake.response_reader import ResponseReader
 from ..handshake.url import Url, join_url, parse_url, without_password
-from ..net.addresses import peer_address
 from ..net.transports import reason_of
 from ..options import Limits, Timeouts
 from .routes import Progress, Route
@@ -133,7 +132,7 @@ class Attempt:
         handshake = begin_handshake(url, options)
         opening = ClientOpening(handshake, settings.limits, loop.create_future())
         environment = Environment(loop, settings.limits, settings.timeouts)
-        connection = AsyncioConnection(environment, False, opening)
+        connection = connection_class(loop)(environment, False, opening)
         sock = await route.open_socket(url, settings.options.user_agent, settings.limits, progress)
         destination = route.destination(url)
         if url.secure:
@@ -150,10 +149,8 @@ class Attempt:
         return self._make_client(connection, handshake, agreement)
 
     def _make_client(self, connection: Connection, handshake: Handshake, agreement: Agreement) -> Client:
-        number = new_id()
         environment = connection.environment
         request = handshake.request
-        address = peer_address(connection.transport, number, "peername")
         tasks: set[Task[None]] = set()
 
         def spawn(coroutine: Coroutine[object, None, None]) -> Task[None]:
@@ -167,7 +164,7 @@ class Attempt:
             environment.close()
             logger.info("connection to %s: %s", request.host, connection.protocol.outcome())
 
-        client = Client(connection, number, address, request, agreement, agreement.subprotocol, spawn)
+        client = Client(connection, request, agreement, spawn)
         logger.info("connected to %s%s", request.host, request.path)  # without the query, which may hold a token
         if connection.is_closed:
             lost()

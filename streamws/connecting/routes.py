@@ -11,7 +11,7 @@ from os import PathLike
 import attrs
 from aiohappyeyeballs import AddrInfoType, start_connection
 
-from ..connection import AsyncioConnection
+from ..connection import Connection
 from ..errors import ConnectError, ProxyError, StreamwsError, UsageError
 from ..handshake.client import refused_error
 from ..handshake.head import Response
@@ -131,7 +131,7 @@ class Route:
             raise error_type(f"cannot connect to {destination}: {reason_of(error)}") from error
 
     async def start_transport(
-        self, connection: AsyncioConnection, url: Url, sock: socket.socket, server_hostname: str
+        self, connection: Connection, url: Url, sock: socket.socket, server_hostname: str
     ) -> None:
         """Give a connection its transport, with TLS if the URL is wss.
 

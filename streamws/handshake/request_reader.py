@@ -25,11 +25,9 @@ _VERSION = re.compile(rb" HTTP/[0-9]\.[0-9]$")
 _ABSOLUTE_FORM = re.compile(rb"(?i:https?|wss?)://(" + _HOST + rb")(?:[/?].*)?")
 _AUTHORITY_FORM = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[^/?:\[\]@]+):[0-9]+")
 
-_SINGLE_FIELD = re.compile(
-    rb"\n(host|sec-websocket-key|sec-websocket-version|content-length|transfer-encoding):", re.IGNORECASE
-)
-_VALID_HOST = re.compile(rb"\r\n(?i:host):[ \t]*" + _HOST + rb"[ \t]*(?:\r\n|$)")
-_NO_CONTENT = re.compile(rb"\r\n(?i:content-length):[ \t]*0+[ \t]*(?:\r\n|$)")
+_VALID_HOST = re.compile(_HOST)
+_SINGLE_FIELDS = {b"host", b"sec-websocket-key", b"sec-websocket-version", b"content-length", b"transfer-encoding"}
+"""The fields that a request must not have twice. The values of others are joined, as RFC 9110 section 5.3 allows."""
 
 
 class RequestReader:
@@ -38,8 +36,10 @@ class RequestReader:
     :param limits: `max_request_line`, `max_header_line`, `max_headers` and `max_head` are enforced.
     """
 
-    __slots__ = ("_complete", "_limits", "_lines", "_start", "rest")
+    __slots__ = ("_complete", "_limits", "_lines", "_start", "fields", "rest")
 
+    fields: dict[bytes, bytes]
+    """The header fields by their lowercase names; empty until the head is complete."""
     rest: bytes
     """Bytes received after the head; empty until the head is complete."""
 
@@ -48,6 +48,7 @@ class RequestReader:
         self._lines: HeadLines | None = None  # unless the head arrives in one chunk
         self._start = 0  # where the request line starts
         self._complete = False
+        self.fields = {}
         self.rest = b""
 
     def feed(self, data: bytes) -> Request | None:
@@ -71,14 +72,24 @@ class RequestReader:
         end = lines.find_head_end()
         if not end:
             return None
-        request = _parse_request(bytes(lines.buffer[self._start : end]))
-        self._finish(bytes(lines.buffer[end:]))
+        request = self._parse(bytes(lines.buffer[self._start : end]))
+        self.rest = bytes(lines.buffer[end:])
         self._lines = None
         return request
 
-    def _finish(self, rest: bytes) -> None:
+    def _parse(self, head: bytes) -> Request:
+        """Return the request of a complete head, including its final empty line."""
+        match = _USUAL_REQUEST_LINE.match(head)
+        if match is not None:
+            method, target = match.groups()
+            end = match.end()
+        else:
+            end = head.index(b"\r\n")
+            method, target = _parse_request_line(head[:end])
+        fields = head[end:-4]
+        self.fields = _parse_fields(fields)
         self._complete = True
-        self.rest = rest
+        return Request(method.decode("ascii"), target.decode("ascii"), Headers.from_wire(fields))
 
     def _read_whole(self, data: bytes) -> Request | None:
         """Return the request of a head that is complete, valid and too short to exceed a limit; otherwise None."""
@@ -93,10 +104,10 @@ class RequestReader:
         ):
             return None
         try:
-            request = _parse_request(data[:end])
+            request = self._parse(data[:end])
         except HandshakeRefused:
             return None  # reading it line by line finds out which rule it breaks first
-        self._finish(data[end:])
+        self.rest = data[end:]
         return request
 
     def _read_request_line(self, lines: HeadLines) -> bool:
@@ -158,33 +169,34 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes]:
     return method, target
 
 
-def _parse_request(head: bytes) -> Request:
-    """Return the request of a complete head, including its final empty line."""
-    match = _USUAL_REQUEST_LINE.match(head)
-    if match is not None:
-        method, target = match.groups()
-        end = match.end()
-    else:
-        end = head.index(b"\r\n")
-        method, target = _parse_request_line(head[:end])
+def _parse_fields(wire: bytes) -> dict[bytes, bytes]:
+    """Check header fields and return them by their lowercase names.
+
+    :param wire: the fields, each with a CRLF before it.
+    """
     try:
         # llhttp gets a request line that it accepts in any case, because only the header lines are to be checked.
-        HttpRequestParser(None).feed_data(b"GET / HTTP/1.1" + head[end:])
+        HttpRequestParser(None).feed_data(b"GET / HTTP/1.1" + wire + b"\r\n\r\n")
     except HttpParserUpgrade:
         pass
     except HttpParserError as error:
         raise HandshakeRefused(400, f"malformed header: {error}") from error
-    fields = head[end:-4]
-    seen: set[bytes] = set()
-    for name in _SINGLE_FIELD.findall(fields):
+    fields: dict[bytes, bytes] = {}
+    for line in wire.split(b"\r\n"):
+        name, _, value = line.partition(b":")
         lower = name.lower()
-        if lower in seen:
-            raise HandshakeRefused(400, f"more than one {name.decode()} header")
-        seen.add(lower)
-    if b"host" not in seen:  # RFC 9112 section 3.2, for this and the next check
+        value = value.strip(b" \t")
+        if lower in fields:
+            if lower in _SINGLE_FIELDS:
+                raise HandshakeRefused(400, f"more than one {name.decode()} header")
+            value = fields[lower] + b"," + value
+        fields[lower] = value
+    host = fields.get(b"host")
+    if host is None:  # RFC 9112 section 3.2, for this and the next check
         raise HandshakeRefused(400, "the Host header is missing")
-    if not _VALID_HOST.search(fields):
+    if not _VALID_HOST.fullmatch(host):
         raise HandshakeRefused(400, "malformed Host header")
-    if b"transfer-encoding" in seen or (b"content-length" in seen and not _NO_CONTENT.search(fields)):
+    length = fields.get(b"content-length")
+    if b"transfer-encoding" in fields or not (length is None or (length and not length.strip(b"0"))):
         raise HandshakeRefused(400, "the request must not have a body")
-    return Request(method.decode("ascii"), target.decode("ascii"), Headers.from_wire(fields))
+    return fields

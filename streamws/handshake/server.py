@@ -4,7 +4,7 @@ import binascii
 import hashlib
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -19,9 +19,6 @@ from .headers import encode_field, is_token
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _ACCEPT = b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 
-_FIELDS = re.compile(
-    rb"\r\n(upgrade|connection|origin|sec-websocket-(?:key|version|protocol|extensions)):[ \t]*([^\r]*)", re.IGNORECASE
-)
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.\-]*)://(\[[0-9a-f:.]+\]|[a-z0-9\-._~!$&'()*+,;=%]+)(?::([0-9]{1,5}))?")
 _Origin = tuple[str, str, int | None]  # scheme, host and port, normalized; None is the default port of the scheme
@@ -133,10 +130,11 @@ def accept_key(key: bytes) -> bytes:
     return binascii.b2a_base64(hashlib.sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
 
 
-def accept_request(request: Request, policy: Policy) -> Agreement:
+def accept_request(request: Request, fields: Mapping[bytes, bytes], policy: Policy) -> Agreement:
     """Check a client's opening handshake and accept it (RFC 6455 sections 4.2.1 and 4.2.2).
 
     :param request: the client's request.
+    :param fields: its header fields, as `RequestReader.fields`.
     :param policy: which clients the server accepts, and what it agrees to.
     :raises HandshakeRefused: if it is not a valid opening handshake, or the policy does not allow it.
     """
@@ -144,21 +142,17 @@ def accept_request(request: Request, policy: Policy) -> Agreement:
         raise HandshakeRefused(
             405, f"method {request.method:.20} is not allowed; a WebSocket handshake is a GET", (("Allow", "GET"),)
         )
-    fields: dict[bytes, bytes] = {}
-    for name, value in _FIELDS.findall(request.headers.wire):
-        lower = name.lower()
-        fields[lower] = value if lower not in fields else fields[lower] + b"," + value
     if not _has_token(fields.get(b"upgrade", b""), b"websocket"):
         raise _upgrade_required("this is a WebSocket endpoint: the request lacks Upgrade: websocket")
     if not _has_token(fields.get(b"connection", b""), b"upgrade"):
         raise _upgrade_required("this is a WebSocket endpoint: the request lacks Connection: Upgrade")
-    if fields.get(b"sec-websocket-version", b"").rstrip() != b"13":
+    if fields.get(b"sec-websocket-version") != b"13":
         raise _upgrade_required("Sec-WebSocket-Version must be 13")
-    key = fields.get(b"sec-websocket-key", b"").rstrip()
+    key = fields.get(b"sec-websocket-key", b"")
     if not _KEY.fullmatch(key):
         raise HandshakeRefused(400, "Sec-WebSocket-Key must be 16 bytes in base64")
     if b"origin" in fields:
-        policy.check_origin(fields[b"origin"].rstrip().decode("latin-1"), request)
+        policy.check_origin(fields[b"origin"].decode("latin-1"), request)
     response = _ACCEPT + accept_key(key)
     subprotocol = None
     if b"sec-websocket-protocol" in fields:

@@ -9,23 +9,24 @@ def peer_name(transport: Any) -> str:
     return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else name or "a peer"
 
 
-def peer_address(transport: Any, number: int, unix_name: str) -> tuple[str, int]:
+def peer_address(transport: Any, number: int) -> tuple[str, int]:
     """Return the host and port of a connection's peer; for a Unix socket its path, and `number` instead of a port.
 
-    :param transport: the connection's transport; None if the connection has ended.
-    :param unix_name: the name of the Unix socket that has a path: "sockname" on a server, "peername" on a client.
+    :param transport: the connection's transport, which may be closed; None if it is not known.
     """
     if transport is None:
         return "", number
     peer = transport.get_extra_info("peername")
     if isinstance(peer, tuple) and len(peer) >= 2:
         return str(peer[0]), int(peer[1])
-    path = transport.get_extra_info(unix_name)
-    return path if isinstance(path, str) else "", number
+    path = peer or transport.get_extra_info("sockname")  # on the server's side, only this side has a path
+    return address_text(path) if path else "", number
 
 
 def address_text(name: Any) -> str:
-    """Return the name of a socket as "host:port", or as the path of a Unix socket."""
+    """Return the name of a socket as "host:port", or as the path of a Unix socket; "@" begins an abstract name."""
+    if isinstance(name, bytes):
+        return name.decode(errors="replace").replace("\0", "@")
     if not isinstance(name, tuple):
         return str(name)
     return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

@@ -1,6 +1,5 @@
 """State shared by all connections of one event loop: receive buffers, the current iteration and timers."""
 
-import socket
 import struct
 import sys
 from asyncio import AbstractEventLoop, TimerHandle
@@ -106,7 +105,7 @@ class Deadlines:
 class LoopShare:
     """Receive buffers and the current iteration, shared by all connections of one loop."""
 
-    __slots__ = ("__weakref__", "_encrypted", "_large_buffer", "buffer", "greedy", "iteration", "view")
+    __slots__ = ("__weakref__", "_encrypted", "_large_buffer", "buffer", "greedy", "iteration", "poll", "view")
 
     def __init__(self, greedy: bool) -> None:
         self.greedy: bool = greedy
@@ -118,6 +117,8 @@ class LoopShare:
         """A view of `buffer`, for transports that fill slices of it: a slice of a `bytearray` would be a copy."""
         self._large_buffer: bytearray | None = None
         self._encrypted: bytearray | None = None
+        self.poll: Any = None
+        """A weak reference to the poll of the loop's sockets; None before there is one."""
         self.iteration: Iteration = Iteration()
 
     @property
@@ -148,12 +149,15 @@ def share_of(loop: AbstractEventLoop) -> LoopShare:
     return share
 
 
-def held_by_system(sock: socket.socket) -> int:
-    """Return the number of sent bytes that the peer's system has not acknowledged; 0 if this system cannot tell."""
+def held_by_system(descriptor: int) -> int:
+    """Return the number of sent bytes that the peer's system has not acknowledged; 0 if this system cannot tell.
+
+    :param descriptor: the descriptor of the socket.
+    """
     if fcntl is None:
         return 0
     try:
-        size: int = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+        size: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))[0]
     except OSError:  # not supported for this kind of socket
         return 0
     return size

@@ -1,5 +1,6 @@
 import cython
 
+from .poll cimport Watched
 from .sockets cimport send_now, send_parts_now
 
 cdef Py_ssize_t _FEW
@@ -8,7 +9,7 @@ cdef class Receiver:
     cpdef object get_buffer(self, Py_ssize_t sizehint)
     cpdef buffer_updated(self, Py_ssize_t nbytes)
 
-cdef class DirectTransport:
+cdef class DirectTransport(Watched):
     cpdef write_bytes(self, bytes data)
     cpdef write_parts(self, list parts)
     cpdef Py_ssize_t get_write_buffer_size(self) except -1

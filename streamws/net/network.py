@@ -4,6 +4,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from .poll import Watched
 from .sockets import send_now, send_parts_now
 
 
@@ -44,7 +45,15 @@ class Receiver:
         raise NotImplementedError
 
 
-class DirectTransport:
+def descriptor_of(transport: Any) -> int:
+    """Return the descriptor of a transport's socket; -1 if it has none."""
+    if isinstance(transport, Watched):
+        return transport.descriptor
+    sock = transport.get_extra_info("socket")
+    return -1 if sock is None else int(sock.fileno())
+
+
+class DirectTransport(Watched):
     """Sending half of a transport of ours, which writes to its socket at once. `Network` calls it in C."""
 
     __slots__ = ()
@@ -82,10 +91,8 @@ class Network:
         self._transport = transport
         self._direct: DirectTransport | None = transport if isinstance(transport, DirectTransport) else None
         self._queued = True  # whether the transport may have bytes queued, which must be written first
-        sock = transport.get_extra_info("socket")
         self._encrypts: bool = transport.get_extra_info("sslcontext") is not None
-        plain = sock is not None and not self._encrypts and sys.platform != "win32"
-        self._descriptor: int = sock.fileno() if plain else -1
+        self._descriptor: int = -1 if self._encrypts or sys.platform == "win32" else descriptor_of(transport)
         self.never_delivers: bool = self._encrypts or self._descriptor >= 0
         """Whether a write never calls `Receiver.buffer_updated` before it returns. Some transports do that."""
 

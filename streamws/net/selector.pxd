@@ -3,6 +3,7 @@ import cython
 from .network cimport DirectTransport, Receiver
 from .sockets cimport receive_now, send_now, send_parts_now
 
+cdef int READ, WRITE
 cdef Py_ssize_t _COMPACT_FROM
 
 cdef class SelectorTransport(DirectTransport):
@@ -10,10 +11,11 @@ cdef class SelectorTransport(DirectTransport):
     cdef object _loop
     cdef object _sock
     cdef object _descriptor_hold
-    cdef int _descriptor
     cdef object _protocol
     cdef Receiver _receiver
-    cdef dict _info
+    cdef object _peer
+    cdef object _local
+    cdef object _poll
     cdef list _queue
     cdef Py_ssize_t _queue_head
     cdef Py_ssize_t _written
@@ -28,7 +30,8 @@ cdef class SelectorTransport(DirectTransport):
     cdef bint _closing
 
     @cython.locals(receiver=Receiver, count=Py_ssize_t)
-    cpdef bint _read_ready(self) except -1
+    cpdef object read_ready(self)
+    cpdef write_ready(self)
     @cython.locals(sent=Py_ssize_t)
     cpdef write_bytes(self, bytes data)
     @cython.locals(size=Py_ssize_t, sent=Py_ssize_t)
@@ -43,3 +46,5 @@ cdef class SelectorTransport(DirectTransport):
     cpdef Py_ssize_t get_write_buffer_size(self) except -1
     cpdef bint is_closing(self) except -1
     cdef _lose(self, error)
+    cdef _close_socket(self)
+    cdef object _socket(self)

@@ -4,7 +4,112 @@
 """
 
 import os
+import select
+import socket
 from collections.abc import Sequence
+from typing import Any
+
+HAS_EPOLL: bool = hasattr(select, "epoll")
+"""Whether this system has epoll. Linux has."""
+
+READ = 1
+"""The event of a descriptor that can be read from; the same as `select.EPOLLIN`."""
+
+WRITE = 4
+"""The event of a descriptor that can be written to; the same as `select.EPOLLOUT`."""
+
+BROKEN = 0x18
+"""The events that are always watched: an error, and the end of both directions (EPOLLERR, EPOLLHUP)."""
+
+MAX_EVENTS = 64
+"""The most events that `Epoll.wait` returns at once."""
+
+
+class Epoll:
+    """An epoll. Each descriptor is watched under a generation, by which an event that is out of date is recognised.
+
+    A child process made by `fork` inherits the epoll, and would change what its parent watches. So all methods do
+    nothing in another process than the one that created it.
+    """
+
+    __slots__ = ("_epoll", "_events", "_generations", "_process")
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._epoll: Any = select.epoll()
+        self._generations: dict[int, int] = {}
+        self._events: list[tuple[int, int, int]] = []
+
+    def fileno(self) -> int:
+        """Return the descriptor of the epoll itself; -1 if it is closed."""
+        return -1 if self._epoll.closed else int(self._epoll.fileno())
+
+    def add(self, descriptor: int, generation: int, events: int) -> None:
+        """Watch a descriptor that is not watched.
+
+        :raises OSError: if the system cannot watch it.
+        """
+        if os.getpid() == self._process:
+            self._epoll.register(descriptor, events)
+            self._generations[descriptor] = generation
+
+    def modify(self, descriptor: int, generation: int, events: int) -> None:
+        """Watch other events of a descriptor that is watched."""
+        if os.getpid() == self._process:
+            self._epoll.modify(descriptor, events)
+            self._generations[descriptor] = generation
+
+    def remove(self, descriptor: int) -> None:
+        """Stop watching a descriptor, which must still be open."""
+        if os.getpid() == self._process:
+            self._epoll.unregister(descriptor)
+            del self._generations[descriptor]
+
+    def wait(self) -> int:
+        """Ask for events without waiting for them; return their number. They replace those of the call before."""
+        if os.getpid() != self._process:
+            return 0
+        ready = self._epoll.poll(0, MAX_EVENTS)
+        self._events = [(descriptor, self._generations.get(descriptor, 0), events) for descriptor, events in ready]
+        return len(ready)
+
+    def descriptor(self, index: int) -> int:
+        """Return the descriptor of an event."""
+        return self._events[index][0]
+
+    def generation(self, index: int) -> int:
+        """Return the generation under which the descriptor of an event was watched."""
+        return self._events[index][1]
+
+    def events(self, index: int) -> int:
+        """Return what has happened: a combination of `READ`, `WRITE` and `BROKEN`."""
+        return self._events[index][2]
+
+    def close(self) -> None:
+        """Close the epoll."""
+        self._epoll.close()
+
+
+def accept_now(sock: socket.socket, descriptor: int) -> tuple[int, object] | None:
+    """Accept a connection from a listening socket.
+
+    :param descriptor: the descriptor of `sock`.
+    :returns: the descriptor of the connection, which does not block, and the peer's address for `address_of`. None if
+        no connection is waiting.
+    :raises OSError: if a connection cannot be accepted.
+    """
+    try:
+        connection, address = sock.accept()
+    except (BlockingIOError, InterruptedError):
+        return None
+    connection.setblocking(False)
+    return connection.detach(), address
+
+
+def address_of(accepted: object) -> object:
+    """Return the address that `accept_now` has returned, as the `socket` module shows it."""
+    return accepted
+
 
 _MAX_PARTS = 1024
 """The most parts that one system call writes (`IOV_MAX`)."""

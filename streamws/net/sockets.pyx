@@ -4,6 +4,11 @@
 MSG_DONTWAIT and MSG_NOSIGNAL make a call safe even if the socket blocks, or if the peer has closed the connection.
 """
 
+import os
+import select
+import socket
+import sys
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 cdef extern from *:
@@ -111,8 +116,166 @@ cdef extern from *:
     Py_ssize_t sw_send_parts(int fd, object parts, Py_ssize_t first, Py_ssize_t start) except -1
     Py_ssize_t sw_receive(int fd, char *place, Py_ssize_t room) except -2
 
+cdef extern from *:
+    """
+    #ifdef __linux__
+    #include <sys/epoll.h>
+    #include <unistd.h>
+    static inline int sw_process(void) { return (int)getpid(); }
+    static inline int sw_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
+    static inline int sw_epoll_change(int poll, int how, int fd, unsigned int generation, unsigned int events) {
+        struct epoll_event event;
+        event.events = events;
+        event.data.u64 = ((unsigned long long)generation << 32) | (unsigned int)fd;
+        return epoll_ctl(poll, how, fd, &event);
+    }
+    static inline int sw_epoll_wait(int poll, unsigned long long *data, unsigned int *masks) {
+        struct epoll_event found[64];
+        int i, count = epoll_wait(poll, found, 64, 0);
+        if (count < 0) return errno == EINTR ? 0 : -1;
+        for (i = 0; i < count; i++) {
+            data[i] = found[i].data.u64;
+            masks[i] = found[i].events;
+        }
+        return count;
+    }
+    static inline int sw_accept(int fd, struct sockaddr *address, socklen_t *size) {
+        return accept4(fd, address, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    }
+    #define SW_ACCEPTS 1
+    #else
+    #define EPOLL_CTL_ADD 0
+    #define EPOLL_CTL_MOD 0
+    #define EPOLL_CTL_DEL 0
+    static inline int sw_process(void) { return 0; }
+    static inline int sw_epoll_create(void) { errno = ENOSYS; return -1; }
+    static inline int sw_epoll_change(int poll, int how, int fd, unsigned int generation, unsigned int events) {
+        return 0;
+    }
+    static inline int sw_epoll_wait(int poll, unsigned long long *data, unsigned int *masks) { return 0; }
+    #define SW_ACCEPTS 0
+    #endif
+
+    /* Return what `accept_now` returns. Without accept4, the caller uses the socket module. */
+    static PyObject *sw_accepted(int fd) {
+    #if SW_ACCEPTS
+        struct sockaddr_storage address;
+        socklen_t size = sizeof address;
+        int accepted = sw_accept(fd, (struct sockaddr *)&address, &size);
+        if (accepted < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) Py_RETURN_NONE;
+            return PyErr_SetFromErrno(PyExc_OSError);
+        }
+        if (size > (socklen_t)sizeof address) size = sizeof address;
+        return Py_BuildValue("iy#", accepted, (char *)&address, (Py_ssize_t)size);
+    #else
+        (void)fd;
+        Py_RETURN_NONE;
+    #endif
+    }
+    """
+    int EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
+    bint SW_ACCEPTS
+    int sw_process()
+    int sw_epoll_create()
+    int sw_epoll_change(int poll, int how, int fd, unsigned int generation, unsigned int events)
+    int sw_epoll_wait(int poll, unsigned long long *data, unsigned int *masks)
+    object sw_accepted(int fd)
+
 cdef extern from "Python.h":
+    object PyErr_SetFromErrno(object kind)
     Py_buffer *PyMemoryView_GET_BUFFER(object view)
+
+
+HAS_EPOLL = hasattr(select, "epoll")
+READ = 1
+WRITE = 4
+BROKEN = 0x18
+MAX_EVENTS = 64
+
+
+cdef _change(Epoll epoll, int how, int descriptor, unsigned int generation, unsigned int events):
+    if sw_process() == epoll._process and sw_epoll_change(epoll._descriptor, how, descriptor, generation, events) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+cdef class Epoll:
+    def __cinit__(self):
+        self._descriptor = -1
+
+    def __init__(self):
+        self._process = sw_process()
+        self._descriptor = sw_epoll_create()
+        if self._descriptor < 0:
+            PyErr_SetFromErrno(OSError)
+
+    def fileno(self):
+        return self._descriptor
+
+    cpdef add(self, int descriptor, unsigned int generation, unsigned int events):
+        _change(self, EPOLL_CTL_ADD, descriptor, generation, events)
+
+    cpdef modify(self, int descriptor, unsigned int generation, unsigned int events):
+        _change(self, EPOLL_CTL_MOD, descriptor, generation, events)
+
+    cpdef remove(self, int descriptor):
+        _change(self, EPOLL_CTL_DEL, descriptor, 0, 0)
+
+    cpdef int wait(self) except -1:
+        cdef int count
+        if sw_process() != self._process:
+            return 0
+        count = sw_epoll_wait(self._descriptor, self._data, self._masks)
+        if count < 0:
+            PyErr_SetFromErrno(OSError)
+        return count
+
+    cpdef int descriptor(self, int index) noexcept:
+        return <int><unsigned int>self._data[index]
+
+    cpdef unsigned int generation(self, int index) noexcept:
+        return <unsigned int>(self._data[index] >> 32)
+
+    cpdef unsigned int events(self, int index) noexcept:
+        return self._masks[index]
+
+    cpdef close(self):
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __dealloc__(self):
+        if self._descriptor >= 0 and sw_process() == self._process:
+            os.close(self._descriptor)
+
+
+cpdef tuple accept_now(object sock, int descriptor):
+    if SW_ACCEPTS:
+        return sw_accepted(descriptor)
+    try:
+        connection, address = sock.accept()
+    except (BlockingIOError, InterruptedError):
+        return None
+    connection.setblocking(False)
+    return connection.detach(), address
+
+
+def address_of(accepted):
+    # The C structure of a socket address begins with its family; port and address are in network byte order.
+    if not isinstance(accepted, bytes):
+        return accepted
+    family = int.from_bytes(accepted[:2], sys.byteorder)
+    if family == socket.AF_INET:
+        return socket.inet_ntop(family, accepted[4:8]), int.from_bytes(accepted[2:4], "big")
+    if family == socket.AF_INET6:
+        host = socket.inet_ntop(family, accepted[8:24])
+        scope = int.from_bytes(accepted[24:28], sys.byteorder)
+        if scope:  # of a link-local address
+            host += "%" + socket.if_indextoname(scope)
+        flow = int.from_bytes(accepted[4:8], "big") & 0xFFFFF
+        return host, int.from_bytes(accepted[2:4], "big"), flow, scope
+    name = accepted[2:]
+    return name if name.startswith(b"\0") else name.split(b"\0")[0].decode(sys.getfilesystemencoding(), "surrogateescape")
 
 
 cpdef Py_ssize_t send_now(int descriptor, bytes data) except -1:

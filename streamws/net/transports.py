@@ -5,45 +5,35 @@ import os
 import socket
 import ssl as tls
 import sys
-from asyncio import AbstractEventLoop, BaseEventLoop, BufferedProtocol, Future, SelectorEventLoop, Server
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from asyncio import AbstractEventLoop, AbstractServer, Future, SelectorEventLoop
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from .accepting import Connections, Listener, Openings, Server
+from .binding import bind_tcp, bind_unix
 from .loops import fast_loops, is_uvloop, share_of
-from .selector import SelectorTransport
-from .tls.layer import AsyncioTls
-
-fast_transports: Any = None
-"""The module aiofastnet, if the `speed` extra is installed."""
-try:
-    import aiofastnet
-
-    fast_transports = aiofastnet
-except ImportError:
-    pass
+from .selector import over_socket
+from .tls.layer import AsyncioTls, Tls
 
 Upper = Any
 """A `Receiver` that is also an `asyncio.BufferedProtocol` and has `abort`. Python has no type for an intersection."""
 
 Factory = Callable[[], Upper]
-Listen = Callable[..., Awaitable[Server]]
 
 
-def _listen_functions(loop: AbstractEventLoop) -> tuple[Listen, Listen]:
-    """Return functions that listen on TCP and on a Unix socket."""
-    # uvloop's loop is not a BaseEventLoop. It accepts connections faster than aiofastnet does, and `Network` bypasses
-    # its transports when it writes.
-    if fast_transports is not None and isinstance(loop, BaseEventLoop):
-        return partial(fast_transports.create_server, loop), partial(fast_transports.create_unix_server, loop)
-    return loop.create_server, loop.create_unix_server
+def has_own_transports(loop: AbstractEventLoop) -> bool:
+    """Return whether connections have transports of our own: `loop.add_reader` watches any descriptor.
 
-
-def _has_add_reader(loop: AbstractEventLoop) -> bool:
-    """Return whether `loop.add_reader` watches file descriptors."""
+    With the loop's own transports, a connection must be an `AsyncioConnection`.
+    """
     if sys.platform == "win32":
         return False  # it can only watch sockets
     return isinstance(loop, SelectorEventLoop) or is_uvloop(loop)
+
+
+def tls_layer_of(loop: AbstractEventLoop) -> type[Tls]:
+    """Return the class of the TLS layer for connections of a loop."""
+    return Tls if has_own_transports(loop) else AsyncioTls
 
 
 def new_loop() -> AbstractEventLoop:
@@ -55,11 +45,14 @@ def new_loop() -> AbstractEventLoop:
 async def listen(
     loop: AbstractEventLoop,
     factory: Factory,
+    connections: Connections,
+    openings: Openings,
     *,
     host: str | Sequence[str] | None,
     port: int | None,
     sock: socket.socket | None,
     path: str | None,
+    mode: int | None,
     ssl: tls.SSLContext | None,
     reuse_port: bool | None,
     backlog: int,
@@ -68,28 +61,46 @@ async def listen(
     """Start a server on a TCP address, a bound socket, or the path of a Unix socket.
 
     :param factory: makes the connection object for each accepted socket.
+    :param connections: the connections that the factory has made.
+    :param openings: pauses accepting while too many opening handshakes are under way.
     :param sock: a bound socket, instead of `host` and `port`.
     :param path: the path of a Unix socket, instead of `host` and `port`.
+    :param mode: the permissions of that path; None for those that the umask gives.
     :param ssl: the context for TLS; None for plain connections.
     :param backlog: the most connections that the system holds until they are accepted.
     :param handshake_timeout: seconds for the TLS handshake.
     :returns: the server, which accepts connections already.
     :raises OSError: if the address is not available.
     """
-    tcp, unix = _listen_functions(loop)
-    protocol: Callable[[], BufferedProtocol] = factory
+    protocol: Callable[[], Any] = factory
     if ssl is not None:
         share, context = share_of(loop), ssl
 
-        def protocol() -> AsyncioTls:
-            return AsyncioTls(factory(), loop, share, context, timeout=handshake_timeout)
+        kind = tls_layer_of(loop)
+
+        def protocol() -> Tls:
+            return kind(factory(), loop, share, context, timeout=handshake_timeout)
+
+    async def start(listening: socket.socket) -> Listener | AbstractServer:
+        listening.setblocking(False)
+        if not has_own_transports(loop):
+            return await loop.create_server(protocol, sock=listening, backlog=backlog)
+        if listening.family in (socket.AF_INET, socket.AF_INET6):
+            # Accepted sockets inherit it.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.listen(backlog)
+        listener = Listener(loop, listening, protocol, openings)
+        listener.resume()
+        return listener
 
     if path is not None:
-        server = await unix(protocol, path, backlog=backlog, start_serving=False)
+        sockets = [bind_unix(path, mode)]
+    elif sock is not None:
+        sockets = [sock]
     else:
-        server = await tcp(protocol, host, port, sock=sock, reuse_port=reuse_port, backlog=backlog, start_serving=False)
+        sockets = await bind_tcp(loop, host, port or 0, reuse_port=reuse_port)
+    server = Server(loop, sockets, start, connections)
     try:
-        # `create_server` could do this too. But if it were cancelled then, nobody would have the server to close it.
         await server.start_serving()
     except BaseException:
         server.close()
@@ -115,14 +126,15 @@ async def dial(
     if ssl is None:
         done.set_result(None)
     else:
-        protocol = AsyncioTls(connection, loop, share_of(loop), ssl, server_hostname=server_hostname, done=done)
+        layer = tls_layer_of(loop)
+        protocol = layer(connection, loop, share_of(loop), ssl, server_hostname=server_hostname, done=done)
     try:
-        if _has_add_reader(loop):
-            SelectorTransport(loop, sock, protocol).start()
+        if has_own_transports(loop):
+            over_socket(loop, sock, protocol).start()
         else:
             transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
             if is_uvloop(loop) and transport.is_closing():
-                # If the first write failed, uvloop has closed the descriptor. `sock` must not close it again, because
+                # If the first write failed, winloop has closed the descriptor. `sock` must not close it again, because
                 # the number may already belong to another file.
                 sock.detach()
         await done

@@ -17,7 +17,7 @@ cdef class Keepalive:
     cdef object _hub
     cdef object _ping_times
     cdef object _pong_deadlines
-    cdef object _socket
+    cdef int _descriptor
     cdef public bint alive
     cdef long long _ping_end
     cdef long long _delivered

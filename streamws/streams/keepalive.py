@@ -1,7 +1,5 @@
 """Keepalive pings, and failing the connection of a peer that does not respond."""
 
-from typing import Any
-
 from ..codes import Cause, CloseCode
 from ..net.gate import UNREAD, Gate
 from ..net.loops import Deadlines, held_by_system
@@ -19,6 +17,7 @@ class Keepalive:
 
     __slots__ = (
         "_delivered",
+        "_descriptor",
         "_gate",
         "_hub",
         "_network",
@@ -28,7 +27,6 @@ class Keepalive:
         "_pings",
         "_pong_deadlines",
         "_protocol",
-        "_socket",
         "alive",
     )
 
@@ -42,13 +40,13 @@ class Keepalive:
         hub: Hub,
         ping_times: Deadlines,
         pong_deadlines: Deadlines,
-        socket: Any,
+        descriptor: int,
     ) -> None:
         """Start the keepalive of an open connection.
 
         :param ping_times: the times of the next pings, by `Timeouts.ping_interval`.
         :param pong_deadlines: the deadlines for an answer to the pings, by `Timeouts.ping_timeout`.
-        :param socket: the socket of the transport, if it has one.
+        :param descriptor: the descriptor of the socket; -1 if the transport has none.
         """
         self._protocol = protocol
         self._outbox = outbox
@@ -58,7 +56,7 @@ class Keepalive:
         self._hub: Hub | None = hub  # not weak: an open connection lives, and sends pings, even if nobody refers to it
         self._ping_times = ping_times
         self._pong_deadlines = pong_deadlines
-        self._socket = socket
+        self._descriptor = descriptor
         self.alive: bool = True
         """Whether any byte was received since the last ping."""
         self._ping_end = 0  # the number of bytes sent up to the end of the last ping
@@ -73,7 +71,7 @@ class Keepalive:
         self._network.release_idle_memory()
         if self._protocol.deflater is not None:
             self._protocol.deflater.release_idle_memory()
-        if self._check in self._pong_deadlines:
+        if not self.alive and self._check in self._pong_deadlines:
             return
         self.alive = False
         self._outbox.put_control(self._protocol.ping(self._pings.begin(b"").payload))
@@ -113,7 +111,8 @@ class Keepalive:
         """Stop: the transport is closed."""
         self._ping_times.discard(self._ping)
         self._pong_deadlines.discard(self._check)
-        self._socket = self._hub = None
+        self._descriptor = -1
+        self._hub = None
 
     def _is_ping_due(self) -> bool:
         """Return whether a ping waits for the end of a data frame."""
@@ -122,6 +121,6 @@ class Keepalive:
     def _count_delivered(self) -> int:
         """Return the number of bytes that the peer has received, as far as this side can know."""
         held = self._network.backlog()
-        if self._socket is not None:
-            held += held_by_system(self._socket)
+        if self._descriptor >= 0:
+            held += held_by_system(self._descriptor)
         return max(0, self._outbox.written - held)

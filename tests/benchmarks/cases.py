@@ -1,18 +1,19 @@
 """All cases, by name."""
 
 from dataclasses import replace
-from typing import Protocol
 
 from benchmarks.broadcasts import BroadcastCase
+from benchmarks.case import ServerCase
 from benchmarks.compression import CompressedEchoCase
+from benchmarks.contestants import ENGINES, GENERAL, WAYS
 from benchmarks.deflate import Settings
 from benchmarks.echoes import ClientEchoCase, EchoCase
 from benchmarks.fairness import FairnessCase
 from benchmarks.frames import TEXT
 from benchmarks.handshakes import HandshakeCase
 from benchmarks.idling import CompressedIdleCase, IdleCase
-from benchmarks.measure import Measure
-from benchmarks.process import ServerProcess
+from benchmarks.scale import ScaleCase
+from benchmarks.sending import TightSendCase
 from benchmarks.transfers import DownloadCase, UploadCase
 
 SETTINGS = Settings(window_bits=12, mem_level=5, level=6)
@@ -21,37 +22,6 @@ SETTINGS = Settings(window_bits=12, mem_level=5, level=6)
 KiB = 1024
 MiB = 1024 * KiB
 GiB = 1024 * MiB
-
-
-class ServerCase(Protocol):
-    """A case that measures servers."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def unit(self) -> str:
-        """What the case counts, in the plural: `messages`, for example."""
-
-    @property
-    def description(self) -> str:
-        """What the case measures, in one line."""
-
-    @property
-    def handler(self) -> str:
-        """The server's task: `echo`, `broadcast`, `upload` or `download`."""
-
-    @property
-    def settings(self) -> Settings | None:
-        """The settings for compression; None for no compression."""
-
-    @property
-    def tls(self) -> bool: ...
-    @property
-    def once(self) -> bool:
-        """Whether one round is enough, because the result hardly varies."""
-
-    def drive(self, server: ServerProcess, seconds: float) -> Measure:
-        """Load the server, warm it up, and measure it for this number of seconds."""
 
 
 Case = ServerCase | ClientEchoCase
@@ -65,21 +35,34 @@ _ALL: list[Case] = [
     EchoCase("small-tls", connections=8, window=32, size=32, tls=True),
     EchoCase("ping-pong-tls", connections=64, window=1, size=256, tls=True),
     EchoCase("large-tls", connections=4, window=2, size=64 * KiB, tls=True),
+    EchoCase("callbacks", connections=8, window=32, size=32, contestants=WAYS),
     UploadCase("upload", size=GiB),
     DownloadCase("download", size=GiB),
     FairnessCase("fairness", flooders=1, size=32),
     FairnessCase("fairness-8", flooders=8, size=32),
-    HandshakeCase("handshake", concurrent=16),
-    BroadcastCase("broadcast", connections=300, broadcasts=100),
+    TightSendCase("tight-send"),
+    HandshakeCase("handshake", burst=16),
+    HandshakeCase("handshake-one", burst=1),
+    HandshakeCase("handshake-open", burst=16, counted="opening"),
+    HandshakeCase("handshake-close", burst=16, counted="closing handshake"),
+    BroadcastCase("broadcast", connections=300, turns=100, in_turn=1),
+    BroadcastCase("broadcast-1", 300, turns=1, in_turn=1, contestants=(*GENERAL, *ENGINES)),
+    BroadcastCase("broadcast-20", 300, turns=1, in_turn=20, contestants=(*GENERAL, *ENGINES)),
+    BroadcastCase("broadcast-500", 300, turns=1, in_turn=500, contestants=(*GENERAL, *ENGINES)),
     IdleCase("idle", connections=3000),
     IdleCase("idle-tls", connections=500, tls=True),
-    CompressedEchoCase("json", connections=8, settings=SETTINGS),
-    CompressedEchoCase("json-no-takeover", connections=8, settings=replace(SETTINGS, takeover=False)),
-    CompressedEchoCase("json-fast", connections=8, settings=replace(SETTINGS, level=1)),
-    CompressedEchoCase("json-default", connections=8, settings=Settings()),
+    CompressedEchoCase("json-as-it-comes", connections=8, settings=Settings()),
+    CompressedEchoCase("json-equal", connections=8, settings=SETTINGS),
+    CompressedEchoCase("json-equal-no-takeover", connections=8, settings=replace(SETTINGS, takeover=False)),
+    CompressedEchoCase("json-equal-fast", connections=8, settings=replace(SETTINGS, level=1)),
     CompressedIdleCase("idle-deflate", connections=400, settings=SETTINGS),
     CompressedIdleCase("idle-deflate-no-takeover", connections=400, settings=replace(SETTINGS, takeover=False)),
     CompressedIdleCase("idle-deflate-default", connections=400, settings=Settings()),
+    ScaleCase("scale-1k", connections=1_000),
+    ScaleCase("scale-5k", connections=5_000),
+    ScaleCase("scale-10k", connections=10_000),
+    ScaleCase("scale-19k", connections=19_000),
+    ScaleCase("scale-3x5k", connections=5_000, processes=3),
     ClientEchoCase("client-small", connections=8, window=32, size=32),
     ClientEchoCase("client-one", connections=1, window=32, size=32),
     ClientEchoCase("client-256", connections=4, window=1, size=256),

@@ -10,10 +10,12 @@ import select
 import struct
 import time
 import zlib
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from benchmarks import frames
+from benchmarks.case import ServerCase
 from benchmarks.deflate import TAIL, Agreement, Settings, compressed, records
 from benchmarks.measure import Measure, Stopwatch
 from benchmarks.opening import connect_offering, receive_exactly
@@ -25,26 +27,24 @@ ANSWER = 0xC1
 
 
 @dataclass(frozen=True)
-class CompressedEchoCase:
+class CompressedEchoCase(ServerCase):
     name: str
     connections: int
     settings: Settings
     unit = "messages"
-    handler = "echo"
-    once = False
-    tls = False
 
     @property
     def description(self) -> str:
         connections = f"{self.connections} connections"
         return f"echo 1 KiB of JSON, 1 message in flight on each of {connections} ({self.settings.description})"
 
-    def drive(self, server: ServerProcess, seconds: float) -> Measure:
+    def drive(self, servers: Sequence[ServerProcess], seconds: float) -> Measure:
         """Measure echoes.
 
         :returns: The measure; its figures are the mean payload of an answer in bytes, and the ratio of compressed to
             inflated bytes.
         """
+        (server,) = servers
         messages = records()
         with ExitStack() as stack:
             peers = [CompressingPeer(server.port, self.settings, messages) for _ in range(self.connections)]

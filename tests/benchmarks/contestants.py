@@ -6,10 +6,11 @@ from benchmarks.deflate import Settings
 
 Role = Literal["server", "client"]
 LOOPS = ("uvloop", "asyncio")
-REFERENCES = ("picows", "picows-iter")
+REFERENCES = ("picows", "picows-iter", "streamws")
 """The library that the others are compared with: the first of these that was measured.
 
-picows' core has no compression, so picows-iter takes its place there.
+picows' core has no compression, so picows-iter takes its place there. Where neither takes part, several ways of using
+streamws are compared with `async for`.
 """
 
 _SCRIPTS: dict[str, list[str]] = {
@@ -21,14 +22,44 @@ _SCRIPTS: dict[str, list[str]] = {
     "aiohttp": ["aiohttp"],
     "websockets": ["websockets"],
 }
+_WAYS: dict[str, list[str]] = {
+    "streamws-messages": ["streamws", "--way", "messages"],
+    "streamws-callback": ["streamws", "--way", "callback"],
+}
+_ENGINES: dict[str, list[str]] = {
+    "wse-server": ["wse_engine"],
+    "wse-server-cores": ["wse_engine", "--all-cores"],
+}
 _WITH_ZLIB_NG: dict[str, list[str]] = {
     "picows-iter-ng": ["picows_iter", "--zlib-ng"],
     "aiohttp-ng": ["aiohttp", "--zlib-ng"],
     "websockets-ng": ["websockets", "--zlib-ng"],
 }
-SERVERS = tuple(_SCRIPTS)
+GENERAL = tuple(_SCRIPTS)
+"""The libraries that take part in nearly all cases."""
+WAYS = ("streamws", *_WAYS)
+"""`async for` and the other ways to read messages with streamws, which the case `callbacks` compares."""
+ENGINES = tuple(_ENGINES)
+"""Servers that are no libraries for asyncio. They take part where they can do the same as the libraries."""
+SERVERS = (*_SCRIPTS, *_WAYS, *_ENGINES)
 SERVERS_WITH_ZLIB_NG = tuple(_WITH_ZLIB_NG)
 """Measured only if named, and only in cases with compression."""
+
+_EVERY_SCRIPT = ("streamws", "uvloop")
+_PACKAGES: dict[str, tuple[str, ...]] = {
+    "streamws-speed": ("aiofastnet", "isal", "zlib-ng"),
+    "picows": ("picows", "aiofastnet"),
+    "picows-iter": ("picows", "aiofastnet", "zlib-ng"),
+    "aiohttp": ("aiohttp", "zlib-ng"),
+    "websockets": ("websockets", "zlib-ng"),
+    "wse-server": ("wse-server",),
+    "wse-server-cores": ("wse-server",),
+}
+
+
+def packages(server: str) -> tuple[str, ...]:
+    """Return the packages that an interpreter needs for a library, by their names on PyPI."""
+    return (*_EVERY_SCRIPT, *_PACKAGES.get(server.removesuffix("-ng"), ()))
 
 
 def streams(server: str) -> bool:
@@ -45,7 +76,7 @@ def command(server: str, loop: str, role: Role, settings: Settings | None = None
 
     :returns: The path of the script in this folder, then its options.
     """
-    name, *options = (_SCRIPTS | _WITH_ZLIB_NG)[server]
+    name, *options = (_SCRIPTS | _WAYS | _ENGINES | _WITH_ZLIB_NG)[server]
     script = [f"{role}s/{name}_{role}.py", *options]
     if settings is not None:
         script += ["--deflate", str(settings)]

@@ -50,10 +50,11 @@ class Settings:
     def description(self) -> str:
         """The settings in words."""
         if self.window_bits is None:
-            return "compressed with default settings"
+            return "compressed as it comes: each library with its own defaults"
         takeover = "" if self.takeover else ", no context takeover"
         return (
-            f"compressed: window bits {self.window_bits}, memory level {self.mem_level}, level {self.level}{takeover}"
+            f"compressed by all with window bits {self.window_bits}, memory level {self.mem_level}, level {self.level}"
+            f"{takeover or ', context takeover'}"
         )
 
     @property

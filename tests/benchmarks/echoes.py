@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks import frames
+from benchmarks.case import ServerCase
+from benchmarks.contestants import GENERAL
 from benchmarks.measure import Measure, Stopwatch
 from benchmarks.neutral import Listener
 from benchmarks.opening import Connection, connect, connect_with_tls, receive_exactly, send_all
@@ -28,7 +30,7 @@ POLL_TIMEOUT = 0.05
 
 
 @dataclass(frozen=True)
-class EchoCase:
+class EchoCase(ServerCase):
     name: str
     connections: int
     window: int
@@ -36,17 +38,16 @@ class EchoCase:
     size: int
     opcode: int = frames.BINARY
     tls: bool = False
+    contestants: Sequence[str] = GENERAL
     unit = "messages"
-    handler = "echo"
-    settings = None
-    once = False
 
     @property
     def description(self) -> str:
         kind = "text" if self.opcode == frames.TEXT else "binary"
         return _describe(f"echo {kind}", self.size, self.window, self.connections, self.tls)
 
-    def drive(self, server: ServerProcess, seconds: float) -> Measure:
+    def drive(self, servers: Sequence[ServerProcess], seconds: float) -> Measure:
+        (server,) = servers
         payloads = [self._payload() for _ in range(self.window)]
         sent = [frames.masked(payload, self.opcode) for payload in payloads]
         echoes = [frames.unmasked(payload, self.opcode) for payload in payloads]
@@ -80,6 +81,7 @@ class ClientEchoCase:
     tls: bool = False
     unit = "messages"
     once = False
+    contestants = GENERAL
 
     @property
     def description(self) -> str:

@@ -27,6 +27,7 @@ from typing import Self
 import psutil
 
 from benchmarks import frames
+from benchmarks.case import ServerCase
 from benchmarks.measure import Measure, Stopwatch
 from benchmarks.opening import connect, receive_exactly
 from benchmarks.process import ServerProcess
@@ -38,27 +39,24 @@ MESSAGES = 4096
 
 
 @dataclass(frozen=True)
-class FairnessCase:
+class FairnessCase(ServerCase):
     name: str
     flooders: int
     size: int
     unit = "messages"
-    handler = "echo"
-    settings = None
-    once = False
-    tls = False
 
     @property
     def description(self) -> str:
         flooders = f"{self.flooders} flooder{'s' if self.flooders > 1 else ''}"
         return f"round trips of {self.size}-byte messages while {flooders} send{'' if self.flooders > 1 else 's'} more"
 
-    def drive(self, server: ServerProcess, seconds: float) -> Measure:
+    def drive(self, servers: Sequence[ServerProcess], seconds: float) -> Measure:
         """Measure round trips under a flood.
 
         :returns: The measure; its figures are the round-trip times in milliseconds. Its rate and cost count all
             messages, nearly all of which belong to the flood.
         """
+        (server,) = servers
         payload = os.urandom(self.size)
         sent, echo = frames.masked(payload), frames.unmasked(payload)
         with Flood(server.port, self.flooders, self.size) as flood, closing(connect(server.port)) as connection:

@@ -2,10 +2,11 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks import frames
+from benchmarks.case import ServerCase
 from benchmarks.compression import CompressingPeer
 from benchmarks.deflate import Settings, records
 from benchmarks.measure import Measure, Stopwatch
@@ -20,13 +21,11 @@ MESSAGES = 48
 
 
 @dataclass(frozen=True)
-class IdleCase:
+class IdleCase(ServerCase):
     name: str
     connections: int
     tls: bool = False
     unit = "connections"
-    handler = "echo"
-    settings = None
     once = True
 
     @property
@@ -34,8 +33,9 @@ class IdleCase:
         tls = f" over TLS after an echo of {len(PAYLOAD):,} bytes" if self.tls else ""
         return f"memory of {self.connections:,} idle connections{tls}"
 
-    def drive(self, server: ServerProcess, seconds: float) -> Measure:
+    def drive(self, servers: Sequence[ServerProcess], seconds: float) -> Measure:
         """Measure the memory. `seconds` is not used: the case takes as long as it takes to open the connections."""
+        (server,) = servers
         return _measure(server, self.connections, lambda: self._connect(server.port))
 
     def _connect(self, port: int) -> socket.socket:
@@ -49,24 +49,23 @@ class IdleCase:
 
 
 @dataclass(frozen=True)
-class CompressedIdleCase:
+class CompressedIdleCase(ServerCase):
     """Each connection has compressed messages in both directions, so that both of its contexts were used."""
 
     name: str
     connections: int
     settings: Settings
     unit = "connections"
-    handler = "echo"
     once = True
-    tls = False
 
     @property
     def description(self) -> str:
         after = f"after {MESSAGES} compressed echoes on each"
         return f"memory of {self.connections} idle connections {after} ({self.settings.description})"
 
-    def drive(self, server: ServerProcess, seconds: float) -> Measure:
+    def drive(self, servers: Sequence[ServerProcess], seconds: float) -> Measure:
         """Measure the memory. `seconds` is not used."""
+        (server,) = servers
         messages = records()[:MESSAGES]
 
         def connect_and_exchange() -> socket.socket:

@@ -1,7 +1,7 @@
 """The measure of one run: one case with one server or client."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -52,18 +52,28 @@ class Measure(NamedTuple):
 
 
 class Stopwatch:
-    """Measures the time from its creation to `stop`."""
+    """Measures the time from its creation to `stop`, without the time between `pause` and `resume`."""
 
-    def __init__(self, contestant: Contestant, helpers: Callable[[], float] = float) -> None:
+    def __init__(self, contestants: Contestant | Sequence[Contestant], helpers: Callable[[], float] = float) -> None:
         """Start.
 
+        :param contestants: The process, or several of them, whose times are added.
         :param helpers: Returns the CPU time of the generator's other processes, in seconds.
         """
-        self._contestant = contestant
+        self._contestants = [contestants] if isinstance(contestants, Contestant) else contestants
         self._helpers = helpers
-        self._generator = self._generator_time()
-        self._cpu = contestant.cpu_time()
-        self._wall = time.monotonic()
+        self._total = _Times(0.0, 0.0, CpuTime(0.0, 0.0, 0.0, 0.0))
+        self._start: _Times | None = self._now()
+
+    def pause(self) -> None:
+        """Add the time since the start, or since `resume`."""
+        if self._start is not None:
+            self._total = self._total.add(self._now(), self._start)
+            self._start = None
+
+    def resume(self) -> None:
+        """Measure again, after `pause`."""
+        self._start = self._now()
 
     def stop(
         self,
@@ -81,13 +91,23 @@ class Stopwatch:
         :param figures: See `Measure`.
         :raises TimeoutError: If there were no operations.
         """
-        seconds = time.monotonic() - self._wall
-        now, before = self._contestant.cpu_time(), self._cpu
-        cpu = CpuTime(*(b - a for a, b in zip(before, now, strict=True)))
+        self.pause()
+        seconds, generator, cpu = self._total
         if not operations:
             raise TimeoutError(f"nothing was completed within {seconds:.1f} s")
-        generator = min(busy, self._generator_time() - self._generator)
-        return Measure(operations, seconds, cpu, generator, memory, figures or {})
+        return Measure(operations, seconds, cpu.split(), min(busy, generator), memory, figures or {})
 
-    def _generator_time(self) -> float:
-        return time.process_time() + self._helpers()
+    def _now(self) -> "_Times":
+        cpu = [contestant.cpu_time() for contestant in self._contestants]
+        total = CpuTime(*(sum(column) for column in zip(*cpu, strict=True)))
+        return _Times(time.monotonic(), time.process_time() + self._helpers(), total)
+
+
+class _Times(NamedTuple):
+    wall: float
+    generator: float
+    cpu: CpuTime
+
+    def add(self, end: "_Times", start: "_Times") -> "_Times":
+        cpu = CpuTime(*(a + c - b for a, b, c in zip(self.cpu, start.cpu, end.cpu, strict=True)))
+        return _Times(self.wall + end.wall - start.wall, self.generator + end.generator - start.generator, cpu)

@@ -2,10 +2,12 @@
 
 import os
 import selectors
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -16,13 +18,16 @@ BENCHMARKS = Path(__file__).resolve().parent
 TESTS = BENCHMARKS.parent
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 5.0
+QUIET_TIME = 0.002
+"""A process without CPU time for these seconds has nothing to do."""
+QUIET_TIMEOUT = 10.0
 
 
 class CpuTime(NamedTuple):
     """CPU time of a process, in seconds.
 
-    On Linux, `total` comes from the scheduler, to the nanosecond. The split into user and system comes from the 10 ms
-    ticks of the kernel, scaled to the total.
+    On Linux, `total` comes from the scheduler, to the nanosecond. `user` and `system` come from the kernel's ticks of
+    10 ms, so they need not add up to it; `split` adjusts them.
     """
 
     total: float
@@ -31,18 +36,27 @@ class CpuTime(NamedTuple):
     waited: float
     """The seconds in which it was ready to run, and other processes used its core; 0 if unknown."""
 
+    def split(self) -> "CpuTime":
+        """Return the same time, with user and system scaled to the total."""
+        ticks = self.user + self.system
+        scale = self.total / ticks if ticks else 0.0
+        return self._replace(user=self.user * scale, system=self.system * scale)
+
 
 class Contestant:
     """A process under measurement, which runs until the end of its `with` block."""
 
-    def __init__(self, arguments: Sequence[str], loop: str, core: int | None, options: Sequence[str]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], loop: str, core: int | None, options: Sequence[str], interpreter: str
+    ) -> None:
         """Start the process.
 
         :param arguments: The path of a script in this folder, then its options.
         :param options: Further options of every script of its kind.
+        :param interpreter: The path of the Python interpreter that runs it.
         """
         script, *script_options = arguments
-        command = [sys.executable, str(BENCHMARKS / script), *script_options, "--loop", loop, *options]
+        command = [interpreter, str(BENCHMARKS / script), *script_options, "--loop", loop, *options]
         if core is not None:
             command += ["--core", str(core)]
         paths = [str(TESTS), os.environ.get("PYTHONPATH", "")]
@@ -63,9 +77,7 @@ class Contestant:
         times = self._seen.cpu_times()
         ticks = times.user + times.system
         total, waited = self._scheduled()
-        if not total or not ticks:
-            return CpuTime(ticks, times.user, times.system, waited)
-        return CpuTime(total, times.user * total / ticks, times.system * total / ticks, waited)
+        return CpuTime(total or ticks, times.user, times.system, waited)
 
     def resident_memory(self) -> int:
         """Return the resident memory of the process, in bytes."""
@@ -75,6 +87,47 @@ class Contestant:
         """Return the highest resident memory of the process so far, in bytes."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+    def sleeps(self) -> int:
+        """Return how often the process has gone to sleep so far, because it had nothing to do."""
+        sleeps = 0
+        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
+            lines = (task / "status").read_text().splitlines()
+            sleeps += next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:"))
+        return sleeps
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop the process within a `with` block, so that it finds all that happened in the meantime at once."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            self._wait_for_state("T")
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def wait_until_asleep(self) -> None:
+        """Wait until the process has done all its work, and sleeps.
+
+        :raises TimeoutError: If it still works after `QUIET_TIMEOUT`.
+        """
+        until = time.monotonic() + QUIET_TIMEOUT
+        before = -1.0
+        while before != (now := self.cpu_time().total):
+            if time.monotonic() > until:
+                raise TimeoutError(f"the process was not idle within {QUIET_TIMEOUT:g} s")
+            self._wait_for_state("S")
+            before = now
+            time.sleep(QUIET_TIME)
+
+    def _wait_for_state(self, state: str) -> None:
+        path = Path(f"/proc/{self._process.pid}/stat")
+        until = time.monotonic() + QUIET_TIMEOUT
+        # The name of the process, in brackets, may contain spaces.
+        while path.read_text().rpartition(") ")[2][0] != state:
+            if time.monotonic() > until:
+                raise TimeoutError(f"the process was not in state {state} within {QUIET_TIMEOUT:g} s")
+            time.sleep(0)
 
     def stop(self) -> None:
         """Stop the process: terminate it, and kill it if it does not end in time."""
@@ -102,11 +155,21 @@ class ServerProcess(Contestant):
     """A server. It listens on `port` as soon as the constructor returns."""
 
     def __init__(
-        self, arguments: Sequence[str], loop: str, handler: str, core: int | None, *, tls: bool, streams: bool
+        self,
+        arguments: Sequence[str],
+        loop: str,
+        handler: str,
+        core: int | None,
+        *,
+        tls: bool,
+        streams: bool,
+        options: Sequence[str] = (),
+        interpreter: str = sys.executable,
     ) -> None:
         self.streams = streams
         """Whether it can receive and send a frame piece by piece."""
-        super().__init__(arguments, loop, core, ["--port", "0", "--handler", handler, *(["--tls"] if tls else [])])
+        options = ["--port", "0", "--handler", handler, *(["--tls"] if tls else []), *options]
+        super().__init__(arguments, loop, core, options, interpreter)
         try:
             self.port = self._read_port()
         except BaseException:
@@ -131,5 +194,13 @@ class ServerProcess(Contestant):
 class ClientProcess(Contestant):
     """A client. It opens a number of connections to a URL and echoes every message."""
 
-    def __init__(self, arguments: Sequence[str], loop: str, core: int | None, url: str, connections: int) -> None:
-        super().__init__(arguments, loop, core, ["--url", url, "--connections", str(connections)])
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        loop: str,
+        core: int | None,
+        url: str,
+        connections: int,
+        interpreter: str = sys.executable,
+    ) -> None:
+        super().__init__(arguments, loop, core, ["--url", url, "--connections", str(connections)], interpreter)

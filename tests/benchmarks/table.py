@@ -1,131 +1,120 @@
-"""Results of all rounds, as a table and as JSON."""
+"""Results as tables for the terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import NamedTuple
 
-from benchmarks.contestants import REFERENCES
-from benchmarks.measure import Measure
+from benchmarks.results import Result, Row, pythons, reference, rows, select
 
-HEADINGS = (
-    "library",
-    "per second",
-    "cost",
-    "user",
-    "system",
-    "x picows",
-    "spread",
-    "busy",
-    "waited",
-    "generator",
-)
-
-
-class Result(NamedTuple):
-    """One run. If it failed, `measure` is None and `failure` says why."""
-
-    case: str
-    loop: str
-    server: str
-    round: int
-    unit: str
-    measure: Measure | None
-    failure: str = ""
-
-
-class Row(NamedTuple):
-    """One library in one case, over all rounds."""
-
-    server: str
-    measures: list[Measure]
-    ratios: list[float]
-    """The reference's cost divided by this library's cost, for each round: above 1, this library is cheaper."""
-    failure: str
+HEADINGS = ("library", "per second", "cost", "user", "system", "busy", "waited", "generator")
+WIDTH = 9
+FIRST_WIDTH = 18
 
 
 def text(results: Sequence[Result], descriptions: Mapping[str, str]) -> str:
-    """Return the results as one table for each case and loop.
+    """Return the results as one table for each case and loop; the `scale` cases are one table for each loop.
 
     :param descriptions: What each case measures, by name.
     """
     lines: list[str] = []
-    for case, loop in dict.fromkeys((result.case, result.loop) for result in results):
-        runs = [result for result in results if (result.case, result.loop) == (case, loop)]
-        about_memory = any(run.measure is not None and run.measure.memory is not None for run in runs)
-        cost = "KiB of memory" if about_memory else "µs of CPU time"
-        heading = f"{case}, {loop}: {descriptions[case]}; cost: {cost} per {_singular(runs[0].unit)}"
-        if reference := _reference(runs):
-            heading += f"; x picows: cost of {reference} / cost, above 1 is cheaper"
-        lines += ["", heading]
-        extra = next((tuple(run.measure.figures) for run in runs if run.measure is not None), ())
-        lines.append(_line([*HEADINGS, *extra]))
-        lines += [_line(_cells(row)) for row in rows(runs)]
+    for case, loop in dict.fromkeys((result.case, result.loop) for result in results if not _grows(result.case)):
+        runs = select(results, case, loop)
+        lines += ["", _heading(runs, descriptions[case]), *_details(runs)]
+    for loop in dict.fromkeys(result.loop for result in results if _grows(result.case)):
+        lines += ["", *growth([run for run in results if run.loop == loop and _grows(run.case)], descriptions)]
     return "\n".join(lines[1:])
 
 
-def rows(runs: Sequence[Result]) -> list[Row]:
-    """Return a row for each library in the runs of one case on one loop."""
-    chosen = _reference(runs)
-    reference = {run.round: run.measure for run in runs if run.server == chosen and run.measure is not None}
-    result = []
+def growth(runs: Sequence[Result], descriptions: Mapping[str, str]) -> list[str]:
+    """Return the lines of a table of the `scale` cases on one loop: what grows with the number of connections."""
+    cases = list(dict.fromkeys(run.case for run in runs))
+    lines = [f"scale, {runs[0].loop}: costs in µs of CPU time, memory in KiB per connection"]
+    lines += [f"  {case}: {descriptions[case]}" for case in cases]
+    figures = _figures(runs)
+    lines.append(_line(["library", "python", "case", "KiB", *figures]))
     for server in dict.fromkeys(run.server for run in runs):
-        own = [run for run in runs if run.server == server]
-        good = [(run.round, run.measure) for run in own if run.measure is not None]
-        ratios = [
-            reference[number].cost / measure.cost
-            for number, measure in good
-            if number in reference and measure.cost > 0
-        ]
-        failure = next((run.failure for run in own if run.failure), "")
-        result.append(Row(server, [measure for _, measure in good], ratios, failure))
-    return result
+        for python in pythons(runs):
+            for case in cases:
+                for row in rows([run for run in runs if (run.server, run.python, run.case) == (server, python, case)]):
+                    cells = [server, python, case]
+                    if row.measures:
+                        cells += [f"{median(row.costs):.2f}", *(f"{row.figure(name):,.2f}" for name in figures)]
+                    lines.append(_line([*cells, row.failure]))
+    return lines
 
 
-def _reference(runs: Sequence[Result]) -> str:
-    """Return the library that the others are compared with; empty if none was measured."""
-    measured = {run.server for run in runs if run.measure is not None}
-    return next((server for server in REFERENCES if server in measured), "")
+def _grows(case: str) -> bool:
+    return case.startswith("scale-")
 
 
-def _singular(unit: str) -> str:
-    return "delivery" if unit == "deliveries" else unit.removesuffix("s")
+def _figures(runs: Iterable[Result]) -> tuple[str, ...]:
+    return next((tuple(run.measure.figures) for run in runs if run.measure is not None), ())
 
 
-def as_json(result: Result) -> dict[str, object]:
-    """Return a result as an object for `json.dumps`."""
-    measure = result.measure
-    fields: dict[str, object] = {**result._asdict(), "measure": None}
-    if measure is not None:
-        fields["measure"] = {**measure._asdict(), "cpu": measure.cpu._asdict()}
-    return fields
+def _heading(runs: Sequence[Result], description: str) -> str:
+    about_memory = any(run.measure is not None and run.measure.memory is not None for run in runs)
+    cost = "KiB of memory" if about_memory else "µs of CPU time"
+    heading = f"{runs[0].case}, {runs[0].loop}: {description}; cost: {cost} per {singular(runs[0].unit)}"
+    if chosen := reference(runs):
+        heading += f"; / {chosen}: cost / cost of {chosen}, below 1 is cheaper"
+    return heading
 
 
-def _cells(row: Row) -> Iterable[str]:
+def _details(runs: Sequence[Result]) -> list[str]:
+    """Return the lines of a table, with the interpreters of each library beside one another."""
+    chosen = reference(runs)
+    versions = pythons(runs)
+    table = {version: rows([run for run in runs if run.python == version]) for version in versions}
+    library, *others = HEADINGS
+    headings = [library, *(["python"] if len(versions) > 1 else []), *others[:2]]
+    lines = [_line([*headings, *([f"/ {chosen}", "rounds"] if chosen else []), *others[2:], *_figures(runs)])]
+    for server in dict.fromkeys(run.server for run in runs):
+        for version in versions:
+            for row in table[version]:
+                if row.server == server:
+                    python = [version] if len(versions) > 1 else []
+                    lines.append(_line([server, *python, *_cells(row, bool(chosen))]))
+    return lines
+
+
+def _cells(row: Row, with_ratio: bool) -> Iterable[str]:
     if not row.measures:
-        return (row.server, row.failure)
-    about_memory = row.measures[0].memory is not None
-    scale = 1 / 1024 if about_memory else 1e6
-    costs = [measure.cost * scale for measure in row.measures]
-    middle = median(costs)
+        return (row.failure,)
     bound = any(measure.generator_bound for measure in row.measures)
+    user = median(1e6 * measure.cpu.user / measure.operations for measure in row.measures)
+    system = median(1e6 * measure.cpu.system / measure.operations for measure in row.measures)
     return (
-        row.server,
         f"{median(measure.rate for measure in row.measures):,.0f}",
-        f"{middle:.2f}",
-        "" if about_memory else f"{median(m.cpu.user / m.operations for m in row.measures) * scale:.2f}",
-        "" if about_memory else f"{median(m.cpu.system / m.operations for m in row.measures) * scale:.2f}",
-        f"{median(row.ratios):.2f}" if row.ratios else "",
-        f"{(max(costs) - min(costs)) / middle:.0%}" if len(costs) > 1 and middle else "",
+        f"{median(row.costs):.2f}",
+        *([ratio(row), span(row)] if with_ratio else []),
+        *(["", ""] if row.about_memory else [f"{user:.2f}", f"{system:.2f}"]),
         f"{median(measure.share for measure in row.measures):.0%}",
         f"{median(measure.waited_share for measure in row.measures):.0%}",
         f"{median(measure.generator_share for measure in row.measures):.0%}{' !' if bound else ''}",
-        *(f"{median(measure.figures[name] for measure in row.measures):.2f}" for name in row.measures[0].figures),
+        *(f"{row.figure(name):,.2f}" for name in row.measures[0].figures),
         row.failure,
     )
 
 
+def ratio(row: Row) -> str:
+    """Return the median of the ratios; empty if there are none."""
+    return f"{median(row.ratios):.2f}" if row.ratios else ""
+
+
+def span(row: Row) -> str:
+    """Return the lowest and the highest ratio of all rounds; empty if there were not several."""
+    return f"{min(row.ratios):.2f}-{max(row.ratios):.2f}" if len(row.ratios) > 1 else ""
+
+
+def undecided(row: Row) -> bool:
+    """Return whether the rounds disagree about which library is cheaper."""
+    return bool(row.ratios) and min(row.ratios) < 1 < max(row.ratios)
+
+
+def singular(unit: str) -> str:
+    """Return a unit in the singular."""
+    return "delivery" if unit == "deliveries" else unit.removesuffix("s")
+
+
 def _line(cells: Iterable[str]) -> str:
     first, *others = cells
-    widths = [12, 10, 9, 9, 9, 8, 7, 7, 11, 9, 9, 9]
-    padded = [cell.rjust(width) for cell, width in zip(others, widths, strict=False)]
-    return "  ".join([first.ljust(15), *padded, *others[len(widths) :]]).rstrip()
+    return "  ".join([first.ljust(FIRST_WIDTH), *(cell.rjust(WIDTH) for cell in others)]).rstrip()

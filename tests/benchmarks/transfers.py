@@ -5,12 +5,13 @@ With the others it is many messages of 1 MiB. The generator sends and receives a
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from socket import socket
 
 from benchmarks import frames
+from benchmarks.case import ServerCase
 from benchmarks.measure import Measure, Stopwatch
 from benchmarks.opening import connect, receive_exactly
 from benchmarks.process import ServerProcess
@@ -21,41 +22,37 @@ WARM_UP_SIZE = 8 * MiB
 
 
 @dataclass(frozen=True)
-class UploadCase:
+class UploadCase(ServerCase):
     name: str
     size: int
     """Bytes of a transfer if the measurement takes a second or more; proportionally less if it is shorter."""
     unit = "MiB"
     handler = "upload"
-    settings = None
-    once = False
-    tls = False
 
     @property
     def description(self) -> str:
         return f"server receives {self.size // MiB:,} MiB at a time on 1 connection"
 
-    def drive(self, server: ServerProcess, seconds: float) -> Measure:
+    def drive(self, servers: Sequence[ServerProcess], seconds: float) -> Measure:
+        (server,) = servers
         with closing(connect(server.port)) as connection:
             return _drive(server, seconds, self.size, Upload(connection, server.streams).run)
 
 
 @dataclass(frozen=True)
-class DownloadCase:
+class DownloadCase(ServerCase):
     name: str
     size: int
     """Bytes of a transfer if the measurement takes a second or more; proportionally less if it is shorter."""
     unit = "MiB"
     handler = "download"
-    settings = None
-    once = False
-    tls = False
 
     @property
     def description(self) -> str:
         return f"server sends {self.size // MiB:,} MiB at a time on 1 connection"
 
-    def drive(self, server: ServerProcess, seconds: float) -> Measure:
+    def drive(self, servers: Sequence[ServerProcess], seconds: float) -> Measure:
+        (server,) = servers
         with closing(connect(server.port)) as connection:
             download = Download(connection, server.streams)
             download.check(WARM_UP_SIZE)

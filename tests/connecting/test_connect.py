@@ -41,6 +41,7 @@ from streamws import (
     Timeouts,
     UsageError,
     connect,
+    connection,
 )
 from streamws.net import transports
 
@@ -49,7 +50,8 @@ from streamws.net import transports
 def _both_transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test with streamws' own transport, if the event loop allows it, and with the loop's transport."""
     if request.param == "loop":
-        monkeypatch.setattr(transports, "_has_add_reader", lambda loop: False)
+        for module in (transports, connection):
+            monkeypatch.setattr(module, "has_own_transports", lambda loop: False)
 
 
 # Success --------------------------------------------------------------------------------------------------------

@@ -153,7 +153,9 @@ def test_documentation_comments_are_all_understood() -> None:
     text = "".join(page.read_text("utf-8") for page in pages())
     comments = re.findall(r"<!-- (program|handler|connection|client|continues): ", text)
     assert len(comments) + len(re.findall(r"(?<!-->)\n```python\n", text)) == sum(e.blocks for e in examples())
-    assert len(re.findall("<!--", text)) == len(comments) + text.count("<!-- output: ")
+    figures = text.count("<!-- figures: ")
+    assert text.count("<!-- end of figures -->") == figures
+    assert len(re.findall("<!--", text)) == len(comments) + text.count("<!-- output: ") + 2 * figures
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.requests import fields_of
 from streamws import Compression, HandshakeRefused, InvalidHandshake
+from streamws.handshake.agreement import Agreement
 from streamws.handshake.client import begin_handshake, check_response, request_options
 from streamws.handshake.extensions import (
     DeflateTerms,
@@ -323,22 +325,26 @@ def request(*extensions: str) -> Request:
     return Request("GET", "/", Headers(fields))
 
 
+def accept(asked: Request, policy: Policy) -> Agreement:
+    return accept_request(asked, fields_of(asked), policy)
+
+
 @pytest.mark.parametrize("compression", [None, FULL])
 @pytest.mark.parametrize("value", [value for value in MALFORMED if value.isascii() and value.isprintable()])
 def test_server_answers_malformed_extensions_with_400(value: str, compression: Compression | None) -> None:
     policy = Policy(compression=compression)
     if compression is None:
-        accept_request(request(value), policy)  # the field is not read when compression is off
+        accept(request(value), policy)  # the field is not read when compression is off
     else:
         with pytest.raises(HandshakeRefused) as caught:
-            accept_request(request(value), policy)
+            accept(request(value), policy)
         assert caught.value.status == 400
 
 
 @pytest.mark.parametrize("compression", [None, FULL])
 def test_server_reads_offers_over_several_fields(compression: Compression | None) -> None:
     offers = ("x; y=1", f"{DEFLATE}; {SERVER_BITS}=8", f"{DEFLATE}; {SERVER_BITS}=9, {DEFLATE}")
-    verdict = accept_request(request(*offers), Policy(compression=compression))
+    verdict = accept(request(*offers), Policy(compression=compression))
     assert verdict.response.headers.get("Sec-WebSocket-Extensions") == (
         None if compression is None else f"{DEFLATE}; {SERVER_BITS}=9"
     )
@@ -347,7 +353,7 @@ def test_server_reads_offers_over_several_fields(compression: Compression | None
 
 @pytest.mark.parametrize("offers", [(), ("x",), (f"{DEFLATE}; x",)])
 def test_server_omits_field_when_it_accepts_no_offer(offers: tuple[str, ...]) -> None:
-    verdict = accept_request(request(*offers), Policy(compression=FULL))
+    verdict = accept(request(*offers), Policy(compression=FULL))
     assert "Sec-WebSocket-Extensions" not in verdict.response.headers
     assert verdict.terms is None
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.requests import fields_of
 from streamws.errors import HandshakeRefused
 from streamws.handshake.agreement import Agreement
 from streamws.handshake.head import Request
@@ -47,12 +48,12 @@ def request(change: dict[str, str | None] | None = None, *more: tuple[str, str],
 
 
 def accepted(asked: Request, policy: Policy | None = None) -> Agreement:
-    return accept_request(asked, policy or Policy())
+    return accept_request(asked, fields_of(asked), policy or Policy())
 
 
 def refusal(asked: Request, policy: Policy) -> HandshakeRefused | None:
     try:
-        accept_request(asked, policy)
+        accept_request(asked, fields_of(asked), policy)
     except HandshakeRefused as error:
         return error
     return None

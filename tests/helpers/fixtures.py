@@ -25,9 +25,15 @@ def address_of(server: WebSocketServer) -> tuple[str, int]:
     return host, port
 
 
+def addresses_of(server: WebSocketServer) -> list[tuple[str, int]]:
+    """Return the addresses of the server's clients, the oldest client first."""
+    return [(client.addr, client.port) for client in server.clients.values()]
+
+
 def client_of(server: WebSocketServer, raw: RawClient) -> Client:
     """Return the server's `Client` for a connection."""
-    return server.clients[raw.address]
+    (client,) = [client for client in server.clients.values() if (client.addr, client.port) == raw.address]
+    return client
 
 
 def url_of(server: WebSocketServer, path: str = "/", *, scheme: str = "ws") -> str:

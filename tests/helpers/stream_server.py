@@ -18,9 +18,10 @@ def main(arguments: Arguments) -> None:
     # Not at the top, because the lines above decide which build is imported.
     import asyncio
 
-    from streamws import Client, MessageReader, Opcode, WebSocketServer
+    from streamws import Client, MessageReader, Opcode, Timeouts, WebSocketServer
 
     chunk = 64 * 1024
+    timeouts = Timeouts(ping_interval=None, ping_timeout=None)  # the tests do not expect pings, however long they take
 
     async def upload(client: Client, reader: MessageReader) -> None:
         buffer = bytearray(chunk)
@@ -43,7 +44,7 @@ def main(arguments: Arguments) -> None:
                 await download(client, int(await reader.get()))
 
     async def serve() -> None:
-        async with WebSocketServer("127.0.0.1", 0, handler=handler) as socket:
+        async with WebSocketServer("127.0.0.1", 0, handler=handler, timeouts=timeouts) as socket:
             print(socket.sockets[0].getsockname()[1], flush=True)
             await socket.serve_forever()
 

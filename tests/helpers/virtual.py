@@ -279,14 +279,14 @@ def endpoint(
     streamws = importlib.import_module(package)
     connections = importlib.import_module(f"{package}.connection")
     environment = connections.Environment(loop, streamws.Limits(**limits), streamws.Timeouts(**timeouts))
-    connection = connections.AsyncioConnection(environment, server, _NoOpening())
+    connection = connections.Connection(environment, server, _NoOpening())
     transport.connect(connection)
     if compression is None or terms is None:
         connection.start()
     else:
         extensions = importlib.import_module(f"{package}.handshake.extensions")
         connection.start(streamws.Compression(**compression), extensions.DeflateTerms(**terms))
-    client = streamws.Client(connection, 1, ("virtual", 1), None, None, None, None)
+    client = streamws.Client(connection, None, None, None)
     return Endpoint(streamws, client, connection, transport)
 
 

@@ -14,7 +14,7 @@ from helpers.frames import server_close
 from helpers.peers import Peer, scripted
 from streamws import Close, connect
 from streamws.net.network import Receiver
-from streamws.net.selector import SelectorTransport
+from streamws.net.selector import over_socket
 
 PATIENCE = 10
 
@@ -93,7 +93,7 @@ class Case:
         near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least that the system allows
         self.sock = near
         self.protocol = Recorder()
-        self.transport = SelectorTransport(asyncio.get_running_loop(), near, self.protocol)
+        self.transport = over_socket(asyncio.get_running_loop(), near, self.protocol)
 
     async def read(self, size: int) -> bytes:
         """That many bytes at the other end, or fewer if it ends."""
@@ -187,7 +187,7 @@ async def test_transport_queues_references_and_drops_each_when_it_is_written(cas
 async def test_transport_writes_hundreds_of_parts_in_one_call(size: int) -> None:
     near, peer = record_pair()
     protocol = Recorder()
-    transport = SelectorTransport(asyncio.get_running_loop(), near, protocol)
+    transport = over_socket(asyncio.get_running_loop(), near, protocol)
     transport.start()
     with peer:
         parts = [bytes([number % 251]) * size for number in range(90)]
@@ -393,7 +393,7 @@ async def tcp_pair() -> tuple[socket.socket, socket.socket]:
 async def test_transport_over_tcp_does_not_wait_to_fill_packets() -> None:
     near, peer = await tcp_pair()
     protocol = Recorder()
-    transport = SelectorTransport(asyncio.get_running_loop(), near, protocol)
+    transport = over_socket(asyncio.get_running_loop(), near, protocol)
     transport.start()
     assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert transport.get_extra_info("peername") == peer.getsockname()
@@ -409,7 +409,7 @@ async def test_transport_over_tcp_does_not_wait_to_fill_packets() -> None:
 async def test_transport_tells_of_a_reset() -> None:
     near, peer = await tcp_pair()
     protocol = Recorder()
-    transport = SelectorTransport(asyncio.get_running_loop(), near, protocol)
+    transport = over_socket(asyncio.get_running_loop(), near, protocol)
     transport.start()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
@@ -435,7 +435,7 @@ async def test_transport_of_a_peer_that_is_gone_has_no_name() -> None:
     near, peer = await tcp_pair()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
-    transport = SelectorTransport(asyncio.get_running_loop(), near, protocol := Recorder())
+    transport = over_socket(asyncio.get_running_loop(), near, protocol := Recorder())
     assert transport.get_extra_info("peername") is None
     transport.start()
     async with asyncio.timeout(PATIENCE):

@@ -28,6 +28,8 @@ from streamws import (
     DataFrame,
     MessageReader,
     Opcode,
+    Server,
+    State,
     WebSocketServer,
     connect,
 )
@@ -597,14 +599,51 @@ async def serve_forever_cancelled(serve: Callable[[WebSocketServer], Coroutine[A
             assert await is_served(server)
 
 
-Server = Callable[[WebSocketServer], Coroutine[Any, Any, object]]
+def listening(server: WebSocketServer) -> Server:
+    """Return what `start` returned."""
+    assert server._server is not None
+    return server._server
 
-SERVERS: dict[str, tuple[Callable[[Server], Awaitable[None]], Server]] = {
+
+async def start_serving_cancelled(serve: Callable[[WebSocketServer], Coroutine[Any, Any, object]]) -> None:
+    """The server serves already, so that it never waits."""
+    async with new_server() as server:
+        task = asyncio.create_task(serve(server))
+        task.cancel()
+        assert await cancelled(task)
+        assert await is_served(server)
+        await serve(server)
+        assert await is_served(server)
+
+
+async def listening_cancelled(serve: Callable[[WebSocketServer], Coroutine[Any, Any, object]]) -> None:
+    """The server stops listening, as asyncio's does; its connections live on."""
+    async with new_server() as server:
+        port = server.port
+        peer = await open_peer(port)
+        task = asyncio.create_task(Steps(serve(server), 1))
+        assert await cancelled(task)
+        assert not listening(server).is_serving()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        (client,) = server.clients.values()
+        assert client.state is State.OPEN
+        answering = asyncio.create_task(answer_close(peer))
+    await answering
+    await peer.close()
+
+
+Call = Callable[[WebSocketServer], Coroutine[Any, Any, object]]
+
+SERVERS: dict[str, tuple[Callable[[Call], Awaitable[None]], Call]] = {
     "WebSocketServer.start": (start_cancelled, lambda server: server.start()),
     "WebSocketServer.__aenter__": (start_cancelled, lambda server: server.__aenter__()),
     "WebSocketServer.close": (close_cancelled, lambda server: server.close()),
     "WebSocketServer.__aexit__": (close_cancelled, lambda server: server.__aexit__(None, None, None)),
     "WebSocketServer.serve_forever": (serve_forever_cancelled, lambda server: server.serve_forever()),
+    "Server.start_serving": (start_serving_cancelled, lambda server: listening(server).start_serving()),
+    "Server.wait_closed": (serve_forever_cancelled, lambda server: listening(server).wait_closed()),
+    "Server.serve_forever": (listening_cancelled, lambda server: listening(server).serve_forever()),
 }
 
 

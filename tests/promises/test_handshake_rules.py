@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, address_of, client_of, echo
+from helpers.fixtures import Connect, Serve, address_of, addresses_of, client_of, echo
 from helpers.frames import ACCEPT, TEXT, Answer, close, request, text
 from helpers.frames import client_frame as frame
 from helpers.peers import RawClient
@@ -298,7 +298,7 @@ async def test_server_counts_clients_that_connected_at_once(serve: Serve, connec
     await first.upgrade()
     await second.send(request())
     assert await read_refusal(second) == FULL
-    assert [*server.clients] == [first.address]
+    assert addresses_of(server) == [first.address]
 
 
 async def test_server_accepts_again_when_a_client_left(serve: Serve, connect: Connect) -> None:

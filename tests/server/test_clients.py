@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from helpers.fixtures import Connect, Serve, client_of, echo
+from helpers.fixtures import Connect, Serve, addresses_of, client_of, echo
 from helpers.frames import BINARY, CLOSE, PING, PONG, TEXT, close, frames
 from helpers.frames import client_frame as frame
 from helpers.peers import NARROW_BUFFER, narrow_socket
@@ -15,14 +15,14 @@ from streamws import Cause, Client, Limits, Side, State, WebSocketServer
 # --- the mapping
 
 
-async def test_clients_are_found_by_address(serve: Serve, connect: Connect) -> None:
+async def test_clients_are_found_by_id(serve: Serve, connect: Connect) -> None:
     server = await serve(echo)
     clients = server.clients
     assert dict(clients) == {}
     raws = [await connect(server) for _ in range(3)]
-    assert [*clients] == [raw.address for raw in raws]
-    assert [(client.addr, client.port) for client in clients.values()] == [*clients]
-    assert len({client.id for client in clients.values()}) == 3
+    assert addresses_of(server) == [raw.address for raw in raws]
+    assert [client.id for client in clients.values()] == [*clients]
+    assert len(clients) == 3
 
 
 async def test_clients_is_a_live_view_that_cannot_be_changed(serve: Serve, connect: Connect) -> None:
@@ -30,10 +30,10 @@ async def test_clients_is_a_live_view_that_cannot_be_changed(serve: Serve, conne
     clients: Any = server.clients
     raw, other = await connect(server), await connect(server)
     with pytest.raises(TypeError):
-        del clients[raw.address]
+        del clients[client_of(server, raw).id]
     await raw.send(close())
     assert await raw.read_until_eof() == b"\x88\x02\x03\xe8"
-    await until(lambda: [*clients] == [other.address])
+    await until(lambda: addresses_of(server) == [other.address])
     other.reset()
     await until(lambda: not clients)
 
@@ -44,7 +44,7 @@ async def test_clients_contains_a_closing_client(serve: Serve, connect: Connect)
     client = client_of(server, raw)
     closing = asyncio.ensure_future(client.close())
     assert await raw.read_frame() == (CLOSE, b"\x03\xe8")
-    assert server.clients[raw.address] is client
+    assert server.clients[client.id] is client
     await raw.send(close())
     await within(closing)
     assert not server.clients
@@ -185,7 +185,7 @@ async def test_broadcast_closes_a_slow_client_and_no_other(serve: Serve, connect
     assert client.outcome is not None
     assert (client.outcome.cause, client.outcome.initiator) == (Cause.LIMIT, Side.REMOTE)
     assert client.outcome.code == 1008
-    assert [*server.clients] == [fast.address]
+    assert addresses_of(server) == [fast.address]
 
 
 async def test_broadcast_does_not_wait(serve: Serve, connect: Connect) -> None:

@@ -235,7 +235,7 @@ async def test_connection_lives_on_after_its_callback(kind: str, serve: Serve, c
     await within(client.wait_closed())
     assert client.outcome is not None
     assert client.outcome.clean
-    assert raw.address not in server.clients
+    assert client.id not in server.clients
 
 
 async def test_connection_lives_on_until_the_server_side_closes_it(serve: Serve, connect: Connect) -> None:

@@ -96,6 +96,11 @@ async def pass_back(end: Endpoint, log: list[str]) -> None:
             await end.client.send(str(int(message) + 1))
 
 
+async def begin(end: Endpoint) -> None:
+    """Send the first number in a task."""
+    await end.client.send(NUMBERS[0])
+
+
 NUMBERS = [str(number) for number in range(1, ROUNDS + 1)]
 
 
@@ -103,8 +108,7 @@ NUMBERS = [str(number) for number in range(1, ROUNDS + 1)]
 def test_ping_pong_over_transport_that_delivers_inside_write(loop: VirtualLoop, package: str, capacity: int) -> None:
     ends = connected(loop, (package, package), kind=SynchronousTransport, capacity=capacity)
     log: list[str] = []
-    tasks = start(loop, *(pass_back(end, log) for end in ends))
-    start(loop, ends[0].client.send("1"))
+    tasks = start(loop, *(pass_back(end, log) for end in ends), begin(ends[0]))
     assert log == NUMBERS
     assert all(task.done() for task in tasks)
     assert [end.client.outcome.cause for end in ends] == ["clean", "clean"]

@@ -131,8 +131,8 @@ def serving() -> None:
     WebSocketServer("localhost", 0, compression="deflate")  # type: ignore[arg-type]
     WebSocketServer("localhost", 0, handler)  # type: ignore[call-arg, arg-type]
     socket = WebSocketServer("localhost", 0)
-    socket.clients["localhost"]  # type: ignore[index]
-    socket.clients[("localhost", 1)] = socket  # type: ignore[index]
+    socket.clients[("localhost", 1)]  # type: ignore[index]
+    socket.clients[1] = socket  # type: ignore[index]
     socket.broadcast(1)  # type: ignore[arg-type]
     socket.broadcast("text", compress="yes")  # type: ignore[arg-type]
 

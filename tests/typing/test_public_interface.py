@@ -56,6 +56,7 @@ from streamws import (
     RedirectError,
     Request,
     Response,
+    Server,
     Side,
     State,
     StreamwsError,
@@ -302,13 +303,13 @@ async def serving(context: ssl.SSLContext) -> None:
         timeouts=Timeouts(close=None),
         server_header=None,
     )
-    assert_type(socket.clients, Mapping[tuple[str, int], Client])
+    assert_type(socket.clients, Mapping[int, Client])
     assert_type(socket.broadcast("text"), int)
     assert_type(socket.broadcast(b"bytes", socket.clients.values()), int)
     assert_type(socket.broadcast("text", compress=False), int)
     assert_type(socket.limits, Limits)
     assert_type(socket.timeouts, Timeouts)
-    assert_type(await socket.start(), asyncio.Server)
+    assert_type(await socket.start(), Server)
     async with socket as entered:
         assert_type(entered, WebSocketServer)
         await entered.serve_forever()
@@ -318,7 +319,7 @@ async def serving(context: ssl.SSLContext) -> None:
 def serving_on_own_loop(loop: asyncio.AbstractEventLoop) -> None:
     socket = WebSocketServer("localhost", 8765, loop=loop, origins="*")
     with socket as server:
-        assert_type(server, asyncio.Server)
+        assert_type(server, Server)
     socket.run()
 
 
@@ -461,6 +462,7 @@ KINDS = [
     Headers,
     Request,
     Response,
+    Server,
 ]
 
 

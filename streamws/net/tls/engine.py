@@ -32,7 +32,7 @@ class Engine:
         self.ended: bool = False
         """Whether the peer has closed its sending side with a close_notify alert (RFC 8446 section 6.1)."""
         self.error: ssl.SSLError | None = None
-        """Why received data could not be decrypted; None if there was no error."""
+        """Why the handshake failed or received data could not be decrypted; None if there was no error."""
 
     def feed(self, data: bytearray, size: int) -> None:
         """Add `data[:size]`, which was received. It is not copied until `keep` is called."""
@@ -54,15 +54,19 @@ class Engine:
     def continue_handshake(self) -> bool:
         """Continue the TLS handshake; return whether it is complete.
 
-        :raises ssl.SSLError: if it fails.
+        :raises ssl.SSLError: if it fails, or has failed before.
         """
-        while True:
+        # Kept, because OpenSSL 3.6 forgets some failures: called again, it waits for more bytes.
+        while self.error is None:
             try:
                 self.ssl_object.do_handshake()
                 return True
             except ssl.SSLWantReadError:
                 if not self._feed_more():
                     return False
+            except ssl.SSLError as error:
+                self.error = error
+        raise self.error.with_traceback(None)
 
     def decrypt(self, buffer: memoryview) -> int:
         """Decrypt received data into `buffer`, as much as fits; return the number of bytes.

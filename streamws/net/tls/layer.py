@@ -184,9 +184,9 @@ class Tls(Receiver):
         self._stop_timer()
         self._gate.close()
         error, self._error = self._error or error, None  # an error refers to this object by its traceback
-        if self._opened:
+        if self._opened or self._done is None:
             self._upper.connection_lost(error)
-        elif self._done is not None and not self._done.done():
+        elif not self._done.done():
             self._done.set_exception(error or ConnectionResetError())
 
     # The handshake ---------------------------------------------------------------------------------------------
@@ -343,9 +343,10 @@ class Tls(Receiver):
 
 
 class AsyncioTls(Tls, BufferedProtocol):
-    """`Tls` as an `asyncio.BufferedProtocol`.
+    """`Tls` as an `asyncio.BufferedProtocol`, for the loop's own transports.
 
-    asyncio checks for that class, and a compiled class cannot derive from it.
+    asyncio checks for that class, and a compiled class cannot derive from it. A class that is not compiled makes each
+    call of a method that it inherits dearer, so this one is not used with transports of our own.
     """
 
     __slots__ = ()

@@ -33,6 +33,7 @@ cdef extern from *:
     #define SW_BIO_TYPE_SOURCE_SINK 0x0400
     #define SW_BIO_FLAGS_RWS 0x07
     #define SW_BIO_FLAGS_READ 0x01
+    #define SW_BIO_FLAGS_WRITE 0x02
     #define SW_BIO_FLAGS_SHOULD_RETRY 0x08
     #define SW_BIO_CTRL_FLUSH 11
     #define SW_SSL_CTRL_MODE 33
@@ -110,7 +111,11 @@ cdef extern from *:
     static int sw_bio_write(void *bio, const char *data, int size) {
         sw_buffers *buffers = (sw_buffers *)BIO_get_data_(bio);
         BIO_clear_flags_(bio, SW_BIO_FLAGS_RWS | SW_BIO_FLAGS_SHOULD_RETRY);
-        if (!buffers || size <= 0) return -1;
+        if (!buffers) {  /* the engine is gone: without these flags, some versions of Python raise OSError with errno 0 */
+            BIO_set_flags_(bio, SW_BIO_FLAGS_WRITE | SW_BIO_FLAGS_SHOULD_RETRY);
+            return -1;
+        }
+        if (size <= 0) return -1;
         if (!buffers->overflow_size && buffers->size + size <= buffers->room) {
             memcpy(PyBytes_AS_STRING(buffers->records) + buffers->size, data, (size_t)size);
             buffers->size += size;
@@ -333,11 +338,15 @@ cdef class DirectEngine(Engine):
             self._input_owner = None
 
     cpdef bint continue_handshake(self) except -1:
-        try:
-            self.ssl_object.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        return True
+        if self.error is None:
+            try:
+                self.ssl_object.do_handshake()
+                return True
+            except ssl.SSLWantReadError:
+                return False
+            except ssl.SSLError as error:
+                self.error = error
+        raise self.error.with_traceback(None)
 
     cpdef Py_ssize_t decrypt(self, buffer) except -1:
         if type(buffer) is not memoryview:

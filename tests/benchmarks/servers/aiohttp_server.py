@@ -6,6 +6,7 @@ bits and cannot ask the client for no context takeover, so it keeps the memory o
 """
 
 import asyncio
+import time
 import zlib
 from functools import partial
 from types import ModuleType, SimpleNamespace
@@ -14,14 +15,26 @@ from aiohttp import WSMsgType, set_zlib_backend, web
 from zlib_ng import zlib_ng
 
 from benchmarks.deflate import Settings
-from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, TRANSFER, Arguments, run
+from benchmarks.servers.common import (
+    BROADCAST,
+    HOST,
+    MAX_MESSAGE_SIZE,
+    SMALL,
+    TRANSFER,
+    Arguments,
+    longest_wait,
+    run,
+)
 
 clients: set[web.WebSocketResponse] = set()
 compression_enabled = False
+ping_interval: float | None = None
 
 
 async def prepare(request: web.Request) -> web.WebSocketResponse:
-    response = web.WebSocketResponse(compress=compression_enabled, max_msg_size=MAX_MESSAGE_SIZE)
+    response = web.WebSocketResponse(
+        compress=compression_enabled, max_msg_size=MAX_MESSAGE_SIZE, heartbeat=ping_interval
+    )
     await response.prepare(request)
     return response
 
@@ -41,9 +54,11 @@ async def broadcast_on_command(request: web.Request) -> web.WebSocketResponse:
     clients.add(response)
     try:
         async for message in response:
-            for _ in range(int(message.data)):
-                for client in list(clients):
-                    await client.send_bytes(BROADCAST)
+            turns, in_turn = map(int, message.data.split())
+            for _ in range(turns):
+                for _ in range(in_turn):
+                    for client in list(clients):
+                        await client.send_bytes(BROADCAST)
                 await asyncio.sleep(0)
     finally:
         clients.discard(response)
@@ -70,7 +85,25 @@ async def download(request: web.Request) -> web.WebSocketResponse:
     return response
 
 
-HANDLERS = {"echo": echo, "broadcast": broadcast_on_command, "upload": upload, "download": download}
+async def tight_send(request: web.Request) -> web.WebSocketResponse:
+    response = await prepare(request)
+
+    async def send_until(end: float) -> None:
+        while time.monotonic() < end:
+            await response.send_bytes(SMALL)
+
+    async for message in response:
+        await response.send_str((await longest_wait(send_until, float(message.data))).decode())
+    return response
+
+
+HANDLERS = {
+    "echo": echo,
+    "broadcast": broadcast_on_command,
+    "upload": upload,
+    "download": download,
+    "tight-send": tight_send,
+}
 
 
 def enable_compression(codec: ModuleType, settings: Settings) -> None:
@@ -85,13 +118,15 @@ def enable_compression(codec: ModuleType, settings: Settings) -> None:
 
 
 async def start(arguments: Arguments) -> int:
+    global ping_interval
+    ping_interval = arguments.ping
     if arguments.deflate is not None:
         enable_compression(zlib_ng if arguments.zlib_ng else zlib, arguments.deflate)
     application = web.Application()
     application.router.add_get("/", HANDLERS[arguments.handler])
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, HOST, arguments.port, ssl_context=arguments.context)
+    site = web.TCPSite(runner, HOST, arguments.port, ssl_context=arguments.context, backlog=arguments.backlog)
     await site.start()
     port: int = runner.addresses[0][1]
     return port

@@ -8,9 +8,8 @@ import resource
 import signal
 import ssl
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable
-
-import uvloop
 
 from benchmarks.deflate import Settings
 from benchmarks.sealing import server_context
@@ -18,6 +17,10 @@ from benchmarks.sealing import server_context
 HOST = "127.0.0.1"
 MAX_MESSAGE_SIZE = 4 << 20
 BROADCAST = b"b" * 256
+SMALL_SIZE = 20
+"""The size of the messages of the handler `tight-send`, in bytes."""
+SMALL = b"s" * SMALL_SIZE
+TICK = 0.01
 TRANSFER = bytes(range(256)) * 4096
 """The 1 MiB of bytes that uploads and downloads repeat."""
 
@@ -27,6 +30,9 @@ class Arguments(argparse.Namespace):
     tls: bool
     loop: str
     handler: str
+    ping: float | None
+    backlog: int
+    way: str
     deflate: Settings | None
     zlib_ng: bool
     core: int | None
@@ -47,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--tls", action="store_true", help="serve wss with the certificate of the tests")
     result.add_argument(
         "--handler",
-        choices=["echo", "broadcast", "upload", "download"],
+        choices=["echo", "broadcast", "upload", "download", "tight-send"],
         default="echo",
         help="the task of the server (default: echo)",
     )
@@ -57,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="SETTINGS",
         help="compress, with the library's settings (default) or with WINDOW_BITS,MEM_LEVEL,LEVEL,TAKEOVER (12,5,6,1)",
     )
+    result.add_argument("--ping", type=float, metavar="SECONDS", help="ping idle clients at this interval")
+    result.add_argument("--backlog", type=int, default=100, help="connections that may wait to be accepted (100)")
     result.add_argument("--zlib-ng", action="store_true", help="compress with zlib-ng")
     add_process_options(result)
     return result
@@ -96,20 +104,51 @@ def new_loop(arguments: Arguments) -> asyncio.AbstractEventLoop:
 
     :returns: The event loop that the arguments name, set as the current one.
     """
+    import uvloop  # not at the top, because the load generator imports this module, too
+
+    prepare_process(arguments)
+    loop = uvloop.new_event_loop() if arguments.loop == "uvloop" else asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
+def prepare_process(arguments: Arguments) -> None:
+    """Prepare this process for the measurement, without an event loop."""
     signal.alarm(arguments.lifetime)
     logging.disable(logging.CRITICAL)
     raise_limit_of_open_files()
     if arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})
-    loop = uvloop.new_event_loop() if arguments.loop == "uvloop" else asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    return loop
 
 
 def raise_limit_of_open_files() -> None:
     """Let this process open as many files as it may."""
     _, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, maximum))
+
+
+async def longest_wait(send_all: Callable[[float], Awaitable[None]], seconds: float) -> bytes:
+    """Measure how long another task of this event loop waits while messages are sent in a tight loop.
+
+    :param send_all: Sends messages until a time of `time.monotonic`.
+    :returns: The longest wait in seconds, as text of `SMALL_SIZE` bytes.
+    """
+    longest = 0.0
+    last = time.monotonic()
+
+    async def tick() -> None:
+        nonlocal longest, last
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            longest, last = max(longest, now - last - TICK), now
+
+    ticking = asyncio.ensure_future(tick())
+    await asyncio.sleep(0)  # the task begins
+    await send_all(time.monotonic() + seconds)
+    longest = max(longest, time.monotonic() - last - TICK)
+    ticking.cancel()
+    return f"{longest:<{SMALL_SIZE}.6f}".encode()
 
 
 def report_ready(port: int) -> None:

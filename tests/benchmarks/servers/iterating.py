@@ -5,11 +5,20 @@ them and the library, so sharing them does not change what is measured.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from benchmarks.deflate import Settings
-from benchmarks.servers.common import BROADCAST, HOST, MAX_MESSAGE_SIZE, TRANSFER, Arguments
+from benchmarks.servers.common import (
+    BROADCAST,
+    HOST,
+    MAX_MESSAGE_SIZE,
+    SMALL,
+    TRANSFER,
+    Arguments,
+    longest_wait,
+)
 
 
 class Connection(Protocol):
@@ -38,8 +47,10 @@ def broadcasting(broadcast: Callable[[Iterable[Any], bytes], None]) -> Handler:
         clients.add(connection)
         try:
             async for message in connection:
-                for _ in range(int(message)):
-                    broadcast(clients, BROADCAST)
+                turns, in_turn = map(int, message.split())
+                for _ in range(turns):
+                    for _ in range(in_turn):
+                        broadcast(clients, BROADCAST)
                     await asyncio.sleep(0)
         finally:
             clients.discard(connection)
@@ -63,6 +74,15 @@ async def download(connection: Connection) -> None:
             await connection.send(TRANSFER)
 
 
+async def tight_send(connection: Connection) -> None:
+    async def send_until(end: float) -> None:
+        while time.monotonic() < end:
+            await connection.send(SMALL)
+
+    async for message in connection:
+        await connection.send((await longest_wait(send_until, float(message))).decode())
+
+
 async def start_serving(
     arguments: Arguments,
     serve: Callable[..., Awaitable[Any]],
@@ -81,6 +101,7 @@ async def start_serving(
         "broadcast": broadcasting(broadcast),
         "upload": upload,
         "download": download,
+        "tight-send": tight_send,
     }
     settings = arguments.deflate
     if settings is None:
@@ -95,7 +116,8 @@ async def start_serving(
         arguments.port,
         ssl=arguments.context,
         max_size=MAX_MESSAGE_SIZE,
-        ping_interval=None,
+        ping_interval=arguments.ping,
+        backlog=arguments.backlog,
         **compression,
     )
     port: int = next(iter(server.sockets)).getsockname()[1]

@@ -1,6 +1,6 @@
 """picows' core, which calls back for each frame, used as in its `examples/echo_server.py` and `broadcast_server.py`.
 
-It has its default settings: it answers pings itself, and uses aiofastnet if it is installed.
+It has its default settings: it answers pings itself, sends none unless asked, and uses aiofastnet if it is installed.
 """
 
 import asyncio
@@ -37,15 +37,17 @@ class Broadcast(WSListener):
         if frame.msg_type == WSMsgType.CLOSE:
             answer_close(transport, frame)
         else:
-            task = asyncio.ensure_future(broadcast(int(frame.get_payload_as_ascii_text())))
+            turns, in_turn = map(int, frame.get_payload_as_ascii_text().split())
+            task = asyncio.ensure_future(broadcast(turns, in_turn))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
 
-async def broadcast(times: int) -> None:
-    for _ in range(times):
-        for client in clients:
-            client.send(WSMsgType.BINARY, BROADCAST)
+async def broadcast(turns: int, in_turn: int) -> None:
+    for _ in range(turns):
+        for _ in range(in_turn):
+            for client in clients:
+                client.send(WSMsgType.BINARY, BROADCAST)
         await asyncio.sleep(0)
 
 
@@ -98,7 +100,16 @@ async def start(arguments: Arguments) -> int:
     def accept(request: WSUpgradeRequest) -> WSListener:
         return listener()
 
-    server = await ws_create_server(accept, HOST, arguments.port, ssl=arguments.context)
+    server = await ws_create_server(
+        accept,
+        HOST,
+        arguments.port,
+        ssl=arguments.context,
+        backlog=arguments.backlog,
+        enable_auto_ping=arguments.ping is not None,
+        auto_ping_idle_timeout=arguments.ping or 10,
+        auto_ping_reply_timeout=arguments.ping or 10,
+    )
     port: int = server.sockets[0].getsockname()[1]
     return port
 

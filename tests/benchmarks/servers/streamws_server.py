@@ -1,16 +1,19 @@
 """streamws: the compiled build, or the pure build (`--pure`); with or without the `speed` extra (`--no-speed`)."""
 
 import asyncio
+import time
 
 from benchmarks.deflate import Settings
 from benchmarks.servers.common import (
     BROADCAST,
     HOST,
     MAX_MESSAGE_SIZE,
+    SMALL,
     TRANSFER,
     Arguments,
     add_build_options,
     choose_build,
+    longest_wait,
     new_loop,
     parser,
     report_ready,
@@ -22,7 +25,7 @@ PIECE_SIZE = 1024 * 1024
 def main(arguments: Arguments) -> None:
     choose_build(arguments, ["aiofastnet", "isal", "zlib_ng"])
     # Not at the top, because the line above decides which build is imported.
-    from streamws import Client, Opcode, WebSocketServer
+    from streamws import Client, MessageReader, Opcode, WebSocketServer
     from streamws.options import Compression, Limits, Timeouts
 
     def compression(settings: Settings | None) -> Compression | bool:
@@ -44,10 +47,21 @@ def main(arguments: Arguments) -> None:
         async for message in client:
             await client.send(message)
 
+    async def echo_streams(client: Client) -> None:
+        async for reader in client.messages():
+            await client.send(await reader.get())
+
+    def echo_in_callbacks(client: Client) -> None:
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            await client.send(await reader.get())
+
     async def broadcast_on_command(client: Client) -> None:
         async for message in client:
-            for _ in range(int(message)):
-                socket.broadcast(BROADCAST)
+            turns, in_turn = map(int, message.split())
+            for _ in range(turns):
+                for _ in range(in_turn):
+                    socket.broadcast(BROADCAST)
                 await asyncio.sleep(0)
 
     async def upload(client: Client) -> None:
@@ -69,18 +83,36 @@ def main(arguments: Arguments) -> None:
                 for _ in range(size // PIECE_SIZE):
                     await frame.write(piece)
 
-    handlers = {"echo": echo, "broadcast": broadcast_on_command, "upload": upload, "download": download}
+    async def tight_send(client: Client) -> None:
+        async def send_until(end: float) -> None:
+            while time.monotonic() < end:
+                await client.send(SMALL)
+
+        async for message in client:
+            await client.send((await longest_wait(send_until, float(message))).decode())
+
+    handlers = {
+        "echo": echo_streams if arguments.way == "messages" else echo,
+        "broadcast": broadcast_on_command,
+        "upload": upload,
+        "download": download,
+        "tight-send": tight_send,
+    }
     loop = new_loop(arguments)
     socket = WebSocketServer(
         HOST,
         arguments.port,
-        handler=handlers[arguments.handler],
+        handler=None if arguments.way == "callback" else handlers[arguments.handler],
         ssl=arguments.context,
+        backlog=arguments.backlog,
         limits=Limits(max_message_size=MAX_MESSAGE_SIZE),
-        timeouts=Timeouts(ping_interval=None),
+        # The next ping waits until the deadline of the last one is over, even if that was answered.
+        timeouts=Timeouts(ping_interval=arguments.ping, ping_timeout=0.8 * (arguments.ping or 25)),
         compression=compression(arguments.deflate),
         loop=loop,
     )
+    if arguments.way == "callback":
+        socket.connection(echo_in_callbacks)
     with socket as server:
         report_ready(server.sockets[0].getsockname()[1])
         loop.run_forever()
@@ -89,4 +121,7 @@ def main(arguments: Arguments) -> None:
 if __name__ == "__main__":
     options = parser()
     add_build_options(options)
+    options.add_argument(
+        "--way", choices=["iterator", "messages", "callback"], default="iterator", help="how to read messages to echo"
+    )
     main(options.parse_args(namespace=Arguments()))

@@ -287,14 +287,27 @@ def test_engine_that_ended_still_receives(ends: Ends) -> None:
     assert ends.engine.error is None
 
 
-def test_engine_fails_on_corrupt_record_after_good_ones(ends: Ends) -> None:
+def corruption(ends: Ends) -> str:
+    """Return the reason that the standard library gives for a corrupt record. It depends on the version of OpenSSL."""
+    corrupt = bytearray(ends.encrypt(b"bad" * 10))
+    corrupt[-1] ^= 1
+    with pytest.raises(ssl.SSLError) as raised:
+        ends.other.give(bytes(corrupt))
+    return raised.value.reason
+
+
+def test_engine_fails_on_corrupt_record_after_good_ones(make_engine: Make, contexts: Contexts, server: bool) -> None:
+    ends, others = Ends(make_engine, contexts, server), Ends(make_engine, contexts, server)
+    ends.shake_hands()
+    others.shake_hands()
+    reason = corruption(others)
     corrupt = bytearray(ends.other.seal(b"good") + ends.other.seal(b"bad" * 10))
     corrupt[-1] ^= 1
     assert ends.feed(bytes(corrupt) + ends.other.seal(b"behind it")) == b"good"
     error = ends.engine.error
     assert isinstance(error, ssl.SSLError)
-    assert error.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
-    assert "DECRYPTION_FAILED_OR_BAD_RECORD_MAC" in str(error)
+    assert error.reason == reason
+    assert reason in str(error)
     with pytest.raises(ssl.SSLError, match=r"ALERT_BAD_RECORD_MAC"):
         ends.other.give(ends.take())
 

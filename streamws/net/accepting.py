@@ -1,0 +1,269 @@
+"""Accepting connections on listening sockets."""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from asyncio import AbstractEventLoop
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from .addresses import address_text
+from .poll import Watched, poll_of
+from .selector import SelectorTransport
+from .sockets import READ, accept_now
+
+logger: logging.Logger = logging.getLogger("streamws")
+
+_MAX_ACCEPTS = 32
+"""The most connections that are accepted before the sockets of other connections are served."""
+
+_PAUSE = 1.0
+"""The seconds for which nothing is accepted after the system had no resources for another connection."""
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+"""The errors of a system that has no resources for another connection (accept(2))."""
+
+
+class Openings:
+    """Counts the connections whose opening handshake is under way. While there are too many, none is accepted."""
+
+    __slots__ = ("_listeners", "_warned", "count", "limit")
+
+    def __init__(self, limit: int) -> None:
+        """Count from 0.
+
+        :param limit: the most opening handshakes under way (`Limits.max_handshakes`).
+        """
+        self.limit: int = limit
+        self.count: int = 0
+        self._listeners: list[Listener] = []  # those that wait for the end of a handshake
+        self._warned = False  # whether this was logged
+
+    def begin(self) -> None:
+        """Note that an opening handshake has begun."""
+        self.count += 1
+
+    def end(self) -> None:
+        """Note that one has ended, in whatever way."""
+        self.count -= 1
+        if self._listeners and self.count < self.limit:
+            listeners, self._listeners = self._listeners, []
+            for listener in listeners:
+                listener.resume()
+
+    def wait(self, listener: "Listener") -> None:
+        """Pause a listener until a handshake ends."""
+        self._listeners.append(listener)
+        listener.pause()
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "%d opening handshakes are under way (Limits.max_handshakes): further connections wait in the queue of "
+                "the system until one ends (logged once)",
+                self.count,
+            )
+
+
+class Listener(Watched):
+    """Accepts connections from one listening socket."""
+
+    __slots__ = ("_exhausted", "_factory", "_loop", "_openings", "_path", "_poll", "_sock", "_timer")
+
+    def __init__(
+        self, loop: AbstractEventLoop, sock: socket.socket, factory: Callable[[], Any], openings: Openings
+    ) -> None:
+        """Create a listener; `resume` starts it.
+
+        :param sock: a listening socket that does not block. The listener closes it.
+        :param factory: makes the protocol of each connection, as for `SelectorTransport`.
+        """
+        super().__init__(sock.fileno())
+        self._loop = loop
+        self._sock = sock
+        self._factory = factory
+        # The path of a Unix socket stands for the address of its peers, which have none.
+        self._path = sock.getsockname() if sock.family not in (socket.AF_INET, socket.AF_INET6) else None
+        self._openings = openings
+        self._timer: asyncio.TimerHandle | None = None  # while the system lacks resources
+        self._exhausted = False  # whether the system lacked resources at the last attempt
+        self._poll = poll_of(loop)
+        self._poll.attach()
+
+    def __repr__(self) -> str:
+        return f"<Listener fd={self.descriptor}>"
+
+    def read_ready(self) -> None:
+        for _ in range(_MAX_ACCEPTS):
+            if self._openings.count >= self._openings.limit:
+                self._openings.wait(self)
+                return
+            if not self.events:
+                return  # the server was closed while it accepted
+            try:
+                accepted = accept_now(self._sock, self.descriptor)
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._wait_for_resources(error)
+                    return
+                continue  # this connection is broken already
+            if accepted is None:
+                return
+            if self._exhausted:
+                self._exhausted = False
+                logger.warning("accepting connections on %s again", self._name())
+            descriptor, peer = accepted
+            self._start(descriptor, peer)
+
+    def _start(self, descriptor: int, peer: object) -> None:
+        """Start the transport of an accepted connection."""
+        try:
+            protocol = self._factory()
+            transport = SelectorTransport(self._loop, self._poll, protocol, descriptor, None, peer, self._path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        try:
+            transport.start()
+        except BaseException:
+            transport.abort()
+            raise
+
+    def _name(self) -> str:
+        return address_text(self._sock.getsockname())
+
+    def _wait_for_resources(self, error: OSError) -> None:
+        # The connections that wait would be reported again and again, and the loop would do nothing else.
+        self.pause()
+        self._timer = self._loop.call_later(_PAUSE, self.resume)
+        if not self._exhausted:
+            self._exhausted = True
+            logger.warning(
+                "cannot accept connections on %s: %s; trying again every %g s", self._name(), error.strerror, _PAUSE
+            )
+
+    def pause(self) -> None:
+        """Accept nothing until `resume` is called."""
+        self._poll.watch(self, 0)
+
+    def resume(self) -> None:
+        """Accept connections, unless the listener is closed."""
+        self._timer = None
+        if self.descriptor >= 0:
+            self._poll.watch(self, READ)
+
+    def close(self) -> None:
+        """Stop listening, and close the socket."""
+        if self.descriptor < 0:
+            return
+        self.pause()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._poll.detach()
+        self.descriptor = -1
+        self._sock.close()
+
+
+class Connections:
+    """What a `Server` asks of the connections that it has accepted."""
+
+    __slots__ = ()
+
+    def close_all(self) -> None:
+        """Begin the closing handshake of each one."""
+        raise NotImplementedError
+
+    def abort_all(self) -> None:
+        """Drop each one without a closing handshake."""
+        raise NotImplementedError
+
+    async def wait_all(self) -> None:
+        """Wait until there are none."""
+        raise NotImplementedError
+
+
+class Server(asyncio.AbstractServer):
+    """The listening sockets of a `WebSocketServer`, with the methods of `asyncio.Server`.
+
+    `WebSocketServer.start` and `with` return it. All methods belong to the loop's thread.
+    """
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        sockets: Sequence[socket.socket],
+        start: "Callable[[socket.socket], Awaitable[Listener | asyncio.AbstractServer]]",
+        connections: Connections,
+    ) -> None:
+        self._loop = loop
+        self._sockets = tuple(sockets)
+        self._start = start
+        self._connections = connections
+        self._listeners: list[Listener | asyncio.AbstractServer] = []
+        self._closed = False
+        self._waiting: asyncio.Event = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Server on {', '.join(address_text(sock.getsockname()) for sock in self.sockets) or 'nothing'}>"
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening sockets; empty when the server is closed."""
+        return () if self._closed else self._sockets
+
+    def get_loop(self) -> AbstractEventLoop:
+        """Return the event loop of the server."""
+        return self._loop
+
+    def is_serving(self) -> bool:
+        """Return whether the server accepts connections."""
+        return bool(self._listeners) and not self._closed
+
+    async def start_serving(self) -> None:
+        """Accept connections. A server that was started does so already.
+
+        :raises RuntimeError: if the server is closed.
+        """
+        if self._closed:
+            raise RuntimeError(f"{self!r} is closed")
+        if not self._listeners:
+            for sock in self._sockets:
+                self._listeners.append(await self._start(sock))
+
+    async def serve_forever(self) -> None:
+        """Accept connections until the server is closed. Cancelling it closes the server.
+
+        :raises RuntimeError: if the server is closed already.
+        """
+        await self.start_serving()
+        try:
+            await self._waiting.wait()
+        except asyncio.CancelledError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop listening. Connections stay open; `WebSocketServer.close` closes them too."""
+        if self._closed:
+            return
+        self._closed = True
+        for listener in self._listeners:
+            listener.close()
+        if not self._listeners:
+            for sock in self._sockets:
+                sock.close()
+        self._waiting.set()
+
+    def close_clients(self) -> None:
+        """Begin to close all connections with 1001. New ones are still accepted, unless the server is closed."""
+        self._connections.close_all()
+
+    def abort_clients(self) -> None:
+        """Drop all connections at once, without a closing handshake."""
+        self._connections.abort_all()
+
+    async def wait_closed(self) -> None:
+        """Wait until the server is closed and all its connections have ended. Any number of tasks may wait."""
+        await self._waiting.wait()
+        await self._connections.wait_all()
