@@ -1,6 +1,5 @@
 """State shared by all connections of one event loop: receive buffers, the current iteration and timers."""
 
-import struct
 import sys
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
@@ -8,12 +7,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from .iteration import Iteration, call_reporting
-
-try:
-    import fcntl
-    import termios
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 fast_loops: Any = None
 """The module uvloop, or winloop on Windows, if the `speed` extra is installed."""
@@ -147,17 +140,3 @@ def share_of(loop: AbstractEventLoop) -> LoopShare:
         # key: otherwise neither would ever be freed.
         share = _shares[loop] = LoopShare(is_uvloop(loop))
     return share
-
-
-def held_by_system(descriptor: int) -> int:
-    """Return the number of sent bytes that the peer's system has not acknowledged; 0 if this system cannot tell.
-
-    :param descriptor: the descriptor of the socket.
-    """
-    if fcntl is None:
-        return 0
-    try:
-        size: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))[0]
-    except OSError:  # not supported for this kind of socket
-        return 0
-    return size

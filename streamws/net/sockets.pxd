@@ -18,3 +18,4 @@ cdef class Epoll:
     cpdef close(self)
 
 cpdef tuple accept_now(object sock, int descriptor)
+cpdef Py_ssize_t count_unacknowledged(int descriptor) except -1

@@ -6,8 +6,15 @@
 import os
 import select
 import socket
+import struct
 from collections.abc import Sequence
 from typing import Any
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 HAS_EPOLL: bool = hasattr(select, "epoll")
 """Whether this system has epoll. Linux has."""
@@ -150,3 +157,14 @@ def receive_now(descriptor: int, buffer: memoryview) -> int:
         return os.readv(descriptor, [buffer])
     except (BlockingIOError, InterruptedError):
         return -1
+
+
+def count_unacknowledged(descriptor: int) -> int:
+    """Return the number of sent bytes that the peer's system has not acknowledged; 0 if this system cannot tell."""
+    if fcntl is None:
+        return 0
+    try:
+        size: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))[0]
+    except OSError:  # not supported for this kind of socket
+        return 0
+    return size

@@ -156,6 +156,19 @@ cdef extern from *:
     #define SW_ACCEPTS 0
     #endif
 
+    #ifdef _WIN32
+    static inline Py_ssize_t sw_unacknowledged(int fd) { return 0; }
+    #else
+    #include <sys/ioctl.h>
+    static inline Py_ssize_t sw_unacknowledged(int fd) {
+        int size = 0;
+    #ifdef TIOCOUTQ
+        if (ioctl(fd, TIOCOUTQ, &size) < 0) return 0;
+    #endif
+        return size;
+    }
+    #endif
+
     /* Return what `accept_now` returns. Without accept4, the caller uses the socket module. */
     static PyObject *sw_accepted(int fd) {
     #if SW_ACCEPTS
@@ -174,6 +187,7 @@ cdef extern from *:
     #endif
     }
     """
+    Py_ssize_t sw_unacknowledged(int fd)
     int EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
     bint SW_ACCEPTS
     int sw_process()
@@ -291,3 +305,7 @@ cpdef Py_ssize_t receive_now(int descriptor, object buffer) except -2:
         raise TypeError(f"buffer must be a memoryview, not {buffer!r}")
     cdef Py_buffer *view = PyMemoryView_GET_BUFFER(buffer)
     return sw_receive(descriptor, <char *>view.buf, view.len)
+
+
+cpdef Py_ssize_t count_unacknowledged(int descriptor) except -1:
+    return sw_unacknowledged(descriptor)

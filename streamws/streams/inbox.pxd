@@ -67,6 +67,7 @@ cdef class Inbox:
     cpdef check_high_water(self)
     cpdef end(self)
     cpdef begin_closing(self)
+    cpdef bint give_way(self, Read read) except -1
     cdef Py_ssize_t _held(self)
     @cython.locals(skipper=Skipper)
     cdef _discard(self)
@@ -100,7 +101,7 @@ cdef class Inbox:
     cpdef object pull(self, object owner)
     cdef object _take_piece(self, Inflation inflation, DeflatedFrame frame)
     cpdef Py_ssize_t pull_into(self, object owner, target) except -1
-    cdef _check_free_for(self, object owner)
+    cdef check_free_for(self, object owner)
     cpdef leave(self, object owner)
     cdef _skip(self)
     cdef _fail_skipping(self)

@@ -281,6 +281,22 @@ class Inbox:
         """Return whether a read must let other tasks run first, even if its result has arrived."""
         return self._iteration.spend(self._loop)
 
+    def give_way(self, read: Read) -> bool:
+        """Suspend a read that need not wait, if other tasks must run first; return whether it is suspended.
+
+        Call it again when the read is polled again.
+        """
+        if self._giving_way and self._reading is read:
+            self._giving_way = False
+            self._reading = None
+            return False
+        if self._reading is not None or not self.must_give_way():
+            return False
+        self._giving_way = True
+        self._suspend(read)
+        self._waiter.wake_later()
+        return True
+
     def abandon(self, read: Read) -> None:
         """Forget a read whose task was cancelled."""
         if self._reading is read:
@@ -409,7 +425,7 @@ class Inbox:
         :raises StaleReader: if `owner` does not own the message at the head of the queue.
         :raises ConcurrencyError: if another task waits in a read.
         """
-        self._check_free_for(owner)
+        self.check_free_for(owner)
         inflation = self.inflation
         frame = self.frame
         piece: Any = None
@@ -447,12 +463,13 @@ class Inbox:
 
         :returns: the number of bytes; 0 if there are none, and then the caller must use `pull`.
         """
-        self._check_free_for(owner)
+        self.check_free_for(owner)
         if not self.queue.is_empty() or self._is_inflating():
             return 0  # the bytes in the buffer may belong to the next message
         return self.frame.release_into(target)
 
-    def _check_free_for(self, owner: object) -> None:
+    def check_free_for(self, owner: object) -> None:
+        """Raise `StaleReader` or `ConcurrencyError`, if `owner` cannot read now."""
         self.check_owner(owner)
         if self._reading is not None:
             # Even if it was woken and has not run yet, it must get the data first.

@@ -1,9 +1,12 @@
 import cython
 
 from ..net.gate cimport Gate
+from ..net.loops cimport Deadlines
 from ..net.network cimport Network
+from ..net.sockets cimport count_unacknowledged
 from ..wire.protocol cimport Protocol
 from .outbox cimport Outbox
+from .pings cimport Pings
 
 cdef int UNREAD
 
@@ -13,10 +16,10 @@ cdef class Keepalive:
     cdef Outbox _outbox
     cdef Network _network
     cdef Gate _gate
-    cdef object _pings
+    cdef Pings _pings
     cdef object _hub
-    cdef object _ping_times
-    cdef object _pong_deadlines
+    cdef Deadlines _ping_times
+    cdef Deadlines _pong_deadlines
     cdef int _descriptor
     cdef public bint alive
     cdef long long _ping_end

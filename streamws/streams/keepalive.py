@@ -2,8 +2,9 @@
 
 from ..codes import Cause, CloseCode
 from ..net.gate import UNREAD, Gate
-from ..net.loops import Deadlines, held_by_system
+from ..net.loops import Deadlines
 from ..net.network import Network
+from ..net.sockets import count_unacknowledged
 from ..wire.protocol import Protocol
 from .hub import Hub
 from .outbox import Outbox
@@ -122,5 +123,5 @@ class Keepalive:
         """Return the number of bytes that the peer has received, as far as this side can know."""
         held = self._network.backlog()
         if self._descriptor >= 0:
-            held += held_by_system(self._descriptor)
+            held += count_unacknowledged(self._descriptor)
         return max(0, self._outbox.written - held)

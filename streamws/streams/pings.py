@@ -78,8 +78,12 @@ class Pings:
     def answer(self, payload: bytes) -> None:
         """Process a pong. It answers the ping with the same payload, and all pings before it (section 5.5.3)."""
         pings = self._waiting or []
-        place = next((place for place, ping in enumerate(pings, 1) if ping.payload == payload), 0)
-        if place == 0:
+        place = 0
+        for ping in pings:
+            place += 1
+            if ping.payload == payload:
+                break
+        else:
             return  # an unsolicited pong, which is allowed (section 5.5.3)
         now = perf_counter()
         self.latency = now - pings[place - 1].sent

@@ -55,6 +55,13 @@ async def test_server_keeps_a_client_that_answers_pings(serve: Serve, connect: C
     assert close_of(await silent.read_until_eof())[0] == 1011
 
 
+async def test_answered_ping_does_not_hold_back_the_next_one(serve: Serve, connect: Connect) -> None:
+    server = await serve(echo, timeouts=Timeouts(ping_interval=0.05, ping_timeout=3600))
+    raw = await connect(server)
+    for _ in range(3):
+        await raw.send(frame(PONG, await pinged(raw)))
+
+
 @fast
 async def test_server_takes_any_byte_as_sign_of_life(serve: Serve, connect: Connect) -> None:
     """The client sends one byte of a frame for each ping, and no pong."""
