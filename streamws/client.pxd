@@ -2,6 +2,7 @@ import cython
 
 from .connection cimport Connection
 from .streams.reads cimport next_frame, whole_message
+from .streams.shared cimport SharedMessage
 from .streams.writer cimport Writer
 
 @cython.final
@@ -18,3 +19,6 @@ cdef class Client:
     cdef readonly object request
 
     cdef tuple _find_address(self)
+
+@cython.locals(client=Client, count=Py_ssize_t)
+cpdef Py_ssize_t send_to_all(SharedMessage message, tuple clients) except -1

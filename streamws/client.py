@@ -15,6 +15,7 @@ from .net.selector import SelectorTransport
 from .streams.iterators import Frames, Messages, MessagesOfType, Readers
 from .streams.reader import MessageReader
 from .streams.reads import next_frame, whole_message
+from .streams.shared import SharedMessage
 from .streams.writer import Writer
 from .wire.frames import Buffer, DataFrame
 from .wire.protocol import State
@@ -283,3 +284,12 @@ class Client:
         if self._callbacks is None:
             self._callbacks = Callbacks(self._connection, self._spawn)
         return self._callbacks
+
+
+def send_to_all(message: SharedMessage, clients: tuple[Client, ...]) -> int:
+    """Send a message to many clients without waiting; return the number of clients that it is on its way to."""
+    count = 0
+    for client in clients:
+        if client.writer._send_shared(message):
+            count += 1
+    return count

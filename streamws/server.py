@@ -8,7 +8,7 @@ from os import PathLike, fspath
 from types import MappingProxyType, TracebackType
 from typing import Literal, Self, TypeVar
 
-from .client import Client
+from .client import Client, send_to_all
 from .connection import Environment, logger
 from .errors import UsageError
 from .handshake.server import Policy
@@ -20,7 +20,6 @@ from .net.transports import listen, new_loop
 from .options import Compression, Limits, Timeouts, compression_of
 from .serving import ConnectionCallback, Handler, RequestCallback, Serving
 from .streams.shared import SharedMessage
-from .streams.writer import send_to_all
 from .wire.frames import Buffer
 
 __all__ = ["ConnectionCallback", "Handler", "RequestCallback", "WebSocketServer"]

@@ -1,6 +1,5 @@
 import cython
 
-from ..wire.deflate cimport Deflater
 from ..wire.protocol cimport Protocol, check_data
 
 @cython.final
@@ -10,5 +9,4 @@ cdef class SharedMessage:
     cdef bytes _frame
     cdef dict _compressed
 
-    @cython.locals(deflater=Deflater)
     cpdef bytes frame_for(self, Protocol protocol)

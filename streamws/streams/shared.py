@@ -23,14 +23,13 @@ class SharedMessage:
 
     def frame_for(self, protocol: Protocol) -> bytes | None:
         """Return the message as a frame for a connection; None if it must be compressed for that connection alone."""
-        deflater = protocol.deflater
-        if deflater is None or not protocol.compresses(self.data, self.compress):
+        if protocol.deflater is None or not protocol.compresses(self.data, self.compress):
             if self._frame is None:
                 self._frame = protocol.message(self.data)
             return self._frame
-        if deflater.takeover:
+        if protocol.deflater.takeover:
             return None
-        bits = deflater.window_bits
+        bits = protocol.deflater.window_bits
         if bits not in self._compressed:
             self._compressed[bits] = protocol.compressed_message(self.data)
         return self._compressed[bits]

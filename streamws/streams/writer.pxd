@@ -18,8 +18,7 @@ cdef class Writer:
     cdef bint _by_frames
     @cython.locals(protocol=Protocol)
     cpdef object send(self, object data, object compress=*)
-    @cython.locals(protocol=Protocol, turns=Turns, outbox=Outbox, frame=bytes)
+    @cython.locals(frame=bytes)
     cpdef bint _send_shared(self, SharedMessage message) except -1
-
-@cython.locals(writer=Writer, count=Py_ssize_t)
-cpdef Py_ssize_t send_to_all(SharedMessage message, clients) except -1
+    @cython.locals(frame=bytes)
+    cdef bint _send_shared_in_turn(self, SharedMessage message) except -1

@@ -152,6 +152,7 @@ class Direct(DirectTransport):
     """A transport of ours that keeps what it is given."""
 
     def __init__(self) -> None:
+        super().__init__(-1)
         self.kept: list[object] = []
 
     def get_extra_info(self, name: str) -> object:

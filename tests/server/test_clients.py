@@ -1,6 +1,7 @@
 """The mapping of a server's clients, and broadcasts."""
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -186,6 +187,22 @@ async def test_broadcast_closes_a_slow_client_and_no_other(serve: Serve, connect
     assert (client.outcome.cause, client.outcome.initiator) == (Cause.LIMIT, Side.REMOTE)
     assert client.outcome.code == 1008
     assert addresses_of(server) == [fast.address]
+
+
+async def test_broadcast_to_slow_clients_holds_each_message_once(serve: Serve, connect: Connect) -> None:
+    server = await serve(echo, sock=narrow_socket())
+    slow = [await connect(server, receive_buffer=NARROW_BUFFER) for _ in range(20)]
+    size, count = 50_000, 40
+    tracemalloc.start()
+    try:
+        for _ in range(count):
+            assert server.broadcast(bytes(size)) == 20
+            await asyncio.sleep(0)
+        assert size * count < tracemalloc.get_traced_memory()[0] < size * count * 1.5
+    finally:
+        tracemalloc.stop()
+    for raw in slow:
+        raw.close()
 
 
 async def test_broadcast_does_not_wait(serve: Serve, connect: Connect) -> None:
