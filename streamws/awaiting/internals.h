@@ -108,6 +108,7 @@ static inline int sw_raise(PyObject *error) {
 
 static PyObject *sw_kept_stop = NULL;
 static int sw_stop_may_be_kept = 0;
+static PyTypeObject *sw_kept_type = NULL;
 
 /* Return whether nobody else has the kept instance, and nobody has changed it. A traceback, for example, is added
    whenever the exception passes through a frame of Python code. */
@@ -127,7 +128,8 @@ static PyObject *sw_stop(PyObject *value) {
     }
 #if SW_REUSES_STOP
     /* Only objects without a finalizer are kept. */
-    if (sw_stop_may_be_kept && (PyUnicode_CheckExact(value) || PyBytes_CheckExact(value))) {
+    if (sw_stop_may_be_kept &&
+        (PyUnicode_CheckExact(value) || PyBytes_CheckExact(value) || Py_TYPE(value) == sw_kept_type)) {
         PyObject *before;
         stop = sw_kept_stop;
         if (stop == NULL || !sw_stop_is_unused(stop)) {
@@ -156,6 +158,9 @@ static PyObject *sw_stop(PyObject *value) {
     Py_XDECREF(stop);
     return NULL;
 }
+
+/* Let the objects of one more type be handed over like text and bytes. It is never freed: a module defines it. */
+static inline void sw_keep_type(PyObject *type) { sw_kept_type = (PyTypeObject *)type; }
 
 /* Say whether results may be handed over by the kept instance. Afterwards it holds no result. */
 static inline void sw_keep_stop(int may_be_kept) {

@@ -72,6 +72,10 @@ def keep_results(kept: bool) -> None:
     """
 
 
+def keep_results_of(kind: type) -> None:
+    """Let `keep_results` apply to the objects of one more type, besides `str` and `bytes`. They need no finalizer."""
+
+
 def raised(typ: Any, val: Any, tb: Any) -> BaseException:
     """Return the exception that the arguments of a coroutine's `throw` describe."""
     error: BaseException = val if val is not None else typ() if isinstance(typ, type) else typ
