@@ -1,7 +1,7 @@
 """`Client`: reading messages and frames, closing, and attributes."""
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 
 import pytest
 
@@ -14,11 +14,13 @@ from streamws import (
     Cause,
     Client,
     CloseOutcome,
+    ConcurrencyError,
     ConnectionClosed,
     ConnectionClosedError,
     DataFrame,
     IncompleteMessage,
     Limits,
+    MessageReader,
     Opcode,
     Side,
     State,
@@ -292,6 +294,36 @@ async def test_client_read_frame_after_messages_leaves_rest_of_message() -> None
             assert await reader.read() is not None
             break
         assert await client.read_frame() == DataFrame(BINARY, b"next")
+
+
+@pytest.mark.parametrize("way", ["messages", "text", "frames"])
+async def test_client_iterator_goes_on_after_it_was_cancelled(way: str) -> None:
+    async with pair() as (client, peer):
+        iterator: AsyncIterator[object] = getattr(client, way)()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(iterator), 0.01)
+        cancelled = asyncio.ensure_future(anext(iterator))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        peer.write(frame(TEXT, b"one") + frame(TEXT, b"two"))
+        for expected in ("one", "two"):
+            item = await anext(iterator)
+            if isinstance(item, MessageReader):
+                item = await item.get()
+            assert item == (DataFrame(TEXT, expected.encode()) if way == "frames" else expected)
+        peer.send_close()
+        assert await anext(iterator, "the end") == "the end"
+
+
+@pytest.mark.parametrize("way", ["messages", "text", "binary", "frames"])
+async def test_client_iterator_refuses_second_reader_only(way: str) -> None:
+    async with pair() as (client, peer):
+        first = asyncio.create_task(client.read_message(), name="the reader")
+        await asyncio.sleep(0)
+        with pytest.raises(ConcurrencyError, match=r"the reader waits in read_message\(\)"):
+            await anext(getattr(client, way)())
+        peer.send(TEXT, b"message")
+        assert await first == "message"
 
 
 # One kind of message ----------------------------------------------------------------------------------------

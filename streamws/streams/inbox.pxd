@@ -74,6 +74,7 @@ cdef class Inbox:
     @cython.locals(skipper=Skipper)
     cpdef object poll(self, Read read)
     cpdef bint must_give_way(self) except -1
+    cpdef give_way(self, Read read)
     cpdef abandon(self, Read read)
     cdef _suspend(self, Read read)
     @cython.locals(reading=Read)
@@ -100,7 +101,7 @@ cdef class Inbox:
     cpdef object pull(self, object owner)
     cdef object _take_piece(self, Inflation inflation, DeflatedFrame frame)
     cpdef Py_ssize_t pull_into(self, object owner, target) except -1
-    cdef _check_free_for(self, object owner)
+    cdef check_free_for(self, object owner)
     cpdef leave(self, object owner)
     cdef _skip(self)
     cdef _fail_skipping(self)

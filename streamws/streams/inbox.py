@@ -281,6 +281,11 @@ class Inbox:
         """Return whether a read must let other tasks run first, even if its result has arrived."""
         return self._iteration.spend(self._loop)
 
+    def give_way(self, read: Read) -> None:
+        """Let a read continue in the next loop iteration, so that other tasks run first. It need not own a message."""
+        read.future = self._loop.create_future()
+        self._loop.call_soon(_finish, read.future)
+
     def abandon(self, read: Read) -> None:
         """Forget a read whose task was cancelled."""
         if self._reading is read:
@@ -409,7 +414,7 @@ class Inbox:
         :raises StaleReader: if `owner` does not own the message at the head of the queue.
         :raises ConcurrencyError: if another task waits in a read.
         """
-        self._check_free_for(owner)
+        self.check_free_for(owner)
         inflation = self.inflation
         frame = self.frame
         piece: Any = None
@@ -447,12 +452,13 @@ class Inbox:
 
         :returns: the number of bytes; 0 if there are none, and then the caller must use `pull`.
         """
-        self._check_free_for(owner)
+        self.check_free_for(owner)
         if not self.queue.is_empty() or self._is_inflating():
             return 0  # the bytes in the buffer may belong to the next message
         return self.frame.release_into(target)
 
-    def _check_free_for(self, owner: object) -> None:
+    def check_free_for(self, owner: object) -> None:
+        """Raise `StaleReader` or `ConcurrencyError`, if `owner` cannot read now."""
         self.check_owner(owner)
         if self._reading is not None:
             # Even if it was woken and has not run yet, it must get the data first.
@@ -521,6 +527,11 @@ class Inbox:
             close, cause = self._refused
             return ConnectionClosedError(attrs.evolve(error.outcome, cause=cause, detail=close.reason))
         return error
+
+
+def _finish(future: "Future[None]") -> None:
+    if not future.done():  # its task was not cancelled
+        future.set_result(None)
 
 
 def _name(task: object) -> str:

@@ -1,10 +1,24 @@
 import cython
 
-from .inbox cimport Inbox
-from .reads cimport begin_message, next_frame, whole_message
+from ..awaiting.operation cimport FAILED, PENDING
+from ..wire.deflate cimport DeflatedFrame
+from .inbox cimport Inbox, Read
+from .reader cimport MessageReader, reader_of
+from .reads cimport begin, message_of_type, next_frame, whole_message
+
+cdef object DataFrame, Opcode, _TEXT, _BINARY
 
 @cython.final
 cdef class Messages:
+    cdef Inbox _inbox
+
+@cython.final
+cdef class MessagesOfType:
+    cdef Inbox _inbox
+    cdef object _kind
+
+@cython.final
+cdef class Frames:
     cdef Inbox _inbox
 
 @cython.final
@@ -12,11 +26,15 @@ cdef class Readers:
     cdef Inbox _inbox
     cdef object _limits
 
-@cython.final
-cdef class Frames:
-    cdef Inbox _inbox
+cdef class BeginMessage(Read):
+    cdef object limits
+    cdef bint polled
+    cpdef MessageReader next_ready(self)
+    cpdef object poll(self)
+    @cython.locals(inbox=Inbox)
+    cpdef object take(self)
+    cpdef bint is_ready(self) except -1
+    cpdef bint is_cut_by(self, object outcome) except -1
 
-@cython.final
-cdef class MessagesOfType:
-    cdef Inbox _inbox
-    cdef object _kind
+@cython.locals(read=BeginMessage)
+cpdef BeginMessage begin_message(Inbox inbox, object limits)

@@ -1,6 +1,6 @@
 import cython
 
-from ..awaiting.operation cimport PENDING
+from ..awaiting.operation cimport FAILED, PENDING
 from ..wire.deflate cimport DeflatedFrame
 from ..wire.payload cimport WideText
 from .inbox cimport Inbox, Read
@@ -22,6 +22,10 @@ cdef class ReadMessage(Read):
     cpdef bint is_ready(self) except -1
     cpdef bint needs_whole(self) noexcept
 
+cdef class ReadMessageOfType(ReadMessage):
+    cdef object kind
+    cpdef object poll(self)
+
 cdef class ReadFrame(Read):
     cpdef claim(self)
     @cython.locals(inbox=Inbox, queue=Queue, size=Py_ssize_t)
@@ -29,25 +33,10 @@ cdef class ReadFrame(Read):
     cpdef bint is_ready(self) except -1
     cpdef bint needs_whole(self) noexcept
 
-cdef class BeginMessage(Read):
-    cpdef claim(self)
-    @cython.locals(inbox=Inbox)
-    cpdef object take(self)
-    cpdef bint is_ready(self) except -1
-    cpdef bint is_cut_by(self, object outcome) except -1
-
-cdef class AwaitMore(Read):
-    cpdef object take(self)
-    cpdef bint is_ready(self) except -1
-    cpdef bint is_stream(self) noexcept
-    cpdef bint is_cut_by(self, object outcome) except -1
-
-cdef _set(Read read, Inbox inbox, bint iterating, object owner)
+cpdef begin(Read read, Inbox inbox, bint iterating, object owner)
 @cython.locals(read=ReadMessage)
-cpdef ReadMessage whole_message(Inbox inbox, bint iterating=*, object owner=*)
+cpdef ReadMessage whole_message(Inbox inbox, bint iterating=*)
+@cython.locals(read=ReadMessageOfType)
+cpdef ReadMessageOfType message_of_type(Inbox inbox, object kind)
 @cython.locals(read=ReadFrame)
 cpdef ReadFrame next_frame(Inbox inbox, bint iterating=*)
-@cython.locals(read=BeginMessage)
-cpdef BeginMessage begin_message(Inbox inbox, object owner)
-@cython.locals(read=AwaitMore)
-cpdef AwaitMore await_more(Inbox inbox, object owner)

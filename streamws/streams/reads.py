@@ -1,13 +1,13 @@
-"""The kinds of reads: a whole message, a data frame, the beginning of a message, more of a message."""
+"""The reads of whole items: a message, a message of one type, a data frame."""
 
 from typing import Any
 
-from ..awaiting.operation import PENDING
-from ..codes import CloseOutcome, Opcode
+from ..awaiting.operation import FAILED, PENDING
+from ..codes import Close, CloseCode
 from ..wire.deflate import DeflatedFrame
 from ..wire.frames import DataFrame
 from ..wire.payload import WideText
-from .inbox import READER, Inbox, Read
+from .inbox import Inbox, Read
 from .inflation import Inflation
 from .queue import as_frame, counted_size, item_size
 
@@ -98,7 +98,25 @@ class ReadMessage(Read):
         return True
 
     def describe(self) -> str:
-        return "async for" if self.iterating else "read_message()" if self.owner is None else READER
+        return "async for" if self.iterating else "read_message()"
+
+
+class ReadMessageOfType(ReadMessage):
+    """Reads the next whole message, which must be a `str`, or must be `bytes`."""
+
+    __slots__ = ("kind",)
+
+    kind: type[str | bytes]
+
+    def poll(self) -> Any:
+        message = self.inbox.poll(self)
+        if type(message) is self.kind or message is PENDING or message is FAILED:
+            return message
+        received, wanted = ("binary", "text") if self.kind is str else ("text", "binary")
+        reason = f"received a {received} message where only {wanted} is accepted"
+        read: Read = self  # declares the type of `error`
+        read.error = self.inbox.refuse_kind(Close(CloseCode.UNSUPPORTED_DATA, reason))
+        return FAILED
 
 
 class ReadFrame(Read):
@@ -134,60 +152,6 @@ class ReadFrame(Read):
         return "read_frame()"
 
 
-class BeginMessage(Read):
-    """Waits for a message to begin, and makes the reader its owner."""
-
-    __slots__ = ()
-
-    def claim(self) -> None:
-        if self.inbox.owner is not None:
-            self.inbox.leave(self.inbox.owner)
-
-    def take(self) -> Any:
-        inbox = self.inbox
-        first = inbox.queue.first()
-        if first is not None:
-            inbox.owner = self.owner
-            kind = type(first)
-            if kind is DataFrame or kind is DeflatedFrame:
-                return Opcode(first.opcode)
-            return Opcode.BINARY if kind is bytes else Opcode.TEXT
-        if inbox.in_data_frame():
-            inbox.owner = self.owner
-            return Opcode(inbox.frame.opcode)
-        return PENDING
-
-    def is_ready(self) -> bool:
-        return not self.inbox.queue.is_empty() or self.inbox.in_data_frame()
-
-    def is_cut_by(self, outcome: CloseOutcome) -> bool:
-        return False  # it has not begun to read a message
-
-    def describe(self) -> str:
-        return "messages()"
-
-
-class AwaitMore(Read):
-    """Waits until `Inbox.pull` returns more of a message."""
-
-    __slots__ = ()
-
-    def take(self) -> Any:
-        return None if self.inbox.has_more() else PENDING
-
-    def is_ready(self) -> bool:
-        return self.inbox.has_more()
-
-    def is_stream(self) -> bool:
-        return True
-
-    def is_cut_by(self, outcome: CloseOutcome) -> bool:
-        return True
-
-    def describe(self) -> str:
-        return READER
-
-
 class _Frames:
     """The owner of a message that is read frame by frame."""
 
@@ -196,21 +160,21 @@ FRAMES = _Frames()
 """The owner of a message of which `read_frame` has read some frames."""
 
 
-def _set(read: Read, inbox: Inbox, iterating: bool, owner: object) -> None:
-    read.finished = False
-    read.inbox = inbox
-    read.iterating = iterating
-    read.owner = owner
-
-
-def whole_message(inbox: Inbox, iterating: bool = False, owner: object = None) -> ReadMessage:
+def whole_message(inbox: Inbox, iterating: bool = False) -> ReadMessage:
     """Read the next whole message.
 
     :param iterating: whether a clean end of the connection ends an iteration.
-    :param owner: the reader whose message it must be; nothing of the message may have been pulled.
     """
     read: ReadMessage = ReadMessage.__new__(ReadMessage)
-    _set(read, inbox, iterating, owner)
+    begin(read, inbox, iterating, None)
+    return read
+
+
+def message_of_type(inbox: Inbox, kind: type[str | bytes]) -> ReadMessageOfType:
+    """Read the next whole message of an iteration; fail the connection with 1003 if its type is not `kind`."""
+    read: ReadMessageOfType = ReadMessageOfType.__new__(ReadMessageOfType)
+    begin(read, inbox, True, None)
+    read.kind = kind
     return read
 
 
@@ -220,19 +184,13 @@ def next_frame(inbox: Inbox, iterating: bool = False) -> ReadFrame:
     :param iterating: whether a clean end of the connection ends an iteration.
     """
     read: ReadFrame = ReadFrame.__new__(ReadFrame)
-    _set(read, inbox, iterating, None)
+    begin(read, inbox, iterating, None)
     return read
 
 
-def begin_message(inbox: Inbox, owner: object) -> BeginMessage:
-    """Wait for a message to begin and make `owner` its owner; the result is the message's opcode."""
-    read: BeginMessage = BeginMessage.__new__(BeginMessage)
-    _set(read, inbox, True, owner)
-    return read
-
-
-def await_more(inbox: Inbox, owner: object) -> AwaitMore:
-    """Wait until `Inbox.pull` returns data for `owner`, or raises."""
-    read: AwaitMore = AwaitMore.__new__(AwaitMore)
-    _set(read, inbox, False, owner)
-    return read
+def begin(read: Read, inbox: Inbox, iterating: bool, owner: object) -> None:
+    """Set the attributes of a read that was created with `__new__`."""
+    read.finished = False
+    read.inbox = inbox
+    read.iterating = iterating
+    read.owner = owner

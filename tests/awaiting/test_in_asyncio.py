@@ -10,11 +10,23 @@ import pytest
 from helpers.peers import NARROW, Collected, Peer, collect, full_network, pair
 from helpers.waiting import cancelled
 from helpers.waiting import iterations as turns
-from streamws import Cause, Client, ConnectionClosed, ConnectionClosedError, DataFrame, Opcode
+from streamws import Cause, Client, ConnectionClosed, ConnectionClosedError, DataFrame, MessageReader, Opcode
+
+
+def following(iterator: AsyncIterator[object]) -> Coroutine[object, None, object]:
+    """Return the awaitable of the next item, which is a coroutine to asyncio."""
+    item: Any = anext(iterator)
+    coroutine: Coroutine[object, None, object] = item
+    return coroutine
+
 
 OPERATIONS: dict[str, tuple[Callable[[Client], Coroutine[object, None, object]], type]] = {
     "read_message": (lambda client: client.read_message(), str),
     "read_frame": (lambda client: client.read_frame(), DataFrame),
+    "async for": (lambda client: following(aiter(client)), str),
+    "messages": (lambda client: following(client.messages()), MessageReader),
+    "text": (lambda client: following(client.text()), str),
+    "frames": (lambda client: following(client.frames()), DataFrame),
     "send": (lambda client: client.send("x"), type(None)),
     "ping": (lambda client: client.writer.ping(), float),
     "pong": (lambda client: client.writer.pong(), type(None)),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -11,7 +12,9 @@ from helpers.frames import client_frame as frame
 from helpers.frames import client_header as header
 from helpers.frames import xor
 from helpers.peers import Peer, pair
+from helpers.waiting import iterations
 from streamws import (
+    ConcurrencyError,
     ConnectionClosedError,
     IncompleteMessage,
     Limits,
@@ -335,6 +338,29 @@ async def test_reader_raises_when_text_message_is_not_utf8() -> None:
         with pytest.raises(IncompleteMessage):
             await reader.read()
         assert (await peer.read_close())[0] == 1007
+
+
+async def test_reader_text_gives_the_good_characters_before_it_raises() -> None:
+    async with reading(b"a\xc3") as (reader, _):
+        pieces = reader.text()
+        assert await anext(pieces) == "a"
+        for _ in range(2):
+            with pytest.raises(UnicodeDecodeError):
+                await anext(pieces)
+        assert await reader.read() == b"\xc3"
+        with pytest.raises(StopAsyncIteration):
+            await anext(pieces)
+
+
+async def test_reader_reads_on_after_text_raised() -> None:
+    async with pair() as (client, peer):
+        peer.send(BINARY, b"\xff", fin=False)
+        reader = await anext(client.messages())
+        with pytest.raises(UnicodeDecodeError) as caught:
+            await anext(reader.text())
+        peer.send(CONTINUATION, b"rest")
+        assert await reader.readexactly(5) == b"\xffrest"
+        assert caught.traceback  # it is held until here
 
 
 # Streaming -------------------------------------------------------------------------------------------------
@@ -690,6 +716,102 @@ async def test_messages_end_after_clean_close() -> None:
         peer.send(TEXT, b"one")
         peer.send_close()
         assert [await reader.get() async for reader in client.messages()] == ["one"]
+
+
+# Several tasks ----------------------------------------------------------------------------------------------
+
+
+async def test_messages_alone_give_readers() -> None:
+    with pytest.raises(TypeError, match=r"client.messages\(\) and @client.message give one"):
+        MessageReader()
+
+
+WAITING: list[Callable[[MessageReader], Awaitable[object]]] = [
+    lambda reader: reader.read(),
+    lambda reader: reader.readexactly(8),
+    lambda reader: reader.readline(),
+    lambda reader: reader.readuntil(b"h"),
+]
+
+
+@pytest.mark.parametrize("second", METHODS, ids=NAMES)
+@pytest.mark.parametrize("first", WAITING, ids=["read", "readexactly", "readline", "readuntil"])
+async def test_reader_refuses_second_task_only(
+    first: Callable[[MessageReader], Awaitable[object]], second: Callable[[MessageReader], Awaitable[object]]
+) -> None:
+    """The bytes that the first one has seen, and that are not enough for it, are not for the second one."""
+    async with pair() as (client, peer):
+        peer.write(header(BINARY, 8) + xor(b"abcdefgh")[:3])
+        reader = await anext(client.messages())
+        task = asyncio.ensure_future(first(reader))
+        await iterations()
+        with pytest.raises((ConcurrencyError, ReadError)) as caught:
+            await second(reader)
+        assert caught.type is (ReadError if second is METHODS[NAMES.index("get")] else ConcurrencyError)
+        peer.write(xor(b"abcdefgh")[3:])
+        assert await task == b"abcdefgh"
+
+
+async def test_reader_reads_its_last_bytes_while_another_task_awaits_the_next_message() -> None:
+    async with pair() as (client, peer):
+        peer.send(BINARY, b"abcdef")
+        readers = client.messages()
+        reader = await anext(readers)
+        assert await reader.read(2) == b"ab"
+        following = asyncio.ensure_future(anext(readers))
+        await asyncio.sleep(0)
+        assert await reader.read() == b"cdef"
+        peer.send(TEXT, b"next")
+        assert await (await following).get() == "next"
+
+
+async def test_reader_gets_each_way_in_tasks() -> None:
+    async with reading(b"one\n", b"two-", b"abc", b"de", b"end") as (reader, _):
+        [line] = await asyncio.gather(reader.readline())
+        assert line == b"one\n"
+        assert await asyncio.create_task(reader.readuntil(b"-")) == b"two-"
+        assert await asyncio.wait_for(reader.readexactly(4), 5) == b"abcd"
+        buffer = bytearray(4)
+        assert await asyncio.create_task(reader.readinto(buffer)) == 1
+        async with asyncio.TaskGroup() as group:
+            last = group.create_task(reader.read())
+        assert (bytes(buffer[:1]), last.result()) == (b"e", b"end")
+
+
+async def test_reader_can_be_left_by_a_stack() -> None:
+    async with pair() as (client, peer):
+        peer.write(frame(BINARY, b"unread") + frame(TEXT, b"next"))
+        async with contextlib.AsyncExitStack() as stack:
+            reader = await anext(client.messages())
+            assert await stack.enter_async_context(reader) is reader
+        with pytest.raises(StaleReader):
+            await reader.read()
+        assert await client.read_message() == "next"
+
+
+async def test_reader_is_freed_when_it_is_dropped() -> None:
+    """Also where its result was handed over by an exception object that is used again."""
+
+    def readers() -> int:
+        return sum(type(found) is MessageReader for found in gc.get_objects())
+
+    async with pair() as (client, peer):
+        counts: list[int] = []
+
+        async def handler() -> None:
+            async for reader in client.messages():
+                await reader.get()
+                del reader
+                await asyncio.sleep(0)  # the chunk is processed
+                counts.append(readers())
+
+        before = readers()
+        task = asyncio.create_task(handler())
+        await asyncio.sleep(0)
+        peer.write(frame(TEXT, b"one") + frame(TEXT, b"two"))
+        peer.send_close()
+        await task
+        assert counts == [before, before]
 
 
 # Cancelling -------------------------------------------------------------------------------------------------
