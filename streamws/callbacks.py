@@ -1,15 +1,16 @@
 """Calls the functions that the decorators of a `Client` register. They use the same streams as an application."""
 
-import inspect
 import logging
-from asyncio import Lock, Task, wait
+from asyncio import Future, Task, wait
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TypeVar
+from inspect import isawaitable
+from types import CoroutineType
+from typing import Any, TypeVar
 
 from .codes import Cause, CloseCode, CloseOutcome, Side
 from .connection import Connection
 from .errors import ConcurrencyError, ConnectionClosed, UsageError, tells_of_end
-from .streams.iterators import Readers
+from .streams.iterators import begin_message
 from .streams.reader import MessageReader
 
 MessageCallback = Callable[[MessageReader], Awaitable[None] | None]
@@ -26,12 +27,13 @@ logger: logging.Logger = logging.getLogger("streamws")
 class Callbacks:
     """Calls the callbacks of one client, one after the other."""
 
-    __slots__ = ("_connection", "_failed", "_lock", "_message", "_spawn", "_waiting")
+    __slots__ = ("_connection", "_failed", "_message", "_queue", "_running", "_spawn", "_waiting")
 
     def __init__(self, connection: Connection, spawn: Spawn) -> None:
         self._connection = connection
         self._spawn = spawn
-        self._lock = Lock()  # first come, first served: callbacks run in the order of their events
+        self._running = False  # whether a callback runs
+        self._queue: list[Future[None]] = []  # the callbacks that wait, in the order of their events
         self._message: Task[None] | None = None  # runs the message callback
         self._waiting = 0  # the received pings and pongs whose callbacks have not run
         self._failed = False  # whether a callback raised; after that only `closed` is called
@@ -71,18 +73,49 @@ class Callbacks:
 
     async def _read_messages(self, callback: MessageCallback) -> None:
         connection = self._connection
+        inbox = connection.inbox
+        limits = connection.environment.limits
+        read = begin_message(inbox, limits)
         try:
-            async for reader in Readers(connection.inbox, connection.environment.limits):
-                async with reader:
-                    await self._call(callback, reader)
-                if self._failed:
-                    return
-        except ConnectionClosed:
+            while not self._failed:
+                reader = read.next_ready()
+                if reader is None:
+                    awaitable = None  # an idle connection keeps no coroutine that has ended
+                    reader = await read
+                    read = begin_message(inbox, limits)
+                if self._running:
+                    await self._wait()
+                try:
+                    awaitable = self._begin(callback, reader)
+                    if awaitable is not None:
+                        await awaitable
+                except Exception as error:
+                    self._failed = not report(connection, callback, error)
+                finally:
+                    self._end(reader)
+        except (ConnectionClosed, StopAsyncIteration):
             pass  # the closed callback and client.outcome report it
         except ConcurrencyError:
             logger.exception(
                 "%s: cannot run @client.message: another task is already reading this connection", connection.peer()
             )
+
+    def _begin(self, callback: Callable[[Any], Awaitable[None] | None], argument: object) -> Awaitable[None] | None:
+        """Begin to run a callback; return what must be awaited, or None if it has run."""
+        self._running = True
+        if self._failed:
+            return None
+        result = callback(argument)
+        # `isawaitable` alone would cost as much as a small message.
+        return result if result is not None and (type(result) is CoroutineType or isawaitable(result)) else None
+
+    def _end(self, reader: MessageReader | None) -> None:
+        """Note that a callback has run, which may have read from `reader`, and run the next one."""
+        if reader is not None:
+            reader.leave()
+        self._running = False
+        if self._queue:
+            self._run_next()
 
     async def _call_closed(self, callback: ClosedCallback) -> None:
         await self._connection.wait_closed()
@@ -90,13 +123,43 @@ class Callbacks:
             await wait([self._message])
         outcome = self._connection.outcome()
         assert outcome is not None
-        async with self._lock:
-            await call(self._connection, callback, outcome)
+        await self._call(callback, outcome, True)
 
-    async def _call(self, callback: Callable[[_Argument], Awaitable[None] | None], argument: _Argument) -> None:
-        async with self._lock:
-            if not self._failed:
-                self._failed = not await call(self._connection, callback, argument)
+    async def _call(
+        self, callback: Callable[[_Argument], Awaitable[None] | None], argument: _Argument, after_failure: bool = False
+    ) -> None:
+        """Call a callback when those before it have run."""
+        if self._running:
+            await self._wait()
+        self._running = True
+        try:
+            if (after_failure or not self._failed) and not await call(self._connection, callback, argument):
+                self._failed = True
+        finally:
+            self._end(None)
+
+    async def _wait(self) -> None:
+        """Wait until the callbacks before this one have run."""
+        future: Future[None] = self._connection.environment.loop.create_future()
+        self._queue.append(future)
+        try:
+            await future
+        except BaseException:
+            if future in self._queue:
+                self._queue.remove(future)
+            else:
+                self._run_next()  # cancelled when its turn had come
+            raise
+
+    def _run_next(self) -> None:
+        """Let the first callback that waits run. Until it does, no other may begin."""
+        while self._queue:
+            future = self._queue.pop(0)
+            if not future.done():
+                future.set_result(None)
+                self._running = True
+                return
+        self._running = False
 
 
 async def call(
@@ -106,16 +169,25 @@ async def call(
 
     :returns: whether it succeeded.
     """
-    name = getattr(callback, "__qualname__", repr(callback))
     try:
         result = callback(argument)
-        if inspect.isawaitable(result):
+        if isawaitable(result):
             await result
     except Exception as error:
-        if tells_of_end(error):
-            return True  # the callback used a connection that has ended, which is no fault
-        logger.exception("%s: the callback %s raised an exception", connection.peer(), name)
-        detail = f"the callback {name} raised {error!r}"
-        connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
-        return False
+        return report(connection, callback, error)
     return True
+
+
+def report(connection: Connection, callback: object, error: Exception) -> bool:
+    """Log the error that a callback raised, and close the connection with 1011.
+
+    :returns: whether it is no failure: the callback used a connection that has ended.
+    """
+    if tells_of_end(error):
+        return True
+    name = getattr(callback, "__qualname__", repr(callback))
+    logger.error("%s: the callback %s raised an exception", connection.peer(), name, exc_info=error)
+    connection.fail(
+        CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, f"the callback {name} raised {error!r}"
+    )
+    return False

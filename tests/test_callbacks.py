@@ -1,7 +1,11 @@
 """The decorators of `Client`: `message`, `ping`, `pong` and `closed`."""
 
 import asyncio
+import contextvars
+import functools
 import logging
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any
 
 import pytest
 
@@ -9,16 +13,18 @@ from helpers.frames import client_frame as frame
 from helpers.frames import client_header as header
 from helpers.frames import xor
 from helpers.peers import pair
-from helpers.waiting import until
+from helpers.waiting import cancelled, iterations, until
 from streamws import (
     Cause,
     Client,
     CloseOutcome,
+    ConcurrencyError,
     ConnectionClosedError,
     Limits,
     MessageReader,
     Opcode,
     Side,
+    StaleReader,
     UsageError,
 )
 
@@ -55,6 +61,279 @@ async def test_message_callback_may_be_a_plain_function() -> None:
         peer.write(frame(TEXT, b"unread") + frame(BINARY, b"unread"))
         assert await peer.read_frames(2) == [(0x81, b"seen")] * 2
     assert types == [TEXT, BINARY]
+
+
+class Handler:
+    """Its instances are callbacks, and so are its methods."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def __call__(self, reader: MessageReader) -> None:
+        await self.client.send(await reader.get())
+
+    async def method(self, reader: MessageReader) -> None:
+        await self(reader)
+
+    async def with_more(self, more: int, reader: MessageReader) -> None:
+        assert more == 1
+        await self(reader)
+
+    def returns_coroutine(self, reader: MessageReader) -> Awaitable[None]:
+        return self(reader)
+
+    def returns_task(self, reader: MessageReader) -> Awaitable[None]:
+        return asyncio.create_task(self(reader))
+
+    def returns_awaitable(self, reader: MessageReader) -> Awaitable[None]:
+        return Awaited(self(reader))
+
+    def returns_operation(self, reader: MessageReader) -> Awaitable[None]:
+        reader.leave()
+        return self.client.send("seen")
+
+    def returns_another_value(self, reader: MessageReader) -> None:
+        reader.leave()
+        self.client.send("seen").close()
+        other: Any = "a value"
+        return other  # type: ignore[no-any-return]
+
+
+class Awaited:
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self.coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self.coroutine.__await__()
+
+
+@pytest.mark.parametrize(
+    ("register", "answer"),
+    [
+        (lambda handler: handler, b"message"),
+        (lambda handler: handler.method, b"message"),
+        (lambda handler: functools.partial(handler.with_more, 1), b"message"),
+        (lambda handler: lambda reader: handler(reader), b"message"),
+        (lambda handler: handler.returns_coroutine, b"message"),
+        (lambda handler: handler.returns_task, b"message"),
+        (lambda handler: handler.returns_awaitable, b"message"),
+        (lambda handler: handler.returns_operation, b"seen"),
+        (lambda handler: handler.returns_another_value, b"seen"),
+    ],
+    ids=["object", "method", "partial", "lambda", "coroutine", "task", "awaitable", "operation", "value"],
+)
+async def test_message_callback_may_be_any_callable(register: Callable[[Handler], Any], answer: bytes) -> None:
+    async with pair() as (client, peer):
+        client.message(register(Handler(client)))
+        for _ in range(2):
+            peer.write(frame(TEXT, b"message") * 3)
+            assert await peer.read_frames(3) == [(0x81, answer)] * 3
+
+
+async def test_message_callbacks_run_in_one_task_and_context() -> None:
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
+    variable.set(1)
+    tasks: set[object] = set()
+    values: list[int] = []
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            tasks.add(asyncio.current_task())
+            values.append(variable.get())
+            variable.set(variable.get() + 1)
+            await reader.get()
+            await client.send("seen")
+
+        for _ in range(3):
+            peer.write(frame(TEXT, b"message") * 2)
+            await peer.read_frames(2)
+    assert values == [1, 2, 3, 4, 5, 6]
+    assert variable.get() == 1
+    assert len(tasks) == 1
+    assert None not in tasks
+
+
+async def test_message_callback_goes_on_reading_after_a_timeout_inside_get() -> None:
+    timeouts = 0
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            nonlocal timeouts
+            while True:
+                try:
+                    await client.send(await asyncio.wait_for(reader.get(), 0.01))
+                    return
+                except TimeoutError:
+                    timeouts += 1
+                    if timeouts == 2:
+                        peer.send(CONTINUATION, b"two")
+
+        peer.send(TEXT, b"one", fin=False)
+        assert await peer.read_frame() == (0x81, b"onetwo")
+        assert timeouts >= 2
+        peer.send(TEXT, b"three")
+        assert await peer.read_frame() == (0x81, b"three")
+
+
+async def test_message_callback_may_read_the_next_messages_itself() -> None:
+    got: list[object] = []
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            first = await reader.read(1)
+            frames = [await client.read_frame(), await client.read_frame()]
+            message = await client.read_message()
+            with pytest.raises(StaleReader):
+                await reader.read()
+            async for inner in client.messages():
+                got.append((first, [part.payload for part in frames], message, await inner.get()))
+                break
+            await client.send("read")
+
+        for _ in range(2):
+            for _ in range(4):
+                peer.send(TEXT, b"ab", fin=False)
+                await peer.settle()
+                peer.send(CONTINUATION, b"cd")
+            assert await peer.read_frame() == (0x81, b"read")
+    assert got == [(b"a", [b"ab", b"cd"], "abcd", "abcd")] * 2
+
+
+async def test_message_callback_refuses_reads_of_other_tasks(caplog: pytest.LogCaptureFixture) -> None:
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            await client.send(await reader.get())
+
+        await asyncio.sleep(0)
+        with pytest.raises(ConcurrencyError, match=r"waits in messages\(\)"):
+            await client.read_message()
+        peer.send(TEXT, b"still served")
+        assert await peer.read_frame() == (0x81, b"still served")
+    assert errors(caplog) == []
+
+
+@pytest.mark.parametrize("suspended", [False, True])
+async def test_message_callback_that_cancels_its_task_is_the_last_one(
+    suspended: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[object] = []
+    ended = asyncio.Event()
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            got.append(await reader.get())
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            if suspended:
+                await asyncio.sleep(0)
+            raise asyncio.CancelledError
+
+        @client.closed
+        def on_closed(outcome: CloseOutcome) -> None:
+            ended.set()
+
+        peer.write(frame(TEXT, b"first") + frame(TEXT, b"second"))
+        await peer.settle()
+        assert await client.read_message() == "second"
+        peer.send_close()
+        await ended.wait()
+    assert got == ["first"]
+    assert errors(caplog) == []
+
+
+async def test_ping_callback_comes_between_message_callbacks() -> None:
+    called: list[object] = []
+    go_on = asyncio.Event()
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            called.append(await reader.get())
+            await go_on.wait()
+
+        @client.ping
+        async def on_ping(payload: bytes) -> None:
+            await asyncio.sleep(0)
+            called.append(payload)
+
+        peer.send(TEXT, b"one")
+        await until(lambda: called)
+        peer.write(frame(Opcode.PING, b"ping") + frame(TEXT, b"two"))
+        assert await peer.read_frame() == (0x8A, b"ping")
+        await iterations()
+        assert called == ["one"]
+        go_on.set()
+        await until(lambda: len(called) == 3)
+    assert called == ["one", b"ping", "two"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_callback_that_is_cancelled_while_it_waits_does_not_hold_up_the_others(late: bool) -> None:
+    """Its task may be cancelled before it is its turn, or between that and the next loop iteration."""
+    called: list[object] = []
+    go_on = asyncio.Event()
+    async with pair() as (client, peer):
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            called.append(await reader.get())
+            if called == ["one"]:
+                await go_on.wait()
+                if late:
+                    asyncio.get_running_loop().call_soon(ping.cancel)
+
+        @client.ping
+        def on_ping(payload: bytes) -> None:
+            called.append(payload)
+
+        peer.send(TEXT, b"one")
+        await until(lambda: called)
+        before = asyncio.all_tasks()
+        peer.send(Opcode.PING, b"1")
+        assert await peer.read_frame() == (0x8A, b"1")
+        await asyncio.sleep(0)
+        [ping] = asyncio.all_tasks() - before
+        peer.send(Opcode.PING, b"2")
+        assert await peer.read_frame() == (0x8A, b"2")
+        await asyncio.sleep(0)
+        if not late:
+            ping.cancel()
+        go_on.set()
+        assert await cancelled(ping) is not late or b"1" not in called
+        peer.send(TEXT, b"two")
+        await until(lambda: called[-1:] == ["two"])
+    assert called == ["one", b"2", "two"]
+
+
+async def test_callback_waits_that_are_refused_while_one_raised_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    called: list[object] = []
+    async with pair() as (client, peer):
+
+        @client.ping
+        async def on_ping(payload: bytes) -> None:
+            await asyncio.sleep(0)
+            raise KeyError("mine")
+
+        @client.message
+        async def on_message(reader: MessageReader) -> None:
+            called.append(await reader.get())
+
+        peer.write(frame(Opcode.PING, b"1"))
+        await until(lambda: client.outcome)
+        peer.write(frame(TEXT, b"late"))
+        assert await peer.read_frame() == (0x8A, b"1")
+        assert (await peer.read_close())[0] == 1011
+        await peer.close()
+        await client.wait_closed()
+    assert called == []
+    assert len(errors(caplog)) == 1
 
 
 async def test_message_callback_gets_message_before_it_is_complete() -> None:

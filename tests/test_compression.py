@@ -347,8 +347,21 @@ async def sizes_in_buffer(client: Client, count: int) -> int:
     return size
 
 
+async def sizes_in_callback(client: Client, count: int) -> int:
+    sizes: list[int] = []
+
+    @client.message
+    async def on_message(reader: MessageReader) -> None:
+        sizes.append(len(await reader.get()))
+
+    await until(lambda: len(sizes) == count)
+    return sum(sizes)
+
+
 @both_ways
-@pytest.mark.parametrize("read", [sizes_of_messages, sizes_of_frames, sizes_of_chunks, sizes_in_buffer])
+@pytest.mark.parametrize(
+    "read", [sizes_of_messages, sizes_of_frames, sizes_of_chunks, sizes_in_buffer, sizes_in_callback]
+)
 async def test_other_tasks_run_while_much_is_inflated(
     server: bool, compression: Compression, read: Callable[[Client, int], Awaitable[int]]
 ) -> None:
