@@ -9,7 +9,7 @@ import pytest
 from helpers.frames import client_frame
 from helpers.peers import pair
 from helpers.waiting import until
-from streamws import Client, ConcurrencyError, DataFrame, Limits, Opcode, Timeouts
+from streamws import Client, ConcurrencyError, DataFrame, Limits, MessageReader, Opcode, Timeouts
 from streamws.connection import AsyncioConnection, Connection, Environment
 from streamws.net import iteration
 from streamws.net.loops import RECEIVE_BUFFER_SIZE, share_of
@@ -346,6 +346,26 @@ async def test_reader_of_ready_data_lets_others_run(
             if len(received) == MANY:
                 break
         assert others.runs - before >= 3
+
+
+@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.parametrize("reads", [True, False])
+async def test_callback_of_ready_messages_lets_others_run(reads: bool, others: Others) -> None:
+    called: list[int] = []
+    async with pair() as (client, peer):
+        peer.write(b"".join(WHOLE))
+        await until(lambda: client._connection.inbox.queue.size > 0)
+
+        async def get(reader: MessageReader) -> None:
+            assert await reader.get() == "x\n"
+            called.append(others.runs)
+
+        def leave(reader: MessageReader) -> None:
+            called.append(others.runs)
+
+        client.message(get if reads else leave)
+        await until(lambda: len(called) == MANY)
+    assert called[-1] - called[0] >= 3
 
 
 @pytest.mark.usefixtures("slow_clock")
