@@ -16,6 +16,7 @@ cdef extern from "internals.h":
     int sw_raise(object error) except -1
     PyObject *sw_stop(PyObject *value) noexcept
     void sw_keep_stop(bint may_be_kept) noexcept
+    void sw_keep_type(object type) noexcept
     void sw_take_callback(object future, PyObject **callback, PyObject **context)
     void sw_keep_type(object type) noexcept
     void sw_set_slots(object type, sendfunc send, iternextfunc next)

@@ -67,7 +67,6 @@ cdef class Inbox:
     cpdef check_high_water(self)
     cpdef end(self)
     cpdef begin_closing(self)
-    cpdef bint give_way(self, Read read) except -1
     cdef Py_ssize_t _held(self)
     @cython.locals(skipper=Skipper)
     cdef _discard(self)
@@ -75,6 +74,7 @@ cdef class Inbox:
     @cython.locals(skipper=Skipper)
     cpdef object poll(self, Read read)
     cpdef bint must_give_way(self) except -1
+    cpdef give_way(self, Read read)
     cpdef abandon(self, Read read)
     cdef _suspend(self, Read read)
     @cython.locals(reading=Read)

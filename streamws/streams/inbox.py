@@ -281,21 +281,10 @@ class Inbox:
         """Return whether a read must let other tasks run first, even if its result has arrived."""
         return self._iteration.spend(self._loop)
 
-    def give_way(self, read: Read) -> bool:
-        """Suspend a read that need not wait, if other tasks must run first; return whether it is suspended.
-
-        Call it again when the read is polled again.
-        """
-        if self._giving_way and self._reading is read:
-            self._giving_way = False
-            self._reading = None
-            return False
-        if self._reading is not None or not self.must_give_way():
-            return False
-        self._giving_way = True
-        self._suspend(read)
-        self._waiter.wake_later()
-        return True
+    def give_way(self, read: Read) -> None:
+        """Let a read continue in the next loop iteration, so that other tasks run first. It need not own a message."""
+        read.future = self._loop.create_future()
+        self._loop.call_soon(_finish, read.future)
 
     def abandon(self, read: Read) -> None:
         """Forget a read whose task was cancelled."""
@@ -538,6 +527,11 @@ class Inbox:
             close, cause = self._refused
             return ConnectionClosedError(attrs.evolve(error.outcome, cause=cause, detail=close.reason))
         return error
+
+
+def _finish(future: "Future[None]") -> None:
+    if not future.done():  # its task was not cancelled
+        future.set_result(None)
 
 
 def _name(task: object) -> str:

@@ -60,6 +60,7 @@ cdef class _ReadWhole(ReadMessage):
 cdef _ReadWhole whole_of(MessageReader reader, object kind)
 
 cdef class _ReadPart(Read):
+    cdef bint gave_way
     cdef bint waiting
     cdef object result(self, MessageReader reader)
     @cython.locals(reader=MessageReader)

@@ -187,6 +187,7 @@ class MessageReader:
     def _begin(self, read: "_ReadPart") -> "_ReadPart":
         begin(read, self._inbox, False, self)
         read.waiting = False
+        read.gave_way = False
         return read
 
     # Leaving ---------------------------------------------------------------------------------------------------
@@ -358,8 +359,10 @@ class _ReadPart(Read):
     What it needs collects in the reader until it is enough. So a read that is cancelled has consumed nothing.
     """
 
-    __slots__ = ("waiting",)
+    __slots__ = ("gave_way", "waiting")
 
+    gave_way: bool
+    """Whether it has let other tasks run first."""
     waiting: bool
     """Whether the inbox knows the read as the one that waits."""
 
@@ -370,7 +373,9 @@ class _ReadPart(Read):
     def poll(self) -> Any:
         reader: Any = self.owner
         if not self.waiting:
-            if self.inbox.give_way(self):
+            if not self.gave_way and self.inbox.must_give_way():
+                self.gave_way = True
+                self.inbox.give_way(self)
                 return PENDING
             reader._check()
         while True:

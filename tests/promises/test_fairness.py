@@ -349,19 +349,23 @@ async def test_reader_of_ready_data_lets_others_run(
 
 
 @pytest.mark.usefixtures("slow_clock")
-async def test_callback_of_ready_messages_lets_others_run(others: Others) -> None:
+@pytest.mark.parametrize("reads", [True, False])
+async def test_callback_of_ready_messages_lets_others_run(reads: bool, others: Others) -> None:
+    called: list[int] = []
     async with pair() as (client, peer):
         peer.write(b"".join(WHOLE))
         await until(lambda: client._connection.inbox.queue.size > 0)
-        runs: list[int] = []
 
-        @client.message
-        async def receive(reader: MessageReader) -> None:
+        async def get(reader: MessageReader) -> None:
             assert await reader.get() == "x\n"
-            runs.append(others.runs)
+            called.append(others.runs)
 
-        await until(lambda: len(runs) == MANY)
-        assert runs[-1] - runs[0] >= 3
+        def leave(reader: MessageReader) -> None:
+            called.append(others.runs)
+
+        client.message(get if reads else leave)
+        await until(lambda: len(called) == MANY)
+    assert called[-1] - called[0] >= 3
 
 
 @pytest.mark.usefixtures("slow_clock")
