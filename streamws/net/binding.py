@@ -25,10 +25,10 @@ async def bind_tcp(
     :param reuse_port: whether other sockets may be bound to the same address and port (SO_REUSEPORT).
     :raises OSError: if a name is unknown or an address is not available.
     """
-    names = [hosts or None] if hosts is None or isinstance(hosts, str) else list(hosts)
+    names = [hosts] if hosts is None or isinstance(hosts, str) else list(hosts)
     addresses: list[_Address] = []
     for name in names:
-        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = await loop.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         addresses += [(family, address) for family, _, _, _, address in found]
     addresses = list(dict.fromkeys(addresses))
     for attempt in range(_PORT_ATTEMPTS):

@@ -1,4 +1,4 @@
-"""The client's own transport on loops that tell when a socket is ready."""
+"""The transport over a socket, on loops that tell when a socket is ready; with and without epoll."""
 
 import asyncio
 import os
@@ -13,10 +13,19 @@ import pytest
 from helpers.frames import server_close
 from helpers.peers import Peer, scripted
 from streamws import Close, connect
+from streamws.net import poll
 from streamws.net.network import Receiver
 from streamws.net.selector import over_socket
 
 PATIENCE = 10
+
+
+@pytest.fixture(params=["epoll", "add_reader"], autouse=True)
+def epoll(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the sockets are watched by an epoll; other systems watch them by the loop's `add_reader`."""
+    found: bool = request.param == "epoll"
+    monkeypatch.setattr(poll, "HAS_EPOLL", found)
+    return found
 
 
 class Recorder(Receiver):
@@ -440,3 +449,65 @@ async def test_transport_of_a_peer_that_is_gone_has_no_name() -> None:
     transport.start()
     async with asyncio.timeout(PATIENCE):
         await protocol.lost
+
+
+async def test_transport_that_nobody_closes_warns_and_closes_its_socket() -> None:
+    near, peer = socket.socketpair()
+    near.setblocking(False)
+    with peer:
+        transport = over_socket(asyncio.get_running_loop(), near, Recorder())
+        del near
+        with pytest.warns(ResourceWarning, match=r"unclosed transport <SelectorTransport fd=\d+>"):
+            del transport
+        assert peer.recv(1) == b""
+
+
+async def test_transport_that_nobody_closes_closes_its_socket_if_warnings_are_errors() -> None:
+    near, peer = socket.socketpair()
+    near.setblocking(False)
+    raised: list[object] = []
+    with pytest.MonkeyPatch.context() as patch, peer:
+        patch.setattr(sys, "unraisablehook", lambda unraisable: raised.append(unraisable.exc_type))
+        transport = over_socket(asyncio.get_running_loop(), near, Recorder())
+        del near, transport  # the suite makes warnings errors
+        assert peer.recv(1) == b""
+    assert raised == [ResourceWarning]
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_transport_writes_in_order_whether_or_not_the_socket_accepts_it(size: int, case: Case) -> None:
+    """The poll watches for writing only while the queue has data; reading goes on meanwhile."""
+    expected = b""
+    for number in range(5):
+        part = bytes([number]) * size
+        case.transport.write(part)
+        case.peer.send(b"x")
+        await case.protocol.until(lambda number=number: len(case.protocol.received) > number)  # type: ignore[misc]
+        expected += part
+    assert await case.read(len(expected)) == expected
+    await case.protocol.until(lambda: case.transport.get_write_buffer_size() == 0)
+
+
+async def test_transport_that_is_paused_still_writes(case: Case) -> None:
+    case.transport.pause_reading()
+    case.transport.write(b"x" * 300_000)
+    case.peer.send(b"not read")
+    assert len(await case.read(300_000)) == 300_000
+    assert case.protocol.received == b""
+    case.transport.resume_reading()
+    await case.protocol.until(lambda: case.protocol.received == b"not read")
+
+
+async def test_transport_that_is_paused_and_writes_notices_a_reset() -> None:
+    near, peer = await tcp_pair()
+    protocol = Recorder()
+    transport = over_socket(asyncio.get_running_loop(), near, protocol)
+    transport.start()
+    transport.pause_reading()
+    transport.write(bytes(20_000_000))
+    assert transport.get_write_buffer_size() > 0
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    peer.close()
+    async with asyncio.timeout(PATIENCE):
+        assert isinstance(await protocol.lost, ConnectionResetError)
+    assert protocol.told == ["made", "pause", "resume", "lost"]

@@ -27,6 +27,13 @@ ONE_OF = "give exactly one of address and port, sock, or path to listen on; give
         ({"port": "80"}, TypeError, "port must be an int, not '80'"),
         ({"port": True}, TypeError, "port must be an int, not True"),
         ({"port": 0, "path": "/x"}, ValueError, ONE_OF + "address and port, path"),
+        ({"path": ""}, ValueError, "path must not be empty"),
+        ({"path": "/x", "mode": "660"}, TypeError, "mode must be an int such as 0o660, not '660'"),
+        ({"path": "/x", "mode": True}, TypeError, "mode must be an int such as 0o660, not True"),
+        ({"path": "/x", "mode": -1}, ValueError, "mode must be from 0 to 0o777, not -0o1"),
+        ({"path": "/x", "mode": 0o1000}, ValueError, "mode must be from 0 to 0o777, not 0o1000"),
+        ({"port": 0, "mode": 0o660}, ValueError, "mode is for the file of a Unix socket: give a path with it"),
+        ({"path": "\0x", "mode": 0o660}, ValueError, "mode is for the file of a Unix socket: give a path with it"),
         ({"address": "::1", "path": "/x"}, ValueError, ONE_OF + "address and port, path"),
         ({"address": "::1", "port": 0, "path": "/x"}, ValueError, ONE_OF + "address and port, path"),
         (
@@ -57,6 +64,7 @@ def test_server_refuses_a_socket_with_another_address(place: dict[str, Any]) -> 
     ("options", "values", "kind", "message"),
     [
         (Limits, {"max_message_size": 0}, ValueError, "max_message_size must be at least 1, not 0"),
+        (Limits, {"max_handshakes": 0}, ValueError, "max_handshakes must be at least 1, not 0"),
         (Limits, {"max_clients": 1.5}, TypeError, "max_clients must be an int, not 1.5"),
         (Limits, {"max_head": True}, TypeError, "max_head must be an int, not True"),
         (Limits, {"read_low": 2, "read_high": 1}, ValueError, "read_low (2) must not be above read_high (1)"),
@@ -140,6 +148,7 @@ async def test_server_shows_address_and_state() -> None:
     async with server:
         assert repr(server).endswith(", 0 clients>")
     assert repr(WebSocketServer(path="/x", handler=echo)) == "<WebSocketServer on /x, not started>"
+    assert repr(WebSocketServer(path="\0x", handler=echo)) == "<WebSocketServer on @x, not started>"
 
 
 async def test_server_that_never_started_can_be_closed() -> None:
@@ -170,6 +179,32 @@ async def test_server_names_the_address_that_is_not_local() -> None:
     # RFC 5737: an address for documentation, which no machine has
     error = await refused_start(address="192.0.2.1", port=0)
     assert "cannot listen on '192.0.2.1', port 0: " in str(error)
+
+
+async def test_server_does_not_take_the_path_of_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "ws"
+    async with WebSocketServer(path=path, handler=echo):
+        error = await refused_start(path=path)
+        assert error.errno == errno.EADDRINUSE
+        assert str(error) == f"[Errno {errno.EADDRINUSE}] cannot listen on {path}: a server is listening there"
+        assert path.exists()
+    assert not path.exists()
+
+
+async def test_server_does_not_take_the_abstract_name_of_another_one() -> None:
+    name = f"\0streamws-{os.getpid()}"
+    async with WebSocketServer(path=name, handler=echo):
+        error = await refused_start(path=name)
+    shown = f"@{name[1:]}"
+    assert str(error) == f"[Errno {errno.EADDRINUSE}] cannot listen on {shown}: a server is listening there"
+
+
+async def test_server_does_not_remove_a_file_that_is_not_a_socket(tmp_path: Path) -> None:
+    path = tmp_path / "ws"
+    path.write_text("precious")
+    error = await refused_start(path=path)
+    assert str(error).endswith(f"cannot listen on {path}: the file is not a socket")
+    assert path.read_text() == "precious"
 
 
 @pytest.mark.parametrize("place", ["", "missing/s", "x" * 200], ids=["a folder", "no folder", "too long"])

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Generator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from streamws import (
     ConnectionClosedError,
     Limits,
     MessageReader,
+    Request,
     Side,
     State,
 )
@@ -33,6 +36,128 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+# --- what a handler may be
+
+
+async def test_handler_may_return_a_future(serve: Serve, connect: Connect) -> None:
+    futures: list[asyncio.Future[None]] = []
+
+    def handler(client: Client) -> asyncio.Future[None]:
+        futures.append(asyncio.get_running_loop().create_future())
+        return futures[-1]
+
+    server = await serve(handler)
+    raw = await connect(server)
+    await until(lambda: futures)
+    await raw.send(text("unread") + frame(PING, b"?"))
+    assert await raw.read_frame() == (PONG, b"?")
+    futures[0].set_result(None)
+    assert await raw.read(4) == NORMAL
+
+
+async def test_handler_may_return_a_task_or_any_awaitable(serve: Serve, connect: Connect) -> None:
+    class Greeting:
+        def __init__(self, client: Client) -> None:
+            self.client = client
+
+        def __await__(self) -> Generator[Any, None, None]:
+            yield from self.client.send("hello").__await__()
+
+    for handler in (lambda client: asyncio.ensure_future(greet(client)), Greeting):
+        raw = await connect(await serve(handler))
+        assert await raw.read_frame() == (TEXT, b"hello")
+        assert await raw.read(4) == NORMAL
+
+
+async def greet(client: Client) -> None:
+    await client.send("hello")
+
+
+async def test_handler_whose_future_fails_closes_with_1011(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(client: Client) -> asyncio.Future[None]:
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        failed.set_exception(ValueError("a mistake"))
+        return failed
+
+    raw = await connect(await serve(handler))
+    assert await raw.read(4) == FAILED
+    (record,) = errors(caplog)
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "a mistake"
+
+
+async def test_handler_that_raises_before_it_is_awaited_closes_with_1011(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(client: Client) -> asyncio.Future[None]:
+        raise ValueError("a mistake")
+
+    server = await serve(handler)
+    raw, other = await connect(server), await connect(server)
+    for each in (raw, other):
+        assert await each.read(4) == FAILED
+    assert [record.getMessage() for record in errors(caplog)] == [
+        "{}:{}: the handler raised".format(*each.address) for each in (raw, other)
+    ]
+
+
+async def test_handler_that_returns_no_awaitable_closes_with_1011(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(client: Client) -> None:
+        """Return None, as a function does that should have been a coroutine function."""
+
+    broken: Any = handler
+    raw = await connect(await serve(broken))
+    assert await raw.read(4) == FAILED
+    (record,) = errors(caplog)
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], TypeError)
+
+
+# --- the context of handlers and callbacks
+
+USER: ContextVar[str] = ContextVar("user", default="nobody")
+
+
+@pytest.mark.parametrize("kind", ["handler", "connection"])
+async def test_handlers_run_in_copies_of_the_context_in_which_the_server_was_started(
+    kind: str, serve: Serve, connect: Connect
+) -> None:
+    seen: list[str] = []
+
+    async def on_request(request: Request) -> None:
+        seen.append(USER.get())
+        USER.set("of a request")
+
+    async def serve_one(client: Client) -> None:
+        seen.append(USER.get())
+        USER.set(f"number {len(seen)}")
+        await asyncio.sleep(0)
+        seen.append(USER.get())
+        async for _ in client:
+            await client.send(USER.get())
+
+    USER.set("the one who starts")
+    if kind == "handler":
+        server = await serve(serve_one, request=on_request)
+    else:
+        server = await serve(connection=serve_one, request=on_request)
+    USER.set("the one who connects")
+    raws = []
+    for _ in range(2):
+        raws.append(await connect(server))
+        await until(lambda: len(seen) == 3 * len(raws))
+    assert seen == ["the one who starts"] * 2 + ["number 2"] + ["the one who starts"] * 2 + ["number 5"]
+    # Each message wakes its handler in the handler's own context.
+    for raw, name in zip(raws, (b"number 2", b"number 5"), strict=True):
+        await raw.send(text("who?"))
+        assert await raw.read_frame() == (TEXT, name)
+    assert USER.get() == "the one who connects"
 
 
 # --- a handler owns its connection

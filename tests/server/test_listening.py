@@ -1,8 +1,11 @@
 """Addresses at which a server listens: TCP, Unix sockets, given sockets, TLS."""
 
 import asyncio
+import logging
+import os
 import socket
 import ssl
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +18,8 @@ from helpers.leaks import open_sockets
 from helpers.peers import Address, Peer, RawClient
 from helpers.tls import TlsEnd
 from helpers.waiting import PATIENCE, until, within
-from streamws import Client, Timeouts, WebSocketServer
+from streamws import Client, Timeouts, UsageError, WebSocketServer
+from streamws import connect as connect_to
 
 
 async def echoes(address: Address) -> bool:
@@ -46,6 +50,21 @@ async def test_server_listens_on_several_addresses() -> None:
         addresses = sorted(sock.getsockname() for sock in server.sockets)
         assert [host for host, _ in addresses] == ["127.0.0.1", "127.0.0.2"]
         assert all([await echoes(address) for address in addresses])
+
+
+@pytest.mark.parametrize("address", ["", None, ["127.0.0.1", "::1"], ["127.0.0.1", "127.0.0.2"]])
+async def test_server_has_one_port_for_all_addresses(address: str | list[str] | None) -> None:
+    server = WebSocketServer(address, 0, handler=echo)
+    message = "this server has no port: it does not listen, or listens on a Unix socket"
+    with pytest.raises(UsageError, match=message):
+        server.port  # noqa: B018
+    async with server:
+        assert {sock.getsockname()[1] for sock in server.sockets} == {server.port}
+        assert len(server.sockets) == 2
+        for sock in server.sockets:
+            assert await echoes((sock.getsockname()[0], server.port))
+    with pytest.raises(UsageError, match=message):
+        server.port  # noqa: B018
 
 
 async def test_server_listens_on_ipv6() -> None:
@@ -111,6 +130,91 @@ async def test_server_listens_on_a_given_unix_socket(tmp_path: Path) -> None:
     sock.bind(str(tmp_path / "ws"))
     async with WebSocketServer(sock=sock, handler=echo):
         assert await echoes(str(tmp_path / "ws"))
+
+
+async def test_server_on_a_unix_socket_has_no_port(tmp_path: Path) -> None:
+    async with WebSocketServer(path=tmp_path / "ws", handler=echo) as server:
+        with pytest.raises(UsageError, match="this server has no port"):
+            server.port  # noqa: B018
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+async def test_server_gives_its_unix_socket_a_mode(mode: int, tmp_path: Path) -> None:
+    path = tmp_path / "ws"
+    async with WebSocketServer(path=path, mode=mode, handler=echo):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        assert await echoes(str(path))
+
+
+async def test_server_replaces_the_file_of_a_server_that_was_killed(tmp_path: Path) -> None:
+    path = tmp_path / "ws"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+        left.listen()
+    assert path.is_socket()
+    async with WebSocketServer(path=path, handler=echo):
+        assert await echoes(str(path))
+    assert not path.exists()
+
+
+async def test_server_listens_on_an_abstract_name(caplog: pytest.LogCaptureFixture) -> None:
+    name = f"\0streamws-{os.getpid()}"
+    clients: list[Client] = []
+
+    async def handler(client: Client) -> None:
+        clients.append(client)
+        await echo(client)
+
+    with caplog.at_level(logging.INFO, "streamws"):
+        async with WebSocketServer(path=name, handler=handler) as server:
+            assert repr(server) == f"<WebSocketServer on @{name[1:]}, 0 clients>"
+            assert repr(server._server) == f"<Server on @{name[1:]}>"
+            assert await echoes(name)
+            async with connect_to("ws://localhost", path=name) as client:
+                await client.send("works")
+                assert await client.read_message() == "works"
+    assert [client.addr for client in clients] == [f"@{name[1:]}"] * 2
+    assert f"serving on @{name[1:]}" in caplog.messages
+    assert "\0" not in caplog.text
+    async with WebSocketServer(path=name, handler=echo):  # the name is free again
+        pass
+
+
+@pytest.mark.parametrize("case", ["unix_taken", "abstract_unix"])
+async def test_server_on_a_place_that_is_taken_leaves_nothing_open(case: str, tmp_path: Path) -> None:
+    place = str(tmp_path / "ws") if case == "unix_taken" else f"\0streamws-{os.getpid()}"
+    async with WebSocketServer(path=place, handler=echo):
+        before = open_sockets()
+        for _ in range(3):
+            with pytest.raises(OSError, match="a server is listening there"):
+                await WebSocketServer(path=place, handler=echo).start()
+        assert open_sockets() == before
+        assert await echoes(place)
+
+
+async def test_two_clients_with_one_address_and_port_are_two_clients() -> None:
+    """Addresses are not unique: a client may connect to two addresses of the server from one port."""
+    async with WebSocketServer(["127.0.0.1", "127.0.0.2"], 0, handler=echo) as server:
+        raws = []
+        mine = 0
+        for place in server.sockets:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", mine))
+            mine = sock.getsockname()[1]
+            sock.connect(place.getsockname())
+            sock.setblocking(False)
+            raws.append(RawClient(sock))
+            await raws[-1].upgrade()
+        assert addresses_of(server) == [("127.0.0.1", mine)] * 2
+        assert server.broadcast("x") == 2
+        for raw in raws:
+            assert await raw.read_frame() == (TEXT, b"x")
+        raws[0].close()
+        await until(lambda: len(server.clients) == 1)
+        assert server.broadcast("y") == 1
+        assert await raws[1].read_frame() == (TEXT, b"y")
+        raws[1].close()
 
 
 # --- TLS
