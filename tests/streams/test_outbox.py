@@ -18,6 +18,8 @@ TEXT, BINARY = Opcode.TEXT, Opcode.BINARY
 class Recorder:
     """A transport that notes what is written to it."""
 
+    descriptor = -1  # no socket, so that no bytes go to it past this transport
+
     def __init__(self, transport: Any) -> None:
         self._transport = transport
         self.writes: list[bytes] = []
@@ -30,8 +32,7 @@ class Recorder:
         self.write(b"".join(parts))
 
     def get_extra_info(self, name: str) -> Any:
-        """No socket, so that no bytes go to it past this transport."""
-        return None if name == "socket" else self._transport.get_extra_info(name)
+        return self._transport.get_extra_info(name)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
