@@ -47,7 +47,7 @@ SERVERS_WITH_ZLIB_NG = tuple(_WITH_ZLIB_NG)
 
 _EVERY_SCRIPT = ("streamws", "uvloop")
 _PACKAGES: dict[str, tuple[str, ...]] = {
-    "streamws-speed": ("aiofastnet", "isal", "zlib-ng"),
+    "streamws-speed": ("isal", "zlib-ng"),
     "picows": ("picows", "aiofastnet"),
     "picows-iter": ("picows", "aiofastnet", "zlib-ng"),
     "aiohttp": ("aiohttp", "zlib-ng"),
@@ -67,12 +67,11 @@ def streams(server: str) -> bool:
     return server.startswith("streamws")
 
 
-def command(server: str, loop: str, role: Role, settings: Settings | None = None) -> list[str] | None:
-    """Return the command that starts a library's server or client on a loop, or None if there is nothing to measure.
+def command(server: str, role: Role, settings: Settings | None = None) -> list[str] | None:
+    """Return the command that starts a library's server or client, or None if there is nothing to measure.
 
-    `streamws` and `streamws-pure` run without the `speed` extra (aiofastnet's transports, zlib-ng and isal), and
-    `streamws-speed` runs with it. Servers use aiofastnet on asyncio only, and zlib-ng or isal only if they compress, so
-    elsewhere `streamws-speed` would repeat the measurement of `streamws`. picows' core has no compression.
+    `streamws` and `streamws-pure` run without zlib-ng and isal, and `streamws-speed` runs with them. It is measured
+    only with compression: elsewhere it would repeat the measurement of `streamws`. picows' core has no compression.
 
     :returns: The path of the script in this folder, then its options.
     """
@@ -85,7 +84,7 @@ def command(server: str, loop: str, role: Role, settings: Settings | None = None
     elif server in _WITH_ZLIB_NG:
         return None
     if server == "streamws-speed":
-        return script if loop == "asyncio" or role == "client" or settings is not None else None
+        return None if settings is None else script
     if server.startswith("streamws"):
         return [*script, "--no-speed"]
     return script

@@ -143,21 +143,17 @@ def settings(case: str) -> Settings | None:
     return None if isinstance(chosen, ClientEchoCase) else chosen.settings
 
 
-def takes_part(server: str, case: str, loop: str) -> bool:
-    """Return whether a case measures a library on a loop."""
+def takes_part(server: str, case: str) -> bool:
+    """Return whether a case measures a library."""
     if server not in CASES[case].contestants and server not in SERVERS_WITH_ZLIB_NG:
         return False
-    return command(server, loop, role(case), settings(case)) is not None
+    return command(server, role(case), settings(case)) is not None
 
 
 def needed(chosen: Options) -> list[str]:
     """Return the libraries that take part in any of the chosen cases."""
     cases = [case for case in chosen.cases if case not in chosen.without]
-    return [
-        server
-        for server in chosen.servers
-        if any(takes_part(server, case, loop) for case in cases for loop in chosen.loops)
-    ]
+    return [server for server in chosen.servers if any(takes_part(server, case) for case in cases)]
 
 
 def schedule(chosen: Options, pythons: Sequence[Interpreter]) -> Iterator[tuple[str, str, int, Interpreter, str]]:
@@ -173,7 +169,7 @@ def schedule(chosen: Options, pythons: Sequence[Interpreter]) -> Iterator[tuple[
                 (python, server)
                 for python in pythons
                 for server in chosen.servers
-                if takes_part(server, case, loop) and python.runs(server)
+                if takes_part(server, case) and python.runs(server)
             ]
             for number in range(1 if CASES[case].once else chosen.rounds):
                 for python, server in runs if number % 2 == 0 else reversed(runs):
@@ -184,7 +180,7 @@ def run(
     case: str, loop: str, number: int, python: Interpreter, server: str, seconds: float, core: int | None
 ) -> Result:
     chosen = CASES[case]
-    arguments = command(server, loop, role(case), settings(case))
+    arguments = command(server, role(case), settings(case))
     assert arguments is not None
     result = Result(case, loop, python.label, server, number, chosen.unit, None)
     try:

@@ -1,11 +1,11 @@
-"""streamws: the compiled or the pure build (`--pure`), with or without the transports of aiofastnet (`--no-speed`)."""
+"""streamws: the compiled build, or the pure build (`--pure`)."""
 
 from benchmarks.clients.common import Arguments, parser, run
 from benchmarks.servers.common import MAX_MESSAGE_SIZE, add_build_options, choose_build
 
 
 def main(arguments: Arguments) -> None:
-    choose_build(arguments, ["aiofastnet"])
+    choose_build(arguments, [])
     # Not at the top, because the line above decides which build is imported.
     from streamws import connect
     from streamws.options import Limits, Timeouts

@@ -23,7 +23,7 @@ PIECE_SIZE = 1024 * 1024
 
 
 def main(arguments: Arguments) -> None:
-    choose_build(arguments, ["aiofastnet", "isal", "zlib_ng"])
+    choose_build(arguments, ["isal", "zlib_ng"])
     # Not at the top, because the line above decides which build is imported.
     from streamws import Client, MessageReader, Opcode, WebSocketServer
     from streamws.options import Compression, Limits, Timeouts
