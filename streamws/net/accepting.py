@@ -172,9 +172,11 @@ class Listener(Watched):
         return f"<Listener fd={self.descriptor}>"
 
     def read_ready(self) -> None:
-        for _ in range(_MAX_ACCEPTS):
+        for number in range(_MAX_ACCEPTS):
             if self._openings.is_full():
-                self._openings.wait(self)
+                # Only the first time it is certain that another connection waits.
+                if number == 0:
+                    self._openings.wait(self)
                 return
             if not self.events:
                 return  # the server was closed while it accepted

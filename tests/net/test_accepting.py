@@ -20,6 +20,7 @@ from helpers.tls import TlsEnd
 from helpers.waiting import iterations, until, within
 from streamws import Client, Limits, Request, Response, Timeouts, UsageError, WebSocketServer
 from streamws import connect as connect_to
+from streamws.net import accepting
 from streamws.net import poll as poll_module
 from streamws.net.accepting import Connections, Listener, Openings, Server
 from streamws.net.network import Receiver
@@ -183,7 +184,8 @@ class Echo(Receiver):
 
 async def test_error_of_one_connection_does_not_end_accepting() -> None:
     reports: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: reports.append(context))
     bug = LookupError("a bug")
     made: list[Echo] = []
 
@@ -195,7 +197,7 @@ async def test_error_of_one_connection_does_not_end_accepting() -> None:
 
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
-    listener = Listener(asyncio.get_running_loop(), sock, fail_first, Openings(10))
+    listener = Listener(loop, sock, fail_first, Openings(loop, 10))
     listener.resume()
     name = repr(listener)
     first, second = [await RawClient.connect(sock.getsockname()) for _ in range(2)]
@@ -287,8 +289,8 @@ async def test_next_connection_is_accepted_when_a_handshake_ends(
         await end(raws[1])
     assert (await raws[3].read_answer()).status == 101
     assert warned(caplog) == [
-        "2 opening handshakes are under way (Limits.max_handshakes): further connections wait in the queue of the "
-        "system until one ends (logged once)"
+        "2 connections wait for the request of their client (Limits.max_handshakes): accepting no others until one of "
+        "them ends, and dropping those that wait for over 1 s (logged once)"
     ]
 
 
@@ -304,25 +306,49 @@ async def test_no_handshake_is_counted_after_its_end(end: Ending, serve: Serve, 
     assert await raw.read_frame() == (TEXT, b"works")
 
 
-async def test_handshake_that_the_application_answers_is_counted_until_then(serve: Serve, connect: Connect) -> None:
-    asked = asyncio.Event()
+async def test_request_that_the_application_answers_takes_no_place(serve: Serve, connect: Connect) -> None:
+    asked: list[str] = []
     answer = asyncio.Event()
 
     async def on_request(request: Request) -> Response | None:
-        asked.set()
+        asked.append(request.path)
         await answer.wait()
         return Response(401, "no\n") if request.path == "/no" else None
 
     server = await serve(echo, request=on_request, limits=Limits(max_handshakes=1))
     first, second = [await connect(server, upgrade=False) for _ in range(2)]
     await first.send(request(target="/no"))
-    await within(asked.wait())
-    await second.send(request())
-    await iterations(10)
-    assert len(server._serving.connections) == 1
+    await second.send(request(target="/yes"))
+    await until(lambda: sorted(asked) == ["/no", "/yes"])
     answer.set()
     assert (await first.read_answer()).status == 401
     assert (await second.read_answer()).status == 101
+
+
+async def test_silent_connections_are_dropped_if_others_wait(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accepting, "_PATIENCE", 0.05)
+    server = await serve(echo, limits=Limits(max_handshakes=2), timeouts=Timeouts(open=None))
+    silent = [await connect(server, upgrade=False) for _ in range(5)]
+    late = await connect(server, upgrade=False)
+    await late.upgrade()
+    await late.send(text("works"))
+    assert await late.read_frame() == (TEXT, b"works")
+    for raw in silent[:4]:  # the fifth and the late one had a place each
+        with suppress(ConnectionResetError):
+            assert await raw.read_until_eof() == b""
+
+
+async def test_silent_connection_is_kept_if_no_other_waits(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accepting, "_PATIENCE", 0.01)
+    server = await serve(echo, limits=Limits(max_handshakes=2))
+    raws = [await connect(server, upgrade=False) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    for raw in raws:
+        await raw.upgrade()
 
 
 async def fail_tls(raw: RawClient, context: ssl.SSLContext) -> None:
@@ -557,7 +583,7 @@ async def test_server_that_cannot_start_closes_all_sockets() -> None:
         if sock is sockets[1]:
             raise OSError("cannot listen")
         sock.setblocking(False)
-        listener = Listener(loop, sock, lambda: None, Openings(1))
+        listener = Listener(loop, sock, lambda: None, Openings(loop, 1))
         listener.resume()
         return listener
 

@@ -109,10 +109,10 @@ async def test_system_without_ipv6_listens_on_ipv4(number: int, monkeypatch: pyt
 
     monkeypatch.setattr(socket, "socket", without_ipv6)
     monkeypatch.setattr(binding, "_bind", switched_off)
-    addresses = await bound(["::1", "127.0.0.1"])
-    assert [host for host, _ in addresses] == ["127.0.0.1"]
-    with pytest.raises(OSError, match=os.strerror(number)):
-        await bound("::1")
+    assert [host for host, _ in await bound("")] == ["0.0.0.0"]
+    for required in ("::1", ["127.0.0.1", "::1"]):
+        with pytest.raises(OSError, match=os.strerror(number)):
+            await bound(required)
 
 
 async def test_reuse_port_lets_two_sockets_share_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
