@@ -29,6 +29,7 @@ VARIABLES = {
 
 MODULES = {
     "asyncio.events.AbstractEventLoop": "asyncio.AbstractEventLoop",
+    "asyncio.events.AbstractServer": "asyncio.Server",
 }
 """Names that annotations have in CPython's modules, and those that Python's documentation uses."""
 

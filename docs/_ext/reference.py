@@ -40,7 +40,7 @@ STATEMENTS = {
 }
 """Methods that users do not call by name, and what users write instead."""
 
-GIVEN = {"Client", "Connecting", "MessageReader", "Writer", "FragmentWriter", "DataFrameWriter"}
+GIVEN = {"Server", "Client", "Connecting", "MessageReader", "Writer", "FragmentWriter", "DataFrameWriter"}
 GIVEN |= {"Close", "CloseOutcome", "DeflateTerms", "Request"}
 """Classes whose constructors are not shown, since the library creates their objects."""
 

@@ -180,7 +180,9 @@ def test_tracer_that_holds_exceptions_sees_each_result(wire_with_results: Wire) 
     finally:
         sys.settrace(before)
     assert stop.value.value == ["a", "b", b"c"]
-    assert carried(held) == (["a", "b", b"c"] if raises_for_results(wire_with_results) else [])
+    # Python 3.11 avoids the exception only if nothing traces.
+    raised = raises_for_results(wire_with_results) or sys.version_info < (3, 12)
+    assert carried(held) == (["a", "b", b"c"] if raised else [])
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring is new in Python 3.12")
