@@ -17,9 +17,10 @@ from helpers.frames import CLOSE, TEXT, close, request, text
 from helpers.peers import RawClient
 from helpers.programs import script
 from helpers.tls import TlsEnd
-from helpers.waiting import iterations, until, within
+from helpers.waiting import PATIENCE, iterations, until, within
 from streamws import Client, Limits, Request, Response, Timeouts, UsageError, WebSocketServer
 from streamws import connect as connect_to
+from streamws.net import accepting
 from streamws.net import poll as poll_module
 from streamws.net.accepting import Connections, Listener, Openings, Server
 from streamws.net.network import Receiver
@@ -195,7 +196,8 @@ async def test_error_of_one_connection_does_not_end_accepting() -> None:
 
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
-    listener = Listener(asyncio.get_running_loop(), sock, fail_first, Openings(10))
+    loop = asyncio.get_running_loop()
+    listener = Listener(loop, sock, fail_first, Openings(loop, 10))
     listener.resume()
     name = repr(listener)
     first, second = [await RawClient.connect(sock.getsockname()) for _ in range(2)]
@@ -269,8 +271,13 @@ ENDINGS: list[Ending] = [
 
 @pytest.mark.parametrize("end", [*ENDINGS, be_late], ids=lambda end: end.__name__)
 async def test_next_connection_is_accepted_when_a_handshake_ends(
-    end: Ending, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+    end: Ending,
+    serve: Serve,
+    connect: Connect,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(accepting, "_PATIENCE", 60.0)  # none is dropped
     timeouts = Timeouts(open=0.3 if end is be_late else 10)
     server = await serve(echo, limits=Limits(max_handshakes=2), timeouts=timeouts)
     raws = [await connect(server, upgrade=False) for _ in range(4)]
@@ -287,8 +294,8 @@ async def test_next_connection_is_accepted_when_a_handshake_ends(
         await end(raws[1])
     assert (await raws[3].read_answer()).status == 101
     assert warned(caplog) == [
-        "2 opening handshakes are under way (Limits.max_handshakes): further connections wait in the queue of the "
-        "system until one ends (logged once)"
+        "2 connections wait for the request of their client (Limits.max_handshakes): accepting no others until one of "
+        "them ends, and dropping those that wait for over 60 s (logged once)"
     ]
 
 
@@ -304,25 +311,82 @@ async def test_no_handshake_is_counted_after_its_end(end: Ending, serve: Serve, 
     assert await raw.read_frame() == (TEXT, b"works")
 
 
-async def test_handshake_that_the_application_answers_is_counted_until_then(serve: Serve, connect: Connect) -> None:
-    asked = asyncio.Event()
+async def test_connections_whose_request_is_complete_keep_no_others_out(serve: Serve, connect: Connect) -> None:
+    """The callback of the application may take its time for each of them."""
+    asked: list[str] = []
     answer = asyncio.Event()
 
     async def on_request(request: Request) -> Response | None:
-        asked.set()
+        asked.append(request.path)
         await answer.wait()
         return Response(401, "no\n") if request.path == "/no" else None
 
     server = await serve(echo, request=on_request, limits=Limits(max_handshakes=1))
-    first, second = [await connect(server, upgrade=False) for _ in range(2)]
-    await first.send(request(target="/no"))
-    await within(asked.wait())
-    await second.send(request())
-    await iterations(10)
-    assert len(server._serving.connections) == 1
+    raws = [await connect(server, upgrade=False) for _ in range(3)]
+    for number, raw in enumerate(raws):
+        await raw.send(request(target="/no" if number == 1 else f"/{number}"))
+    await until(lambda: len(asked) == 3)
     answer.set()
-    assert (await first.read_answer()).status == 401
-    assert (await second.read_answer()).status == 101
+    assert [(await raw.read_answer()).status for raw in raws] == [101, 401, 101]
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x16\x03", b"GET / HTTP/1.1\r\n"], ids=["silent", "TLS begun", "request begun"]
+)
+async def test_clients_that_are_silent_for_long_are_dropped_for_others(
+    data: bytes,
+    secure: bool,
+    serve: Serve,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    server_context: ssl.SSLContext,
+    client_context: ssl.SSLContext,
+) -> None:
+    monkeypatch.setattr(accepting, "_PATIENCE", 0.05)
+    server = await serve(echo, limits=Limits(max_handshakes=4), ssl=server_context if secure else None)
+    url = url_of(server, scheme="wss" if secure else "ws")
+    context = client_context if secure else None
+    open_client = await connect_to(url, ssl=context)
+    raws = [await connect(server, upgrade=False) for _ in range(10)]
+    for raw in raws:
+        await raw.send(data)
+    async with asyncio.timeout(PATIENCE):
+        async with connect_to(url, ssl=context) as client:
+            await client.send("works")
+            assert await client.read_message() == "works"
+    await open_client.send("still works")
+    assert await open_client.read_message() == "still works"
+    await open_client.close()
+    assert len(warned(caplog)) == 1
+    assert warned(caplog)[0].startswith("4 connections wait for the request of their client (Limits.max_handshakes)")
+
+
+async def test_silent_clients_are_not_dropped_while_there_is_room(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accepting, "_PATIENCE", 0.01)
+    server = await serve(echo, limits=Limits(max_handshakes=2))
+    raws = [await connect(server, upgrade=False) for _ in range(2)]
+    await until(lambda: len(server._serving.connections) == 2)
+    await asyncio.sleep(0.1)
+    for raw in raws:
+        await raw.upgrade()
+
+
+async def test_silent_clients_are_not_dropped_when_nobody_waits_any_more(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(accepting, "_PATIENCE", 0.5)
+    server = await serve(echo, limits=Limits(max_handshakes=3))
+    raws = [await connect(server, upgrade=False) for _ in range(4)]
+    await until(lambda: warned(caplog))
+    raws[0].close()
+    await until(lambda: len(server._serving.connections) == 3)
+    await asyncio.sleep(0.6)
+    for raw in raws[1:]:
+        await raw.upgrade()
 
 
 async def fail_tls(raw: RawClient, context: ssl.SSLContext) -> None:
@@ -557,7 +621,7 @@ async def test_server_that_cannot_start_closes_all_sockets() -> None:
         if sock is sockets[1]:
             raise OSError("cannot listen")
         sock.setblocking(False)
-        listener = Listener(loop, sock, lambda: None, Openings(1))
+        listener = Listener(loop, sock, lambda: None, Openings(loop, 1))
         listener.resume()
         return listener
 
