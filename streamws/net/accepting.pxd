@@ -34,6 +34,7 @@ cdef class Listener(Watched):
     cdef bint _exhausted
     cdef object _poll
 
+    @cython.locals(count=int)
     cpdef object read_ready(self)
     cdef _start(self, int descriptor, object peer)
     cpdef pause(self)

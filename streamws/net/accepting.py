@@ -111,14 +111,15 @@ class Openings:
     def _make_room(self) -> None:
         """Drop the connections that have waited for long, and accept others."""
         self._timer = None
+        if not self._listeners:
+            return  # there was a place in the meantime
         late = self._loop.time() - _PATIENCE
         for since, transport in [*self._under_way.values()]:
             if since > late:
                 break
             if transport is not None:
                 transport.abort()
-        if self._listeners:
-            self._resume()
+        self._resume()
 
     def _resume(self) -> None:
         listeners, self._listeners = self._listeners, []
@@ -126,7 +127,8 @@ class Openings:
             listener.resume()
 
     def close(self) -> None:
-        """Stop the timer: the server is closed."""
+        """Resume no listener any more: the server is closed."""
+        self._listeners = []
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -172,10 +174,9 @@ class Listener(Watched):
         return f"<Listener fd={self.descriptor}>"
 
     def read_ready(self) -> None:
-        for number in range(_MAX_ACCEPTS):
+        for count in range(_MAX_ACCEPTS):
             if self._openings.is_full():
-                # Only the first time it is certain that another connection waits.
-                if number == 0:
+                if count == 0:  # else it is not known whether another connection waits
                     self._openings.wait(self)
                 return
             if not self.events:
@@ -240,6 +241,7 @@ class Listener(Watched):
         self.pause()
         if self._timer is not None:
             self._timer.cancel()
+        self._openings.close()
         self._poll.detach()
         self.descriptor = -1
         self._sock.close()

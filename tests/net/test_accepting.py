@@ -17,7 +17,7 @@ from helpers.frames import CLOSE, TEXT, close, request, text
 from helpers.peers import RawClient
 from helpers.programs import script
 from helpers.tls import TlsEnd
-from helpers.waiting import iterations, until, within
+from helpers.waiting import PATIENCE, iterations, until, within
 from streamws import Client, Limits, Request, Response, Timeouts, UsageError, WebSocketServer
 from streamws import connect as connect_to
 from streamws.net import accepting
@@ -184,8 +184,7 @@ class Echo(Receiver):
 
 async def test_error_of_one_connection_does_not_end_accepting() -> None:
     reports: list[dict[str, Any]] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda loop, context: reports.append(context))
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
     bug = LookupError("a bug")
     made: list[Echo] = []
 
@@ -197,6 +196,7 @@ async def test_error_of_one_connection_does_not_end_accepting() -> None:
 
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
+    loop = asyncio.get_running_loop()
     listener = Listener(loop, sock, fail_first, Openings(loop, 10))
     listener.resume()
     name = repr(listener)
@@ -271,8 +271,13 @@ ENDINGS: list[Ending] = [
 
 @pytest.mark.parametrize("end", [*ENDINGS, be_late], ids=lambda end: end.__name__)
 async def test_next_connection_is_accepted_when_a_handshake_ends(
-    end: Ending, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+    end: Ending,
+    serve: Serve,
+    connect: Connect,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(accepting, "_PATIENCE", 60.0)  # none is dropped
     timeouts = Timeouts(open=0.3 if end is be_late else 10)
     server = await serve(echo, limits=Limits(max_handshakes=2), timeouts=timeouts)
     raws = [await connect(server, upgrade=False) for _ in range(4)]
@@ -290,7 +295,7 @@ async def test_next_connection_is_accepted_when_a_handshake_ends(
     assert (await raws[3].read_answer()).status == 101
     assert warned(caplog) == [
         "2 connections wait for the request of their client (Limits.max_handshakes): accepting no others until one of "
-        "them ends, and dropping those that wait for over 1 s (logged once)"
+        "them ends, and dropping those that wait for over 60 s (logged once)"
     ]
 
 
@@ -306,7 +311,8 @@ async def test_no_handshake_is_counted_after_its_end(end: Ending, serve: Serve, 
     assert await raw.read_frame() == (TEXT, b"works")
 
 
-async def test_request_that_the_application_answers_takes_no_place(serve: Serve, connect: Connect) -> None:
+async def test_connections_whose_request_is_complete_keep_no_others_out(serve: Serve, connect: Connect) -> None:
+    """The callback of the application may take its time for each of them."""
     asked: list[str] = []
     answer = asyncio.Event()
 
@@ -316,38 +322,70 @@ async def test_request_that_the_application_answers_takes_no_place(serve: Serve,
         return Response(401, "no\n") if request.path == "/no" else None
 
     server = await serve(echo, request=on_request, limits=Limits(max_handshakes=1))
-    first, second = [await connect(server, upgrade=False) for _ in range(2)]
-    await first.send(request(target="/no"))
-    await second.send(request(target="/yes"))
-    await until(lambda: sorted(asked) == ["/no", "/yes"])
+    raws = [await connect(server, upgrade=False) for _ in range(3)]
+    for number, raw in enumerate(raws):
+        await raw.send(request(target="/no" if number == 1 else f"/{number}"))
+    await until(lambda: len(asked) == 3)
     answer.set()
-    assert (await first.read_answer()).status == 401
-    assert (await second.read_answer()).status == 101
+    assert [(await raw.read_answer()).status for raw in raws] == [101, 401, 101]
 
 
-async def test_silent_connections_are_dropped_if_others_wait(
-    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x16\x03", b"GET / HTTP/1.1\r\n"], ids=["silent", "TLS begun", "request begun"]
+)
+async def test_clients_that_are_silent_for_long_are_dropped_for_others(
+    data: bytes,
+    secure: bool,
+    serve: Serve,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    server_context: ssl.SSLContext,
+    client_context: ssl.SSLContext,
 ) -> None:
     monkeypatch.setattr(accepting, "_PATIENCE", 0.05)
-    server = await serve(echo, limits=Limits(max_handshakes=2), timeouts=Timeouts(open=None))
-    silent = [await connect(server, upgrade=False) for _ in range(5)]
-    late = await connect(server, upgrade=False)
-    await late.upgrade()
-    await late.send(text("works"))
-    assert await late.read_frame() == (TEXT, b"works")
-    for raw in silent[:4]:  # the fifth and the late one had a place each
-        with suppress(ConnectionResetError):
-            assert await raw.read_until_eof() == b""
+    server = await serve(echo, limits=Limits(max_handshakes=4), ssl=server_context if secure else None)
+    url = url_of(server, scheme="wss" if secure else "ws")
+    context = client_context if secure else None
+    open_client = await connect_to(url, ssl=context)
+    raws = [await connect(server, upgrade=False) for _ in range(10)]
+    for raw in raws:
+        await raw.send(data)
+    async with asyncio.timeout(PATIENCE):
+        async with connect_to(url, ssl=context) as client:
+            await client.send("works")
+            assert await client.read_message() == "works"
+    await open_client.send("still works")
+    assert await open_client.read_message() == "still works"
+    await open_client.close()
+    assert len(warned(caplog)) == 1
+    assert warned(caplog)[0].startswith("4 connections wait for the request of their client (Limits.max_handshakes)")
 
 
-async def test_silent_connection_is_kept_if_no_other_waits(
+async def test_silent_clients_are_not_dropped_while_there_is_room(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accepting, "_PATIENCE", 0.01)
     server = await serve(echo, limits=Limits(max_handshakes=2))
     raws = [await connect(server, upgrade=False) for _ in range(2)]
-    await asyncio.sleep(0.05)
+    await until(lambda: len(server._serving.connections) == 2)
+    await asyncio.sleep(0.1)
     for raw in raws:
+        await raw.upgrade()
+
+
+async def test_silent_clients_are_not_dropped_when_nobody_waits_any_more(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(accepting, "_PATIENCE", 0.5)
+    server = await serve(echo, limits=Limits(max_handshakes=3))
+    raws = [await connect(server, upgrade=False) for _ in range(4)]
+    await until(lambda: warned(caplog))
+    raws[0].close()
+    await until(lambda: len(server._serving.connections) == 3)
+    await asyncio.sleep(0.6)
+    for raw in raws[1:]:
         await raw.upgrade()
 
 

@@ -109,10 +109,11 @@ async def test_system_without_ipv6_listens_on_ipv4(number: int, monkeypatch: pyt
 
     monkeypatch.setattr(socket, "socket", without_ipv6)
     monkeypatch.setattr(binding, "_bind", switched_off)
-    assert [host for host, _ in await bound("")] == ["0.0.0.0"]
-    for required in ("::1", ["127.0.0.1", "::1"]):
+    for hosts in ("", None):
+        assert [host for host, _ in await bound(hosts)] == ["0.0.0.0"]
+    for named in ("::1", ["127.0.0.1", "::1"]):  # an address that is named must be available
         with pytest.raises(OSError, match=os.strerror(number)):
-            await bound(required)
+            await bound(named)
 
 
 async def test_reuse_port_lets_two_sockets_share_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
