@@ -366,7 +366,8 @@ class SelectorTransport(DirectTransport):
     def _close_socket(self) -> None:
         self._poll.watch(self, 0)
         self._poll.detach()
-        descriptor, self.descriptor = self.descriptor, -1
+        descriptor = self.descriptor
+        self.descriptor = -1
         if self._sock is None:
             os.close(descriptor)
         else:
