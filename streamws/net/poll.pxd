@@ -10,6 +10,8 @@ cdef class Watched:
     cdef public int events
     cdef public unsigned int generation
 
+    @cython.locals(descriptor=int)
+    cpdef int release(self) noexcept
     cpdef object read_ready(self)
     cpdef write_ready(self)
 

@@ -31,6 +31,12 @@ class Watched:
         self.generation: int = 0
         """A number that the poll gives the socket when it begins to watch it."""
 
+    def release(self) -> int:
+        """Return the descriptor, which is about to be closed; from now on it is -1."""
+        descriptor = self.descriptor
+        self.descriptor = -1
+        return descriptor
+
     def read_ready(self) -> object:
         """The socket can be read from, or is broken."""
         raise NotImplementedError

@@ -83,9 +83,7 @@ class SelectorTransport(DirectTransport):
         :param peer: the peer's address for `address_of`; None if it is not known.
         :param local: this side's address, which is then known after the end too; None to ask the socket.
         """
-        self.descriptor = descriptor
-        self.events = 0
-        self.generation = 0
+        super().__init__(descriptor)
         self._loop = loop
         self._poll = poll
         self._peer = peer
@@ -366,8 +364,7 @@ class SelectorTransport(DirectTransport):
     def _close_socket(self) -> None:
         self._poll.watch(self, 0)
         self._poll.detach()
-        descriptor = self.descriptor
-        self.descriptor = -1
+        descriptor = self.release()
         if self._sock is None:
             os.close(descriptor)
         else:
