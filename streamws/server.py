@@ -13,7 +13,7 @@ from .connection import Environment, logger
 from .errors import UsageError
 from .handshake.server import Policy
 from .net.accepting import Openings, Server
-from .net.addresses import address_text
+from .net.addresses import address_text, is_tcp
 from .net.binding import file_number, is_abstract, remove_file, shown_path
 from .net.signals import on_signals
 from .net.transports import listen, new_loop
@@ -165,7 +165,7 @@ class WebSocketServer:
         :raises UsageError: if the server does not listen (yet, or any more), or listens on a Unix socket.
         """
         for sock in self.sockets:
-            if sock.family in (socket.AF_INET, socket.AF_INET6):
+            if is_tcp(sock):
                 port: int = sock.getsockname()[1]
                 return port
         raise UsageError("this server has no port: it does not listen, or listens on a Unix socket")

@@ -39,26 +39,23 @@ def futures_can_be_yielded() -> bool:
 
 def futures_show_callbacks() -> bool:
     """Return whether `Future._callbacks` lists each callback with its context, and is empty if there is none."""
-    future: Any = _future()
-    context = copy_context()
-    callback: Any = [].append
     try:
-        empty = not future._callbacks
-        future.add_done_callback(callback, context=context)
+        future, callback, context, empty = futures_to_compare()
         listed = list(future._callbacks)
-        return empty and listed == [(callback, context)] and future.remove_done_callback(callback) == 1
+        return not empty._callbacks and listed == [(callback, context)] and future.remove_done_callback(callback) == 1
     except Exception:
         return False
 
 
-def futures_to_compare() -> tuple["Future[None]", Callable[..., object], Context, "Future[None]"]:
+def futures_to_compare() -> tuple[Any, Callable[..., object], Context, Any]:
     """Return a future with one callback, that callback, its context, and a future of the same loop without any."""
     loop: Any = _NoLoop()
     future: Future[None] = Future(loop=loop)
+    empty: Future[None] = Future(loop=loop)
     callback: Any = [].append
     context = copy_context()
     future.add_done_callback(callback, context=context)
-    return future, callback, context, Future(loop=loop)
+    return future, callback, context, empty
 
 
 def awaits_to(awaitable: Any, value: object) -> bool:

@@ -18,7 +18,6 @@ cdef extern from "internals.h":
     void sw_keep_stop(bint may_be_kept) noexcept
     void sw_keep_type(object type) noexcept
     void sw_take_callback(object future, PyObject **callback, PyObject **context)
-    void sw_keep_type(object type) noexcept
     void sw_set_slots(object type, sendfunc send, iternextfunc next)
 
 cdef extern from "Python.h":

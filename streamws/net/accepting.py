@@ -9,7 +9,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from .addresses import address_text
+from .addresses import address_text, is_tcp
 from .poll import Watched, poll_of
 from .selector import SelectorTransport, hold_descriptor
 from .sockets import READ, accept_now
@@ -163,7 +163,7 @@ class Listener(Watched):
         self._descriptor_hold: Any = hold_descriptor(sock)
         self._factory = factory
         # The path of a Unix socket stands for the address of its peers, which have none.
-        self._path = sock.getsockname() if sock.family not in (socket.AF_INET, socket.AF_INET6) else None
+        self._path = None if is_tcp(sock) else sock.getsockname()
         self._openings = openings
         self._timer: asyncio.TimerHandle | None = None  # while the system lacks resources
         self._exhausted = False  # whether the system lacked resources at the last attempt
@@ -243,7 +243,7 @@ class Listener(Watched):
             self._timer.cancel()
         self._openings.close()
         self._poll.detach()
-        self.descriptor = -1
+        self.release()
         self._sock.close()
         self._descriptor_hold.close()
 

@@ -1,6 +1,12 @@
 """Addresses of sockets, as the application and the log show them."""
 
+import socket
 from typing import Any
+
+
+def is_tcp(sock: socket.socket) -> bool:
+    """Return whether a socket is one of TCP, not a Unix socket."""
+    return sock.family in (socket.AF_INET, socket.AF_INET6)
 
 
 def peer_name(transport: Any) -> str:

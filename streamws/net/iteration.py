@@ -34,10 +34,14 @@ def call_reporting(function: Callable[[], None], loop: AbstractEventLoop) -> Non
     try:
         function()
     except Exception as error:
-        _report(function, error, loop)
+        report(function, error, loop)
 
 
-def _report(origin: object, error: Exception, loop: AbstractEventLoop) -> None:
+def report(origin: object, error: Exception, loop: AbstractEventLoop) -> None:
+    """Report an exception that was raised where nobody can catch it.
+
+    :param origin: the function or object that raised it.
+    """
     loop.call_exception_handler({"message": f"{origin!r} raised", "exception": error})
 
 
@@ -79,7 +83,7 @@ class Iteration:
             try:
                 outbox.end_iteration()
             except Exception as error:
-                _report(outbox, error, get_running_loop())
+                report(outbox, error, get_running_loop())
 
     # Fairness --------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 from weakref import ref
 
+from .iteration import report
 from .loops import share_of
 from .sockets import BROKEN, HAS_EPOLL, READ, WRITE, Epoll
 
@@ -147,7 +148,7 @@ class Poll:
         except Exception as error:
             loop = self._loop()
             if loop is not None:
-                loop.call_exception_handler({"message": f"{watched!r} raised", "exception": error})
+                report(watched, error, loop)
 
     def _is_debugging(self) -> bool:
         loop = self._loop()

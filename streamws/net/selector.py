@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..wire.frames import Buffer
+from .addresses import is_tcp
 from .network import DirectTransport, Receiver
 from .poll import poll_of
 from .sockets import READ, WRITE, address_of, receive_now, send_now, send_parts_now
@@ -411,7 +412,7 @@ def hold_descriptor(sock: socket.socket) -> Any:
 
 def over_socket(loop: AbstractEventLoop, sock: socket.socket, protocol: Any) -> SelectorTransport:
     """Return a transport over a connected socket, which must be non-blocking. The transport closes the socket."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
+    if is_tcp(sock):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     peer = _name_of(sock.getpeername)
     return SelectorTransport(loop, poll_of(loop), protocol, sock.fileno(), sock, peer)

@@ -176,7 +176,7 @@ cdef extern from *:
         socklen_t size = sizeof address;
         int accepted = sw_accept(fd, (struct sockaddr *)&address, &size);
         if (accepted < 0) {
-            if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) Py_RETURN_NONE;
+            if (sw_not_now()) Py_RETURN_NONE;
             return PyErr_SetFromErrno(PyExc_OSError);
         }
         if (size > (socklen_t)sizeof address) size = sizeof address;
@@ -209,7 +209,7 @@ MAX_EVENTS = 64
 
 
 cdef _change(Epoll epoll, int how, int descriptor, unsigned int generation, unsigned int events):
-    if sw_process() == epoll._process and sw_epoll_change(epoll._descriptor, how, descriptor, generation, events) < 0:
+    if not epoll.is_inherited() and sw_epoll_change(epoll._descriptor, how, descriptor, generation, events) < 0:
         PyErr_SetFromErrno(OSError)
 
 
@@ -240,7 +240,7 @@ cdef class Epoll:
 
     cpdef int wait(self) except -1:
         cdef int count
-        if sw_process() != self._process:
+        if self.is_inherited():
             return 0
         count = sw_epoll_wait(self._descriptor, self._data, self._masks)
         if count < 0:

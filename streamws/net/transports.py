@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .accepting import Connections, Listener, Openings, Server
+from .addresses import is_tcp
 from .binding import bind_tcp, bind_unix
 from .loops import fast_loops, is_uvloop, share_of
 from .selector import over_socket
@@ -75,7 +76,6 @@ async def listen(
     protocol: Callable[[], Any] = factory
     if ssl is not None:
         share, context = share_of(loop), ssl
-
         kind = tls_layer_of(loop)
 
         def protocol() -> Tls:
@@ -85,7 +85,7 @@ async def listen(
         listening.setblocking(False)
         if not has_own_transports(loop):
             return await loop.create_server(protocol, sock=listening, backlog=backlog)
-        if listening.family in (socket.AF_INET, socket.AF_INET6):
+        if is_tcp(listening):
             # Accepted sockets inherit it.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.listen(backlog)

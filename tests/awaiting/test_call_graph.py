@@ -6,28 +6,13 @@ import gc
 import io
 import sys
 import weakref
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
-
-import pytest
+from typing import Any
 
 from helpers.peers import pair
-from helpers.sources import Source, outside_of_tasks, started
+from helpers.sources import Call, Source, started
 from helpers.waiting import cancelled
 from helpers.wires import Wire
 from streamws import Client, Opcode
-
-Call = Callable[[Callable[[], object]], Awaitable[None]]
-
-
-async def inside_a_task(function: Callable[[], object]) -> None:
-    function()
-
-
-@pytest.fixture(params=[outside_of_tasks, inside_a_task], ids=["from the loop", "from a task"])
-def call(request: pytest.FixtureRequest) -> Call:
-    """Where the waiting task is woken from: from the loop it goes on at once."""
-    return cast(Call, request.param)
 
 
 async def is_alive(reference: "weakref.ref[Any]") -> bool:

@@ -2,27 +2,12 @@
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
-from typing import cast
 
 import pytest
 
-from helpers.sources import VALUES, Source, outside_of_tasks, started
+from helpers.sources import VALUES, Call, Source, inside_a_task, outside_of_tasks, started
 from helpers.wires import Wire
 from streamws.awaiting.internals import WAKES_DIRECTLY
-
-Call = Callable[[Callable[[], object]], Awaitable[None]]
-
-
-async def inside_a_task(function: Callable[[], object]) -> None:
-    function()
-
-
-@pytest.fixture(params=[outside_of_tasks, inside_a_task], ids=["from the loop", "from a task"])
-def call(request: pytest.FixtureRequest) -> Call:
-    """Where the waiting task is woken from: from the loop it goes on at once."""
-    return cast(Call, request.param)
-
 
 # Waking -----------------------------------------------------------------------------------------------------
 

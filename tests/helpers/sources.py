@@ -1,7 +1,7 @@
 """Operations that wait for the values of one source, on either build."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .wires import Wire
@@ -66,6 +66,9 @@ async def started(coroutine: Any) -> asyncio.Task[Any]:
     return task
 
 
+Call = Callable[[Callable[[], object]], Awaitable[None]]
+
+
 async def outside_of_tasks(function: Callable[[], object]) -> None:
     """Call the function from the loop, outside any task."""
     called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -81,3 +84,8 @@ async def outside_of_tasks(function: Callable[[], object]) -> None:
 
     asyncio.get_running_loop().call_soon(call)
     await called
+
+
+async def inside_a_task(function: Callable[[], object]) -> None:
+    """Call the function from the task that awaits this."""
+    function()

@@ -1,6 +1,8 @@
 """Handlers and arguments of `serve` for libraries with the API of websockets: websockets itself, and picows-iter.
 
-The protocols name the methods that both libraries share. The handlers run as they stand here, with no layer between
+streamws has the two methods of `Connection` too, and uses the handlers that need no others.
+
+The protocols name the methods that the libraries share. The handlers run as they stand here, with no layer between
 them and the library, so sharing them does not change what is measured.
 """
 

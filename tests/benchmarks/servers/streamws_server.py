@@ -1,23 +1,21 @@
 """streamws: the compiled build, or the pure build (`--pure`); with or without the `speed` extra (`--no-speed`)."""
 
 import asyncio
-import time
 
 from benchmarks.deflate import Settings
 from benchmarks.servers.common import (
     BROADCAST,
     HOST,
     MAX_MESSAGE_SIZE,
-    SMALL,
     TRANSFER,
     Arguments,
     add_build_options,
     choose_build,
-    longest_wait,
     new_loop,
     parser,
     report_ready,
 )
+from benchmarks.servers.iterating import echo, tight_send
 
 PIECE_SIZE = 1024 * 1024
 
@@ -42,10 +40,6 @@ def main(arguments: Arguments) -> None:
             takeover=settings.takeover,
             peer_takeover=settings.takeover,
         )
-
-    async def echo(client: Client) -> None:
-        async for message in client:
-            await client.send(message)
 
     async def echo_streams(client: Client) -> None:
         async for reader in client.messages():
@@ -83,14 +77,6 @@ def main(arguments: Arguments) -> None:
                 for _ in range(size // PIECE_SIZE):
                     await frame.write(piece)
 
-    async def tight_send(client: Client) -> None:
-        async def send_until(end: float) -> None:
-            while time.monotonic() < end:
-                await client.send(SMALL)
-
-        async for message in client:
-            await client.send((await longest_wait(send_until, float(message))).decode())
-
     handlers = {
         "echo": echo_streams if arguments.way == "messages" else echo,
         "broadcast": broadcast_on_command,
@@ -106,8 +92,7 @@ def main(arguments: Arguments) -> None:
         ssl=arguments.context,
         backlog=arguments.backlog,
         limits=Limits(max_message_size=MAX_MESSAGE_SIZE),
-        # The next ping waits until the deadline of the last one is over, even if that was answered.
-        timeouts=Timeouts(ping_interval=arguments.ping, ping_timeout=0.8 * (arguments.ping or 25)),
+        timeouts=Timeouts(ping_interval=arguments.ping),
         compression=compression(arguments.deflate),
         loop=loop,
     )
