@@ -292,6 +292,23 @@ async def test_server_refuses_one_client_too_many(
     assert await first.read_frame() == (TEXT, b"undisturbed")
 
 
+async def test_full_server_waits_for_the_request(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A client may fail, as websockets does, if the response arrives before it has sent its request.
+    server = await serve(echo, limits=only(1))
+    first = await connect(server)
+    caplog.set_level(logging.INFO, "streamws")
+    second = await connect(server, upgrade=False)
+    head = request()
+    await second.send(head[:20])
+    await first.send(text("the server has read those bytes"))
+    assert await first.read_frame() == (TEXT, b"the server has read those bytes")
+    assert caplog.messages == []
+    await second.send(head[20:])
+    assert await read_refusal(second) == FULL
+
+
 async def test_server_counts_clients_that_connected_at_once(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, limits=only(1))
     first, second = [await connect(server, upgrade=False) for _ in range(2)]
