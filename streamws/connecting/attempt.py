@@ -14,7 +14,6 @@ from ..errors import (
     ConnectError,
     ConnectTimeout,
     HandshakeRefused,
-    InvalidHandshake,
     InvalidURL,
     RedirectError,
     StreamwsError,
@@ -120,8 +119,9 @@ class Attempt:
             return attrs.evolve(target, credentials=target.credentials or url.credentials), options
         if route.sock is not None or route.path is not None:
             raise _redirect_error(error, "it leads to another server than sock= or path=") from error
-        # Any field of the application may be a secret: Authorization, Cookie, X-Api-Key, ...
-        return target, attrs.evolve(options, headers=Headers())
+        # Any field of the application may be a secret: Authorization, Cookie, X-Api-Key, ... Subprotocols too: browsers
+        # can send tokens in no other field, so many servers want them there.
+        return target, attrs.evolve(options, headers=Headers(), subprotocols=())
 
     async def _open(self, url: Url, options: RequestOptions, server_hostname: str) -> Client:
         """Connect to a URL without following redirects."""
@@ -197,7 +197,7 @@ class ClientOpening:
             if response is None:
                 return
             agreement = check_response(self._handshake, response)
-        except (HandshakeRefused, InvalidHandshake) as error:
+        except Exception as error:  # usually HandshakeRefused or InvalidHandshake
             self.agreement.set_exception(error)
             connection.abort()
             return
