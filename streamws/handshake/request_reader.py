@@ -196,7 +196,7 @@ def _parse_fields(wire: bytes, version: bytes) -> dict[bytes, bytes]:
         raise HandshakeRefused(400, f"malformed header: {error}") from error
     fields: dict[bytes, bytes] = {}
     repeated: dict[bytes, list[bytes]] = {}
-    for line in wire.split(b"\r\n"):
+    for line in wire.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         lower = name.lower()
         value = value.strip(b" \t")
@@ -207,7 +207,7 @@ def _parse_fields(wire: bytes, version: bytes) -> dict[bytes, bytes]:
         else:
             fields[lower] = value
     for lower, values in repeated.items():
-        fields[lower] = (b"; " if lower == b"cookie" else b", ").join(values)
+        fields[lower] = (b"; " if lower == b"cookie" else b",").join(values)  # as `Headers` joins them
     host = fields.get(b"host")
     if host is None and version != b"1.0":  # RFC 9112 section 3.2, for this and the next check
         raise HandshakeRefused(400, "the Host header is missing")

@@ -124,7 +124,7 @@ def split_url(
         raise invalid(text, "its port must be a number from 1 to 65535")
     # Brackets enclose an IPv6 address (RFC 3986 section 3.2.2). The RFC's "IPvFuture" is not in use.
     in_brackets = parts.netloc.rpartition("@")[2].startswith("[")
-    host = None if in_brackets and ":" not in parts.hostname else _ascii_host(parts.hostname)
+    host = None if in_brackets and ":" not in parts.hostname else ascii_host(parts.hostname)
     if host is None:
         raise invalid(text, "its host is malformed")
     credentials = None
@@ -149,7 +149,7 @@ def _splittable(text: str) -> str | None:
     return text[:start] + quote(userinfo, safe=_USERINFO) + text[start + len(userinfo) :]
 
 
-def _ascii_host(name: str) -> str | None:
+def ascii_host(name: str) -> str | None:
     """Return a host name or IP address in ASCII; None if it is not valid."""
     if ":" in name:
         address, percent, zone = name.partition("%")
