@@ -144,7 +144,7 @@ _MAX_SHOWN = 600
 
 _TITLE = re.compile("<title", re.IGNORECASE)
 _WANTS_TLS = re.compile(
-    "plain HTTP request was sent|HTTP request to an HTTPS|plain HTTP to an SSL|combination of host and port requires TLS",
+    "plain HTTP request was sent|HTTP request to an HTTPS|plain HTTP to an SSL|host and port requires TLS",
     re.IGNORECASE,
 )
 """The messages of nginx, Go's net/http, Apache and Tomcat to a client that did not use TLS on a TLS port."""

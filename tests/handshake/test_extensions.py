@@ -332,6 +332,7 @@ def test_both_sides_agree_on_same_parameters(client: Compression, server: Compre
     assert accepted is not None
     answer, terms = accepted
     seen = check_answer(answer, client)
+    assert seen is not None
     # Each side inflates with a window that is at least as large as the one with which the other side compresses.
     assert terms.peer_window_bits >= seen.window_bits
     assert seen.peer_window_bits >= terms.window_bits

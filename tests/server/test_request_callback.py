@@ -116,7 +116,8 @@ async def test_server_answers_500_when_the_callback_fails(
     "head",
     [
         b"GET /healthz HTTP/1.0\r\n\r\n",
-        b"GET /healthz HTTP/1.0\r\nHost: other.example\r\nConnection: close\r\nOrigin: http://a\r\n\r\n",  # as nginx asks
+        # as nginx asks
+        b"GET /healthz HTTP/1.0\r\nHost: other.example\r\nConnection: close\r\nOrigin: http://a\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: 10.0.0.1:8765\r\n\r\n",  # as Kubernetes asks
     ],
 )
