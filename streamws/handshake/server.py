@@ -82,8 +82,6 @@ class Policy:
 
         :raises HandshakeRefused: with 400, if it asks for another name (RFC 9110 section 7.4).
         """
-        if self.hosts is None:
-            return
         name = _host_name(request.host)
         if name is None or name.removesuffix(".") not in self._allowed_hosts:
             raise HandshakeRefused(
@@ -188,7 +186,8 @@ def accept_request(request: Request, fields: Mapping[bytes, bytes], policy: Poli
     """
     if request.version != "1.1":
         raise HandshakeRefused(505, f"HTTP/{request.version} is not supported; use HTTP/1.1")
-    policy.check_host(request)
+    if policy.hosts is not None:
+        policy.check_host(request)
     if b"origin" in fields:
         policy.check_origin(fields[b"origin"].decode("latin-1"), request)
     if request.method != "GET":

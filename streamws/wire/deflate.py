@@ -247,8 +247,8 @@ class Inflater:
         self._input = frame.payload
         if self._input:
             self._empty = False
-        # RFC 7692 section 7.2.3.6 wants one byte for an empty message, but some peers send none. Nothing is inflated then:
-        # the tail alone is corrupt, because it continues a block that begins in the byte before it.
+        # RFC 7692 section 7.2.3.6 wants one byte for an empty message, but some peers send none. There is nothing to
+        # inflate: the tail alone is corrupt, because its block begins in the byte before it.
         if frame.fin and not self._empty:
             self._input += _TAIL + _FINAL
         self._position = 0
