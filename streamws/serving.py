@@ -289,7 +289,7 @@ class ServerOpening:
         elif failed:
             self._refuse(connection, response, "the @socket.request callback raised", request.method)
         else:
-            logger.info("%s answered with %d by @socket.request", connection.peer(), response.status)
+            logger.debug("%s answered with %d by @socket.request", connection.peer(), response.status)
             self._respond(connection, response, request.method)
 
     def _accept(self, connection: Connection, request: Request, reader: RequestReader) -> None:

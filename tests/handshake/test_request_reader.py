@@ -14,6 +14,7 @@ from streamws.handshake.request_reader import RequestReader
 from streamws.options import Limits
 
 LINE = b"GET / HTTP/1.1\r\n"
+OLD = b"GET / HTTP/1.0\r\n"
 HOST = b"Host: a\r\n"
 BROWSER = (
     b"GET /chat?room=1&x=%20 HTTP/1.1\r\n"
@@ -108,6 +109,27 @@ def test_reader_accepts_each_form_of_request_line(line: bytes, path: str, query:
     assert (request.path, request.query, request.host) == (path, query, host)
 
 
+@pytest.mark.parametrize(
+    "fields", [b"", HOST, b"Host:\r\n", b"Connection: close\r\n", BROWSER.split(b"\r\n", 1)[1][:-2]]
+)
+@pytest.mark.parametrize(("line", "path"), [(b"GET /a?b HTTP/1.0", "/a"), (b"OPTIONS * HTTP/1.0", "*")])
+def test_reader_accepts_http_1_0_without_host(line: bytes, path: str, fields: bytes) -> None:
+    data = line + b"\r\n" + fields + b"\r\n"
+    request = read(data)
+    assert (request.version, request.path) == ("1.0", path)
+    assert request.host == request.headers.get("Host", "")
+    assert outcome(one_by_one(data), Limits()) == outcome([data], Limits())
+
+
+def test_reader_joins_repeated_fields() -> None:
+    reader = RequestReader(Limits())
+    more = b"A: 1\r\nCookie: a=1\r\na: 2\r\ncookie: b=2,c=3\r\nA:\r\nCOOKIE: d=4\r\n"
+    request = reader.feed(LINE + HOST + more + b"\r\n")
+    assert reader.fields == {b"host": b"a", b"a": b"1,2,", b"cookie": b"a=1; b=2,c=3; d=4"}
+    assert request is not None
+    assert request.headers["Cookie"] == "a=1; b=2,c=3; d=4"
+
+
 # --- pieces
 
 
@@ -168,7 +190,8 @@ REFUSALS: list[tuple[bytes, int, str]] = [
     (b"GET / http/1.1\r\n", 400, "malformed request line: 'GET / http/1.1'"),
     (b"SSH-2.0-OpenSSH_9.6\r\n", 400, "malformed request line: 'SSH-2.0-OpenSSH_9.6'"),
     (b"x" * 90 + b"\r\n", 400, "malformed request line: '" + "x" * 80 + "'..."),
-    (b"GET / HTTP/1.0\r\n", 505, "HTTP/1.0 is not supported; use HTTP/1.1"),
+    (b"GET / HTTP/1.2\r\n", 505, "HTTP/1.2 is not supported; use HTTP/1.1"),
+    (b"GET / HTTP/3.0\r\n", 505, "HTTP/3.0 is not supported; use HTTP/1.1"),
     (b"GET / HTTP/0.9\r\n", 505, "HTTP/0.9 is not supported; use HTTP/1.1"),
     (b"GET / HTTP/2.0\r\n", 505, "HTTP/2.0 is not supported; use HTTP/1.1"),
     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "HTTP/2.0 is not supported; use HTTP/1.1"),
@@ -208,6 +231,11 @@ REFUSALS: list[tuple[bytes, int, str]] = [
     (LINE + b"Host: u@a\r\n\r\n", 400, "malformed Host header"),
     (LINE + b"Host: a/b\r\n\r\n", 400, "malformed Host header"),
     (LINE + b"Host: a:b\r\n\r\n", 400, "malformed Host header"),
+    (LINE + b"Host: :80\r\n\r\n", 400, "malformed Host header"),
+    (LINE + b"Host: :\r\n\r\n", 400, "malformed Host header"),
+    (OLD + b"Host: :80\r\n\r\n", 400, "malformed Host header"),
+    (OLD + HOST + HOST + b"\r\n", 400, "more than one Host header"),
+    (OLD + b"Content-Length: 1\r\n\r\n", 400, "the request must not have a body"),
     (LINE + b"Host: [::1\r\n\r\n", 400, "malformed Host header"),
     (LINE + b"Host: \xc3\xa9\r\n\r\n", 400, "malformed Host header"),
     (

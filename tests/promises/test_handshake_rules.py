@@ -366,6 +366,42 @@ async def test_server_checks_the_origin(
     assert caplog.messages == ["{}:{} refused with 403: {}".format(*raw.address, reason)]
 
 
+# --- hosts
+
+
+@split
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("example.com", None, 101),
+        ("example.com:8765", "http://example.com:8765", 101),
+        ("127.0.0.1", None, 101),
+        ("evil.example:8765", None, 400),
+        ("evil.example:8765", "http://evil.example:8765", 400),  # DNS rebinding: the origin is that of the host
+        ("", None, 400),
+    ],
+)
+async def test_server_checks_the_host(
+    host: str,
+    origin: str | None,
+    status: int,
+    split: int,
+    serve: Serve,
+    connect: Connect,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = await serve(echo, hosts=["example.com", "127.0.0.1"])
+    caplog.set_level(logging.INFO, "streamws")
+    raw = await connect(server, upgrade=False)
+    await raw.send(request({"Host": host, "Origin": origin}), split)
+    if status == 101:
+        assert (await raw.read_answer()).status == 101
+        return
+    reason = f"Host '{host}' is not allowed: it is not in the hosts= of the server"
+    assert await read_refusal(raw) == refusal(400, reason)
+    assert caplog.messages == ["{}:{} refused with 400: {}".format(*raw.address, reason)]
+
+
 # --- subprotocols
 
 
