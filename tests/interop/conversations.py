@@ -32,6 +32,9 @@ SUBPROTOCOL = "chat.v2"
 UNAUTHORIZED = "token expired\n"
 RETRY_AFTER = "7"
 
+BROWSER_CODES = (1000, 3000, 4999)
+"""Codes with which browsers can close, and libraries that have their interface."""
+
 SIZES = [0, 1, 125, 126, 127, 65535, 65536]
 """Sizes at which the header of a frame changes its form, and their neighbours."""
 FLOOD = 512
@@ -262,13 +265,17 @@ class GivenFragments(Fragments):
             assert b"".join(frame.payload for frame in frames).decode() == "".join(TEXT)
 
 
-class Refusals(Conversations):
+class Choice(Conversations):
     """Further tests, of a server."""
 
     async def test_server_chooses_no_subprotocol(self, peer: Peer) -> None:
         async with peer.connect("/subprotocol", subprotocols=["chat.v1"]) as client:
             assert client.subprotocol is None
             assert await client.read_message() == ""
+
+
+class Refusals(Choice):
+    """Further tests, of a server that can choose its refusals."""
 
     async def test_client_raises_body_of_refusal(self, peer: Peer) -> None:
         with pytest.raises(HandshakeRefused, match=r"^401 Unauthorized: token expired$") as raised:

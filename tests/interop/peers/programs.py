@@ -14,7 +14,7 @@ It prints lines of JSON: a server first prints the port on which it listens. Aft
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ class Program:
             try:
                 yield process.stdout
             finally:
-                process.terminate() if process.returncode is None else None
+                with suppress(ProcessLookupError):  # it may have ended
+                    process.terminate()
                 said = (await errors).decode()
         assert said == ""
 
