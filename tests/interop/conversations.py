@@ -1,4 +1,4 @@
-"""Conversations between a `Client` and another library, in either role. The test modules of the libraries inherit them."""
+"""Conversations between a `Client` and another library, in either role. Each library's test module inherits them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helpers.inside import is_reading
+from helpers.inside import is_full
 from helpers.waiting import until
 from interop.serving import MESSAGES
 from streamws import (
@@ -17,6 +17,7 @@ from streamws import (
     Close,
     Compression,
     ConnectionClosed,
+    DeflateTerms,
     HandshakeRefused,
     Limits,
     Side,
@@ -39,9 +40,6 @@ SIZES = [0, 1, 125, 126, 127, 65535, 65536]
 """Sizes at which the header of a frame changes its form, and their neighbours."""
 FLOOD = 512
 """Messages of 64 KiB: more than all the buffers between two programs hold."""
-
-TAKEOVER = Compression(threshold=0, window_bits=15, peer_window_bits=15, takeover=True, peer_takeover=True)
-
 
 PingCallback = Callable[[bytes], None]
 
@@ -127,12 +125,15 @@ class ClientPeer(Peer):
 
         # Some clients send large messages in fragments, and each fragment counts as 64 bytes on top of the 1 MiB.
         limits = Limits(max_message_size=2 << 20)
-        options = {"limits": limits, "subprotocols": [SUBPROTOCOL]} | self._options | options
-        async with asyncio.timeout(20), WebSocketServer("127.0.0.1", 0, handler=hold, **options) as server:
-            async with self._run(f"ws://127.0.0.1:{server.port}{path}", subprotocols):
-                client = await clients.get()
-                yield client
-                await client.close()
+        options = {"limits": limits, "subprotocols": [SUBPROTOCOL], **self._options, **options}
+        async with (
+            asyncio.timeout(20),
+            WebSocketServer("127.0.0.1", 0, handler=hold, **options) as server,
+            self._run(f"ws://127.0.0.1:{server.port}{path}", subprotocols),
+        ):
+            client = await clients.get()
+            yield client
+            await client.close()
 
 
 class Conversations:
@@ -176,7 +177,7 @@ class Conversations:
                     await client.send(number.to_bytes(2, "big") + bytes(65534))
 
             sending = asyncio.create_task(send())
-            await until(lambda: not is_reading(client))  # the echoes wait in the network and at the peer
+            await until(lambda: is_full(client))  # the echoes wait in the network and at the peer
             for number in range(FLOOD):
                 assert await client.read_message() == number.to_bytes(2, "big") + bytes(65534)
             await sending
@@ -230,6 +231,9 @@ class Conversations:
         async with peer.connect("/subprotocol", subprotocols=offered) as client:
             assert client.subprotocol == chosen
             assert await client.read_message() == (chosen or "")
+
+
+# What a library can do besides, and the roles it has ---------------------------------------------------------------
 
 
 class Pings(Conversations):
@@ -290,6 +294,14 @@ class Refusals(Choice):
         assert raised.value.headers["retry-after"] == RETRY_AFTER
 
 
+# Compression ------------------------------------------------------------------------------------------------------
+
+DEFAULT = Compression(threshold=0)
+NARROW = Compression(threshold=0, window_bits=9, peer_window_bits=9, takeover=True, peer_takeover=True)
+TAKEOVER = Compression(threshold=0, window_bits=15, peer_window_bits=15, takeover=True, peer_takeover=True)
+TOLERANT = Compression(threshold=0, window_bits=15, peer_window_bits=15, peer_takeover=True)
+"""The settings that work with every library, as docs/howto/compression.md says."""
+
 COMPRESSED: list[str | bytes] = [
     "",
     "grüß dich, 🌍",
@@ -299,17 +311,32 @@ COMPRESSED: list[str | bytes] = [
     bytes(100_000),
     "grüß dich, 🌍",
 ]
-"""Messages that compress well and badly. The last one refers back to the second if there is context takeover."""
+"""Messages that compress well and badly. The last one refers back to the second one if there is context takeover."""
 
 
-async def exchange_compressed(client: Client) -> None:
-    """Receive each message as an echo, in one frame and in fragments, and check that the connection ends well."""
-    for message in COMPRESSED:
-        await client.send(message)
-        assert await client.read_message() == message
-        middle = len(message) // 2
-        await client.writer.feed([message[:middle], message[middle:]], compress=True)
-        assert await client.read_message() == message
-    await client.close()
-    assert client.outcome is not None
-    assert client.outcome.clean
+async def exchange_compressed(peer: Peer, own: Compression, agreed: DeflateTerms) -> None:
+    """Receive each message as an echo, after sending it in one frame and in fragments, and end well."""
+    async with peer.connect("/echo", compression=own) as client:
+        assert client.compression == agreed
+        for message in COMPRESSED:
+            await client.send(message)
+            assert await client.read_message() == message
+            middle = len(message) // 2
+            await client.writer.feed([message[:middle], message[middle:]], compress=True)
+            assert await client.read_message() == message
+        await client.close()
+        assert client.outcome is not None
+        assert client.outcome.clean
+
+
+async def expect_takeover_unasked(peer: Peer, own: Compression) -> None:
+    """Let the peer send the same message twice. It uses context takeover, although it was told not to."""
+    async with peer.connect("/echo", compression=own) as client:
+        assert client.compression is not None
+        assert not client.compression.peer_takeover
+        await client.send("grüß dich, 🌍")
+        assert await client.read_message() == "grüß dich, 🌍"
+        await client.send("grüß dich, 🌍")
+        with pytest.raises(ConnectionClosed, match="a compressed message is corrupt") as raised:
+            await client.read_message()
+        assert raised.value.outcome.code == 1007

@@ -13,20 +13,24 @@ from tornado.websocket import WebSocketClientConnection, WebSocketHandler, webso
 
 from interop.conversations import (
     BEAT,
+    DEFAULT,
+    NARROW,
     REASON,
     RETRY_AFTER,
     SUBPROTOCOL,
+    TOLERANT,
     UNAUTHORIZED,
     ClientPeer,
     Peer,
     Pings,
     Refusals,
     ServerPeer,
+    exchange_compressed,
+    expect_takeover_unasked,
 )
-from streamws import Close
+from streamws import Close, Compression, DeflateTerms
 
 LIMIT = 2 << 20
-OPTIONS: dict[str, Any] = {"compression_level": 6, "mem_level": 8}
 
 
 class Conversation(WebSocketHandler):
@@ -147,3 +151,35 @@ class TestClient(Pings):
     @pytest.fixture
     def peer(self) -> Peer:
         return client()
+
+
+# Compression, always with takeover of its own ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "agreed"),
+    [
+        (DEFAULT, DeflateTerms(12, False, 12, True)),
+        (NARROW, DeflateTerms(9, True, 9, True)),
+        (TOLERANT, DeflateTerms(15, False, 15, True)),
+    ],
+)
+async def test_server_compresses(own: Compression, agreed: DeflateTerms) -> None:
+    async with serving({}) as peer:
+        await exchange_compressed(peer, own, agreed)
+
+
+@pytest.mark.parametrize(
+    ("own", "agreed"),
+    [
+        (Compression(threshold=0, peer_takeover=True), DeflateTerms(12, False, 12, True)),
+        (NARROW, DeflateTerms(9, True, 9, True)),
+        (TOLERANT, DeflateTerms(15, False, 15, True)),
+    ],
+)
+async def test_client_compresses(own: Compression, agreed: DeflateTerms) -> None:
+    await exchange_compressed(client({}), own, agreed)
+
+
+async def test_client_uses_takeover_unasked() -> None:
+    await expect_takeover_unasked(client({}), DEFAULT)

@@ -48,7 +48,7 @@ if (my $url = $settings->{url}) {
       my ($agent, $peer) = @_;
       die 'no WebSocket' unless $peer->is_websocket;
       converse $peer, Mojo::URL->new($url)->path;
-      $peer->on(finish => sub { Mojo::IOLoop->stop_gracefully });
+      Mojo::IOLoop->stream($peer->connection)->on(close => sub { Mojo::IOLoop->stop });
     }
   );
   Mojo::IOLoop->start;

@@ -42,8 +42,12 @@ SAYINGS = {
 }
 
 
+class ProgramError(Exception):
+    """What a program wrote to standard error."""
+
+
 class Program:
-    """A program, whose errors must stay empty."""
+    """A program."""
 
     def __init__(self, *command: str | Path, library: str | None = None) -> None:
         self._command = command
@@ -51,6 +55,10 @@ class Program:
 
     @asynccontextmanager
     async def _running(self, **settings: Any) -> AsyncIterator[asyncio.StreamReader]:
+        """Run the program while the block runs, and give its output. A client must then end by itself.
+
+        :raises ProgramError: if it writes to standard error.
+        """
         argument = json.dumps(SAYINGS | {"library": self._library} | settings)
         async with running(*self._command, argument) as process:
             assert process.stdout is not None
@@ -58,11 +66,14 @@ class Program:
             errors = asyncio.create_task(process.stderr.read())
             try:
                 yield process.stdout
+                if "url" in settings:
+                    await process.wait()
             finally:
                 with suppress(ProcessLookupError):  # it may have ended
                     process.terminate()
                 said = (await errors).decode()
-        assert said == ""
+                if said:
+                    raise ProgramError(said)
 
     @asynccontextmanager
     async def server(self, compression: Any = None, **options: Any) -> AsyncIterator[ServerPeer]:

@@ -12,21 +12,31 @@ from autobahn.asyncio.websocket import (
     WebSocketServerFactory,
     WebSocketServerProtocol,
 )
+from autobahn.websocket.compress import (
+    PerMessageDeflateOffer,
+    PerMessageDeflateOfferAccept,
+    PerMessageDeflateResponse,
+    PerMessageDeflateResponseAccept,
+)
 from autobahn.websocket.types import ConnectionDeny
 
 from interop.conversations import (
     BEAT,
     BROWSER_CODES,
+    DEFAULT,
+    NARROW,
     REASON,
     SUBPROTOCOL,
     TEXT,
+    TOLERANT,
     Choice,
     ClientPeer,
     GivenFragments,
     Peer,
     ServerPeer,
+    exchange_compressed,
 )
-from streamws import Close, HandshakeRefused
+from streamws import Close, Compression, DeflateTerms, HandshakeRefused
 
 
 class Conversation:
@@ -135,7 +145,7 @@ class TestServer(GivenFragments, Choice):
             yield peer
 
     async def test_client_raises_status_of_refusal(self, peer: Peer) -> None:
-        with pytest.raises(HandshakeRefused, match="^401 Unauthorized: the response has no body$"):
+        with pytest.raises(HandshakeRefused, match=r"^401 Unauthorized: the response has no body$"):
             async with peer.connect("/unauthorized"):
                 pass
 
@@ -148,3 +158,47 @@ class TestClient(GivenFragments):
     @pytest.fixture
     def peer(self) -> Peer:
         return client()
+
+
+# Compression ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "own", "agreed"),
+    [
+        ({}, DEFAULT, DeflateTerms(12, False, 12, False)),
+        ({}, NARROW, DeflateTerms(9, True, 9, True)),
+        ({}, TOLERANT, DeflateTerms(15, False, 15, True)),
+        ({"request_no_context_takeover": True}, NARROW, DeflateTerms(9, False, 9, True)),
+        ({"request_max_window_bits": 10}, DEFAULT, DeflateTerms(10, False, 12, False)),
+    ],
+)
+async def test_server_compresses(settings: dict[str, Any], own: Compression, agreed: DeflateTerms) -> None:
+    def accept(offers: list[Any]) -> Any:
+        offer = next(offer for offer in offers if isinstance(offer, PerMessageDeflateOffer))
+        return PerMessageDeflateOfferAccept(offer, **settings)
+
+    async with serving(perMessageCompressionAccept=accept) as peer:
+        await exchange_compressed(peer, own, agreed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "own", "agreed"),
+    [
+        ({}, DEFAULT, DeflateTerms(12, False, 12, False)),
+        ({}, NARROW, DeflateTerms(9, True, 9, False)),
+        ({}, TOLERANT, DeflateTerms(15, False, 15, False)),
+        ({"request_no_context_takeover": True}, NARROW, DeflateTerms(9, False, 9, False)),
+        ({"request_max_window_bits": 10}, DEFAULT, DeflateTerms(10, False, 12, False)),
+    ],
+)
+async def test_client_compresses(settings: dict[str, Any], own: Compression, agreed: DeflateTerms) -> None:
+    def accept(response: Any) -> Any:
+        assert isinstance(response, PerMessageDeflateResponse)
+        return PerMessageDeflateResponseAccept(response)
+
+    options = {
+        "perMessageCompressionOffers": [PerMessageDeflateOffer(**settings)],
+        "perMessageCompressionAccept": accept,
+    }
+    await exchange_compressed(client(options), own, agreed)

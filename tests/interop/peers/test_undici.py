@@ -2,8 +2,20 @@
 
 import pytest
 
-from interop.conversations import BROWSER_CODES, Conversations, Peer
+from interop.conversations import (
+    BROWSER_CODES,
+    DEFAULT,
+    NARROW,
+    TOLERANT,
+    Conversations,
+    Peer,
+    exchange_compressed,
+)
 from interop.peers.programs import FOLDER, Program
+from streamws import Compression, DeflateTerms
+
+WEB_SOCKET = Program("node", FOLDER / "undici.mjs", library="WebSocket")
+STREAM = Program("node", FOLDER / "undici.mjs", library="WebSocketStream")
 
 
 class TestWebSocket(Conversations):
@@ -13,7 +25,7 @@ class TestWebSocket(Conversations):
 
     @pytest.fixture
     def peer(self) -> Peer:
-        return Program("node", FOLDER / "undici.mjs", library="WebSocket").client()
+        return WEB_SOCKET.client()
 
 
 class TestWebSocketStream(Conversations):
@@ -23,4 +35,17 @@ class TestWebSocketStream(Conversations):
 
     @pytest.fixture
     def peer(self) -> Peer:
-        return Program("node", FOLDER / "undici.mjs", library="WebSocketStream").client()
+        return STREAM.client()
+
+
+@pytest.mark.parametrize("client", [WEB_SOCKET, STREAM], ids=["WebSocket", "WebSocketStream"])
+@pytest.mark.parametrize(
+    ("own", "agreed"),
+    [
+        (DEFAULT, DeflateTerms(12, False, 12, False)),
+        (NARROW, DeflateTerms(9, True, 9, True)),
+        (TOLERANT, DeflateTerms(15, False, 15, True)),
+    ],
+)
+async def test_client_inflates(client: Program, own: Compression, agreed: DeflateTerms) -> None:
+    await exchange_compressed(client.client(), own, agreed)
