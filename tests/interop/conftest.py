@@ -1,4 +1,4 @@
-"""Tests that run only with an option: peers that are not Python packages, and cases that take minutes."""
+"""Tests that run only with an option: peers that need more than a few packages, and cases that take minutes."""
 
 from pathlib import Path
 

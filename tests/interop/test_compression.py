@@ -13,7 +13,7 @@ from websockets.asyncio import client as websockets_client
 from websockets.asyncio import server as websockets_server
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
 
-from interop.conversations import COMPRESSED
+from interop.conversations import COMPRESSED, TOLERANT
 from interop.serving import serving
 from streamws import Client, Compression, connect
 
@@ -23,8 +23,9 @@ settings = pytest.mark.parametrize(
         Compression(threshold=0, window_bits=bits, peer_window_bits=bits, takeover=takeover, peer_takeover=takeover)
         for bits in (9, 12, 15)
         for takeover in (False, True)
-    ],
-    ids=lambda compression: f"{compression.window_bits}{' takeover' if compression.takeover else ''}",
+    ]
+    + [TOLERANT],
+    ids=lambda compression: f"{compression.window_bits}{' takeover' if compression.peer_takeover else ''}",
 )
 
 
