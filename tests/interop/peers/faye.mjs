@@ -19,6 +19,7 @@ function converse(peer, path) {
 }
 
 if (settings.url) {
+  print(null);
   const peer = new faye.Client(settings.url, settings.subprotocols, options);
   peer.on("open", () => converse(peer, new URL(settings.url).pathname));
 } else {

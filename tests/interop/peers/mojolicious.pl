@@ -41,6 +41,7 @@ sub converse {
 }
 
 if (my $url = $settings->{url}) {
+  say 'null';
   my $agent   = Mojo::UserAgent->new;
   my $headers = $settings->{compression} ? {'Sec-WebSocket-Extensions' => 'permessage-deflate'} : {};
   $agent->websocket(

@@ -272,6 +272,7 @@ func main() {
 		check(http.Serve(listener, http.HandlerFunc(serve)))
 		return
 	}
+	fmt.Println("null")
 	address, err := url.Parse(settings.URL)
 	check(err)
 	peer := gorillaConnect

@@ -7,8 +7,8 @@ A program gets one argument, JSON with these keys:
 - `compression`: settings for its library, which has names of its own for them; null for no compression
 - `url` and `subprotocols`, if it is a client: where to connect, and what to offer. A client ends with its connection.
 
-It prints lines of JSON: a server first prints the port on which it listens. After that, each prints an object with the
-`code` and the `reason` of each Close frame that it receives.
+It prints lines of JSON. A server first prints the port on which it listens, a client prints null before it connects.
+After that, each prints an object with the `code` and the `reason` of each Close frame that it receives.
 """
 
 import asyncio
@@ -54,8 +54,8 @@ class Program:
         self._library = library
 
     @asynccontextmanager
-    async def _running(self, **settings: Any) -> AsyncIterator[asyncio.StreamReader]:
-        """Run the program while the block runs, and give its output. A client must then end by itself.
+    async def _running(self, **settings: Any) -> AsyncIterator[tuple[asyncio.StreamReader, Any]]:
+        """Run the program while the block runs, and give its output and its first line. A client must end by itself.
 
         :raises ProgramError: if it writes to standard error.
         """
@@ -65,7 +65,7 @@ class Program:
             assert process.stderr is not None
             errors = asyncio.create_task(process.stderr.read())
             try:
-                yield process.stdout
+                yield process.stdout, json.loads(await process.stdout.readline())  # not if it ends at once
                 if "url" in settings:
                     await process.wait()
             finally:
@@ -81,8 +81,7 @@ class Program:
 
         :param options: Arguments for `connect()`.
         """
-        async with self._running(compression=compression) as lines:
-            port = json.loads(await lines.readline())
+        async with self._running(compression=compression) as (lines, port):
 
             async def closed() -> Close:
                 return Close(**json.loads(await lines.readline()))
@@ -98,7 +97,8 @@ class Program:
 
         @asynccontextmanager
         async def run(url: str, subprotocols: Sequence[str]) -> AsyncIterator[None]:
-            async with self._running(url=url, subprotocols=list(subprotocols), compression=compression) as lines:
+            settings = {"url": url, "subprotocols": list(subprotocols), "compression": compression}
+            async with self._running(**settings) as (lines, _):
                 reports.put_nowait(lines)
                 yield
 

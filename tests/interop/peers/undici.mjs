@@ -6,6 +6,7 @@ const { library, url, subprotocols, reason } = JSON.parse(process.argv[2]);
 const [, action, code] = new URL(url).pathname.split("/");
 const print = (said) => console.log(JSON.stringify(said));
 
+print(null);
 if (library === "WebSocket") {
   const peer = new WebSocket(url, subprotocols);
   peer.binaryType = "arraybuffer";

@@ -22,6 +22,7 @@ function converse(peer, path) {
 }
 
 if (settings.url) {
+  print(null);
   const { url, subprotocols } = settings;
   const peer = new WebSocket(url, subprotocols, { perMessageDeflate });
   peer.on("open", () => converse(peer, new URL(url).pathname));
