@@ -1,0 +1,370 @@
+"""The promises of ARCHITECTURE.md on a bad network: the connection is harmed at any byte of either direction.
+
+Both ends are ours, so each case tests a server and a client. What must have arrived is read off the bytes that the
+proxy passed on, by a second parser. No test asserts a time: a case that hangs fails by its deadline.
+"""
+
+import asyncio
+import ssl as tls
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import attrs
+import pytest
+
+from helpers.faults import Fault, FaultProxy, Link, Pace, Plan, Way, fault_proxy
+from helpers.fixtures import address_of, outcome_of
+from helpers.leaks import open_sockets
+from helpers.taps import Tap
+from helpers.waiting import until, within
+from streamws import (
+    Cause,
+    Client,
+    Close,
+    CloseOutcome,
+    Compression,
+    ConnectError,
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectTimeout,
+    HandshakeError,
+    IncompleteMessage,
+    Opcode,
+    Side,
+    Timeouts,
+    WebSocketServer,
+    connect,
+)
+
+Message = str | bytes
+
+LAZY = Timeouts(open=30, close=30, ping_interval=None)
+"""Deadlines that no case may need: if one does, it fails."""
+BRISK = Timeouts(open=1.5, close=0.4, ping_interval=0.4, ping_timeout=0.4)
+"""Deadlines that end a case in which the network stands still."""
+COMPRESSION = Compression(threshold=30, takeover=True, peer_takeover=True)
+SAID: list[Message] = ["hello, 世界", "in two fragments", b"compress me " * 8, "again compressed, in fragments " * 2]
+"""What each end sends to the other one."""
+AT_ONCE = 100
+"""Cases that run at the same time."""
+STANDSTILL = (Fault.STALL, Fault.FREEZE)
+
+
+@attrs.frozen
+class Manner:
+    """How a conversation goes."""
+
+    closer: Side = Side.LOCAL
+    """The end that begins the closing handshake: LOCAL is the client."""
+    streamed: bool = False
+    """Whether messages are read in pieces."""
+
+    def __str__(self) -> str:
+        closer = "client" if self.closer is Side.LOCAL else "server"
+        return f"{closer} closes, {'streamed' if self.streamed else 'whole'}"
+
+
+MANNERS = [Manner(closer, streamed) for closer in Side for streamed in (False, True)]
+ways = pytest.mark.parametrize("way", list(Way))
+
+
+def mixed(plans: Iterable[Plan]) -> list[tuple[Plan, Manner]]:
+    """Give each plan another manner than the plans around it."""
+    return [(plan, MANNERS[number % len(MANNERS)]) for number, plan in enumerate(plans)]
+
+
+@attrs.define
+class End:
+    """What one end of a conversation saw."""
+
+    closes: bool
+    """Whether it begins the closing handshake, when it has received everything."""
+    client: Client | None = None
+    received: list[Message] = attrs.Factory(list)
+    error: Exception | None = None
+    """The exception with which reading ended."""
+    told: list[CloseOutcome] = attrs.Factory(list)
+    """What `@client.closed` was called with."""
+    began: bool = False
+    """Whether this end began the closing handshake before the network was harmed."""
+    over: bool = False
+
+
+async def speak(client: Client) -> None:
+    with suppress(ConnectionClosed):
+        hello, two, packed, packed_two = SAID
+        await client.send(hello)
+        for message in (two, packed, packed_two):
+            if message is packed:
+                await client.send(message)
+                continue
+            async with client.writer.fragment() as stream:
+                half = len(message) // 2
+                await stream.send(message[:half])
+                await stream.send(message[half:])
+        await client.writer.ping()
+
+
+async def listen(client: Client, end: End, streamed: bool) -> None:
+    """Read until everything was received if this end closes, else to the end of the connection."""
+    try:
+        if not streamed:
+            async for message in client:
+                end.received.append(message)
+                if end.closes and len(end.received) == len(SAID):
+                    return
+            return
+        async for reader in client.messages():
+            data = b""
+            async for piece in reader:
+                data += piece
+            end.received.append(data.decode() if reader.type is Opcode.TEXT else data)
+            if end.closes and len(end.received) == len(SAID):
+                return
+    except ConnectionClosed as error:
+        end.error = error
+
+
+async def converse(client: Client, end: End, link: Link, streamed: bool) -> None:
+    """Send and receive at the same time, as one end of a conversation."""
+    end.client = client
+    client.closed(end.told.append)
+    speaking = asyncio.create_task(speak(client))
+    await listen(client, end, streamed)
+    await speaking
+    if end.closes:
+        end.began = client.outcome is None and not link.harmed
+        await client.close()
+    await client.wait_closed()
+    end.over = True
+
+
+@attrs.define
+class Case:
+    """One conversation through the proxy."""
+
+    link: Link
+    manner: Manner
+    near: End
+    """The client."""
+    far: End
+    """The server."""
+    failure: Exception | None = None
+    """What `connect` raised."""
+
+
+@attrs.define
+class Conversations:
+    """Runs conversations between our client and our server."""
+
+    proxy: FaultProxy
+    options: dict[str, Any]
+    cases: dict[str, Case] = attrs.Factory(dict)
+    """By the path of the request."""
+
+    async def serve(self, client: Client) -> None:
+        case = self.cases[client.request.path]
+        await converse(client, case.far, case.link, case.manner.streamed)
+
+    async def run(self, plan: Plan, manner: Manner = MANNERS[0]) -> Case:
+        sock, link = self.proxy.connect(plan)
+        case = Case(link, manner, End(manner.closer is Side.LOCAL), End(manner.closer is Side.REMOTE))
+        path = f"/{len(self.cases):05}"
+        self.cases[path] = case
+        scheme = "wss" if "ssl" in self.options else "ws"
+        try:
+            client = await connect(f"{scheme}://localhost{path}", sock=sock, **self.options)
+        except (ConnectError, ConnectTimeout, HandshakeError) as error:
+            case.failure = error
+        else:
+            await converse(client, case.near, link, manner.streamed)
+        return case
+
+    async def run_all(self, plans: Iterable[tuple[Plan, Manner]]) -> list[Case]:
+        """Run one conversation for each plan, some at the same time; all of them end, and leave nothing open."""
+        before = open_sockets()
+        free = asyncio.Semaphore(AT_ONCE)
+
+        async def run(plan: Plan, manner: Manner) -> Case:
+            async with free:
+                return await self.run(plan, manner)
+
+        cases = list(await asyncio.gather(*[run(*plan) for plan in plans]))
+        await until(lambda: all(case.far.client is None or case.far.over for case in cases))
+        await until(lambda: open_sockets() == before + 2 * sum(not case.link.closed for case in cases))
+        return cases
+
+    async def lengths(self) -> dict[Way, int]:
+        """Return how many bytes an unharmed conversation has in each direction, whatever its manner."""
+        cases = await self.run_all(mixed([Plan()] * len(MANNERS)))
+        for case in cases:
+            judge_unharmed(case)
+        [lengths] = {tuple(len(case.link.flow(way).passed) for way in Way) for case in cases}
+        return dict(zip(Way, lengths, strict=True))
+
+
+@asynccontextmanager
+async def conversations(
+    timeouts: Timeouts = LAZY, contexts: tuple[tls.SSLContext, tls.SSLContext] | None = None
+) -> AsyncIterator[Conversations]:
+    """Run a server, and a proxy in front of it."""
+    options: dict[str, Any] = {"compression": COMPRESSION, "timeouts": timeouts}
+    theirs, ours = contexts or (None, None)
+
+    async def handler(client: Client) -> None:
+        await running.serve(client)
+
+    async with WebSocketServer("127.0.0.1", 0, handler=handler, ssl=theirs, **options) as server:
+        with fault_proxy(address_of(server)) as proxy:
+            running = Conversations(proxy, options | ({"ssl": ours} if ours else {}))
+            yield running
+            assert not server.clients
+
+
+# Judging ----------------------------------------------------------------------------------------------------
+
+
+def tapped(link: Link, way: Way) -> tuple[bool, Tap]:
+    """Return whether a head that opens a connection passed in that direction, and what passed after it."""
+    head, end, rest = bytes(link.flow(way).passed).partition(b"\r\n\r\n")
+    opened = bool(end) and head.startswith((b"GET ", b"HTTP/1.1 101 "))
+    tap = Tap(way is Way.UP, window_bits=15, takeover=True)
+    if opened:
+        tap.feed(rest)
+    return opened, tap
+
+
+def judge(case: Case) -> None:
+    """Check what both ends saw against the bytes that passed."""
+    plan = case.link.plan
+    try:
+        asked, up = tapped(case.link, Way.UP)
+        answered, down = tapped(case.link, Way.DOWN)
+        judge_opening(case, asked, answered)
+        if case.far.client is not None:
+            judge_end(case.far, up, plan, Way.UP)
+        if case.near.client is not None:
+            judge_end(case.near, down, plan, Way.DOWN)
+    except AssertionError as error:
+        error.add_note(f"with {plan}: {case}, {bytes(case.link.up.passed)!r}, {bytes(case.link.down.passed)!r}")
+        raise
+
+
+def judge_opening(case: Case, asked: bool, answered: bool) -> None:
+    loses = case.link.plan.fault is Fault.RESET
+    assert case.near.client is None or answered
+    assert case.far.client is None or asked
+    assert loses or (case.near.client is not None) is answered
+    assert (case.failure is None) is (case.near.client is not None)
+
+
+def judge_end(end: End, tap: Tap, plan: Plan, way: Way) -> None:
+    """
+    :param tap: what passed towards this end.
+    :param way: the direction towards this end.
+    """
+    assert end.client is not None
+    outcome = outcome_of(end.client)
+    arrived = [message.value for message in tap.done()]
+    loses = plan.fault is Fault.RESET  # bytes that have passed may be lost inside the kernel
+    assert end.over
+    assert end.told == [outcome]
+    assert outcome.received in (None, Close(1000), *([Close(1011, outcome.received.reason)] if outcome.received else []))
+
+    # No message is lost without an error, and none is seen in part.
+    assert end.received == (arrived[: len(end.received)] if loses else arrived)
+    everything = end.closes and len(end.received) == len(SAID)
+    if outcome.clean or everything:
+        assert end.error is None
+        assert end.received == arrived
+    elif outcome.received is None:
+        kind = type(end.error)
+        assert kind in (IncompleteMessage, ConnectionClosedError)
+        assert loses or (kind is IncompleteMessage) is tap.cut
+
+    # Who and why.
+    if outcome.cause not in (Cause.KEEPALIVE, Cause.CLOSE_TIMEOUT):  # after its deadline an end reads nothing
+        assert loses or (outcome.received is not None) is bool(tap.closes)
+    if outcome.received is not None:
+        if plan.fault not in STANDSTILL:
+            assert outcome.cause is Cause.CLEAN
+    elif plan.fault in STANDSTILL:
+        judge_stalled(end, outcome, plan, way)
+    else:
+        assert outcome.cause is Cause.RESET
+    if outcome.cause in (Cause.CLEAN, Cause.RESET):
+        if end.began or not everything:
+            assert outcome.initiator is (Side.LOCAL if end.began else Side.REMOTE)
+        if end.began or outcome.received is not None:
+            assert outcome.sent == Close(1000)
+
+
+def judge_stalled(end: End, outcome: CloseOutcome, plan: Plan, way: Way) -> None:
+    """The network stood still, and no Close frame arrived."""
+    if plan.fault is Fault.FREEZE or plan.way is way:
+        assert outcome.cause in (Cause.KEEPALIVE, Cause.CLOSE_TIMEOUT)
+    else:
+        # The other end has noticed first, and has dropped the connection.
+        assert outcome.cause in (Cause.KEEPALIVE, Cause.CLOSE_TIMEOUT, Cause.RESET)
+
+
+def judge_unharmed(case: Case) -> None:
+    """Both ends have received everything, and have closed cleanly."""
+    judge(case)
+    assert case.near.client is not None
+    assert case.far.client is not None
+    assert [outcome_of(end.client).cause for end in (case.near, case.far)] == [Cause.CLEAN, Cause.CLEAN]
+    assert case.near.received == case.far.received == SAID
+
+
+# Every byte of the opening handshake, the conversation and the closing handshake -------------------------------
+
+
+@ways
+@pytest.mark.parametrize("manner", MANNERS, ids=str)
+async def test_connection_cut_at_any_byte(way: Way, manner: Manner) -> None:
+    async with conversations() as conversing:
+        size = (await conversing.lengths())[way]
+        for case in await conversing.run_all([(Plan(Fault.CUT, way, at), manner) for at in range(size + 1)]):
+            assert case.link.harmed
+            assert case.link.closed
+            judge(case)
+
+
+@ways
+@pytest.mark.parametrize("fault", [Fault.HALF_CLOSE, Fault.RESET])
+async def test_connection_ended_at_any_byte(fault: Fault, way: Way) -> None:
+    async with conversations() as conversing:
+        size = (await conversing.lengths())[way]
+        for case in await conversing.run_all(mixed(Plan(fault, way, at) for at in range(size + 1))):
+            assert case.link.harmed
+            assert case.link.closed
+            judge(case)
+
+
+@pytest.mark.usefixtures("fast_timers")
+@ways
+@pytest.mark.parametrize("fault", STANDSTILL)
+async def test_connection_that_stands_still_at_any_byte(fault: Fault, way: Way) -> None:
+    step = 1 if isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop) else 5  # where time is real
+    async with conversations(BRISK) as conversing:
+        size = (await conversing.lengths())[way]
+        for case in await conversing.run_all(mixed(Plan(fault, way, at) for at in range(0, size + 1, step))):
+            assert case.link.harmed
+            judge(case)
+
+
+@ways
+async def test_connection_delayed_at_any_byte(way: Way) -> None:
+    async with conversations() as conversing:
+        size = (await conversing.lengths())[way]
+        for case in await conversing.run_all(mixed(Plan(Fault.DELAY, way, at) for at in range(size + 1))):
+            judge_unharmed(case)
+
+
+@pytest.mark.parametrize("pace", [Pace.SINGLE, Pace.COALESCED])
+async def test_connection_whose_bytes_are_split_or_coalesced(pace: Pace) -> None:
+    async with conversations() as conversing:
+        for case in await conversing.run_all(mixed([Plan(pace=pace)] * len(MANNERS))):
+            judge_unharmed(case)
