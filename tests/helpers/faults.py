@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 
 import attrs
 
+from .waiting import PATIENCE
+
 _CHUNK = 65536
 _QUIET = 8
 """Loop iterations without further bytes after which coalesced bytes are passed on, and held ones released."""
@@ -171,6 +173,11 @@ class _Flow:
             self._read_on()
         self._pass_on()
 
+    def arm(self, at: int) -> None:
+        """Let the fault happen after that many bytes in all."""
+        self._at = at
+        self._reach_fault()
+
     def _reach_fault(self) -> None:
         if self._at is not None and len(self.passed) >= self._at:
             self._at = None
@@ -253,6 +260,15 @@ class Link:
     def flow(self, way: Way) -> _Flow:
         return self.up if way is Way.UP else self.down
 
+    def inflict(self, fault: Fault, way: Way, after: int = 0) -> None:
+        """Plan another fault.
+
+        :param after: the number of further bytes of this direction that pass before it; 0 for a fault at once.
+        """
+        flow = self.flow(way)
+        self.plan = attrs.evolve(self.plan, fault=fault, way=way, at=len(flow.passed) + after)
+        flow.arm(self.plan.at)
+
     def harm(self, flow: _Flow) -> None:
         """Let the fault happen."""
         self.harmed = True
@@ -319,8 +335,11 @@ class FaultProxy:
         return host, port
 
     def connect(self, plan: Plan) -> tuple[socket.socket, Link]:
-        """Connect to the server and return the client's socket. Loopback connects without a loop iteration."""
-        client = socket.create_connection(self.address)
+        """Connect to the server and return the client's socket.
+
+        On loopback this needs no loop iteration, as long as the server's queue of connections is not full.
+        """
+        client = socket.create_connection(self.address, PATIENCE)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.setblocking(False)
         return client, self._accept(plan)
@@ -333,7 +352,7 @@ class FaultProxy:
     def _accept(self, plan: Plan) -> Link:
         near, _ = self._listener.accept()
         try:
-            far = socket.create_connection(self._target)
+            far = socket.create_connection(self._target, PATIENCE)
         except BaseException:
             near.close()
             raise

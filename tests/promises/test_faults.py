@@ -29,6 +29,7 @@ from streamws import (
     ConnectionClosedError,
     ConnectTimeout,
     HandshakeError,
+    HandshakeRefused,
     IncompleteMessage,
     Opcode,
     Side,
@@ -150,7 +151,7 @@ class Case:
     """The client."""
     far: End
     """The server."""
-    failure: Exception | None = None
+    failure: ConnectError | ConnectTimeout | HandshakeError | None = None
     """What `connect` raised."""
 
 
@@ -251,12 +252,18 @@ def judge(case: Case) -> None:
         raise
 
 
+def is_too_slow(failure: Exception) -> bool:
+    return isinstance(failure, ConnectTimeout) or (isinstance(failure, HandshakeRefused) and failure.status == 408)
+
+
 def judge_opening(case: Case, asked: bool, answered: bool) -> None:
     loses = case.link.plan.fault is Fault.RESET
     assert case.near.client is None or answered
     assert case.far.client is None or asked
     assert loses or (case.near.client is not None) is answered
     assert (case.failure is None) is (case.near.client is not None)
+    if case.failure is not None and case.link.plan.fault in STANDSTILL:
+        assert is_too_slow(case.failure)
 
 
 def judge_end(end: End, tap: Tap, plan: Plan, way: Way) -> None:
@@ -368,3 +375,57 @@ async def test_connection_whose_bytes_are_split_or_coalesced(pace: Pace) -> None
     async with conversations() as conversing:
         for case in await conversing.run_all(mixed([Plan(pace=pace)] * len(MANNERS))):
             judge_unharmed(case)
+
+
+# The same through TLS ---------------------------------------------------------------------------------------------
+
+
+def judge_encrypted(case: Case) -> None:
+    """As `judge`, as far as it can be said of bytes that are encrypted."""
+    assert (case.failure is None) is (case.near.client is not None)
+    for end in (case.near, case.far):
+        if end.client is None:
+            continue
+        outcome = outcome_of(end.client)
+        assert end.over
+        assert end.told == [outcome]
+        assert end.received == SAID[: len(end.received)]
+        everything = end.closes and end.received == SAID
+        if everything or outcome.clean:
+            assert end.error is None
+            assert end.received == SAID
+        else:
+            assert isinstance(end.error, ConnectionClosedError)
+        assert outcome.clean is (outcome.received == outcome.sent == Close(1000))
+
+
+@pytest.mark.usefixtures("fast_timers")
+@ways
+async def test_connection_with_tls_harmed_at_many_bytes(
+    way: Way, server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    """Without a close_notify the end of a TLS connection may be the work of an attacker (RFC 8446 section 6.1)."""
+    faults = [Fault.CUT, Fault.HALF_CLOSE, Fault.RESET, Fault.STALL, Fault.DELAY]
+    async with conversations(BRISK, (server_context, client_context)) as conversing:
+        [case] = await conversing.run_all(mixed([Plan()]))
+        judge_encrypted(case)
+        size = len(case.link.flow(way).passed)
+        # The length of signatures differs, and so does the number of frames in one record.
+        plans = [Plan(faults[number % len(faults)], way, at) for number, at in enumerate(range(0, size, 9))]
+        cases = await conversing.run_all(mixed(plans))
+        assert sum(case.link.harmed for case in cases) > len(cases) // 2
+        for case in cases:
+            judge_encrypted(case)
+            if case.link.plan.fault is Fault.DELAY:
+                assert case.near.received == case.far.received == SAID
+                assert [outcome_of(end.client).clean for end in (case.near, case.far) if end.client] == [True, True]
+
+
+@pytest.mark.parametrize("pace", [Pace.SINGLE, Pace.COALESCED])
+async def test_connection_with_tls_whose_bytes_are_split_or_coalesced(
+    pace: Pace, server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    async with conversations(LAZY, (server_context, client_context)) as conversing:
+        for case in await conversing.run_all(mixed([Plan(pace=pace)] * len(MANNERS))):
+            judge_encrypted(case)
+            assert case.near.received == case.far.received == SAID
