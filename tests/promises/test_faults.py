@@ -5,8 +5,10 @@ proxy passed on, by a second parser. No test asserts a time: a case that hangs f
 """
 
 import asyncio
+import gc
 import ssl as tls
-from collections.abc import AsyncIterator, Iterable, Sequence
+import weakref
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -17,7 +19,7 @@ from helpers.faults import Fault, FaultProxy, Link, Pace, Plan, Way, fault_proxy
 from helpers.fixtures import address_of, outcome_of
 from helpers.leaks import open_sockets
 from helpers.taps import Tap
-from helpers.waiting import until, within
+from helpers.waiting import until
 from streamws import (
     Cause,
     Client,
@@ -60,10 +62,6 @@ class Manner:
     """The end that begins the closing handshake: LOCAL is the client."""
     streamed: bool = False
     """Whether messages are read in pieces."""
-
-    def __str__(self) -> str:
-        closer = "client" if self.closer is Side.LOCAL else "server"
-        return f"{closer} closes, {'streamed' if self.streamed else 'whole'}"
 
 
 MANNERS = [Manner(closer, streamed) for closer in Side for streamed in (False, True)]
@@ -277,7 +275,11 @@ def judge_end(end: End, tap: Tap, plan: Plan, way: Way) -> None:
     loses = plan.fault is Fault.RESET  # bytes that have passed may be lost inside the kernel
     assert end.over
     assert end.told == [outcome]
-    assert outcome.received in (None, Close(1000), *([Close(1011, outcome.received.reason)] if outcome.received else []))
+    assert outcome.received in (
+        None,
+        Close(1000),
+        *([Close(1011, outcome.received.reason)] if outcome.received else []),
+    )
 
     # No message is lost without an error, and none is seen in part.
     assert end.received == (arrived[: len(end.received)] if loses else arrived)
@@ -321,7 +323,8 @@ def judge_unharmed(case: Case) -> None:
     judge(case)
     assert case.near.client is not None
     assert case.far.client is not None
-    assert [outcome_of(end.client).cause for end in (case.near, case.far)] == [Cause.CLEAN, Cause.CLEAN]
+    for client in (case.near.client, case.far.client):
+        assert outcome_of(client).cause is Cause.CLEAN
     assert case.near.received == case.far.received == SAID
 
 
@@ -329,11 +332,12 @@ def judge_unharmed(case: Case) -> None:
 
 
 @ways
-@pytest.mark.parametrize("manner", MANNERS, ids=str)
-async def test_connection_cut_at_any_byte(way: Way, manner: Manner) -> None:
+@pytest.mark.parametrize("closer", list(Side))
+async def test_connection_cut_at_any_byte(way: Way, closer: Side) -> None:
     async with conversations() as conversing:
         size = (await conversing.lengths())[way]
-        for case in await conversing.run_all([(Plan(Fault.CUT, way, at), manner) for at in range(size + 1)]):
+        plans = [(Plan(Fault.CUT, way, at), Manner(closer, at % 2 == 1)) for at in range(size + 1)]
+        for case in await conversing.run_all(plans):
             assert case.link.harmed
             assert case.link.closed
             judge(case)
@@ -353,20 +357,21 @@ async def test_connection_ended_at_any_byte(fault: Fault, way: Way) -> None:
 @pytest.mark.usefixtures("fast_timers")
 @ways
 @pytest.mark.parametrize("fault", STANDSTILL)
-async def test_connection_that_stands_still_at_any_byte(fault: Fault, way: Way) -> None:
-    step = 1 if isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop) else 5  # where time is real
+async def test_connection_that_stands_still_at_many_bytes(fault: Fault, way: Way) -> None:
+    step = 2 if isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop) else 6  # where time is real
+    first = STANDSTILL.index(fault)
     async with conversations(BRISK) as conversing:
         size = (await conversing.lengths())[way]
-        for case in await conversing.run_all(mixed(Plan(fault, way, at) for at in range(0, size + 1, step))):
+        for case in await conversing.run_all(mixed(Plan(fault, way, at) for at in range(first, size + 1, step))):
             assert case.link.harmed
             judge(case)
 
 
 @ways
-async def test_connection_delayed_at_any_byte(way: Way) -> None:
+async def test_connection_delayed_at_many_bytes(way: Way) -> None:
     async with conversations() as conversing:
         size = (await conversing.lengths())[way]
-        for case in await conversing.run_all(mixed(Plan(Fault.DELAY, way, at) for at in range(size + 1))):
+        for case in await conversing.run_all(mixed(Plan(Fault.DELAY, way, at) for at in range(0, size + 1, 3))):
             judge_unharmed(case)
 
 
@@ -375,6 +380,24 @@ async def test_connection_whose_bytes_are_split_or_coalesced(pace: Pace) -> None
     async with conversations() as conversing:
         for case in await conversing.run_all(mixed([Plan(pace=pace)] * len(MANNERS))):
             judge_unharmed(case)
+
+
+async def test_connection_that_ended_is_freed() -> None:
+    """The server, the loop and the timers hold nothing of it."""
+    async with conversations() as conversing:
+        size = (await conversing.lengths())[Way.UP]
+        places = (size, size - 50, size - 100)
+        plans = [Plan(fault, Way.UP, at) for fault in Fault if fault not in STANDSTILL for at in places]
+        cases = await conversing.run_all(mixed(plans))
+        clients = [end.client for case in cases for end in (case.near, case.far) if end.client is not None]
+        assert len(clients) == 2 * len(plans)
+        held = [weakref.ref(thing) for client in clients for thing in (client, client._connection)]
+        del clients
+        cases.clear()
+        conversing.cases.clear()
+        await asyncio.sleep(0)  # the wake-up of this task refers to the results
+        gc.collect()
+        assert not [thing() for thing in held if thing() is not None]
 
 
 # The same through TLS ---------------------------------------------------------------------------------------------

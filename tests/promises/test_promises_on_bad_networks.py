@@ -428,9 +428,7 @@ async def test_promise_9_outcome_names_the_peer_when_the_network_ends_the_connec
 
 
 @pytest.mark.parametrize("fault", ENDINGS)
-async def test_promise_9_clean_close_stays_clean_when_only_the_answer_is_lost(
-    fault: Fault, linked: Connected
-) -> None:
+async def test_promise_9_clean_close_stays_clean_when_only_the_answer_is_lost(fault: Fault, linked: Connected) -> None:
     """The end that received Close knows that the closing handshake is complete; the other end does not."""
     async with linked() as end:
         closing = await_close(end.other, end.link, fault, end.way)
@@ -509,7 +507,12 @@ paces = pytest.mark.parametrize("pace", list(Pace))
 @bad_frames
 @paces
 async def test_promise_12_server_answers_a_bad_frame_however_it_arrives(
-    bad: Callable[[bool], bytes], code: int, pace: Pace, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+    bad: Callable[[bool], bytes],
+    code: int,
+    pace: Pace,
+    serve: Serve,
+    connect: Connect,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     server = await serve(echo)
     bystander = await connect(server)
