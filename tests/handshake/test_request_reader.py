@@ -4,10 +4,12 @@ import itertools
 from collections.abc import Iterable
 
 import pytest
+from httptools import HttpRequestParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamws.errors import HandshakeRefused, UsageError
+from streamws.handshake import request_reader
 from streamws.handshake.head import Request
 from streamws.handshake.headers import Headers
 from streamws.handshake.request_reader import RequestReader
@@ -346,6 +348,26 @@ def test_reader_refuses_endless_line_at_first_byte_over_limit(start: bytes, stat
     assert outcome([data], SMALL) == (status, caught.value.reason)
     with pytest.raises(HandshakeRefused):  # again, because the refusal is final
         reader.feed(b"\r\n\r\n")
+
+
+def test_head_in_single_bytes_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: list[int] = []
+
+    class Counting:
+        def __init__(self, protocol: object) -> None:
+            self._parser = HttpRequestParser(protocol)
+
+        def feed_data(self, data: bytes) -> None:
+            fed.append(len(data))
+            self._parser.feed_data(data)
+
+    monkeypatch.setattr(request_reader, "HttpRequestParser", Counting)
+    head = LINE + HOST + b"".join(b"X: %8000d\r\n" % number for number in range(7)) + b"\r\n"
+    reader = RequestReader(Limits())
+    requests = [reader.feed(byte) for byte in one_by_one(head)]
+    assert [request is not None for request in requests] == [False] * (len(head) - 1) + [True]
+    assert len(fed) == 1
+    assert fed[0] <= len(head)
 
 
 def test_reader_does_not_count_carriage_return_of_unfinished_line() -> None:
