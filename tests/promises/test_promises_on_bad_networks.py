@@ -42,7 +42,7 @@ from streamws import (
 from streamws import connect as connect_to
 
 TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
-SHORT = Timeouts(open=5, close=0.2, ping_interval=None)
+SHORT = Timeouts(open=5, close=0.1, ping_interval=None)
 ENDINGS = [Fault.CUT, Fault.HALF_CLOSE, Fault.RESET]
 endings = pytest.mark.parametrize("fault", ENDINGS)
 
@@ -331,7 +331,7 @@ async def test_promise_6_pings_and_close_are_answered_while_no_one_reads(pace: P
 @pytest.mark.parametrize("fault", [Fault.STALL, Fault.FREEZE])
 @pytest.mark.parametrize("late", [0, 1, 10])
 async def test_promise_6_silence_is_noticed_while_no_one_reads(fault: Fault, late: int, linked: Connected) -> None:
-    timeouts = Timeouts(open=5, close=0.2, ping_interval=0.2, ping_timeout=0.2)
+    timeouts = Timeouts(open=5, close=0.1, ping_interval=0.1, ping_timeout=0.1)
     async with linked(timeouts=timeouts) as end:
         end.inflict(fault, late)
         await within(end.other.send(bytes(1000)))
