@@ -431,20 +431,15 @@ async def test_promise_9_outcome_names_the_peer_when_the_network_ends_the_connec
 async def test_promise_9_clean_close_stays_clean_when_only_the_answer_is_lost(fault: Fault, linked: Connected) -> None:
     """The end that received Close knows that the closing handshake is complete; the other end does not."""
     async with linked() as end:
-        closing = await_close(end.other, end.link, fault, end.way)
+        back = Way.DOWN if end.way is Way.UP else Way.UP
+        end.link.inflict(Fault.STALL, back)
+        closing = await waiting(end.other.close())
+        end.link.inflict(fault, back)
         await within(closing)
         await within(end.subject.wait_closed())
         assert outcome_of(end.subject) == CloseOutcome(Cause.CLEAN, Side.REMOTE, Close(1000), Close(1000))
         outcome = outcome_of(end.other)
         assert (outcome.cause, outcome.received, outcome.sent) == (Cause.RESET, None, Close(1000))
-
-
-async def await_close(client: Client, link: Link, fault: Fault, way: Way) -> None:
-    """Close, and let the network end before it has passed a byte of the answer."""
-    link.inflict(Fault.STALL, Way.DOWN if way is Way.UP else Way.UP)
-    closing = await waiting(client.close())
-    link.inflict(fault, Way.DOWN if way is Way.UP else Way.UP)
-    await closing
 
 
 # Promise 10: Every wait has a deadline ----------------------------------------------------------------------
