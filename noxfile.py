@@ -17,7 +17,7 @@ nox.options.sessions = ["lint", "types", f"tests-{MAIN}"]
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Test the compiled build; pytest's arguments may follow."""
-    session.install(".[test]")
+    session.install(".[test,peers]" if "--peers" in session.posargs else ".[test]")
     session.run("pytest", *session.posargs)
 
 
@@ -40,7 +40,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=MAIN)
 def types(session: nox.Session) -> None:
     """Check types, and that the public interface has all of them."""
-    session.install(".[test,bench,speed,socks,lint]", env=PURE)
+    session.install(".[test,peers,bench,speed,socks,lint]", env=PURE)
     session.run("mypy")
     for version in (PYTHONS[0], PYTHONS[-1]):  # other branches of `sys.version_info`, other stubs of asyncio
         session.run("mypy", "--python-version", version)

@@ -18,9 +18,8 @@ from .codes import Cause, CloseCode, CloseOutcome, Side
 from .handshake.extensions import DeflateTerms
 from .net.addresses import peer_name
 from .net.gate import OPENING, UNREAD, Gate
-from .net.loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, share_of
+from .net.loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, has_own_transports, share_of
 from .net.network import Network, Receiver, descriptor_of
-from .net.transports import has_own_transports
 from .options import Compression, Limits, Timeouts
 from .streams.hub import Hub
 from .streams.inbox import Inbox

@@ -171,7 +171,7 @@ class HandshakeRefused(HandshakeError):
         phrase: str = "",
     ) -> None:
         fields = headers if isinstance(headers, Mapping) else dict(headers)
-        super().__init__(f"{status} {phrase}".rstrip() + f": {reason}", status, fields, body)
+        super().__init__(f"{status:03} {phrase}".rstrip() + f": {reason}", status, fields, body)
         self.reason = reason
         """Why the server refused, in a sentence: the text of the response's body."""
         self.phrase = phrase

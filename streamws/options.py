@@ -179,6 +179,11 @@ class Compression:
     peer_window_bits: int = attrs.field(default=12, validator=_int_in_range(9, 15))
     """The same for received messages, if the peer agrees."""
 
+    negotiate_window_bits: bool = attrs.field(default=True, validator=_bool)
+    """Whether the opening handshake names the windows of both sides, unless the peer's offer makes that necessary. With
+    False, a client's offer has no window parameters, which some servers refuse, and a server's answer has none. Sent
+    messages still keep to `window_bits`, and received ones may refer back 32 KiB."""
+
     takeover: bool = attrs.field(default=False, validator=_bool)
     """Whether sent messages refer back to earlier ones (context takeover, RFC 7692 section 7.1.1). Each connection then
     holds a compressor, which is freed when nothing was sent for `Timeouts.ping_interval`."""

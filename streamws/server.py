@@ -51,6 +51,7 @@ class WebSocketServer:
         reuse_port: bool | None = None,
         backlog: int = 100,
         origins: Sequence[str] | Literal["*"] | None = None,
+        hosts: Sequence[str] | None = None,
         subprotocols: Sequence[str] = (),
         compression: Compression | bool | None = None,
         limits: Limits | None = None,
@@ -73,6 +74,9 @@ class WebSocketServer:
         :param backlog: the number of connections that may wait to be accepted.
         :param origins: the origins of web pages that may connect, such as "https://example.org", in addition to pages
             of the server's own host; "*" for all. A request without an Origin is not from a browser and is accepted.
+        :param hosts: the names and addresses by which clients may ask for this server (their `Host` field), such as
+            "example.org", on any port. It protects a server on a private network from pages that direct their own name
+            to its address (DNS rebinding). By default any name is accepted.
         :param subprotocols: the subprotocols that the server supports, in order of preference.
         :param compression: True to compress messages for clients that offer it (permessage-deflate), or a `Compression`
             to configure it.
@@ -102,7 +106,8 @@ class WebSocketServer:
         """The limits of its connections."""
         self.timeouts: Timeouts = timeouts or Timeouts()
         """The deadlines of its connections."""
-        self._serving = Serving(Policy(origins, subprotocols, server_header, compression_of(compression)), handler)
+        policy = Policy(origins, subprotocols, server_header, compression_of(compression), hosts)
+        self._serving = Serving(policy, handler)
         self._server: Server | None = None
         self._unix_file: int | None = None  # the number of the Unix socket's file
         self._stopped: asyncio.Event | None = None

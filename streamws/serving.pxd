@@ -29,7 +29,6 @@ cdef class ServerOpening:
 
     cdef _release(self)
     cdef _end(self)
-    cdef bint _refuse_if_full(self, Connection connection) except -1
     cdef _accept(self, Connection connection, object request, object reader)
     cdef _refuse(self, Connection connection, object response, object reason, object method)
     cdef _respond(self, Connection connection, object response, object method)

@@ -245,15 +245,6 @@ class ServerOpening:
         elif self._openings is not None and self._openings.is_over_limit():
             # Only where the loop accepts the connections: our own listeners pause before.
             self._refuse(connection, full_response(), "too many opening handshakes (Limits.max_handshakes)", "GET")
-        else:
-            self._refuse_if_full(connection)
-
-    def _refuse_if_full(self, connection: Connection) -> bool:
-        limit = self._environment.limits.max_clients
-        if limit is None or len(self._serving.clients) < limit:
-            return False
-        self._refuse(connection, full_response(), f"the server is full (Limits.max_clients is {limit})", "GET")
-        return True
 
     def received(self, connection: Connection, data: bytes) -> None:
         """Read the request, and process it when it is complete."""
@@ -298,13 +289,17 @@ class ServerOpening:
         elif failed:
             self._refuse(connection, response, "the @socket.request callback raised", request.method)
         else:
-            logger.info("%s answered with %d by @socket.request", connection.peer(), response.status)
+            logger.debug("%s answered with %d by @socket.request", connection.peer(), response.status)
             self._respond(connection, response, request.method)
 
     def _accept(self, connection: Connection, request: Request, reader: RequestReader) -> None:
         """Complete the handshake, or refuse the request."""
-        if self._refuse_if_full(connection):
-            return  # there was room when this client connected, but others completed their requests first
+        limit = self._environment.limits.max_clients
+        if limit is not None and len(self._serving.clients) >= limit:
+            # Not before the request has arrived: some clients fail if the response is there before they send it.
+            reason = f"the server is full (Limits.max_clients is {limit})"
+            self._refuse(connection, full_response(), reason, request.method)
+            return
         try:
             agreement = accept_request(request, reader.fields, self._serving.policy)
         except HandshakeRefused as error:

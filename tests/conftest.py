@@ -50,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--peers",
         action="store_true",
-        help="also run tests/interop/peers, which need Node.js with ws, Chromium, curl, nginx and a JDK",
+        help="also run tests/interop/peers, which need browsers, programs and packages that .ci/run installs",
     )
 
 

@@ -16,6 +16,8 @@ import pytest
 
 import streamws.wire.deflate
 from helpers.compressing import TAKING_OVER, WIDE, CompressingPeer, CountingCodec, Packer, counted, talk
+from helpers.frames import request
+from helpers.peers import Peer, pair, scripted
 from helpers.waiting import iterations, until
 from streamws import (
     Cause,
@@ -30,6 +32,7 @@ from streamws import (
     Opcode,
     Side,
     Timeouts,
+    connect,
 )
 
 pytestmark = pytest.mark.parametrize("server", [True, False], ids=["server", "client"])
@@ -459,6 +462,72 @@ async def test_empty_compressed_fragments_are_bounded(server: bool) -> None:
         assert (await wire.read_close())[0] == 1009
 
 
+async def by_text(client: Client) -> str:
+    async for text in client.text():
+        return text
+    raise EOFError
+
+
+async def by_get_of_message(client: Client) -> str | bytes:
+    return await (await anext(client.messages())).get()
+
+
+async def by_read_to_end(client: Client) -> str:
+    return (await (await anext(client.messages())).read()).decode()
+
+
+async def by_text_of_message(client: Client) -> str:
+    return "".join([piece async for piece in (await anext(client.messages())).text()])
+
+
+async def by_iterating(client: Client) -> str:
+    return b"".join([piece async for piece in await anext(client.messages())]).decode()
+
+
+async def by_data_frames(client: Client) -> str:
+    data = b""
+    while True:
+        frame = await client.read_frame()
+        data += frame.payload
+        if frame.fin:
+            return data.decode()
+
+
+@both_ways
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize(
+    "reading",
+    [Client.read_message, by_text, by_get_of_message, by_read_to_end, by_text_of_message, by_iterating, by_data_frames],
+)
+async def test_compressed_message_without_bytes_is_empty(
+    server: bool, reading: Callable[[Client], Awaitable[str | bytes]], compression: Compression, waits: bool
+) -> None:
+    async with talk(server, compression) as (client, wire):
+        for frames in (
+            [wire.frame(0xC1)],  # as Mojolicious sends it
+            [wire.frame(0x41, fin=False), wire.frame(0x00)],
+            [wire.frame(0x41, fin=False), wire.frame(0x00, fin=False), wire.frame(0x00, b"\x00")],
+        ):
+            read = asyncio.ensure_future(reading(client))
+            for frame in frames:
+                if waits:
+                    await iterations(3)
+                wire.write(frame)
+            assert await read == ""
+            wire.write(wire.packed("Hello"))
+            assert await reading(client) == "Hello"
+
+
+@both_ways
+async def test_unread_compressed_message_without_bytes_is_skipped(server: bool, compression: Compression) -> None:
+    async with talk(server, compression) as (client, wire):
+        for frames in (wire.frame(0xC1), wire.frame(0x42, fin=False) + wire.frame(0x00)):
+            wire.write(frames + wire.packed("Hello"))
+            async with await anext(client.messages()):
+                pass
+            assert await client.read_message() == "Hello"
+
+
 @both_ways
 async def test_largest_limit_is_no_limit(server: bool, compression: Compression) -> None:
     async with talk(server, compression, limits=Limits(max_message_size=maxsize)) as (client, wire):
@@ -815,6 +884,49 @@ async def test_stream_delivers_a_compressed_frame_before_it_is_complete(server: 
             wire.write(frame[10_000:])
             assert await reader.read() == data[5000:]
             assert reader.at_eof()
+
+
+# The smallest window ---------------------------------------------------------------------------------------------
+
+SMALL_WINDOWS = "permessage-deflate; server_max_window_bits=8; client_max_window_bits=8"
+
+
+async def test_window_of_8_bits_is_accepted_and_kept(server: bool) -> None:
+    message = noise(300) * 30  # it repeats at a distance that is too large for this window
+    sent = bytearray()
+
+    async def exchange(client: Client, peer: Peer) -> None:
+        assert client.compression is not None
+        assert (client.compression.window_bits, client.compression.peer_window_bits) == (8, 8)
+        peer.send(BINARY | 0x40, Packer(9).message(message))
+        assert await client.read_message() == message
+        await client.send(message, compress=True)
+        first, payload = await peer.read_frame()
+        assert first == BINARY | 0xC0
+        stream = zlib.decompressobj(-8)
+        payload += b"\x00\x00\xff\xff"
+        while piece := stream.decompress(payload, 1):  # byte by byte, so that the window cannot be exceeded
+            sent.extend(piece)
+            payload = stream.unconsumed_tail
+
+    if server:
+        head = request({"Sec-WebSocket-Extensions": SMALL_WINDOWS})
+        async with pair(head=head, compression=True) as (client, peer):
+            assert "server_max_window_bits=8" in peer.fields["sec-websocket-extensions"]
+            assert "client_max_window_bits=8" in peer.fields["sec-websocket-extensions"]
+            await exchange(client, peer)
+    else:
+
+        async def script(peer: Peer) -> None:
+            await peer.accept(f"Sec-WebSocket-Extensions: {SMALL_WINDOWS}")
+            await done.wait()
+            await peer.close_after_client()
+
+        done = asyncio.Event()
+        async with asyncio.timeout(10), scripted(script) as peers, connect(peers.url, compression=True) as client:
+            await exchange(client, peers.peers[0])
+            done.set()
+    assert bytes(sent) == message
 
 
 # What is sent ----------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ COMPRESSION = {
     "mem_level": 5,
     "window_bits": 12,
     "peer_window_bits": 12,
+    "negotiate_window_bits": True,
     "takeover": False,
     "peer_takeover": False,
 }

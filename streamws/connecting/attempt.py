@@ -14,7 +14,6 @@ from ..errors import (
     ConnectError,
     ConnectTimeout,
     HandshakeRefused,
-    InvalidHandshake,
     InvalidURL,
     RedirectError,
     StreamwsError,
@@ -120,8 +119,9 @@ class Attempt:
             return attrs.evolve(target, credentials=target.credentials or url.credentials), options
         if route.sock is not None or route.path is not None:
             raise _redirect_error(error, "it leads to another server than sock= or path=") from error
-        # Any field of the application may be a secret: Authorization, Cookie, X-Api-Key, ...
-        return target, attrs.evolve(options, headers=Headers())
+        # Any field of the application may be a secret: Authorization, Cookie, X-Api-Key, ... Subprotocols too: browsers
+        # can send tokens in no other field, so many servers want them there.
+        return target, attrs.evolve(options, headers=Headers(), subprotocols=())
 
     async def _open(self, url: Url, options: RequestOptions, server_hostname: str) -> Client:
         """Connect to a URL without following redirects."""
@@ -130,7 +130,7 @@ class Attempt:
         loop = asyncio.get_running_loop()
         progress.response_read()  # if another server has redirected to this one
         handshake = begin_handshake(url, options)
-        opening = ClientOpening(handshake, settings.limits, loop.create_future())
+        opening = ClientOpening(handshake, url.secure, settings.limits, loop.create_future())
         environment = Environment(loop, settings.limits, settings.timeouts)
         connection = connection_class(loop)(environment, False, opening)
         sock = await route.open_socket(url, settings.options.user_agent, settings.limits, progress)
@@ -176,10 +176,11 @@ class Attempt:
 class ClientOpening:
     """The opening handshake of one connection, on the client's side (`connection.Opening`)."""
 
-    __slots__ = ("_handshake", "agreement", "reader")
+    __slots__ = ("_handshake", "_secure", "agreement", "reader")
 
-    def __init__(self, handshake: Handshake, limits: Limits, agreement: "Future[Agreement]") -> None:
+    def __init__(self, handshake: Handshake, secure: bool, limits: Limits, agreement: "Future[Agreement]") -> None:
         self._handshake = handshake
+        self._secure = secure  # whether the connection uses TLS
         self.reader: ResponseReader = ResponseReader(limits)
         self.agreement: Future[Agreement] = agreement
         """The result of the handshake, or the error."""
@@ -197,7 +198,7 @@ class ClientOpening:
             if response is None:
                 return
             agreement = check_response(self._handshake, response)
-        except (HandshakeRefused, InvalidHandshake) as error:
+        except Exception as error:  # usually HandshakeRefused or InvalidHandshake
             self.agreement.set_exception(error)
             connection.abort()
             return
@@ -217,7 +218,9 @@ class ClientOpening:
             return
         when = "in the middle of its response" if self.reader.started else "before it responded"
         reason = f": {reason_of(error)}" if error else ""
-        failure = ConnectError(f"{self._handshake.request.host} closed the connection {when}{reason}")
+        # Most servers that expect TLS say nothing to a client that sends something else.
+        hint = "" if self._secure or self.reader.started else "; if this port speaks TLS, use wss://"
+        failure = ConnectError(f"{self._handshake.request.host} closed the connection {when}{reason}{hint}")
         failure.__cause__ = error
         self.agreement.set_exception(failure)
 

@@ -79,8 +79,8 @@ def connect(
     :param proxy: True to use the proxy that the environment names (`https_proxy`, `no_proxy` and so on); the URL of a
         proxy ("http://", "socks5://" and so on, with user name and password if it wants them); False or None for no
         proxy.
-    :param max_redirects: the number of redirects to follow, 0 for none. `headers` and passwords are not sent to another
-        origin.
+    :param max_redirects: the number of redirects to follow, 0 for none. `headers`, `subprotocols` and passwords are not
+        sent to another origin.
     :param limits: limits, in bytes.
     :param timeouts: deadlines, in seconds. `Timeouts.open` covers a whole attempt.
     :param backoff: how long `async for` waits between attempts.

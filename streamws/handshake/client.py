@@ -139,9 +139,15 @@ def refused_error(response: Response) -> HandshakeRefused:
     return HandshakeRefused(response.status, _summary(response), response.headers, response.body, phrase)
 
 
-_TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
-_WANTS_TLS = re.compile(r"plain HTTP request was sent|HTTP request to an HTTPS|plain HTTP to an SSL", re.IGNORECASE)
-"""The messages of nginx, Go's net/http and Apache to a client that did not use TLS on a TLS port."""
+_MAX_SHOWN = 600
+"""The most characters of a peer's text that are processed for an error message."""
+
+_TITLE = re.compile("<title", re.IGNORECASE)
+_WANTS_TLS = re.compile(
+    "plain HTTP request was sent|HTTP request to an HTTPS|plain HTTP to an SSL|host and port requires TLS",
+    re.IGNORECASE,
+)
+"""The messages of nginx, Go's net/http, Apache and Tomcat to a client that did not use TLS on a TLS port."""
 
 
 def _summary(response: Response) -> str:
@@ -149,11 +155,11 @@ def _summary(response: Response) -> str:
     content_type = response.headers.get("Content-Type", "text/plain").partition(";")[0].strip().lower()
     encoding = response.headers.get("Content-Encoding", "identity").lower()
     body = response.body.decode("utf-8", "replace")
-    title = _TITLE.search(body) if "html" in content_type else None
+    title = _title(body) if "html" in content_type else None
     if body and encoding != "identity":  # the request did not ask for it, but some servers always compress
         summary = f"the response body is {_one_line(content_type)}, encoded as {_one_line(encoding)}"
     elif title is not None:
-        summary = _one_line(html.unescape(title[1]))
+        summary = _one_line(title)
     elif content_type in ("text/plain", "application/json") or content_type.endswith("+json"):
         summary = _one_line(body)
     elif body:
@@ -165,7 +171,17 @@ def _summary(response: Response) -> str:
     return summary or "the response has no body"
 
 
+def _title(page: str) -> str | None:
+    """Return the beginning of the title of an HTML page; None if it has no title."""
+    tag = _TITLE.search(page)
+    if tag is None:
+        return None
+    _, end, rest = page[tag.end() :].partition(">")
+    # Cut first: `unescape` raises ValueError for more digits than `int` converts, which is 640 at the least.
+    return html.unescape(rest[:_MAX_SHOWN].partition("<")[0]) if end else None
+
+
 def _one_line(text: str) -> str:
     """Return a peer's text in one printable line of at most 200 characters."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text[:1000]).split())
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[:_MAX_SHOWN]).split())
     return line[:200] + "..." if len(line) > 200 else line

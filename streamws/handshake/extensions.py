@@ -19,7 +19,6 @@ _CLIENT_BITS = "client_max_window_bits"
 _FLAGS = frozenset({_SERVER_NO_TAKEOVER, _CLIENT_NO_TAKEOVER})
 _BITS = re.compile(r"[89]|1[0-5]")  # without leading zeros (RFC 7692 section 7.1.2)
 _MAX_BITS = 15
-_MIN_BITS = 9  # zlib cannot compress with a window of 8 bits
 
 _NAME = re.compile(rf"[ \t]*({TCHAR}+)[ \t]*")
 _VALUE = re.compile(rf'[ \t]*(?:({TCHAR}+)|"((?:[^"\\]|\\.)*)")[ \t]*')
@@ -125,7 +124,7 @@ def _format(parameters: dict[str, int | None]) -> str:
 def accept_offer(offers: str, compression: Compression) -> tuple[str, DeflateTerms] | None:
     """Choose the first acceptable offer of a client (RFC 7692 section 5.1).
 
-    An offer is declined if it has an unknown, repeated or invalid parameter, or a window of 8 bits.
+    An offer is declined if it has an unknown, repeated or invalid parameter.
 
     :param offers: the value of the request's Sec-WebSocket-Extensions.
     :returns: the value for the response's Sec-WebSocket-Extensions, and what it means; None if no offer is acceptable.
@@ -141,9 +140,7 @@ def _choose(offers: str, compression: Compression) -> tuple[str, DeflateTerms] |
                 offer = _parse_parameters(parameters, _CLIENT_BITS)
             except ValueError:
                 continue  # an invalid offer is declined, it does not fail the handshake (section 7.1)
-            answer = _answer(offer, compression)
-            if answer is not None:
-                return answer
+            return _answer(offer, compression)
     return None
 
 
@@ -151,16 +148,15 @@ _choose_cached = functools.lru_cache(maxsize=64)(_choose)  # most clients of a s
 _MAX_CACHED_SIZE = 256  # in characters, so that clients cannot fill memory
 
 
-def _answer(offer: dict[str, int | None], compression: Compression) -> tuple[str, DeflateTerms] | None:
+def _answer(offer: dict[str, int | None], compression: Compression) -> tuple[str, DeflateTerms]:
     server_bits = offer.get(_SERVER_BITS) or _MAX_BITS
     client_bits = offer.get(_CLIENT_BITS) or _MAX_BITS
-    if server_bits < _MIN_BITS or client_bits < _MIN_BITS:
-        return None
+    # A server may limit the client's window only if the client offered that (section 7.1.2.2).
+    limits_client = _CLIENT_BITS in offer and compression.negotiate_window_bits
     terms = DeflateTerms(
         window_bits=min(server_bits, compression.window_bits),
         takeover=compression.takeover and _SERVER_NO_TAKEOVER not in offer,
-        # A server may limit the client's window only if the client offered that (section 7.1.2.2).
-        peer_window_bits=min(client_bits, compression.peer_window_bits) if _CLIENT_BITS in offer else _MAX_BITS,
+        peer_window_bits=min(client_bits, compression.peer_window_bits) if limits_client else _MAX_BITS,
         peer_takeover=compression.peer_takeover and _CLIENT_NO_TAKEOVER not in offer,
     )
     answer: dict[str, int | None] = {}
@@ -168,7 +164,7 @@ def _answer(offer: dict[str, int | None], compression: Compression) -> tuple[str
         answer[_SERVER_NO_TAKEOVER] = None
     if not terms.peer_takeover:
         answer[_CLIENT_NO_TAKEOVER] = None
-    if terms.window_bits < _MAX_BITS or _SERVER_BITS in offer:
+    if _SERVER_BITS in offer or (terms.window_bits < _MAX_BITS and compression.negotiate_window_bits):
         answer[_SERVER_BITS] = terms.window_bits
     if terms.peer_window_bits < _MAX_BITS:
         answer[_CLIENT_BITS] = terms.peer_window_bits
@@ -187,11 +183,12 @@ def make_offers(compression: Compression) -> str:
     own: dict[str, int | None] = {}
     if not compression.takeover:
         own[_CLIENT_NO_TAKEOVER] = None
-    own[_CLIENT_BITS] = compression.window_bits if compression.window_bits < _MAX_BITS else None
+    if compression.negotiate_window_bits:
+        own[_CLIENT_BITS] = compression.window_bits if compression.window_bits < _MAX_BITS else None
     asked: dict[str, int | None] = {}
     if not compression.peer_takeover:
         asked[_SERVER_NO_TAKEOVER] = None
-    if compression.peer_window_bits < _MAX_BITS:
+    if compression.negotiate_window_bits and compression.peer_window_bits < _MAX_BITS:
         asked[_SERVER_BITS] = compression.peer_window_bits
     offers = [_format(asked | own), _format(own)] if asked else [_format(own)]
     return ", ".join(offers)
@@ -216,13 +213,12 @@ def check_answer(answer: str, compression: Compression | None) -> DeflateTerms |
     if len(agreed) > 1 or name != _DEFLATE:
         raise _not_offered(answer)
     chosen = _parse_parameters(parameters, None)
-    client_bits = chosen.get(_CLIENT_BITS) or _MAX_BITS
-    if client_bits < _MIN_BITS:
-        raise ValueError(f"{_CLIENT_BITS} is {client_bits}, but this side cannot compress with less than {_MIN_BITS}")
+    if _CLIENT_BITS in chosen and not compression.negotiate_window_bits:
+        raise ValueError(f"the server chose {_CLIENT_BITS}, which was not offered")  # RFC 7692 section 7.1.2.2
     return DeflateTerms(
-        window_bits=min(client_bits, compression.window_bits),
+        window_bits=min(chosen.get(_CLIENT_BITS) or _MAX_BITS, compression.window_bits),
         takeover=compression.takeover and _CLIENT_NO_TAKEOVER not in chosen,
-        peer_window_bits=max(chosen.get(_SERVER_BITS) or _MAX_BITS, _MIN_BITS),
+        peer_window_bits=chosen.get(_SERVER_BITS) or _MAX_BITS,
         peer_takeover=_SERVER_NO_TAKEOVER not in chosen,
     )
 

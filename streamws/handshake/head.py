@@ -20,7 +20,8 @@ class Request:
     headers: Headers
     """The header fields."""
     version: str = "1.1"
-    """The HTTP version. The server refuses requests of any other version."""
+    """The HTTP version, "1.1" or "1.0". Only `@socket.request` can answer a request of HTTP/1.0; a WebSocket needs
+    HTTP/1.1 (RFC 6455 section 4.1)."""
 
     @property
     def path(self) -> str:

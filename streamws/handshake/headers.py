@@ -13,6 +13,7 @@ TCHAR = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 """Regular expression for one character of a token (RFC 9110 section 5.6.2)."""
 
 _TOKEN = re.compile(TCHAR + "+")
+_INDEX_FROM = 2048  # bytes of fields; with fewer, an index would need more memory than it saves time
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -22,19 +23,26 @@ def is_token(text: str) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _field_pattern(name: str) -> re.Pattern[bytes]:
-    """Return a pattern that matches each field called `name`; its group is the value."""
-    if not is_token(name):
-        return re.compile(rb"(?!)")  # never matches: no field has such a name
-    return re.compile(rb"\r\n" + re.escape(name.encode()) + rb":[ \t]*([^\r]*)", re.IGNORECASE)
+def _field_start(name: str) -> bytes:
+    """Return the bytes with which each field called `name` starts, in lowercase."""
+    # No field has a name that is not a token, and "\r\n:" starts no field.
+    return b"\r\n%b:" % (name.lower().encode() if is_token(name) else b"")
+
+
+def _separator(name: str) -> str:
+    """Return the text that joins the values of several fields called `name`."""
+    # A comma may be part of a cookie (RFC 6265 section 4.1.1). HTTP/2 and 3 split and join cookies in the same way
+    # (RFC 9113 section 8.2.3).
+    return "; " if name.lower() == "cookie" else ", "
 
 
 def _decode(value: bytes) -> str:
     """Decode a value as UTF-8 if it is valid UTF-8, otherwise as Latin-1, which never fails (RFC 9110 section 5.5)."""
+    value = value.strip(b" \t")
     try:
-        return value.rstrip(b" \t").decode()
+        return value.decode()
     except UnicodeDecodeError:
-        return value.rstrip(b" \t").decode("latin-1")
+        return value.decode("latin-1")
 
 
 def encode_field(name: object, value: object) -> bytes:
@@ -59,9 +67,10 @@ class Headers(Mapping[str, str]):
     """HTTP header fields: an immutable mapping that ignores the case of names and keeps the order of fields.
 
     `headers["Accept"]` is the value of a field. If several fields have that name, their values are joined with ", "
-    (RFC 9110 section 5.3); `get_all` returns them one by one, which `Set-Cookie` needs. Iterating yields each name
-    once, with the spelling and at the position of its first field. Two `Headers` are equal if each name has the same
-    values in the same order; a `Headers` and another mapping are compared in the same way.
+    (RFC 9110 section 5.3), and those of `Cookie` with "; " (RFC 9113 section 8.2.3). `get_all` returns them one by one,
+    which `Set-Cookie` needs. Iterating yields each name once, with the spelling and at the position of its first field.
+    Two `Headers` are equal if each name has the same values in the same order; a `Headers` and another mapping are
+    compared in the same way.
 
     Values are read as UTF-8 if they are valid UTF-8, otherwise as Latin-1. The fields are stored as the bytes on
     the wire and decoded on access, so that an idle connection keeps a few hundred bytes for them, not kilobytes.
@@ -70,10 +79,14 @@ class Headers(Mapping[str, str]):
     :raises InvalidHeader: if a name is not a token, or a value contains a control character such as CR, LF or NUL.
     """
 
-    __slots__ = ("_wire",)
+    __slots__ = ("_index", "_wire")
     _wire: bytes
+    _index: dict[str, list[str]] | None
+    """All values by lowercase name, for many bytes of fields over which was iterated: `dict(headers)` looks up each
+    name, and to search all bytes for each would take quadratic time."""
 
     def __init__(self, fields: "HeaderFields" = ()) -> None:
+        self._index = None
         if isinstance(fields, Headers):
             self._wire = fields._wire
             return
@@ -93,6 +106,7 @@ class Headers(Mapping[str, str]):
         :param wire: for each field a CRLF, the name, a colon and the value; nothing after the last value.
         """
         headers: Headers = cls.__new__(cls)
+        headers._index = None
         headers._wire = wire
         return headers
 
@@ -103,35 +117,56 @@ class Headers(Mapping[str, str]):
 
     def get_all(self, name: str) -> tuple[str, ...]:
         """Return the values of all fields called `name`, in order; empty if there are none."""
-        return tuple([_decode(value) for value in _field_pattern(name).findall(self._wire)])
+        return tuple(self._find(name))
+
+    def _find(self, name: str) -> list[str]:
+        """Return the values of all fields called `name`, in order."""
+        index = self._index
+        if index is not None:
+            return index.get(name.lower(), []) if name.isascii() else []
+        wire, start = self._wire, _field_start(name)
+        lower = wire.lower()
+        values = []
+        place = lower.find(start)
+        while place >= 0:
+            place += len(start)
+            end = wire.find(b"\r", place)
+            values.append(_decode(wire[place:] if end < 0 else wire[place:end]))
+            place = lower.find(start, place)
+        return values
 
     def items_all(self) -> Iterator[tuple[str, str]]:
         """Iterate over all fields as (name, value) pairs, with names spelled as they were sent."""
         for line in self._wire.split(b"\r\n")[1:]:
             name, _, value = line.partition(b":")
-            yield name.decode("latin-1"), _decode(value.lstrip(b" \t"))
+            yield name.decode("latin-1"), _decode(value)
 
     def __getitem__(self, name: str) -> str:
-        values = _field_pattern(name).findall(self._wire)
+        values = self._find(name)
         if not values:
             raise KeyError(name)
-        return _decode(values[0]) if len(values) == 1 else ", ".join(map(_decode, values))
+        return values[0] if len(values) == 1 else _separator(name).join(values)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and _field_pattern(name).search(self._wire) is not None
+        return isinstance(name, str) and _field_start(name) in self._wire.lower()
 
     def __iter__(self) -> Iterator[str]:
         names: dict[str, str] = {}
         for name, _ in self.items_all():
             names.setdefault(name.lower(), name)
+        if len(self._wire) > _INDEX_FROM:
+            self._index = self._by_lower_name()
         return iter(names.values())
 
     def __len__(self) -> int:
         return len({name.lower() for name, _ in self.items_all()})
 
-    def _by_lower_name(self) -> dict[str, tuple[str, ...]]:
+    def _by_lower_name(self) -> dict[str, list[str]]:
         """Return all values by lowercase name: equal for equal `Headers`."""
-        return {name.lower(): self.get_all(name) for name in self}
+        values: dict[str, list[str]] = {}
+        for name, value in self.items_all():
+            values.setdefault(name.lower(), []).append(value)
+        return values
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
@@ -144,7 +179,7 @@ class Headers(Mapping[str, str]):
         return self._wire == other._wire or self._by_lower_name() == other._by_lower_name()
 
     def __hash__(self) -> int:
-        return hash(frozenset(self._by_lower_name().items()))
+        return hash(frozenset((name, tuple(values)) for name, values in self._by_lower_name().items()))
 
     def __reduce__(self) -> tuple[object, tuple[bytes]]:
         return Headers.from_wire, (self._wire,)

@@ -121,7 +121,8 @@ class ResponseReader:
                 return None
             head = self._parse_head(bytes(lines.buffer[:end]))
             lines.remove_head(end)
-            if head.status >= 200 or head.status == 101:
+            # A status that does not exist is an error of the server (RFC 9110 section 15).
+            if head.status == 101 or not 100 <= head.status < 200:
                 return head
             self._interim += 1
             if self._interim > _MAX_INTERIM:

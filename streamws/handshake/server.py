@@ -15,14 +15,18 @@ from .agreement import Agreement, check_subprotocols
 from .extensions import accept_offer
 from .head import Request, Response
 from .headers import encode_field, is_token
+from .url import ascii_host, bracketed
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _ACCEPT = b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.\-]*)://(\[[0-9a-f:.]+\]|[a-z0-9\-._~!$&'()*+,;=%]+)(?::([0-9]{1,5}))?")
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.\-]*)://(\[[0-9a-f:.]+\]|[a-z0-9\-._~!$&'()*+,;=%]*)(?::([0-9]{1,5}))?")
 _Origin = tuple[str, str, int | None]  # scheme, host and port, normalized; None is the default port of the scheme
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_WEB = ("http", "https")
+"""The schemes of pages that a server has sent. Any other page with the name of this host comes from elsewhere, such as
+a browser extension."""
 
 
 @attrs.frozen
@@ -30,10 +34,11 @@ class Policy:
     """Which clients a server accepts, and what it agrees to.
 
     :param origins: the origins of web pages that may connect, in addition to pages of the server's own host. Each is
-        like "https://example.org", or "null". "*" allows all; None allows no others.
+        like "https://example.org", or "null", or "file://". "*" allows all; None allows no others.
     :param subprotocols: the subprotocols that the server supports, in order of preference.
     :param server_header: the Server field of the 101 response; None for no such field.
     :param compression: the settings for permessage-deflate; None for no compression.
+    :param hosts: the names and addresses of the server, without ports; None allows any Host.
     :raises ValueError: if an argument is not valid; the message says which one and why.
     """
 
@@ -41,7 +46,9 @@ class Policy:
     subprotocols: Sequence[str] = ()
     server_header: str | None = None
     compression: Compression | None = None
+    hosts: Sequence[str] | None = None
     _allowed_origins: frozenset[_Origin | str] = attrs.field(init=False, repr=False, eq=False)
+    _allowed_hosts: frozenset[str] = attrs.field(init=False, repr=False, eq=False)
     server_field: bytes = attrs.field(init=False, repr=False, eq=False)
     """The Server field as bytes, with a CRLF before it; empty for no such field."""
 
@@ -56,12 +63,30 @@ class Policy:
                     raise ValueError('"*" must not be in a list of origins: write origins="*"')
                 origin = text if text == "null" else _parse_origin(text)
                 if origin is None:
-                    raise ValueError(f'{text!r} in origins must be like "https://host[:port]", or "null"')
+                    raise ValueError(f'{text!r} in origins must be like "https://host[:port]", or "null", or "file://"')
                 allowed.add(origin)
+        if self.hosts is not None:
+            if isinstance(self.hosts, str) or not self.hosts:
+                raise ValueError(f'hosts must be a list such as ["example.org"], not {self.hosts!r}')
+            object.__setattr__(self, "hosts", tuple(self.hosts))
+        object.__setattr__(self, "_allowed_hosts", frozenset(map(_parse_host, self.hosts or ())))
         object.__setattr__(self, "subprotocols", check_subprotocols(self.subprotocols))
         server_field = b"" if self.server_header is None else encode_field("Server", self.server_header)
         object.__setattr__(self, "_allowed_origins", frozenset(allowed))
         object.__setattr__(self, "server_field", server_field)
+
+    def check_host(self, request: Request) -> None:
+        """Check whether the client asks for a name of this server.
+
+        A page can direct its own name to the address of this server (DNS rebinding). Its origin then equals the Host.
+
+        :raises HandshakeRefused: with 400, if it asks for another name (RFC 9110 section 7.4).
+        """
+        name = _host_name(request.host)
+        if name is None or name.removesuffix(".") not in self._allowed_hosts:
+            raise HandshakeRefused(
+                400, f"Host {_shown(request.host)} is not allowed: it is not in the hosts= of the server"
+            )
 
     def check_origin(self, text: str, request: Request) -> None:
         """Check whether a page of the origin `text` may connect (RFC 6455 section 10.2).
@@ -71,16 +96,17 @@ class Policy:
         if self.origins == "*":
             return
         scheme, _, authority = text.partition("://")
-        if scheme in ("http", "https") and authority == request.host and authority:
+        if scheme in _WEB and authority == request.host and authority[:1] not in ("", ":"):
             return  # the usual case: a page of exactly this host and port. It is well-formed because Host is.
-        shown = repr(text[:80]) + ("..." if len(text) > 80 else "")
+        shown = _shown(text)
         if text == "null":  # what browsers send for sandboxed pages, local files and some redirects
             allowed = text in self._allowed_origins
         else:
             origin = _parse_origin(text)
             if origin is None:
                 raise HandshakeRefused(403, f"malformed Origin {shown}")
-            allowed = origin[1] == _host_name(request.host) or origin in self._allowed_origins
+            same_host = origin[0] in _WEB and origin[1] == _host_name(request.host)
+            allowed = same_host or origin in self._allowed_origins
         if not allowed:
             raise HandshakeRefused(
                 403, f"Origin {shown} is not allowed: it is neither this host nor in the origins= of the server"
@@ -104,7 +130,25 @@ def _parse_origin(text: str) -> _Origin | None:
     port = int(digits) if digits else None
     if host is None or (port is not None and port > 65535):
         return None
+    if not host and (scheme in _DEFAULT_PORTS or digits):
+        return None  # only pages that no server has sent have no host, such as those of "file://"
     return scheme, host, None if port == _DEFAULT_PORTS.get(scheme) else port
+
+
+def _parse_host(text: str) -> str:
+    """Return a name or address of the server as `_host_name` does.
+
+    :raises ValueError: if it is neither, or has a port.
+    """
+    host = ascii_host(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
+    if host is None:
+        raise ValueError(f'{text!r} in hosts must be a host name or an IP address without a port, like "example.org"')
+    return bracketed(host).lower().removesuffix(".")
+
+
+def _shown(text: str) -> str:
+    """Return a peer's text for an error message: quoted and not long."""
+    return repr(text[:80]) + ("..." if len(text) > 80 else "")
 
 
 def _normalize_host(name: str) -> str | None:
@@ -133,11 +177,19 @@ def accept_key(key: bytes) -> bytes:
 def accept_request(request: Request, fields: Mapping[bytes, bytes], policy: Policy) -> Agreement:
     """Check a client's opening handshake and accept it (RFC 6455 sections 4.2.1 and 4.2.2).
 
+    The host is checked first, then the origin: a page that may not connect learns nothing else about this server.
+
     :param request: the client's request.
     :param fields: its header fields, as `RequestReader.fields`.
     :param policy: which clients the server accepts, and what it agrees to.
     :raises HandshakeRefused: if it is not a valid opening handshake, or the policy does not allow it.
     """
+    if request.version != "1.1":
+        raise HandshakeRefused(505, f"HTTP/{request.version} is not supported; use HTTP/1.1")
+    if policy.hosts is not None:
+        policy.check_host(request)
+    if b"origin" in fields:
+        policy.check_origin(fields[b"origin"].decode("latin-1"), request)
     if request.method != "GET":
         raise HandshakeRefused(
             405, f"method {request.method:.20} is not allowed; a WebSocket handshake is a GET", (("Allow", "GET"),)
@@ -151,8 +203,6 @@ def accept_request(request: Request, fields: Mapping[bytes, bytes], policy: Poli
     key = fields.get(b"sec-websocket-key", b"")
     if not _KEY.fullmatch(key):
         raise HandshakeRefused(400, "Sec-WebSocket-Key must be 16 bytes in base64")
-    if b"origin" in fields:
-        policy.check_origin(fields[b"origin"].decode("latin-1"), request)
     response = _ACCEPT + accept_key(key)
     subprotocol = None
     if b"sec-websocket-protocol" in fields:

@@ -12,10 +12,15 @@ from ..errors import InvalidURL
 
 _SECURE = {"ws": False, "http": False, "wss": True, "https": True}
 _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
+_UNSAFE_REASON = "it contains a space or a control character"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")  # as in a command-line argument that is not UTF-8
 _NAME = re.compile(r"[0-9A-Za-z_.\-]+")
 _ZONE = re.compile(r"[0-9A-Za-z._~\-]+")  # RFC 6874 section 2
 _PATH = "/:@!$&'()*+,;=-._~%"  # RFC 3986 section 3.3; "%" because the path may be percent-encoded already
+_AUTHORITY = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.\-]*:)?//([^/?#]*)")
+_USERINFO = ":!$&'()*+,;=-._~%[]"  # RFC 3986 section 3.2.1, and brackets, which `urlsplit` refuses
+_MAX_HOST = 300
+"""The most characters of a host and its port. A host name has at most 253 (RFC 1035 section 2.3.4)."""
 
 
 @attrs.frozen
@@ -95,12 +100,15 @@ def split_url(
     :raises InvalidURL: if it is malformed or has another scheme.
     """
     if _UNSAFE.search(text):
-        raise invalid(text, "it contains a space or a control character")
+        raise invalid(text, _UNSAFE_REASON)
     if _SURROGATE.search(text):
         raise invalid(text, "it contains a surrogate, which is half of a character")
+    splittable = _splittable(text)
+    if splittable is None:
+        raise invalid(text, "its host is malformed")
     # The standard library's errors may contain the password, so they are not chained.
     try:
-        parts = urlsplit(text)
+        parts = urlsplit(splittable)
     except ValueError:
         raise invalid(text, "its host is malformed") from None
     if parts.scheme not in schemes:
@@ -116,7 +124,7 @@ def split_url(
         raise invalid(text, "its port must be a number from 1 to 65535")
     # Brackets enclose an IPv6 address (RFC 3986 section 3.2.2). The RFC's "IPvFuture" is not in use.
     in_brackets = parts.netloc.rpartition("@")[2].startswith("[")
-    host = None if in_brackets and ":" not in parts.hostname else _ascii_host(parts.hostname)
+    host = None if in_brackets and ":" not in parts.hostname else ascii_host(parts.hostname)
     if host is None:
         raise invalid(text, "its host is malformed")
     credentials = None
@@ -125,7 +133,23 @@ def split_url(
     return parts, host, port, credentials
 
 
-def _ascii_host(name: str) -> str | None:
+def _splittable(text: str) -> str | None:
+    """Return a URL that the standard library can split in linear time; None if its host is too long for that.
+
+    `urlsplit` normalizes all characters before the path, which takes quadratic time for some. So the user name and the
+    password are percent-encoded here, and the length of the host is limited.
+    """
+    match = _AUTHORITY.match(text)
+    if match is None:
+        return text
+    userinfo, _, host = match[1].rpartition("@")
+    if len(host) > _MAX_HOST:
+        return None
+    start = match.start(1)
+    return text[:start] + quote(userinfo, safe=_USERINFO) + text[start + len(userinfo) :]
+
+
+def ascii_host(name: str) -> str | None:
     """Return a host name or IP address in ASCII; None if it is not valid."""
     if ":" in name:
         address, percent, zone = name.partition("%")
@@ -147,15 +171,18 @@ def _invalid(text: str, reason: str) -> InvalidURL:
     return InvalidURL(f"{without_password(text)!r:.200} is not a valid WebSocket URL: {reason}")
 
 
-_USERINFO = re.compile(
+_SECRET = re.compile(
     r"//(?:[^/?#]*@"
-    r"|[^/?#]*:(?![0-9]*(?:[/?#]|$)).*@)"  # a password with a "/", "?" or "#" that should have been percent-encoded
+    r"|[^/?#:]*:(?![0-9]*[/?#]).*@)",  # a password with a "/", "?" or "#" that should have been percent-encoded
+    re.DOTALL,
 )
 
 
 def without_password(text: str) -> str:
     """Return a URL, valid or not, with "***" in place of user name and password."""
-    return _USERINFO.sub("//***@", text)
+    # Without an "@" at its end, the text would be searched to its end again from each "//".
+    start, at, rest = text.rpartition("@")
+    return _SECRET.sub("//***@", start + at) + rest
 
 
 def join_url(base: Url, location: str) -> Url:
@@ -166,8 +193,13 @@ def join_url(base: Url, location: str) -> Url:
     # urljoin only resolves relative references for schemes that it knows.
     scheme = "https" if base.secure else "http"
     authority = base.authority.replace(bracketed(base.name), bracketed(base.host.replace("%", "%25")))
+    if _UNSAFE.search(location):
+        raise _invalid(location, _UNSAFE_REASON)
+    splittable = _splittable(location.partition("#")[0])
+    if splittable is None:
+        raise _invalid(location, "its host is malformed")
     try:
-        joined = urljoin(f"{scheme}://{authority}{base.target}", location.partition("#")[0])
+        joined = urljoin(f"{scheme}://{authority}{base.target}", splittable)
     except ValueError:
         raise _invalid(location, "its host is malformed") from None
     return parse_url(joined, tuple(_SECURE))

@@ -1,7 +1,7 @@
 """State shared by all connections of one event loop: receive buffers, the current iteration and timers."""
 
 import sys
-from asyncio import AbstractEventLoop, TimerHandle
+from asyncio import AbstractEventLoop, SelectorEventLoop, TimerHandle
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -33,6 +33,16 @@ LARGE_BUFFER_SIZE = 1024 * 1024
 def is_uvloop(loop: AbstractEventLoop) -> bool:
     """Return whether `loop` is a loop of uvloop, or of winloop on Windows."""
     return fast_loops is not None and isinstance(loop, fast_loops.Loop)
+
+
+def has_own_transports(loop: AbstractEventLoop) -> bool:
+    """Return whether connections have transports of our own: `loop.add_reader` watches any descriptor.
+
+    With the loop's own transports, a connection must be an `AsyncioConnection`.
+    """
+    if sys.platform == "win32":
+        return False  # it can only watch sockets
+    return isinstance(loop, SelectorEventLoop) or is_uvloop(loop)
 
 
 class Deadlines:
@@ -102,8 +112,8 @@ class LoopShare:
 
     def __init__(self, greedy: bool) -> None:
         self.greedy: bool = greedy
-        """Whether the loop reads from one connection repeatedly while each read fills the buffer, before it serves the
-        other connections."""
+        """Whether the loop's transports read from one connection repeatedly while each read fills the buffer, before
+        they serve the other connections."""
         self.buffer: bytearray = bytearray(RECEIVE_BUFFER_SIZE)
         """The buffer for reads from the network. It is parsed before the callback for the read returns."""
         self.view: memoryview = memoryview(self.buffer)
@@ -136,7 +146,7 @@ def share_of(loop: AbstractEventLoop) -> LoopShare:
     """Return the `LoopShare` of `loop`; create it at first use."""
     share = _shares.get(loop)
     if share is None:
-        # uvloop is greedy: libuv reads up to 32 times in a row. The share must not refer to the loop, which is its weak
-        # key: otherwise neither would ever be freed.
-        share = _shares[loop] = LoopShare(is_uvloop(loop))
+        # libuv's own transports are greedy: they read up to 32 times in a row. The share must not refer to the loop,
+        # which is its weak key: otherwise neither would ever be freed.
+        share = _shares[loop] = LoopShare(is_uvloop(loop) and not has_own_transports(loop))
     return share

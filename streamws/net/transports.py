@@ -4,15 +4,14 @@ import asyncio
 import os
 import socket
 import ssl as tls
-import sys
-from asyncio import AbstractEventLoop, AbstractServer, Future, SelectorEventLoop
+from asyncio import AbstractEventLoop, AbstractServer, Future
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .accepting import Connections, Listener, Openings, Server
 from .addresses import is_tcp
 from .binding import bind_tcp, bind_unix
-from .loops import fast_loops, is_uvloop, share_of
+from .loops import fast_loops, has_own_transports, is_uvloop, share_of
 from .selector import over_socket
 from .tls.layer import AsyncioTls, Tls
 
@@ -20,16 +19,6 @@ Upper = Any
 """A `Receiver` that is also an `asyncio.BufferedProtocol` and has `abort`. Python has no type for an intersection."""
 
 Factory = Callable[[], Upper]
-
-
-def has_own_transports(loop: AbstractEventLoop) -> bool:
-    """Return whether connections have transports of our own: `loop.add_reader` watches any descriptor.
-
-    With the loop's own transports, a connection must be an `AsyncioConnection`.
-    """
-    if sys.platform == "win32":
-        return False  # it can only watch sockets
-    return isinstance(loop, SelectorEventLoop) or is_uvloop(loop)
 
 
 def tls_layer_of(loop: AbstractEventLoop) -> type[Tls]:

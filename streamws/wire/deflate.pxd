@@ -25,6 +25,7 @@ cdef class Deflater:
     cpdef bytes compress(self, object data, bint fin)
     cpdef bytes compress_message(self, object data)
     cpdef release_idle_memory(self)
+    @cython.locals(bits=int)
     cdef object _new_stream(self)
     cdef _recycle(self, object stream)
 
@@ -39,6 +40,7 @@ cdef class Inflater:
     cdef bytes _input
     cdef Py_ssize_t _position
     cdef bint _fin
+    cdef bint _empty
     cdef int _final_blocks
     cdef Utf8Check _text
     cdef readonly bint pending

@@ -36,6 +36,11 @@ except ImportError:
 
 _MAX_IGZIP_LEVEL = 6
 
+_ZLIB_BITS = 9
+"""The smallest window of zlib and zlib-ng, for compressing raw deflate data. It serves for one of 8 bits too: their
+compressors never refer back more than 2**window_bits - 262 bytes, here 250, which is less than 2**8. (RFC 7692 section
+7.1.2 only limits how far the data refers back.) ISA-L uses all of its window."""
+
 PIECE = 64 * 1024
 """The most bytes that are inflated at a time for a reader that reads a message in pieces."""
 
@@ -164,6 +169,7 @@ class Deflater:
     def _new_stream(self) -> Any:
         """Return an idle compressor with these settings, or a new one."""
         settings = self._compression
+        bits = self.window_bits
         if not self.takeover:
             idle = _idle.get((settings.level, self.window_bits, settings.mem_level))
             if idle:
@@ -171,9 +177,9 @@ class Deflater:
                     return idle.pop()
                 except IndexError:
                     pass  # another thread took the last one
-        if igzip is not None and 1 <= settings.level <= _MAX_IGZIP_LEVEL:
-            return igzip.compressobj(1, zlib.DEFLATED, -self.window_bits, settings.mem_level)
-        return codec.compressobj(settings.level, zlib.DEFLATED, -self.window_bits, settings.mem_level)
+        if igzip is not None and 1 <= settings.level <= _MAX_IGZIP_LEVEL and bits >= _ZLIB_BITS:
+            return igzip.compressobj(1, zlib.DEFLATED, -bits, settings.mem_level)
+        return codec.compressobj(settings.level, zlib.DEFLATED, -max(bits, _ZLIB_BITS), settings.mem_level)
 
     def _recycle(self, stream: Any) -> None:
         """Keep a compressor for the next message of any connection. A full flush has made it forget its data."""
@@ -190,6 +196,7 @@ class Inflater:
     """
 
     __slots__ = (
+        "_empty",
         "_fin",
         "_final_blocks",
         "_input",
@@ -211,8 +218,9 @@ class Inflater:
         :param window_bits: the negotiated size of the window.
         :param takeover: whether context takeover was negotiated.
         """
-        self._window_bits = window_bits
-        self._window = 1 << window_bits  # in bytes
+        # Never less, in case the peer compresses with such a window although 8 bits were agreed on.
+        self._window_bits = max(window_bits, _ZLIB_BITS)
+        self._window = 1 << self._window_bits  # in bytes
         self.takeover: bool = takeover
         """Whether messages may refer back to earlier ones."""
         self._stream: Any = None  # the decompressor
@@ -221,6 +229,7 @@ class Inflater:
         self._input = b""  # the payload of the last frame that was fed
         self._position = 0  # the number of bytes of `_input` that were used
         self._fin = False  # whether that frame is the last one of its message
+        self._empty = True  # whether no byte of the message was fed so far
         self._final_blocks = 0  # the number of blocks with the BFINAL bit in the message so far
         self._text: Utf8Check | None = None  # checks a text message; None for a binary one
         self.pending: bool = False
@@ -233,14 +242,18 @@ class Inflater:
         if frame.opcode != _CONTINUATION:
             self._text = Utf8Check() if frame.opcode == _TEXT else None
             self._final_blocks = 0
+            self._empty = True
         self._fin = frame.fin
-        if not frame.fin:
-            self._input = frame.payload
-        else:
-            self._input = frame.payload + _TAIL + _FINAL
+        self._input = frame.payload
+        if self._input:
+            self._empty = False
+        # RFC 7692 section 7.2.3.6 wants one byte for an empty message, but some peers send none. There is nothing to
+        # inflate: the tail alone is corrupt, because its block begins in the byte before it.
+        if frame.fin and not self._empty:
+            self._input += _TAIL + _FINAL
         self._position = 0
-        self.ended = False
         self.pending = len(self._input) > 0
+        self.ended = frame.fin and not self.pending
 
     def take(self, most: int) -> bytes:
         """Return up to `most` bytes of the message. If there are fewer, the last frame is used up.

@@ -40,6 +40,7 @@ from streamws import (
     Target,
     Timeouts,
     UsageError,
+    WebSocketServer,
     connect,
     connection,
 )
@@ -565,6 +566,9 @@ async def test_client_reads_endless_body_up_to_64_kib() -> None:
     assert str(error).startswith("500 Internal Server Error: more of it more of it")
 
 
+USE_WSS = "; if this port speaks TLS, use wss://"
+
+
 async def test_refusal_has_received_part_of_truncated_body() -> None:
     data = answer("503 X", "Content-Length: 100", body=b"busy", length=False)
     async with scripted(answering(data, close=True)) as server:
@@ -575,7 +579,7 @@ async def test_refusal_has_received_part_of_truncated_body() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "SERVER closed the connection before it responded"),
+        (b"", f"SERVER closed the connection before it responded{USE_WSS}"),
         (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: web",
             "SERVER closed the connection in the middle of its response",
@@ -596,8 +600,26 @@ async def test_error_of_reset_connection_says_so() -> None:
 
     async with scripted(script) as server:
         error = await failing(server.url, ConnectError)
-    assert message_of(error) == "SERVER closed the connection before it responded: Connection reset by peer"
+    assert message_of(error) == f"SERVER closed the connection before it responded: Connection reset by peer{USE_WSS}"
     assert isinstance(error.__cause__, ConnectionResetError)
+
+
+async def test_error_of_plain_connection_to_tls_port_says_to_use_wss(server_context: tls.SSLContext) -> None:
+    async def never(client: Client) -> None:
+        raise AssertionError
+
+    async with WebSocketServer("127.0.0.1", 0, handler=never, ssl=server_context) as server:
+        error = await failing(f"ws://127.0.0.1:{server.port}", ConnectError)
+    assert message_of(error).startswith("SERVER closed the connection before it responded")
+    assert message_of(error).endswith(USE_WSS)
+
+
+async def test_error_of_tls_connection_does_not_say_to_use_wss(
+    server_context: tls.SSLContext, client_context: tls.SSLContext
+) -> None:
+    async with scripted(answering(close=True), ssl=server_context) as server:
+        error = await failing(server.url, ConnectError, ssl=client_context)
+    assert message_of(error) == "SERVER closed the connection before it responded"
 
 
 ACCEPT = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

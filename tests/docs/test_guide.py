@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 import streamws
 from helpers.blocks import PEM, ROOT, Example, examples, pages
 from helpers.frames import client_header as header
+from helpers.frames import request
 from helpers.peers import open_peer
 from helpers.programs import SECONDS, Program
 from streamws import Opcode
@@ -770,6 +771,19 @@ async def _(server: Running) -> None:
     with pytest.raises(InvalidStatus, match="403"):
         await server.connect("/", {"Origin": "https://example.com"})
     await server.program.logs(r"refused with 403: Origin 'https://example\.com' .* origins=")
+
+
+@drives("hosts")
+async def _(server: Running) -> None:
+    port = _split(server.address)[1]
+    peer = await open_peer(port, request({"Host": f"localhost:{port}"}))
+    assert await peer.read_frame() == (0x81, b"hello")
+    await peer.close()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request({"Host": f"evil.example:{port}", "Origin": f"http://evil.example:{port}"}))
+    assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    await server.program.logs("refused with 400: Host 'evil.example:[0-9]+' .* hosts=")
 
 
 @drives("token")

@@ -282,6 +282,12 @@ USE_WSS = " (this port speaks TLS: use wss://)"
         ),
         (
             400,
+            PLAIN,
+            b"Bad Request\r\nThis combination of host and port requires TLS.\r\n",
+            f"400 Bad Request: Bad Request This combination of host and port requires TLS.{USE_WSS}",
+        ),
+        (
+            400,
             HTML,
             b"<title>400 Bad Request</title>\nReason: You're speaking plain HTTP to an SSL-enabled server port.",
             f"400 Bad Request: 400 Bad Request{USE_WSS}",

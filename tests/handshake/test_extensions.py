@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,8 @@ BITS = [SERVER_BITS, CLIENT_BITS]
 
 FULL = Compression(window_bits=15, peer_window_bits=15, takeover=True, peer_takeover=True)
 """A server's options without limits of their own, so that its response contains only what the client requested."""
+
+NAMELESS = Compression(negotiate_window_bits=False)
 
 fuzz = settings(max_examples=60, deadline=None)
 
@@ -127,7 +130,7 @@ def test_parser_parses_long_field_in_linear_time() -> None:
 
 # Valid parameters (RFC 7692 section 7.1) ----------------------------------------------------------------------------
 
-NUMBERS = ["9", "10", "11", "12", "13", "14", "15", '"9"', r'"1\5"']
+NUMBERS = ["8", "9", "10", "11", "12", "13", "14", "15", '"9"', r'"1\5"']
 NO_NUMBERS = ["7", "16", "08", "09", "+9", "-9", "9.0", "0", "1", "x", "015", "0x9", "1_0", "99999999999999999999"]
 
 OFFERS = [
@@ -139,7 +142,7 @@ OFFERS = [
     *[(f"{name}=10; {name}=10", "declined") for name in BITS],
     (f"{CLIENT_BITS}; {CLIENT_BITS}=10", "declined"),
     (SERVER_BITS, "declined"),
-    *[(f"{bits}={number}", "declined") for bits in BITS for number in [*NO_NUMBERS, "8"]],
+    *[(f"{bits}={number}", "declined") for bits in BITS for number in NO_NUMBERS],
     ("x", "declined"),
     ("x=1", "declined"),
     (SERVER_TAKEOVER.upper(), "declined"),
@@ -183,10 +186,9 @@ ANSWERS = [
     (f"; {SERVER_TAKEOVER}", DeflateTerms(15, True, 15, False)),
     (f"; {CLIENT_TAKEOVER}", DeflateTerms(15, False, 15, True)),
     (f"; {SERVER_TAKEOVER}; {CLIENT_TAKEOVER}", DeflateTerms(15, False, 15, False)),
-    *[(f"; {SERVER_BITS}={bits}", DeflateTerms(15, True, bits, True)) for bits in range(9, 16)],
-    *[(f"; {CLIENT_BITS}={bits}", DeflateTerms(bits, True, 15, True)) for bits in range(9, 16)],
+    *[(f"; {SERVER_BITS}={bits}", DeflateTerms(15, True, bits, True)) for bits in range(8, 16)],
+    *[(f"; {CLIENT_BITS}={bits}", DeflateTerms(bits, True, 15, True)) for bits in range(8, 16)],
     (f'; {CLIENT_BITS}="9"', DeflateTerms(9, True, 15, True)),
-    (f"; {SERVER_BITS}=8", DeflateTerms(15, True, 9, True)),  # a larger window can inflate that as well
 ]
 
 
@@ -201,7 +203,6 @@ WRONG_ANSWERS = [
     *[f"; {bits}=9; {bits}=9" for bits in BITS],
     *[f"; {bits}" for bits in BITS],
     *[f"; {bits}={number}" for bits in BITS for number in NO_NUMBERS],
-    f"; {CLIENT_BITS}=8",  # zlib does not support this window
     "; x",
     f", {DEFLATE}",
     ", x",
@@ -252,6 +253,25 @@ def test_client_refuses_other_extension(answer: str) -> None:
         (FULL, f"{DEFLATE}; {CLIENT_TAKEOVER}", f"; {CLIENT_TAKEOVER}", DeflateTerms(15, True, 15, False)),
         (FULL, f"{DEFLATE}; {CLIENT_BITS}", "", DeflateTerms(15, True, 15, True)),
         (FULL, f"{DEFLATE}; {SERVER_BITS}=15", f"; {SERVER_BITS}=15", DeflateTerms(15, True, 15, True)),
+        (
+            Compression(),
+            f"{DEFLATE}; {SERVER_BITS}=8; {CLIENT_BITS}=8",
+            f"; {SERVER_TAKEOVER}; {CLIENT_TAKEOVER}; {SERVER_BITS}=8; {CLIENT_BITS}=8",
+            DeflateTerms(8, False, 8, False),
+        ),
+        (NAMELESS, DEFLATE, f"; {SERVER_TAKEOVER}; {CLIENT_TAKEOVER}", DeflateTerms(12, False, 15, False)),
+        (
+            NAMELESS,
+            f"{DEFLATE}; {CLIENT_BITS}=10",
+            f"; {SERVER_TAKEOVER}; {CLIENT_TAKEOVER}",
+            DeflateTerms(12, False, 15, False),
+        ),
+        (
+            NAMELESS,
+            f"{DEFLATE}; {SERVER_BITS}=10",  # the answer must then name the window (RFC 7692 section 7.1.2.1)
+            f"; {SERVER_TAKEOVER}; {CLIENT_TAKEOVER}; {SERVER_BITS}=10",
+            DeflateTerms(10, False, 15, False),
+        ),
     ],
 )
 def test_server_responds_according_to_its_options(
@@ -272,6 +292,8 @@ def test_server_responds_according_to_its_options(
             f"{DEFLATE}; {CLIENT_TAKEOVER}; {CLIENT_BITS}=12",
         ),
         (FULL, f"{DEFLATE}; {CLIENT_BITS}"),
+        (NAMELESS, f"{DEFLATE}; {SERVER_TAKEOVER}; {CLIENT_TAKEOVER}, {DEFLATE}; {CLIENT_TAKEOVER}"),
+        (attrs.evolve(FULL, negotiate_window_bits=False), DEFLATE),
         (
             Compression(window_bits=15, peer_window_bits=9, takeover=True, peer_takeover=True),
             f"{DEFLATE}; {SERVER_BITS}=9; {CLIENT_BITS}, {DEFLATE}; {CLIENT_BITS}",
@@ -287,10 +309,17 @@ def test_client_uses_smaller_window_than_response_allows() -> None:
     assert terms == DeflateTerms(window_bits=12, takeover=False, peer_window_bits=15, peer_takeover=True)
 
 
+def test_client_refuses_limit_of_its_window_that_was_not_offered() -> None:
+    with pytest.raises(ValueError, match=f"the server chose {CLIENT_BITS}, which was not offered"):
+        check_answer(f"{DEFLATE}; {CLIENT_BITS}=15", NAMELESS)
+    assert check_answer(f"{DEFLATE}; {SERVER_BITS}=10", NAMELESS) == DeflateTerms(12, False, 10, True)
+
+
 compressions = st.builds(
     Compression,
     window_bits=st.integers(9, 15),
     peer_window_bits=st.integers(9, 15),
+    negotiate_window_bits=st.booleans(),
     takeover=st.booleans(),
     peer_takeover=st.booleans(),
 )
@@ -303,9 +332,19 @@ def test_both_sides_agree_on_same_parameters(client: Compression, server: Compre
     assert accepted is not None
     answer, terms = accepted
     seen = check_answer(answer, client)
-    assert seen == DeflateTerms(terms.peer_window_bits, terms.peer_takeover, terms.window_bits, terms.takeover)
-    assert seen.window_bits == min(client.window_bits, server.peer_window_bits)
-    assert seen.peer_window_bits == min(client.peer_window_bits, server.window_bits)
+    assert seen is not None
+    # Each side inflates with a window that is at least as large as the one with which the other side compresses.
+    assert terms.peer_window_bits >= seen.window_bits
+    assert seen.peer_window_bits >= terms.window_bits
+    assert (seen.takeover, seen.peer_takeover) == (terms.peer_takeover, terms.takeover)
+    if client.negotiate_window_bits and server.negotiate_window_bits:
+        assert (seen.window_bits, seen.peer_window_bits) == (terms.peer_window_bits, terms.window_bits)
+        assert seen.window_bits == min(client.window_bits, server.peer_window_bits)
+        assert seen.peer_window_bits == min(client.peer_window_bits, server.window_bits)
+    if client.negotiate_window_bits:
+        assert terms.window_bits <= client.peer_window_bits
+    else:
+        assert "window_bits" not in make_offers(client)
     assert seen.takeover is (client.takeover and server.peer_takeover)
     assert seen.peer_takeover is (client.peer_takeover and server.takeover)
 
@@ -343,7 +382,7 @@ def test_server_answers_malformed_extensions_with_400(value: str, compression: C
 
 @pytest.mark.parametrize("compression", [None, FULL])
 def test_server_reads_offers_over_several_fields(compression: Compression | None) -> None:
-    offers = ("x; y=1", f"{DEFLATE}; {SERVER_BITS}=8", f"{DEFLATE}; {SERVER_BITS}=9, {DEFLATE}")
+    offers = ("x; y=1", f"{DEFLATE}; {SERVER_BITS}=7", f"{DEFLATE}; {SERVER_BITS}=9, {DEFLATE}")
     verdict = accept(request(*offers), Policy(compression=compression))
     assert verdict.response.headers.get("Sec-WebSocket-Extensions") == (
         None if compression is None else f"{DEFLATE}; {SERVER_BITS}=9"
@@ -386,7 +425,7 @@ def test_client_without_compression_refuses_any_extension() -> None:
         answered(None, DEFLATE)
 
 
-@pytest.mark.parametrize("second", ["x", DEFLATE, f"{DEFLATE}; {CLIENT_BITS}=8"])
+@pytest.mark.parametrize("second", ["x", DEFLATE, f"{DEFLATE}; {CLIENT_BITS}=9"])
 def test_client_refuses_second_field(second: str) -> None:
     with pytest.raises(InvalidHandshake):
         answered(FULL, DEFLATE, second)

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import sys
+from http.cookies import SimpleCookie
 from typing import Any
 
 import pytest
@@ -27,6 +28,33 @@ def test_headers_ignore_case_and_join_fields() -> None:
     assert not any(headers.__contains__(key) for key in others)
     with pytest.raises(KeyError, match="nothing"):
         headers["nothing"]
+
+
+def test_headers_join_cookies_with_semicolon() -> None:
+    headers = Headers([("Cookie", "sid=abc"), ("A", "1"), ("cookie", "theme=dark"), ("Set-Cookie", "x"), ("A", "2")])
+    cookies = "sid=abc; theme=dark"
+    assert headers["Cookie"] == headers["COOKIE"] == headers.get("cookie") == cookies
+    assert dict(headers) == {"Cookie": cookies, "A": "1, 2", "Set-Cookie": "x"}
+    assert list(headers.items()) == [("Cookie", cookies), ("A", "1, 2"), ("Set-Cookie", "x")]
+    assert headers.get_all("Cookie") == ("sid=abc", "theme=dark")
+    assert {name: morsel.value for name, morsel in SimpleCookie(headers["Cookie"]).items()} == {
+        "sid": "abc",
+        "theme": "dark",
+    }
+    assert Headers([("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])["Set-Cookie"] == "a=1, b=2"
+
+
+@pytest.mark.parametrize("padding", [0, 10_000])
+def test_headers_find_same_values_in_short_and_long_heads(padding: int) -> None:
+    headers = Headers([("Pad", "x" * padding), ("A", "1"), ("a", "2"), ("Cookie", "3"), ("cookie", "4"), ("B", "")])
+    names = list(headers)
+    assert names == ["Pad", "A", "Cookie", "B"]
+    assert [headers[name.upper()] for name in names] == ["x" * padding, "1, 2", "3; 4", ""]
+    assert headers.get_all("A") == ("1", "2")
+    assert headers.get_all("Coo\u212aie") == ()  # the Kelvin sign, whose lowercase is "k"
+    assert "Coo\u212aie" not in headers
+    assert headers.get("nothing") is None
+    assert copy.copy(headers) == headers == Headers.from_wire(headers.wire)
 
 
 def test_headers_iterate_over_each_name_once_in_order() -> None:

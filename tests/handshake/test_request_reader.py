@@ -4,18 +4,17 @@ import itertools
 from collections.abc import Iterable
 
 import pytest
-from httptools import HttpRequestParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamws.errors import HandshakeRefused, UsageError
-from streamws.handshake import request_reader
 from streamws.handshake.head import Request
 from streamws.handshake.headers import Headers
 from streamws.handshake.request_reader import RequestReader
 from streamws.options import Limits
 
 LINE = b"GET / HTTP/1.1\r\n"
+OLD = b"GET / HTTP/1.0\r\n"
 HOST = b"Host: a\r\n"
 BROWSER = (
     b"GET /chat?room=1&x=%20 HTTP/1.1\r\n"
@@ -110,6 +109,27 @@ def test_reader_accepts_each_form_of_request_line(line: bytes, path: str, query:
     assert (request.path, request.query, request.host) == (path, query, host)
 
 
+@pytest.mark.parametrize(
+    "fields", [b"", HOST, b"Host:\r\n", b"Connection: close\r\n", BROWSER.split(b"\r\n", 1)[1][:-2]]
+)
+@pytest.mark.parametrize(("line", "path"), [(b"GET /a?b HTTP/1.0", "/a"), (b"OPTIONS * HTTP/1.0", "*")])
+def test_reader_accepts_http_1_0_without_host(line: bytes, path: str, fields: bytes) -> None:
+    data = line + b"\r\n" + fields + b"\r\n"
+    request = read(data)
+    assert (request.version, request.path) == ("1.0", path)
+    assert request.host == request.headers.get("Host", "")
+    assert outcome(one_by_one(data), Limits()) == outcome([data], Limits())
+
+
+def test_reader_joins_repeated_fields() -> None:
+    reader = RequestReader(Limits())
+    more = b"A: 1\r\nCookie: a=1\r\na: 2\r\ncookie: b=2,c=3\r\nA:\r\nCOOKIE: d=4\r\n"
+    request = reader.feed(LINE + HOST + more + b"\r\n")
+    assert reader.fields == {b"host": b"a", b"a": b"1,2,", b"cookie": b"a=1; b=2,c=3; d=4"}
+    assert request is not None
+    assert request.headers["Cookie"] == "a=1; b=2,c=3; d=4"
+
+
 # --- pieces
 
 
@@ -170,7 +190,8 @@ REFUSALS: list[tuple[bytes, int, str]] = [
     (b"GET / http/1.1\r\n", 400, "malformed request line: 'GET / http/1.1'"),
     (b"SSH-2.0-OpenSSH_9.6\r\n", 400, "malformed request line: 'SSH-2.0-OpenSSH_9.6'"),
     (b"x" * 90 + b"\r\n", 400, "malformed request line: '" + "x" * 80 + "'..."),
-    (b"GET / HTTP/1.0\r\n", 505, "HTTP/1.0 is not supported; use HTTP/1.1"),
+    (b"GET / HTTP/1.2\r\n", 505, "HTTP/1.2 is not supported; use HTTP/1.1"),
+    (b"GET / HTTP/3.0\r\n", 505, "HTTP/3.0 is not supported; use HTTP/1.1"),
     (b"GET / HTTP/0.9\r\n", 505, "HTTP/0.9 is not supported; use HTTP/1.1"),
     (b"GET / HTTP/2.0\r\n", 505, "HTTP/2.0 is not supported; use HTTP/1.1"),
     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "HTTP/2.0 is not supported; use HTTP/1.1"),
@@ -210,6 +231,11 @@ REFUSALS: list[tuple[bytes, int, str]] = [
     (LINE + b"Host: u@a\r\n\r\n", 400, "malformed Host header"),
     (LINE + b"Host: a/b\r\n\r\n", 400, "malformed Host header"),
     (LINE + b"Host: a:b\r\n\r\n", 400, "malformed Host header"),
+    (LINE + b"Host: :80\r\n\r\n", 400, "malformed Host header"),
+    (LINE + b"Host: :\r\n\r\n", 400, "malformed Host header"),
+    (OLD + b"Host: :80\r\n\r\n", 400, "malformed Host header"),
+    (OLD + HOST + HOST + b"\r\n", 400, "more than one Host header"),
+    (OLD + b"Content-Length: 1\r\n\r\n", 400, "the request must not have a body"),
     (LINE + b"Host: [::1\r\n\r\n", 400, "malformed Host header"),
     (LINE + b"Host: \xc3\xa9\r\n\r\n", 400, "malformed Host header"),
     (
@@ -348,26 +374,6 @@ def test_reader_refuses_endless_line_at_first_byte_over_limit(start: bytes, stat
     assert outcome([data], SMALL) == (status, caught.value.reason)
     with pytest.raises(HandshakeRefused):  # again, because the refusal is final
         reader.feed(b"\r\n\r\n")
-
-
-def test_head_in_single_bytes_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    fed: list[int] = []
-
-    class Counting:
-        def __init__(self, protocol: object) -> None:
-            self._parser = HttpRequestParser(protocol)
-
-        def feed_data(self, data: bytes) -> None:
-            fed.append(len(data))
-            self._parser.feed_data(data)
-
-    monkeypatch.setattr(request_reader, "HttpRequestParser", Counting)
-    head = LINE + HOST + b"".join(b"X: %8000d\r\n" % number for number in range(7)) + b"\r\n"
-    reader = RequestReader(Limits())
-    requests = [reader.feed(byte) for byte in one_by_one(head)]
-    assert [request is not None for request in requests] == [False] * (len(head) - 1) + [True]
-    assert len(fed) == 1
-    assert fed[0] <= len(head)
 
 
 def test_reader_does_not_count_carriage_return_of_unfinished_line() -> None:

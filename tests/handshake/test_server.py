@@ -158,6 +158,29 @@ def test_server_accepts_lists_in_several_fields() -> None:
 # --- refused, in the order of the checks
 
 
+def test_server_checks_version_host_and_origin_before_handshake() -> None:
+    policy = Policy(hosts=["example.com"])
+    fields = {"Host": "a", "Origin": "http://b", "Upgrade": None}
+    statuses = []
+    for version, change in [
+        ("1.0", fields),
+        ("1.1", fields),
+        ("1.1", fields | {"Host": "example.com"}),
+        ("1.1", fields | {"Host": "example.com", "Origin": None}),
+    ]:
+        asked = request(change, method="POST")
+        statuses.append(refused(Request("POST", "/", asked.headers, version), policy).status)
+    assert statuses == [505, 400, 403, 405]
+
+
+@pytest.mark.parametrize("change", [{}, {"Host": None}, {"Upgrade": None}])
+def test_server_refuses_handshake_in_http_1_0(change: dict[str, str | None]) -> None:
+    asked = request(change)
+    reason = "HTTP/1.0 is not supported; use HTTP/1.1"
+    verdict = refused(Request("GET", "/", asked.headers, "1.0"))
+    assert encoded_response(verdict) == encoded("505 HTTP Version Not Supported", b"", reason)
+
+
 @pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "CONNECT", "get", "BREW"])
 def test_server_refuses_other_method_with_405(method: str) -> None:
     reason = f"method {method} is not allowed; a WebSocket handshake is a GET"
@@ -220,7 +243,7 @@ def test_server_refuses_request_without_upgrade(change: dict[str, str | None], r
 )
 def test_server_refuses_invalid_key(key: str | None) -> None:
     reason = "Sec-WebSocket-Key must be 16 bytes in base64"
-    verdict = refused(request({"Sec-WebSocket-Key": key, "Origin": "http://evil.example"}))
+    verdict = refused(request({"Sec-WebSocket-Key": key}))
     assert encoded_response(verdict) == encoded("400 Bad Request", b"", reason)
 
 
@@ -239,7 +262,6 @@ def test_server_refuses_invalid_key(key: str | None) -> None:
         ("[::1]:80", "http://[0:0::1]:8080"),
         ("[2001:DB8::a]:80", "HTTP://[2001:db8::A]"),
         ("127.0.0.1:80", "http://127.0.0.1"),
-        ("localhost", "tauri://localhost"),
         ("a_b.example", "http://a_b.example"),
     ],
 )
@@ -263,6 +285,15 @@ def test_server_accepts_origin_of_same_host(host: str, origin: str) -> None:
         ("[::1]", "http://[::2]"),
         ("[::1]", "http://localhost"),
         ("[:::]", "http://example.com"),
+        # only http and https are the schemes of pages that a server has sent
+        ("localhost", "chrome-extension://localhost"),
+        ("localhost", "moz-extension://localhost"),
+        ("localhost", "tauri://localhost"),
+        ("localhost", "capacitor://localhost"),
+        ("localhost", "file://localhost"),
+        ("localhost", "ws://localhost"),
+        ("", "file://"),
+        ("file", "file://"),
     ],
 )
 @pytest.mark.parametrize("policy", [Policy(), Policy(origins=[]), Policy(origins=["https://other.example"])])
@@ -303,14 +334,16 @@ MALFORMED = [
         "http://example.com http://example.com",
         "http://example.com, null",
     ),
-    *("NULL", "nul", "1http://example.com", "http://exämple.com", "http://exa mple.com", "*", "file://"),
+    *("NULL", "nul", "1http://example.com", "http://exämple.com", "http://exa mple.com", "*"),
+    *("http://:80", "https://:443", "file://:80", "file:///", "file:", "://", "ws://"),
 ]
 
 
 @pytest.mark.parametrize("origin", MALFORMED)
-@pytest.mark.parametrize("policy", [Policy(), Policy(origins=["null", "http://example.com"])])
-def test_server_refuses_malformed_origin(origin: str, policy: Policy) -> None:
-    verdict = refused(request({"Origin": origin}), policy)
+@pytest.mark.parametrize("policy", [Policy(), Policy(origins=["null", "http://example.com", "file://"])])
+@pytest.mark.parametrize("host", ["example.com", ":80", ""])
+def test_server_refuses_malformed_origin(origin: str, policy: Policy, host: str) -> None:
+    verdict = refused(request({"Host": host, "Origin": origin}), policy)
     assert verdict.status == 403
     assert verdict.reason.startswith("malformed Origin '")
 
@@ -337,6 +370,14 @@ def test_refusal_shortens_long_origin() -> None:
         ("http://[0::1]:3000", "http://[::1]:3000", True),
         ("chrome-extension://abcdef", "chrome-extension://abcdef", True),
         ("null", "null", True),
+        ("file://", "file://", True),  # a WebView on Android
+        ("content://", "content://", True),
+        ("app://-", "app://-", True),
+        ("tauri://localhost", "tauri://localhost", True),
+        ("file://", "null", False),
+        ("null", "file://", False),
+        ("file://", "http://file", False),
+        ("file://", "content://", False),
         ("https://a.example", "http://a.example", False),
         ("https://a.example", "https://a.example:8443", False),
         ("http://a.example:443", "http://a.example", False),
@@ -357,6 +398,58 @@ def test_server_accepts_any_origin_for_star(origin: str) -> None:
 
 def test_server_accepts_request_without_origin() -> None:
     accepted(request(), Policy(origins=["https://a.example"]))
+
+
+# --- hosts
+
+
+@pytest.mark.parametrize(
+    ("listed", "host", "allowed"),
+    [
+        ("example.com", "example.com", True),
+        ("example.com", "example.com:8765", True),
+        ("example.com", "Example.COM:", True),
+        ("example.com", "example.com.:80", True),  # the same name in its absolute form
+        ("Example.com.", "example.com", True),
+        ("exämple.com", "xn--exmple-cua.com", True),
+        ("127.0.0.1", "127.0.0.1:80", True),
+        ("::1", "[0:0::1]:80", True),
+        ("[::1]", "[::1]", True),
+        ("2001:DB8::A", "[2001:db8::a]", True),
+        ("example.com", "evil.example", False),
+        ("example.com", "sub.example.com", False),
+        ("example.com", "example.com.evil.example", False),
+        ("example.com", "xample.com", False),
+        ("example.com", "example.com..", False),
+        ("example.com", "", False),
+        ("example.com", ":80", False),
+        ("localhost", "127.0.0.1", False),
+        ("::1", "[::2]", False),
+        ("::1", "[:::]", False),
+    ],
+)
+@pytest.mark.parametrize("origin", [None, "same"])
+def test_server_accepts_only_listed_hosts(listed: str, host: str, allowed: bool, origin: str | None) -> None:
+    asked = request({"Host": host, "Origin": None if origin is None else f"http://{host}"})
+    policy = Policy(hosts=["other.example", listed])
+    if allowed:
+        accepted(asked, policy)
+        return
+    verdict = refused(asked, policy)
+    reason = f"Host '{host}' is not allowed: it is not in the hosts= of the server"
+    assert encoded_response(verdict) == encoded("400 Bad Request", b"", reason)
+
+
+def test_server_checks_host_of_absolute_target() -> None:
+    headers = Headers(GOOD)
+    policy = Policy(hosts=["example.com"])
+    accepted(Request("GET", "http://example.com:80/chat", headers), policy)
+    assert refused(Request("GET", "http://evil.example/chat", headers), policy).status == 400
+
+
+def test_refusal_shortens_long_host() -> None:
+    reason = refused(request({"Host": "x" * 5000}), Policy(hosts=["a"])).reason
+    assert reason.startswith("Host '" + "x" * 80 + "'... is not allowed")
 
 
 # --- subprotocols
@@ -415,6 +508,16 @@ def test_server_refuses_malformed_list_of_subprotocols(offered: list[str], reaso
         ({"origins": ["https://a.example/"]}, "'https://a.example/' in origins must be like"),
         ({"origins": ["https://a.example:65536"]}, "in origins must be like"),
         ({"origins": ["https://[1]"]}, "in origins must be like"),
+        ({"origins": ["https://"]}, "'https://' in origins must be like"),
+        ({"origins": ["file:///"]}, "'file:///' in origins must be like"),
+        ({"hosts": "a.example"}, "hosts must be a list such as [\"example.org\"], not 'a.example'"),
+        ({"hosts": []}, 'hosts must be a list such as ["example.org"], not []'),
+        ({"hosts": ["a.example:80"]}, "'a.example:80' in hosts must be a host name or an IP address without a port"),
+        ({"hosts": ["[::1]:80"]}, "'[::1]:80' in hosts must be"),
+        ({"hosts": ["http://a.example"]}, "'http://a.example' in hosts must be"),
+        ({"hosts": ["*.example"]}, "'*.example' in hosts must be"),
+        ({"hosts": ["*"]}, "'*' in hosts must be"),
+        ({"hosts": [""]}, "'' in hosts must be"),
         ({"subprotocols": "chat"}, "subprotocols must be a list of names, not 'chat'"),
         ({"subprotocols": ["a b"]}, "'a b' in subprotocols is not a token"),
         ({"subprotocols": [""]}, "'' in subprotocols is not a token"),
@@ -432,8 +535,8 @@ def test_policy_compares_hashes_and_shows_its_values() -> None:
     assert policy == Policy(origins=("https://a.example",), subprotocols=("a",))
     assert hash(policy) == hash(Policy(origins=("https://a.example",), subprotocols=("a",)))
     assert (
-        repr(policy)
-        == "Policy(origins=('https://a.example',), subprotocols=('a',), server_header=None, compression=None)"
+        repr(policy) == "Policy(origins=('https://a.example',), subprotocols=('a',), server_header=None, "
+        "compression=None, hosts=None)"
     )
 
 
@@ -459,9 +562,9 @@ def test_server_refuses_with_500_after_failure() -> None:
 
 def test_server_encodes_refusal_of_reader() -> None:
     with pytest.raises(HandshakeRefused) as caught:
-        RequestReader(Limits()).feed(b"GET / HTTP/1.0\r\n\r\n")
+        RequestReader(Limits()).feed(b"GET / HTTP/2.0\r\n\r\n")
     assert error_response(caught.value).encode() == encoded(
-        "505 HTTP Version Not Supported", b"", "HTTP/1.0 is not supported; use HTTP/1.1"
+        "505 HTTP Version Not Supported", b"", "HTTP/2.0 is not supported; use HTTP/1.1"
     )
 
 

@@ -6,7 +6,16 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import WSMsgType, web
 
-from interop.conversations import BEAT, REASON, RETRY_AFTER, SUBPROTOCOL, UNAUTHORIZED, Conversations, Peer
+from interop.conversations import (
+    BEAT,
+    REASON,
+    RETRY_AFTER,
+    SUBPROTOCOL,
+    UNAUTHORIZED,
+    Pings,
+    Refusals,
+    ServerPeer,
+)
 from streamws import Close
 
 CLOSES: web.AppKey[asyncio.Queue[Close]] = web.AppKey("closes")
@@ -18,6 +27,8 @@ async def converse(request: web.Request) -> web.WebSocketResponse:
     match request.path.split("/")[1:]:
         case ["ping"]:
             await peer.ping(BEAT)
+        case ["subprotocol"]:
+            await peer.send_str(peer.ws_protocol or "")
         case ["leave", code]:
             await peer.close(code=int(code), message=REASON.encode())
             assert peer.close_code is not None
@@ -48,7 +59,7 @@ async def busy(request: web.Request) -> web.Response:
 
 
 @pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
+async def peer() -> AsyncIterator[ServerPeer]:
     application = web.Application()
     application[CLOSES] = asyncio.Queue()
     application.add_routes(
@@ -58,10 +69,10 @@ async def peer() -> AsyncIterator[Peer]:
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield Peer(f"ws://127.0.0.1:{runner.addresses[0][1]}", application[CLOSES].get)
+        yield ServerPeer(f"ws://127.0.0.1:{runner.addresses[0][1]}", application[CLOSES].get)
     finally:
         await runner.cleanup()
 
 
-class TestConnect(Conversations):
+class TestConnect(Pings, Refusals):
     """`connect()` with this server, which cannot send fragments."""

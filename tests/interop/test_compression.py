@@ -13,18 +13,9 @@ from websockets.asyncio import client as websockets_client
 from websockets.asyncio import server as websockets_server
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
 
+from interop.conversations import COMPRESSED, TOLERANT
 from interop.serving import serving
 from streamws import Client, Compression, connect
-
-MESSAGES: list[str | bytes] = [
-    "",
-    "grüß dich, 🌍",
-    b"",
-    bytes(range(256)) * 4,
-    "ü🌍ab" * 9000,
-    bytes(100_000),
-    "grüß dich, 🌍",
-]
 
 settings = pytest.mark.parametrize(
     "compression",
@@ -32,8 +23,9 @@ settings = pytest.mark.parametrize(
         Compression(threshold=0, window_bits=bits, peer_window_bits=bits, takeover=takeover, peer_takeover=takeover)
         for bits in (9, 12, 15)
         for takeover in (False, True)
-    ],
-    ids=lambda compression: f"{compression.window_bits}{' takeover' if compression.takeover else ''}",
+    ]
+    + [TOLERANT],
+    ids=lambda compression: f"{compression.window_bits}{' takeover' if compression.peer_takeover else ''}",
 )
 
 
@@ -102,7 +94,7 @@ async def test_server_echoes_compressed_messages_to_client_of_other_library(
         serving(echo, compression=compression) as served,
         connect_peer(served.url, compression) as (send, receive),
     ):
-        for message in MESSAGES:
+        for message in COMPRESSED:
             await send(message)
             assert await receive() == message
             assert await receive() == message
@@ -175,7 +167,7 @@ async def test_client_receives_compressed_echoes_from_server_of_other_library(
         connect(f"ws://127.0.0.1:{port}/", compression=compression) as client,
     ):
         assert agreed(client)
-        for message in MESSAGES:
+        for message in COMPRESSED:
             await client.send(message)
             assert [await client.read_message() for _ in range(2)] == [message] * 2
         await client.writer.feed(["ü" * 300, "", "a"])

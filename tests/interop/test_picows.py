@@ -26,9 +26,10 @@ from interop.conversations import (
     SUBPROTOCOL,
     TEXT,
     UNAUTHORIZED,
-    FragmentedConversations,
+    GivenFragments,
+    Refusals,
+    ServerPeer,
 )
-from interop.conversations import Peer as ServerPeer
 from interop.serving import MESSAGES, serving
 from streamws import Cause, Client, Close, Side
 
@@ -162,13 +163,16 @@ async def test_server_closes_connection() -> None:
 
 
 class Conversation(WSListener):
-    def __init__(self, path: str, closes: asyncio.Queue[Close]) -> None:
+    def __init__(self, path: str, subprotocol: str, closes: asyncio.Queue[Close]) -> None:
         self._path = path
+        self._subprotocol = subprotocol
         self._closes = closes
         self._leaves = False
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         match self._path.split("/")[1:]:
+            case ["subprotocol"]:
+                transport.send(WSMsgType.TEXT, self._subprotocol.encode())
             case ["fragments"]:
                 transport.send(WSMsgType.TEXT, TEXT[0].encode(), False)
                 transport.send_ping(BEAT)
@@ -210,11 +214,12 @@ async def peer() -> AsyncIterator[ServerPeer]:
         speaks = SUBPROTOCOL in request.headers.get("Sec-WebSocket-Protocol", "")
         headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL} if speaks else None
         response = WSUpgradeResponse.create_101_response(extra_headers=headers)
-        return WSUpgradeResponseWithListener(response, Conversation(request.path.decode(), closes))
+        conversation = Conversation(request.path.decode(), SUBPROTOCOL if speaks else "", closes)
+        return WSUpgradeResponseWithListener(response, conversation)
 
     async with await ws_create_server(answer, "127.0.0.1", 0) as server:
         yield ServerPeer(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", closes.get)
 
 
-class TestConnect(FragmentedConversations):
+class TestConnect(GivenFragments, Refusals):
     """`connect()` with this server."""

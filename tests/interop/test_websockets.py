@@ -19,8 +19,9 @@ from interop.conversations import (
     SUBPROTOCOL,
     TEXT,
     UNAUTHORIZED,
-    FragmentedConversations,
-    Peer,
+    GivenFragments,
+    Refusals,
+    ServerPeer,
 )
 from interop.serving import MESSAGES, serving
 from streamws import Cause, Client, Limits, Opcode, Side
@@ -246,6 +247,8 @@ async def test_server_reads_frames_as_sent() -> None:
 async def converse(peer: server.ServerConnection) -> None:
     assert peer.request is not None
     match peer.request.path.split("/")[1:]:
+        case ["subprotocol"]:
+            await peer.send(peer.subprotocol or "")
         case ["fragments"]:
             await peer.send(fragments_and_ping(peer))
         case ["ping"]:
@@ -280,7 +283,7 @@ def choose(peer: server.ServerConnection, offered: Sequence[Subprotocol]) -> Sub
 
 
 @pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
+async def peer() -> AsyncIterator[ServerPeer]:
     closes: asyncio.Queue[Said] = asyncio.Queue()
 
     async def handle(peer: server.ServerConnection) -> None:
@@ -291,8 +294,8 @@ async def peer() -> AsyncIterator[Peer]:
         closes.put_nowait(Said(received.code, received.reason))
 
     async with server.serve(handle, "127.0.0.1", 0, process_request=answer, select_subprotocol=choose) as served:
-        yield Peer(f"ws://127.0.0.1:{served.sockets[0].getsockname()[1]}", closes.get)
+        yield ServerPeer(f"ws://127.0.0.1:{served.sockets[0].getsockname()[1]}", closes.get)
 
 
-class TestConnect(FragmentedConversations):
+class TestConnect(GivenFragments, Refusals):
     """`connect()` with this server."""

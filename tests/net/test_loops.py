@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -217,8 +218,16 @@ def test_uvloop_is_recognised_also_if_subclassed() -> None:
 
     for loop in (uvloop.new_event_loop(), Mine()):
         assert is_uvloop(loop)
-        assert share_of(loop).greedy
         loop.close()
+
+
+def test_transports_of_uvloop_are_greedy_and_ours_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = uvloop.new_event_loop(), uvloop.new_event_loop()
+    assert not share_of(first).greedy
+    monkeypatch.setattr(sys, "platform", "win32")  # where streamws uses the transports of the loop
+    assert share_of(second).greedy
+    first.close()
+    second.close()
 
 
 def test_asyncio_loop_is_not_uvloop() -> None:

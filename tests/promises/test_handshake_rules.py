@@ -292,6 +292,23 @@ async def test_server_refuses_one_client_too_many(
     assert await first.read_frame() == (TEXT, b"undisturbed")
 
 
+async def test_full_server_waits_for_the_request(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A client may fail, as websockets does, if the response arrives before it has sent its request.
+    server = await serve(echo, limits=only(1))
+    first = await connect(server)
+    caplog.set_level(logging.INFO, "streamws")
+    second = await connect(server, upgrade=False)
+    head = request()
+    await second.send(head[:20])
+    await first.send(text("the server has read those bytes"))
+    assert await first.read_frame() == (TEXT, b"the server has read those bytes")
+    assert caplog.messages == []
+    await second.send(head[20:])
+    assert await read_refusal(second) == FULL
+
+
 async def test_server_counts_clients_that_connected_at_once(serve: Serve, connect: Connect) -> None:
     server = await serve(echo, limits=only(1))
     first, second = [await connect(server, upgrade=False) for _ in range(2)]
@@ -347,6 +364,42 @@ async def test_server_checks_the_origin(
     reason = f"Origin '{origin}' is not allowed: it is neither this host nor in the origins= of the server"
     assert await read_refusal(raw) == refusal(403, reason)
     assert caplog.messages == ["{}:{} refused with 403: {}".format(*raw.address, reason)]
+
+
+# --- hosts
+
+
+@split
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("example.com", None, 101),
+        ("example.com:8765", "http://example.com:8765", 101),
+        ("127.0.0.1", None, 101),
+        ("evil.example:8765", None, 400),
+        ("evil.example:8765", "http://evil.example:8765", 400),  # DNS rebinding: the origin is that of the host
+        ("", None, 400),
+    ],
+)
+async def test_server_checks_the_host(
+    host: str,
+    origin: str | None,
+    status: int,
+    split: int,
+    serve: Serve,
+    connect: Connect,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = await serve(echo, hosts=["example.com", "127.0.0.1"])
+    caplog.set_level(logging.INFO, "streamws")
+    raw = await connect(server, upgrade=False)
+    await raw.send(request({"Host": host, "Origin": origin}), split)
+    if status == 101:
+        assert (await raw.read_answer()).status == 101
+        return
+    reason = f"Host '{host}' is not allowed: it is not in the hosts= of the server"
+    assert await read_refusal(raw) == refusal(400, reason)
+    assert caplog.messages == ["{}:{} refused with 400: {}".format(*raw.address, reason)]
 
 
 # --- subprotocols

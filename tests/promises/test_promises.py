@@ -28,6 +28,8 @@ from streamws import (
     Limits,
     MessageReader,
     Opcode,
+    Request,
+    Response,
     Side,
     StaleReader,
     State,
@@ -988,9 +990,11 @@ async def test_promise_10_fragments_are_joined_in_linear_time() -> None:
         (None, "https://other.org", 403),
         (["https://other.org"], "https://other.org", 101),
         ("*", "https://other.org", 101),
+        (None, "chrome-extension://example.org", 403),
+        (["file://"], "file://", 101),
         (None, None, 101),
     ],
-    ids=["same host", "other port", "other host", "listed", "star", "no browser"],
+    ids=["same host", "other port", "other host", "listed", "star", "other scheme", "no host", "no browser"],
 )
 async def test_promise_11_origin_must_be_of_the_host_or_listed(
     origins: Iterable[str] | None, origin: str | None, status: int, serve: Serve, connect: Connect
@@ -999,6 +1003,35 @@ async def test_promise_11_origin_must_be_of_the_host_or_listed(
     raw = await connect(server, upgrade=False)
     await raw.send(request({"Host": "example.org:8765", "Origin": origin}))
     assert (await raw.read_answer()).status == status
+
+
+@pytest.mark.parametrize("host", ["example.org:8765", "evil.example:8765"])
+async def test_promise_11_server_answers_only_to_its_names(host: str, serve: Serve, connect: Connect) -> None:
+    server = await serve(echo, hosts=["example.org"])
+    raw = await connect(server, upgrade=False)
+    await raw.send(request({"Host": host, "Origin": f"http://{host}"}))
+    assert (await raw.read_answer()).status == (101 if host.startswith("example.org") else 400)
+
+
+async def test_promise_11_checks_are_made_in_order(serve: Serve, connect: Connect) -> None:
+    def answer(request: Request) -> Response | None:
+        return Response(204) if request.path == "/health" else None
+
+    server = await serve(echo, request=answer, hosts=["example.org"])
+    wrong = {"Host": "evil.example", "Origin": "http://other.org", "Upgrade": None}
+    asked = [
+        request({**wrong, "Host": "a b"}, target="/health"),
+        request(wrong, target="/health"),
+        request(wrong),
+        request({**wrong, "Host": "example.org"}),
+        request({**wrong, "Host": "example.org", "Origin": None}),
+    ]
+    statuses = []
+    for head in asked:
+        raw = await connect(server, upgrade=False)
+        await raw.send(head)
+        statuses.append((await raw.read_answer()).status)
+    assert statuses == [400, 204, 400, 403, 426]
 
 
 async def test_promise_11_refusal_is_logged_with_the_argument_to_set(

@@ -80,7 +80,7 @@ async def test_server_sends_the_response_of_the_callback(
     callback: RequestCallback, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve(echo, request=callback)
-    caplog.set_level(logging.INFO, "streamws")
+    caplog.set_level(logging.DEBUG, "streamws")
     raw = await connect(server, upgrade=False)
     await raw.send(request(target="/x") + text("never parsed"))
     assert await raw.read_until_eof() == (
@@ -94,6 +94,7 @@ async def test_server_sends_the_response_of_the_callback(
     )
     address = "{}:{}".format(*raw.address)
     assert caplog.messages == [f"{address} answered with 401 by @socket.request"]
+    assert caplog.records[0].levelno == logging.DEBUG  # it is an answer, not a refusal
 
 
 @pytest.mark.parametrize("callback", [fail, fail_later, nonsense, nonsense_later])
@@ -109,6 +110,42 @@ async def test_server_answers_500_when_the_callback_fails(
     assert record.exc_info is not None
     mistake = "a mistake" if "fail" in callback.__name__ else "a @socket.request callback must return a Response or"
     assert mistake in str(record.exc_info[1])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /healthz HTTP/1.0\r\n\r\n",
+        # as nginx asks
+        b"GET /healthz HTTP/1.0\r\nHost: other.example\r\nConnection: close\r\nOrigin: http://a\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: 10.0.0.1:8765\r\n\r\n",  # as Kubernetes asks
+    ],
+)
+async def test_server_answers_health_check_before_it_checks_version_host_and_origin(
+    head: bytes, serve: Serve, connect: Connect
+) -> None:
+    asked = []
+
+    def health(request: Request) -> Response | None:
+        asked.append((request.version, request.headers.get("Host")))
+        return Response(200, "ok\n") if request.path == "/healthz" else None
+
+    server = await serve(echo, request=health, hosts=["example.org"])
+    probe = await connect(server, upgrade=False)
+    await probe.send(head)
+    assert await probe.read_until_eof() == (
+        b"HTTP/1.1 200 OK\r\n"
+        b"Content-Type: text/plain; charset=utf-8\r\n"
+        b"Content-Length: 3\r\n"
+        b"Connection: close\r\n"
+        b"\r\n"
+        b"ok\n"
+    )
+    upgrading = await connect(server, upgrade=False)
+    await upgrading.send(request({"Host": None}, version="1.0"))
+    answer = await read_refusal(upgrading)
+    assert (answer.status, answer.body) == (505, b"HTTP/1.0 is not supported; use HTTP/1.1\n")
+    assert asked[1:] == [("1.0", None)]
 
 
 async def test_server_answers_plain_http_on_the_same_port(serve: Serve, connect: Connect) -> None:

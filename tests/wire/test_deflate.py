@@ -153,6 +153,57 @@ def test_receiver_inflates_messages_of_every_window_size(wire: Wire, codec: str,
             assert pair.inflate(pair.compress(data)) == data
 
 
+def repetitions(seed: int) -> bytes:
+    """Return data that repeats itself at all distances up to 600 bytes, most often at about 256."""
+    some = random.Random(seed)
+    data = bytearray(some.randbytes(600))
+    while len(data) < 8000:
+        distance = some.choice([some.randint(1, 600), some.randint(245, 265)])
+        for _ in range(some.randint(3, 300)):
+            data.append(data[-distance])
+        data += some.randbytes(some.randint(0, 20))
+    return bytes(data)
+
+
+def inflate_in_window(payload: bytes, bits: int) -> bytes:
+    """Inflate byte by byte, so that nothing but a window of this size can be referred to."""
+    stream = zlib.decompressobj(-bits)
+    data = bytearray()
+    while piece := stream.decompress(payload, 1):
+        data += piece
+        payload = stream.unconsumed_tail
+    return bytes(data)
+
+
+@takeovers
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("level", range(10))
+def test_sender_keeps_to_window_of_8_bits(wire: Wire, codec: str, level: int, takeover: bool) -> None:
+    for seed in range(3):
+        pair = Pair(wire, f"{codec} to zlib", bits=8, takeover=takeover, level=level)
+        assert pair.deflater.window_bits == 8
+        data = repetitions(seed)
+        parts = [data[:10], data[10:3000], data[3000:]]
+        payload = b"".join(pair.compress(part, number == 2) for number, part in enumerate(parts))
+        assert inflate_in_window(payload + TAIL, 8) == data
+        assert pair.inflate(payload) == data
+        assert pair.inflate(pair.compress(data)) == data
+
+
+def test_larger_window_is_noticed() -> None:
+    stream = zlib.compressobj(6, zlib.DEFLATED, -10)
+    payload = stream.compress(repetitions(0)) + stream.flush(zlib.Z_SYNC_FLUSH)
+    with pytest.raises(zlib.error, match="invalid distance"):
+        inflate_in_window(payload, 8)
+
+
+@takeovers
+def test_compressors_of_8_and_9_bits_are_not_shared(wire: Wire, takeover: bool) -> None:
+    for bits in (9, 8, 9, 8):
+        pair = Pair(wire, "ISA-L to zlib", bits=bits, takeover=takeover)
+        assert inflate_in_window(pair.compress(repetitions(bits)) + TAIL, bits) == repetitions(bits)
+
+
 @takeovers
 @pytest.mark.parametrize("codec", CODECS)
 def test_receiver_inflates_messages_compressed_with_level_0(wire: Wire, codec: str, takeover: bool) -> None:
@@ -305,6 +356,32 @@ def test_receiver_inflates_example_of_empty_message(wire: Wire, takeover: bool) 
     for _ in range(3):
         assert pair.compress(b"") == b"\x00"
         assert pair.inflate(b"\x00", TEXT) == b""
+
+
+@takeovers
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("payloads", [[b""], [b"", b""], [b"", b"", b""], [b"", b"\x00"], [b"\x00", b""]])
+def test_receiver_inflates_message_without_bytes_as_empty(
+    wire: Wire, payloads: list[bytes], opcode: int, takeover: bool
+) -> None:
+    pair = Pair(wire, takeover=takeover)
+    for text in (b"Hello", b"Hello", b"Hello again"):
+        assert pair.inflate_parts(payloads, opcode) == [b""] * len(payloads)
+        assert pair.take() == b""
+        assert pair.drop(b"", opcode) == 0
+        assert pair.inflater.ended
+        assert not pair.inflater.pending
+        assert pair.inflate(pair.compress(text), opcode) == text
+
+
+@takeovers
+def test_receiver_refuses_text_cut_inside_character_before_frame_without_bytes(wire: Wire, takeover: bool) -> None:
+    pair = Pair(wire, takeover=takeover)
+    pair.feed(pair.compress(b"\xc3"), TEXT, False)
+    pair.take_all()
+    pair.feed(b"", CONTINUATION)
+    with pytest.raises(wire.errors.ProtocolViolation, match="UTF-8"):
+        pair.take()
 
 
 # Final blocks ------------------------------------------------------------------------------------------------------

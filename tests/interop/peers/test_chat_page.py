@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helpers.processes import python_environment, running
-from interop.peers.browser import Page, chromium
+from interop.peers.browser import ChromiumPage, chromium
 
 # Functions that act and wait like a person.
 PERSON = r"""
@@ -45,7 +45,7 @@ const log = () => Array.from(page("log").children, (line) => line.dataset.kind +
 
 
 @asynccontextmanager
-async def visit(folder: Path) -> AsyncIterator[Page]:
+async def visit(folder: Path) -> AsyncIterator[ChromiumPage]:
     # -P: import the streamws under test, not one in the working directory.
     command = [sys.executable, "-P", "-m", "streamws", "echo", "--host", "127.0.0.1", "--port", "0"]
     async with running(*command, environment=python_environment()) as process:

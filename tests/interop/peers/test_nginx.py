@@ -20,8 +20,9 @@ from interop.conversations import (
     SUBPROTOCOL,
     TEXT,
     UNAUTHORIZED,
-    FragmentedConversations,
-    Peer,
+    GivenFragments,
+    Refusals,
+    ServerPeer,
 )
 from interop.serving import serving
 from streamws import Client, Close, HandshakeRefused, Opcode, Request, Response, WebSocketServer, connect
@@ -73,6 +74,8 @@ async def nginx(behind: int, certificate: tuple[Path, Path], folder: Path) -> As
 
 async def converse(client: Client) -> None:
     match client.request.path.split("/")[1:]:
+        case ["subprotocol"]:
+            await client.send(client.subprotocol or "")
         case ["fragments"]:
             async with client.writer.fragment() as message:
                 for part in TEXT:
@@ -130,7 +133,9 @@ def expected() -> str:
 
 
 @pytest.fixture
-async def peer(certificate: tuple[Path, Path], client_context: ssl.SSLContext, tmp_path: Path) -> AsyncIterator[Peer]:
+async def peer(
+    certificate: tuple[Path, Path], client_context: ssl.SSLContext, tmp_path: Path
+) -> AsyncIterator[ServerPeer]:
     closes: asyncio.Queue[Close] = asyncio.Queue()
 
     async def handle(client: Client) -> None:
@@ -145,17 +150,17 @@ async def peer(certificate: tuple[Path, Path], client_context: ssl.SSLContext, t
     socket = WebSocketServer("127.0.0.1", 0, handler=handle, subprotocols=[SUBPROTOCOL])
     socket.request(answer)
     async with socket, nginx(socket.sockets[0].getsockname()[1], certificate, tmp_path) as port:
-        yield Peer(f"wss://127.0.0.1:{port}", closes.get, ssl=client_context)
+        yield ServerPeer(f"wss://127.0.0.1:{port}", closes.get, ssl=client_context)
 
 
-class TestConnect(FragmentedConversations):
+class TestConnect(GivenFragments, Refusals):
     """`connect()` through nginx."""
 
-    async def test_client_streams_large_frame_from_server(self, peer: Peer) -> None:
+    async def test_client_streams_large_frame_from_server(self, peer: ServerPeer) -> None:
         async with peer.connect("/down") as client:
             assert await digest(client) == expected()
 
-    async def test_client_streams_large_frame_to_server(self, peer: Peer) -> None:
+    async def test_client_streams_large_frame_to_server(self, peer: ServerPeer) -> None:
         async with peer.connect("/up") as client:
             await send(client.writer)
             assert await client.read_message() == expected()
