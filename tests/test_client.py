@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -573,6 +574,15 @@ async def test_client_close_refuses_reason_that_is_too_long(reason: str) -> None
     async with pair() as (client, peer):
         with pytest.raises(ValueError, match="124"):
             await client.close(1000, reason)
+        await peer.settle()
+
+
+@pytest.mark.parametrize("reason", [b"bye", bytearray(80), memoryview(bytes(80)), 80, None])
+async def test_client_close_refuses_reason_that_is_not_text(reason: Any) -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(TypeError, match=f"close reason must be str, not {type(reason).__name__}"):
+            await client.close(1000, reason)
+        assert client.state is State.OPEN
         await peer.settle()
 
 

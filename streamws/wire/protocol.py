@@ -440,9 +440,12 @@ def check_close(code: int, reason: str) -> None:
     """Check that a Close frame may carry `code` and `reason`.
 
     :raises ValueError: if it may not.
+    :raises TypeError: if the reason is not `str`.
     """
     if not is_sendable(code):
         raise ValueError(f"close code {code} must not be sent; use 1000, or 3000 to 4999 for codes of your own")
+    if not isinstance(reason, str):
+        raise TypeError(f"close reason must be str, not {type(reason).__name__}")
     size = len(reason.encode())
     if size > 123:
         raise ValueError(f"close reason must have at most 123 bytes in UTF-8, not {size}")
