@@ -17,6 +17,7 @@ from ..handshake.client import refused_error
 from ..handshake.head import Response
 from ..handshake.response_reader import ResponseReader
 from ..handshake.url import Url, bracketed
+from ..net.addresses import is_tcp
 from ..net.transports import dial, reason_of
 from ..options import Limits
 from .proxies import Proxy, connect_through_socks, open_tunnel, parse_proxy, proxy_from_environment, refused_by_proxy
@@ -180,9 +181,15 @@ def make_route(
         try:
             sock.getpeername()
         except OSError as error:
-            raise ValueError(f"sock must be a connected socket: {error.strerror}") from error
+            if not _has_port(sock):
+                raise ValueError(f"sock must be a connected socket: {error.strerror}") from error
     chosen = parse_proxy(proxy) if isinstance(proxy, str) else bool(proxy) and sock is None and path is None
     return Route(ssl, server_hostname, sock, None if path is None else os.fspath(path), local_address, chosen)
+
+
+def _has_port(sock: socket.socket) -> bool:
+    """Return whether a socket has a port of its own. One that was connected keeps it when the peer resets it."""
+    return is_tcp(sock) and sock.getsockname()[1] != 0
 
 
 def _connect_unix(path: str) -> socket.socket:

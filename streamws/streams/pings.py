@@ -1,7 +1,7 @@
 """Pings that wait for their pong, and round-trip times (RFC 6455 sections 5.5.2 and 5.5.3)."""
 
 import os
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, CancelledError, Future
 from collections.abc import Callable
 from time import perf_counter
 
@@ -69,7 +69,11 @@ class Pings:
             if ping.error is not None:
                 raise ping.error
             ping.waiter = self._loop.create_future()
-            await ping.waiter
+            try:
+                await ping.waiter
+            except CancelledError:
+                self.forget(ping)  # pings that a peer never answers would collect
+                raise
         return ping.round_trip
 
     def refused(self, error: ConnectionClosed) -> LazyCoroutine[float]:

@@ -803,6 +803,17 @@ async def test_client_closes_given_socket_once_after_reset() -> None:
     await until(lambda: sock.fileno() == -1)
 
 
+async def test_client_closes_given_socket_that_was_reset_before() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = await connected_socket(listener.getsockname()[1])
+        peer = listener.accept()[0]
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        peer.close()
+    with pytest.raises(ConnectError):
+        await within(connect("ws://example.org", sock=sock))
+    await until(lambda: sock.fileno() == -1)
+
+
 def test_client_refuses_a_given_socket_that_is_not_connected() -> None:
     with socket.socket() as sock, pytest.raises(ValueError, match="sock must be a connected socket"):
         connect("ws://example.org", sock=sock)
