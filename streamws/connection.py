@@ -24,7 +24,7 @@ from .net.transports import has_own_transports
 from .options import Compression, Limits, Timeouts
 from .streams.hub import Hub
 from .streams.inbox import Inbox
-from .streams.keepalive import Keepalive
+from .streams.keepalive import CHECKS, Keepalive
 from .streams.outbox import Outbox
 from .streams.pings import Pings
 from .streams.turns import Turns
@@ -42,13 +42,13 @@ class Environment:
     """Options, buffers and timers that all connections of one server, or of one `connect()`, share."""
 
     __slots__ = (
+        "checks",
         "close_deadlines",
         "finished",
         "limits",
         "loop",
         "open_deadlines",
         "ping_times",
-        "pong_deadlines",
         "share",
         "timeouts",
     )
@@ -65,11 +65,13 @@ class Environment:
         self.close_deadlines: Deadlines = Deadlines(loop, timeouts.close)
         self.ping_times: Deadlines = Deadlines(loop, timeouts.ping_interval)
         """When each connection sends its next ping."""
-        self.pong_deadlines: Deadlines = Deadlines(loop, timeouts.ping_timeout)
+        timeout = timeouts.ping_timeout
+        self.checks: Deadlines = Deadlines(loop, None if timeout is None else timeout / CHECKS)
+        """When each connection checks whether its last ping was answered."""
 
     def close(self) -> None:
         """Stop all timers."""
-        for deadlines in (self.open_deadlines, self.close_deadlines, self.ping_times, self.pong_deadlines):
+        for deadlines in (self.open_deadlines, self.close_deadlines, self.ping_times, self.checks):
             deadlines.close()
 
 
@@ -190,7 +192,7 @@ class Connection(Receiver):
             self.pings,
             self,
             environment.ping_times,
-            environment.pong_deadlines,
+            environment.checks,
             descriptor_of(transport),
         )
 

@@ -30,6 +30,7 @@ cdef class Network:
     @cython.locals(first=Py_ssize_t)
     cdef _write_rest(self, list parts, Py_ssize_t sent)
     cpdef Py_ssize_t backlog(self) except -1
+    cpdef Py_ssize_t overhead(self) except -1
     cpdef release_idle_memory(self)
     cpdef close(self)
     cdef bint _is_clear(self)

@@ -149,6 +149,10 @@ class Network:
         size: int = self._transport.get_write_buffer_size()
         return size
 
+    def overhead(self) -> int:
+        """Return the number of bytes that encryption has added to those written."""
+        return self._transport.overhead if self._encrypts else 0
+
     def release_idle_memory(self) -> None:
         """Free buffers while the connection is idle."""
         if self._encrypts:

@@ -29,6 +29,7 @@ cdef class Outbox(Flushable):
     cpdef put_control(self, bytes frame)
     @cython.locals(protocol=Protocol, due=list, frame=bytes)
     cpdef put_due(self)
+    cpdef Py_ssize_t gathered(self) except -1
     cpdef begin_batch(self)
     cpdef end_batch(self)
     cpdef end_iteration(self)

@@ -122,6 +122,10 @@ class Outbox(Flushable):
         for frame in due:
             self.put(frame)
 
+    def gathered(self) -> int:
+        """Return the number of bytes that are gathered and not written to the network."""
+        return self._size
+
     # Writing ---------------------------------------------------------------------------------------------------
 
     def begin_batch(self) -> None:
