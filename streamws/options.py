@@ -118,7 +118,8 @@ class Timeouts:
     ping_timeout: float | None = attrs.field(default=20.0, validator=_positive_seconds_or_none)
     """For an answer to a keepalive ping; any received bytes count as one. After it, the connection closes with 1011.
     The time does not count while this side has paused reading, nor while the ping waits behind data that the peer is
-    still receiving."""
+    still receiving. But while writing is paused too, a peer that receives nothing for this time is gone. Time that does
+    not count is measured in quarters of this one."""
 
 
 def _bool(instance: object, attribute: "attrs.Attribute[Any]", value: bool) -> None:
