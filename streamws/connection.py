@@ -25,7 +25,7 @@ from .options import Compression, Limits, Timeouts
 from .streams.hub import Hub
 from .streams.inbox import Inbox
 from .streams.keepalive import CHECKS, Keepalive
-from .streams.outbox import Outbox
+from .streams.outbox import Outbox, TotalBacklog
 from .streams.pings import Pings
 from .streams.turns import Turns
 from .streams.writer import Writer
@@ -51,13 +51,21 @@ class Environment:
         "ping_times",
         "share",
         "timeouts",
+        "total_backlog",
     )
 
-    def __init__(self, loop: AbstractEventLoop, limits: Limits, timeouts: Timeouts) -> None:
+    def __init__(
+        self, loop: AbstractEventLoop, limits: Limits, timeouts: Timeouts, max_total_backlog: int | None = None
+    ) -> None:
+        """Create what the connections share.
+
+        :param max_total_backlog: the limit of a server for all its connections together; None for no limit.
+        """
         self.loop: AbstractEventLoop = loop
         self.share: LoopShare = share_of(loop)
         self.limits: Limits = limits
         self.timeouts: Timeouts = timeouts
+        self.total_backlog: TotalBacklog = TotalBacklog(max_total_backlog)
         self.finished: Future[None] = loop.create_future()
         """A future that is done; see `Waiter`."""
         self.finished.set_result(None)
@@ -179,7 +187,7 @@ class Connection(Receiver):
         self.network = Network(transport)
         self.pings = Pings(loop)
         iteration = environment.share.iteration
-        self.outbox = Outbox(loop, iteration, protocol, self.network, limits, hub)
+        self.outbox = Outbox(loop, iteration, protocol, self.network, limits, hub, environment.total_backlog)
         self.inbox = Inbox(loop, iteration, protocol, self.gate, limits, hub, environment.finished, inflater)
         self.turns = Turns(loop, protocol, self.outbox)
         self.writer = Writer(protocol, self.outbox, self.turns, self.pings, hub)

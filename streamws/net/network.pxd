@@ -22,6 +22,7 @@ cdef class Network:
     cdef bint _queued
     cdef bint _encrypts
     cdef readonly bint never_delivers
+    cdef readonly bint copies
 
     @cython.locals(direct=DirectTransport, sent=Py_ssize_t)
     cpdef write(self, bytes data)

@@ -86,7 +86,7 @@ class Network:
     these transports would not write before the end of the loop iteration.
     """
 
-    __slots__ = ("_descriptor", "_direct", "_encrypts", "_queued", "_transport", "never_delivers")
+    __slots__ = ("_descriptor", "_direct", "_encrypts", "_queued", "_transport", "copies", "never_delivers")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
@@ -96,6 +96,8 @@ class Network:
         self._descriptor: int = -1 if self._encrypts or sys.platform == "win32" else descriptor_of(transport)
         self.never_delivers: bool = self._encrypts or self._descriptor >= 0
         """Whether a write never calls `Receiver.buffer_updated` before it returns. Some transports do that."""
+        self.copies: bool = self._direct is None
+        """Whether the transport holds copies of the bytes that it has not written, and not references."""
 
     def write(self, data: bytes) -> None:
         """Write bytes."""

@@ -132,8 +132,11 @@ class Writer:
         frame = message.frame_for(self._protocol)
         if self._turns.busy:
             self._turns.add(message.data if frame is None else None, frame, message.compress)
+        elif frame is None:
+            self._outbox.put(self._protocol.compressed_message(message.data))
         else:
-            self._outbox.put(self._protocol.compressed_message(message.data) if frame is None else frame)
+            self._outbox.share(len(frame))
+            self._outbox.put(frame)
         return self._protocol.open
 
     # Messages in parts -----------------------------------------------------------------------------------------
@@ -272,7 +275,7 @@ class Writer:
         Cancelling the await does not harm the connection. Any number of tasks may ping. (RFC 6455 section 5.5.2)
         """
         data = payload.encode() if isinstance(payload, str) else bytes(payload)
-        if not self._protocol.open:
+        if not self._protocol.open or (self._outbox.paused and not self._outbox.accepts(0)):
             return self._pings.refused(self._protocol.closed_error())
         data = data or fresh_payload()
         frame = self._protocol.ping(data)
@@ -289,7 +292,7 @@ class Writer:
 
         Cancelling and concurrent calls are as for `send`. (RFC 6455 section 5.5.3)
         """
-        if not self._protocol.open:
+        if not self._protocol.open or (self._outbox.paused and not self._outbox.accepts(0)):
             return self._refuse()
         data = payload.encode() if isinstance(payload, str) else bytes(payload)
         self._outbox.put_control(self._protocol.pong(data))
