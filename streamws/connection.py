@@ -454,6 +454,8 @@ class Connection(Receiver):
     def abort(self) -> None:
         """Drop the connection without a closing handshake."""
         if self.transport is not None:
+            if self._opening is None:
+                self.protocol.explain(Cause.RESET, Side.LOCAL, "this side dropped the connection")
             self.transport.abort()
 
     def eof_received(self) -> bool:

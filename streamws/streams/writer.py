@@ -112,7 +112,7 @@ class Writer:
             raise self._protocol.closed_error()
 
     async def _refuse(self) -> None:
-        raise self._protocol.closed_error()
+        raise self._protocol.send_error()
 
     def _send_shared(self, message: SharedMessage) -> bool:
         """Send a message for many connections; return False if it cannot be sent."""
@@ -197,7 +197,7 @@ class Writer:
                 f"write_frame() sends data frames only; use ping(), pong() or close() for {frame.opcode.name}"
             )
         if not self._protocol.open:
-            raise self._protocol.closed_error()
+            raise self._protocol.send_error()
         if self._by_frames:
             if frame.opcode is not Opcode.CONTINUATION:
                 raise WriteError("write_frame() has a message under way: continue it with CONTINUATION frames")
@@ -276,7 +276,7 @@ class Writer:
         """
         data = payload.encode() if isinstance(payload, str) else bytes(payload)
         if not self._protocol.open or (self._outbox.paused and not self._outbox.accepts(0)):
-            return self._pings.refused(self._protocol.closed_error())
+            return self._pings.refused(self._protocol.send_error())
         data = data or fresh_payload()
         frame = self._protocol.ping(data)
         ping = self._pings.begin(data)

@@ -14,7 +14,7 @@ from helpers.fixtures import address_of, echo
 from helpers.frames import BINARY, answer, fields_of, frame, request
 from helpers.peers import NARROW_BUFFER, narrow_socket, outlast_keepalive
 from helpers.tls import TlsEnd
-from helpers.waiting import until, within
+from helpers.waiting import cancelled, until, within
 from streamws import Cause, Client, CloseCode, ConnectionClosed, Limits, Timeouts, WebSocketServer, connect, connection
 from streamws.handshake.server import accept_key
 from streamws.net import poll, transports
@@ -82,18 +82,12 @@ class StallingPeer:
                 head = bytes(self._tls.received)
         return head
 
-    async def stall(self, masked: bool) -> None:
-        """Send messages until the other end reads nothing more."""
+    async def send_without_end(self, masked: bool) -> None:
+        """Send messages as fast as the other end reads them, until the connection ends."""
         message = frame(BINARY, bytes(1000), masked=masked)
-        rest, waits = b"", 0
-        while waits < 20:
-            rest = rest or (message if self._tls is None else self._tls.seal(message))
-            try:
-                rest = rest[self.sock.send(rest) :]
-                waits = 0
-            except BlockingIOError:
-                waits += 1
-                await asyncio.sleep(0.002)
+        with suppress(OSError):
+            while True:
+                await self.send(message)
 
 
 Ends = AbstractAsyncContextManager[tuple[Client, StallingPeer]]
@@ -168,32 +162,31 @@ async def client_and_peer(
 
 async def test_peer_that_never_reads_is_closed(role: str, ends: Ends) -> None:
     async with asyncio.timeout(20), ends as (client, peer):
-        with suppress(OSError):  # the connection may be closed before the peer has stalled for long
-            await peer.stall(masked=role == "server")
-        await within(client.wait_closed())
+        sending = asyncio.ensure_future(peer.send_without_end(masked=role == "server"))
+        await client.wait_closed()
         assert client.outcome is not None
         assert client.outcome.cause is Cause.KEEPALIVE
         assert client.outcome.sent is not None
         assert client.outcome.sent.code == CloseCode.INTERNAL_ERROR
         assert client.outcome.detail == "the peer read nothing for 0.2 s, and this side waits to send"
+        await sending
 
 
 async def test_peer_that_reads_slowly_is_kept(role: str, ends: Ends) -> None:
-    """It is kept while a silent one is closed."""
+    """It is kept while silent ones are closed."""
     async with asyncio.timeout(20), ends as (client, peer):
 
         async def read() -> None:
             while True:
                 await peer.receive()
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.02)
 
-        stalling = asyncio.ensure_future(peer.stall(masked=role == "server"))
+        sending = asyncio.ensure_future(peer.send_without_end(masked=role == "server"))
         await until(lambda: client._connection.outbox.paused and client._connection.inbox.paused)
         reading = asyncio.ensure_future(read())
         for _ in range(2):
             await outlast_keepalive(TIMES)
         assert client.outcome is None
-        assert client._connection.inbox.paused
-        reading.cancel()
-        stalling.cancel()
-        await asyncio.wait([reading, stalling])
+        for task in (reading, sending):
+            task.cancel()
+            assert await cancelled(task)
