@@ -358,6 +358,10 @@ class Connection(Receiver):
         if self._opening is None:
             self.outbox.resume()
 
+    def writing_failed(self) -> None:
+        # What the peer sent before it disconnected is at most what the system has received: read it all.
+        self.gate.ignore(UNREAD)
+
     def frame_sent(self) -> None:
         """Send the control frames that waited for the end of a data frame sent in parts, which is complete now."""
         self.keepalive.frame_sent()

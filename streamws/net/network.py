@@ -40,6 +40,13 @@ class Receiver:
         """The unsent bytes of the transport have fallen to its low-water mark."""
         raise NotImplementedError
 
+    def writing_failed(self) -> None:
+        """Nothing can be written any more, because the peer has disconnected. Data that it sent before is still read.
+
+        Only transports of ours call it. A receiver that has paused reading should resume, because nothing else would
+        show that the connection has ended.
+        """
+
     def connection_lost(self, error: Exception | None) -> None:
         """The transport is closed; `error` says why, unless it was closed on purpose."""
         raise NotImplementedError

@@ -182,6 +182,10 @@ class Tls(Receiver):
     def resume_writing(self) -> None:
         self._upper.resume_writing()
 
+    def writing_failed(self) -> None:
+        if self._opened:
+            self._upper.writing_failed()
+
     def connection_lost(self, error: Exception | None) -> None:
         self._state = _CLOSED
         self._stop_timer()
