@@ -24,6 +24,7 @@ from streamws.connection import AsyncioConnection, Environment
 from streamws.net import poll
 from streamws.net.transports import dial
 
+
 @pytest.fixture(params=["epoll", "add_reader"], autouse=True)
 def _watching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test with an epoll, and as on systems that have none."""
