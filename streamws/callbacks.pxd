@@ -16,7 +16,7 @@ cdef class Callbacks:
     cdef object _spawn
     cdef Py_ssize_t _waiting
 
-    cdef _receive(self, object callback, object payload)
+    cdef _receive(self, object callback, object payload, object context)
     cdef object _begin(self, object callback, object argument)
     cdef _end(self, MessageReader reader)
     cdef _run_next(self)

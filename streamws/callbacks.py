@@ -3,6 +3,7 @@
 import logging
 from asyncio import Future, Task, wait
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, copy_context
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, TypeVar
@@ -46,24 +47,29 @@ class Callbacks:
     def on_ping(self, callback: PayloadCallback) -> None:
         if self._connection.on_ping is not None:
             raise UsageError("cannot register @client.ping twice")
-        self._connection.on_ping = lambda payload: self._receive(callback, payload)
+        context = copy_context()
+        self._connection.on_ping = lambda payload: self._receive(callback, payload, context)
 
     def on_pong(self, callback: PayloadCallback) -> None:
         if self._connection.on_pong is not None:
             raise UsageError("cannot register @client.pong twice")
-        self._connection.on_pong = lambda payload: self._receive(callback, payload)
+        context = copy_context()
+        self._connection.on_pong = lambda payload: self._receive(callback, payload, context)
 
     def on_closed(self, callback: ClosedCallback) -> None:
         self._spawn(self._call_closed(callback))
 
-    def _receive(self, callback: PayloadCallback, payload: bytes) -> None:
-        """Call a callback for a ping or pong. Reading is not paused for these, so the number that waits is limited."""
+    def _receive(self, callback: PayloadCallback, payload: bytes, context: Context) -> None:
+        """Call a callback for a ping or pong. Reading is not paused for these, so the number that waits is limited.
+
+        :param context: the context in which the callback was registered: a ping is received in any context.
+        """
         if self._waiting >= self._connection.environment.limits.max_control_backlog:
             reason = "ping flood: pings and pongs arrive faster than their callbacks run"
             self._connection.fail(CloseCode.POLICY_VIOLATION, reason, Cause.LIMIT)
             return
         self._waiting += 1
-        self._spawn(self._call_payload(callback, payload))
+        context.copy().run(self._spawn, self._call_payload(callback, payload))
 
     async def _call_payload(self, callback: PayloadCallback, payload: bytes) -> None:
         try:

@@ -23,8 +23,8 @@ from .net.network import Network, Receiver, descriptor_of
 from .options import Compression, Limits, Timeouts
 from .streams.hub import Hub
 from .streams.inbox import Inbox
-from .streams.keepalive import Keepalive
-from .streams.outbox import Outbox
+from .streams.keepalive import CHECKS, Keepalive
+from .streams.outbox import Outbox, TotalBacklog
 from .streams.pings import Pings
 from .streams.turns import Turns
 from .streams.writer import Writer
@@ -41,22 +41,30 @@ class Environment:
     """Options, buffers and timers that all connections of one server, or of one `connect()`, share."""
 
     __slots__ = (
+        "checks",
         "close_deadlines",
         "finished",
         "limits",
         "loop",
         "open_deadlines",
         "ping_times",
-        "pong_deadlines",
         "share",
         "timeouts",
+        "total_backlog",
     )
 
-    def __init__(self, loop: AbstractEventLoop, limits: Limits, timeouts: Timeouts) -> None:
+    def __init__(
+        self, loop: AbstractEventLoop, limits: Limits, timeouts: Timeouts, max_total_backlog: int | None = None
+    ) -> None:
+        """Create what the connections share.
+
+        :param max_total_backlog: the limit of a server for all its connections together; None for no limit.
+        """
         self.loop: AbstractEventLoop = loop
         self.share: LoopShare = share_of(loop)
         self.limits: Limits = limits
         self.timeouts: Timeouts = timeouts
+        self.total_backlog: TotalBacklog = TotalBacklog(max_total_backlog)
         self.finished: Future[None] = loop.create_future()
         """A future that is done; see `Waiter`."""
         self.finished.set_result(None)
@@ -64,11 +72,13 @@ class Environment:
         self.close_deadlines: Deadlines = Deadlines(loop, timeouts.close)
         self.ping_times: Deadlines = Deadlines(loop, timeouts.ping_interval)
         """When each connection sends its next ping."""
-        self.pong_deadlines: Deadlines = Deadlines(loop, timeouts.ping_timeout)
+        timeout = timeouts.ping_timeout
+        self.checks: Deadlines = Deadlines(loop, None if timeout is None else timeout / CHECKS)
+        """When each connection checks whether its last ping was answered."""
 
     def close(self) -> None:
         """Stop all timers."""
-        for deadlines in (self.open_deadlines, self.close_deadlines, self.ping_times, self.pong_deadlines):
+        for deadlines in (self.open_deadlines, self.close_deadlines, self.ping_times, self.checks):
             deadlines.close()
 
 
@@ -176,7 +186,7 @@ class Connection(Receiver):
         self.network = Network(transport)
         self.pings = Pings(loop)
         iteration = environment.share.iteration
-        self.outbox = Outbox(loop, iteration, protocol, self.network, limits, hub)
+        self.outbox = Outbox(loop, iteration, protocol, self.network, limits, hub, environment.total_backlog)
         self.inbox = Inbox(loop, iteration, protocol, self.gate, limits, hub, environment.finished, inflater)
         self.turns = Turns(loop, protocol, self.outbox)
         self.writer = Writer(protocol, self.outbox, self.turns, self.pings, hub)
@@ -189,7 +199,7 @@ class Connection(Receiver):
             self.pings,
             self,
             environment.ping_times,
-            environment.pong_deadlines,
+            environment.checks,
             descriptor_of(transport),
         )
 
@@ -347,6 +357,10 @@ class Connection(Receiver):
         if self._opening is None:
             self.outbox.resume()
 
+    def writing_failed(self) -> None:
+        # What the peer sent before it disconnected is at most what the system has received: read it all.
+        self.gate.ignore(UNREAD)
+
     def frame_sent(self) -> None:
         """Send the control frames that waited for the end of a data frame sent in parts, which is complete now."""
         self.keepalive.frame_sent()
@@ -443,6 +457,8 @@ class Connection(Receiver):
     def abort(self) -> None:
         """Drop the connection without a closing handshake."""
         if self.transport is not None:
+            if self._opening is None:
+                self.protocol.explain(Cause.RESET, Side.LOCAL, "this side dropped the connection")
             self.transport.abort()
 
     def eof_received(self) -> bool:

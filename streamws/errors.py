@@ -58,13 +58,14 @@ class StreamwsError(Exception):
 class ConnectionClosed(StreamwsError):
     """The connection is closed or closing: there is nothing more to read, and nothing can be sent."""
 
-    def __init__(self, outcome: CloseOutcome) -> None:
+    def __init__(self, outcome: CloseOutcome, refused: str = "") -> None:
         super().__init__(outcome)
         self.outcome = outcome
         """How the connection ended: the initiator, the close codes, and the cause."""
+        self._refused = refused  # the call that did nothing, such as "cannot send"
 
     def __str__(self) -> str:
-        return str(self.outcome)
+        return f"{self._refused}: {self.outcome}" if self._refused else str(self.outcome)
 
 
 class ConnectionClosedError(ConnectionClosed):

@@ -33,6 +33,15 @@ def _positive_seconds_or_none(instance: object, attribute: "attrs.Attribute[Any]
         raise ValueError(f"{attribute.name} must be more than 0 seconds, not {value!r}; None disables it")
 
 
+def _sixteenth(limits: "Limits") -> int:
+    """Return the default of `max_write_backlog`."""
+    total: object = limits.max_total_backlog  # not validated yet
+    return max(1, total // 16) if isinstance(total, int) else 1
+
+
+_SIXTEENTH: Any = attrs.Factory(_sixteenth, takes_self=True)
+
+
 @attrs.frozen(kw_only=True)
 class Limits:
     """Caps on what one connection can make this process buffer, in bytes."""
@@ -59,9 +68,16 @@ class Limits:
     write_low: int = attrs.field(default=16 * KiB, validator=_positive_int)
     """Low-water mark for sent data: waiting senders resume when the bytes not yet written have fallen to this."""
 
-    max_write_backlog: int = attrs.field(default=16 * MiB, validator=_positive_int)
-    """The largest backlog, in bytes that have not been written to the socket. If the backlog is larger when another
-    message is sent, the peer is too slow, and the connection closes with 1008."""
+    max_total_backlog: int = attrs.field(default=256 * MiB, validator=_positive_int)
+    """The largest total, in bytes, of the backlogs of all connections of a server to which more is sent although `send`
+    waits (`write_high`). If the total is larger, the connections with the largest backlogs are dropped with 1008. A
+    broadcast that several connections hold counts only with TLS, where each connection encrypts it for itself, and
+    where the transports of the event loop copy it. A client does not use this limit."""
+
+    max_write_backlog: int = attrs.field(default=_SIXTEENTH, validator=_positive_int)
+    """The largest backlog of one connection, in bytes that have not been written to the socket; with TLS, encrypted
+    bytes. If the backlog is larger when another message is sent, the peer is too slow, and the connection closes with
+    1008. By default a sixteenth of `max_total_backlog`: 16 MiB."""
 
     max_control_backlog: int = attrs.field(default=1000, validator=_positive_int)
     """The most pings received while writing to the peer is paused, and the most pings and pongs that wait for their
@@ -118,7 +134,8 @@ class Timeouts:
     ping_timeout: float | None = attrs.field(default=20.0, validator=_positive_seconds_or_none)
     """For an answer to a keepalive ping; any received bytes count as one. After it, the connection closes with 1011.
     The time does not count while this side has paused reading, nor while the ping waits behind data that the peer is
-    still receiving."""
+    still receiving. But while writing is paused too, a peer that receives nothing for this time is gone. Time that does
+    not count is measured in quarters of this one."""
 
 
 def _bool(instance: object, attribute: "attrs.Attribute[Any]", value: bool) -> None:

@@ -209,10 +209,11 @@ class WebSocketServer:
         if self._loop is not None and self._loop is not loop:
             raise UsageError("this server belongs to another event loop: start it there, or leave loop= out")
         openings = Openings(loop, self.limits.max_handshakes)
+        environment = Environment(loop, self.limits, self.timeouts, self.limits.max_total_backlog)
         try:
             self._server = await listen(
                 loop,
-                self._serving.start(Environment(loop, self.limits, self.timeouts), openings),
+                self._serving.start(environment, openings),
                 self._serving,
                 openings,
                 host=self._address,

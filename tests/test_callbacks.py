@@ -154,6 +154,39 @@ async def test_message_callbacks_run_in_one_task_and_context() -> None:
     assert None not in tasks
 
 
+@pytest.mark.parametrize("kind", ["ping", "pong", "closed"])
+async def test_callback_runs_in_a_copy_of_the_context_in_which_it_was_registered(kind: str) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+    values: list[str] = []
+    async with pair() as (client, peer):
+
+        def register() -> None:
+            variable.set("registered")
+            if kind == "ping":
+                client.ping(lambda payload: note())
+            elif kind == "pong":
+                client.pong(lambda payload: note())
+            else:
+                client.closed(lambda outcome: note())
+
+        def note() -> None:
+            values.append(variable.get())
+            variable.set("changed by a callback")
+
+        contextvars.copy_context().run(register)
+        # Another task reads in a context of its own, in which its chunks are received.
+        variable.set("reading")
+        reading = asyncio.create_task(client.read_message())
+        for _ in range(2):
+            peer.write(frame(Opcode.PING, b"1") + frame(Opcode.PONG, b"2"))
+        peer.send(TEXT, b"message")
+        await reading
+        peer.send_close()
+        await client.wait_closed()
+        await until(lambda: len(values) == (1 if kind == "closed" else 2))
+    assert set(values) == {"registered"}
+
+
 async def test_message_callback_goes_on_reading_after_a_timeout_inside_get() -> None:
     timeouts = 0
     async with pair() as (client, peer):

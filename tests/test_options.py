@@ -10,6 +10,7 @@ import streamws.options
 from streamws import Backoff, Compression, Limits, Timeouts, WebSocketServer, connect
 from streamws.options import KiB, MiB, compression_of
 
+GiB = 1024 * MiB
 SIZES = {
     "max_message_size": MiB,
     "max_stream_size": None,
@@ -17,6 +18,7 @@ SIZES = {
     "read_low": 64 * KiB,
     "write_high": 64 * KiB,
     "write_low": 16 * KiB,
+    "max_total_backlog": 256 * MiB,
     "max_write_backlog": 16 * MiB,
     "max_control_backlog": 1000,
     "max_skip": 4 * MiB,
@@ -58,6 +60,12 @@ MARKS = ("read_high", "read_low", "write_high", "write_low")
 
 def test_limits_have_defaults() -> None:
     assert attrs.asdict(Limits()) == SIZES
+
+
+@pytest.mark.parametrize(("total", "each"), [(64 * MiB, 4 * MiB), (GiB, 64 * MiB), (1, 1)])
+def test_default_of_the_backlog_of_one_connection_follows_from_the_total(total: int, each: int) -> None:
+    assert Limits(max_total_backlog=total).max_write_backlog == each
+    assert Limits(max_total_backlog=total, max_write_backlog=100).max_write_backlog == 100
 
 
 def test_timeouts_have_defaults() -> None:

@@ -71,6 +71,8 @@ def default_of(kind: type[attrs.AttrsInstance], attribute: str) -> str | None:
     default: Any = attrs.fields_dict(kind)[attribute].default
     if default is attrs.NOTHING:
         return None
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        default = getattr(kind(), attribute)  # it follows from another option
     if kind.__name__ in SECONDS and attribute not in NUMBERS and default is not None:
         return " to ".join(f"{value:g} s" for value in (default if isinstance(default, tuple) else (default,)))
     if kind is streamws.Limits and default is not None and default % KiB == 0:

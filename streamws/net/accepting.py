@@ -76,6 +76,14 @@ class Openings:
         """Return whether there are more connections than places."""
         return len(self._under_way) > self.limit
 
+    def is_flooded(self) -> bool:
+        """Return whether there are so many connections that one over TLS must be dropped at once.
+
+        A few more than the limit are kept until their TLS handshake is complete, so that they can get a response. Only
+        where the loop accepts the connections: our own listeners pause before.
+        """
+        return len(self._under_way) > 2 * self.limit
+
     def begin(self, key: object) -> None:
         """Add a connection that was accepted."""
         self._under_way[key] = (self._loop.time(), None)

@@ -19,19 +19,21 @@ UPPER = 8
 class Gate:
     """Pauses reading from one transport while there is at least one reason to pause."""
 
-    __slots__ = ("_loop", "_transport", "reasons")
+    __slots__ = ("_ignored", "_loop", "_transport", "reasons")
 
     def __init__(self, loop: AbstractEventLoop, transport: Any) -> None:
         self._loop = loop
         self._transport = transport
+        self._ignored = 0  # the bits of the reasons for which reading is not paused any more
         self.reasons: int = 0
         """The bits of the reasons for which reading is paused; 0 if it is not paused."""
 
     def pause(self, reason: int) -> None:
         """Pause reading for a reason, until `resume` is called with the same reason."""
         before = self.reasons
+        reason &= ~self._ignored
         self.reasons = before | reason
-        if not before and self._transport is not None and not self._transport.is_closing():
+        if not before and reason and self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self, reason: int) -> None:
@@ -42,6 +44,11 @@ class Gate:
         # Some transports raise an error if they are resumed while they close.
         if not self.reasons and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def ignore(self, reason: int) -> None:
+        """Remove a reason, and do not pause for it any more."""
+        self._ignored |= reason
+        self.resume(reason)
 
     def give_way(self) -> None:
         """Read nothing more in this loop iteration, so that other connections are served."""

@@ -22,6 +22,7 @@ cdef class Network:
     cdef bint _queued
     cdef bint _encrypts
     cdef readonly bint never_delivers
+    cdef readonly bint copies
 
     @cython.locals(direct=DirectTransport, sent=Py_ssize_t)
     cpdef write(self, bytes data)
@@ -30,6 +31,7 @@ cdef class Network:
     @cython.locals(first=Py_ssize_t)
     cdef _write_rest(self, list parts, Py_ssize_t sent)
     cpdef Py_ssize_t backlog(self) except -1
+    cpdef Py_ssize_t overhead(self) except -1
     cpdef release_idle_memory(self)
     cpdef close(self)
     cdef bint _is_clear(self)

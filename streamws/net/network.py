@@ -40,6 +40,13 @@ class Receiver:
         """The unsent bytes of the transport have fallen to its low-water mark."""
         raise NotImplementedError
 
+    def writing_failed(self) -> None:
+        """Nothing can be written any more, because the peer has disconnected. Data that it sent before is still read.
+
+        Only transports of ours call it. A receiver that has paused reading should resume, because nothing else would
+        show that the connection has ended.
+        """
+
     def connection_lost(self, error: Exception | None) -> None:
         """The transport is closed; `error` says why, unless it was closed on purpose."""
         raise NotImplementedError
@@ -86,7 +93,7 @@ class Network:
     these transports would not write before the end of the loop iteration.
     """
 
-    __slots__ = ("_descriptor", "_direct", "_encrypts", "_queued", "_transport", "never_delivers")
+    __slots__ = ("_descriptor", "_direct", "_encrypts", "_queued", "_transport", "copies", "never_delivers")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
@@ -96,6 +103,8 @@ class Network:
         self._descriptor: int = -1 if self._encrypts or sys.platform == "win32" else descriptor_of(transport)
         self.never_delivers: bool = self._encrypts or self._descriptor >= 0
         """Whether a write never calls `Receiver.buffer_updated` before it returns. Some transports do that."""
+        self.copies: bool = self._direct is None
+        """Whether the transport holds copies of the bytes that it has not written, and not references."""
 
     def write(self, data: bytes) -> None:
         """Write bytes."""
@@ -148,6 +157,10 @@ class Network:
             return self._direct.get_write_buffer_size()
         size: int = self._transport.get_write_buffer_size()
         return size
+
+    def overhead(self) -> int:
+        """Return the number of bytes that encryption has added to those written."""
+        return self._transport.overhead if self._encrypts else 0
 
     def release_idle_memory(self) -> None:
         """Free buffers while the connection is idle."""

@@ -169,6 +169,8 @@ class SelectorTransport(DirectTransport):
         if not self._reading and not self._eof_received and not self._closing:
             self._reading = True
             self._poll.watch(self, self.events | READ)
+            if self._error is not None:
+                self._loop.call_soon(self._read_remaining)
 
     # Writing ---------------------------------------------------------------------------------------------------
 
@@ -294,8 +296,11 @@ class SelectorTransport(DirectTransport):
         self._writing_ended = True
         self._clear_queue()
         self._loop.call_soon(self._read_remaining)
+        self._protocol.writing_failed()
 
     def _read_remaining(self) -> None:
+        if not (self._reading or self._eof_received or self._closing):
+            return  # `resume_reading` continues
         if self.read_ready():
             self._loop.call_soon(self._read_remaining)
         else:

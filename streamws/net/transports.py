@@ -68,7 +68,10 @@ async def listen(
         kind = tls_layer_of(loop)
 
         def protocol() -> Tls:
-            return kind(factory(), loop, share, context, timeout=handshake_timeout)
+            layer = kind(factory(), loop, share, context, timeout=handshake_timeout)
+            if openings.is_flooded():
+                layer.abort()
+            return layer
 
     async def start(listening: socket.socket) -> Listener | AbstractServer:
         listening.setblocking(False)

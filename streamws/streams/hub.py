@@ -24,3 +24,6 @@ class Hub(Protocol):
 
     def warn_discarded(self, size: int) -> None:
         """Log that bytes were discarded because nothing reads the connection."""
+
+    def abort(self) -> None:
+        """Drop the connection without a closing handshake."""

@@ -20,11 +20,13 @@ cdef class Keepalive:
     cdef object _hub
     cdef Ping _last
     cdef Deadlines _ping_times
-    cdef Deadlines _pong_deadlines
+    cdef Deadlines _checks
     cdef int _descriptor
     cdef public bint alive
     cdef long long _ping_end
     cdef long long _delivered
+    cdef bint _blind
+    cdef int _silence
 
     cpdef frame_sent(self)
     cpdef close(self)

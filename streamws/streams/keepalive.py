@@ -10,6 +10,9 @@ from .hub import Hub
 from .outbox import Outbox
 from .pings import Ping, Pings
 
+CHECKS = 4
+"""The number of checks of a peer in each `Timeouts.ping_timeout`: time that does not count ends at a check."""
+
 _FIN_PING = 0x89
 
 
@@ -17,6 +20,8 @@ class Keepalive:
     """Pings the peer at intervals, and fails the connection if nothing arrives in time (RFC 6455 section 5.5.2)."""
 
     __slots__ = (
+        "_blind",
+        "_checks",
         "_delivered",
         "_descriptor",
         "_gate",
@@ -27,8 +32,8 @@ class Keepalive:
         "_ping_end",
         "_ping_times",
         "_pings",
-        "_pong_deadlines",
         "_protocol",
+        "_silence",
         "alive",
     )
 
@@ -41,13 +46,13 @@ class Keepalive:
         pings: Pings,
         hub: Hub,
         ping_times: Deadlines,
-        pong_deadlines: Deadlines,
+        checks: Deadlines,
         descriptor: int,
     ) -> None:
         """Start the keepalive of an open connection.
 
         :param ping_times: the times of the next pings, by `Timeouts.ping_interval`.
-        :param pong_deadlines: the deadlines for an answer to the pings, by `Timeouts.ping_timeout`.
+        :param checks: the times of the next checks, `CHECKS` in each `Timeouts.ping_timeout`.
         :param descriptor: the descriptor of the socket; -1 if the transport has none.
         """
         self._protocol = protocol
@@ -57,13 +62,15 @@ class Keepalive:
         self._pings = pings
         self._hub: Hub | None = hub  # not weak: an open connection lives, and sends pings, even if nobody refers to it
         self._ping_times = ping_times
-        self._pong_deadlines = pong_deadlines
+        self._checks = checks
         self._descriptor = descriptor
         self.alive: bool = True
         """Whether any byte was received since the last ping."""
         self._last: Ping | None = None  # the last ping
-        self._ping_end = 0  # the number of bytes sent up to the end of the last ping
+        self._ping_end = 0  # the bytes sent up to the end of the last ping; 0 if the ping does not wait behind others
         self._delivered = 0  # the number of bytes that the peer had received at the last check
+        self._blind = False  # whether this side could not see an answer at the last check
+        self._silence = 0  # the parts of the timeout that have passed
         ping_times.add(self._ping)
 
     def _ping(self) -> None:
@@ -74,49 +81,62 @@ class Keepalive:
         self._network.release_idle_memory()
         if self._protocol.deflater is not None:
             self._protocol.deflater.release_idle_memory()
-        if self._is_ping_due() or (not self.alive and self._check in self._pong_deadlines):
+        if self._is_ping_due():
+            return
+        if not self.alive and self._check in self._checks:
+            if self._gate.reasons & UNREAD and not self._outbox.paused:
+                # While this side has paused reading, writing still shows whether the TCP connection is broken. So send
+                # an unsolicited pong, to which the peer does not respond (RFC 6455 section 5.5.3).
+                self._outbox.put_control(self._protocol.pong(b""))
             return
         self.alive = False
         if self._last is not None:
             self._pings.forget(self._last)  # a peer may send data and no pongs
         self._last = self._pings.begin(b"")
-        self._outbox.put_control(self._protocol.ping(self._last.payload))
-        self._ping_end = self._outbox.written + self._protocol.unsent
         self._delivered = self._count_delivered()
-        self._pong_deadlines.add(self._check)
+        waits = self._protocol.unsent > 0 or self._delivered < self._count_sent()
+        self._outbox.put_control(self._protocol.ping(self._last.payload))
+        self._ping_end = self._count_sent() + self._protocol.unsent if waits else 0
+        self._start()
+
+    def _start(self) -> None:
+        """Start the time for the answer to a ping."""
+        self._silence = 0
+        self._blind = self._is_blind()
+        self._checks.add(self._check)
 
     def _check(self) -> None:
-        """Fail the connection if the peer had enough time to answer the last ping and did not."""
+        """Count a part of the time in which the peer could have answered; fail the connection after the last part."""
         if self.alive or not self._protocol.open:
             return
-        if self._gate.reasons & UNREAD:
-            # While this side has paused reading, it could not see an answer, so the time does not count. But writing
-            # still shows whether the TCP connection is broken. So send an unsolicited pong, to which the peer does not
-            # respond (RFC 6455 section 5.5.3).
-            if not self._outbox.paused:
-                self._outbox.put_control(self._protocol.pong(b""))
-            self._pong_deadlines.add(self._check)
-            return
-        before = self._delivered
-        self._delivered = self._count_delivered()
-        if before < self._ping_end and (self._delivered > before or (self._is_ping_due() and not self._outbox.paused)):
-            # The ping has not reached the peer: the peer is still receiving data before it, or the ping waits for this
-            # side to complete a data frame.
-            self._pong_deadlines.add(self._check)
-            return
-        if self._hub is not None:
-            reason = f"received nothing for {self._pong_deadlines.seconds:g} s after a ping"
+        before, self._delivered = self._delivered, self._count_delivered()
+        blind, self._blind = self._blind, self._is_blind()
+        # Delivered bytes show that the peer's system receives, not that the peer lives. They count only while they are
+        # in front of the ping, or while the peer's answer could not be read.
+        waits = before < self._ping_end or self._gate.reasons & UNREAD
+        if blind or self._blind or (waits and self._delivered > before):
+            self._silence = 0
+        else:
+            self._silence += 1
+        if self._silence < CHECKS:
+            self._checks.add(self._check)
+        elif self._hub is not None:
+            seconds = CHECKS * (self._checks.seconds or 0)
+            reason = f"received nothing for {seconds:g} s after a ping"
+            if self._gate.reasons & UNREAD:
+                reason = f"the peer read nothing for {seconds:g} s, and this side waits to send"
             self._hub.fail(CloseCode.INTERNAL_ERROR, reason, Cause.KEEPALIVE)
 
     def frame_sent(self) -> None:
-        """Restart the deadline if a ping waited for the end of a data frame, which is complete now."""
+        """Restart the time if a ping waited for the end of a data frame, which is complete now."""
         if self._is_ping_due():
-            self._pong_deadlines.add(self._check)
+            self._ping_end = self._count_sent() + len(b"".join(self._protocol.due))
+            self._start()
 
     def close(self) -> None:
         """Stop: the transport is closed."""
         self._ping_times.discard(self._ping)
-        self._pong_deadlines.discard(self._check)
+        self._checks.discard(self._check)
         self._descriptor = -1
         self._hub = self._last = None
 
@@ -124,9 +144,20 @@ class Keepalive:
         """Return whether a ping waits for the end of a data frame."""
         return any(frame[0] == _FIN_PING for frame in self._protocol.due)
 
+    def _is_blind(self) -> bool:
+        """Return whether this side is the cause of the silence: it reads nothing, or holds the ping back.
+
+        Not if the peer receives nothing meanwhile: then writing is paused too.
+        """
+        return not self._outbox.paused and (self._gate.reasons & UNREAD != 0 or self._is_ping_due())
+
+    def _count_sent(self) -> int:
+        """Return the number of bytes sent, with those that TLS has added."""
+        return self._outbox.written + self._outbox.gathered() + self._network.overhead()
+
     def _count_delivered(self) -> int:
-        """Return the number of bytes that the peer has received, as far as this side can know."""
+        """Return the number of these bytes that the peer has received, as far as this side can know."""
         held = self._network.backlog()
         if self._descriptor >= 0:
             held += count_unacknowledged(self._descriptor)
-        return max(0, self._outbox.written - held)
+        return max(0, self._outbox.written + self._network.overhead() - held)

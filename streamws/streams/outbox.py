@@ -26,6 +26,49 @@ BURST = 8
 """The number of frames in one loop iteration from which they are a burst."""
 
 
+class TotalBacklog:
+    """The backlogs of all connections of a server together, and their limit.
+
+    Only connections count to which data is sent although senders should wait: the others hold little, or one message.
+    """
+
+    __slots__ = ("_held", "_limit", "_total")
+
+    def __init__(self, limit: int | None) -> None:
+        """Create an empty total.
+
+        :param limit: the largest total, in bytes; None for no limit.
+        """
+        self._limit: int | None = limit
+        self._held: dict[Outbox, int] = {}  # the bytes that each connection held when it was counted
+        self._total = 0  # the sum
+
+    def count(self, outbox: "Outbox") -> None:
+        """Count a connection, to which data was sent. If the total is over its limit, drop the worst connections."""
+        if self._limit is None:
+            return
+        held = outbox.held()
+        self._total += held - self._held.get(outbox, 0)
+        self._held[outbox] = held
+        if self._total > self._limit:
+            self._drop_worst(self._limit)
+
+    def discard(self, outbox: "Outbox") -> None:
+        """Do not count a connection any more: its senders need not wait, or it is closed."""
+        self._total -= self._held.pop(outbox, 0)
+
+    def _drop_worst(self, limit: int) -> None:
+        """Drop the connections that hold most, until the total is at its limit."""
+        # Bytes that were written to the sockets meanwhile do not count.
+        for outbox in self._held:
+            self._held[outbox] = outbox.held()
+        self._total = sum(self._held.values())
+        while self._total > limit:
+            worst = max(self._held, key=self._held.__getitem__)
+            self.discard(worst)
+            worst.drop()
+
+
 class Outbox(Flushable):
     """Writes all frames of a connection, in order."""
 
@@ -40,8 +83,10 @@ class Outbox(Flushable):
         "_iteration_number",
         "_loop",
         "_max_backlog",
+        "_owned",
         "_protocol",
         "_size",
+        "_total",
         "exempt",
         "network",
         "paused",
@@ -56,6 +101,7 @@ class Outbox(Flushable):
         network: Network,
         limits: Limits,
         hub: ReferenceType[Hub],
+        total: TotalBacklog,
     ) -> None:
         self._loop = loop
         self._iteration = iteration
@@ -66,6 +112,8 @@ class Outbox(Flushable):
         self._frames: list[bytes] = []  # the gathered frames
         self._size = 0  # the number of gathered bytes
         self._max_backlog = limits.max_write_backlog
+        self._total = total
+        self._owned = 0  # the bytes sent since `paused` is set that no other connection holds too
         # Gather less if the high-water mark is lower, so that the transport notices soon that it is exceeded.
         self._flush_size = limits.write_high if limits.write_high < FLUSH_SIZE else FLUSH_SIZE
         self._batching = False  # whether a batch has begun and not ended
@@ -119,8 +167,30 @@ class Outbox(Flushable):
             return  # the peer would take them for payload; they are sent after `Hub.frame_sent`
         due = protocol.due
         protocol.due = []
+        if self.paused:
+            self._write_control(due)
+            return
         for frame in due:
             self.put(frame)
+
+    def _write_control(self, frames: list[bytes]) -> None:
+        """Write control frames behind data that the peer reads slowly.
+
+        They do not count against `max_write_backlog`, so that a ping does not end a connection whose peer is still
+        receiving one large message.
+        """
+        failed = self._protocol.failed
+        self.flush()
+        if self._protocol.failed and not failed:
+            return  # the Close frame is the last frame
+        for frame in frames:
+            if self.network is not None:
+                self.written += len(frame)
+                self.network.write(frame)
+
+    def gathered(self) -> int:
+        """Return the number of bytes that are gathered and not written to the network."""
+        return self._size
 
     # Writing ---------------------------------------------------------------------------------------------------
 
@@ -160,22 +230,23 @@ class Outbox(Flushable):
         network = self.network
         if network is None:
             return
-        backlog = self._excess(0) if self.paused else 0
+        paused = self.paused
+        backlog = self._excess(0) if paused else 0
         self.written += len(data)
         network.write(data)
-        if backlog:
-            # Only now: `data` may be the rest of a frame, and in it the peer would take a Close frame for payload.
-            self._fail(backlog)
+        if paused:
+            self._check_backlog(backlog, len(data))
 
     def _write_parts(self, parts: list[bytes], size: int) -> None:
         network = self.network
         if network is None:
             return
-        backlog = self._excess(0) if self.paused else 0
+        paused = self.paused
+        backlog = self._excess(0) if paused else 0
         self.written += size
         network.write_parts(parts)
-        if backlog:
-            self._fail(backlog)
+        if paused:
+            self._check_backlog(backlog, size)
 
     # Back-pressure ---------------------------------------------------------------------------------------------
 
@@ -198,10 +269,42 @@ class Outbox(Flushable):
         backlog: int = self.network.backlog() + queued
         return backlog if backlog > self._max_backlog else 0
 
-    def _fail(self, backlog: int) -> None:
+    def _check_backlog(self, backlog: int, size: int) -> None:
+        """Check the limits after `size` bytes were sent although senders should wait.
+
+        Only after: they may be the rest of a frame, and in it the peer would take a Close frame for payload.
+
+        :param backlog: the backlog before, if it was over its limit.
+        """
+        if self.exempt or not self._protocol.open:
+            return
+        self._owned += size
+        if backlog:
+            self._fail(backlog)
+        else:
+            self._total.count(self)
+
+    def share(self, size: int) -> None:
+        """Note that the next `size` bytes are a frame that other connections hold too, so that they are not counted."""
+        if self.network is not None and not self.network.copies:
+            self._owned -= size
+
+    def held(self) -> int:
+        """Return the number of bytes that this connection holds and no other one, for `TotalBacklog`."""
+        backlog = 0 if self.network is None else self.network.backlog()
+        return max(0, min(self._owned, backlog))
+
+    def drop(self) -> None:
+        """Drop the connection: all connections of the server together hold too much, and this one holds most."""
         hub = self._hub()
         if hub is not None:
-            hub.fail(CloseCode.POLICY_VIOLATION, f"too slow: {backlog} sent bytes are unread", Cause.LIMIT)
+            self._fail(self.held(), " (Limits.max_total_backlog)")
+            hub.abort()
+
+    def _fail(self, backlog: int, limit: str = "") -> None:
+        hub = self._hub()
+        if hub is not None:
+            hub.fail(CloseCode.POLICY_VIOLATION, f"too slow: {backlog} sent bytes are unread{limit}", Cause.LIMIT)
 
     def pause(self) -> None:
         """Make senders wait: the transport is over its high-water mark."""
@@ -210,6 +313,8 @@ class Outbox(Flushable):
     def resume(self) -> None:
         """Let waiting senders continue: the transport is at its low-water mark."""
         self.paused = False
+        self._owned = 0
+        self._total.discard(self)
         drained = self._drained
         self._drained = None
         for future in drained or ():

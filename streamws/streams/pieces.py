@@ -96,7 +96,7 @@ class FragmentWriter(PartsWriter):
         """
         self._check_inside()
         if not self._protocol.open:
-            raise self._protocol.closed_error()
+            raise self._protocol.send_error()
         check_data(part)
         opcode = self._opcode or (Opcode.TEXT if isinstance(part, str) else Opcode.BINARY)
         self._put(opcode, part, False)
@@ -122,7 +122,7 @@ class FragmentWriter(PartsWriter):
         if not self._protocol.open:
             self._turns.busy = False
             if error is None:
-                raise self._protocol.closed_error()
+                raise self._protocol.send_error()
         elif error is None:
             try:
                 # The last fragment is empty. If no part was sent, it is the only one: an empty message.
@@ -192,7 +192,7 @@ class DataFrameWriter(PartsWriter):
         if size > self.remaining:
             raise ValueError(f"cannot write {size} bytes: {self.remaining} of the frame's {self.length} bytes remain")
         if not self._can_go_on():
-            raise self._protocol.closed_error()
+            raise self._protocol.send_error()
         if not size:
             return
         if self._opcode == Opcode.TEXT:
@@ -201,7 +201,7 @@ class DataFrameWriter(PartsWriter):
         if self._outbox.must_wait():
             await self._outbox.drain()
         if not self._can_go_on():
-            error = self._protocol.closed_error()
+            error = self._protocol.send_error()
             if self.remaining or not error.outcome.clean:
                 raise error
 
@@ -236,7 +236,7 @@ class DataFrameWriter(PartsWriter):
         self._turns.busy = False
         if not self._can_go_on():
             if error is None:
-                raise self._protocol.closed_error()
+                raise self._protocol.send_error()
         elif error is not None:
             if self._begun:
                 self._truncate(f"a data frame was left with {self.remaining} bytes unsent: {error!r}")

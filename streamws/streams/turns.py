@@ -104,11 +104,11 @@ class Turns:
         :raises ConnectionClosed: if the connection is closing or closed.
         """
         if not self._protocol.open:
-            raise self._protocol.closed_error()
+            raise self._protocol.send_error()
         if self.busy:
             await self.wait(self.add())
             if not self._protocol.open:
-                raise self._protocol.closed_error()
+                raise self._protocol.send_error()
         self.busy = True
 
     async def acquire_for_block(self) -> None:
@@ -146,4 +146,4 @@ class Turns:
         self.size = 0
         for turn in waiting or ():
             if not turn.ready.done():
-                turn.fail(self._protocol.closed_error())
+                turn.fail(self._protocol.send_error())

@@ -112,7 +112,7 @@ class Writer:
             raise self._protocol.closed_error()
 
     async def _refuse(self) -> None:
-        raise self._protocol.closed_error()
+        raise self._protocol.send_error()
 
     def _send_shared(self, message: SharedMessage) -> bool:
         """Send a message for many connections; return False if it cannot be sent."""
@@ -132,8 +132,11 @@ class Writer:
         frame = message.frame_for(self._protocol)
         if self._turns.busy:
             self._turns.add(message.data if frame is None else None, frame, message.compress)
+        elif frame is None:
+            self._outbox.put(self._protocol.compressed_message(message.data))
         else:
-            self._outbox.put(self._protocol.compressed_message(message.data) if frame is None else frame)
+            self._outbox.share(len(frame))
+            self._outbox.put(frame)
         return self._protocol.open
 
     # Messages in parts -----------------------------------------------------------------------------------------
@@ -194,7 +197,7 @@ class Writer:
                 f"write_frame() sends data frames only; use ping(), pong() or close() for {frame.opcode.name}"
             )
         if not self._protocol.open:
-            raise self._protocol.closed_error()
+            raise self._protocol.send_error()
         if self._by_frames:
             if frame.opcode is not Opcode.CONTINUATION:
                 raise WriteError("write_frame() has a message under way: continue it with CONTINUATION frames")
@@ -272,8 +275,8 @@ class Writer:
         Cancelling the await does not harm the connection. Any number of tasks may ping. (RFC 6455 section 5.5.2)
         """
         data = payload.encode() if isinstance(payload, str) else bytes(payload)
-        if not self._protocol.open:
-            return self._pings.refused(self._protocol.closed_error())
+        if not self._protocol.open or (self._outbox.paused and not self._outbox.accepts(0)):
+            return self._pings.refused(self._protocol.send_error())
         data = data or fresh_payload()
         frame = self._protocol.ping(data)
         ping = self._pings.begin(data)
@@ -289,7 +292,7 @@ class Writer:
 
         Cancelling and concurrent calls are as for `send`. (RFC 6455 section 5.5.3)
         """
-        if not self._protocol.open:
+        if not self._protocol.open or (self._outbox.paused and not self._outbox.accepts(0)):
             return self._refuse()
         data = payload.encode() if isinstance(payload, str) else bytes(payload)
         self._outbox.put_control(self._protocol.pong(data))

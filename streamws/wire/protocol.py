@@ -408,9 +408,15 @@ class Protocol:
         return CloseOutcome(cause, initiator, self.close_received, sent, self._detail, withheld)
 
     def closed_error(self) -> ConnectionClosed:
-        """Return the exception for a reader or sender when nothing more can be received or sent."""
+        """Return the exception for a reader when nothing more can be received, or for a sender that has sent."""
         outcome = self.outcome()
         return ConnectionClosed(outcome) if outcome.clean else ConnectionClosedError(outcome)
+
+    def send_error(self) -> ConnectionClosed:
+        """Return the exception for a sender whose data is not sent."""
+        outcome = self.outcome()
+        kind = ConnectionClosed if outcome.clean else ConnectionClosedError
+        return kind(outcome, "cannot send")
 
 
 def check_data(data: object) -> None:

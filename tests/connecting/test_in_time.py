@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl as tls
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,22 @@ async def test_client_times_out_when_server_stalls(data: bytes) -> None:
     async with scripted(answering(data)) as server:
         error = await failing(server.url, ConnectTimeout, timeouts=SOON)
     assert message_of(error) == "not connected within 0.15 s (Timeouts.open); still waiting for the response of SERVER"
+
+
+async def test_client_times_out_when_response_arrives_byte_by_byte() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        with suppress(ConnectionError):
+            while True:
+                peer.write(b"HTTP/1.1 101 Switching Protocols\r\n"[len(sent) :][:1] or b"x")
+                sent.append(1)
+                await peer.writer.drain()
+                await asyncio.sleep(0.01)
+
+    sent: list[int] = []
+    async with scripted(script) as server:
+        await failing(server.url, ConnectTimeout, timeouts=SOON)
+    assert len(sent) > 2
 
 
 async def test_client_refuses_endless_interim_responses() -> None:

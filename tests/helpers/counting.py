@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import selectors
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ def counting_loop(kind: str) -> Any:
     A loop does not watch its own sockets by `add_reader`, nor those of its transports and of `sock_recv`. So it only
     counts the calls of a poll, or of the transports of streamws where there is no poll.
 
-    :param kind: "asyncio" or "uvloop".
+    :param kind: "asyncio", "uvloop", or "poll" for a loop of asyncio that uses no epoll, as on other systems.
     """
     base: Any
     if kind == "uvloop":
@@ -33,7 +34,7 @@ def counting_loop(kind: str) -> Any:
 
             super().add_reader(fd, counted)
 
-    return CountingLoop()
+    return CountingLoop(selectors.PollSelector()) if kind == "poll" else CountingLoop()
 
 
 def descriptors(kind: str) -> int:

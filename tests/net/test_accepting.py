@@ -16,11 +16,11 @@ from helpers.fixtures import Connect, Serve, address_of, echo, url_of
 from helpers.frames import CLOSE, TEXT, close, request, text
 from helpers.peers import RawClient
 from helpers.programs import script
-from helpers.tls import TlsEnd
+from helpers.tls import TlsClient, TlsEnd
 from helpers.waiting import PATIENCE, iterations, until, within
-from streamws import Client, Limits, Request, Response, Timeouts, UsageError, WebSocketServer
+from streamws import Client, Limits, Request, Response, Timeouts, UsageError, WebSocketServer, connection
 from streamws import connect as connect_to
-from streamws.net import accepting
+from streamws.net import accepting, transports
 from streamws.net import poll as poll_module
 from streamws.net.accepting import Connections, Listener, Openings, Server
 from streamws.net.network import Receiver
@@ -474,7 +474,7 @@ async def test_server_accepts_without_epoll(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(poll_module, "HAS_EPOLL", False)
-    server = await serve(echo, limits=Limits(max_handshakes=1))
+    server = await serve(echo, limits=Limits(max_handshakes=1), timeouts=Timeouts(close=0.1))
     first, second = [await connect(server, upgrade=False) for _ in range(2)]
     await second.send(request())
     await until(lambda: warned(caplog))
@@ -482,6 +482,126 @@ async def test_server_accepts_without_epoll(
     first.reset()
     assert (await second.read_answer()).status == 101
     await server.close()
+
+
+# Loops that accept connections themselves ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def loop_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the loop accept connections, with its own transports, as on Windows."""
+    for module in (transports, connection):
+        monkeypatch.setattr(module, "has_own_transports", lambda loop: False)
+
+
+@pytest.mark.usefixtures("loop_accepts")
+async def test_server_on_a_loop_that_accepts_answers_503_to_connections_over_the_limit(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(echo, limits=Limits(max_handshakes=2))
+    waiting = [await connect(server, upgrade=False) for _ in range(2)]
+    await until(lambda: len(server._serving.connections) == 2)
+    with caplog.at_level(logging.INFO, "streamws"):
+        for _ in range(3):
+            refused = await connect(server, upgrade=False)
+            answer = await refused.read_answer()
+            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+            refused.close()
+            line = "{}:{} refused with 503: too many opening handshakes (Limits.max_handshakes)"
+            assert caplog.messages[-1] == line.format(*refused.address)
+    # Those that were in time are served, and make room for others.
+    for raw in waiting:
+        await raw.upgrade()
+    await connect(server)
+
+
+@pytest.mark.usefixtures("loop_accepts")
+async def test_server_on_a_loop_that_accepts_answers_503_over_tls(
+    serve: Serve, connect: Connect, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    server = await serve(echo, limits=Limits(max_handshakes=2), ssl=server_context)
+    waiting = [TlsClient(await connect(server, upgrade=False), client_context) for _ in range(2)]
+    for tls in waiting:
+        await tls.shake_hands()
+    refused = TlsClient(await connect(server, upgrade=False), client_context)
+    await refused.shake_hands()
+    assert (await refused.read_until_eof()).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    refused.raw.close()
+    for tls in waiting:
+        await tls.upgrade()
+    await TlsClient(await connect(server, upgrade=False), client_context).shake_hands()
+
+
+@pytest.mark.usefixtures("loop_accepts")
+async def test_server_on_a_loop_that_accepts_bounds_tls_handshakes_that_never_end(
+    serve: Serve, connect: Connect, server_context: ssl.SSLContext
+) -> None:
+    server = await serve(echo, limits=Limits(max_handshakes=2), ssl=server_context)
+    raws = [await connect(server, upgrade=False) for _ in range(20)]
+    for raw in raws[4:]:
+        with suppress(ConnectionResetError):
+            assert await raw.read_until_eof() == b""
+    assert not any(has_answer(raw) for raw in raws[:4])
+
+
+# Handshakes that never end ------------------------------------------------------------------------------------
+
+SOON = Timeouts(open=0.2, close=0.2)
+
+
+async def drip(raw: RawClient, data: bytes) -> None:
+    """Send a byte from time to time, until the connection ends."""
+    with suppress(OSError):
+        for number in range(1_000_000):
+            await raw.send(data[number : number + 1] or b"x")
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("accepts", ["listener", "loop"])
+async def test_head_that_arrives_byte_by_byte_is_refused_in_time(
+    accepts: str, request: pytest.FixtureRequest, serve: Serve, connect: Connect
+) -> None:
+    if accepts == "loop":
+        request.getfixturevalue("loop_accepts")
+    server = await serve(echo, timeouts=SOON)
+    raw = await connect(server, upgrade=False)
+    sending = asyncio.create_task(drip(raw, b"GET / HTTP/1.1\r\nHost: x\r\nX: "))
+    assert (await raw.read_answer()).status == 408
+    await within(sending)  # the connection ends, even if bytes still arrive and the answer is not the end for the peer
+    assert not server._serving.connections
+
+
+@pytest.mark.parametrize("accepts", ["listener", "loop"])
+async def test_tls_handshake_that_arrives_byte_by_byte_ends_in_time(
+    accepts: str,
+    request: pytest.FixtureRequest,
+    serve: Serve,
+    connect: Connect,
+    server_context: ssl.SSLContext,
+    client_context: ssl.SSLContext,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if accepts == "loop":
+        request.getfixturevalue("loop_accepts")
+    server = await serve(echo, timeouts=SOON, ssl=server_context)
+    raw = await connect(server, upgrade=False)
+    # A record that is longer than what arrives in the time.
+    hello = TlsEnd(client_context, False).step()
+    with caplog.at_level(logging.INFO, "streamws"):
+        await within(drip(raw, hello))
+    assert [line for line in caplog.messages if "refused" in line] == [
+        "{}:{} refused: TLS handshake failed: not complete within 0.2 s".format(*raw.address)
+    ]
+
+
+async def test_tls_handshake_and_head_have_one_deadline_together(
+    serve: Serve, connect: Connect, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    server = await serve(echo, timeouts=SOON, ssl=server_context)
+    tls = TlsClient(await connect(server, upgrade=False), client_context)
+    await tls.shake_hands()
+    await tls.send(b"GET / HTTP/1.1\r\n")
+    assert (await within(tls.read_until_eof())).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
 
 
 # The Server -------------------------------------------------------------------------------------------------

@@ -526,8 +526,25 @@ loop.close()
 """
 
 
-async def test_child_that_holds_the_descriptors_does_not_keep_the_loop_busy(request: pytest.FixtureRequest) -> None:
-    async with script(CHILD_HOLDS.replace("{kind!r}", repr(request.config.getoption("loop")))) as program:
+WITHOUT_EPOLL = """
+from streamws.net import poll
+poll.HAS_EPOLL = False
+"""
+
+
+@pytest.fixture(params=["epoll", "poll"])
+def forking(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Prepare a program for this loop, or for a loop on a system without epoll.
+
+    There, a child has copies of all descriptors, but not of what watches them: it is not a file, or not inherited.
+    """
+    if request.param == "poll":
+        return lambda program: WITHOUT_EPOLL + program.replace("{kind!r}", repr("poll"))
+    return lambda program: program.replace("{kind!r}", repr(request.config.getoption("loop")))
+
+
+async def test_child_that_holds_the_descriptors_does_not_keep_the_loop_busy(forking: Callable[[str], str]) -> None:
+    async with script(forking(CHILD_HOLDS)) as program:
         status = await program.end()
         assert (status, program.stdout, program.stderr) == (0, "calls 0 1\n", "")
 
@@ -605,8 +622,8 @@ loop.close()
 """
 
 
-async def test_child_that_drops_its_copies_does_not_harm_the_parent(request: pytest.FixtureRequest) -> None:
-    async with script(CHILD_DROPS.replace("{kind!r}", repr(request.config.getoption("loop")))) as program:
+async def test_child_that_drops_its_copies_does_not_harm_the_parent(forking: Callable[[str], str]) -> None:
+    async with script(forking(CHILD_DROPS)) as program:
         status = await program.end()
         assert (status, program.stdout, program.stderr) == (0, "child 0\nreceived {b'to the parent'}\n", "")
 

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 
 from helpers.frames import server_close
 from helpers.peers import Peer, scripted
-from streamws import Close, connect
+from helpers.waiting import iterations, until
+from streamws import Client, Close, ConnectionClosed, Limits, WebSocketServer, connect
 from streamws.net import poll
 from streamws.net.network import Receiver
 from streamws.net.selector import over_socket
@@ -37,6 +40,7 @@ class Recorder(Receiver):
         self.told: list[str] = []
         self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self.keeps_open = False
+        self.resumes = True
         self.on_data: Callable[[], None] = lambda: None
         self.room: bytearray | None = bytearray(1000)
         self._news = asyncio.Event()
@@ -67,6 +71,10 @@ class Recorder(Receiver):
     def resume_writing(self) -> None:
         self.told.append("resume")
         self._news.set()
+
+    def writing_failed(self) -> None:
+        if self.resumes:
+            self.transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.told.append("lost")
@@ -328,6 +336,71 @@ async def test_transport_reads_what_came_before_it_could_not_write(case: Case) -
     assert case.protocol.told == ["made", "eof", "lost"]
 
 
+@pytest.mark.parametrize("resumes", [True, False], ids=["resumed at once", "resumed later"])
+async def test_paused_transport_reads_what_came_before_it_could_not_write(resumes: bool, case: Case) -> None:
+    case.protocol.resumes = resumes
+    case.protocol.room = bytearray(4)
+    case.transport.pause_reading()
+    case.peer.send(b"goodbye")
+    case.peer.close()
+    case.transport.write(b"to no one")
+    for _ in range(4):
+        await asyncio.sleep(0)
+    if not resumes:
+        assert case.protocol.told == ["made"]
+        assert case.protocol.received == b""
+        case.transport.resume_reading()
+    assert isinstance(await case.lost(), BrokenPipeError)
+    assert case.protocol.received == b"goodbye"
+    assert case.protocol.told == ["made", "eof", "lost"]
+
+
+async def test_transport_that_closes_and_cannot_write_ends(case: Case) -> None:
+    case.transport.write(b"x" * 500_000)
+    case.transport.close()
+    case.peer.close()
+    await case.lost()
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("role", ["server", "client"])
+async def test_paused_connection_receives_all_messages_that_came_before_a_write_failed(
+    role: str, secure: bool, server_context: ssl.SSLContext, client_context: ssl.SSLContext, tmp_path: Path
+) -> None:
+    """More than the high-water mark for reading was sent before the peer disconnected."""
+    limits = Limits(read_high=10_000, read_low=1000)
+    messages = [bytes([number]) * 20_000 for number in range(10)]
+    clients: asyncio.Queue[Client] = asyncio.Queue()
+
+    async def hold(client: Client) -> None:
+        clients.put_nowait(client)
+        await client.wait_closed()
+
+    path = str(tmp_path / "socket")
+    async with (
+        asyncio.timeout(PATIENCE),
+        WebSocketServer(path=path, handler=hold, limits=limits, ssl=server_context if secure else None),
+    ):
+        url = "wss://localhost" if secure else "ws://localhost"
+        client = await connect(url, path=path, limits=limits, ssl=client_context if secure else None)
+        ends = [await clients.get(), client]
+        ours, peer = ends if role == "server" else ends[::-1]
+        for message in messages:
+            await peer.send(message)
+        await until(lambda: ours._connection.inbox.paused and not peer._connection.network.backlog())
+        peer._connection.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        with suppress(ConnectionClosed):
+            await ours.send("too late")
+        await iterations()
+        received = []
+        with suppress(ConnectionClosed):
+            async for data in ours:
+                received.append(data)
+        assert received == messages
+        await ours.wait_closed()
+        await peer.wait_closed()
+
+
 async def test_transport_reads_no_further_than_the_end(case: Case) -> None:
     case.protocol.keeps_open = True
     case.peer.shutdown(socket.SHUT_WR)
@@ -510,4 +583,4 @@ async def test_transport_that_is_paused_and_writes_notices_a_reset() -> None:
     peer.close()
     async with asyncio.timeout(PATIENCE):
         assert isinstance(await protocol.lost, ConnectionResetError)
-    assert protocol.told == ["made", "pause", "resume", "lost"]
+    assert protocol.told == ["made", "pause", "resume", "eof", "lost"]

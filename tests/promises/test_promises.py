@@ -536,6 +536,18 @@ async def test_promise_6_pong_timer_stands_still_while_reading_is_paused() -> No
             assert await client.read_message() == bytes(1000)
 
 
+async def test_promise_6_peer_that_receives_nothing_while_both_directions_are_paused_is_gone() -> None:
+    timeouts = Timeouts(close=5, ping_interval=0.1, ping_timeout=0.1)
+    async with pair(MARKS, timeouts, small_buffers=True) as (client, peer):
+        peer.write(frame(BINARY, bytes(1000)) * 100)
+        client.send(bytes(100_000)).close()
+        assert client._connection.outbox.paused
+        await until(lambda: client.outcome)
+        assert outcome_of(client).cause is Cause.KEEPALIVE
+        assert outcome_of(client).sent == Close(1011, outcome_of(client).detail)
+        client._connection.abort()
+
+
 # Promise 7: Back-pressure both ways, in bytes ---------------------------------------------------------------
 
 

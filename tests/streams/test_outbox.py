@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from helpers.frames import client_frame as frame
-from helpers.peers import Peer, pair
-from streamws import Cause, Client, ConnectionClosed, ConnectionClosedError, Limits, Opcode
+from helpers.peers import Peer, full_network, pair
+from helpers.waiting import iterations, until
+from streamws import Cause, Client, ConnectionClosed, ConnectionClosedError, Limits, Opcode, Timeouts
 from streamws.awaiting.internals import WAKES_DIRECTLY
 from streamws.net.network import Network
 
@@ -290,6 +291,39 @@ async def test_send_raises_when_connection_ends_while_it_waits() -> None:
                 await task
         assert client.outcome is not None
         assert client.outcome.cause is Cause.RESET
+
+
+async def test_keepalive_ping_behind_one_large_message_does_not_exceed_the_backlog() -> None:
+    limits = Limits(write_high=4000, write_low=1000, max_write_backlog=20_000)
+    timeouts = Timeouts(close=5, ping_interval=0.02, ping_timeout=3600)
+    async with pair(limits, timeouts, small_buffers=True) as (client, peer):
+        # The keepalive sends no ping while another one is not answered.
+        first, payload = await peer.read_frame()
+        assert first == 0x89
+        sending = asyncio.create_task(client.send(bytes(500_000)))
+        await iterations()
+        peer.send(Opcode.PONG, payload)
+        await until(lambda: client.latency is not None)
+        await until(lambda: client._connection.pings._waiting)
+        assert client.outcome is None
+        assert await peer.read_frame() == (0x82, bytes(500_000))
+        assert (await peer.read_frame())[0] == 0x89
+        await sending
+
+
+@pytest.mark.parametrize("call", ["ping", "pong"])
+async def test_pings_and_pongs_of_the_application_close_with_1008_when_peer_is_too_slow(call: str) -> None:
+    async with pair(Limits(write_high=4000, write_low=1000, max_write_backlog=20_000), small_buffers=True) as (
+        client,
+        _,
+    ):
+        await full_network(client)
+        while client.outcome is None:
+            getattr(client.writer, call)(b"x" * 125).close()
+            assert client._connection.network.backlog() < 100_000
+        assert client.outcome.cause is Cause.LIMIT
+        with pytest.raises(ConnectionClosedError):
+            await getattr(client.writer, call)()
 
 
 async def test_send_closes_with_1008_when_peer_is_too_slow() -> None:

@@ -1,8 +1,9 @@
 """`Writer` and `FragmentWriter`: messages, fragments, frames, pings, and the order of senders."""
 
 import asyncio
+import pickle
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
@@ -10,6 +11,7 @@ from helpers.frames import client_frame as frame
 from helpers.frames import client_header as header
 from helpers.frames import xor
 from helpers.peers import Peer, pair
+from helpers.waiting import iterations
 from streamws import (
     Cause,
     Client,
@@ -832,3 +834,55 @@ async def test_writer_sends_pong(payload: str | bytes) -> None:
         await client.writer.pong(payload)
         expected = payload.encode() if isinstance(payload, str) else payload
         assert await peer.read_frame() == (0x8A, expected)
+
+
+# After the end ------------------------------------------------------------------------------------------------
+
+
+async def send_fragments(client: Client) -> None:
+    async with client.writer.fragment():
+        raise AssertionError("entered")
+
+
+async def send_data_frame(client: Client) -> None:
+    async with client.writer.data_frame(1):
+        raise AssertionError("entered")
+
+
+SENDS: dict[str, Callable[[Client], Awaitable[object]]] = {
+    "send": lambda client: client.send("text"),
+    "send bytes": lambda client: client.send(bytes(300_000)),
+    "fragment": send_fragments,
+    "data_frame": send_data_frame,
+    "write_frame": lambda client: client.writer.write_frame(DataFrame(Opcode.TEXT, b"text")),
+    "feed": lambda client: client.writer.feed(["text"]),
+    "ping": lambda client: client.writer.ping(),
+    "pong": lambda client: client.writer.pong(),
+}
+
+
+@pytest.mark.parametrize("call", SENDS.values(), ids=SENDS)
+async def test_send_after_close_says_that_it_cannot_send_and_why(call: Callable[[Client], Awaitable[object]]) -> None:
+    async with pair() as (client, peer):
+        peer.send_close(1001, "bye")
+        await client.wait_closed()
+        with pytest.raises(ConnectionClosed) as caught:
+            await call(client)
+        assert str(caught.value) == 'cannot send: closed by the peer with 1001 "bye"'
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+        with pytest.raises(ConnectionClosed) as read:
+            await client.read_message()
+        assert str(read.value) == 'closed by the peer with 1001 "bye"'
+
+
+async def test_send_that_waited_for_its_turn_says_that_it_cannot_send_and_why() -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(ConnectionClosedError, match=r"^cannot send: connection lost"):  # noqa: PT012
+            async with client.writer.fragment() as stream:
+                await stream.send("part")
+                waiting = asyncio.create_task(client.send("text"))
+                await iterations()
+                await peer.close()
+                await client.wait_closed()
+        with pytest.raises(ConnectionClosedError, match=r"^cannot send: connection lost without a closing handshake$"):
+            await waiting

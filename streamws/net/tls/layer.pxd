@@ -26,6 +26,7 @@ cdef class Tls(Receiver):
     cdef Network _network
     cdef Gate _gate
     cdef object _error
+    cdef readonly long long overhead
 
     cpdef object get_buffer(self, Py_ssize_t sizehint)
     cpdef buffer_updated(self, Py_ssize_t nbytes)
@@ -35,6 +36,7 @@ cdef class Tls(Receiver):
     cdef _process_engine(self)
     @cython.locals(engine=Engine)
     cdef _continue_handshake(self)
+    @cython.locals(encrypted=bytes)
     cpdef write(self, object data)
     cdef bint _encrypt(self, object data) except -1
     cpdef bint is_closing(self) except -1

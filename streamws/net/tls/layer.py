@@ -69,6 +69,7 @@ class Tls(Receiver):
         "_timer",
         "_transport",
         "_upper",
+        "overhead",
     )
 
     _network: Network
@@ -108,6 +109,8 @@ class Tls(Receiver):
         self._opened = False  # whether `connection_made` of the connection was called
         self._transport: Any = None
         self._error: Exception | None = None  # why the connection failed
+        self.overhead: int = 0
+        """The number of bytes that encryption has added to those that the connection has written."""
 
     # The transport's side --------------------------------------------------------------------------------------
 
@@ -179,6 +182,10 @@ class Tls(Receiver):
     def resume_writing(self) -> None:
         self._upper.resume_writing()
 
+    def writing_failed(self) -> None:
+        if self._opened:
+            self._upper.writing_failed()
+
     def connection_lost(self, error: Exception | None) -> None:
         self._state = _CLOSED
         self._stop_timer()
@@ -245,7 +252,9 @@ class Tls(Receiver):
     def write(self, data: Buffer) -> None:
         """Encrypt and write data."""
         if self._state == _OPEN and self._encrypt(data):
-            self._network.write(self._engine.output())
+            encrypted = self._engine.output()
+            self.overhead += len(encrypted) - len(data)
+            self._network.write(encrypted)
 
     def writelines(self, parts: Iterable[Buffer]) -> None:
         """Encrypt and write several parts; small ones share records."""
@@ -256,6 +265,7 @@ class Tls(Receiver):
             if not self._encrypt(data):
                 return
             encrypted.append(self._engine.output())
+            self.overhead += len(encrypted[-1]) - len(data)
         self._network.write_parts(encrypted)
 
     def _encrypt(self, data: Buffer) -> bool:

@@ -21,7 +21,15 @@ from helpers.tls import TlsClient
 from helpers.waiting import until, within
 from streamws import Cause, Client, ConnectError, Limits, Timeouts, WebSocketServer, connect
 from streamws.connection import AsyncioConnection, Environment
+from streamws.net import poll
 from streamws.net.transports import dial
+
+
+@pytest.fixture(params=["epoll", "add_reader"], autouse=True)
+def _watching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test with an epoll, and as on systems that have none."""
+    monkeypatch.setattr(poll, "HAS_EPOLL", request.param == "epoll")
+
 
 QUIET = Timeouts(open=5, close=5, ping_interval=None)
 LARGE = 1_000_000

@@ -456,6 +456,14 @@ async def test_every_kind_of_buffer_is_written(stack: Stack, kind: Callable[[byt
     assert stack.other.received == b"a" + b"b" * RECORD
 
 
+async def test_layer_counts_the_bytes_that_encryption_adds(stack: Stack) -> None:
+    """The keepalive compares what was sent with what the transport below still holds."""
+    stack.tls.write(b"a" * 100)
+    stack.tls.writelines([b"b", b"c" * RECORD, b"d" * RECORD * 3])
+    assert len(stack.wire.take()) == 101 + 4 * RECORD + stack.tls.overhead
+    assert stack.tls.overhead > 0
+
+
 class Failing(ssl.SSLObject):
     """An application's own, that cannot encrypt."""
 
