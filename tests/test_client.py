@@ -692,19 +692,6 @@ async def test_client_latency_is_last_round_trip() -> None:
         assert client.latency is not None
 
 
-async def test_client_forgets_ping_whose_wait_was_cancelled() -> None:
-    # A peer that sends data but no pongs would otherwise make each further ping cost memory.
-    async with pair() as (client, peer):
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(client.writer.ping(b"late"), 0.01)
-        assert await peer.read_frame() == (0x89, b"late")
-        peer.send(Opcode.PONG, b"late")
-        for text in ("with it", "after it"):
-            peer.send(Opcode.TEXT, text.encode())
-            assert await client.read_message() == text
-        assert client.latency is None
-
-
 async def test_client_knows_its_peer() -> None:
     async with pair() as (client, peer):
         assert (client.addr, client.port) == peer.writer.get_extra_info("sockname")

@@ -1,12 +1,16 @@
 """Pings that wait for their pong, and round-trip times (RFC 6455 sections 5.5.2 and 5.5.3)."""
 
 import os
-from asyncio import AbstractEventLoop, CancelledError, Future
+from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from time import perf_counter
 
 from ..awaiting.lazy import LazyCoroutine
 from ..errors import ConnectionClosed
+
+
+MAX_FORGOTTEN = 64
+"""The number of pings above which those are removed for whose pong no task waits."""
 
 
 def fresh_payload() -> bytes:
@@ -26,6 +30,10 @@ class Ping:
         self.error: ConnectionClosed | None = None
         self.waiter: Future[None] | None = None
 
+    def is_awaited(self) -> bool:
+        """Return whether a task waits for the pong."""
+        return self.waiter is not None and not self.waiter.cancelled()
+
     def wake(self) -> None:
         """Wake the task that waits: `round_trip` or `error` is set."""
         if self.waiter is not None and not self.waiter.done():
@@ -35,11 +43,12 @@ class Ping:
 class Pings:
     """The pings of one connection that wait for their pong, oldest first."""
 
-    __slots__ = ("_loop", "_waiting", "latency")
+    __slots__ = ("_full", "_loop", "_waiting", "latency")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: list[Ping] | None = None
+        self._full = MAX_FORGOTTEN  # the number of pings from which some are removed
         self.latency: float | None = None
         """The last round-trip time in seconds."""
 
@@ -52,6 +61,10 @@ class Pings:
         ping = Ping(payload or fresh_payload(), perf_counter())
         if self._waiting is None:
             self._waiting = []
+        elif len(self._waiting) >= self._full:
+            # A peer may send data, so that the keepalive is content, and answer no ping.
+            self._waiting = [waiting for waiting in self._waiting if waiting.is_awaited()]
+            self._full = max(MAX_FORGOTTEN, 2 * len(self._waiting))
         self._waiting.append(ping)
         return ping
 
@@ -69,11 +82,7 @@ class Pings:
             if ping.error is not None:
                 raise ping.error
             ping.waiter = self._loop.create_future()
-            try:
-                await ping.waiter
-            except CancelledError:
-                self.forget(ping)  # pings that a peer never answers would collect
-                raise
+            await ping.waiter
         return ping.round_trip
 
     def refused(self, error: ConnectionClosed) -> LazyCoroutine[float]:

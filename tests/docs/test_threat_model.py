@@ -31,7 +31,7 @@ def shown(value: object) -> str:
 def test_page_names_every_limit_and_deadline_with_its_default() -> None:
     named = dict(re.findall(r"`((?:Limits|Timeouts)\.\w+)`\s+\(([^)]+)\)", PAGE))
     defaults = {
-        f"{options.__name__}.{field.name}": shown(field.default)
+        f"{options.__name__}.{field.name}": shown(getattr(options(), field.name))
         for options in (streamws.Limits, streamws.Timeouts)
         for field in attrs.fields(options)
         if not field.name.endswith(("_low", "write_high"))  # marks that bound no memory by themselves

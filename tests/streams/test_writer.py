@@ -815,6 +815,21 @@ async def test_writer_ping_cancelled_leaves_connection_as_it_is() -> None:
         assert client.latency is not None
 
 
+async def test_writer_forgets_many_pings_for_which_no_task_waits() -> None:
+    # A peer may send data, so that the keepalive is content, and answer no ping.
+    async with pair() as (client, peer):
+        awaited = asyncio.create_task(client.writer.ping(b"awaited"))
+        assert await peer.read_frame() == (0x89, b"awaited")
+        for number in range(64):
+            client.writer.ping(b"%d" % number)
+            assert await peer.read_frame() == (0x89, b"%d" % number)
+        peer.send(Opcode.PONG, b"0")
+        await peer.settle()
+        assert client.latency is None
+        peer.send(Opcode.PONG, b"awaited")
+        assert await awaited == client.latency
+
+
 async def test_writer_ping_without_await_is_sent() -> None:
     async with pair() as (client, peer):
         with warnings.catch_warnings(record=True) as caught:
