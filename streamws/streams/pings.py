@@ -8,7 +8,6 @@ from time import perf_counter
 from ..awaiting.lazy import LazyCoroutine
 from ..errors import ConnectionClosed
 
-
 MAX_FORGOTTEN = 64
 """The number of pings above which those are removed for whose pong no task waits."""
 
