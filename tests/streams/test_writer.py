@@ -821,7 +821,7 @@ async def test_writer_forgets_many_pings_for_which_no_task_waits() -> None:
         awaited = asyncio.create_task(client.writer.ping(b"awaited"))
         assert await peer.read_frame() == (0x89, b"awaited")
         for number in range(64):
-            client.writer.ping(b"%d" % number)
+            _ = client.writer.ping(b"%d" % number)
             assert await peer.read_frame() == (0x89, b"%d" % number)
         peer.send(Opcode.PONG, b"0")
         await peer.settle()
