@@ -4,6 +4,8 @@ import asyncio
 import socket
 import ssl as tls
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent import futures
+from contextlib import suppress
 from os import PathLike, fspath
 from types import MappingProxyType, TracebackType
 from typing import Literal, Self, TypeVar
@@ -15,7 +17,7 @@ from .handshake.server import Policy
 from .net.accepting import Openings, Server
 from .net.addresses import address_text, is_tcp
 from .net.binding import file_number, is_abstract, remove_file, shown_path
-from .net.signals import on_signals
+from .net.signals import STOPS, can_handle_signals, on_signals
 from .net.transports import listen, new_loop
 from .options import Compression, Limits, Timeouts, compression_of
 from .serving import ConnectionCallback, Handler, RequestCallback, Serving
@@ -107,6 +109,7 @@ class WebSocketServer:
         self._unix_file: int | None = None  # the number of the Unix socket's file
         self._stopped: asyncio.Event | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._ended: futures.Future[None] = futures.Future()  # done when the server has stopped, for other threads
 
     def __repr__(self) -> str:
         state = "not started" if self._server is None else f"{len(self.clients)} clients"
@@ -236,20 +239,45 @@ class WebSocketServer:
 
         After `Timeouts.close` seconds, the remaining connections are dropped and the remaining handlers are cancelled;
         those have the same time again to end. A handler that calls this is not waited for. Cancelling it drops all
-        connections at once. Any number of tasks may call it, also if the server was never started.
+        connections at once. Any number of tasks may call it, also if the server was never started, and in any thread:
+        `asyncio.run(server.close())` stops a server that runs in another thread.
         """
-        if self._server is None or self._stopped is None:
+        server = self._server
+        if server is None or self._stopped is None:
+            return
+        if server.get_loop() is not asyncio.get_running_loop():
+            await self._close_in_another_thread(server.get_loop())
             return
         self._serving.forget_task(asyncio.current_task())
-        if self._stopping is None:
-            self._serving.stopping = True
-            self._stopping = asyncio.get_running_loop().create_task(self._stop(self._server, self._stopped))
+        stopping = self._begin_stopping()
         try:
-            await asyncio.shield(self._stopping)
+            await asyncio.shield(stopping)
         except asyncio.CancelledError:
             self._serving.abort()
-            await asyncio.wait([self._stopping])
+            await asyncio.wait([stopping])
             raise
+
+    async def _close_in_another_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._ended.done():
+            return
+        if not loop.is_running():
+            raise UsageError("cannot close this server: its event loop does not run")
+        loop.call_soon_threadsafe(self._begin_stopping)
+        try:
+            # Not a coroutine in that loop: `run` may stop the loop before such a coroutine has told its result.
+            await asyncio.shield(asyncio.wrap_future(self._ended))
+        except asyncio.CancelledError:
+            loop.call_soon_threadsafe(self._serving.abort)
+            raise
+
+    def _begin_stopping(self) -> "asyncio.Task[None]":
+        """Begin to stop the server, which was started; return the task that does it."""
+        if self._stopping is None:
+            assert self._server is not None
+            assert self._stopped is not None
+            self._serving.stopping = True
+            self._stopping = self._server.get_loop().create_task(self._stop(self._server, self._stopped))
+        return self._stopping
 
     async def _stop(self, server: Server, stopped: asyncio.Event) -> None:
         server.close()
@@ -257,17 +285,40 @@ class WebSocketServer:
         if self._path is not None:
             remove_file(self._path, self._unix_file)
         stopped.set()
+        self._ended.set_result(None)
 
-    async def serve_forever(self) -> None:
+    async def serve_forever(self, *, signals: Iterable[int] = ()) -> None:
         """Wait until `close` has stopped the server; use it inside `async with`.
 
-        Any number of tasks may wait. Cancelling one does not stop the server.
+        :param signals: signals, such as `signal.SIGTERM`, that stop the server, as `close` does. A second one drops all
+            connections at once. Without it, a signal does here what it does in any program.
+        :raises UsageError: if the server was not started, runs on another event loop, or is to handle signals in
+            another thread than the main one.
 
-        :raises UsageError: if the server was not started.
+        Any number of tasks may wait. Cancelling one does not stop the server.
         """
-        if self._stopped is None:
+        if self._server is None or self._stopped is None:
             raise UsageError("this server is not started: await serve_forever() inside `async with`")
-        await self._stopped.wait()
+        loop = asyncio.get_running_loop()
+        if self._server.get_loop() is not loop:
+            raise UsageError("this server runs on another event loop: await serve_forever() there")
+        numbers = tuple(signals)
+        if numbers and not can_handle_signals():
+            raise UsageError("only the main thread can handle signals: in another one, leave signals= out")
+        remove = on_signals(loop, numbers, self._signalled)
+        try:
+            await self._stopped.wait()
+        finally:
+            remove()
+
+    def _signalled(self, number: int) -> None:
+        """Stop the server; drop all connections if it is stopping already."""
+        if self._serving.stopping:
+            self._serving.abort()
+        else:
+            self._serving.stopping = True
+            if self._stopped is not None:  # else `run` is still starting it
+                self._begin_stopping()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -304,39 +355,35 @@ class WebSocketServer:
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM, then stop (see `close`). A second signal drops all connections at once.
 
-        Uses the event loop given as `loop`, or a new one: uvloop's if the `speed` extra is installed.
+        Uses the event loop given as `loop`, or a new one: uvloop's if the `speed` extra is installed. In another thread
+        than the main one, which cannot handle signals, it serves until `close` is called.
 
         :raises OSError: if it cannot listen on the address.
         :raises UsageError: if an event loop is running; use `async with` and `serve_forever` there.
         """
         self._require_idle_loop("run()", "use `async with` and `serve_forever()`")
-        if self._loop is not None:
-            self._loop.run_until_complete(self._serve_until_signal())
+        if self._loop is None:
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                runner.run(self._serve_until_signal())
             return
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(self._serve_until_signal())
+        serving = self._loop.create_task(self._serve_until_signal())
+        try:
+            self._loop.run_until_complete(serving)
+        finally:
+            if not serving.done():  # a handler or callback raised `SystemExit`, which has stopped the loop
+                serving.cancel()
+                with suppress(asyncio.CancelledError):
+                    self._loop.run_until_complete(serving)
 
     async def _serve_until_signal(self) -> None:
-        loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
-        drop = asyncio.Event()
-
-        def signalled(number: int) -> None:
-            (drop if stop.is_set() else stop).set()
-
-        restore = on_signals(loop, signalled)
+        signals = STOPS if can_handle_signals() else ()
+        remove = on_signals(asyncio.get_running_loop(), signals, self._signalled)
         try:
             async with self:
-                await stop.wait()
-                closing = loop.create_task(self.close())
-                dropping = loop.create_task(drop.wait())
-                await asyncio.wait([closing, dropping], return_when=asyncio.FIRST_COMPLETED)
-                dropping.cancel()
-                if not closing.done():
-                    self._serving.abort()
-                await closing
+                if not self._serving.stopping:
+                    await self.serve_forever()
         finally:
-            restore()
+            remove()
 
 
 def _check_place(

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 
-from .callbacks import call
+from .callbacks import NO_FAILURE, call, end_task
 from .client import Client
 from .codes import Cause, CloseCode, Side
 from .connection import Connection, Environment, connection_class, logger
@@ -80,7 +80,7 @@ class Serving(Connections):
         assert self._environment is not None
         task = self._environment.loop.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(end_task, self._tasks))
         return task
 
     def spawn_in_context(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
@@ -137,7 +137,7 @@ class Serving(Connections):
             connection.fail(code, "", Cause.LOCAL_CANCEL, Side.LOCAL, "the handler was cancelled")
             return
         error = task.exception()
-        if error is None or (isinstance(error, Exception) and tells_of_end(error)):
+        if error is None or tells_of_end(error):
             # Many handlers end with `ConnectionClosed`, because the connection has ended. That is not a failure.
             if not connection.is_closed:
                 connection.begin_close(CloseCode.NORMAL, "")
@@ -286,7 +286,9 @@ class ServerOpening:
             response = await result if inspect.isawaitable(result) else result
             if response is not None and not isinstance(response, Response):
                 raise TypeError(f"a @socket.request callback must return a Response or None, not {response!r}")
-        except Exception:
+        except NO_FAILURE:
+            raise
+        except BaseException:
             logger.exception("%s: the @socket.request callback raised", connection.peer())
             response = failure_response()
             failed = True

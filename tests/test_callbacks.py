@@ -542,17 +542,22 @@ async def test_callbacks_run_one_after_the_other_in_order() -> None:
     assert len(called) == 11
 
 
+class Unusual(BaseException):
+    """Not an `Exception`, and neither the end of a task nor of the program."""
+
+
 @pytest.mark.parametrize("which", ["message", "ping", "pong"])
 @pytest.mark.parametrize("asynchronous", [True, False])
+@pytest.mark.parametrize("kind", [KeyError, Unusual])
 async def test_callback_that_raises_is_logged_once_and_closes_with_1011(
-    which: str, asynchronous: bool, caplog: pytest.LogCaptureFixture
+    which: str, asynchronous: bool, kind: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(argument: object) -> None:
-        raise KeyError("mine")
+        raise kind("mine")
 
     async def fail_later(argument: object) -> None:
         await asyncio.sleep(0)
-        raise KeyError("mine")
+        raise kind("mine")
 
     opcode = {"message": TEXT, "ping": Opcode.PING, "pong": Opcode.PONG}[which]
     async with pair() as (client, peer):
@@ -566,10 +571,10 @@ async def test_callback_that_raises_is_logged_once_and_closes_with_1011(
         assert client.outcome is not None
         assert client.outcome.cause is Cause.HANDLER_ERROR
         assert client.outcome.initiator is Side.LOCAL
-        assert "KeyError('mine')" in client.outcome.detail
+        assert f"{kind.__name__}('mine')" in client.outcome.detail
     [record] = errors(caplog)
     assert record.exc_info is not None
-    assert isinstance(record.exc_info[1], KeyError)
+    assert isinstance(record.exc_info[1], kind)
     assert "fail" in record.getMessage()
     assert f"{client.addr}:{client.port}" in record.getMessage()
 

@@ -842,6 +842,16 @@ async def _(server: Running) -> None:
         await server.program.says("^saved$")
 
 
+@drives("signals")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "hello"
+        server.signal(signal.SIGTERM)
+        assert (await closed(peer))[0] == 1001
+        await server.program.says("^stopped$")
+
+
 @drives("stop")
 async def _(server: Running) -> None:
     async with server.connect() as peer:
