@@ -12,6 +12,7 @@ from .handshake.extensions import DeflateTerms
 from .handshake.head import Request, Response
 from .net.addresses import peer_address
 from .net.selector import SelectorTransport
+from .streams.inbox import Inbox
 from .streams.iterators import Frames, Messages, MessagesOfType, Readers
 from .streams.reader import MessageReader
 from .streams.reads import next_frame, whole_message
@@ -87,7 +88,7 @@ class Client:
 
         Cancelling it loses nothing. After the loop is left, the next read gets the next message.
         """
-        return Messages(self._connection.inbox)
+        return Messages(self._inbox("async for"))
 
     def read_message(self) -> Coroutine[object, None, str | bytes]:
         """Read the next whole message: `str` for text, `bytes` for binary.
@@ -100,7 +101,7 @@ class Client:
         A message over `Limits.max_message_size` closes the connection with 1009. Cancelling it loses nothing: it
         consumes nothing before the message is complete. (RFC 6455 section 5.6)
         """
-        return whole_message(self._connection.inbox)
+        return whole_message(self._inbox("client.read_message()"))
 
     def read_frame(self) -> Coroutine[object, None, DataFrame]:
         """Read the next data frame: a whole message or a fragment of one.
@@ -110,7 +111,7 @@ class Client:
         Errors, the limit and cancelling are as for `read_message`. If not all frames of a message were read, the next
         `read_message` or `messages` skips the rest of it. (RFC 6455 section 5.4)
         """
-        return next_frame(self._connection.inbox)
+        return next_frame(self._inbox("client.read_frame()"))
 
     def messages(self) -> AsyncIterator[MessageReader]:
         """Iterate over the messages as streams, with a `MessageReader` for each, from the moment it begins.
@@ -119,15 +120,14 @@ class Client:
         iteration ends after a clean close and raises `ConnectionClosedError` after any other end. Cancelling it loses
         nothing, and it can be continued.
         """
-        connection = self._connection
-        return Readers(connection.inbox, connection.environment.limits)
+        return Readers(self._inbox("client.messages()"), self._connection.environment.limits)
 
     def frames(self) -> AsyncIterator[DataFrame]:
         """Iterate over the data frames, as `read_frame` returns them.
 
         It ends and raises as `async for message in client` does.
         """
-        return Frames(self._connection.inbox)
+        return Frames(self._inbox("client.frames()"))
 
     def text(self) -> AsyncIterator[str]:
         """Iterate over the messages, which must be text: a binary message closes the connection with 1003.
@@ -135,7 +135,7 @@ class Client:
         It ends and raises as `async for message in client` does, and raises `ConnectionClosedError` after a binary
         message.
         """
-        return MessagesOfType(self._connection.inbox, str)
+        return MessagesOfType(self._inbox("client.text()"), str)
 
     def binary(self) -> AsyncIterator[bytes]:
         """Iterate over the messages, which must be binary: a text message closes the connection with 1003.
@@ -143,7 +143,13 @@ class Client:
         It ends and raises as `async for message in client` does, and raises `ConnectionClosedError` after a text
         message.
         """
-        return MessagesOfType(self._connection.inbox, bytes)
+        return MessagesOfType(self._inbox("client.binary()"), bytes)
+
+    def _inbox(self, call: str) -> Inbox:
+        """Return the inbox, for a call that reads."""
+        inbox = self._connection.inbox
+        inbox.check_thread(call)
+        return inbox
 
     # Writing ---------------------------------------------------------------------------------------------------
 
@@ -180,11 +186,13 @@ class Client:
         is closing or closed already, the code has no effect, and it only waits for the end. Cancelling it does not
         stop the closing handshake. Any number of tasks may call it. (RFC 6455 section 7.1.2)
         """
+        self._connection.outbox.check_await("client.close()")
         self._connection.begin_close(code, reason)
         await self._connection.wait_closed()
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended; `outcome` then says how. Any number of tasks may wait."""
+        self._connection.outbox.check_await("client.wait_closed()")
         await self._connection.wait_closed()
 
     # About the connection --------------------------------------------------------------------------------------

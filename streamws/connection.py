@@ -56,6 +56,7 @@ class Environment:
     def __init__(self, loop: AbstractEventLoop, limits: Limits, timeouts: Timeouts) -> None:
         self.loop: AbstractEventLoop = loop
         self.share: LoopShare = share_of(loop)
+        self.share.iteration.enter()
         self.limits: Limits = limits
         self.timeouts: Timeouts = timeouts
         self.finished: Future[None] = loop.create_future()

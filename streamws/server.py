@@ -8,7 +8,7 @@ from concurrent import futures
 from contextlib import suppress
 from os import PathLike, fspath
 from types import MappingProxyType, TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from .client import Client, send_to_all
 from .connection import Environment, logger
@@ -28,6 +28,10 @@ __all__ = ["ConnectionCallback", "Handler", "RequestCallback", "WebSocketServer"
 
 _OnConnection = TypeVar("_OnConnection", bound=ConnectionCallback)
 _OnRequest = TypeVar("_OnRequest", bound=RequestCallback)
+
+
+class _Closed(UsageError):
+    """The server was closed before it had started."""
 
 
 class WebSocketServer:
@@ -185,10 +189,29 @@ class WebSocketServer:
         :param compress: as for `Writer.send`.
         :returns: the number of clients that the message is on its way to.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
+
+        In another thread than that of the event loop, this does nothing and returns a coroutine, for
+        `asyncio.run_coroutine_threadsafe`; `loop.call_soon_threadsafe(server.broadcast, data)` is simpler.
         """
+        message = SharedMessage(data, compress)
         # Copied, because sending closes a client that is too slow, and the application may then remove it from `to`.
-        clients = tuple(self._serving.clients.values() if to is None else to)
-        return send_to_all(SharedMessage(data, compress), clients)
+        chosen = None if to is None else tuple(to)
+        if self._serving.is_foreign():
+            later: Any = self._broadcast_from_another_thread(message, chosen)
+            count: int = later
+            return count
+        return self._send_to(message, chosen)
+
+    def _send_to(self, message: SharedMessage, clients: tuple[Client, ...] | None) -> int:
+        return send_to_all(message, tuple(self._serving.clients.values()) if clients is None else clients)
+
+    async def _broadcast_from_another_thread(self, message: SharedMessage, to: tuple[Client, ...] | None) -> int:
+        if self._serving.is_foreign():
+            raise UsageError(
+                "cannot await server.broadcast(...) in this thread: a server belongs to the thread of its event loop; "
+                "write loop.call_soon_threadsafe(server.broadcast, data)"
+            )
+        return self._send_to(message, to)
 
     # Starting and stopping -------------------------------------------------------------------------------------
 
@@ -197,12 +220,14 @@ class WebSocketServer:
 
         :returns: the listening sockets, as an `asyncio.AbstractServer`.
         :raises OSError: if it cannot listen on the address (it is in use, or not permitted); the message names it.
-        :raises UsageError: if the server was already started, or has neither a handler nor a callback.
+        :raises UsageError: if the server was already started or closed, or has neither a handler nor a callback.
         """
         if self._server is not None:
             raise UsageError("this server was already started: make a new one to listen again")
         if self._serving.handler is None and self._serving.on_connection is None:
             raise UsageError("this server has no handler: pass handler=, or register one with @socket.connection")
+        if self._serving.stopping:
+            raise _Closed("this server was closed: make a new one to listen")
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             raise UsageError("this server belongs to another event loop: start it there, or leave loop= out")
@@ -232,6 +257,9 @@ class WebSocketServer:
             self._unix_file = file_number(self._path)
         self._stopped = asyncio.Event()
         logger.info("serving on %s", ", ".join(address_text(sock.getsockname()) for sock in self.sockets))
+        if self._serving.stopping:
+            await self.close()
+            raise _Closed("this server was closed while it was starting: make a new one to listen")
         return self._server
 
     async def close(self) -> None:
@@ -239,11 +267,12 @@ class WebSocketServer:
 
         After `Timeouts.close` seconds, the remaining connections are dropped and the remaining handlers are cancelled;
         those have the same time again to end. A handler that calls this is not waited for. Cancelling it drops all
-        connections at once. Any number of tasks may call it, also if the server was never started, and in any thread:
-        `asyncio.run(server.close())` stops a server that runs in another thread.
+        connections at once. Any number of tasks may call it, in any thread: `asyncio.run(server.close())` stops a
+        server that runs in another one. A server that is closed before it was started does not start any more.
         """
         server = self._server
         if server is None or self._stopped is None:
+            self._serving.stopping = True  # if it is starting, in this thread or another one, it stops when it notices
             return
         if server.get_loop() is not asyncio.get_running_loop():
             await self._close_in_another_thread(server.get_loop())
@@ -317,7 +346,7 @@ class WebSocketServer:
             self._serving.abort()
         else:
             self._serving.stopping = True
-            if self._stopped is not None:  # else `run` is still starting it
+            if self._stopped is not None:  # else `start` notices
                 self._begin_stopping()
 
     async def __aenter__(self) -> Self:
@@ -380,8 +409,9 @@ class WebSocketServer:
         remove = on_signals(asyncio.get_running_loop(), signals, self._signalled)
         try:
             async with self:
-                if not self._serving.stopping:
-                    await self.serve_forever()
+                await self.serve_forever()
+        except _Closed:
+            pass  # a signal, or a call of `close` in another thread, came before the server had started
         finally:
             remove()
 

@@ -75,6 +75,11 @@ class Serving(Connections):
         kind = connection_class(environment.loop)
         return lambda: kind(environment, True, ServerOpening(self, environment, openings))
 
+    def is_foreign(self) -> bool:
+        """Return whether this is another thread than that of the loop."""
+        environment = self._environment
+        return environment is not None and environment.share.iteration.is_foreign(environment.loop)
+
     def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task that is awaited, and cancelled if need be, when the server stops."""
         assert self._environment is not None

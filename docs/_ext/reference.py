@@ -96,7 +96,7 @@ def shorten_signature(
                 r"attr_dict\['(\w+)'\]\.default", lambda found: f"{default_of(obj, found[1])}", arguments
             )
     if returned is not None:
-        returned = re.sub(r"^\S*\bCoroutine\[\w+, \w+, (.*)\]$", r"\1", returned)
+        returned = re.sub(r"^\S*\bCoroutine\[[\w.~]+, [\w.~]+, (.*)\]$", r"\1", returned)
     return arguments, returned
 
 

@@ -537,6 +537,32 @@ def test_close_cancelled_in_another_thread_drops_everything_at_once() -> None:
         asyncio.run(cancel(server))
 
 
+def test_close_before_the_start_ends_run_in_a_thread() -> None:
+    server = WebSocketServer("127.0.0.1", 0, handler=echo)
+    asyncio.run(server.close())
+    server.run()
+    assert not server.sockets
+
+
+async def test_close_while_the_server_starts_stops_it() -> None:
+    server = WebSocketServer("127.0.0.1", 0, handler=echo)
+    starting = asyncio.ensure_future(server.start())
+    await asyncio.sleep(0)
+    await server.close()
+    with pytest.raises(UsageError, match="this server was closed while it was starting: make a new one to listen"):
+        await starting
+    assert not server.sockets
+    with pytest.raises(UsageError, match="this server was already started: make a new one to listen again"):
+        await server.start()
+
+
+async def test_closed_server_does_not_start() -> None:
+    server = WebSocketServer("127.0.0.1", 0, handler=echo)
+    await server.close()
+    with pytest.raises(UsageError, match="this server was closed: make a new one to listen"):
+        await server.start()
+
+
 async def test_close_needs_the_loop_of_the_server_to_run() -> None:
     loop = asyncio.SelectorEventLoop()
     server = WebSocketServer("127.0.0.1", 0, handler=echo, loop=loop)
