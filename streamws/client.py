@@ -1,12 +1,13 @@
 """`Client`: one connection, as the application of a server or a client uses it."""
 
 import itertools
-from collections.abc import AsyncIterator, Coroutine
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 from .callbacks import Callbacks, ClosedCallback, MessageCallback, PayloadCallback, Spawn
 from .codes import CloseOutcome
 from .connection import Connection
+from .errors import UsageError
 from .handshake.agreement import Agreement
 from .handshake.extensions import DeflateTerms
 from .handshake.head import Request, Response
@@ -27,6 +28,61 @@ _ids = itertools.count(1)
 _OnMessage = TypeVar("_OnMessage", bound=MessageCallback)
 _OnPayload = TypeVar("_OnPayload", bound=PayloadCallback)
 _OnClosed = TypeVar("_OnClosed", bound=ClosedCallback)
+_Method = TypeVar("_Method")
+
+
+class Registration:
+    """A decorator of one client, such as `client.ping`: what a type checker sees as a bound method."""
+
+    __slots__ = ("_client", "_decorator")
+
+    def __init__(self, decorator: "_Decorator", client: "Client") -> None:
+        self._decorator = decorator
+        self._client = client
+
+    def __call__(self, callback: object = None) -> Any:
+        decorator = self._decorator
+        name = f"client.{decorator.__name__}"
+        if not callable(callback):
+            given = "" if callback is None else f", not {type(callback).__name__}"
+            raise UsageError(f"{name} registers a callback, which must be a function{given}: {decorator.instead}")
+        self._client._connection.outbox.check_thread(name)
+        return decorator.__wrapped__(self._client, callback)
+
+    def __bool__(self) -> bool:
+        # Without this, `if client.closed:` would be true while the connection is open.
+        raise UsageError(
+            f"client.{self._decorator.__name__} is a decorator: ask client.state or client.outcome instead"
+        )
+
+    def __repr__(self) -> str:
+        return f"<decorator {self._decorator.__name__} of {self._client!r}>"
+
+
+class _Decorator:
+    """A method of `Client` that registers a callback."""
+
+    def __init__(self, function: Any, instead: str) -> None:
+        self.__wrapped__ = function
+        self.__name__: str = function.__name__
+        self.__doc__ = function.__doc__
+        self.instead: str = instead
+        """What to write for that which its name suggests."""
+
+    def __get__(self, client: "Client | None", owner: object = None) -> Any:
+        return self if client is None else Registration(self, client)
+
+    def __call__(self, client: "Client", callback: object = None) -> Any:
+        return Registration(self, client)(callback)
+
+
+def _registers(instead: str) -> Callable[[_Method], _Method]:
+    """Make a method of `Client` a decorator that is an error in a condition, and for anything but a function."""
+
+    def decorate(function: Any) -> Any:
+        return _Decorator(function, instead)
+
+    return decorate
 
 
 class Client:
@@ -246,6 +302,7 @@ class Client:
 
     # Callbacks -------------------------------------------------------------------------------------------------
 
+    @_registers("to send a message, write client.send(...)")
     def message(self, callback: _OnMessage) -> _OnMessage:
         """Decorator: call `callback` with a `MessageReader` for each message, one after the other.
 
@@ -254,36 +311,40 @@ class Client:
 
         :param callback: a function or coroutine function.
         :returns: the function, unchanged.
-        :raises UsageError: if there is a message callback already.
+        :raises UsageError: if there is a message callback already, or for anything but a function.
         """
         self._runner().on_message(callback)
         return callback
 
+    @_registers("to send a ping, write client.writer.ping(...)")
     def ping(self, callback: _OnPayload) -> _OnPayload:
         """Decorator: call `callback` with the payload of each ping. Pings are answered without it.
 
         :param callback: a function or coroutine function.
         :returns: the function, unchanged.
-        :raises UsageError: if there is a ping callback already.
+        :raises UsageError: if there is a ping callback already, or for anything but a function.
         """
         self._runner().on_ping(callback)
         return callback
 
+    @_registers("to send a pong, write client.writer.pong(...)")
     def pong(self, callback: _OnPayload) -> _OnPayload:
         """Decorator: call `callback` with the payload of each pong.
 
         :param callback: a function or coroutine function.
         :returns: the function, unchanged.
-        :raises UsageError: if there is a pong callback already.
+        :raises UsageError: if there is a pong callback already, or for anything but a function.
         """
         self._runner().on_pong(callback)
         return callback
 
+    @_registers("to close the connection, write client.close(); to wait for its end, client.wait_closed()")
     def closed(self, callback: _OnClosed) -> _OnClosed:
         """Decorator: call `callback` with the `CloseOutcome` when the connection has ended.
 
         :param callback: a function or coroutine function.
         :returns: the function, unchanged.
+        :raises UsageError: for anything but a function.
         """
         self._runner().on_closed(callback)
         return callback

@@ -8,7 +8,7 @@ from concurrent import futures
 from contextlib import suppress
 from os import PathLike, fspath
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Never, Self, TypeVar
 
 from .client import Client, send_to_all
 from .connection import Environment, logger
@@ -20,7 +20,7 @@ from .net.binding import file_number, is_abstract, remove_file, shown_path
 from .net.signals import STOPS, can_handle_signals, on_signals
 from .net.transports import listen, new_loop
 from .options import Compression, Limits, Timeouts, compression_of
-from .serving import ConnectionCallback, Handler, RequestCallback, Serving
+from .serving import ConnectionCallback, Handler, RequestCallback, Serving, check_callback, check_handler
 from .streams.shared import SharedMessage
 from .wire.frames import Buffer
 
@@ -47,7 +47,7 @@ class WebSocketServer:
         self,
         address: str | Sequence[str] | None = None,
         port: int | None = None,
-        *,
+        *misplaced: Never,
         loop: asyncio.AbstractEventLoop | None = None,
         handler: Handler | None = None,
         ssl: tls.SSLContext | None = None,
@@ -87,10 +87,14 @@ class WebSocketServer:
         :param server_header: the `Server` field of the handshake response; None for no such field.
         :raises ValueError, TypeError: if an argument is not valid.
         """
+        if misplaced or callable(address):
+            raise TypeError(
+                "only the address and the port are positional: WebSocketServer(address, port, handler=handler)"
+            )
         _check_place(address, port, sock, path)
         _check_mode(mode, path)
-        if handler is not None and not callable(handler):
-            raise TypeError(f"handler must be a coroutine function that takes a Client, not {handler!r}")
+        if handler is not None:
+            check_handler(handler)
         if ssl is not None and not isinstance(ssl, tls.SSLContext):
             raise TypeError(f"ssl must be an ssl.SSLContext, not {ssl!r}")
         if ssl is not None and ssl.protocol == tls.PROTOCOL_TLS_CLIENT:
@@ -132,8 +136,9 @@ class WebSocketServer:
         The connection stays open when the callback returns, until either side closes it. If the callback raises, the
         error is logged and the connection closes with 1011. Returns the function unchanged.
 
-        :raises UsageError: if the server already has a handler or such a callback.
+        :raises UsageError: if the server already has a handler or such a callback, or for anything but a function.
         """
+        check_callback(callback, "@socket.connection", "a Client")
         if self._serving.handler is not None or self._serving.on_connection is not None:
             raise UsageError("this server already has a handler or a @socket.connection callback; it can only have one")
         self._serving.on_connection = callback
@@ -146,8 +151,9 @@ class WebSocketServer:
         HTTP requests such as health checks on the same port. If it returns None, the handshake continues. If it raises,
         the error is logged and the response is a 500. Returns the function unchanged.
 
-        :raises UsageError: if the server already has such a callback.
+        :raises UsageError: if the server already has such a callback, or for anything but a function.
         """
+        check_callback(callback, "@socket.request", "a Request")
         if self._serving.on_request is not None:
             raise UsageError("this server already has a @socket.request callback; it can only have one")
         self._serving.on_request = callback

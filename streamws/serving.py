@@ -1,6 +1,7 @@
 """The connections of a server, each from its opening handshake to the end of its handler."""
 
 import asyncio
+import dis
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -11,7 +12,7 @@ from .callbacks import NO_FAILURE, call, end_task
 from .client import Client
 from .codes import Cause, CloseCode, Side
 from .connection import Connection, Environment, connection_class, logger
-from .errors import HandshakeRefused, tells_of_end
+from .errors import HandshakeRefused, UsageError, tells_of_end
 from .handshake.agreement import Agreement
 from .handshake.head import Request, Response
 from .handshake.request_reader import RequestReader
@@ -356,7 +357,47 @@ class ServerOpening:
             self._task.cancel()
 
 
+def check_callback(callback: object, decorator: str, argument: str) -> None:
+    """Check the argument of a decorator.
+
+    :raises UsageError: unless it is a function.
+    """
+    if not callable(callback):
+        raise UsageError(f"{decorator} registers a function that takes {argument}, not {type(callback).__name__}")
+
+
+def check_handler(handler: object) -> None:
+    """Check that a handler may be a coroutine function. Any function may return an awaitable.
+
+    :raises TypeError: if it cannot.
+    """
+    if not callable(handler):
+        raise TypeError(f"handler must be a coroutine function that takes a Client, not {handler!r}")
+    function = getattr(handler, "__func__", handler)  # of a method
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"handler must be a coroutine function, but {handler!r} is a generator: leave out `yield`")
+    if inspect.isfunction(function) and not inspect.iscoroutinefunction(function) and _returns_none(function):
+        name = function.__name__
+        raise TypeError(f"handler must be a coroutine function: write `async def {name}`, not `def {name}`")
+
+
+def _returns_none(function: Callable[..., object]) -> bool:
+    """Return whether a plain function certainly returns None. In doubt, return False."""
+    returned: list[object] = []
+    before: dis.Instruction | None = None
+    for instruction in dis.get_instructions(function):
+        if instruction.opname == "RETURN_CONST":
+            returned.append(instruction.argval)
+        elif instruction.opname == "RETURN_VALUE":
+            constant = before is not None and before.opname == "LOAD_CONST" and not instruction.is_jump_target
+            returned.append(before.argval if constant and before is not None else instruction)
+        before = instruction
+    return bool(returned) and all(value is None for value in returned)  # a function that only raises returns nothing
+
+
 async def _wait_for(awaitable: Awaitable[None]) -> None:
+    if not inspect.isawaitable(awaitable):
+        raise TypeError(f"the handler returned {awaitable!r}, which cannot be awaited: write it with `async def`")
     await awaitable
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from weakref import ReferenceType
 
 from ..codes import Cause, CloseCode, Opcode, Side
@@ -83,7 +83,7 @@ class FragmentWriter(PartsWriter):
         super().__init__("writer.fragment()", protocol, outbox, turns, hub, opcode)
         self._compress = compress
 
-    def send(self, part: str | Buffer) -> Coroutine[Any, Any, None]:
+    def send(self, part: str | Buffer) -> Coroutine[object, None, None]:
         """Send a part of the message as one fragment, when the result is awaited.
 
         :param part: `str` or bytes-like, whatever the type of the message. The parts of a text message must be valid
@@ -179,7 +179,7 @@ class DataFrameWriter(PartsWriter):
         self.remaining: int = length
         """The number of bytes that are still to be written."""
 
-    def write(self, part: str | Buffer) -> Coroutine[Any, Any, None]:
+    def write(self, part: str | Buffer) -> Coroutine[object, None, None]:
         """Send the next bytes of the frame, when the result is awaited.
 
         :param part: bytes-like, or `str`, which counts as its UTF-8. The parts of a text message must be valid UTF-8
