@@ -49,12 +49,14 @@ class Callbacks:
     def on_ping(self, callback: PayloadCallback) -> None:
         if self._connection.on_ping is not None:
             raise UsageError("cannot register @client.ping twice")
-        self._connection.on_ping = lambda payload: self._receive(callback, payload)
+        if not self._connection.is_closed:
+            self._connection.on_ping = lambda payload: self._receive(callback, payload)
 
     def on_pong(self, callback: PayloadCallback) -> None:
         if self._connection.on_pong is not None:
             raise UsageError("cannot register @client.pong twice")
-        self._connection.on_pong = lambda payload: self._receive(callback, payload)
+        if not self._connection.is_closed:
+            self._connection.on_pong = lambda payload: self._receive(callback, payload)
 
     def on_closed(self, callback: ClosedCallback) -> None:
         self._spawn(self._call_closed(callback))

@@ -1,6 +1,7 @@
 """`Client`: one connection, as the application of a server or a client uses it."""
 
 import itertools
+import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -128,6 +129,14 @@ class Client:
             # A client that is kept must not keep its TLS layer, and some loops' transports forget it when they close.
             self._find_address()
 
+    def __del__(self) -> None:
+        connection = self._connection
+        # A server knows its connections, and callbacks use theirs without the client.
+        if not connection._server and self._callbacks is None and connection.is_open:
+            warnings.warn(
+                f"unclosed {self!r}: use `async with`, or await close()", ResourceWarning, stacklevel=1, source=self
+            )
+
     def __repr__(self) -> str:
         return f"<Client {self.id} of {self.addr}:{self.port}, {self.state.name.lower()}>"
 
@@ -144,7 +153,7 @@ class Client:
 
         Cancelling it loses nothing. After the loop is left, the next read gets the next message.
         """
-        return Messages(self._inbox("async for"))
+        return Messages(self._inbox("async for"), self)
 
     def read_message(self) -> Coroutine[object, None, str | bytes]:
         """Read the next whole message: `str` for text, `bytes` for binary.
@@ -176,14 +185,14 @@ class Client:
         iteration ends after a clean close and raises `ConnectionClosedError` after any other end. Cancelling it loses
         nothing, and it can be continued.
         """
-        return Readers(self._inbox("client.messages()"), self._connection.environment.limits)
+        return Readers(self._inbox("client.messages()"), self._connection.environment.limits, self)
 
     def frames(self) -> AsyncIterator[DataFrame]:
         """Iterate over the data frames, as `read_frame` returns them.
 
         It ends and raises as `async for message in client` does.
         """
-        return Frames(self._inbox("client.frames()"))
+        return Frames(self._inbox("client.frames()"), self)
 
     def text(self) -> AsyncIterator[str]:
         """Iterate over the messages, which must be text: a binary message closes the connection with 1003.
@@ -191,7 +200,7 @@ class Client:
         It ends and raises as `async for message in client` does, and raises `ConnectionClosedError` after a binary
         message.
         """
-        return MessagesOfType(self._inbox("client.text()"), str)
+        return MessagesOfType(self._inbox("client.text()"), str, self)
 
     def binary(self) -> AsyncIterator[bytes]:
         """Iterate over the messages, which must be binary: a text message closes the connection with 1003.
@@ -199,7 +208,7 @@ class Client:
         It ends and raises as `async for message in client` does, and raises `ConnectionClosedError` after a text
         message.
         """
-        return MessagesOfType(self._inbox("client.binary()"), bytes)
+        return MessagesOfType(self._inbox("client.binary()"), bytes, self)
 
     def _inbox(self, call: str) -> Inbox:
         """Return the inbox, for a call that reads."""

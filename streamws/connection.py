@@ -484,6 +484,7 @@ class Connection(Receiver):
         if self.on_lost is not None:
             self.on_lost()  # before any reader runs, because a reader may reconnect
             self.on_lost = None
+        self.on_ping = self.on_pong = None  # they refer to this connection
         self.inbox.end()
         self.outbox.close()
         self.network.close()
