@@ -1,7 +1,7 @@
 """Calls the functions that the decorators of a `Client` register. They use the same streams as an application."""
 
 import logging
-from asyncio import Future, Task, wait
+from asyncio import CancelledError, Future, Task, wait
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from inspect import isawaitable
@@ -19,6 +19,9 @@ PayloadCallback = Callable[[bytes], Awaitable[None] | None]
 ClosedCallback = Callable[[CloseOutcome], Awaitable[None] | None]
 Spawn = Callable[[Coroutine[object, None, None]], "Task[None]"]
 """Starts a task and keeps a reference to it until it ends. A server waits for these tasks when it stops."""
+
+NO_FAILURE = (CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
+"""Exceptions that end a task, or the program. All others are failures of the function that raises them."""
 
 _Argument = TypeVar("_Argument")
 
@@ -47,14 +50,16 @@ class Callbacks:
     def on_ping(self, callback: PayloadCallback) -> None:
         if self._connection.on_ping is not None:
             raise UsageError("cannot register @client.ping twice")
-        context = copy_context()
-        self._connection.on_ping = lambda payload: self._receive(callback, payload, context)
+        if not self._connection.is_closed:
+            context = copy_context()
+            self._connection.on_ping = lambda payload: self._receive(callback, payload, context)
 
     def on_pong(self, callback: PayloadCallback) -> None:
         if self._connection.on_pong is not None:
             raise UsageError("cannot register @client.pong twice")
-        context = copy_context()
-        self._connection.on_pong = lambda payload: self._receive(callback, payload, context)
+        if not self._connection.is_closed:
+            context = copy_context()
+            self._connection.on_pong = lambda payload: self._receive(callback, payload, context)
 
     def on_closed(self, callback: ClosedCallback) -> None:
         self._spawn(self._call_closed(callback))
@@ -95,7 +100,12 @@ class Callbacks:
                     awaitable = self._begin(callback, reader)
                     if awaitable is not None:
                         await awaitable
-                except Exception as error:
+                except (KeyboardInterrupt, SystemExit):
+                    self._failed = True
+                    raise
+                except (CancelledError, GeneratorExit):
+                    raise
+                except BaseException as error:
                     self._failed = not report(connection, callback, error)
                 finally:
                     self._end(reader)
@@ -141,6 +151,9 @@ class Callbacks:
         try:
             if (after_failure or not self._failed) and not await call(self._connection, callback, argument):
                 self._failed = True
+        except (KeyboardInterrupt, SystemExit):
+            self._failed = True
+            raise
         finally:
             self._end(None)
 
@@ -179,12 +192,23 @@ async def call(
         result = callback(argument)
         if isawaitable(result):
             await result
-    except Exception as error:
+    except NO_FAILURE:
+        raise
+    except BaseException as error:
         return report(connection, callback, error)
     return True
 
 
-def report(connection: Connection, callback: object, error: Exception) -> bool:
+def end_task(tasks: "set[Task[None]]", task: "Task[None]") -> None:
+    """Forget a task of a callback that has ended."""
+    tasks.discard(task)
+    error = None if task.cancelled() else task.exception()
+    # The loop has raised a `SystemExit` or `KeyboardInterrupt` already, to end the program.
+    if error is not None and not isinstance(error, NO_FAILURE):
+        task.get_loop().call_exception_handler({"message": f"{task!r} raised", "exception": error, "task": task})
+
+
+def report(connection: Connection, callback: object, error: BaseException) -> bool:
     """Log the error that a callback raised, and close the connection with 1011.
 
     :returns: whether it is no failure: the callback used a connection that has ended.

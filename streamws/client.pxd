@@ -1,6 +1,7 @@
 import cython
 
 from .connection cimport Connection
+from .streams.inbox cimport Inbox
 from .streams.reads cimport next_frame, whole_message
 from .streams.shared cimport SharedMessage
 from .streams.writer cimport Writer
@@ -18,6 +19,8 @@ cdef class Client:
     cdef object _transport
     cdef readonly object request
 
+    @cython.locals(inbox=Inbox)
+    cdef Inbox _inbox(self, str call)
     cdef tuple _find_address(self)
 
 @cython.locals(client=Client, count=Py_ssize_t)

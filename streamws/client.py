@@ -1,17 +1,20 @@
 """`Client`: one connection, as the application of a server or a client uses it."""
 
 import itertools
-from collections.abc import AsyncIterator, Coroutine
-from typing import TypeVar
+import warnings
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 from .callbacks import Callbacks, ClosedCallback, MessageCallback, PayloadCallback, Spawn
 from .codes import CloseOutcome
 from .connection import Connection
+from .errors import UsageError
 from .handshake.agreement import Agreement
 from .handshake.extensions import DeflateTerms
 from .handshake.head import Request, Response
 from .net.addresses import peer_address
 from .net.selector import SelectorTransport
+from .streams.inbox import Inbox
 from .streams.iterators import Frames, Messages, MessagesOfType, Readers
 from .streams.reader import MessageReader
 from .streams.reads import next_frame, whole_message
@@ -26,6 +29,61 @@ _ids = itertools.count(1)
 _OnMessage = TypeVar("_OnMessage", bound=MessageCallback)
 _OnPayload = TypeVar("_OnPayload", bound=PayloadCallback)
 _OnClosed = TypeVar("_OnClosed", bound=ClosedCallback)
+_Method = TypeVar("_Method")
+
+
+class Registration:
+    """A decorator of one client, such as `client.ping`: what a type checker sees as a bound method."""
+
+    __slots__ = ("_client", "_decorator")
+
+    def __init__(self, decorator: "_Decorator", client: "Client") -> None:
+        self._decorator = decorator
+        self._client = client
+
+    def __call__(self, callback: object = None) -> Any:
+        decorator = self._decorator
+        name = f"client.{decorator.__name__}"
+        if not callable(callback):
+            given = "" if callback is None else f", not {type(callback).__name__}"
+            raise UsageError(f"{name} registers a callback, which must be a function{given}: {decorator.instead}")
+        self._client._connection.outbox.check_thread(name)
+        return decorator.__wrapped__(self._client, callback)
+
+    def __bool__(self) -> bool:
+        # Without this, `if client.closed:` would be true while the connection is open.
+        raise UsageError(
+            f"client.{self._decorator.__name__} is a decorator: ask client.state or client.outcome instead"
+        )
+
+    def __repr__(self) -> str:
+        return f"<decorator {self._decorator.__name__} of {self._client!r}>"
+
+
+class _Decorator:
+    """A method of `Client` that registers a callback."""
+
+    def __init__(self, function: Any, instead: str) -> None:
+        self.__wrapped__ = function
+        self.__name__: str = function.__name__
+        self.__doc__ = function.__doc__
+        self.instead: str = instead
+        """What to write for that which its name suggests."""
+
+    def __get__(self, client: "Client | None", owner: object = None) -> Any:
+        return self if client is None else Registration(self, client)
+
+    def __call__(self, client: "Client", callback: object = None) -> Any:
+        return Registration(self, client)(callback)
+
+
+def _registers(instead: str) -> Callable[[_Method], _Method]:
+    """Make a method of `Client` a decorator that is an error in a condition, and for anything but a function."""
+
+    def decorate(function: Any) -> Any:
+        return _Decorator(function, instead)
+
+    return decorate
 
 
 class Client:
@@ -71,6 +129,14 @@ class Client:
             # A client that is kept must not keep its TLS layer, and some loops' transports forget it when they close.
             self._find_address()
 
+    def __del__(self) -> None:
+        connection = self._connection
+        # A server knows its connections, and callbacks use theirs without the client.
+        if not connection._server and self._callbacks is None and connection.is_open:
+            warnings.warn(
+                f"unclosed {self!r}: use `async with`, or await close()", ResourceWarning, stacklevel=1, source=self
+            )
+
     def __repr__(self) -> str:
         return f"<Client {self.id} of {self.addr}:{self.port}, {self.state.name.lower()}>"
 
@@ -87,7 +153,7 @@ class Client:
 
         Cancelling it loses nothing. After the loop is left, the next read gets the next message.
         """
-        return Messages(self._connection.inbox)
+        return Messages(self._inbox("async for"), self)
 
     def read_message(self) -> Coroutine[object, None, str | bytes]:
         """Read the next whole message: `str` for text, `bytes` for binary.
@@ -100,7 +166,7 @@ class Client:
         A message over `Limits.max_message_size` closes the connection with 1009. Cancelling it loses nothing: it
         consumes nothing before the message is complete. (RFC 6455 section 5.6)
         """
-        return whole_message(self._connection.inbox)
+        return whole_message(self._inbox("client.read_message()"))
 
     def read_frame(self) -> Coroutine[object, None, DataFrame]:
         """Read the next data frame: a whole message or a fragment of one.
@@ -110,7 +176,7 @@ class Client:
         Errors, the limit and cancelling are as for `read_message`. If not all frames of a message were read, the next
         `read_message` or `messages` skips the rest of it. (RFC 6455 section 5.4)
         """
-        return next_frame(self._connection.inbox)
+        return next_frame(self._inbox("client.read_frame()"))
 
     def messages(self) -> AsyncIterator[MessageReader]:
         """Iterate over the messages as streams, with a `MessageReader` for each, from the moment it begins.
@@ -119,15 +185,14 @@ class Client:
         iteration ends after a clean close and raises `ConnectionClosedError` after any other end. Cancelling it loses
         nothing, and it can be continued.
         """
-        connection = self._connection
-        return Readers(connection.inbox, connection.environment.limits)
+        return Readers(self._inbox("client.messages()"), self._connection.environment.limits, self)
 
     def frames(self) -> AsyncIterator[DataFrame]:
         """Iterate over the data frames, as `read_frame` returns them.
 
         It ends and raises as `async for message in client` does.
         """
-        return Frames(self._connection.inbox)
+        return Frames(self._inbox("client.frames()"), self)
 
     def text(self) -> AsyncIterator[str]:
         """Iterate over the messages, which must be text: a binary message closes the connection with 1003.
@@ -135,7 +200,7 @@ class Client:
         It ends and raises as `async for message in client` does, and raises `ConnectionClosedError` after a binary
         message.
         """
-        return MessagesOfType(self._connection.inbox, str)
+        return MessagesOfType(self._inbox("client.text()"), str, self)
 
     def binary(self) -> AsyncIterator[bytes]:
         """Iterate over the messages, which must be binary: a text message closes the connection with 1003.
@@ -143,7 +208,13 @@ class Client:
         It ends and raises as `async for message in client` does, and raises `ConnectionClosedError` after a text
         message.
         """
-        return MessagesOfType(self._connection.inbox, bytes)
+        return MessagesOfType(self._inbox("client.binary()"), bytes, self)
+
+    def _inbox(self, call: str) -> Inbox:
+        """Return the inbox, for a call that reads."""
+        inbox = self._connection.inbox
+        inbox.check_thread(call)
+        return inbox
 
     # Writing ---------------------------------------------------------------------------------------------------
 
@@ -180,11 +251,13 @@ class Client:
         is closing or closed already, the code has no effect, and it only waits for the end. Cancelling it does not
         stop the closing handshake. Any number of tasks may call it. (RFC 6455 section 7.1.2)
         """
+        self._connection.outbox.check_await("client.close()")
         self._connection.begin_close(code, reason)
         await self._connection.wait_closed()
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended; `outcome` then says how. Any number of tasks may wait."""
+        self._connection.outbox.check_await("client.wait_closed()")
         await self._connection.wait_closed()
 
     # About the connection --------------------------------------------------------------------------------------
@@ -238,6 +311,7 @@ class Client:
 
     # Callbacks -------------------------------------------------------------------------------------------------
 
+    @_registers("to send a message, write client.send(...)")
     def message(self, callback: _OnMessage) -> _OnMessage:
         """Decorator: call `callback` with a `MessageReader` for each message, one after the other.
 
@@ -246,36 +320,40 @@ class Client:
 
         :param callback: a function or coroutine function.
         :returns: the function, unchanged.
-        :raises UsageError: if there is a message callback already.
+        :raises UsageError: if there is a message callback already, or for anything but a function.
         """
         self._runner().on_message(callback)
         return callback
 
+    @_registers("to send a ping, write client.writer.ping(...)")
     def ping(self, callback: _OnPayload) -> _OnPayload:
         """Decorator: call `callback` with the payload of each ping. Pings are answered without it.
 
         :param callback: a function or coroutine function.
         :returns: the function, unchanged.
-        :raises UsageError: if there is a ping callback already.
+        :raises UsageError: if there is a ping callback already, or for anything but a function.
         """
         self._runner().on_ping(callback)
         return callback
 
+    @_registers("to send a pong, write client.writer.pong(...)")
     def pong(self, callback: _OnPayload) -> _OnPayload:
         """Decorator: call `callback` with the payload of each pong.
 
         :param callback: a function or coroutine function.
         :returns: the function, unchanged.
-        :raises UsageError: if there is a pong callback already.
+        :raises UsageError: if there is a pong callback already, or for anything but a function.
         """
         self._runner().on_pong(callback)
         return callback
 
+    @_registers("to close the connection, write client.close(); to wait for its end, client.wait_closed()")
     def closed(self, callback: _OnClosed) -> _OnClosed:
         """Decorator: call `callback` with the `CloseOutcome` when the connection has ended.
 
         :param callback: a function or coroutine function.
         :returns: the function, unchanged.
+        :raises UsageError: for anything but a function.
         """
         self._runner().on_closed(callback)
         return callback

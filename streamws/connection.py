@@ -62,6 +62,7 @@ class Environment:
         """
         self.loop: AbstractEventLoop = loop
         self.share: LoopShare = share_of(loop)
+        self.share.iteration.enter()
         self.limits: Limits = limits
         self.timeouts: Timeouts = timeouts
         self.total_backlog: TotalBacklog = TotalBacklog(max_total_backlog)
@@ -498,6 +499,7 @@ class Connection(Receiver):
         if self.on_lost is not None:
             self.on_lost()  # before any reader runs, because a reader may reconnect
             self.on_lost = None
+        self.on_ping = self.on_pong = None  # they refer to this connection
         self.inbox.end()
         self.outbox.close()
         self.network.close()

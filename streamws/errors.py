@@ -72,7 +72,7 @@ class ConnectionClosedError(ConnectionClosed):
     """The connection ended in any way other than a clean closing handshake."""
 
 
-def tells_of_end(error: Exception) -> bool:
+def tells_of_end(error: BaseException) -> bool:
     """Return whether `error` is a `ConnectionClosed`, or an exception group that contains no other errors."""
     if isinstance(error, ExceptionGroup):
         return error.split(ConnectionClosed)[1] is None

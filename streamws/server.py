@@ -4,9 +4,11 @@ import asyncio
 import socket
 import ssl as tls
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent import futures
+from contextlib import suppress
 from os import PathLike, fspath
 from types import MappingProxyType, TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Never, Self, TypeVar
 
 from .client import Client, send_to_all
 from .connection import Environment, logger
@@ -15,10 +17,10 @@ from .handshake.server import Policy
 from .net.accepting import Openings, Server
 from .net.addresses import address_text, is_tcp
 from .net.binding import file_number, is_abstract, remove_file, shown_path
-from .net.signals import on_signals
+from .net.signals import STOPS, can_handle_signals, on_signals
 from .net.transports import listen, new_loop
 from .options import Compression, Limits, Timeouts, compression_of
-from .serving import ConnectionCallback, Handler, RequestCallback, Serving
+from .serving import ConnectionCallback, Handler, RequestCallback, Serving, check_callback, check_handler
 from .streams.shared import SharedMessage
 from .wire.frames import Buffer
 
@@ -26,6 +28,10 @@ __all__ = ["ConnectionCallback", "Handler", "RequestCallback", "WebSocketServer"
 
 _OnConnection = TypeVar("_OnConnection", bound=ConnectionCallback)
 _OnRequest = TypeVar("_OnRequest", bound=RequestCallback)
+
+
+class _Closed(UsageError):
+    """The server was closed before it had started."""
 
 
 class WebSocketServer:
@@ -41,7 +47,7 @@ class WebSocketServer:
         self,
         address: str | Sequence[str] | None = None,
         port: int | None = None,
-        *,
+        *misplaced: Never,
         loop: asyncio.AbstractEventLoop | None = None,
         handler: Handler | None = None,
         ssl: tls.SSLContext | None = None,
@@ -85,10 +91,14 @@ class WebSocketServer:
         :param server_header: the `Server` field of the handshake response; None for no such field.
         :raises ValueError, TypeError: if an argument is not valid.
         """
+        if misplaced or callable(address):
+            raise TypeError(
+                "only the address and the port are positional: WebSocketServer(address, port, handler=handler)"
+            )
         _check_place(address, port, sock, path)
         _check_mode(mode, path)
-        if handler is not None and not callable(handler):
-            raise TypeError(f"handler must be a coroutine function that takes a Client, not {handler!r}")
+        if handler is not None:
+            check_handler(handler)
         if ssl is not None and not isinstance(ssl, tls.SSLContext):
             raise TypeError(f"ssl must be an ssl.SSLContext, not {ssl!r}")
         if ssl is not None and ssl.protocol == tls.PROTOCOL_TLS_CLIENT:
@@ -112,6 +122,7 @@ class WebSocketServer:
         self._unix_file: int | None = None  # the number of the Unix socket's file
         self._stopped: asyncio.Event | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._ended: futures.Future[None] = futures.Future()  # done when the server has stopped, for other threads
 
     def __repr__(self) -> str:
         state = "not started" if self._server is None else f"{len(self.clients)} clients"
@@ -130,8 +141,9 @@ class WebSocketServer:
         The connection stays open when the callback returns, until either side closes it. If the callback raises, the
         error is logged and the connection closes with 1011. Returns the function unchanged.
 
-        :raises UsageError: if the server already has a handler or such a callback.
+        :raises UsageError: if the server already has a handler or such a callback, or for anything but a function.
         """
+        check_callback(callback, "@socket.connection", "a Client")
         if self._serving.handler is not None or self._serving.on_connection is not None:
             raise UsageError("this server already has a handler or a @socket.connection callback; it can only have one")
         self._serving.on_connection = callback
@@ -144,8 +156,9 @@ class WebSocketServer:
         HTTP requests such as health checks on the same port. If it returns None, the handshake continues. If it raises,
         the error is logged and the response is a 500. Returns the function unchanged.
 
-        :raises UsageError: if the server already has such a callback.
+        :raises UsageError: if the server already has such a callback, or for anything but a function.
         """
+        check_callback(callback, "@socket.request", "a Request")
         if self._serving.on_request is not None:
             raise UsageError("this server already has a @socket.request callback; it can only have one")
         self._serving.on_request = callback
@@ -187,10 +200,29 @@ class WebSocketServer:
         :param compress: as for `Writer.send`.
         :returns: the number of clients that the message is on its way to.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
+
+        In another thread than that of the event loop, this does nothing and returns a coroutine, for
+        `asyncio.run_coroutine_threadsafe`; `loop.call_soon_threadsafe(server.broadcast, data)` is simpler.
         """
+        message = SharedMessage(data, compress)
         # Copied, because sending closes a client that is too slow, and the application may then remove it from `to`.
-        clients = tuple(self._serving.clients.values() if to is None else to)
-        return send_to_all(SharedMessage(data, compress), clients)
+        chosen = None if to is None else tuple(to)
+        if self._serving.is_foreign():
+            later: Any = self._broadcast_from_another_thread(message, chosen)
+            count: int = later
+            return count
+        return self._send_to(message, chosen)
+
+    def _send_to(self, message: SharedMessage, clients: tuple[Client, ...] | None) -> int:
+        return send_to_all(message, tuple(self._serving.clients.values()) if clients is None else clients)
+
+    async def _broadcast_from_another_thread(self, message: SharedMessage, to: tuple[Client, ...] | None) -> int:
+        if self._serving.is_foreign():
+            raise UsageError(
+                "cannot await server.broadcast(...) in this thread: a server belongs to the thread of its event loop; "
+                "write loop.call_soon_threadsafe(server.broadcast, data)"
+            )
+        return self._send_to(message, to)
 
     # Starting and stopping -------------------------------------------------------------------------------------
 
@@ -199,12 +231,14 @@ class WebSocketServer:
 
         :returns: the listening sockets, as an `asyncio.AbstractServer`.
         :raises OSError: if it cannot listen on the address (it is in use, or not permitted); the message names it.
-        :raises UsageError: if the server was already started, or has neither a handler nor a callback.
+        :raises UsageError: if the server was already started or closed, or has neither a handler nor a callback.
         """
         if self._server is not None:
             raise UsageError("this server was already started: make a new one to listen again")
         if self._serving.handler is None and self._serving.on_connection is None:
             raise UsageError("this server has no handler: pass handler=, or register one with @socket.connection")
+        if self._serving.stopping:
+            raise _Closed("this server was closed: make a new one to listen")
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             raise UsageError("this server belongs to another event loop: start it there, or leave loop= out")
@@ -235,6 +269,9 @@ class WebSocketServer:
             self._unix_file = file_number(self._path)
         self._stopped = asyncio.Event()
         logger.info("serving on %s", ", ".join(address_text(sock.getsockname()) for sock in self.sockets))
+        if self._serving.stopping:
+            await self.close()
+            raise _Closed("this server was closed while it was starting: make a new one to listen")
         return self._server
 
     async def close(self) -> None:
@@ -242,20 +279,46 @@ class WebSocketServer:
 
         After `Timeouts.close` seconds, the remaining connections are dropped and the remaining handlers are cancelled;
         those have the same time again to end. A handler that calls this is not waited for. Cancelling it drops all
-        connections at once. Any number of tasks may call it, also if the server was never started.
+        connections at once. Any number of tasks may call it, in any thread: `asyncio.run(server.close())` stops a
+        server that runs in another one. A server that is closed before it was started does not start any more.
         """
-        if self._server is None or self._stopped is None:
+        server = self._server
+        if server is None or self._stopped is None:
+            self._serving.stopping = True  # if it is starting, in this thread or another one, it stops when it notices
+            return
+        if server.get_loop() is not asyncio.get_running_loop():
+            await self._close_in_another_thread(server.get_loop())
             return
         self._serving.forget_task(asyncio.current_task())
-        if self._stopping is None:
-            self._serving.stopping = True
-            self._stopping = asyncio.get_running_loop().create_task(self._stop(self._server, self._stopped))
+        stopping = self._begin_stopping()
         try:
-            await asyncio.shield(self._stopping)
+            await asyncio.shield(stopping)
         except asyncio.CancelledError:
             self._serving.abort()
-            await asyncio.wait([self._stopping])
+            await asyncio.wait([stopping])
             raise
+
+    async def _close_in_another_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._ended.done():
+            return
+        if not loop.is_running():
+            raise UsageError("cannot close this server: its event loop does not run")
+        loop.call_soon_threadsafe(self._begin_stopping)
+        try:
+            # Not a coroutine in that loop: `run` may stop the loop before such a coroutine has told its result.
+            await asyncio.shield(asyncio.wrap_future(self._ended))
+        except asyncio.CancelledError:
+            loop.call_soon_threadsafe(self._serving.abort)
+            raise
+
+    def _begin_stopping(self) -> "asyncio.Task[None]":
+        """Begin to stop the server, which was started; return the task that does it."""
+        if self._stopping is None:
+            assert self._server is not None
+            assert self._stopped is not None
+            self._serving.stopping = True
+            self._stopping = self._server.get_loop().create_task(self._stop(self._server, self._stopped))
+        return self._stopping
 
     async def _stop(self, server: Server, stopped: asyncio.Event) -> None:
         server.close()
@@ -263,17 +326,40 @@ class WebSocketServer:
         if self._path is not None:
             remove_file(self._path, self._unix_file)
         stopped.set()
+        self._ended.set_result(None)
 
-    async def serve_forever(self) -> None:
+    async def serve_forever(self, *, signals: Iterable[int] = ()) -> None:
         """Wait until `close` has stopped the server; use it inside `async with`.
 
-        Any number of tasks may wait. Cancelling one does not stop the server.
+        :param signals: signals, such as `signal.SIGTERM`, that stop the server, as `close` does. A second one drops all
+            connections at once. Without it, a signal does here what it does in any program.
+        :raises UsageError: if the server was not started, runs on another event loop, or is to handle signals in
+            another thread than the main one.
 
-        :raises UsageError: if the server was not started.
+        Any number of tasks may wait. Cancelling one does not stop the server.
         """
-        if self._stopped is None:
+        if self._server is None or self._stopped is None:
             raise UsageError("this server is not started: await serve_forever() inside `async with`")
-        await self._stopped.wait()
+        loop = asyncio.get_running_loop()
+        if self._server.get_loop() is not loop:
+            raise UsageError("this server runs on another event loop: await serve_forever() there")
+        numbers = tuple(signals)
+        if numbers and not can_handle_signals():
+            raise UsageError("only the main thread can handle signals: in another one, leave signals= out")
+        remove = on_signals(loop, numbers, self._signalled)
+        try:
+            await self._stopped.wait()
+        finally:
+            remove()
+
+    def _signalled(self, number: int) -> None:
+        """Stop the server; drop all connections if it is stopping already."""
+        if self._serving.stopping:
+            self._serving.abort()
+        else:
+            self._serving.stopping = True
+            if self._stopped is not None:  # else `start` notices
+                self._begin_stopping()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -310,39 +396,36 @@ class WebSocketServer:
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM, then stop (see `close`). A second signal drops all connections at once.
 
-        Uses the event loop given as `loop`, or a new one: uvloop's if the `speed` extra is installed.
+        Uses the event loop given as `loop`, or a new one: uvloop's if the `speed` extra is installed. In another thread
+        than the main one, which cannot handle signals, it serves until `close` is called.
 
         :raises OSError: if it cannot listen on the address.
         :raises UsageError: if an event loop is running; use `async with` and `serve_forever` there.
         """
         self._require_idle_loop("run()", "use `async with` and `serve_forever()`")
-        if self._loop is not None:
-            self._loop.run_until_complete(self._serve_until_signal())
+        if self._loop is None:
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                runner.run(self._serve_until_signal())
             return
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(self._serve_until_signal())
+        serving = self._loop.create_task(self._serve_until_signal())
+        try:
+            self._loop.run_until_complete(serving)
+        finally:
+            if not serving.done():  # a handler or callback raised `SystemExit`, which has stopped the loop
+                serving.cancel()
+                with suppress(asyncio.CancelledError):
+                    self._loop.run_until_complete(serving)
 
     async def _serve_until_signal(self) -> None:
-        loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
-        drop = asyncio.Event()
-
-        def signalled(number: int) -> None:
-            (drop if stop.is_set() else stop).set()
-
-        restore = on_signals(loop, signalled)
+        signals = STOPS if can_handle_signals() else ()
+        remove = on_signals(asyncio.get_running_loop(), signals, self._signalled)
         try:
             async with self:
-                await stop.wait()
-                closing = loop.create_task(self.close())
-                dropping = loop.create_task(drop.wait())
-                await asyncio.wait([closing, dropping], return_when=asyncio.FIRST_COMPLETED)
-                dropping.cancel()
-                if not closing.done():
-                    self._serving.abort()
-                await closing
+                await self.serve_forever()
+        except _Closed:
+            pass  # a signal, or a call of `close` in another thread, came before the server had started
         finally:
-            restore()
+            remove()
 
 
 def _check_place(

@@ -1,17 +1,18 @@
 """The connections of a server, each from its opening handshake to the end of its handler."""
 
 import asyncio
+import dis
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 
-from .callbacks import call
+from .callbacks import NO_FAILURE, call, end_task
 from .client import Client
 from .codes import Cause, CloseCode, Side
 from .connection import Connection, Environment, connection_class, logger
-from .errors import HandshakeRefused, tells_of_end
+from .errors import HandshakeRefused, UsageError, tells_of_end
 from .handshake.agreement import Agreement
 from .handshake.head import Request, Response
 from .handshake.request_reader import RequestReader
@@ -75,12 +76,17 @@ class Serving(Connections):
         kind = connection_class(environment.loop)
         return lambda: kind(environment, True, ServerOpening(self, environment, openings))
 
+    def is_foreign(self) -> bool:
+        """Return whether this is another thread than that of the loop."""
+        environment = self._environment
+        return environment is not None and environment.share.iteration.is_foreign(environment.loop)
+
     def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task that is awaited, and cancelled if need be, when the server stops."""
         assert self._environment is not None
         task = self._environment.loop.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(end_task, self._tasks))
         return task
 
     def spawn_in_context(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
@@ -137,7 +143,7 @@ class Serving(Connections):
             connection.fail(code, "", Cause.LOCAL_CANCEL, Side.LOCAL, "the handler was cancelled")
             return
         error = task.exception()
-        if error is None or (isinstance(error, Exception) and tells_of_end(error)):
+        if error is None or tells_of_end(error):
             # Many handlers end with `ConnectionClosed`, because the connection has ended. That is not a failure.
             if not connection.is_closed:
                 connection.begin_close(CloseCode.NORMAL, "")
@@ -277,7 +283,9 @@ class ServerOpening:
             response = await result if inspect.isawaitable(result) else result
             if response is not None and not isinstance(response, Response):
                 raise TypeError(f"a @socket.request callback must return a Response or None, not {response!r}")
-        except Exception:
+        except NO_FAILURE:
+            raise
+        except BaseException:
             logger.exception("%s: the @socket.request callback raised", connection.peer())
             response = failure_response()
             failed = True
@@ -344,7 +352,47 @@ class ServerOpening:
             self._task.cancel()
 
 
+def check_callback(callback: object, decorator: str, argument: str) -> None:
+    """Check the argument of a decorator.
+
+    :raises UsageError: unless it is a function.
+    """
+    if not callable(callback):
+        raise UsageError(f"{decorator} registers a function that takes {argument}, not {type(callback).__name__}")
+
+
+def check_handler(handler: object) -> None:
+    """Check that a handler may be a coroutine function. Any function may return an awaitable.
+
+    :raises TypeError: if it cannot.
+    """
+    if not callable(handler):
+        raise TypeError(f"handler must be a coroutine function that takes a Client, not {handler!r}")
+    function = getattr(handler, "__func__", handler)  # of a method
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"handler must be a coroutine function, but {handler!r} is a generator: leave out `yield`")
+    if inspect.isfunction(function) and not inspect.iscoroutinefunction(function) and _returns_none(function):
+        name = function.__name__
+        raise TypeError(f"handler must be a coroutine function: write `async def {name}`, not `def {name}`")
+
+
+def _returns_none(function: Callable[..., object]) -> bool:
+    """Return whether a plain function certainly returns None. In doubt, return False."""
+    returned: list[object] = []
+    before: dis.Instruction | None = None
+    for instruction in dis.get_instructions(function):
+        if instruction.opname == "RETURN_CONST":
+            returned.append(instruction.argval)
+        elif instruction.opname == "RETURN_VALUE":
+            constant = before is not None and before.opname == "LOAD_CONST" and not instruction.is_jump_target
+            returned.append(before.argval if constant and before is not None else instruction)
+        before = instruction
+    return bool(returned) and all(value is None for value in returned)  # a function that only raises returns nothing
+
+
 async def _wait_for(awaitable: Awaitable[None]) -> None:
+    if not inspect.isawaitable(awaitable):
+        raise TypeError(f"the handler returned {awaitable!r}, which cannot be awaited: write it with `async def`")
     await awaitable
 
 

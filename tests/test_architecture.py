@@ -15,7 +15,7 @@ LAYERS = """
     about codes errors options
     wire.frames wire.payload wire.deflate wire.partial wire.parser wire.protocol
     awaiting.checks awaiting.internals awaiting.operation awaiting.waiter awaiting.lazy
-    net.iteration net.loops net.signals net.addresses net.sockets net.poll net.network net.gate net.selector net.binding
+    net.sockets net.iteration net.loops net.signals net.addresses net.poll net.network net.gate net.selector net.binding
     net.accepting
     net.tls.engine net.tls.openssl net.tls.layer net.transports
     handshake.url handshake.headers handshake.head handshake.lines handshake.request_reader handshake.response_reader

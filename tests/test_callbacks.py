@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import logging
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
@@ -575,17 +576,69 @@ async def test_callbacks_run_one_after_the_other_in_order() -> None:
     assert len(called) == 11
 
 
+MISUSES: dict[str, tuple[str, str]] = {
+    "message": ("client.message", "client.send(...)"),
+    "ping": ("client.ping", "client.writer.ping(...)"),
+    "pong": ("client.pong", "client.writer.pong(...)"),
+    "closed": ("client.closed", "client.close()"),
+}
+
+
+@pytest.mark.parametrize("which", MISUSES)
+async def test_decorator_of_anything_but_a_function_is_an_error_that_names_the_call(which: str) -> None:
+    name, instead = MISUSES[which]
+    async with pair() as (client, peer):
+        decorator = getattr(client, which)
+        for arguments in ((), (b"payload",), ("text",), (1000,)):
+            with pytest.raises(UsageError, match=f"^{re.escape(name)} registers .* {re.escape(instead)}"):
+                decorator(*arguments)
+        peer.send(Opcode.PING, b"x")
+        assert await peer.read_frame() == (0x8A, b"x")
+
+
+@pytest.mark.parametrize("which", MISUSES)
+async def test_decorator_in_a_condition_is_an_error_that_names_the_state(which: str) -> None:
+    async with pair() as (client, _):
+        with pytest.raises(UsageError, match=rf"client\.{which} is a decorator: ask client\.state"):
+            bool(getattr(client, which))
+        with pytest.raises(UsageError, match=r"client\.state"):
+            assert not getattr(client, which)
+        assert repr(getattr(client, which)).startswith(f"<decorator {which} of <Client ")
+
+
+@pytest.mark.parametrize("which", MISUSES)
+async def test_decorator_in_another_thread_is_an_error(which: str) -> None:
+    async with pair() as (client, _):
+        with pytest.raises(UsageError, match=rf"cannot use client\.{which} in this thread"):
+            await asyncio.to_thread(lambda: getattr(client, which)(print))
+        getattr(client, which)(print)
+
+
+async def test_decorator_may_be_called_through_the_class() -> None:
+    payloads: list[bytes] = []
+    async with pair() as (client, peer):
+        assert Client.ping(client, payloads.append) == payloads.append
+        peer.send(Opcode.PING, b"x")
+        assert await peer.read_frame() == (0x8A, b"x")
+        await until(lambda: payloads == [b"x"])
+
+
+class Unusual(BaseException):
+    """Not an `Exception`, and neither the end of a task nor of the program."""
+
+
 @pytest.mark.parametrize("which", ["message", "ping", "pong"])
 @pytest.mark.parametrize("asynchronous", [True, False])
+@pytest.mark.parametrize("kind", [KeyError, Unusual])
 async def test_callback_that_raises_is_logged_once_and_closes_with_1011(
-    which: str, asynchronous: bool, caplog: pytest.LogCaptureFixture
+    which: str, asynchronous: bool, kind: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(argument: object) -> None:
-        raise KeyError("mine")
+        raise kind("mine")
 
     async def fail_later(argument: object) -> None:
         await asyncio.sleep(0)
-        raise KeyError("mine")
+        raise kind("mine")
 
     opcode = {"message": TEXT, "ping": Opcode.PING, "pong": Opcode.PONG}[which]
     async with pair() as (client, peer):
@@ -599,10 +652,10 @@ async def test_callback_that_raises_is_logged_once_and_closes_with_1011(
         assert client.outcome is not None
         assert client.outcome.cause is Cause.HANDLER_ERROR
         assert client.outcome.initiator is Side.LOCAL
-        assert "KeyError('mine')" in client.outcome.detail
+        assert f"{kind.__name__}('mine')" in client.outcome.detail
     [record] = errors(caplog)
     assert record.exc_info is not None
-    assert isinstance(record.exc_info[1], KeyError)
+    assert isinstance(record.exc_info[1], kind)
     assert "fail" in record.getMessage()
     assert f"{client.addr}:{client.port}" in record.getMessage()
 

@@ -97,6 +97,7 @@ def shorten_signature(
             arguments = re.sub(
                 r"attr_dict\['(\w+)'\]\.default", lambda found: f"{default_of(obj, found[1])}", arguments
             )
+    arguments = arguments.replace("*misplaced: ~typing.Never", "*")  # there only for the error about it
     if returned is not None:
         returned = re.sub(r"^\S*\bCoroutine\[\w+, \w+, (.*)\]$", r"\1", returned)
     return arguments, returned

@@ -88,7 +88,10 @@ def drive(operation: "Operation") -> Generator[Any, None, Any]:
         while True:
             result = operation.poll()
             if result is FAILED:
-                raise operation.error
+                try:
+                    raise operation.error
+                finally:
+                    del operation.error  # as in `Operation.__next__`
             if result is not PENDING:
                 return result
             try:
@@ -146,7 +149,10 @@ class Operation:
             return future
         self.finished = True
         if result is FAILED:
-            raise self.error
+            try:
+                raise self.error
+            finally:
+                del self.error  # its traceback refers to this operation: both would live until the next collection
         raise StopIteration(result)
 
     def _drive(self) -> Any:

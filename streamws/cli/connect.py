@@ -14,7 +14,7 @@ from ..codes import Cause, CloseCode, CloseOutcome, Opcode, Side, escape
 from ..connecting.connect import Connecting, connect
 from ..errors import ConnectionClosed, HandshakeRefused, IncompleteMessage, StreamwsError
 from ..handshake.url import Url, parse_url
-from ..net.signals import on_signals
+from ..net.signals import STOPS, on_signals
 from ..options import Timeouts
 from ..wire.protocol import State
 from .terminal import (
@@ -292,7 +292,7 @@ class _Conversation:
 
         :returns: the exit code.
         """
-        restore = on_signals(asyncio.get_running_loop(), self._signalled)
+        restore = on_signals(asyncio.get_running_loop(), STOPS, self._signalled)
         try:
             return await self._run()
         finally:

@@ -5,9 +5,11 @@ import math
 import socket
 from asyncio import Future, Task
 from collections.abc import Coroutine
+from functools import partial
 
 import attrs
 
+from ..callbacks import end_task
 from ..client import Client
 from ..connection import Connection, Environment, connection_class, logger
 from ..errors import (
@@ -156,7 +158,7 @@ class Attempt:
         def spawn(coroutine: Coroutine[object, None, None]) -> Task[None]:
             task: Task[None] = environment.loop.create_task(coroutine)
             tasks.add(task)  # the loop itself only keeps weak references
-            task.add_done_callback(tasks.discard)
+            task.add_done_callback(partial(end_task, tasks))
             return task
 
         def lost() -> None:

@@ -1,5 +1,7 @@
 import cython
 
+from .sockets cimport thread_number
+
 cdef class Flushable:
     cpdef end_iteration(self)
 
@@ -12,8 +14,14 @@ cdef class Iteration:
     cdef Py_ssize_t _left
     cdef double _began
     cdef double _looked
+    cdef readonly unsigned long thread
     cdef readonly Py_ssize_t number
 
+    cpdef enter(self)
+    cpdef bint is_foreign(self, loop) except -1
+    cpdef check_thread(self, loop, str call)
+    cpdef check_await(self, loop, str call)
+    cdef bint _is_elsewhere(self, loop) except -1
     cpdef begin(self, loop)
     cpdef add(self, Flushable outbox)
     @cython.locals(outbox=Flushable)

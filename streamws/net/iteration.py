@@ -5,9 +5,12 @@ that. In a tight loop it would keep the event loop from everything else. So such
 have gone on for `LONGEST` seconds in one iteration, the next one suspends its task until the others have run.
 """
 
-from asyncio import AbstractEventLoop, get_running_loop
+from asyncio import AbstractEventLoop, _get_running_loop, get_running_loop
 from collections.abc import Callable
 from time import monotonic
+
+from ..errors import UsageError
+from .sockets import thread_number
 
 LONGEST = 0.002
 """The seconds after which a reader or sender that never had to wait suspends."""
@@ -48,7 +51,7 @@ def report(origin: object, error: Exception, loop: AbstractEventLoop) -> None:
 class Iteration:
     """The current iteration of an event loop. Frames gathered during it are written when it ends."""
 
-    __slots__ = ("_began", "_in_batch", "_left", "_looked", "_scheduled", "_stride", "_waiting", "number")
+    __slots__ = ("_began", "_in_batch", "_left", "_looked", "_scheduled", "_stride", "_waiting", "number", "thread")
 
     def __init__(self) -> None:
         self._waiting: list[Flushable] = []
@@ -58,8 +61,48 @@ class Iteration:
         self._left = LOOK_EVERY  # the number of reads and sends before the next look
         self._began = 0.0  # when the time was first looked at in this iteration or batch; 0 if it was not
         self._looked = 0.0  # when it was looked at last
+        self.thread: int = thread_number()
+        """The thread in which the loop was seen running last."""
         self.number: int = 1
         """The number of the current loop iteration, counting only those in which a frame was sent."""
+
+    # The thread of the loop ------------------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Note that the loop runs in this thread. A loop may run in one thread first, and in another one later."""
+        self.thread = thread_number()
+
+    def is_foreign(self, loop: AbstractEventLoop) -> bool:
+        """Return whether this is another thread than that of the loop."""
+        return thread_number() != self.thread and self._is_elsewhere(loop)
+
+    def _is_elsewhere(self, loop: AbstractEventLoop) -> bool:
+        if _get_running_loop() is not loop:
+            return True
+        self.enter()
+        return False
+
+    def check_thread(self, loop: AbstractEventLoop, call: str) -> None:
+        """Check that `call` is made in the thread of the loop.
+
+        :raises UsageError: if it is made in another one.
+        """
+        if self.is_foreign(loop):
+            raise UsageError(
+                f"cannot use {call} in this thread: a connection belongs to the thread of its event loop; write a "
+                "coroutine that uses it, and run that with asyncio.run_coroutine_threadsafe(coroutine, loop)"
+            )
+
+    def check_await(self, loop: AbstractEventLoop, call: str) -> None:
+        """Check that the result of `call` is awaited in the thread of the loop.
+
+        :raises UsageError: if it is awaited in another one.
+        """
+        if self.is_foreign(loop):
+            raise UsageError(
+                f"cannot await {call} in this thread: a connection belongs to the thread of its event loop; write "
+                f"asyncio.run_coroutine_threadsafe({call}, loop)"
+            )
 
     # Gathered writes -------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 import cython
 
+from .iteration cimport Iteration
 from .sockets cimport Epoll
 
 cdef int BROKEN, READ, WRITE
@@ -19,6 +20,7 @@ cdef class Watched:
 cdef class Poll:
     cdef object __weakref__
     cdef object _loop
+    cdef Iteration _iteration
     cdef Epoll _epoll
     cdef list _entries
     cdef unsigned int _generation

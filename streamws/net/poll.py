@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 from weakref import ref
 
-from .iteration import report
+from .iteration import Iteration, report
 from .loops import share_of
 from .sockets import BROKEN, HAS_EPOLL, READ, WRITE, Epoll
 
@@ -50,10 +50,11 @@ class Watched:
 class Poll:
     """The epoll of one loop. It exists as long as a socket uses it."""
 
-    __slots__ = ("__weakref__", "_count", "_entries", "_epoll", "_generation", "_loop", "_next", "_users")
+    __slots__ = ("__weakref__", "_count", "_entries", "_epoll", "_generation", "_iteration", "_loop", "_next", "_users")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop: Any = ref(loop)  # the loop refers to the poll
+        self._iteration: Iteration = share_of(loop).iteration
         self._epoll: Epoll = Epoll()
         self._entries: list[Watched | None] = []  # by descriptor
         self._generation = 0
@@ -115,6 +116,7 @@ class Poll:
 
     def _process(self) -> None:
         """Process the events of the sockets, up to a number and for a time."""
+        self._iteration.enter()
         epoll = self._epoll
         if self._next >= self._count:
             self._next = 0

@@ -1,35 +1,56 @@
 """Handlers for the signals that ask a program to end."""
 
 import signal
+import threading
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+STOPS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+"""The signals that ask a program to stop."""
 
 
-def on_signals(loop: AbstractEventLoop, signalled: Callable[[int], None]) -> Callable[[], None]:
-    """Call `signalled` in the loop when the process receives SIGINT or SIGTERM.
+Signalled = Callable[[int], object]
+"""Called with the number of a signal."""
 
-    :param signalled: called with the number of the signal.
+
+def can_handle_signals() -> bool:
+    """Return whether this thread can handle signals: in Python only the main thread can."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def on_signals(loop: AbstractEventLoop, numbers: Iterable[int], signalled: Signalled) -> Callable[[], None]:
+    """Call `signalled` in the loop when the process receives one of these signals.
+
     :returns: a function that removes the handlers.
+    :raises ValueError, OSError, RuntimeError: if a signal cannot be handled. No handler is left then.
     """
-    try:
-        for number in _NUMBERS:
-            loop.add_signal_handler(number, signalled, number)
-    except NotImplementedError:  # asyncio on Windows
-        previous = {
-            number: signal.signal(number, lambda number, _: loop.call_soon_threadsafe(signalled, number))
-            for number in _NUMBERS
-        }
-
-        def restore() -> None:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-        return restore
+    removals: list[Callable[[], object]] = []
 
     def remove() -> None:
-        for number in _NUMBERS:
-            loop.remove_signal_handler(number)
+        for removal in removals:
+            removal()
+
+    try:
+        for number in numbers:
+            removals.append(_on_signal(loop, number, signalled))
+    except BaseException:
+        remove()
+        raise
+    return remove
+
+
+def _on_signal(loop: AbstractEventLoop, number: int, signalled: Signalled) -> Callable[[], object]:
+    previous = signal.getsignal(number)
+    try:
+        loop.add_signal_handler(number, signalled, number)
+    except NotImplementedError:  # asyncio on Windows
+        signal.signal(number, lambda number, _: loop.call_soon_threadsafe(signalled, number))
+
+    def remove() -> None:
+        with suppress(NotImplementedError):
+            loop.remove_signal_handler(number)  # this restores Python's own handler, not that of `asyncio.run`
+        if previous is not None:
+            signal.signal(number, previous)
 
     return remove

@@ -8,6 +8,7 @@ import select
 import socket
 import struct
 from collections.abc import Sequence
+from threading import get_ident
 from typing import Any
 
 try:
@@ -30,6 +31,11 @@ BROKEN = 0x18
 
 MAX_EVENTS = 64
 """The most events that `Epoll.wait` returns at once."""
+
+
+def thread_number() -> int:
+    """Return the number by which the system knows the current thread. A later thread may get the same number."""
+    return get_ident()
 
 
 class Epoll:

@@ -10,6 +10,7 @@ import socket
 import sys
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.pythread cimport PyThread_get_thread_ident
 
 cdef extern from *:
     """
@@ -211,6 +212,10 @@ MAX_EVENTS = 64
 cdef _change(Epoll epoll, int how, int descriptor, unsigned int generation, unsigned int events):
     if not epoll.is_inherited() and sw_epoll_change(epoll._descriptor, how, descriptor, generation, events) < 0:
         PyErr_SetFromErrno(OSError)
+
+
+cpdef unsigned long thread_number() noexcept:
+    return PyThread_get_thread_ident()
 
 
 cdef class Epoll:

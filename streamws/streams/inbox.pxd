@@ -8,6 +8,7 @@ from ..awaiting.operation cimport FAILED, PENDING, Operation
 from ..awaiting.waiter cimport Waiter
 from ..net.gate cimport Gate
 from ..net.iteration cimport Iteration
+from ..net.sockets cimport thread_number
 from ..wire.deflate cimport DeflatedFrame, Inflater
 from ..wire.partial cimport PartialFrame
 from ..wire.payload cimport WideText
@@ -73,6 +74,7 @@ cdef class Inbox:
 
     @cython.locals(skipper=Skipper)
     cpdef object poll(self, Read read)
+    cpdef check_thread(self, str call)
     cpdef bint must_give_way(self) except -1
     cpdef give_way(self, Read read)
     cpdef abandon(self, Read read)

@@ -20,6 +20,7 @@ from ..codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side
 from ..errors import ConcurrencyError, ConnectionClosed, ConnectionClosedError, IncompleteMessage, StaleReader
 from ..net.gate import UNREAD, Gate
 from ..net.iteration import Iteration
+from ..net.sockets import thread_number
 from ..options import Limits
 from ..wire.deflate import DeflatedFrame, Inflater
 from ..wire.frames import DataFrame
@@ -276,6 +277,11 @@ class Inbox:
         if self._gate.reasons & UNREAD:
             self._resume()
         return result
+
+    def check_thread(self, call: str) -> None:
+        """Raise `UsageError` if `call` is made in another thread than that of the loop."""
+        if thread_number() != self._iteration.thread:
+            self._iteration.check_thread(self._loop, call)
 
     def must_give_way(self) -> bool:
         """Return whether a read must let other tasks run first, even if its result has arrived."""

@@ -11,19 +11,23 @@ cdef object DataFrame, Opcode, _TEXT, _BINARY
 @cython.final
 cdef class Messages:
     cdef Inbox _inbox
+    cdef object _client
 
 @cython.final
 cdef class MessagesOfType:
     cdef Inbox _inbox
+    cdef object _client
     cdef object _kind
 
 @cython.final
 cdef class Frames:
     cdef Inbox _inbox
+    cdef object _client
 
 @cython.final
 cdef class Readers:
     cdef Inbox _inbox
+    cdef object _client
     cdef object _limits
 
 cdef class BeginMessage(Read):

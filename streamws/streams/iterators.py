@@ -1,5 +1,7 @@
 """The async iterators of a connection.
 
+Each keeps its client alive: `async for message in await connect(url)` has no other reference to it.
+
 None of them is an async generator. A generator that was cancelled is finished: if the application iterated over it
 again, it would take that for the end of the connection.
 """
@@ -22,10 +24,11 @@ _TEXT, _BINARY = Opcode.TEXT, Opcode.BINARY
 class Messages:
     """Iterates over the messages."""
 
-    __slots__ = ("_inbox",)
+    __slots__ = ("_client", "_inbox")
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Inbox, client: object) -> None:
         self._inbox = inbox
+        self._client = client
 
     def __aiter__(self) -> AsyncIterator[str | bytes]:
         return self
@@ -37,11 +40,12 @@ class Messages:
 class MessagesOfType:
     """Iterates over the messages, which must all be `str`, or all be `bytes`."""
 
-    __slots__ = ("_inbox", "_kind")
+    __slots__ = ("_client", "_inbox", "_kind")
 
-    def __init__(self, inbox: Inbox, kind: type[str | bytes]) -> None:
+    def __init__(self, inbox: Inbox, kind: type[str | bytes], client: object) -> None:
         self._inbox = inbox
         self._kind = kind
+        self._client = client
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -53,10 +57,11 @@ class MessagesOfType:
 class Frames:
     """Iterates over the data frames."""
 
-    __slots__ = ("_inbox",)
+    __slots__ = ("_client", "_inbox")
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Inbox, client: object) -> None:
         self._inbox = inbox
+        self._client = client
 
     def __aiter__(self) -> AsyncIterator[DataFrame]:
         return self
@@ -68,11 +73,12 @@ class Frames:
 class Readers:
     """Iterates over the messages, with a `MessageReader` for each."""
 
-    __slots__ = ("_inbox", "_limits")
+    __slots__ = ("_client", "_inbox", "_limits")
 
-    def __init__(self, inbox: Inbox, limits: Limits) -> None:
+    def __init__(self, inbox: Inbox, limits: Limits, client: object) -> None:
         self._inbox = inbox
         self._limits = limits
+        self._client = client
 
     def __aiter__(self) -> AsyncIterator[MessageReader]:
         return self

@@ -17,7 +17,7 @@ cdef class TotalBacklog:
 
 cdef class Outbox(Flushable):
     cdef object _loop
-    cdef Iteration _iteration
+    cdef readonly Iteration iteration
     cdef Py_ssize_t _iteration_number
     cdef Protocol _protocol
     cdef public Network network
@@ -35,6 +35,9 @@ cdef class Outbox(Flushable):
     cdef readonly long long written
     cdef dict _drained
 
+    cpdef bint is_foreign(self) except -1
+    cpdef check_thread(self, str call)
+    cpdef check_await(self, str call)
     cpdef put(self, bytes frame)
     cpdef put_parts(self, bytes header, bytes payload)
     cpdef put_control(self, bytes frame)

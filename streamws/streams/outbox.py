@@ -79,7 +79,6 @@ class Outbox(Flushable):
         "_flush_size",
         "_frames",
         "_hub",
-        "_iteration",
         "_iteration_number",
         "_loop",
         "_max_backlog",
@@ -88,6 +87,7 @@ class Outbox(Flushable):
         "_size",
         "_total",
         "exempt",
+        "iteration",
         "network",
         "paused",
         "written",
@@ -104,7 +104,8 @@ class Outbox(Flushable):
         total: TotalBacklog,
     ) -> None:
         self._loop = loop
-        self._iteration = iteration
+        self.iteration: Iteration = iteration
+        """The current iteration of the loop, which knows the loop's thread."""
         self._protocol = protocol
         self.network: Network | None = network
         self._hub = hub
@@ -126,6 +127,20 @@ class Outbox(Flushable):
         """The number of bytes written to the network since the connection opened."""
         self._drained: dict[Future[None], None] | None = None  # one for each task that waits in `drain`, in order
 
+    # Threads ---------------------------------------------------------------------------------------------------
+
+    def is_foreign(self) -> bool:
+        """Return whether this is another thread than that of the loop. Only that may use the connection."""
+        return self.iteration.is_foreign(self._loop)
+
+    def check_thread(self, call: str) -> None:
+        """Raise `UsageError` if `call` is made in another thread than that of the loop."""
+        self.iteration.check_thread(self._loop, call)
+
+    def check_await(self, call: str) -> None:
+        """Raise `UsageError` if the result of `call` is awaited in another thread than that of the loop."""
+        self.iteration.check_await(self._loop, call)
+
     # Frames ----------------------------------------------------------------------------------------------------
 
     def put(self, frame: bytes) -> None:
@@ -133,13 +148,13 @@ class Outbox(Flushable):
         # Frames that were gathered in the last iteration leave first. There may be some in a new iteration too: when an
         # iteration ends, flushing another connection can make the application send here.
         if not self._batching and not self._frames:
-            if self._iteration_number != self._iteration.number:
-                self._iteration_number = self._iteration.number
-                self._iteration.begin(self._loop)
+            if self._iteration_number != self.iteration.number:
+                self._iteration_number = self.iteration.number
+                self.iteration.begin(self._loop)
                 if not self._bursting:
                     self._write(frame)
                     return
-            self._iteration.add(self)
+            self.iteration.add(self)
         self._frames.append(frame)
         self._size += len(frame)
         if self._size >= self._flush_size:
@@ -197,12 +212,12 @@ class Outbox(Flushable):
     def begin_batch(self) -> None:
         """Gather frames until `end_batch`."""
         self._batching = True
-        self._iteration.begin_batch()
+        self.iteration.begin_batch()
 
     def end_batch(self) -> None:
         """Write the gathered frames."""
         self._batching = False
-        self._iteration.end_batch()
+        self.iteration.end_batch()
         if self._frames:
             self.flush()
 
@@ -323,7 +338,7 @@ class Outbox(Flushable):
 
     def must_wait(self) -> bool:
         """Return whether a sender must wait in `drain`: the backlog is too large, or other tasks have to run first."""
-        return self.paused or self._iteration.spend(self._loop)
+        return self.paused or self.iteration.spend(self._loop)
 
     async def drain(self) -> None:
         """Wait until the transport is at its low-water mark, at least for one loop iteration.

@@ -1,5 +1,6 @@
 """Writers that send one message in parts: `FragmentWriter` and `DataFrameWriter`."""
 
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Self
 from weakref import ReferenceType
@@ -7,7 +8,7 @@ from weakref import ReferenceType
 from ..codes import Cause, CloseCode, Opcode, Side
 from ..errors import WriteError
 from ..wire.frames import Buffer
-from ..wire.protocol import Protocol, State, check_data
+from ..wire.protocol import Protocol, State, check_data, unchanging
 from .hub import Hub
 from .outbox import Outbox
 from .turns import Turns
@@ -43,6 +44,7 @@ class PartsWriter:
     async def __aenter__(self) -> Self:
         if self._entered:
             raise WriteError(f"a {type(self).__name__} sends one message; call {self._call} for the next one")
+        self._outbox.check_thread(f"{self._call} in `async with`")
         self._entered = True
         await self._turns.acquire_for_block()
         return self
@@ -81,8 +83,8 @@ class FragmentWriter(PartsWriter):
         super().__init__("writer.fragment()", protocol, outbox, turns, hub, opcode)
         self._compress = compress
 
-    async def send(self, part: str | Buffer) -> None:
-        """Send a part of the message as one fragment.
+    def send(self, part: str | Buffer) -> Coroutine[object, None, None]:
+        """Send a part of the message as one fragment, when the result is awaited.
 
         :param part: `str` or bytes-like, whatever the type of the message. The parts of a text message must be valid
             UTF-8 together; a part may end inside a character.
@@ -94,6 +96,13 @@ class FragmentWriter(PartsWriter):
         Waits while the peer reads too slowly (`Limits.write_high`). Cancelling it then leaves the message unfinished:
         the end of the block closes the connection. One task at a time may call it.
         """
+        return self._send_from_another_thread(unchanging(part)) if self._outbox.is_foreign() else self._send(part)
+
+    async def _send_from_another_thread(self, part: str | bytes) -> None:
+        self._outbox.check_await("stream.send(...)")
+        await self._send(part)
+
+    async def _send(self, part: str | Buffer) -> None:
         self._check_inside()
         if not self._protocol.open:
             raise self._protocol.send_error()
@@ -170,8 +179,8 @@ class DataFrameWriter(PartsWriter):
         self.remaining: int = length
         """The number of bytes that are still to be written."""
 
-    async def write(self, part: str | Buffer) -> None:
-        """Send the next bytes of the frame.
+    def write(self, part: str | Buffer) -> Coroutine[object, None, None]:
+        """Send the next bytes of the frame, when the result is awaited.
 
         :param part: bytes-like, or `str`, which counts as its UTF-8. The parts of a text message must be valid UTF-8
             together; a part may end inside a character.
@@ -185,6 +194,13 @@ class DataFrameWriter(PartsWriter):
         Waits while the peer reads too slowly (`Limits.write_high`). Cancelling it then leaves the frame unfinished:
         the end of the block closes the connection. One task at a time may call it.
         """
+        return self._write_from_another_thread(unchanging(part)) if self._outbox.is_foreign() else self._write(part)
+
+    async def _write_from_another_thread(self, part: str | bytes) -> None:
+        self._outbox.check_await("frame.write(...)")
+        await self._write(part)
+
+    async def _write(self, part: str | Buffer) -> None:
         self._check_inside()
         check_data(part)
         data = part.encode() if isinstance(part, str) else part

@@ -185,6 +185,7 @@ class MessageReader:
         return self._begin(read)
 
     def _begin(self, read: "_ReadPart") -> "_ReadPart":
+        self._inbox.check_thread(READER)
         begin(read, self._inbox, False, self)
         read.waiting = False
         read.gave_way = False
@@ -347,6 +348,7 @@ def whole_of(reader: MessageReader, kind: Opcode) -> _ReadWhole:
     This is not a part of `MessageReader.get`, because a `.pxd` cannot declare the variables of a decorated method.
     """
     read: _ReadWhole = _ReadWhole.__new__(_ReadWhole)
+    reader._inbox.check_thread(READER)
     begin(read, reader._inbox, False, reader)
     read.waiting = False
     read.kind = kind

@@ -1,6 +1,6 @@
 import cython
 
-from ..wire.protocol cimport Protocol, check_data
+from ..wire.protocol cimport Protocol, unchanging
 
 @cython.final
 cdef class SharedMessage:

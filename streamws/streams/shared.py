@@ -1,7 +1,7 @@
 """A message for many connections."""
 
 from ..wire.frames import Buffer
-from ..wire.protocol import Protocol, check_data
+from ..wire.protocol import Protocol, unchanging
 
 
 class SharedMessage:
@@ -14,9 +14,8 @@ class SharedMessage:
 
         :raises TypeError: if `data` is neither `str` nor bytes-like.
         """
-        check_data(data)
-        # Copy mutable data: on some connections the message may have to wait for its turn.
-        self.data: str | bytes = data if isinstance(data, str) else bytes(data)
+        # On some connections the message may have to wait for its turn.
+        self.data: str | bytes = unchanging(data)
         self.compress: bool | None = compress
         self._frame: bytes | None = None  # the uncompressed frame
         self._compressed: dict[int, bytes] = {}  # the compressed frames, by window bits

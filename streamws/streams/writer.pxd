@@ -1,6 +1,7 @@
 import cython
 
 from ..awaiting.operation cimport Done
+from ..net.sockets cimport thread_number
 from ..wire.protocol cimport Protocol
 from .outbox cimport Outbox
 from .shared cimport SharedMessage

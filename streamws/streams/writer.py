@@ -10,9 +10,10 @@ from ..awaiting.lazy import LazyCoroutine
 from ..awaiting.operation import Done
 from ..codes import Cause, CloseCode, Opcode, Side
 from ..errors import WriteError
+from ..net.sockets import thread_number
 from ..options import ITEM_OVERHEAD
 from ..wire.frames import Buffer, DataFrame
-from ..wire.protocol import CHUNK, Protocol, as_bytes, check_data
+from ..wire.protocol import CHUNK, Protocol, as_bytes, check_data, unchanging
 from .hub import Hub
 from .outbox import Outbox
 from .pieces import DataFrameWriter, FragmentWriter
@@ -63,6 +64,9 @@ class Writer:
         (RFC 6455 section 5.6; RFC 7692)
         """
         protocol = self._protocol
+        # The same as `is_foreign()` alone, but this comparison is made for each message.
+        if thread_number() != self._outbox.iteration.thread and self._outbox.is_foreign():
+            return self._send_from_another_thread(unchanging(data), compress)
         if protocol.open and not self._turns.busy:
             if protocol.deflater is not None and protocol.compresses(data, compress):
                 self._outbox.put(protocol.compressed_message(data))
@@ -76,6 +80,10 @@ class Writer:
                 self._outbox.put(protocol.message(data))
             return LazyCoroutine(self._drain) if self._outbox.must_wait() else SENT
         return self._send_in_turn(data, compress)
+
+    async def _send_from_another_thread(self, data: str | bytes, compress: bool | None) -> None:
+        self._outbox.check_await("client.send(...)")
+        await self.send(data, compress)
 
     def _put_in_chunks(self, data: str | Buffer) -> None:
         """Send a large message as one frame, which is masked and written chunk by chunk."""
@@ -196,6 +204,7 @@ class Writer:
             raise WriteError(
                 f"write_frame() sends data frames only; use ping(), pong() or close() for {frame.opcode.name}"
             )
+        self._outbox.check_await("client.writer.write_frame(...)")
         if not self._protocol.open:
             raise self._protocol.send_error()
         if self._by_frames:
@@ -275,6 +284,8 @@ class Writer:
         Cancelling the await does not harm the connection. Any number of tasks may ping. (RFC 6455 section 5.5.2)
         """
         data = payload.encode() if isinstance(payload, str) else bytes(payload)
+        if self._outbox.is_foreign():
+            return self._ping_from_another_thread(data)
         if not self._protocol.open or (self._outbox.paused and not self._outbox.accepts(0)):
             return self._pings.refused(self._protocol.send_error())
         data = data or fresh_payload()
@@ -282,6 +293,10 @@ class Writer:
         ping = self._pings.begin(data)
         self._outbox.put_control(frame)
         return self._pings.wait(ping)
+
+    async def _ping_from_another_thread(self, payload: bytes) -> float:
+        self._outbox.check_await("client.writer.ping(...)")
+        return await self.ping(payload)
 
     def pong(self, payload: str | Buffer = b"") -> Coroutine[object, None, None]:
         """Send an unsolicited pong, for example as a one-way heartbeat. Pings are answered without it.
@@ -292,8 +307,14 @@ class Writer:
 
         Cancelling and concurrent calls are as for `send`. (RFC 6455 section 5.5.3)
         """
+        data = payload.encode() if isinstance(payload, str) else bytes(payload)
+        if self._outbox.is_foreign():
+            return self._pong_from_another_thread(data)
         if not self._protocol.open or (self._outbox.paused and not self._outbox.accepts(0)):
             return self._refuse()
-        data = payload.encode() if isinstance(payload, str) else bytes(payload)
         self._outbox.put_control(self._protocol.pong(data))
         return LazyCoroutine(self._drain) if self._outbox.must_wait() else SENT
+
+    async def _pong_from_another_thread(self, payload: bytes) -> None:
+        self._outbox.check_await("client.writer.pong(...)")
+        await self.pong(payload)

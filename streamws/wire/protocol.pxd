@@ -51,5 +51,6 @@ cdef class Protocol:
     cpdef bytes pong(self, bytes payload)
 
 cpdef check_data(object data)
+cpdef object unchanging(object data)
 cpdef Py_ssize_t size_of(object data) except -1
 cpdef object as_bytes(object data)

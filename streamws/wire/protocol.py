@@ -428,6 +428,15 @@ def check_data(data: object) -> None:
         raise TypeError(f"message must be str or bytes-like, not {type(data).__name__}; encode it first")
 
 
+def unchanging(data: str | Buffer) -> str | bytes:
+    """Return a message that nobody can change: a copy, unless it is `str` or `bytes`.
+
+    :raises TypeError: if it is neither `str` nor bytes-like.
+    """
+    check_data(data)
+    return data if isinstance(data, str) else bytes(data)
+
+
 def size_of(data: str | Buffer) -> int:
     """Return the size of a message: its bytes, or its characters if it is `str`."""
     return data.nbytes if isinstance(data, memoryview) else len(data)

@@ -856,6 +856,30 @@ async def _(server: Running) -> None:
         await server.program.says("^saved$")
 
 
+@drives("signals")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "hello"
+        server.signal(signal.SIGTERM)
+        assert (await closed(peer))[0] == 1001
+        await server.program.says("^stopped$")
+
+
+@drives("measurements")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        assert await heard(peer, 3) == [f"measurement {number}" for number in range(3)]
+
+
+@drives("interview")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        assert await peer.recv() == "what is your name?"
+        await peer.send("Ada")
+        assert await peer.recv() == "hello 'Ada'"
+
+
 @drives("stop")
 async def _(server: Running) -> None:
     async with server.connect() as peer:

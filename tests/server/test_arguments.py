@@ -2,10 +2,11 @@
 
 import asyncio
 import errno
+import functools
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,89 @@ def test_server_refuses_bad_options(
 
 
 # --- handler and callbacks
+
+
+async def serve_one(client: Client) -> None: ...
+
+
+class Application:
+    async def serve_one(self, client: Client) -> None: ...
+
+    def serve_badly(self, client: Client) -> None: ...
+
+    def __call__(self, client: Client) -> Awaitable[None]:
+        return serve_one(client)
+
+
+def plain(client: Client) -> None:
+    if client.id:
+        return
+    print(client)
+
+
+async def asynchronous_generator(client: Client) -> AsyncIterator[str]:
+    yield ""
+
+
+def generator(client: Client) -> Iterator[str]:
+    yield ""
+
+
+def wrapper(client: Client) -> Awaitable[None] | None:
+    return serve_one(client) if client.id else None
+
+
+def either(client: Client, found: Awaitable[None] | None = None) -> Awaitable[None] | None:
+    return found or None
+
+
+def raises(client: Client) -> Awaitable[None]:
+    raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("handler", "message"),
+    [
+        (plain, "write `async def plain`, not `def plain`"),
+        (lambda client: None, "write `async def"),
+        (Application().serve_badly, "write `async def serve_badly`, not `def serve_badly`"),
+        (generator, "is a generator: leave out `yield`"),
+        (asynchronous_generator, "is a generator: leave out `yield`"),
+        (b"serve", "that takes a Client, not b'serve'"),
+    ],
+)
+def test_server_refuses_a_handler_that_is_no_coroutine_function(handler: Any, message: str) -> None:
+    with pytest.raises(TypeError, match="handler must be a coroutine function.*" + re.escape(message)):
+        WebSocketServer(port=0, handler=handler)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        serve_one,
+        Application().serve_one,
+        Application(),
+        functools.partial(Application.serve_one, Application()),
+        lambda client: serve_one(client),
+        wrapper,
+        either,
+        raises,
+    ],
+)
+def test_server_accepts_anything_that_may_return_an_awaitable(handler: Any) -> None:
+    assert "not started" in repr(WebSocketServer(port=0, handler=handler))
+
+
+@pytest.mark.parametrize("arguments", [("localhost", 0, serve_one), (serve_one, "localhost", 0), (serve_one, 0)])
+def test_server_refuses_a_positional_handler(arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError, match=r"WebSocketServer\(address, port, handler=handler\)"):
+        WebSocketServer(*arguments)
+
+
+@pytest.mark.parametrize("name", ["connection", "request"])
+def test_server_refuses_a_callback_that_is_no_function(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"@socket\.{name} registers a function that takes a \w+, not str"):
+        getattr(WebSocketServer(port=0), name)("/path")
 
 
 def notified(client: Client) -> None: ...

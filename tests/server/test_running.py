@@ -4,6 +4,10 @@ import asyncio
 import contextlib
 import logging
 import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +16,7 @@ from helpers.frames import CLOSE, TEXT, close, text
 from helpers.frames import client_frame as frame
 from helpers.peers import Address, RawClient
 from helpers.programs import script
-from helpers.waiting import PATIENCE, within
+from helpers.waiting import PATIENCE, cancelled, within
 from streamws import Cause, Client, Close, CloseOutcome, Side, Timeouts, UsageError, WebSocketServer
 
 STOPS = b"\x03\xe9server shutting down"
@@ -139,6 +143,77 @@ async def test_serve_forever_cancelled_does_not_stop_the_server(serve: Serve) ->
 async def test_serve_forever_needs_a_started_server() -> None:
     with pytest.raises(UsageError, match="this server is not started"):
         await WebSocketServer(port=0, handler=echo).serve_forever()
+
+
+SERVE_FOREVER = """
+import asyncio, importlib, signal, socket
+from helpers.fixtures import echo
+from streamws import Timeouts, WebSocketServer
+
+async def main():
+    before = signal.getsignal(signal.SIGINT)
+    sock = socket.create_server(("127.0.0.1", 0))
+    async with WebSocketServer(sock=sock, handler=echo, timeouts=Timeouts(close=60)) as server:
+        print(sock.getsockname()[1], flush=True)
+        await server.serve_forever(signals={signals})
+    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    print("stopped", flush=True)
+
+with asyncio.Runner(loop_factory=importlib.import_module({loop!r}).new_event_loop) as runner:
+    runner.run(main())
+"""
+LOOPS = ["asyncio", "uvloop"]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_serve_forever_stops_gracefully_at_its_signals(number: signal.Signals, loop: str) -> None:
+    async with script(SERVE_FOREVER.format(signals="(signal.SIGTERM, signal.SIGINT)", loop=loop)) as running:
+        raw = await RawClient.connect(("127.0.0.1", int(await running.says(r"\d+"))))
+        await raw.upgrade()
+        running.process.send_signal(number)
+        assert await answer_close(raw) == (CLOSE, STOPS)
+        await running.says("^stopped$")
+        assert (await running.end(), running.stderr) == (0, "")
+
+
+async def test_serve_forever_drops_everything_at_a_second_signal() -> None:
+    async with script(SERVE_FOREVER.format(signals="[signal.SIGTERM]", loop="asyncio")) as running:
+        raw = await RawClient.connect(("127.0.0.1", int(await running.says(r"\d+"))))
+        await raw.upgrade()
+        running.process.send_signal(signal.SIGTERM)
+        assert await raw.read_frame() == (CLOSE, STOPS)
+        running.process.send_signal(signal.SIGTERM)
+        assert await raw.read_until_eof() == b""
+        raw.close()
+        await running.says("^stopped$")
+        assert (await running.end(), running.stderr) == (0, "")
+
+
+async def test_serve_forever_leaves_signals_alone_unless_asked() -> None:
+    async with script(SERVE_FOREVER.format(signals="()", loop="asyncio")) as running:
+        raw = await RawClient.connect(("127.0.0.1", int(await running.says(r"\d+"))))
+        await raw.upgrade()
+        running.process.send_signal(signal.SIGTERM)
+        assert await raw.read_until_eof() == b""
+        raw.close()
+        assert (await running.end(), running.stdout.count("stopped")) == (-signal.SIGTERM, 0)
+
+
+async def test_serve_forever_handles_signals_in_the_main_thread_only() -> None:
+    async def serve_one() -> None:
+        async with WebSocketServer("127.0.0.1", 0, handler=echo) as server:
+            await server.serve_forever(signals=[signal.SIGTERM])
+
+    with pytest.raises(UsageError, match="only the main thread can handle signals: in another one, leave signals= out"):
+        await asyncio.to_thread(asyncio.run, serve_one())
+
+
+async def test_serve_forever_on_another_loop_is_an_error(serve: Serve) -> None:
+    server = await serve(echo)
+    with pytest.raises(UsageError, match="this server runs on another event loop"):
+        await asyncio.to_thread(lambda: asyncio.run(server.serve_forever()))
 
 
 # --- close
@@ -385,6 +460,119 @@ async def test_run_stops_within_the_close_timeout(serve: Serve) -> None:
         assert await raw.read_until_eof() == b"\x88\x16" + STOPS
         raw.close()
         assert (await running.end(), running.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("loop", ["None", "asyncio.new_event_loop()"], ids=["new loop", "own loop"])
+async def test_run_ends_when_a_handler_closes_the_server(loop: str) -> None:
+    async with script(RUN.format(handler="lambda client: server.close()", close=60, loop=loop)) as running:
+        raw = await RawClient.connect(("127.0.0.1", int(await running.says(r"\d+"))))
+        await raw.upgrade()
+        assert await answer_close(raw) == (CLOSE, STOPS)
+        await running.says("^stopped$")
+        assert (await running.end(), running.stderr) == (0, "")
+
+
+@contextlib.contextmanager
+def running_in_a_thread(loop: asyncio.AbstractEventLoop | None, **options: Any) -> Iterator[WebSocketServer]:
+    """Run a server in another thread; check that it was stopped."""
+    server = WebSocketServer("127.0.0.1", 0, handler=echo, loop=loop, **options)
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            server.run()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        while thread.is_alive() and not server.sockets:
+            time.sleep(0.001)
+        assert errors == []
+        yield server
+    finally:
+        asyncio.run(server.close())
+        thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert errors == []
+
+
+@pytest.mark.parametrize("kind", ["new loop", "own loop"])
+def test_run_serves_in_a_thread_until_it_is_closed(kind: str, own_loop: asyncio.AbstractEventLoop) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with running_in_a_thread(None if kind == "new loop" else own_loop) as server:
+        assert asyncio.run(exchange(address_of(server))) == (TEXT, b"works")
+        assert [signal.getsignal(number) for number in SIGNALS] == before
+        asyncio.run(server.close())
+        assert not server.sockets
+    asyncio.run(server.close())  # it has stopped already
+
+
+def test_close_in_another_thread_lets_clients_answer() -> None:
+    async def close_and_answer(server: WebSocketServer) -> tuple[int, bytes]:
+        raw = await RawClient.connect(address_of(server))
+        await raw.upgrade()
+        closing = [asyncio.ensure_future(server.close()) for _ in range(2)]
+        received = await answer_close(raw)
+        await within(asyncio.gather(*closing))
+        return received
+
+    with running_in_a_thread(None) as server:
+        assert asyncio.run(close_and_answer(server)) == (CLOSE, STOPS)
+
+
+def test_close_cancelled_in_another_thread_drops_everything_at_once() -> None:
+    async def cancel(server: WebSocketServer) -> None:
+        raw = await RawClient.connect(address_of(server))
+        await raw.upgrade()
+        closing = asyncio.ensure_future(server.close())
+        assert await raw.read_frame() == (CLOSE, STOPS)
+        closing.cancel()
+        assert await cancelled(closing)
+        assert await raw.read_until_eof() == b""
+        raw.close()
+
+    with running_in_a_thread(None, timeouts=Timeouts(close=60)) as server:
+        asyncio.run(cancel(server))
+
+
+def test_close_before_the_start_ends_run_in_a_thread() -> None:
+    server = WebSocketServer("127.0.0.1", 0, handler=echo)
+    asyncio.run(server.close())
+    server.run()
+    assert not server.sockets
+
+
+async def test_close_while_the_server_starts_stops_it() -> None:
+    server = WebSocketServer("127.0.0.1", 0, handler=echo)
+    starting = asyncio.ensure_future(server.start())
+    await asyncio.sleep(0)
+    await server.close()
+    with pytest.raises(UsageError, match="this server was closed while it was starting: make a new one to listen"):
+        await starting
+    assert not server.sockets
+    with pytest.raises(UsageError, match="this server was already started: make a new one to listen again"):
+        await server.start()
+
+
+async def test_closed_server_does_not_start() -> None:
+    server = WebSocketServer("127.0.0.1", 0, handler=echo)
+    await server.close()
+    with pytest.raises(UsageError, match="this server was closed: make a new one to listen"):
+        await server.start()
+
+
+async def test_close_needs_the_loop_of_the_server_to_run() -> None:
+    loop = asyncio.SelectorEventLoop()
+    server = WebSocketServer("127.0.0.1", 0, handler=echo, loop=loop)
+
+    def serve_for_a_while() -> None:
+        with server, pytest.raises(UsageError, match="cannot close this server: its event loop does not run"):
+            asyncio.run(server.close())
+        loop.close()
+
+    await asyncio.to_thread(serve_for_a_while)
 
 
 async def test_run_inside_a_running_loop_names_serve_forever() -> None:

@@ -98,6 +98,8 @@ async def closing(client: Client) -> None:
     await client.close("reason")  # type: ignore[arg-type]
     await client.close(1000, 4000)  # type: ignore[arg-type]
     print(client.outcome.code)  # type: ignore[union-attr]
+    if client.closed:  # type: ignore[truthy-function]
+        print("always, and an error at run time")
 
 
 def calling_back(client: Client) -> None:
@@ -129,7 +131,7 @@ def serving() -> None:
     WebSocketServer("localhost", 0, ssl=True)  # type: ignore[arg-type]
     WebSocketServer("localhost", 0, timeouts=10)  # type: ignore[arg-type]
     WebSocketServer("localhost", 0, compression="deflate")  # type: ignore[arg-type]
-    WebSocketServer("localhost", 0, handler)  # type: ignore[call-arg, arg-type]
+    WebSocketServer("localhost", 0, handler)  # type: ignore[arg-type]
     socket = WebSocketServer("localhost", 0)
     socket.clients[("localhost", 1)]  # type: ignore[index]
     socket.clients[1] = socket  # type: ignore[index]

@@ -141,13 +141,13 @@ async def writing(client: Client, writer: Writer) -> None:
     await writer.feed(["part"], compress=False)
     async with writer.fragment(Opcode.TEXT) as stream:
         assert_type(stream, FragmentWriter)
-        await assert_type(stream.send("part"), Coroutine[typing.Any, typing.Any, None])
+        await assert_type(stream.send("part"), Coroutine[object, None, None])
         await stream.send(bytearray())
     assert_type(writer.data_frame(1), DataFrameWriter)
     async with writer.data_frame(length=1, kind=Opcode.TEXT) as frame:
         assert_type(frame, DataFrameWriter)
         for part in ("text", b"bytes", bytearray(), memoryview(b"")):
-            await assert_type(frame.write(part), Coroutine[typing.Any, typing.Any, None])
+            await assert_type(frame.write(part), Coroutine[object, None, None])
         assert_type(frame.length, int)
         assert_type(frame.remaining, int)
     await writer.write_frame(DataFrame(Opcode.TEXT, b"payload"))
