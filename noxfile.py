@@ -52,7 +52,8 @@ def sanitize(session: nox.Session) -> None:
     session.run("python", "-c", "import streamws.wire.payload", success_codes=[1], silent=True)
     usual = ["tests/awaiting", "tests/net", "tests/streams", "tests/wire", "tests/fuzz/test_corpus.py"]
     usual += ["tests/fuzz/test_differential.py", "-n", "2"]
-    session.run("pytest", *(session.posargs or usual), env=environment)
+    # A report would be lost if pytest captured the descriptor that it is written to.
+    session.run("pytest", "--capture=sys", *(session.posargs or usual), env=environment)
 
 
 @nox.session(python=MAIN)
