@@ -49,7 +49,7 @@ def sanitize(session: nox.Session) -> None:
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
     # Without the libraries it must not start, or this is another build.
-    session.run("python", "-c", "import streamws.wire.payload", success_codes=[1], silent=True)
+    session.run("streamws", "--version", success_codes=[1], silent=True)
     usual = ["tests/awaiting", "tests/net", "tests/streams", "tests/wire", "tests/fuzz/test_corpus.py"]
     usual += ["tests/fuzz/test_differential.py", "-n", "2"]
     # A report would be lost if pytest captured the descriptor that it is written to.

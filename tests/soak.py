@@ -48,9 +48,14 @@ TESTS = Path(__file__).resolve().parent
 CERTIFICATE = TESTS / "helpers" / "localhost.pem"
 CORPUS = TESTS / "fuzz" / "corpus"
 
-TIMEOUTS = Timeouts(open=5, close=3, ping_interval=2, ping_timeout=4)
+PATIENT = Timeouts(open=60, close=60, ping_interval=5, ping_timeout=60)
+"""For conversations that must end well, also on a machine that is busy with something else."""
+
+STRICT = Timeouts(open=2, close=2, ping_interval=1, ping_timeout=2)
+"""For peers that misbehave."""
+
 LIMITS = Limits(max_write_backlog=1 << 20, max_message_size=1 << 20)
-PATIENCE = 60.0
+PATIENCE = 180.0
 """The seconds that a conversation may take; every deadline above ends it earlier."""
 
 MORE_OBJECTS = 1.02, 300
@@ -259,7 +264,7 @@ class Soak:
             ssl=self.client_ssl,
             compression=self.random.choice([None, True, settings]),
             limits=LIMITS,
-            timeouts=TIMEOUTS,
+            timeouts=PATIENT,
             proxy=None,
         )
 
@@ -352,7 +357,7 @@ class Soak:
                 ssl=self.client_ssl,
                 compression=self.random.choice([None, True]),
                 limits=LIMITS,
-                timeouts=Timeouts(open=2, close=1, ping_interval=1, ping_timeout=1),
+                timeouts=STRICT,
                 backoff=Backoff(first=0),
                 proxy=None,
             ) as client:
@@ -399,7 +404,9 @@ class Soak:
 
         :param path: of the handshake; None for none.
         """
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=self.client_ssl, limit=1 << 16)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.strict_port, ssl=self.client_ssl, limit=1 << 16
+        )
         try:
             if path is not None:
                 extension = {"Sec-WebSocket-Extensions": "permessage-deflate"} if self.random.random() < 0.5 else {}
@@ -427,22 +434,21 @@ class Soak:
         )
         stream = stream[: self.random.randrange(len(stream) + 1)]
         async with self._raw(path) as (reader, writer):
-            with suppress(OSError):
-                writer.write(stream)
-                if self.random.random() < 0.5:
-                    await asyncio.sleep(self.random.random() * 0.05)
-                if self.random.random() < 0.5:
-                    self._reset(writer)
-                elif writer.can_write_eof():
-                    writer.write_eof()
-                    while await reader.read(1 << 16):
-                        pass
+            writer.write(stream)
+            if self.random.random() < 0.5:
+                await asyncio.sleep(self.random.random() * 0.05)
+            if self.random.random() < 0.5:
+                self._reset(writer)
+            elif writer.can_write_eof():
+                writer.write_eof()
+                while await reader.read(1 << 16):
+                    pass
 
     async def garbage(self) -> None:
         """Send what the fuzzer has found, as a request or as frames, and read until the server ends the connection."""
         path, kind = self.random.choice([(None, "request"), ("/other", "frames")])
         async with self._raw(path) as (reader, writer):
-            with suppress(OSError, TimeoutError):
+            with suppress(TimeoutError):
                 for garbage in self.random.choices(self.inputs[kind], k=3):
                     writer.write(garbage)
                 writer.write(client_frame(CLOSE, b"\x03\xe8"))
@@ -454,7 +460,7 @@ class Soak:
         """Stop in the middle: of the handshake, of a frame, or of reading while the server sends."""
         way = self.random.randrange(4)
         async with self._raw("/echo" if way > 1 else None) as (reader, writer):
-            with suppress(OSError, TimeoutError):
+            with suppress(TimeoutError):
                 if way == 1:
                     writer.write(request()[:40])
                 elif way == 2:
@@ -472,13 +478,16 @@ class Soak:
         """Hold conversations for a time, in rounds."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: self.record.fault(f"unhandled: {context}"))
-        server = WebSocketServer(
-            "127.0.0.1", 0, handler=self.handle, ssl=self.server_ssl, compression=True, limits=LIMITS, timeouts=TIMEOUTS
-        )
+        server, strict = [
+            WebSocketServer(
+                "127.0.0.1", 0, handler=self.handle, ssl=self.server_ssl, compression=True, limits=LIMITS, timeouts=each
+            )
+            for each in (PATIENT, STRICT)
+        ]
         rogue = await asyncio.start_server(self.serve_badly, "127.0.0.1", 0, ssl=self.server_ssl)
         self.rogue_port = rogue.sockets[0].getsockname()[1]
-        async with server, rogue:
-            self.port = server.port
+        async with server, strict, rogue:
+            self.port, self.strict_port = server.port, strict.port
             feed = asyncio.create_task(self.broadcast(server))
             self.own_tasks = asyncio.all_tasks()
             begun = time.monotonic()
@@ -486,7 +495,7 @@ class Soak:
             rounds = max(3, round(seconds / 60))
             for _ in range(rounds):
                 await self._round(seconds / rounds, connections)
-                state = await self._quiet(server, first, label)
+                state = await self._quiet([server, strict], first, label)
                 first = first or state
                 self._show(label, time.monotonic() - begun, state)
             feed.cancel()
@@ -503,15 +512,18 @@ class Soak:
                 # A few do nothing but stall, because that takes much longer than anything else.
                 kind = self.stall if number % 10 == 9 else self.random.choice(kinds)
                 self.record.conversations[kind.__name__] += 1
+                # The server may end a connection of a peer that misbehaves at any time.
+                ends = (OSError, EOFError) if kind in (self.cut, self.garbage, self.stall) else ()
                 try:
                     async with asyncio.timeout(PATIENCE):
-                        await kind()
+                        with suppress(*ends):
+                            await kind()
                 except Exception as error:
                     self.record.fault(f"{kind.__name__}: {error!r}")
 
         await asyncio.gather(*[work(number) for number in range(connections)])
 
-    async def _quiet(self, server: WebSocketServer, first: State | None, label: str) -> State:
+    async def _quiet(self, servers: list[WebSocketServer], first: State | None, label: str) -> State:
         """Wait until everything has ended that ends by itself, and return what is left."""
         before = None
         for _ in range(100):
@@ -519,7 +531,7 @@ class Soak:
             state = State(
                 psutil.Process().num_fds(),
                 len(asyncio.all_tasks()),
-                len(server.clients),
+                sum(len(server.clients) for server in servers),
                 len(gc.get_objects()),
                 psutil.Process().memory_info().rss,
             )

@@ -1,6 +1,7 @@
 """A parser of frames and an inflater that are as simple as possible: they get all of their input at once."""
 
 import zlib
+from typing import Any
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -116,7 +117,11 @@ def inflate(payload: bytes, bits: int, history: bytes) -> bytes | None:
         stream = zlib.decompressobj(-bits, zdict=window) if window else zlib.decompressobj(-bits)
         data += stream.decompress(unread)
         if not stream.eof:
-            # Between two blocks, an empty final block may follow.
-            return data if stream.decompress(b"\x03\x00") == b"" and stream.eof else None
+            return data if _is_between_blocks(stream) else None
         # A block with the BFINAL bit ends a stream of zlib, but not the message.
         unread = stream.unused_data
+
+
+def _is_between_blocks(stream: Any) -> bool:
+    """Return whether an empty final block may follow."""
+    return not stream.decompress(b"\x03\x00") and bool(stream.eof)
