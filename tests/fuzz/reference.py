@@ -104,16 +104,18 @@ def _check_text(data: bytes, whole: bool) -> None:
             raise Wrong(1007) from None
 
 
-def inflate(payload: bytes, bits: int, history: bytes) -> bytes | None:
+def inflate(payload: bytes, bits: int, history: bytes | None) -> bytes | None:
     """Return the data of a compressed message (RFC 7692 section 7.2.2); None if it ends in the middle of a block.
 
     :param bits: the size of the window.
-    :param history: the data that the message may refer back to.
+    :param history: the data that the message may refer back to; None without context takeover.
     """
+    if not payload:
+        return b""  # no sender should make one, but some do
     data = b""
     unread = payload + b"\x00\x00\xff\xff"
     while True:
-        window = (history + data if history else b"")[-(1 << bits) :]
+        window = b"" if history is None else (history + data)[-(1 << bits) :]
         stream = zlib.decompressobj(-bits, zdict=window) if window else zlib.decompressobj(-bits)
         data += stream.decompress(unread)
         if not stream.eof:
@@ -124,4 +126,7 @@ def inflate(payload: bytes, bits: int, history: bytes) -> bytes | None:
 
 def _is_between_blocks(stream: Any) -> bool:
     """Return whether an empty final block may follow."""
-    return not stream.decompress(b"\x03\x00") and bool(stream.eof)
+    try:
+        return not stream.decompress(b"\x03\x00") and bool(stream.eof)
+    except zlib.error:
+        return False

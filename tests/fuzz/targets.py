@@ -183,7 +183,7 @@ def _check_request(received: Any, fields: dict[bytes, bytes]) -> None:
     assert names == {name.decode() for name in fields if name}
     assert "transfer-encoding" not in names
     assert not received.headers.get("Content-Length", "0").strip("0")
-    assert len(received.headers.get_all("Host")) == 1
+    assert len(received.headers.get_all("Host")) == 1 or (received.version == "1.0" and "Host" not in received.headers)
     for text in (received.method, received.target, received.path, received.host):
         assert text.isascii()
         assert text.isprintable()
@@ -264,8 +264,8 @@ def _read(build: Any, settings: int, chunks: list[bytes]) -> object:
     if received is None:
         return None
     assert _FIELDS.fullmatch(received.headers.wire)
-    assert received.status == 101 or received.status >= 200
-    upgraded = received.status == 101 or (settings & 2 and received.status < 300)
+    assert received.status == 101 or received.status not in range(100, 200)
+    upgraded = received.status == 101 or (settings & 2 and 200 <= received.status < 300)
     assert upgraded or not reader.rest
     assert not (upgraded and ended)
     rest = reader.rest + b"".join(unread) if upgraded else b""
@@ -300,7 +300,7 @@ def _check_answer(build: Any, settings: int, received: Any) -> None:
 
 def _check_terms(terms: Any) -> None:
     if terms is not None:
-        assert 9 <= terms.window_bits <= 15
+        assert 8 <= terms.window_bits <= 15
         assert 8 <= terms.peer_window_bits <= 15
 
 
@@ -386,7 +386,7 @@ def url(data: bytes) -> None:
         text = "ws://" + text
     base = PURE.url.parse_url("wss://[fe80::1%25eth0]:8443/a/b?c" if settings & 4 else "ws://example.org/a/b?c")
     _check_url(PURE, text)
-    _check_redirect(PURE, base, text)
+    _check_redirect(PURE, base, text.encode("utf-8", "replace").decode())  # a field is never half of a character
     _check_secret(PURE, PURE.url.parse_url, f"ws://user:hunter2@{text}")
     _check_secret(PURE, PURE.proxies.parse_proxy, f"socks5://user:hunter2@{text}")
     try:
@@ -717,13 +717,13 @@ def deflate(data: bytes) -> None:
         payloads = [(peer.compress(part) + peer.flush(zlib.Z_SYNC_FLUSH))[:-4] for part in payloads]
     size = (1, 7, 100, 1 << 20)[most & 3]
     results = same(_inflated(build, bits, takeover, text, size, most >> 2, cutter, payloads) for build in BUILDS)
-    history = b""
+    history = b"" if takeover else None
     for got, compressed in zip(results, payloads, strict=False):
         if not isinstance(got, bytes):
             break
         # A message that ends in the middle of a block is corrupt. Whether that is seen depends on its last bits.
         assert reference.inflate(compressed, bits, history) in (got, None)
-        history = (history + got)[-(1 << bits) :] if takeover else b""
+        history = None if history is None else (history + got)[-(1 << bits) :]
     if settings & 32 and not text and not most >> 2 & 7 and (takeover or len(payloads) == 1):
         wanted = stream.split(b"\xff\x00\xff", 2)
         assert results == wanted or len(stream) > _MOST_INFLATED
