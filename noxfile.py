@@ -3,6 +3,7 @@
 Arguments after `--` go to the program that a session runs. `nox -R -s SESSION` skips the installation.
 """
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -26,6 +27,51 @@ def coverage(session: nox.Session) -> None:
     """Test the pure build, and measure which branches the tests take."""
     session.install(".[test]", env=PURE)
     session.run("pytest", *session.posargs, "--cov")
+
+
+@nox.session(python=MAIN)
+def sanitize(session: nox.Session) -> None:
+    """Test the compiled modules under AddressSanitizer and UndefinedBehaviorSanitizer, with gcc on Linux."""
+    # Of a copy of the sources: other builds would use its object files.
+    sources = Path(session.create_tmp()) / "sources"
+    shutil.rmtree(sources, ignore_errors=True)
+    shutil.copytree(".", sources, ignore=shutil.ignore_patterns(".*", "build", "node_modules", "*.so"))
+    flags = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    session.install(f"{sources}[test]", env={"STREAMWS_CFLAGS": flags})
+    libraries = [
+        str(session.run("gcc", f"-print-file-name={name}", external=True, silent=True)).strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    environment = {
+        "LD_PRELOAD": " ".join(libraries),
+        "PYTHONMALLOC": "malloc",  # Python's own allocator would hide errors
+        "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter frees little when it exits
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+    # Without the libraries it must not start, or this is another build.
+    session.run("streamws", "--version", success_codes=[1], silent=True)
+    usual = ["tests/awaiting", "tests/net", "tests/streams", "tests/wire", "tests/fuzz/test_corpus.py"]
+    usual += ["tests/fuzz/test_differential.py", "-n", "2"]
+    # A report would be lost if pytest captured the descriptor that it is written to.
+    session.run("pytest", "--capture=sys", *(session.posargs or usual), env=environment)
+
+
+@nox.session(python=MAIN)
+def fuzz(session: nox.Session) -> None:
+    """Fuzz each target for 20 seconds, or with other arguments of tests/fuzz/run.py."""
+    session.install(".[test,fuzz]")
+    if session.posargs:
+        session.run("python", "tests/fuzz/run.py", *session.posargs)
+        return
+    for folder in sorted(Path("tests/fuzz/corpus").iterdir()):
+        session.run("python", "tests/fuzz/run.py", folder.name, "--seconds", "20", "--quiet")
+
+
+@nox.session(python=MAIN)
+def soak(session: nox.Session) -> None:
+    """Churn connections for half a minute, or with other arguments of tests/soak.py."""
+    session.install(".[test]")
+    session.run("python", "tests/soak.py", *(session.posargs or ["--minutes", "0.5"]))
 
 
 @nox.session(python=MAIN)

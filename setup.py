@@ -2,7 +2,7 @@
 
 `STREAMWS_PURE=1` builds without them, and so does a machine that cannot compile them: all or none, since the compiled
 modules call one another in C. pip shows the output of a build only with `--verbose`; `streamws --version` tells later
-which build was installed.
+which build was installed. `STREAMWS_CFLAGS` replaces the compiler's flags for optimization and debugging.
 """
 
 import os
@@ -43,7 +43,7 @@ def extensions() -> list[Extension]:
         return []
     from Cython.Build import cythonize
 
-    flags = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0"]
+    flags = os.environ.get("STREAMWS_CFLAGS", "/O2" if sys.platform == "win32" else "-O3 -g0").split()
     modules = [
         Extension(
             ".".join(source.with_suffix("").parts),

@@ -53,7 +53,9 @@ def use_pure() -> None:
 def load_pure(name: str = "streamws_pure") -> ModuleType:
     """Import a second copy of the package, from its `.py` files and under another name."""
     if name not in sys.modules:
-        sys.meta_path.insert(0, _Sources(name, package_folder()))
+        # Behind the hooks of a fuzzer, which instrument what the finders behind them find.
+        place = sys.meta_path.index(importlib.machinery.PathFinder)
+        sys.meta_path.insert(place, _Sources(name, package_folder()))
     return importlib.import_module(name)
 
 
