@@ -26,14 +26,17 @@ def loop() -> Iterator[VirtualLoop]:
 
 
 @pytest.fixture(params=packages(), ids=build_of)
-def ends(request: pytest.FixtureRequest, loop: VirtualLoop) -> Pair:
+def ends(request: pytest.FixtureRequest, loop: VirtualLoop) -> Iterator[Pair]:
     """A server's end, which pings, and its peer. Written bytes count as not received until they are moved."""
     limits = {"read_high": HIGH, "read_low": 100, "write_high": HIGH, "write_low": 100}
     timeouts = {"close": 5, "ping_interval": INTERVAL, "ping_timeout": TIMEOUT}
     package = str(request.param)
     ours, peer = connected(loop, (package, package), limits=limits, timeouts=timeouts)
     peer.connection.keepalive.close()
-    return ours, peer
+    yield ours, peer
+    for end in (ours, peer):
+        end.connection.abort()
+    loop.settle()
 
 
 def is_open(end: Endpoint) -> bool:
