@@ -34,7 +34,12 @@ def ends(request: pytest.FixtureRequest, loop: VirtualLoop) -> Iterator[Pair]:
     ours, peer = connected(loop, (package, package), limits=limits, timeouts=timeouts)
     peer.connection.keepalive.close()
     yield ours, peer
-    for end in (ours, peer):
+    drop(loop, (ours, peer))
+
+
+def drop(loop: VirtualLoop, ends: Pair) -> None:
+    """Drop the connections that are still open: a client that is not closed is warned about."""
+    for end in ends:
         end.connection.abort()
     loop.settle()
 
@@ -181,3 +186,4 @@ def test_interval_shorter_than_the_timeout_sends_one_ping_at_a_time(loop: Virtua
         assert ours.transport.get_write_buffer_size() == PING
     loop.pass_time(1)
     assert not is_open(ours)
+    drop(loop, (ours, peer))
