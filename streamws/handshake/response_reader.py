@@ -95,6 +95,8 @@ class ResponseReader:
 
     def on_body(self, data: bytes) -> None:
         """Collect the body, up to `MAX_BODY`."""
+        if self._body_complete:
+            return  # this is the body of another response behind it
         self._body += data[: MAX_BODY - len(self._body)]
         if len(self._body) == MAX_BODY:
             self._body_complete = True

@@ -53,6 +53,11 @@ def head(status: str, *lines: str) -> bytes:
 GOOD: dict[str, tuple[bytes, int, bytes]] = {
     "length": (head("404 Not Found", "Content-Length: 5") + b"no\r\n!", 404, b"no\r\n!"),
     "length and more": (head("404 Not Found", "Content-Length: 2") + b"noHTTP/1.1", 404, b"no"),
+    "length and another response": (
+        head("404 Not Found", "Content-Length: 2") + b"no" + head("200 OK", "Content-Length: 3") + b"yes",
+        404,
+        b"no",
+    ),
     "length zero": (head("404 Not Found", "Content-Length: 0"), 404, b""),
     "length cut": (head("404 Not Found", "Content-Length: 9") + b"no", 404, b"no"),
     "chunked": (
