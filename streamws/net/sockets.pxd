@@ -5,7 +5,7 @@ cpdef Py_ssize_t receive_now(int descriptor, object buffer) except -2
 cpdef unsigned long thread_number() noexcept
 
 cdef class Epoll:
-    cdef int _process
+    cdef int _forks
     cdef int _descriptor
     cdef unsigned long long _data[64]
     cdef unsigned int _masks[64]

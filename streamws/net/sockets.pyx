@@ -121,8 +121,11 @@ cdef extern from *:
     """
     #ifdef __linux__
     #include <sys/epoll.h>
-    #include <unistd.h>
-    static inline int sw_process(void) { return (int)getpid(); }
+    #include <pthread.h>
+    /* The number of forks between the first process and this one: comparing it is cheaper than getpid(). */
+    static int sw_forks = 0;
+    static void sw_forked(void) { sw_forks++; }
+    static inline int sw_count_forks(void) { return pthread_atfork(NULL, NULL, sw_forked); }
     static inline int sw_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
     static inline int sw_epoll_change(int poll, int how, int fd, unsigned int generation, unsigned int events) {
         struct epoll_event event;
@@ -148,7 +151,8 @@ cdef extern from *:
     #define EPOLL_CTL_ADD 0
     #define EPOLL_CTL_MOD 0
     #define EPOLL_CTL_DEL 0
-    static inline int sw_process(void) { return 0; }
+    static int sw_forks = 0;
+    static inline int sw_count_forks(void) { return 0; }
     static inline int sw_epoll_create(void) { errno = ENOSYS; return -1; }
     static inline int sw_epoll_change(int poll, int how, int fd, unsigned int generation, unsigned int events) {
         return 0;
@@ -191,7 +195,8 @@ cdef extern from *:
     Py_ssize_t sw_unacknowledged(int fd)
     int EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
     bint SW_ACCEPTS
-    int sw_process()
+    int sw_forks
+    int sw_count_forks()
     int sw_epoll_create()
     int sw_epoll_change(int poll, int how, int fd, unsigned int generation, unsigned int events)
     int sw_epoll_wait(int poll, unsigned long long *data, unsigned int *masks)
@@ -208,6 +213,9 @@ WRITE = 4
 BROKEN = 0x18
 MAX_EVENTS = 64
 
+if sw_count_forks():
+    raise MemoryError("cannot register a function that is called after a fork")
+
 
 cdef _change(Epoll epoll, int how, int descriptor, unsigned int generation, unsigned int events):
     if not epoll.is_inherited() and sw_epoll_change(epoll._descriptor, how, descriptor, generation, events) < 0:
@@ -223,7 +231,7 @@ cdef class Epoll:
         self._descriptor = -1
 
     def __init__(self):
-        self._process = sw_process()
+        self._forks = sw_forks
         self._descriptor = sw_epoll_create()
         if self._descriptor < 0:
             PyErr_SetFromErrno(OSError)
@@ -232,7 +240,7 @@ cdef class Epoll:
         return self._descriptor
 
     cpdef bint is_inherited(self) noexcept:
-        return sw_process() != self._process
+        return sw_forks != self._forks
 
     cpdef add(self, int descriptor, unsigned int generation, unsigned int events):
         _change(self, EPOLL_CTL_ADD, descriptor, generation, events)
@@ -267,7 +275,7 @@ cdef class Epoll:
             self._descriptor = -1
 
     def __dealloc__(self):
-        if self._descriptor >= 0 and sw_process() == self._process:
+        if self._descriptor >= 0 and sw_forks == self._forks:
             os.close(self._descriptor)
 
 
