@@ -282,9 +282,10 @@ class WebSocketServer:
         connections at once. Any number of tasks may call it, in any thread: `asyncio.run(server.close())` stops a
         server that runs in another one. A server that is closed before it was started does not start any more.
         """
+        if self._stopped is None:
+            self._serving.stopping = True  # if it is starting, in this thread or another one, it stops when it notices
         server = self._server
         if server is None or self._stopped is None:
-            self._serving.stopping = True  # if it is starting, in this thread or another one, it stops when it notices
             return
         if server.get_loop() is not asyncio.get_running_loop():
             await self._close_in_another_thread(server.get_loop())
@@ -308,7 +309,8 @@ class WebSocketServer:
             # Not a coroutine in that loop: `run` may stop the loop before such a coroutine has told its result.
             await asyncio.shield(asyncio.wrap_future(self._ended))
         except asyncio.CancelledError:
-            loop.call_soon_threadsafe(self._serving.abort)
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(self._serving.abort)
             raise
 
     def _begin_stopping(self) -> "asyncio.Task[None]":
@@ -321,12 +323,14 @@ class WebSocketServer:
         return self._stopping
 
     async def _stop(self, server: Server, stopped: asyncio.Event) -> None:
-        server.close()
-        await self._serving.stop()
-        if self._path is not None:
-            remove_file(self._path, self._unix_file)
-        stopped.set()
-        self._ended.set_result(None)
+        try:
+            server.close()
+            await self._serving.stop()
+            if self._path is not None:
+                remove_file(self._path, self._unix_file)
+        finally:  # also if the program of its loop ends first, which cancels this task
+            stopped.set()
+            self._ended.set_result(None)
 
     async def serve_forever(self, *, signals: Iterable[int] = ()) -> None:
         """Wait until `close` has stopped the server; use it inside `async with`.

@@ -5,6 +5,7 @@ asyncio has such a transport, but it is written in Python. This one is called by
 
 import os
 import socket
+import sys
 import warnings
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable
@@ -295,6 +296,11 @@ class SelectorTransport(DirectTransport):
         self._error = error
         self._writing_ended = True
         self._clear_queue()
+        if sys.platform == "linux":  # other systems would discard what has arrived
+            # The peer of a Unix socket can close its receiving side alone, and go on sending: what it sent before can
+            # still be read, but it can send no more. A TCP connection has ended in both directions.
+            with suppress(OSError):
+                self._socket().shutdown(socket.SHUT_RD)
         self._loop.call_soon(self._read_remaining)
         self._protocol.writing_failed()
 

@@ -25,7 +25,7 @@ def on_signals(loop: AbstractEventLoop, numbers: Iterable[int], signalled: Signa
     :returns: a function that removes the handlers.
     :raises ValueError, OSError, RuntimeError: if a signal cannot be handled. No handler is left then.
     """
-    removals: list[Callable[[], object]] = []
+    removals: list[Callable[[], None]] = []
 
     def remove() -> None:
         for removal in removals:
@@ -40,17 +40,45 @@ def on_signals(loop: AbstractEventLoop, numbers: Iterable[int], signalled: Signa
     return remove
 
 
-def _on_signal(loop: AbstractEventLoop, number: int, signalled: Signalled) -> Callable[[], object]:
-    previous = signal.getsignal(number)
-    try:
-        loop.add_signal_handler(number, signalled, number)
-    except NotImplementedError:  # asyncio on Windows
-        signal.signal(number, lambda number, _: loop.call_soon_threadsafe(signalled, number))
+_handled: dict[tuple[AbstractEventLoop, int], tuple[list[Signalled], Callable[[], None]]] = {}
+"""For each signal that is handled: what is called, and the function that removes the handler."""
+
+
+def _on_signal(loop: AbstractEventLoop, number: int, signalled: Signalled) -> Callable[[], None]:
+    """Add one of the functions that are called at a signal: several servers may run in one program."""
+    key = (loop, number)
+    if key not in _handled:
+        called: list[Signalled] = []
+        _handled[key] = called, _set_handler(loop, number, lambda: _call_all(called, number))
+    added, restore = _handled[key]
+    added.append(signalled)
 
     def remove() -> None:
+        added.remove(signalled)
+        if not added:
+            del _handled[key]
+            restore()
+
+    return remove
+
+
+def _call_all(called: list[Signalled], number: int) -> None:
+    for signalled in dict.fromkeys(called):  # once, also if several tasks wait for the same server
+        signalled(number)
+
+
+def _set_handler(loop: AbstractEventLoop, number: int, handle: Callable[[], None]) -> Callable[[], None]:
+    """Set the only handler that a signal has in a loop; return a function that restores the handler before it."""
+    previous = signal.getsignal(number)
+    try:
+        loop.add_signal_handler(number, handle)
+    except NotImplementedError:  # asyncio on Windows
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(handle))
+
+    def restore() -> None:
         with suppress(NotImplementedError):
             loop.remove_signal_handler(number)  # this restores Python's own handler, not that of `asyncio.run`
         if previous is not None:
             signal.signal(number, previous)
 
-    return remove
+    return restore

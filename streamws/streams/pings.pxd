@@ -7,6 +7,7 @@ cdef class Ping:
     cdef readonly double sent
     cdef public object round_trip
     cdef public object error
+    cdef public object make
     cdef public object waiter
 
     cdef bint is_awaited(self) except -1

@@ -2,14 +2,16 @@
 
 import os
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import perf_counter
+from typing import Any
+from weakref import ReferenceType, ref
 
 from ..awaiting.lazy import LazyCoroutine
 from ..errors import ConnectionClosed
 
 MAX_FORGOTTEN = 64
-"""The number of pings above which those are removed for whose pong no task waits."""
+"""The number of pings above which those are removed for whose pong no task waits or can wait."""
 
 
 def fresh_payload() -> bytes:
@@ -20,18 +22,21 @@ def fresh_payload() -> bytes:
 class Ping:
     """A ping that was sent."""
 
-    __slots__ = ("error", "payload", "round_trip", "sent", "waiter")
+    __slots__ = ("error", "make", "payload", "round_trip", "sent", "waiter")
 
     def __init__(self, payload: bytes, sent: float) -> None:
         self.payload: bytes = payload
         self.sent: float = sent  # when, by `perf_counter`
         self.round_trip: float | None = None
         self.error: ConnectionClosed | None = None
-        self.waiter: Future[None] | None = None
+        self.make: ReferenceType[object] | None = None  # a function of the awaitable: dead once that was dropped
+        self.waiter: Future[None] | None = None  # set once a task waits
 
     def is_awaited(self) -> bool:
-        """Return whether a task waits for the pong."""
-        return self.waiter is not None and not self.waiter.cancelled()
+        """Return whether a task waits for the pong, or may do so later."""
+        if self.waiter is not None:
+            return not self.waiter.cancelled()
+        return self.make is not None and self.make() is not None
 
     def wake(self) -> None:
         """Wake the task that waits: `round_trip` or `error` is set."""
@@ -74,7 +79,12 @@ class Pings:
 
     def wait(self, ping: Ping) -> LazyCoroutine[float]:
         """Return an awaitable that waits for the pong of a ping, and returns the round-trip time in seconds."""
-        return LazyCoroutine(lambda: self._wait(ping))
+
+        def make() -> Coroutine[Any, None, float]:
+            return self._wait(ping)
+
+        ping.make = ref(make)
+        return LazyCoroutine(make)
 
     async def _wait(self, ping: Ping) -> float:
         while ping.round_trip is None:

@@ -355,6 +355,18 @@ async def test_paused_transport_reads_what_came_before_it_could_not_write(resume
     assert case.protocol.told == ["made", "eof", "lost"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere this would discard what has arrived")
+async def test_peer_that_receives_nothing_more_cannot_send_without_end(case: Case) -> None:
+    case.transport.pause_reading()
+    case.peer.send(b"goodbye")
+    case.peer.shutdown(socket.SHUT_RD)
+    case.transport.write(b"to no one")
+    with pytest.raises(BrokenPipeError):
+        case.peer.send(b"more")
+    assert isinstance(await case.lost(), BrokenPipeError)
+    assert case.protocol.received == b"goodbye"
+
+
 async def test_transport_that_closes_and_cannot_write_ends(case: Case) -> None:
     case.transport.write(b"x" * 500_000)
     case.transport.close()

@@ -191,6 +191,36 @@ async def test_serve_forever_drops_everything_at_a_second_signal() -> None:
         assert (await running.end(), running.stderr) == (0, "")
 
 
+TWO_SERVERS = """
+import asyncio, os, signal
+
+from streamws import WebSocketServer
+
+async def handler(client):
+    await client.wait_closed()
+
+async def main():
+    before = signal.getsignal(signal.SIGTERM)
+    servers = [WebSocketServer("127.0.0.1", 0, handler=handler) for _ in range(2)]
+    async with servers[0] as a, servers[1] as b:
+        serving = asyncio.gather(*(server.serve_forever(signals=[signal.SIGTERM]) for server in (a, a, b)))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+        assert not a.sockets and not b.sockets
+    assert signal.getsignal(signal.SIGTERM) is before
+    print("stopped", flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_serve_forever_stops_every_server_of_a_program_at_a_signal() -> None:
+    async with script(TWO_SERVERS) as running:
+        await running.says("^stopped$")
+        assert (await running.end(), running.stderr) == (0, "")
+
+
 async def test_serve_forever_leaves_signals_alone_unless_asked() -> None:
     async with script(SERVE_FOREVER.format(signals="()", loop="asyncio")) as running:
         raw = await RawClient.connect(("127.0.0.1", int(await running.says(r"\d+"))))
@@ -535,6 +565,30 @@ def test_close_cancelled_in_another_thread_drops_everything_at_once() -> None:
 
     with running_in_a_thread(None, timeouts=Timeouts(close=60)) as server:
         asyncio.run(cancel(server))
+
+
+def test_close_in_another_thread_ends_if_the_program_of_the_loop_ends_first() -> None:
+    begun = threading.Event()
+
+    async def handler(client: Client) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    server = WebSocketServer("127.0.0.1", 0, handler=handler, timeouts=Timeouts(close=60))
+
+    async def end_while_the_server_stops() -> None:
+        await server.start()
+        raw = await RawClient.connect(address_of(server))
+        await raw.upgrade()
+        begun.set()
+        assert await raw.read_frame() == (CLOSE, STOPS)
+        raw.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(end_while_the_server_stops(),))
+    thread.start()
+    assert begun.wait(PATIENCE)
+    asyncio.run(within(server.close()))
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 def test_close_before_the_start_ends_run_in_a_thread() -> None:

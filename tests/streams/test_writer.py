@@ -11,7 +11,7 @@ from helpers.frames import client_frame as frame
 from helpers.frames import client_header as header
 from helpers.frames import xor
 from helpers.peers import Peer, pair
-from helpers.waiting import iterations
+from helpers.waiting import iterations, within
 from streamws import (
     Cause,
     Client,
@@ -828,6 +828,19 @@ async def test_writer_forgets_many_pings_for_which_no_task_waits() -> None:
         assert client.latency is None
         peer.send(Opcode.PONG, b"awaited")
         assert await awaited == client.latency
+
+
+async def test_writer_ping_is_answered_though_many_others_are_sent_before_it_is_awaited() -> None:
+    async with pair() as (client, peer):
+        pings = [client.writer.ping(b"%d" % number) for number in range(200)]
+        for number in range(200):
+            assert await peer.read_frame() == (0x89, b"%d" % number)
+        waiting = asyncio.gather(*pings[:100])
+        await asyncio.sleep(0)
+        peer.send(Opcode.PONG, b"199")
+        assert len(await within(waiting)) == 100
+        for ping in pings[100:]:
+            assert await within(ping) > 0
 
 
 async def test_writer_ping_without_await_is_sent() -> None:
