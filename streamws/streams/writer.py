@@ -64,7 +64,7 @@ class Writer:
         (RFC 6455 section 5.6; RFC 7692)
         """
         protocol = self._protocol
-        # The same as `is_foreign()` alone, but this comparison is made for each message.
+        # The comparison saves the call of `is_foreign()` for each message.
         if thread_number() != self._outbox.iteration.thread and self._outbox.is_foreign():
             return self._send_from_another_thread(unchanging(data), compress)
         if protocol.open and not self._turns.busy:
