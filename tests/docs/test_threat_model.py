@@ -29,7 +29,8 @@ def shown(value: object) -> str:
 
 
 def test_page_names_every_limit_and_deadline_with_its_default() -> None:
-    named = dict(re.findall(r"`((?:Limits|Timeouts)\.\w+)`\s+\(([^)]+)\)", PAGE))
+    text = " ".join(PAGE.split())
+    named = dict(re.findall(r"`((?:Limits|Timeouts)\.\w+)` \(([^)]+)\)", text))
     defaults = {
         f"{options.__name__}.{field.name}": shown(getattr(options(), field.name))
         for options in (streamws.Limits, streamws.Timeouts)

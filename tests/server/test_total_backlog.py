@@ -75,7 +75,7 @@ async def test_server_holds_no_more_than_the_total_and_drops_the_worst_connectio
             with caplog.at_level(logging.INFO, "streamws"):
                 sent = 0
                 while sent < 4 * TOTAL:
-                    # The first ones get more than the others.
+                    # The first clients get more than the others.
                     for place, client in enumerate(clients):
                         size = 10_000 if place < 4 else 2000
                         send(client, bytes(size))
