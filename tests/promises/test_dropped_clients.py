@@ -1,4 +1,4 @@
-"""An ended connection is freed at once, without the garbage collector. A client that is dropped unclosed causes a warning."""
+"""An ended connection is freed without the garbage collector. An unclosed client that is dropped causes a warning."""
 
 import asyncio
 import gc
