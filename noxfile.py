@@ -32,7 +32,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session(python=MAIN)
 def sanitize(session: nox.Session) -> None:
     """Test the compiled modules under AddressSanitizer and UndefinedBehaviorSanitizer, with gcc on Linux."""
-    # Of a copy of the sources: other builds would use its object files.
+    # Compile a copy of the sources. Otherwise other builds would use these object files.
     sources = Path(session.create_tmp()) / "sources"
     shutil.rmtree(sources, ignore_errors=True)
     shutil.copytree(".", sources, ignore=shutil.ignore_patterns(".*", "build", "node_modules", "*.so"))
@@ -48,17 +48,17 @@ def sanitize(session: nox.Session) -> None:
         "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter frees little when it exits
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
-    # Without the libraries it must not start, or this is another build.
+    # Without the libraries, a build with sanitizers cannot start. This shows that the build is the right one.
     session.run("streamws", "--version", success_codes=[1], silent=True)
     usual = ["tests/awaiting", "tests/net", "tests/streams", "tests/wire", "tests/fuzz/test_corpus.py"]
     usual += ["tests/fuzz/test_differential.py", "-n", "2"]
-    # A report would be lost if pytest captured the descriptor that it is written to.
+    # Let pytest not capture the descriptor to which the sanitizers write their reports.
     session.run("pytest", "--capture=sys", *(session.posargs or usual), env=environment)
 
 
 @nox.session(python=MAIN)
 def fuzz(session: nox.Session) -> None:
-    """Fuzz each target for 20 seconds, or with other arguments of tests/fuzz/run.py."""
+    """Fuzz each target for 20 seconds, or run tests/fuzz/run.py with other arguments."""
     session.install(".[test,fuzz]")
     if session.posargs:
         session.run("python", "tests/fuzz/run.py", *session.posargs)
@@ -69,7 +69,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(python=MAIN)
 def soak(session: nox.Session) -> None:
-    """Churn connections for half a minute, or with other arguments of tests/soak.py."""
+    """Run tests/soak.py for half a minute, or with other arguments."""
     session.install(".[test]")
     session.run("python", "tests/soak.py", *(session.posargs or ["--minutes", "0.5"]))
 

@@ -21,7 +21,7 @@ Spawn = Callable[[Coroutine[object, None, None]], "Task[None]"]
 """Starts a task and keeps a reference to it until it ends. A server waits for these tasks when it stops."""
 
 NO_FAILURE = (CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
-"""Exceptions that end a task, or the program. All others are failures of the function that raises them."""
+"""Exceptions that end a task or the program. Any other exception is a failure of the function that raised it."""
 
 _Argument = TypeVar("_Argument")
 
@@ -67,7 +67,7 @@ class Callbacks:
     def _receive(self, callback: PayloadCallback, payload: bytes, context: Context) -> None:
         """Call a callback for a ping or pong. Reading is not paused for these, so the number that waits is limited.
 
-        :param context: the context in which the callback was registered: a ping is received in any context.
+        :param context: the context in which the callback was registered. The task that receives a ping has another one.
         """
         if self._waiting >= self._connection.environment.limits.max_control_backlog:
             reason = "ping flood: pings and pongs arrive faster than their callbacks run"
@@ -200,10 +200,10 @@ async def call(
 
 
 def end_task(tasks: "set[Task[None]]", task: "Task[None]") -> None:
-    """Forget a task of a callback that has ended."""
+    """Remove a task that has ended, and report its exception, if any."""
     tasks.discard(task)
     error = None if task.cancelled() else task.exception()
-    # The loop has raised a `SystemExit` or `KeyboardInterrupt` already, to end the program.
+    # The loop has already raised a `SystemExit` or `KeyboardInterrupt` itself, to end the program.
     if error is not None and not isinstance(error, NO_FAILURE):
         task.get_loop().call_exception_handler({"message": f"{task!r} raised", "exception": error, "task": task})
 

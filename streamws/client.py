@@ -33,7 +33,7 @@ _Method = TypeVar("_Method")
 
 
 class Registration:
-    """A decorator of one client, such as `client.ping`: what a type checker sees as a bound method."""
+    """A decorator of one client, such as `client.ping`. To a type checker it is a bound method."""
 
     __slots__ = ("_client", "_decorator")
 
@@ -68,7 +68,7 @@ class _Decorator:
         self.__name__: str = function.__name__
         self.__doc__ = function.__doc__
         self.instead: str = instead
-        """What to write for that which its name suggests."""
+        """A hint for a caller who expects the name to do something else."""
 
     def __get__(self, client: "Client | None", owner: object = None) -> Any:
         return self if client is None else Registration(self, client)
@@ -78,7 +78,10 @@ class _Decorator:
 
 
 def _registers(instead: str) -> Callable[[_Method], _Method]:
-    """Make a method of `Client` a decorator that is an error in a condition, and for anything but a function."""
+    """Make a method of `Client` a decorator that raises `UsageError` in a condition, or if it is not given a function.
+
+    :param instead: the end of the error text: what to write instead.
+    """
 
     def decorate(function: Any) -> Any:
         return _Decorator(function, instead)
@@ -91,6 +94,10 @@ class Client:
 
     One task at a time reads; any number of tasks send. The ways to read (`async for`, `read_message`, `read_frame`,
     `messages`, `text`, `binary`, `frames`) can be mixed: each begins where the last one ended.
+
+    A connection belongs to the thread of its event loop. In another thread, `send`, `close`, `wait_closed` and the
+    methods of `writer` return a coroutine for `asyncio.run_coroutine_threadsafe`. Attributes may be read there. All
+    other calls raise `UsageError`.
     """
 
     __slots__ = (
@@ -131,7 +138,7 @@ class Client:
 
     def __del__(self) -> None:
         connection = self._connection
-        # A server knows its connections, and callbacks use theirs without the client.
+        # The connections of a server, and those with callbacks, are used without the client.
         if not connection._server and self._callbacks is None and connection.is_open:
             warnings.warn(
                 f"unclosed {self!r}: use `async with`, or await close()", ResourceWarning, stacklevel=1, source=self
@@ -246,6 +253,8 @@ class Client:
         :param code: 1000, another code that RFC 6455 section 7.4.1 lets an endpoint send, or 3000 to 4999.
         :param reason: at most 123 bytes in UTF-8.
         :raises ValueError: for another code, or a longer reason.
+        :raises TypeError: if the reason is not `str`.
+        :raises UsageError: if it is awaited in another thread than that of the event loop.
 
         It takes at most `Timeouts.close` seconds, whatever the peer does. Unread data is discarded. If the connection
         is closing or closed already, the code has no effect, and it only waits for the end. Cancelling it does not
@@ -256,7 +265,12 @@ class Client:
         await self._connection.wait_closed()
 
     async def wait_closed(self) -> None:
-        """Wait until the connection has ended; `outcome` then says how. Any number of tasks may wait."""
+        """Wait until the connection has ended; `outcome` then says how.
+
+        :raises UsageError: if it is awaited in another thread than that of the event loop.
+
+        Any number of tasks may wait. Cancelling one has no effect on the connection.
+        """
         self._connection.outbox.check_await("client.wait_closed()")
         await self._connection.wait_closed()
 
@@ -320,7 +334,7 @@ class Client:
 
         :param callback: a function or coroutine function.
         :returns: the function, unchanged.
-        :raises UsageError: if there is a message callback already, or for anything but a function.
+        :raises UsageError: if there is a message callback already, or if `callback` is not a function.
         """
         self._runner().on_message(callback)
         return callback
@@ -331,7 +345,7 @@ class Client:
 
         :param callback: a function or coroutine function.
         :returns: the function, unchanged.
-        :raises UsageError: if there is a ping callback already, or for anything but a function.
+        :raises UsageError: if there is a ping callback already, or if `callback` is not a function.
         """
         self._runner().on_ping(callback)
         return callback
@@ -342,7 +356,7 @@ class Client:
 
         :param callback: a function or coroutine function.
         :returns: the function, unchanged.
-        :raises UsageError: if there is a pong callback already, or for anything but a function.
+        :raises UsageError: if there is a pong callback already, or if `callback` is not a function.
         """
         self._runner().on_pong(callback)
         return callback
@@ -353,7 +367,7 @@ class Client:
 
         :param callback: a function or coroutine function.
         :returns: the function, unchanged.
-        :raises UsageError: for anything but a function.
+        :raises UsageError: if `callback` is not a function.
         """
         self._runner().on_closed(callback)
         return callback

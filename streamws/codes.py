@@ -93,7 +93,8 @@ class Cause(enum.StrEnum):
     LIMIT = "limit"
     """The peer exceeded one of `streamws.Limits`, or sent text where only binary is accepted, or the reverse."""
     KEEPALIVE = "keepalive"
-    """The peer sent nothing for `Timeouts.ping_timeout` after a ping, or read nothing while this side could not."""
+    """The peer sent nothing for `Timeouts.ping_timeout` after a ping, or received nothing while both directions were
+    paused."""
     HANDLER_ERROR = "handler error"
     """The handler or a callback raised an exception."""
     LOCAL_CANCEL = "local cancel"

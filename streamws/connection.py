@@ -75,7 +75,7 @@ class Environment:
         """When each connection sends its next ping."""
         timeout = timeouts.ping_timeout
         self.checks: Deadlines = Deadlines(loop, None if timeout is None else timeout / CHECKS)
-        """When each connection checks whether its last ping was answered."""
+        """When each connection next checks whether its last ping was answered."""
 
     def close(self) -> None:
         """Stop all timers."""
@@ -359,7 +359,7 @@ class Connection(Receiver):
             self.outbox.resume()
 
     def writing_failed(self) -> None:
-        # What the peer sent before it disconnected is at most what the system has received: read it all.
+        # Read all that the peer sent before it disconnected. It cannot send more, so this is bounded.
         self.gate.ignore(UNREAD)
 
     def frame_sent(self) -> None:

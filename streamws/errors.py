@@ -62,7 +62,7 @@ class ConnectionClosed(StreamwsError):
         super().__init__(outcome)
         self.outcome = outcome
         """How the connection ended: the initiator, the close codes, and the cause."""
-        self._refused = refused  # the call that did nothing, such as "cannot send"
+        self._refused = refused  # the beginning of the text, if a call did nothing: "cannot send"
 
     def __str__(self) -> str:
         return f"{self._refused}: {self.outcome}" if self._refused else str(self.outcome)

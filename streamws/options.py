@@ -69,15 +69,15 @@ class Limits:
     """Low-water mark for sent data: waiting senders resume when the bytes not yet written have fallen to this."""
 
     max_total_backlog: int = attrs.field(default=256 * MiB, validator=_positive_int)
-    """The largest total, in bytes, of the backlogs of all connections of a server to which more is sent although `send`
-    waits (`write_high`). If the total is larger, the connections with the largest backlogs are dropped with 1008. A
-    broadcast that several connections hold counts only with TLS, where each connection encrypts it for itself, and
-    where the transports of the event loop copy it. A client does not use this limit."""
+    """The largest total backlog of all connections of a server together, in bytes. A connection counts only while its
+    backlog is over `write_high` and more is sent. If the total is larger, the connections with the largest backlogs are
+    dropped; their outcomes have the code 1008. A broadcast counts only where each connection has its own copy: with
+    TLS, and with transports of the event loop. A client does not use this limit."""
 
     max_write_backlog: int = attrs.field(default=_SIXTEENTH, validator=_positive_int)
     """The largest backlog of one connection, in bytes that have not been written to the socket; with TLS, encrypted
     bytes. If the backlog is larger when another message is sent, the peer is too slow, and the connection closes with
-    1008. By default a sixteenth of `max_total_backlog`: 16 MiB."""
+    1008. The default is a sixteenth of `max_total_backlog`: 16 MiB."""
 
     max_control_backlog: int = attrs.field(default=1000, validator=_positive_int)
     """The most pings received while writing to the peer is paused, and the most pings and pongs that wait for their
@@ -134,8 +134,8 @@ class Timeouts:
     ping_timeout: float | None = attrs.field(default=20.0, validator=_positive_seconds_or_none)
     """For an answer to a keepalive ping; any received bytes count as one. After it, the connection closes with 1011.
     The time does not count while this side has paused reading, nor while the ping waits behind data that the peer is
-    still receiving. But while writing is paused too, a peer that receives nothing for this time is gone. Time that does
-    not count is measured in quarters of this one."""
+    still receiving. If writing is paused too, and the peer receives nothing for this time, the connection closes as
+    well. Time that does not count is measured in quarters of this timeout."""
 
 
 def _bool(instance: object, attribute: "attrs.Attribute[Any]", value: bool) -> None:
@@ -197,8 +197,8 @@ class Compression:
     """The same for received messages, if the peer agrees."""
 
     negotiate_window_bits: bool = attrs.field(default=True, validator=_bool)
-    """Whether the opening handshake names the windows of both sides, unless the peer's offer makes that necessary. With
-    False, a client's offer has no window parameters, which some servers refuse, and a server's answer has none. Sent
+    """Whether the opening handshake names the windows of both sides. Set it to False for peers that do not support the
+    window parameters: a client then offers none, and a server names its window only if the client asks for it. Sent
     messages still keep to `window_bits`, and received ones may refer back 32 KiB."""
 
     takeover: bool = attrs.field(default=False, validator=_bool)

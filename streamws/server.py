@@ -81,8 +81,8 @@ class WebSocketServer:
         :param origins: the origins of web pages that may connect, such as "https://example.org", in addition to pages
             of the server's own host; "*" for all. A request without an Origin is not from a browser and is accepted.
         :param hosts: the names and addresses by which clients may ask for this server (their `Host` field), such as
-            "example.org", on any port. It protects a server on a private network from pages that direct their own name
-            to its address (DNS rebinding). By default any name is accepted.
+            "example.org", on any port. This protects a server on a private network from pages whose own name points
+            to its address (DNS rebinding). Any other name gets 400. By default, every name is accepted.
         :param subprotocols: the subprotocols that the server supports, in order of preference.
         :param compression: True to compress messages for clients that offer it (permessage-deflate), or a `Compression`
             to configure it.
@@ -93,7 +93,7 @@ class WebSocketServer:
         """
         if misplaced or callable(address):
             raise TypeError(
-                "only the address and the port are positional: WebSocketServer(address, port, handler=handler)"
+                "only address and port are positional arguments: write WebSocketServer(address, port, handler=handler)"
             )
         _check_place(address, port, sock, path)
         _check_mode(mode, path)
@@ -141,7 +141,7 @@ class WebSocketServer:
         The connection stays open when the callback returns, until either side closes it. If the callback raises, the
         error is logged and the connection closes with 1011. Returns the function unchanged.
 
-        :raises UsageError: if the server already has a handler or such a callback, or for anything but a function.
+        :raises UsageError: if the server already has a handler or such a callback, or if `callback` is not a function.
         """
         check_callback(callback, "@socket.connection", "a Client")
         if self._serving.handler is not None or self._serving.on_connection is not None:
@@ -156,7 +156,7 @@ class WebSocketServer:
         HTTP requests such as health checks on the same port. If it returns None, the handshake continues. If it raises,
         the error is logged and the response is a 500. Returns the function unchanged.
 
-        :raises UsageError: if the server already has such a callback, or for anything but a function.
+        :raises UsageError: if the server already has such a callback, or if `callback` is not a function.
         """
         check_callback(callback, "@socket.request", "a Request")
         if self._serving.on_request is not None:
@@ -194,6 +194,7 @@ class WebSocketServer:
         The message is encoded once. It is compressed once for all clients with the same window size and without context
         takeover, and once for each client with context takeover (`Compression.takeover`). A slow client receives it
         later; a client with more than `Limits.max_write_backlog` bytes waiting for it is closed with 1008.
+        `Limits.max_total_backlog` limits the bytes that wait for all clients together.
 
         :param data: `str` is sent as text, bytes-like as binary.
         :param to: clients of this server, by default all. Clients that are closing are skipped.
@@ -201,8 +202,8 @@ class WebSocketServer:
         :returns: the number of clients that the message is on its way to.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
 
-        In another thread than that of the event loop, this does nothing and returns a coroutine, for
-        `asyncio.run_coroutine_threadsafe`; `loop.call_soon_threadsafe(server.broadcast, data)` is simpler.
+        In a thread other than that of the event loop, the call does nothing and returns a coroutine for
+        `asyncio.run_coroutine_threadsafe`. `loop.call_soon_threadsafe(server.broadcast, data)` is simpler.
         """
         message = SharedMessage(data, compress)
         # Copied, because sending closes a client that is too slow, and the application may then remove it from `to`.
@@ -275,15 +276,17 @@ class WebSocketServer:
         return self._server
 
     async def close(self) -> None:
-        """Stop the server: stop listening, close every connection with 1001, wait for their ends and the handlers.
+        """Stop the server: stop listening, close every connection with 1001, and wait for the connections and handlers.
 
         After `Timeouts.close` seconds, the remaining connections are dropped and the remaining handlers are cancelled;
-        those have the same time again to end. A handler that calls this is not waited for. Cancelling it drops all
-        connections at once. Any number of tasks may call it, in any thread: `asyncio.run(server.close())` stops a
-        server that runs in another one. A server that is closed before it was started does not start any more.
+        these have the same time again to end. `close` does not wait for a handler that calls it. Cancelling it drops
+        all connections at once. Any number of tasks may call it, in any thread: `asyncio.run(server.close())` stops
+        a server that runs in another thread. A server that is closed before it was started can no longer be started.
+
+        :raises UsageError: if it is called in another thread and the event loop of the server is not running.
         """
         if self._stopped is None:
-            self._serving.stopping = True  # if it is starting, in this thread or another one, it stops when it notices
+            self._serving.stopping = True  # `start`, perhaps in another thread, stops when it sees this
         server = self._server
         if server is None or self._stopped is None:
             return
@@ -303,10 +306,10 @@ class WebSocketServer:
         if self._ended.done():
             return
         if not loop.is_running():
-            raise UsageError("cannot close this server: its event loop does not run")
+            raise UsageError("cannot close this server: its event loop is not running")
         loop.call_soon_threadsafe(self._begin_stopping)
         try:
-            # Not a coroutine in that loop: `run` may stop the loop before such a coroutine has told its result.
+            # Not a coroutine in that loop: `run` may stop the loop before this thread has the result of the coroutine.
             await asyncio.shield(asyncio.wrap_future(self._ended))
         except asyncio.CancelledError:
             with suppress(RuntimeError):  # the loop was closed meanwhile
@@ -314,7 +317,7 @@ class WebSocketServer:
             raise
 
     def _begin_stopping(self) -> "asyncio.Task[None]":
-        """Begin to stop the server, which was started; return the task that does it."""
+        """Begin to stop a server that was started; return the task that stops it."""
         if self._stopping is None:
             assert self._server is not None
             assert self._stopped is not None
@@ -335,10 +338,11 @@ class WebSocketServer:
     async def serve_forever(self, *, signals: Iterable[int] = ()) -> None:
         """Wait until `close` has stopped the server; use it inside `async with`.
 
-        :param signals: signals, such as `signal.SIGTERM`, that stop the server, as `close` does. A second one drops all
-            connections at once. Without it, a signal does here what it does in any program.
-        :raises UsageError: if the server was not started, runs on another event loop, or is to handle signals in
-            another thread than the main one.
+        :param signals: signals, such as `signal.SIGTERM`, that stop the server, as `close` does. A second signal drops
+            all connections at once. By default, no signals are handled here.
+        :raises UsageError: if the server was not started, if it runs on another event loop, or if `signals` are given
+            in another thread than the main one.
+        :raises ValueError, OSError, RuntimeError: if one of the signals cannot be handled.
 
         Any number of tasks may wait. Cancelling one does not stop the server.
         """
@@ -349,7 +353,7 @@ class WebSocketServer:
             raise UsageError("this server runs on another event loop: await serve_forever() there")
         numbers = tuple(signals)
         if numbers and not can_handle_signals():
-            raise UsageError("only the main thread can handle signals: in another one, leave signals= out")
+            raise UsageError("only the main thread can handle signals: leave signals= out in other threads")
         remove = on_signals(loop, numbers, self._signalled)
         try:
             await self._stopped.wait()
@@ -362,7 +366,7 @@ class WebSocketServer:
             self._serving.abort()
         else:
             self._serving.stopping = True
-            if self._stopped is not None:  # else `start` notices
+            if self._stopped is not None:  # otherwise `start` stops when it sees `stopping`
                 self._begin_stopping()
 
     async def __aenter__(self) -> Self:
@@ -400,8 +404,8 @@ class WebSocketServer:
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM, then stop (see `close`). A second signal drops all connections at once.
 
-        Uses the event loop given as `loop`, or a new one: uvloop's if the `speed` extra is installed. In another thread
-        than the main one, which cannot handle signals, it serves until `close` is called.
+        Uses the event loop given as `loop`, or a new one: uvloop's if the `speed` extra is installed. Only the main
+        thread can handle signals. In another thread, the server runs until `close` is called.
 
         :raises OSError: if it cannot listen on the address.
         :raises UsageError: if an event loop is running; use `async with` and `serve_forever` there.
@@ -427,7 +431,7 @@ class WebSocketServer:
             async with self:
                 await self.serve_forever()
         except _Closed:
-            pass  # a signal, or a call of `close` in another thread, came before the server had started
+            pass  # a signal or another thread stopped the server before it had started
         finally:
             remove()
 

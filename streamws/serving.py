@@ -77,7 +77,7 @@ class Serving(Connections):
         return lambda: kind(environment, True, ServerOpening(self, environment, openings))
 
     def is_foreign(self) -> bool:
-        """Return whether this is another thread than that of the loop."""
+        """Return whether the current thread is not that of the loop."""
         environment = self._environment
         return environment is not None and environment.share.iteration.is_foreign(environment.loop)
 
@@ -304,7 +304,7 @@ class ServerOpening:
         """Complete the handshake, or refuse the request."""
         limit = self._environment.limits.max_clients
         if limit is not None and len(self._serving.clients) >= limit:
-            # Not before the request has arrived: some clients fail if the response is there before they send it.
+            # Not before the request has arrived: some clients fail if they receive a response before they send it.
             reason = f"the server is full (Limits.max_clients is {limit})"
             self._refuse(connection, full_response(), reason, request.method)
             return
@@ -355,16 +355,16 @@ class ServerOpening:
 def check_callback(callback: object, decorator: str, argument: str) -> None:
     """Check the argument of a decorator.
 
-    :raises UsageError: unless it is a function.
+    :raises UsageError: if it is not a function.
     """
     if not callable(callback):
         raise UsageError(f"{decorator} registers a function that takes {argument}, not {type(callback).__name__}")
 
 
 def check_handler(handler: object) -> None:
-    """Check that a handler may be a coroutine function. Any function may return an awaitable.
+    """Refuse a handler that certainly does not return an awaitable. Any other function may return one.
 
-    :raises TypeError: if it cannot.
+    :raises TypeError: if it does not.
     """
     if not callable(handler):
         raise TypeError(f"handler must be a coroutine function that takes a Client, not {handler!r}")
@@ -377,7 +377,7 @@ def check_handler(handler: object) -> None:
 
 
 def _returns_none(function: Callable[..., object]) -> bool:
-    """Return whether a plain function certainly returns None. In doubt, return False."""
+    """Return whether a plain function always returns None, as far as its bytecode shows. In doubt, return False."""
     returned: list[object] = []
     before: dis.Instruction | None = None
     for instruction in dis.get_instructions(function):
@@ -387,7 +387,7 @@ def _returns_none(function: Callable[..., object]) -> bool:
             constant = before is not None and before.opname == "LOAD_CONST" and not instruction.is_jump_target
             returned.append(before.argval if constant and before is not None else instruction)
         before = instruction
-    return bool(returned) and all(value is None for value in returned)  # a function that only raises returns nothing
+    return bool(returned) and all(value is None for value in returned)  # empty if the function only raises
 
 
 async def _wait_for(awaitable: Awaitable[None]) -> None:

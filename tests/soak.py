@@ -1,9 +1,10 @@
-"""Churn connections for a long time, and check that nothing is lost and nothing stays: `soak.py --minutes 60`.
+"""Open and end connections for a long time; check that nothing is lost or left over: `soak.py --minutes 60`.
 
 One process holds a server, clients, peers that misbehave in either role, and the checks. Conversations open, talk,
 fragment, compress, cancel, close, cut, reset, stall and send garbage, in random order, on each loop, with and without
-TLS. Messages are numbered, so that a lost, doubled or reordered one is seen. After each round all conversations end,
-and then the descriptors, tasks, clients and objects must be as many as after the first round, and the memory no more.
+TLS. Messages are numbered, so that lost, doubled and reordered ones are noticed. After each round all conversations
+end. Then the number of descriptors, tasks and clients must be the same as after the first round, and the number of
+objects and the memory must not be much larger.
 
 It exits with 1 if anything was wrong.
 """
@@ -49,7 +50,7 @@ CERTIFICATE = TESTS / "helpers" / "localhost.pem"
 CORPUS = TESTS / "fuzz" / "corpus"
 
 PATIENT = Timeouts(open=60, close=60, ping_interval=5, ping_timeout=60)
-"""For conversations that must end well, also on a machine that is busy with something else."""
+"""For conversations that must end well, even on a busy machine."""
 
 STRICT = Timeouts(open=2, close=2, ping_interval=1, ping_timeout=2)
 """For peers that misbehave."""
@@ -59,7 +60,7 @@ PATIENCE = 180.0
 """The seconds that a conversation may take; every deadline above ends it earlier."""
 
 MORE_OBJECTS = 1.02, 300
-"""The factor and the number by which the objects that the garbage collector knows may grow after the first round."""
+"""The number of objects known to the garbage collector may grow by this factor and this number."""
 
 MORE_MEMORY = 1.1, 8 << 20
 """The same for the resident memory, in bytes: the allocator keeps some of it."""
@@ -76,7 +77,7 @@ class State(NamedTuple):
     """Resident memory, in bytes."""
 
     def differences(self, first: "State") -> list[str]:
-        """Return a line for everything that is not as it was at `first`."""
+        """Return a line for each figure that differs from `first`."""
         found = [
             f"{getattr(self, name)} {name}, {getattr(first, name)} after the first round"
             for name in ("descriptors", "tasks", "clients")
@@ -99,7 +100,7 @@ class Record:
         self.wrong: Counter[str] = Counter()
 
     def fault(self, text: str) -> None:
-        """Note a fault; show it when it is new."""
+        """Record a fault; print it if it is new."""
         text = text[:500]
         if not self.wrong[text]:
             print(f"WRONG: {text}", file=sys.stderr, flush=True)
@@ -146,13 +147,13 @@ class Numbers:
                 self._record.fault(f"lost: {self._sent.get(name, 0) - seen} messages at the end, at {where}")
 
     def clear(self) -> None:
-        """Forget all conversations. Not while one is under way: the server may still receive what was sent before."""
+        """Forget all conversations. No conversation may be under way, because its messages may still arrive."""
         self._sent.clear()
         self._seen.clear()
 
 
 class Faults(logging.Handler):
-    """Notes log records of level ERROR."""
+    """Records log lines of level ERROR."""
 
     def __init__(self, record: Record) -> None:
         super().__init__(logging.ERROR)
@@ -269,7 +270,7 @@ class Soak:
         )
 
     async def echo(self) -> None:
-        """Send and read at the same time, by any of the ways, then close from either side."""
+        """Send and read at the same time, in a random way, then close from a random side."""
         name, count = self._name(), self.random.randrange(1, 60)
         path = self.random.choice(["/echo", "/pieces", "/callback"])
         async with self._connect(path) as client:
@@ -331,7 +332,7 @@ class Soak:
         self.numbers.finish(name, "client")
 
     async def follow(self) -> None:
-        """Read broadcasts for a time: none is missing in between."""
+        """Read broadcasts for a time, and check that none is missing."""
         last = 0
         async with self._connect("/follow") as client:
             for _ in range(self.random.randrange(1, 60)):
@@ -350,7 +351,7 @@ class Soak:
             await task
 
     async def misused(self) -> None:
-        """Make a server of no good answer to our client: garbage, resets, stalls, cut messages."""
+        """Connect our client to a server that misbehaves: garbage, resets, stalls, cut messages."""
         with suppress(StreamwsError):
             async with connect(
                 f"{'wss' if self.client_ssl else 'ws'}://127.0.0.1:{self.rogue_port}/",
@@ -372,7 +373,7 @@ class Soak:
         return answer("101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", accept, length=False)
 
     async def serve_badly(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Be that server."""
+        """Serve one connection, and misbehave."""
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             way = self.random.randrange(6)
@@ -445,7 +446,7 @@ class Soak:
                     pass
 
     async def garbage(self) -> None:
-        """Send what the fuzzer has found, as a request or as frames, and read until the server ends the connection."""
+        """Send an input of the fuzzer's corpus, as a request or as frames, and read until the connection ends."""
         path, kind = self.random.choice([(None, "request"), ("/other", "frames")])
         async with self._raw(path) as (reader, writer):
             with suppress(TimeoutError):
@@ -524,7 +525,7 @@ class Soak:
         await asyncio.gather(*[work(number) for number in range(connections)])
 
     async def _quiet(self, servers: list[WebSocketServer], first: State | None, label: str) -> State:
-        """Wait until everything has ended that ends by itself, and return what is left."""
+        """Wait until all that ends by itself has ended, and return the state of the process."""
         before = None
         for _ in range(100):
             gc.collect()

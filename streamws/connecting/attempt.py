@@ -121,8 +121,8 @@ class Attempt:
             return attrs.evolve(target, credentials=target.credentials or url.credentials), options
         if route.sock is not None or route.path is not None:
             raise _redirect_error(error, "it leads to another server than sock= or path=") from error
-        # Any field of the application may be a secret: Authorization, Cookie, X-Api-Key, ... Subprotocols too: browsers
-        # can send tokens in no other field, so many servers want them there.
+        # Any field of the application may be a secret: Authorization, Cookie, X-Api-Key, ... Many servers expect a
+        # token in the subprotocols, because a browser cannot send it in any other field.
         return target, attrs.evolve(options, headers=Headers(), subprotocols=())
 
     async def _open(self, url: Url, options: RequestOptions, server_hostname: str) -> Client:
@@ -220,7 +220,7 @@ class ClientOpening:
             return
         when = "in the middle of its response" if self.reader.started else "before it responded"
         reason = f": {reason_of(error)}" if error else ""
-        # Most servers that expect TLS say nothing to a client that sends something else.
+        # Most servers that expect TLS send no response to a client that sends plain HTTP.
         hint = "" if self._secure or self.reader.started else "; if this port speaks TLS, use wss://"
         failure = ConnectError(f"{self._handshake.request.host} closed the connection {when}{reason}{hint}")
         failure.__cause__ = error

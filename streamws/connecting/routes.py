@@ -188,7 +188,7 @@ def make_route(
 
 
 def _has_port(sock: socket.socket) -> bool:
-    """Return whether a socket has a port of its own. One that was connected keeps it when the peer resets it."""
+    """Return whether a socket has a local port. A socket that was connected keeps it after a reset by the peer."""
     return is_tcp(sock) and sock.getsockname()[1] != 0
 
 

@@ -177,7 +177,7 @@ def _title(page: str) -> str | None:
     if tag is None:
         return None
     _, end, rest = page[tag.end() :].partition(">")
-    # Cut first: `unescape` raises ValueError for more digits than `int` converts, which is 640 at the least.
+    # Cut first: `unescape` raises ValueError for more digits than `int` converts. That limit is at least 640.
     return html.unescape(rest[:_MAX_SHOWN].partition("<")[0]) if end else None
 
 

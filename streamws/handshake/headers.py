@@ -13,7 +13,7 @@ TCHAR = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 """Regular expression for one character of a token (RFC 9110 section 5.6.2)."""
 
 _TOKEN = re.compile(TCHAR + "+")
-_INDEX_FROM = 2048  # bytes of fields; with fewer, an index would need more memory than it saves time
+_INDEX_FROM = 2048  # the size of the fields, in bytes, above which an index is worth its memory
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -82,8 +82,8 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_index", "_wire")
     _wire: bytes
     _index: dict[str, list[str]] | None
-    """All values by lowercase name, for many bytes of fields over which was iterated: `dict(headers)` looks up each
-    name, and to search all bytes for each would take quadratic time."""
+    """All values by lowercase name. It is made when the application iterates over large fields: `dict(headers)` looks
+    up each name, and searching all bytes for each name would take quadratic time."""
 
     def __init__(self, fields: "HeaderFields" = ()) -> None:
         self._index = None

@@ -19,7 +19,7 @@ _METHOD = TCHAR.encode() + b"+"
 _HOST = rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]+)(?::[0-9]*)?"
 """Host and port (RFC 3986 section 3.2), without userinfo. RFC 9110 section 4.2.1: an empty host is invalid."""
 
-# All these patterns take linear time: no two neighbours that repeat can match the same byte.
+# All these patterns take linear time, because two repetitions in a row never match the same byte.
 _FIRST_BYTE = re.compile(b"[\\r\\n]|" + TCHAR.encode())
 _TOKEN_BYTE = re.compile(TCHAR.encode())
 _USUAL_REQUEST_LINE = re.compile(rb"(?!CONNECT )(" + _METHOD + rb') (/[!"$-~]*) HTTP/1\.1(?=\r\n)')
@@ -93,7 +93,7 @@ class RequestReader:
         """Return the length of a head that is complete and exceeds no limit.
 
         Return 0 for any other head, and for one that has an empty line before it or a line that ends with LF only.
-        Those are read line by line, which finds out which rule is broken first.
+        These are read line by line, which shows the first rule that they break.
         """
         limits = self._limits
         end = data.find(b"\r\n\r\n") + 4

@@ -96,7 +96,7 @@ class ResponseReader:
     def on_body(self, data: bytes) -> None:
         """Collect the body, up to `MAX_BODY`."""
         if self._body_complete:
-            return  # this is the body of another response behind it
+            return  # this belongs to another response
         self._body += data[: MAX_BODY - len(self._body)]
         if len(self._body) == MAX_BODY:
             self._body_complete = True
@@ -123,7 +123,7 @@ class ResponseReader:
                 return None
             head = self._parse_head(bytes(lines.buffer[:end]))
             lines.remove_head(end)
-            # A status that does not exist is an error of the server (RFC 9110 section 15).
+            # A status outside 100 to 599 is invalid, and is not an interim response (RFC 9110 section 15).
             if head.status == 101 or not 100 <= head.status < 200:
                 return head
             self._interim += 1

@@ -25,8 +25,8 @@ _ORIGIN = re.compile(r"([a-z][a-z0-9+.\-]*)://(\[[0-9a-f:.]+\]|[a-z0-9\-._~!$&'(
 _Origin = tuple[str, str, int | None]  # scheme, host and port, normalized; None is the default port of the scheme
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _WEB = ("http", "https")
-"""The schemes of pages that a server has sent. Any other page with the name of this host comes from elsewhere, such as
-a browser extension."""
+"""The schemes of pages that come from a web server. A page with another scheme and the name of this host does not, for
+example a page of a browser extension."""
 
 
 @attrs.frozen
@@ -76,11 +76,12 @@ class Policy:
         object.__setattr__(self, "server_field", server_field)
 
     def check_host(self, request: Request) -> None:
-        """Check whether the client asks for a name of this server.
+        """Check whether the `Host` of a request is a name of this server.
 
-        A page can direct its own name to the address of this server (DNS rebinding). Its origin then equals the Host.
+        The owner of a page can let its name point to the address of this server (DNS rebinding). Its origin then equals
+        the `Host`.
 
-        :raises HandshakeRefused: with 400, if it asks for another name (RFC 9110 section 7.4).
+        :raises HandshakeRefused: with 400, if it is another name (RFC 9110 section 7.4).
         """
         name = _host_name(request.host)
         if name is None or name.removesuffix(".") not in self._allowed_hosts:
@@ -131,14 +132,14 @@ def _parse_origin(text: str) -> _Origin | None:
     if host is None or (port is not None and port > 65535):
         return None
     if not host and (scheme in _DEFAULT_PORTS or digits):
-        return None  # only pages that no server has sent have no host, such as those of "file://"
+        return None  # only pages that do not come from a web server have no host, such as "file://"
     return scheme, host, None if port == _DEFAULT_PORTS.get(scheme) else port
 
 
 def _parse_host(text: str) -> str:
     """Return a name or address of the server as `_host_name` does.
 
-    :raises ValueError: if it is neither, or has a port.
+    :raises ValueError: if it is not a name or an address, or has a port.
     """
     host = ascii_host(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
     if host is None:
@@ -177,7 +178,7 @@ def accept_key(key: bytes) -> bytes:
 def accept_request(request: Request, fields: Mapping[bytes, bytes], policy: Policy) -> Agreement:
     """Check a client's opening handshake and accept it (RFC 6455 sections 4.2.1 and 4.2.2).
 
-    The host is checked first, then the origin: a page that may not connect learns nothing else about this server.
+    The HTTP version, the host and the origin are checked first: a page that may not connect learns nothing else.
 
     :param request: the client's request.
     :param fields: its header fields, as `RequestReader.fields`.

@@ -134,7 +134,7 @@ def split_url(
 
 
 def _splittable(text: str) -> str | None:
-    """Return a URL that the standard library can split in linear time; None if its host is too long for that.
+    """Return a URL that the standard library can split in linear time; None if its host is too long.
 
     `urlsplit` normalizes all characters before the path, which takes quadratic time for some. So the user name and the
     password are percent-encoded here, and the length of the host is limited.
@@ -180,7 +180,7 @@ _SECRET = re.compile(
 
 def without_password(text: str) -> str:
     """Return a URL, valid or not, with "***" in place of user name and password."""
-    # Without an "@" at its end, the text would be searched to its end again from each "//".
+    # Search only up to the last "@". Otherwise the pattern would search to the end of the text from each "//".
     start, at, rest = text.rpartition("@")
     return _SECRET.sub("//***@", start + at) + rest
 

@@ -77,10 +77,10 @@ class Openings:
         return len(self._under_way) > self.limit
 
     def is_flooded(self) -> bool:
-        """Return whether there are so many connections that one over TLS must be dropped at once.
+        """Return whether there are so many connections that a new TLS connection must be dropped at once.
 
-        A few more than the limit are kept until their TLS handshake is complete, so that they can get a response. Only
-        where the loop accepts the connections: our own listeners pause before.
+        Connections up to twice the limit are kept until their TLS handshake is complete, so that they can get a
+        response. This is used only where the loop accepts the connections, because our own listeners pause earlier.
         """
         return len(self._under_way) > 2 * self.limit
 

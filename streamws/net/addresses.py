@@ -5,7 +5,7 @@ from typing import Any
 
 
 def is_tcp(sock: socket.socket) -> bool:
-    """Return whether a socket is one of TCP, not a Unix socket."""
+    """Return whether a socket is a TCP socket, not a Unix socket."""
     return sock.family in (socket.AF_INET, socket.AF_INET6)
 
 

@@ -24,7 +24,7 @@ class Gate:
     def __init__(self, loop: AbstractEventLoop, transport: Any) -> None:
         self._loop = loop
         self._transport = transport
-        self._ignored = 0  # the bits of the reasons for which reading is not paused any more
+        self._ignored = 0  # the reasons for which reading is not paused any more, as bits
         self.reasons: int = 0
         """The bits of the reasons for which reading is paused; 0 if it is not paused."""
 
@@ -46,7 +46,7 @@ class Gate:
             self._transport.resume_reading()
 
     def ignore(self, reason: int) -> None:
-        """Remove a reason, and do not pause for it any more."""
+        """Remove a reason, and never pause for it again."""
         self._ignored |= reason
         self.resume(reason)
 

@@ -41,7 +41,7 @@ def call_reporting(function: Callable[[], None], loop: AbstractEventLoop) -> Non
 
 
 def report(origin: object, error: Exception, loop: AbstractEventLoop) -> None:
-    """Report an exception that was raised where nobody can catch it.
+    """Report an exception that no caller can catch to the exception handler of the loop.
 
     :param origin: the function or object that raised it.
     """
@@ -62,18 +62,18 @@ class Iteration:
         self._began = 0.0  # when the time was first looked at in this iteration or batch; 0 if it was not
         self._looked = 0.0  # when it was looked at last
         self.thread: int = thread_number()
-        """The thread in which the loop was seen running last."""
+        """The thread in which the loop ran when that was last checked."""
         self.number: int = 1
         """The number of the current loop iteration, counting only those in which a frame was sent."""
 
     # The thread of the loop ------------------------------------------------------------------------------------
 
     def enter(self) -> None:
-        """Note that the loop runs in this thread. A loop may run in one thread first, and in another one later."""
+        """Remember that the loop runs in this thread. A loop may later run in another thread."""
         self.thread = thread_number()
 
     def is_foreign(self, loop: AbstractEventLoop) -> bool:
-        """Return whether this is another thread than that of the loop."""
+        """Return whether the current thread is not that of the loop."""
         return thread_number() != self.thread and self._is_elsewhere(loop)
 
     def _is_elsewhere(self, loop: AbstractEventLoop) -> bool:
@@ -85,18 +85,18 @@ class Iteration:
     def check_thread(self, loop: AbstractEventLoop, call: str) -> None:
         """Check that `call` is made in the thread of the loop.
 
-        :raises UsageError: if it is made in another one.
+        :raises UsageError: if it is made in another thread.
         """
         if self.is_foreign(loop):
             raise UsageError(
                 f"cannot use {call} in this thread: a connection belongs to the thread of its event loop; write a "
-                "coroutine that uses it, and run that with asyncio.run_coroutine_threadsafe(coroutine, loop)"
+                "coroutine that uses it, and run it with asyncio.run_coroutine_threadsafe(coroutine, loop)"
             )
 
     def check_await(self, loop: AbstractEventLoop, call: str) -> None:
         """Check that the result of `call` is awaited in the thread of the loop.
 
-        :raises UsageError: if it is awaited in another one.
+        :raises UsageError: if it is awaited in another thread.
         """
         if self.is_foreign(loop):
             raise UsageError(

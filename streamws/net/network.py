@@ -41,10 +41,10 @@ class Receiver:
         raise NotImplementedError
 
     def writing_failed(self) -> None:
-        """Nothing can be written any more, because the peer has disconnected. Data that it sent before is still read.
+        """A write has failed, because the peer has disconnected. Data that the peer sent before can still be read.
 
-        Only transports of ours call it. A receiver that has paused reading should resume, because nothing else would
-        show that the connection has ended.
+        Only our own transports call this. A receiver that has paused reading should resume it, because otherwise it
+        would not learn that the connection has ended.
         """
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -104,7 +104,7 @@ class Network:
         self.never_delivers: bool = self._encrypts or self._descriptor >= 0
         """Whether a write never calls `Receiver.buffer_updated` before it returns. Some transports do that."""
         self.copies: bool = self._direct is None
-        """Whether the transport holds copies of the bytes that it has not written, and not references."""
+        """Whether the transport copies the bytes that it has not written yet, instead of referring to them."""
 
     def write(self, data: bytes) -> None:
         """Write bytes."""

@@ -23,7 +23,7 @@ def on_signals(loop: AbstractEventLoop, numbers: Iterable[int], signalled: Signa
     """Call `signalled` in the loop when the process receives one of these signals.
 
     :returns: a function that removes the handlers.
-    :raises ValueError, OSError, RuntimeError: if a signal cannot be handled. No handler is left then.
+    :raises ValueError, OSError, RuntimeError: if a signal cannot be handled. Then no handler is installed.
     """
     removals: list[Callable[[], None]] = []
 
@@ -77,7 +77,7 @@ def _set_handler(loop: AbstractEventLoop, number: int, handle: Callable[[], None
 
     def restore() -> None:
         with suppress(NotImplementedError):
-            loop.remove_signal_handler(number)  # this restores Python's own handler, not that of `asyncio.run`
+            loop.remove_signal_handler(number)  # this restores Python's default, not the handler of `asyncio.run`
         if previous is not None:
             signal.signal(number, previous)
 

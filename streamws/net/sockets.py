@@ -34,7 +34,7 @@ MAX_EVENTS = 64
 
 
 def thread_number() -> int:
-    """Return the number by which the system knows the current thread. A later thread may get the same number."""
+    """Return the identifier of the current thread. A later thread may get the same one."""
     return get_ident()
 
 

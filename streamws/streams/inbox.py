@@ -279,7 +279,7 @@ class Inbox:
         return result
 
     def check_thread(self, call: str) -> None:
-        """Raise `UsageError` if `call` is made in another thread than that of the loop."""
+        """Raise `UsageError` if `call` is made in a thread other than that of the loop."""
         if thread_number() != self._iteration.thread:
             self._iteration.check_thread(self._loop, call)
 

@@ -1,6 +1,6 @@
 """The async iterators of a connection.
 
-Each keeps its client alive: `async for message in await connect(url)` has no other reference to it.
+Each of them keeps its client alive, because `async for message in await connect(url)` has no other reference to it.
 
 None of them is an async generator. A generator that was cancelled is finished: if the application iterated over it
 again, it would take that for the end of the connection.

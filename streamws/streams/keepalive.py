@@ -11,7 +11,7 @@ from .outbox import Outbox
 from .pings import Ping, Pings
 
 CHECKS = 4
-"""The number of checks of a peer in each `Timeouts.ping_timeout`: time that does not count ends at a check."""
+"""The number of checks in each `Timeouts.ping_timeout`. Time that does not count is measured in whole intervals."""
 
 _FIN_PING = 0x89
 
@@ -67,10 +67,10 @@ class Keepalive:
         self.alive: bool = True
         """Whether any byte was received since the last ping."""
         self._last: Ping | None = None  # the last ping
-        self._ping_end = 0  # the bytes sent up to the end of the last ping; 0 if the ping does not wait behind others
+        self._ping_end = 0  # the number of bytes sent up to the end of the last ping; 0 if no data was queued before it
         self._delivered = 0  # the number of bytes that the peer had received at the last check
         self._blind = False  # whether this side could not see an answer at the last check
-        self._silence = 0  # the parts of the timeout that have passed
+        self._silence = 0  # the number of silent intervals between checks in a row
         ping_times.add(self._ping)
 
     def _ping(self) -> None:
@@ -100,19 +100,19 @@ class Keepalive:
         self._start()
 
     def _start(self) -> None:
-        """Start the time for the answer to a ping."""
+        """Begin to count the time in which the peer must answer a ping."""
         self._silence = 0
         self._blind = self._is_blind()
         self._checks.add(self._check)
 
     def _check(self) -> None:
-        """Count a part of the time in which the peer could have answered; fail the connection after the last part."""
+        """Count an interval in which the peer was silent; fail the connection after `CHECKS` of them in a row."""
         if self.alive or not self._protocol.open:
             return
         before, self._delivered = self._delivered, self._count_delivered()
         blind, self._blind = self._blind, self._is_blind()
-        # Delivered bytes show that the peer's system receives, not that the peer lives. They count only while they are
-        # in front of the ping, or while the peer's answer could not be read.
+        # Delivered bytes show that the peer's TCP stack receives, not that the peer is alive. They count only while
+        # they are ahead of the ping in the stream, or while this side has paused reading and cannot see an answer.
         waits = before < self._ping_end or self._gate.reasons & UNREAD
         if blind or self._blind or (waits and self._delivered > before):
             self._silence = 0
@@ -128,7 +128,7 @@ class Keepalive:
             self._hub.fail(CloseCode.INTERNAL_ERROR, reason, Cause.KEEPALIVE)
 
     def frame_sent(self) -> None:
-        """Restart the time if a ping waited for the end of a data frame, which is complete now."""
+        """Count the time anew if a ping waited for the end of a data frame, which is complete now."""
         if self._is_ping_due():
             self._ping_end = self._count_sent() + len(b"".join(self._protocol.due))
             self._start()
@@ -145,9 +145,9 @@ class Keepalive:
         return any(frame[0] == _FIN_PING for frame in self._protocol.due)
 
     def _is_blind(self) -> bool:
-        """Return whether this side is the cause of the silence: it reads nothing, or holds the ping back.
+        """Return whether this side is the cause of the silence: it has paused reading, or holds the ping back.
 
-        Not if the peer receives nothing meanwhile: then writing is paused too.
+        Return False if writing is paused too, because then the peer does not receive anything either.
         """
         return not self._outbox.paused and (self._gate.reasons & UNREAD != 0 or self._is_ping_due())
 
@@ -156,7 +156,7 @@ class Keepalive:
         return self._outbox.written + self._outbox.gathered() + self._network.overhead()
 
     def _count_delivered(self) -> int:
-        """Return the number of these bytes that the peer has received, as far as this side can know."""
+        """Return the number of sent bytes that the peer has received, as far as this side can know."""
         held = self._network.backlog()
         if self._descriptor >= 0:
             held += count_unacknowledged(self._descriptor)

@@ -29,7 +29,8 @@ BURST = 8
 class TotalBacklog:
     """The backlogs of all connections of a server together, and their limit.
 
-    Only connections count to which data is sent although senders should wait: the others hold little, or one message.
+    A connection counts only if data is sent to it although its senders should wait. Each of the others holds at most
+    `write_high` bytes and one message.
     """
 
     __slots__ = ("_held", "_limit", "_total")
@@ -40,11 +41,11 @@ class TotalBacklog:
         :param limit: the largest total, in bytes; None for no limit.
         """
         self._limit: int | None = limit
-        self._held: dict[Outbox, int] = {}  # the bytes that each connection held when it was counted
-        self._total = 0  # the sum
+        self._held: dict[Outbox, int] = {}  # the bytes that each connection held when it was last counted
+        self._total = 0  # the sum of these
 
     def count(self, outbox: "Outbox") -> None:
-        """Count a connection, to which data was sent. If the total is over its limit, drop the worst connections."""
+        """Count a connection to which data was sent. If the total is over its limit, drop the largest ones."""
         if self._limit is None:
             return
         held = outbox.held()
@@ -54,12 +55,12 @@ class TotalBacklog:
             self._drop_worst(self._limit)
 
     def discard(self, outbox: "Outbox") -> None:
-        """Do not count a connection any more: its senders need not wait, or it is closed."""
+        """Stop counting a connection, because its senders need not wait any more, or because it is closed."""
         self._total -= self._held.pop(outbox, 0)
 
     def _drop_worst(self, limit: int) -> None:
-        """Drop the connections that hold most, until the total is at its limit."""
-        # Bytes that were written to the sockets meanwhile do not count.
+        """Drop the connections that hold the most bytes, until the total is within its limit."""
+        # Count all of them again: some bytes were written to the sockets meanwhile.
         for outbox in self._held:
             self._held[outbox] = outbox.held()
         self._total = sum(self._held.values())
@@ -105,7 +106,7 @@ class Outbox(Flushable):
     ) -> None:
         self._loop = loop
         self.iteration: Iteration = iteration
-        """The current iteration of the loop, which knows the loop's thread."""
+        """The current iteration of the loop. It also knows the thread of the loop."""
         self._protocol = protocol
         self.network: Network | None = network
         self._hub = hub
@@ -114,7 +115,7 @@ class Outbox(Flushable):
         self._size = 0  # the number of gathered bytes
         self._max_backlog = limits.max_write_backlog
         self._total = total
-        self._owned = 0  # the bytes sent since `paused` is set that no other connection holds too
+        self._owned = 0  # the number of bytes sent since `paused` was set that no other connection shares
         # Gather less if the high-water mark is lower, so that the transport notices soon that it is exceeded.
         self._flush_size = limits.write_high if limits.write_high < FLUSH_SIZE else FLUSH_SIZE
         self._batching = False  # whether a batch has begun and not ended
@@ -130,15 +131,15 @@ class Outbox(Flushable):
     # Threads ---------------------------------------------------------------------------------------------------
 
     def is_foreign(self) -> bool:
-        """Return whether this is another thread than that of the loop. Only that may use the connection."""
+        """Return whether the current thread is not that of the loop. Only the loop's thread may use the connection."""
         return self.iteration.is_foreign(self._loop)
 
     def check_thread(self, call: str) -> None:
-        """Raise `UsageError` if `call` is made in another thread than that of the loop."""
+        """Raise `UsageError` if `call` is made in a thread other than that of the loop."""
         self.iteration.check_thread(self._loop, call)
 
     def check_await(self, call: str) -> None:
-        """Raise `UsageError` if the result of `call` is awaited in another thread than that of the loop."""
+        """Raise `UsageError` if the result of `call` is awaited in a thread other than that of the loop."""
         self.iteration.check_await(self._loop, call)
 
     # Frames ----------------------------------------------------------------------------------------------------
@@ -189,9 +190,9 @@ class Outbox(Flushable):
             self.put(frame)
 
     def _write_control(self, frames: list[bytes]) -> None:
-        """Write control frames behind data that the peer reads slowly.
+        """Write control frames while writing is paused, behind the backlog.
 
-        They do not count against `max_write_backlog`, so that a ping does not end a connection whose peer is still
+        They do not count against `max_write_backlog`. Otherwise a ping would end a connection whose peer is still
         receiving one large message.
         """
         failed = self._protocol.failed
@@ -287,9 +288,10 @@ class Outbox(Flushable):
     def _check_backlog(self, backlog: int, size: int) -> None:
         """Check the limits after `size` bytes were sent although senders should wait.
 
-        Only after: they may be the rest of a frame, and in it the peer would take a Close frame for payload.
+        This happens after the write, because the bytes may be the rest of a frame: the peer would take a Close frame
+        inside it for payload.
 
-        :param backlog: the backlog before, if it was over its limit.
+        :param backlog: the backlog before the write if it was over its limit, otherwise 0.
         """
         if self.exempt or not self._protocol.open:
             return
@@ -300,17 +302,17 @@ class Outbox(Flushable):
             self._total.count(self)
 
     def share(self, size: int) -> None:
-        """Note that the next `size` bytes are a frame that other connections hold too, so that they are not counted."""
+        """Do not count the next `size` bytes for `TotalBacklog`: they are a frame that other connections share."""
         if self.network is not None and not self.network.copies:
             self._owned -= size
 
     def held(self) -> int:
-        """Return the number of bytes that this connection holds and no other one, for `TotalBacklog`."""
+        """Return the number of bytes in the backlog that no other connection shares, for `TotalBacklog`."""
         backlog = 0 if self.network is None else self.network.backlog()
         return max(0, min(self._owned, backlog))
 
     def drop(self) -> None:
-        """Drop the connection: all connections of the server together hold too much, and this one holds most."""
+        """Drop the connection: the total backlog of the server is over its limit, and this backlog is the largest."""
         hub = self._hub()
         if hub is not None:
             self._fail(self.held(), " (Limits.max_total_backlog)")

@@ -11,7 +11,7 @@ from ..awaiting.lazy import LazyCoroutine
 from ..errors import ConnectionClosed
 
 MAX_FORGOTTEN = 64
-"""The number of pings above which those are removed for whose pong no task waits or can wait."""
+"""The number of pings from which those are removed whose pongs no task awaits or can await."""
 
 
 def fresh_payload() -> bytes:
@@ -52,7 +52,7 @@ class Pings:
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: list[Ping] | None = None
-        self._full = MAX_FORGOTTEN  # the number of pings from which some are removed
+        self._full = MAX_FORGOTTEN  # at this number of pings, those that no task awaits are removed
         self.latency: float | None = None
         """The last round-trip time in seconds."""
 
@@ -66,7 +66,7 @@ class Pings:
         if self._waiting is None:
             self._waiting = []
         elif len(self._waiting) >= self._full:
-            # A peer may send data, so that the keepalive is content, and answer no ping.
+            # A peer may never answer pings, but send data. The keepalive does not close such a connection.
             self._waiting = [waiting for waiting in self._waiting if waiting.is_awaited()]
             self._full = max(MAX_FORGOTTEN, 2 * len(self._waiting))
         self._waiting.append(ping)

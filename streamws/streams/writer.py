@@ -64,7 +64,7 @@ class Writer:
         (RFC 6455 section 5.6; RFC 7692)
         """
         protocol = self._protocol
-        # The same as `is_foreign()` alone, but this comparison is made for each message.
+        # The comparison saves the call of `is_foreign()` for each message.
         if thread_number() != self._outbox.iteration.thread and self._outbox.is_foreign():
             return self._send_from_another_thread(unchanging(data), compress)
         if protocol.open and not self._turns.busy:
@@ -277,7 +277,7 @@ class Writer:
 
         :param payload: at most 125 bytes, which the peer sends back; by default a few random bytes.
         :raises ValueError: if `payload` is too long.
-        :raises ConnectionClosed: when awaited, if the connection ends before the pong arrives.
+        :raises ConnectionClosed: when awaited, if the connection is closing or closed, or ends before the pong arrives.
 
         The pong of a later ping answers this one too (section 5.5.3). If the result is not awaited, the ping is sent
         all the same, and its pong only updates `Client.latency`.

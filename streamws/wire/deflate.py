@@ -37,9 +37,10 @@ except ImportError:
 _MAX_IGZIP_LEVEL = 6
 
 _ZLIB_BITS = 9
-"""The smallest window of zlib and zlib-ng, for compressing raw deflate data. It serves for one of 8 bits too: their
-compressors never refer back more than 2**window_bits - 262 bytes, here 250, which is less than 2**8. (RFC 7692 section
-7.1.2 only limits how far the data refers back.) ISA-L uses all of its window."""
+"""The smallest window with which zlib and zlib-ng can compress raw deflate data.
+
+It also fulfils a limit of 8 bits. RFC 7692 section 7.1.2 only limits how far the data refers back, and these
+compressors never refer back more than 2**window_bits - 262 bytes, which is 250 here. ISA-L uses all of its window."""
 
 PIECE = 64 * 1024
 """The most bytes that are inflated at a time for a reader that reads a message in pieces."""
@@ -218,7 +219,7 @@ class Inflater:
         :param window_bits: the negotiated size of the window.
         :param takeover: whether context takeover was negotiated.
         """
-        # Never less, in case the peer compresses with such a window although 8 bits were agreed on.
+        # Never less than 9 bits, because some peers compress with 9 bits although 8 bits were negotiated.
         self._window_bits = max(window_bits, _ZLIB_BITS)
         self._window = 1 << self._window_bits  # in bytes
         self.takeover: bool = takeover
@@ -229,7 +230,7 @@ class Inflater:
         self._input = b""  # the payload of the last frame that was fed
         self._position = 0  # the number of bytes of `_input` that were used
         self._fin = False  # whether that frame is the last one of its message
-        self._empty = True  # whether no byte of the message was fed so far
+        self._empty = True  # whether no byte of the message was fed yet
         self._final_blocks = 0  # the number of blocks with the BFINAL bit in the message so far
         self._text: Utf8Check | None = None  # checks a text message; None for a binary one
         self.pending: bool = False
@@ -247,8 +248,8 @@ class Inflater:
         self._input = frame.payload
         if self._input:
             self._empty = False
-        # RFC 7692 section 7.2.3.6 wants one byte for an empty message, but some peers send none. There is nothing to
-        # inflate: the tail alone is corrupt, because its block begins in the byte before it.
+        # RFC 7692 section 7.2.3.6 wants one byte for an empty message, but some peers send none. Then there is nothing
+        # to inflate. The tail alone would be corrupt, because its block begins in the byte before it.
         if frame.fin and not self._empty:
             self._input += _TAIL + _FINAL
         self._position = 0

@@ -408,12 +408,12 @@ class Protocol:
         return CloseOutcome(cause, initiator, self.close_received, sent, self._detail, withheld)
 
     def closed_error(self) -> ConnectionClosed:
-        """Return the exception for a reader when nothing more can be received, or for a sender that has sent."""
+        """Return the exception for a reader when nothing more can be received, or for a sender whose data was sent."""
         outcome = self.outcome()
         return ConnectionClosed(outcome) if outcome.clean else ConnectionClosedError(outcome)
 
     def send_error(self) -> ConnectionClosed:
-        """Return the exception for a sender whose data is not sent."""
+        """Return the exception for a sender whose data cannot be sent."""
         outcome = self.outcome()
         kind = ConnectionClosed if outcome.clean else ConnectionClosedError
         return kind(outcome, "cannot send")
@@ -429,7 +429,7 @@ def check_data(data: object) -> None:
 
 
 def unchanging(data: str | Buffer) -> str | bytes:
-    """Return a message that nobody can change: a copy, unless it is `str` or `bytes`.
+    """Return a message as an immutable object: a copy, unless it is `str` or `bytes`.
 
     :raises TypeError: if it is neither `str` nor bytes-like.
     """

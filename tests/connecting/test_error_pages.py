@@ -1,4 +1,4 @@
-"""Whatever a refused response holds, `connect()` raises the refusal at once."""
+"""If a response refuses the handshake, `connect()` raises the refusal at once, whatever the response contains."""
 
 import pytest
 from hypothesis import example, given

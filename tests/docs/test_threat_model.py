@@ -29,12 +29,13 @@ def shown(value: object) -> str:
 
 
 def test_page_names_every_limit_and_deadline_with_its_default() -> None:
-    named = dict(re.findall(r"`((?:Limits|Timeouts)\.\w+)`\s+\(([^)]+)\)", PAGE))
+    text = " ".join(PAGE.split())
+    named = dict(re.findall(r"`((?:Limits|Timeouts)\.\w+)` \(([^)]+)\)", text))
     defaults = {
         f"{options.__name__}.{field.name}": shown(getattr(options(), field.name))
         for options in (streamws.Limits, streamws.Timeouts)
         for field in attrs.fields(options)
-        if not field.name.endswith(("_low", "write_high"))  # marks that bound no memory by themselves
+        if not field.name.endswith(("_low", "write_high"))  # water marks, which do not bound memory by themselves
     }
     assert named == defaults
 
@@ -57,7 +58,7 @@ def test_every_test_that_the_page_names_exists(test: str) -> None:
 
 
 def test_programs_compare_secrets_in_constant_time() -> None:
-    """The programs of the documentation do; the library itself compares no secrets."""
+    """The programs of the documentation compare secrets in constant time. The library itself compares no secrets."""
     checking = [example for example in examples() if 'get("Authorization"' in example.source]
     assert checking
     for example in checking:

@@ -1,4 +1,4 @@
-"""A parser of frames and an inflater that are as simple as possible: they get all of their input at once."""
+"""A parser of frames and an inflater that are as simple as possible. They get all of their input at once."""
 
 import zlib
 from typing import Any
@@ -9,7 +9,7 @@ Event = tuple[object, ...]
 
 
 class Wrong(Exception):
-    """The stream breaks a rule."""
+    """The stream violates a rule of the protocol."""
 
     def __init__(self, code: int = 1002) -> None:
         self.code = code

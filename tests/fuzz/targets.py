@@ -1,4 +1,4 @@
-"""What is fuzzed: functions that take any bytes, and fail if the package does anything wrong with them.
+"""The targets of the fuzzer: functions that take any bytes, and fail if the package processes them wrongly.
 
 The first bytes of the input choose settings; the rest is what a peer sends. Each target that concerns compiled modules
 runs both builds and compares them. `run.py` calls the targets with a coverage-guided fuzzer, and `test_corpus.py` with
@@ -49,14 +49,14 @@ def _build(package: str) -> Any:
 
 PACKAGES = packages()
 BUILDS = [_build(package) for package in PACKAGES]
-"""Both builds; or the only one, in which case cut streams are still compared with uncut ones and with references."""
+"""Both builds, or only one. One build alone is still compared with references, and cut streams with uncut ones."""
 
 PURE = BUILDS[-1]
 """The build whose coverage guides the fuzzer, for modules that are not compiled."""
 
 
 class Input:
-    """The bytes of the fuzzer, which are taken from the front."""
+    """The bytes of the fuzzer, read from the beginning to the end."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -82,7 +82,7 @@ class Input:
 
 
 class Cutter:
-    """Cuts a stream into chunks of two lengths, in turn."""
+    """Cuts a stream into chunks of two lengths, alternately."""
 
     def __init__(self, first: int, second: int) -> None:
         self._lengths = (1 + (first & 15), 1 + second)
@@ -148,7 +148,7 @@ def _policy(package: str, settings: int) -> Any:
 
 
 def _served(build: Any, settings: int, chunks: list[bytes]) -> object:
-    """Return what a server makes of a request."""
+    """Return how a server accepts or refuses a request."""
     reader = build.request_reader.RequestReader(_limits(build.package, settings & 1))
     received = None
     unread = list(chunks)
@@ -177,7 +177,7 @@ def _served(build: Any, settings: int, chunks: list[bytes]) -> object:
 
 
 def _check_request(received: Any, fields: dict[bytes, bytes]) -> None:
-    """Check that a request holds nothing that a proxy in front of it could read in another way."""
+    """Check that a request contains nothing that a proxy in front of the server could read in another way."""
     assert _FIELDS.fullmatch(received.headers.wire)
     names = {name.lower() for name in received.headers}
     assert names == {name.decode() for name in fields if name}
@@ -248,7 +248,7 @@ def response(data: bytes) -> None:
 
 
 def _read(build: Any, settings: int, chunks: list[bytes]) -> object:
-    """Return what the reader of responses makes of chunks and the end of the connection."""
+    """Return the results of the response reader for chunks and the end of the connection."""
     reader = build.response_reader.ResponseReader(_limits(build.package, settings & 1), connect=bool(settings & 2))
     received = None
     unread = list(chunks)
@@ -273,7 +273,7 @@ def _read(build: Any, settings: int, chunks: list[bytes]) -> object:
 
 
 def _check_answer(build: Any, settings: int, received: Any) -> None:
-    """Check what a client and its reconnecting loop make of a response."""
+    """Check how a client, and its reconnecting loop, process a response."""
     compression = _compression(0, 0) if settings & 4 else None
     url = build.url.parse_url("wss://example.org/chat?room=1")
     options = build.client.request_options((), None, None, ["chat.v2", "chat"], compression)
@@ -359,7 +359,7 @@ def extensions(data: bytes) -> None:
 
 
 def _allows(offer: dict[str, str | None], answer: dict[str, str | None]) -> bool:
-    """Return whether an answer keeps to an offer (RFC 7692 section 7.1)."""
+    """Return whether an answer is allowed for an offer (RFC 7692 section 7.1)."""
     if "server_no_context_takeover" in offer and "server_no_context_takeover" not in answer:
         return False
     if "client_max_window_bits" in answer and "client_max_window_bits" not in offer:
@@ -462,7 +462,7 @@ def frames(data: bytes) -> None:
 
 
 def _received(build: Any, server: bool, deflate: bool, release: int, chunks: list[bytes]) -> list[Any]:
-    """Return all that a connection sees of chunks: after each chunk, and at last the messages and control frames.
+    """Return the results of a connection for chunks: after each chunk, and the messages and control frames at the end.
 
     :param release: whether a reader takes what has arrived of a frame: 1 as it is, 2 and 3 from lent buffers too.
     """
@@ -542,7 +542,7 @@ class _Joined:
 
 
 class _Sorted(list[reference.Event]):
-    """Events that are equal to others if those of each kind are equal, in order."""
+    """Events. Two are equal if the events of each kind are equal and in the same order."""
 
     def __eq__(self, other: object) -> bool:
         assert isinstance(other, list)
@@ -568,7 +568,7 @@ def _check_due(protocol: Any, server: bool, control: list[reference.Event]) -> N
 
 
 def send(data: bytes) -> None:
-    """What either role sends: the peer gets it, whatever is sent in whichever way."""
+    """Sending in either role: the peer receives everything, in whichever way it is sent."""
     source = Input(data)
     settings = source.byte()
     orders: list[tuple[int, int, bytes]] = []
@@ -584,7 +584,7 @@ _SMALL = PURE.options.Compression(level=9, mem_level=1, window_bits=9)
 
 
 def _sent(build: Any, server: bool, deflate: bool, orders: list[tuple[int, int, bytes]]) -> list[Any]:
-    """Send with a protocol, and return what came of it."""
+    """Send with a protocol, and return the sent bytes and the errors."""
     deflater = build.deflate.Deflater(_FAST, 9, False) if deflate else None
     protocol = build.protocol.Protocol(server, deflater)
     protocol.change(build.protocol.Change.OPENED)
@@ -734,7 +734,7 @@ def deflate(data: bytes) -> None:
 def _inflated(
     build: Any, bits: int, takeover: bool, text: bool, most: int, skip: int, cutter: Cutter, payloads: list[bytes]
 ) -> list[object]:
-    """Return the inflated messages, and how it ended if that was not after a whole message.
+    """Return the inflated messages, and an error if the last message is not whole.
 
     :param skip: for each message a bit: whether its second half is skipped.
     """

@@ -1,4 +1,4 @@
-"""Every input of the corpus, in every target: what the fuzzer found once, and inputs that reach all of the code."""
+"""Run every input of the corpus in every target: inputs that once failed, and inputs that reach all of the code."""
 
 from pathlib import Path
 

@@ -179,7 +179,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("name", "value"), VALUES, ids=shown)
-def test_server_judges_field_in_linear_time(name: str, value: str) -> None:
+def test_server_checks_field_in_linear_time(name: str, value: str) -> None:
     fields = {
         b"host": b"example.org",
         b"upgrade": b"websocket",

@@ -21,7 +21,7 @@ _QUIET = 8
 
 
 class Way(enum.StrEnum):
-    """A direction."""
+    """A direction of a connection."""
 
     UP = "up"
     """To the server."""
@@ -124,7 +124,7 @@ class _Flow:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Pass on what may be passed on now."""
+        """Pass on all held bytes that need not wait any longer."""
         if self._holds or self._timer is not None:
             return
         if self._link.plan.pace is Pace.AS_READ:
@@ -148,7 +148,7 @@ class _Flow:
         self._check_end()
 
     def _write(self, count: int) -> None:
-        """Pass on that many of the held bytes, at most up to the fault."""
+        """Pass on this number of the held bytes, at most up to the fault."""
         if self._at is not None:
             count = min(count, self._at - len(self.passed))
         if count and self._held and not self.done:
@@ -174,7 +174,7 @@ class _Flow:
         self._pass_on()
 
     def arm(self, at: int) -> None:
-        """Let the fault happen after that many bytes in all."""
+        """Let the fault happen after this number of bytes in all."""
         self._at = at
         self._reach_fault()
 
@@ -193,14 +193,14 @@ class _Flow:
         self._holds = True
 
     def release(self) -> None:
-        """Go on."""
+        """Pass on bytes again."""
         if self._holds:
             self._holds = False
             self._read_on()
             self._pass_on()
 
     def release_when_quiet(self) -> None:
-        """Go on when both ends have been quiet for some loop iterations."""
+        """Pass on bytes again when both ends have been quiet for some loop iterations."""
         if self._link.quiet():
             self.release()
         elif not self._link.closed:
@@ -363,7 +363,7 @@ class FaultProxy:
         return link
 
     def close(self) -> None:
-        """Stop listening, and close what is left of each connection."""
+        """Stop listening, and close all connections that are still open."""
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
         for link in self.links:

@@ -34,12 +34,12 @@ UNAUTHORIZED = "token expired\n"
 RETRY_AFTER = "7"
 
 BROWSER_CODES = (1000, 3000, 4999)
-"""Codes with which browsers can close, and libraries that have their interface."""
+"""The close codes that browsers can send, and libraries with the interface of browsers."""
 
 SIZES = [0, 1, 125, 126, 127, 65535, 65536]
 """Sizes at which the header of a frame changes its form, and their neighbours."""
 FLOOD = 512
-"""Messages of 64 KiB: more than all the buffers between two programs hold."""
+"""The number of messages of 64 KiB in a flood: more than all the buffers between two programs hold."""
 
 PingCallback = Callable[[bytes], None]
 
@@ -62,7 +62,7 @@ class Peer:
     def connect(
         self, path: str, *, ping: PingCallback | None = None, **options: Any
     ) -> AbstractAsyncContextManager[Client]:
-        """Give a connection with the library, which acts as the path says.
+        """Return a connection with the library, which acts as the path says.
 
         :param ping: The callback of the connection for pings.
         """
@@ -233,7 +233,7 @@ class Conversations:
             assert await client.read_message() == (chosen or "")
 
 
-# What a library can do besides, and the roles it has ---------------------------------------------------------------
+# Further tests for what a library can do, and its roles -------------------------------------------------------------
 
 
 class Pings(Conversations):
@@ -330,7 +330,7 @@ async def exchange_compressed(peer: Peer, own: Compression, agreed: DeflateTerms
 
 
 async def expect_takeover_unasked(peer: Peer, own: Compression) -> None:
-    """Let the peer send the same message twice. It uses context takeover, although it was told not to."""
+    """Let the peer send the same message twice, with context takeover, which the handshake has ruled out."""
     async with peer.connect("/echo", compression=own) as client:
         assert client.compression is not None
         assert not client.compression.peer_takeover

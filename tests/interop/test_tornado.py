@@ -68,7 +68,7 @@ class Conversation(WebSocketHandler):
 
 
 class Refusal(RequestHandler):
-    """An answer that is no WebSocket."""
+    """An HTTP answer without an upgrade."""
 
     def get(self) -> None:
         if self.request.path == "/unauthorized":

@@ -509,7 +509,7 @@ async def test_server_on_a_loop_that_accepts_answers_503_to_connections_over_the
             refused.close()
             line = "{}:{} refused with 503: too many opening handshakes (Limits.max_handshakes)"
             assert caplog.messages[-1] == line.format(*refused.address)
-    # Those that were in time are served, and make room for others.
+    # Clients that sent their request in time are served, and make room for others.
     for raw in waiting:
         await raw.upgrade()
     await connect(server)

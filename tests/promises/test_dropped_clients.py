@@ -1,4 +1,4 @@
-"""An ended connection is freed at once, without the garbage collector. A client that was dropped unclosed says so."""
+"""An ended connection is freed without the garbage collector. An unclosed client that is dropped causes a warning."""
 
 import asyncio
 import gc

@@ -42,12 +42,12 @@ from streamws import (
 
 Message = str | bytes
 Contexts = tuple[tls.SSLContext, tls.SSLContext]
-"""Of the server and of the client."""
+"""The limits of the server and of the client."""
 
 LAZY = Timeouts(open=30, close=30, ping_interval=None)
-"""Deadlines that no case may need: if one does, it fails."""
+"""Long deadlines. A case that reaches one of them fails."""
 BRISK = Timeouts(open=1.5, close=0.4, ping_interval=0.4, ping_timeout=0.4)
-"""Deadlines that end a case in which the network stands still."""
+"""Short deadlines, for cases in which the network stalls."""
 COMPRESSION = Compression(threshold=30, takeover=True, peer_takeover=True)
 SAID: list[Message] = ["hello, 世界", "in two fragments", b"compress me " * 8, "again compressed, in fragments " * 2]
 """What each end sends to the other one."""
@@ -72,7 +72,7 @@ ways = pytest.mark.parametrize("way", list(Way))
 
 
 def mixed(plans: Iterable[Plan]) -> list[tuple[Plan, Manner]]:
-    """Give each plan another manner than the plans around it."""
+    """Give each plan a manner that differs from those of its neighbours."""
     return [(plan, MANNERS[number % len(MANNERS)]) for number, plan in enumerate(plans)]
 
 
@@ -110,7 +110,7 @@ async def speak(client: Client) -> None:
 
 
 async def listen(client: Client, end: End, streamed: bool) -> None:
-    """Read until everything was received if this end closes, else to the end of the connection."""
+    """Read until everything was received if this end closes; otherwise, read to the end of the connection."""
     try:
         if not streamed:
             async for message in client:
@@ -164,7 +164,7 @@ class Conversations:
     proxy: FaultProxy
     options: dict[str, Any]
     cases: dict[str, Case] = attrs.Factory(dict)
-    """By the path of the request."""
+    """The conversations by the path of their request."""
 
     async def serve(self, client: Client) -> None:
         case = self.cases[client.request.path]
@@ -199,7 +199,7 @@ class Conversations:
         return cases
 
     async def lengths(self) -> dict[Way, int]:
-        """Return how many bytes an unharmed conversation has in each direction, whatever its manner."""
+        """Return the bytes in each direction of an unharmed conversation. Their number is the same for all manners."""
         cases = await self.run_all(mixed([Plan()] * len(MANNERS)))
         for case in cases:
             judge_unharmed(case)
@@ -227,7 +227,7 @@ async def conversations(timeouts: Timeouts = LAZY, contexts: Contexts | None = N
 
 
 def tapped(link: Link, way: Way) -> tuple[bool, Tap]:
-    """Return whether a head that opens a connection passed in that direction, and what passed after it."""
+    """Return whether the head of an opening handshake passed in this direction, and the bytes after it."""
     head, end, rest = bytes(link.flow(way).passed).partition(b"\r\n\r\n")
     opened = bool(end) and head.startswith((b"GET ", b"HTTP/1.1 101 "))
     tap = Tap(way is Way.UP, window_bits=15, takeover=True)
@@ -313,7 +313,7 @@ def judge_end(end: End, tap: Tap, plan: Plan, way: Way) -> None:
 
 
 def judge_stalled(end: End, outcome: CloseOutcome, plan: Plan, way: Way) -> None:
-    """The network stood still, and no Close frame arrived."""
+    """The network stalled, and no Close frame arrived."""
     if plan.fault is Fault.FREEZE or plan.way is way:
         assert outcome.cause in (Cause.KEEPALIVE, Cause.CLOSE_TIMEOUT)
     else:
@@ -388,7 +388,7 @@ async def test_connection_whose_bytes_are_split_or_coalesced(pace: Pace) -> None
 
 
 async def test_connection_that_ended_is_freed() -> None:
-    """The server, the loop and the timers hold nothing of it."""
+    """The server, the loop and the timers do not refer to it."""
     async with conversations() as conversing:
         size = (await conversing.lengths())[Way.UP]
         places = (size, size - 50, size - 100)
@@ -409,7 +409,7 @@ async def test_connection_that_ended_is_freed() -> None:
 
 
 def judge_encrypted(case: Case) -> None:
-    """As `judge`, as far as it can be said of bytes that are encrypted."""
+    """As `judge`, with the checks that are possible for encrypted bytes."""
     assert (case.failure is None) is (case.near.client is not None)
     for end in (case.near, case.far):
         if end.client is None:
@@ -428,7 +428,7 @@ def judge_encrypted(case: Case) -> None:
 
 
 async def encrypted_plans(way: Way, faults: Sequence[Fault], step: int, contexts: Contexts) -> list[Plan]:
-    """Return plans for places all over a conversation, each with the next fault."""
+    """Return plans for places throughout a conversation, each with another fault."""
     async with conversations(LAZY, contexts) as conversing:
         [case] = await conversing.run_all(mixed([Plan()]))
     judge_encrypted(case)

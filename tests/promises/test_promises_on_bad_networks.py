@@ -59,7 +59,7 @@ class Linked:
     """The direction towards the end under test."""
 
     def inflict(self, fault: Fault, after: int = 0) -> None:
-        """Harm the direction towards the end under test, after that many further bytes."""
+        """Harm the direction towards the end under test, after this number of further bytes."""
         self.link.inflict(fault, self.way, after)
 
 
@@ -549,7 +549,7 @@ async def test_promise_12_client_answers_a_bad_frame_however_it_arrives(
 
 
 async def test_promise_13_flood_that_arrives_at_once_does_not_keep_others_waiting(linked: Connected) -> None:
-    """The network holds a flood back and then delivers all of it."""
+    """The network holds back many messages, and then delivers all of them at once."""
     flood, count = 50_000, 0
     async with linked() as end, linked() as bystander:
 

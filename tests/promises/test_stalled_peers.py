@@ -173,7 +173,7 @@ async def test_peer_that_never_reads_is_closed(role: str, ends: Ends) -> None:
 
 
 async def test_peer_that_reads_slowly_is_kept(role: str, ends: Ends) -> None:
-    """It is kept while silent ones are closed."""
+    """A peer that reads slowly stays connected; silent peers do not."""
     async with asyncio.timeout(20), ends as (client, peer):
 
         async def read() -> None:

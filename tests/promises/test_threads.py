@@ -33,7 +33,7 @@ Call = Callable[[Client], Coroutine[Any, Any, Any]]
 
 
 def from_thread(work: Callable[[], Any]) -> Any:
-    """Do something in another thread, while the loop of this one is held up, and return the result."""
+    """Call a function in another thread, while the loop of this thread is blocked, and return the result."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -152,7 +152,7 @@ async def test_no_message_is_lost_when_many_threads_send(takeover: bool, serve: 
         working = asyncio.gather(*(asyncio.to_thread(work, mine) for mine in messages))
         received = [str(await within(client.read_message())) for _ in range(threads * each)]
         await within(working)
-        # Those of one thread arrive in its order.
+        # The messages of one thread arrive in the order in which it sent them.
         for thread, mine in enumerate(messages):
             assert [message for message in received if message.startswith(f"thread {thread},")] == mine
 

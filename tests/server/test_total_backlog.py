@@ -1,4 +1,4 @@
-"""`Limits.max_total_backlog`: what the connections of a server hold together for peers that do not read."""
+"""`Limits.max_total_backlog`: the total that the connections of a server store for peers that do not read."""
 
 import asyncio
 import gc
@@ -75,7 +75,7 @@ async def test_server_holds_no_more_than_the_total_and_drops_the_worst_connectio
             with caplog.at_level(logging.INFO, "streamws"):
                 sent = 0
                 while sent < 4 * TOTAL:
-                    # The first ones get more than the others.
+                    # The first clients get more than the others.
                     for place, client in enumerate(clients):
                         size = 10_000 if place < 4 else 2000
                         send(client, bytes(size))
@@ -149,7 +149,7 @@ async def test_connections_whose_peers_read_do_not_count_any_more(serve: Serve, 
 
 
 async def test_closing_connections_count_until_their_end(serve: Serve, connect: Connect) -> None:
-    """A connection over its own limit closes with a Close frame behind its backlog, unless all hold too much."""
+    """A connection over its own limit sends a Close frame behind its backlog, unless the total is over its limit."""
     limits = Limits(write_high=HIGH, write_low=5000, max_total_backlog=TOTAL, max_write_backlog=TOTAL // 2)
     server = await serve(hold, sock=narrow_socket(), limits=limits, timeouts=QUIET)
     first, second = [client_of(server, await connect(server, receive_buffer=NARROW_BUFFER)) for _ in range(2)]

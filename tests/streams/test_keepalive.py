@@ -38,7 +38,7 @@ def ends(request: pytest.FixtureRequest, loop: VirtualLoop) -> Iterator[Pair]:
 
 
 def drop(loop: VirtualLoop, ends: Pair) -> None:
-    """Drop the connections that are still open: a client that is not closed is warned about."""
+    """Drop the connections that are still open, because a client that is not closed causes a warning."""
     for end in ends:
         end.connection.abort()
     loop.settle()
@@ -64,7 +64,7 @@ def write(end: Endpoint, size: int) -> None:
 
 
 def test_peer_that_receives_a_ping_and_is_silent_is_closed_in_time(loop: VirtualLoop, ends: Pair) -> None:
-    """That the peer's system has acknowledged the ping is no sign of life."""
+    """An acknowledgement of the ping by the peer's TCP stack is not a sign of life."""
     ours, _ = ends
     loop.pass_time(INTERVAL)
     ours.transport.move(ALL)

@@ -816,7 +816,7 @@ async def test_writer_ping_cancelled_leaves_connection_as_it_is() -> None:
 
 
 async def test_writer_forgets_many_pings_for_which_no_task_waits() -> None:
-    # A peer may send data, so that the keepalive is content, and answer no ping.
+    # A peer may never answer pings, but send data. The keepalive does not close such a connection.
     async with pair() as (client, peer):
         awaited = asyncio.create_task(client.writer.ping(b"awaited"))
         assert await peer.read_frame() == (0x89, b"awaited")

@@ -1,4 +1,4 @@
-"""Peers that are programs in other languages, one for each library, which does as the classes of peers say.
+"""Peers that are programs in other languages, one for each library. They act as the classes of peers describe.
 
 A program gets one argument, JSON with these keys:
 
