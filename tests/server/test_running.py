@@ -599,7 +599,7 @@ def test_close_before_the_start_ends_run_in_a_thread() -> None:
 
 
 async def test_close_while_the_server_starts_stops_it() -> None:
-    server = WebSocketServer("127.0.0.1", 0, handler=echo)
+    server = WebSocketServer("localhost", 0, handler=echo)  # a name, which takes time to resolve on every loop
     starting = asyncio.ensure_future(server.start())
     await asyncio.sleep(0)
     await server.close()
