@@ -17,7 +17,7 @@ def test_short_run_ends_well() -> None:
         sys.executable,
         str(SOAK),
         "--minutes",
-        "0.05",
+        "0.02",
         "--connections",
         "10",
         "--loop",
