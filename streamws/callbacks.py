@@ -50,19 +50,22 @@ class Callbacks:
     def on_ping(self, callback: PayloadCallback) -> None:
         if self._connection.on_ping is not None:
             raise UsageError("cannot register @client.ping twice")
-        if not self._connection.is_closed:
-            context = copy_context()
-            self._connection.on_ping = lambda payload: self._receive(callback, payload, context)
+        self._connection.on_ping = self._receiver(callback)
 
     def on_pong(self, callback: PayloadCallback) -> None:
         if self._connection.on_pong is not None:
             raise UsageError("cannot register @client.pong twice")
-        if not self._connection.is_closed:
-            context = copy_context()
-            self._connection.on_pong = lambda payload: self._receive(callback, payload, context)
+        self._connection.on_pong = self._receiver(callback)
 
     def on_closed(self, callback: ClosedCallback) -> None:
         self._spawn(self._call_closed(callback))
+
+    def _receiver(self, callback: PayloadCallback) -> Callable[[bytes], None] | None:
+        """Return a function that calls a callback with a payload; None if no payload will arrive any more."""
+        if self._connection.is_closed:
+            return None
+        context = copy_context()
+        return lambda payload: self._receive(callback, payload, context)
 
     def _receive(self, callback: PayloadCallback, payload: bytes, context: Context) -> None:
         """Call a callback for a ping or pong. Reading is not paused for these, so the number that waits is limited.

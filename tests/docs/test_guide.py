@@ -846,24 +846,23 @@ async def _(server: Running) -> None:
     assert answer.endswith(b"\r\n\r\n1 clients\n")
 
 
-@drives("graceful")
-async def _(server: Running) -> None:
+async def stop_at_a_signal(server: Running, last_words: str) -> None:
     async with server.connect() as peer:
         await peer.send("hello")
         assert await peer.recv() == "hello"
         server.signal(signal.SIGTERM)
         assert (await closed(peer))[0] == 1001
-        await server.program.says("^saved$")
+        await server.program.says(f"^{last_words}$")
+
+
+@drives("graceful")
+async def _(server: Running) -> None:
+    await stop_at_a_signal(server, "saved")
 
 
 @drives("signals")
 async def _(server: Running) -> None:
-    async with server.connect() as peer:
-        await peer.send("hello")
-        assert await peer.recv() == "hello"
-        server.signal(signal.SIGTERM)
-        assert (await closed(peer))[0] == 1001
-        await server.program.says("^stopped$")
+    await stop_at_a_signal(server, "stopped")
 
 
 @drives("measurements")

@@ -147,19 +147,25 @@ def _policy(package: str, settings: int) -> Any:
     )
 
 
+def _feed(reader: Any, chunks: list[bytes]) -> tuple[Any, bytes]:
+    """Feed a reader of a request or response until it has a result; return that and the bytes of the other chunks."""
+    received = None
+    unread = list(chunks)
+    while unread and received is None:
+        received = reader.feed(unread.pop(0))
+    return received, b"".join(unread)
+
+
 def _served(build: Any, settings: int, chunks: list[bytes]) -> object:
     """Return how a server accepts or refuses a request."""
     reader = build.request_reader.RequestReader(_limits(build.package, settings & 1))
-    received = None
-    unread = list(chunks)
     try:
-        while unread and received is None:
-            received = reader.feed(unread.pop(0))
+        received, unread = _feed(reader, chunks)
     except build.errors.HandshakeRefused as refused:
         return _refusal(build, refused, "GET", chunks)
     if received is None:
         return None
-    rest = reader.rest + b"".join(unread)
+    rest = reader.rest + unread
     policy = _policy(build.package, settings & 62)
     seen = (received.method, received.target, received.headers.wire, rest)
     checks = build is PURE and len(chunks) == 1  # the other builds and chunks give the same
@@ -250,11 +256,8 @@ def response(data: bytes) -> None:
 def _read(build: Any, settings: int, chunks: list[bytes]) -> object:
     """Return the results of the response reader for chunks and the end of the connection."""
     reader = build.response_reader.ResponseReader(_limits(build.package, settings & 1), connect=bool(settings & 2))
-    received = None
-    unread = list(chunks)
     try:
-        while unread and received is None:
-            received = reader.feed(unread.pop(0))
+        received, unread = _feed(reader, chunks)
     except build.errors.InvalidHandshake as error:
         _check_error(error)
         return str(error).partition(" it starts with ")[0]  # as many bytes as have arrived
@@ -268,7 +271,7 @@ def _read(build: Any, settings: int, chunks: list[bytes]) -> object:
     upgraded = received.status == 101 or (settings & 2 and 200 <= received.status < 300)
     assert upgraded or not reader.rest
     assert not (upgraded and ended)
-    rest = reader.rest + b"".join(unread) if upgraded else b""
+    rest = reader.rest + unread if upgraded else b""
     return received.status, received.headers, received.body, rest
 
 

@@ -18,6 +18,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from helpers.processes import running
 from interop.conversations import (
     BEAT,
@@ -27,6 +29,7 @@ from interop.conversations import (
     TEXT,
     UNAUTHORIZED,
     ClientPeer,
+    Peer,
     ServerPeer,
 )
 from streamws import Close
@@ -106,3 +109,24 @@ class Program:
             return Close(**json.loads(await (await reports.get()).readline()))
 
         return ClientPeer(run, closed, **options)
+
+
+class ServerProgram:
+    """Gives the conversations of a test class a program as their server."""
+
+    program: Program
+
+    @pytest.fixture
+    async def peer(self) -> AsyncIterator[Peer]:
+        async with self.program.server() as peer:
+            yield peer
+
+
+class ClientProgram:
+    """Gives the conversations of a test class a program as their client."""
+
+    program: Program
+
+    @pytest.fixture
+    def peer(self) -> Peer:
+        return self.program.client()

@@ -96,14 +96,16 @@ async def test_gorilla_compresses_without_takeover(
             await exchange_compressed(peer, own, agreed)
 
 
+NHOOYR = [
+    ("no takeover", TAKEOVER, DeflateTerms(15, False, 15, False)),
+    ("takeover", TAKEOVER, DeflateTerms(15, True, 15, True)),
+    ("takeover", TOLERANT, DeflateTerms(15, False, 15, True)),
+]
+
+
 @pytest.mark.parametrize(
     ("settings", "own", "agreed"),
-    [
-        ("no takeover", TAKEOVER, DeflateTerms(15, False, 15, False)),
-        ("takeover", Compression(threshold=0, peer_window_bits=15), DeflateTerms(12, False, 15, False)),
-        ("takeover", TAKEOVER, DeflateTerms(15, True, 15, True)),
-        ("takeover", TOLERANT, DeflateTerms(15, False, 15, True)),
-    ],
+    [*NHOOYR, ("takeover", Compression(threshold=0, peer_window_bits=15), DeflateTerms(12, False, 15, False))],
 )
 async def test_nhooyr_server_compresses(nhooyr: Program, settings: str, own: Compression, agreed: DeflateTerms) -> None:
     async with nhooyr.server(settings) as peer:
@@ -112,12 +114,7 @@ async def test_nhooyr_server_compresses(nhooyr: Program, settings: str, own: Com
 
 @pytest.mark.parametrize(
     ("settings", "own", "agreed"),
-    [
-        ("no takeover", TAKEOVER, DeflateTerms(15, False, 15, False)),
-        ("takeover", Compression(threshold=0, window_bits=15), DeflateTerms(15, False, 15, False)),
-        ("takeover", TAKEOVER, DeflateTerms(15, True, 15, True)),
-        ("takeover", TOLERANT, DeflateTerms(15, False, 15, True)),
-    ],
+    [*NHOOYR, ("takeover", Compression(threshold=0, window_bits=15), DeflateTerms(15, False, 15, False))],
 )
 async def test_nhooyr_client_compresses(nhooyr: Program, settings: str, own: Compression, agreed: DeflateTerms) -> None:
     await exchange_compressed(nhooyr.client(settings), own, agreed)

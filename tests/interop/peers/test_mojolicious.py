@@ -1,7 +1,5 @@
 """Mojolicious, a framework for Perl, from Debian's package."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from interop.conversations import (
@@ -9,32 +7,26 @@ from interop.conversations import (
     TAKEOVER,
     TOLERANT,
     GivenFragments,
-    Peer,
     Refusals,
     exchange_compressed,
     expect_takeover_unasked,
 )
-from interop.peers.programs import FOLDER, Program
+from interop.peers.programs import FOLDER, ClientProgram, Program, ServerProgram
 from streamws import Compression, DeflateTerms
 
 MOJOLICIOUS = Program("perl", FOLDER / "mojolicious.pl")
 
 
-class TestServer(GivenFragments, Refusals):
+class TestServer(ServerProgram, GivenFragments, Refusals):
     """`connect()` with this server."""
 
-    @pytest.fixture
-    async def peer(self) -> AsyncIterator[Peer]:
-        async with MOJOLICIOUS.server() as peer:
-            yield peer
+    program = MOJOLICIOUS
 
 
-class TestClient(GivenFragments):
+class TestClient(ClientProgram, GivenFragments):
     """A server with this client."""
 
-    @pytest.fixture
-    def peer(self) -> Peer:
-        return MOJOLICIOUS.client()
+    program = MOJOLICIOUS
 
 
 # Compression, always with takeover and windows of 15 bits ---------------------------------------------------------

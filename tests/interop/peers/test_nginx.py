@@ -6,13 +6,13 @@ import random
 import re
 import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from helpers.fixtures import echo
-from helpers.processes import free_port, listens, running
+from helpers.processes import free_port
 from interop.conversations import (
     BEAT,
     REASON,
@@ -24,52 +24,29 @@ from interop.conversations import (
     Refusals,
     ServerPeer,
 )
+from interop.peers.nginx import nginx
 from interop.serving import serving
 from streamws import Client, Close, HandshakeRefused, Opcode, Request, Response, WebSocketServer, connect
 from streamws.streams.writer import Writer
 
 SIZE = 20 << 20
-CONFIGURATION = """
-daemon off;
-master_process off;
-pid {folder}/pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        ssl_certificate {certificate};
-        ssl_certificate_key {key};
-        location / {{
-            proxy_pass http://127.0.0.1:{behind};
-            proxy_http_version 1.1;
-            proxy_set_header Host $http_host;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection upgrade;
-        }}
-    }}
+SERVER = """
+ssl_certificate {certificate};
+ssl_certificate_key {key};
+location / {{
+    proxy_pass http://127.0.0.1:{behind};
+    proxy_http_version 1.1;
+    proxy_set_header Host $http_host;
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header Connection upgrade;
 }}
 """
 
 
-@asynccontextmanager
-async def nginx(behind: int, certificate: tuple[Path, Path], folder: Path) -> AsyncIterator[int]:
+def in_front(behind: int, certificate: tuple[Path, Path], folder: Path) -> AbstractAsyncContextManager[int]:
     """Run nginx in front of the server on the port `behind`. Yields the port of nginx."""
-    port = free_port()
-    configuration, log = folder / "nginx.conf", folder / "nginx.log"
-    configuration.write_text(
-        CONFIGURATION.format(folder=folder, port=port, behind=behind, certificate=certificate[0], key=certificate[1])
-    )
-    with log.open("wb") as errors:
-        async with running("nginx", "-p", folder, "-c", configuration, "-e", "stderr", errors=errors) as process:
-            await listens(port)
-            assert process.returncode is None, log.read_text()
-            yield port
+    server = SERVER.format(behind=behind, certificate=certificate[0], key=certificate[1])
+    return nginx(server, folder, main="master_process off;", parameters=" ssl")
 
 
 async def converse(client: Client) -> None:
@@ -149,7 +126,7 @@ async def peer(
 
     socket = WebSocketServer("127.0.0.1", 0, handler=handle, subprotocols=[SUBPROTOCOL])
     socket.request(answer)
-    async with socket, nginx(socket.sockets[0].getsockname()[1], certificate, tmp_path) as port:
+    async with socket, in_front(socket.sockets[0].getsockname()[1], certificate, tmp_path) as port:
         yield ServerPeer(f"wss://127.0.0.1:{port}", closes.get, ssl=client_context)
 
 
@@ -169,7 +146,7 @@ class TestConnect(GivenFragments, Refusals):
 async def test_client_raises_502_of_nginx_when_server_is_down(
     certificate: tuple[Path, Path], client_context: ssl.SSLContext, tmp_path: Path
 ) -> None:
-    async with asyncio.timeout(20), nginx(free_port(), certificate, tmp_path) as port:
+    async with asyncio.timeout(20), in_front(free_port(), certificate, tmp_path) as port:
         with pytest.raises(HandshakeRefused, match=r"^502 Bad Gateway: ") as raised:
             await connect(f"wss://127.0.0.1:{port}", ssl=client_context)
 
@@ -178,6 +155,6 @@ async def test_client_raises_502_of_nginx_when_server_is_down(
 
 
 async def test_client_raises_refusal_of_plain_connection(certificate: tuple[Path, Path], tmp_path: Path) -> None:
-    async with serving() as served, nginx(served.port, certificate, tmp_path) as port:
+    async with serving() as served, in_front(served.port, certificate, tmp_path) as port:
         with pytest.raises(HandshakeRefused, match=r"^400 .*this port speaks TLS: use wss://"):
             await connect(f"ws://127.0.0.1:{port}")

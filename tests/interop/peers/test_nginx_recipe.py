@@ -16,33 +16,15 @@ from pathlib import Path
 import pytest
 
 from helpers.blocks import ROOT, examples
-from helpers.processes import free_port, listens, running
+from helpers.processes import running
 from helpers.waiting import until
+from interop.peers.nginx import nginx
 from streamws import HandshakeRefused, connect
 
 PAGE = ROOT / "docs" / "topics" / "deployment.md"
 SOCKET = "/run/chat/chat.sock"
 IS_ROOT = os.geteuid() == 0
 GROUP = "www-data"
-
-CONFIGURATION = """
-daemon off;
-{user}
-pid {folder}/pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        {block}
-    }}
-}}
-"""
 
 
 @pytest.fixture
@@ -64,22 +46,14 @@ def folder() -> Iterator[Path]:
 @asynccontextmanager
 async def serving(source: str, folder: Path, scratch: Path) -> AsyncIterator[int]:
     """Run a program that listens on the Unix socket, and nginx in front of it. Yields the port of nginx."""
-    place, port = folder / "chat.sock", free_port()
-    program, configuration, log = scratch / "program.py", scratch / "nginx.conf", scratch / "nginx.log"
+    place, program = folder / "chat.sock", scratch / "program.py"
     program.write_text(source.replace(SOCKET, str(place)))
     [block] = re.findall(r"^```nginx\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     user = f"user nobody {GROUP};" if IS_ROOT else ""
-    block = block.replace(SOCKET, str(place))
-    configuration.write_text(CONFIGURATION.format(user=user, folder=scratch, port=port, block=block))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with log.open("wb") as errors:
-        async with (
-            running("sh", "-c", f"umask 022; exec {sys.executable} {program}", environment=environment),
-            running("nginx", "-p", scratch, "-c", configuration, "-e", "stderr", errors=errors) as proxy,
-        ):
-            await until(place.exists, 20)
-            await listens(port)
-            assert proxy.returncode is None, log.read_text()
+    async with running("sh", "-c", f"umask 022; exec {sys.executable} {program}", environment=environment):
+        await until(place.exists, 20)
+        async with nginx(block.replace(SOCKET, str(place)), scratch, main=user) as port:
             yield port
 
 

@@ -8,34 +8,27 @@ from interop.conversations import (
     NARROW,
     TOLERANT,
     Conversations,
-    Peer,
     exchange_compressed,
 )
-from interop.peers.programs import FOLDER, Program
+from interop.peers.programs import FOLDER, ClientProgram, Program
 from streamws import Compression, DeflateTerms
 
 WEB_SOCKET = Program("node", FOLDER / "undici.mjs", library="WebSocket")
 STREAM = Program("node", FOLDER / "undici.mjs", library="WebSocketStream")
 
 
-class TestWebSocket(Conversations):
+class TestWebSocket(ClientProgram, Conversations):
     """A server with the client that is the WebSocket of browsers, and of Node.js."""
 
     codes = BROWSER_CODES
-
-    @pytest.fixture
-    def peer(self) -> Peer:
-        return WEB_SOCKET.client()
+    program = WEB_SOCKET
 
 
-class TestWebSocketStream(Conversations):
+class TestWebSocketStream(ClientProgram, Conversations):
     """A server with WebSocketStream."""
 
     codes = BROWSER_CODES
-
-    @pytest.fixture
-    def peer(self) -> Peer:
-        return STREAM.client()
+    program = STREAM
 
 
 @pytest.mark.parametrize("client", [WEB_SOCKET, STREAM], ids=["WebSocket", "WebSocketStream"])

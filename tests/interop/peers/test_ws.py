@@ -1,6 +1,5 @@
 """The library `ws` for Node.js, which `npm install` installs in this folder."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,31 +9,25 @@ from interop.conversations import (
     NARROW,
     TOLERANT,
     GivenFragments,
-    Peer,
     Refusals,
     exchange_compressed,
 )
-from interop.peers.programs import FOLDER, Program
+from interop.peers.programs import FOLDER, ClientProgram, Program, ServerProgram
 from streamws import Compression, DeflateTerms, HandshakeRefused
 
 WS = Program("node", FOLDER / "ws.mjs")
 
 
-class TestServer(GivenFragments, Refusals):
+class TestServer(ServerProgram, GivenFragments, Refusals):
     """`connect()` with this server."""
 
-    @pytest.fixture
-    async def peer(self) -> AsyncIterator[Peer]:
-        async with WS.server() as peer:
-            yield peer
+    program = WS
 
 
-class TestClient(GivenFragments):
+class TestClient(ClientProgram, GivenFragments):
     """A server with this client."""
 
-    @pytest.fixture
-    def peer(self) -> Peer:
-        return WS.client()
+    program = WS
 
 
 # Compression ------------------------------------------------------------------------------------------------------
