@@ -367,7 +367,10 @@ def _allows(offer: dict[str, str | None], answer: dict[str, str | None]) -> bool
         return False
     if "client_max_window_bits" in answer and "client_max_window_bits" not in offer:
         return False
-    return int(answer.get("server_max_window_bits") or 15) <= int(offer.get("server_max_window_bits") or 15)
+    bits = offer.get("server_max_window_bits", "15")
+    if bits is None or not bits.isdecimal():  # only another offer of the list can have been accepted
+        return False
+    return int(answer.get("server_max_window_bits") or 15) <= int(bits)
 
 
 def _check_mirrored(one: Any, other: Any) -> None:
