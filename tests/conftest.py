@@ -66,6 +66,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # `connect()` would use these proxies, but the tests connect to this machine only.
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]
+    # The path of a Unix socket has at most 103 bytes on macOS and 107 on Linux. TMPDIR may be too long for that.
+    if os.name == "posix":
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/tmp")
     if config.getoption("build") == "pure":
         use_pure()
     config.pluginmanager.import_plugin("helpers.fixtures")

@@ -144,7 +144,7 @@ class Numbers:
         """Check that all messages of a conversation that ended well have arrived."""
         for where in places:
             if (seen := self._seen.get(f"{name} {where}", 0)) != self._sent.get(name, 0):
-                self._record.fault(f"lost: {self._sent.get(name, 0) - seen} messages at the end, at {where}")
+                self._record.fault(f"lost: {self._sent.get(name, 0) - seen} messages of {name} at the end, at {where}")
 
     def clear(self) -> None:
         """Forget all conversations. No conversation may be under way, because its messages may still arrive."""
@@ -221,8 +221,9 @@ class Soak:
             while part := await reader.read(self.random.randrange(1, 5000)):
                 parts.append(part)
                 await stream.send(part)
-        whole = b"".join(parts)
-        self.numbers.arrived(whole.decode() if reader.type is Opcode.TEXT else whole, "server")
+            # Before the end is sent: the client may check the numbers as soon as it has the last frame.
+            whole = b"".join(parts)
+            self.numbers.arrived(whole.decode() if reader.type is Opcode.TEXT else whole, "server")
 
     def _echo_by_callback(self, client: Client) -> None:
         @client.message
@@ -253,9 +254,9 @@ class Soak:
             for _ in range(count)
         ]
 
-    def _name(self) -> str:
+    def _name(self, path: str) -> str:
         self._names += 1
-        return f"c{self._names}"
+        return f"{path}-{self._names}"
 
     def _connect(self, path: str) -> Any:
         takeover = self.random.random() < 0.5
@@ -271,8 +272,8 @@ class Soak:
 
     async def echo(self) -> None:
         """Send and read at the same time, in a random way, then close from a random side."""
-        name, count = self._name(), self.random.randrange(1, 60)
         path = self.random.choice(["/echo", "/pieces", "/callback"])
+        name, count = self._name(path), self.random.randrange(1, 60)
         async with self._connect(path) as client:
             sending = asyncio.create_task(self._send(client, self._messages(name, count)))
             try:
@@ -324,7 +325,7 @@ class Soak:
 
     async def pushed(self) -> None:
         """Read what the server sends until its handler ends and the connection closes."""
-        name = self._name()
+        name = self._name("/push")
         async with self._connect(f"/push?{name}") as client:
             _ = client.writer.ping()
             async for message in client:
@@ -426,8 +427,8 @@ class Soak:
 
     async def cut(self) -> None:
         """Talk to the server, and end the connection at any byte: by a reset, at once, or after half-closing."""
-        name = self._name()
         path = self.random.choice(["/echo", "/pieces", "/callback", "/asleep", "/other"])
+        name = self._name(path)
         messages = self._messages(name, self.random.randrange(1, 12))
         stream = b"".join(
             client_frame(TEXT, message.encode()) if isinstance(message, str) else client_frame(BINARY, message)
