@@ -58,11 +58,13 @@ def sanitize(session: nox.Session) -> None:
 
 @nox.session(python=MAIN)
 def fuzz(session: nox.Session) -> None:
-    """Fuzz each target for 20 seconds, or run tests/fuzz/run.py with other arguments."""
+    """Hold 100 random conversations and fuzz each target for 20 seconds; or run tests/fuzz/run.py with arguments."""
     session.install(".[test,fuzz]")
     if session.posargs:
         session.run("python", "tests/fuzz/run.py", *session.posargs)
         return
+    conversations = ["tests/fuzz/test_conversations.py", "tests/fuzz/test_compressed_streams.py"]
+    session.run("pytest", *conversations, "-n", "2", env={"STREAMWS_CONVERSATIONS": "100"})
     for folder in sorted(Path("tests/fuzz/corpus").iterdir()):
         session.run("python", "tests/fuzz/run.py", folder.name, "--seconds", "20", "--quiet")
 

@@ -21,7 +21,7 @@ HOWS = ["get", "read", "some", "readinto", "readline", "chunks", "text", "messag
 LIMIT = 3000
 
 fuzz = settings(
-    max_examples=int(os.environ.get("STREAMWS_CONVERSATIONS") or 80), deadline=None, derandomize="CI" in os.environ
+    max_examples=int(os.environ.get("STREAMWS_CONVERSATIONS") or 40), deadline=None, derandomize="CI" in os.environ
 )
 
 

@@ -36,7 +36,7 @@ EXAMPLES = int(os.environ.get("STREAMWS_CONVERSATIONS") or 0)
 """The number of random conversations; 0 for the few of a usual run, which are always the same."""
 
 fuzz = settings(
-    max_examples=EXAMPLES or 60,
+    max_examples=EXAMPLES or 30,
     stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,

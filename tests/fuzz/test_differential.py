@@ -19,7 +19,7 @@ WIRES = wires()
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 fuzz = settings(
-    max_examples=120,
+    max_examples=60,
     deadline=None,
     derandomize="CI" in os.environ,
 )
@@ -377,7 +377,7 @@ def sends(draw: st.DrawFn) -> tuple[str, Any]:
 @pytest.mark.parametrize("receiving", WIRES, ids=lambda wire: f"to {wire.build}")
 @pytest.mark.parametrize("sending", WIRES, ids=lambda wire: f"from {wire.build}")
 @pytest.mark.parametrize("server", [True, False], ids=["server", "client"])
-@settings(fuzz, max_examples=60)
+@settings(fuzz, max_examples=30)
 @given(
     contents=st.lists(sends(), max_size=6),
     lengths=cuts,

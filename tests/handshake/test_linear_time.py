@@ -23,7 +23,7 @@ from streamws.handshake.server import Policy, accept_request
 from streamws.handshake.url import join_url, parse_url, without_password
 from streamws.options import Compression, Limits
 
-N = 150_000
+N = 100_000
 WIDE = Limits(max_request_line=4 * N, max_header_line=4 * N, max_headers=N, max_head=8 * N)
 LINE = b"GET / HTTP/1.1\r\n"
 
