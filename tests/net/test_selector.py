@@ -374,14 +374,15 @@ async def test_transport_that_closes_and_cannot_write_ends(case: Case) -> None:
     await case.lost()
 
 
+@pytest.mark.parametrize("size", [20_000, 500], ids=["several reads", "one read"])
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("role", ["server", "client"])
 async def test_paused_connection_receives_all_messages_that_came_before_a_write_failed(
-    role: str, secure: bool, server_context: ssl.SSLContext, client_context: ssl.SSLContext, tmp_path: Path
+    role: str, secure: bool, size: int, server_context: ssl.SSLContext, client_context: ssl.SSLContext, tmp_path: Path
 ) -> None:
     """More than the high-water mark for reading was sent before the peer disconnected."""
     limits = Limits(read_high=10_000, read_low=1000)
-    messages = [bytes([number]) * 20_000 for number in range(10)]
+    messages = [bytes([number]) * size for number in range(10 if size > 500 else 100)]
     clients: asyncio.Queue[Client] = asyncio.Queue()
 
     async def hold(client: Client) -> None:

@@ -172,6 +172,7 @@ class Tls(Receiver):
             self._fail(ConnectionResetError())
         else:
             # WebSocket has its own closing handshake, so a missing close_notify is no danger here.
+            self._deliver()  # reading was resumed, but `_deliver_held` has not run yet
             self._engine.ended = True
             self._process_engine()
         return self._state != _CLOSED

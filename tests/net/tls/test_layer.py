@@ -372,6 +372,14 @@ async def test_data_that_comes_before_the_turn_after_resuming_is_in_order(stack:
     assert stack.upper.got == b"12"
 
 
+async def test_end_that_comes_before_the_turn_after_resuming_is_told_behind_the_data(stack: Stack) -> None:
+    stack.tls.pause_reading()
+    stack.feed(stack.other.seal(b"data"))
+    stack.tls.resume_reading()
+    assert not stack.tls.eof_received()
+    assert (stack.upper.got, stack.upper.told) == (b"data", ["eof"])
+
+
 async def test_connection_that_resumes_when_all_is_over_gets_nothing(stack: Stack) -> None:
     stack.tls.pause_reading()
     stack.feed(stack.other.seal(b"data"))
