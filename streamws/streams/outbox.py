@@ -59,15 +59,21 @@ class TotalBacklog:
         self._total -= self._held.pop(outbox, 0)
 
     def _drop_worst(self, limit: int) -> None:
-        """Drop the connections that hold the most bytes, until the total is within its limit."""
+        """Drop the connections that hold the most bytes, until a sixteenth of the limit is free.
+
+        If less was free, soon all connections would be counted again, perhaps for each message of a broadcast.
+        """
         # Count all of them again: some bytes were written to the sockets meanwhile.
         for outbox in self._held:
             self._held[outbox] = outbox.held()
         self._total = sum(self._held.values())
-        while self._total > limit:
-            worst = max(self._held, key=self._held.__getitem__)
-            self.discard(worst)
-            worst.drop()
+        if self._total <= limit:
+            return
+        for outbox in sorted(self._held, key=self._held.__getitem__, reverse=True):
+            self.discard(outbox)
+            outbox.drop()
+            if self._total <= limit - limit // 16:
+                break
 
 
 class Outbox(Flushable):

@@ -97,6 +97,19 @@ async def test_server_holds_no_more_than_the_total_and_drops_the_worst_connectio
         assert len([line for line in caplog.messages if "Limits.max_total_backlog" in line]) == len(dropped)
 
 
+async def test_server_drops_so_many_connections_that_it_need_not_count_again_soon(
+    serve: Serve, connect: Connect, client_context: ssl.SSLContext
+) -> None:
+    server = await serve(hold, sock=narrow_socket(), limits=LIMITS, timeouts=QUIET)
+    async with held(server, 40, None, connect, client_context) as clients:
+        while not (dropped := [client for client in clients if client.outcome is not None]):
+            for client in clients:
+                send(client, bytes(1000))
+            await iterations(1)
+        # Each one holds a fortieth of the total.
+        assert len(dropped) == 3, "a sixteenth of the total is free"
+
+
 async def test_messages_that_are_awaited_do_not_count(
     serve: Serve, connect: Connect, context: ssl.SSLContext | None, client_context: ssl.SSLContext
 ) -> None:
