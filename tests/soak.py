@@ -421,8 +421,9 @@ class Soak:
     def _reset(self, writer: asyncio.StreamWriter) -> None:
         """End a connection with a TCP reset."""
         sock = writer.get_extra_info("socket")
-        with suppress(OSError):  # the peer was faster
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if sock is not None:  # else the connection has ended already
+            with suppress(OSError):  # the peer was faster
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
 
     async def cut(self) -> None:
