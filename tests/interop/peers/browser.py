@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,14 @@ async def _browser(announcement: str, *command: str) -> AsyncIterator[str]:
         yield address.strip()
 
 
+def chromium_browser(folder: Path) -> AbstractAsyncContextManager[str]:
+    """Run Chromium; gives the URL of its DevTools.
+
+    :param folder: The folder for the browser's own files.
+    """
+    return _browser("DevTools listening on ", *CHROMIUM, f"--user-data-dir={folder}", "about:blank")
+
+
 @asynccontextmanager
 async def chromium(url: str, folder: Path) -> AsyncIterator[ChromiumPage]:
     """Show a page in Chromium until the end of the block, which must end within a minute.
@@ -163,7 +171,7 @@ async def chromium(url: str, folder: Path) -> AsyncIterator[ChromiumPage]:
     :param folder: The folder for the browser's own files.
     """
     async with (
-        _browser("DevTools listening on ", *CHROMIUM, f"--user-data-dir={folder}", "about:blank") as address,
+        chromium_browser(folder) as address,
         connect(address, proxy=None, max_size=None) as browser,
     ):
         page = ChromiumPage(browser)
