@@ -71,8 +71,8 @@ class Limits:
     max_total_backlog: int = attrs.field(default=256 * MiB, validator=_positive_int)
     """The largest total backlog of all connections of a server together, in bytes. A connection counts only while its
     backlog is over `write_high` and more is sent. If the total is larger, the connections with the largest backlogs are
-    dropped until a sixteenth is free; their outcomes have the code 1008. A broadcast counts only where each connection has its own copy: with
-    TLS, and with transports of the event loop. A client does not use this limit."""
+    dropped until a sixteenth is free; their outcomes have the code 1008. A broadcast counts only where each connection
+    has its own copy: with TLS, and with transports of the event loop. A client does not use this limit."""
 
     max_write_backlog: int = attrs.field(default=_SIXTEENTH, validator=_positive_int)
     """The largest backlog of one connection, in bytes that have not been written to the socket; with TLS, encrypted

@@ -43,7 +43,8 @@ class Browser:
         :param session: the page that the command is for; "" for the browser itself.
         """
         number = next(self._numbers)
-        result = self._results[number] = asyncio.get_running_loop().create_future()
+        result: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._results[number] = result
         command: dict[str, object] = {"id": number, "method": method, "params": parameters}
         if session:
             command["sessionId"] = session
@@ -115,7 +116,7 @@ async def main(address: str, page: str, picture: str) -> None:
             title = await browser.call("Runtime.evaluate", session, expression="document.title")
             print(title["result"]["value"])
             shot = await browser.call("Page.captureScreenshot", session, format="png")
-            Path(picture).write_bytes(base64.b64decode(shot["data"]))
+            await asyncio.to_thread(Path(picture).write_bytes, base64.b64decode(shot["data"]))
         finally:
             await browser.call("Target.closeTarget", targetId=target)
 
