@@ -11,6 +11,7 @@ It exits with 1 if anything was wrong.
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import logging
 import random
@@ -63,7 +64,14 @@ MORE_OBJECTS = 1.02, 300
 """The number of objects known to the garbage collector may grow by this factor and this number."""
 
 MORE_MEMORY = 1.1, 8 << 20
-"""The same for the resident memory, in bytes: the allocator keeps some of it."""
+"""The same for the resident memory, in bytes."""
+
+
+TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+"""Gives memory that is free back to the system, if the C library can do that (glibc).
+
+It holds back more and more of it while large and small objects are mixed.
+"""
 
 
 class State(NamedTuple):
@@ -531,6 +539,8 @@ class Soak:
         before = None
         for _ in range(100):
             gc.collect()
+            if TRIM is not None:
+                TRIM(0)
             state = State(
                 psutil.Process().num_fds(),
                 len(asyncio.all_tasks()),
