@@ -602,7 +602,9 @@ class Connection(Receiver):
 
         :param remote: the address of a server's client, if its transport may be closed.
         """
-        fields: dict[str, object] = {"role": "server" if self._server else "client", "remote": remote or self.peer()}
+        if remote is None and self.transport is not None:
+            remote = self.peer()
+        fields: dict[str, object] = {"role": "server" if self._server else "client", "remote": remote}
         if self.request is not None:
             fields["client_id"] = self.client_id
             fields["path"] = self.request.path  # without the query, which may hold a token

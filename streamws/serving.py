@@ -164,7 +164,9 @@ class Serving(Connections):
             self._observation.closed(client, connection)
 
     def count_refused(self, status: int, reason: str) -> None:
-        """Note that a request got another response than 101."""
+        """Note that a request got another response than 101. Below 400 it is an answer, such as to a health check."""
+        if status < 400:
+            return
         self.refused[status] = self.refused.get(status, 0) + 1
         if self._observation is not None:
             self._observation.refused(status, reason)

@@ -26,9 +26,9 @@ class Observer:
         """Called when a connection has opened, before its handler starts. `closed` follows exactly once."""
 
     def refused(self, status: int, reason: str) -> None:
-        """Called when a request got another response than 101. Only a server calls this.
+        """Called when a request was refused, by the server or by `@socket.request`. Only a server calls this.
 
-        :param status: the status of the response. `@socket.request` may have answered with any status, such as 200.
+        :param status: the status of the response, from 400 to 599.
         :param reason: why, as it is logged.
         """
 
@@ -82,7 +82,7 @@ class Observation:
         self._call("opened", client)
 
     def refused(self, status: int, reason: str) -> None:
-        """Report a response other than 101."""
+        """Report a refused request."""
         self._call("refused", status, reason)
 
     def closed(self, client: Client, connection: Connection) -> None:

@@ -9,10 +9,10 @@ from .stats import ServerStats
 try:
     from prometheus_client import Metric
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-except ImportError as error:
+except ImportError as _error:
     raise MissingExtra(
         "streamws.watching.prometheus needs prometheus-client: pip install 'streamws[prometheus]'"
-    ) from error
+    ) from _error
 
 __all__ = ["Collector"]
 
@@ -84,7 +84,9 @@ class Collector:
             "streamws_connections_closed", "Connections that ended.", labels=["server", "cause"]
         )
         refused = CounterMetricFamily(
-            "streamws_handshakes_refused", "Requests with another response than 101.", labels=["server", "status"]
+            "streamws_handshakes_refused",
+            "Requests refused with a status from 400 to 599.",
+            labels=["server", "status"],
         )
         for label, each in stats.items():
             for cause, count in each.closed.items():

@@ -60,8 +60,8 @@ class ServerStats:
     handshakes: int
     """The handshakes under way: accepted connections that have not opened and got no response yet."""
     refused: Mapping[int, int]
-    """The requests that got another response than 101, by its status: those that the server refused, and those that
-    `@socket.request` answered."""
+    """The requests that were refused, by the status of the response, from 400 to 599. Other responses of
+    `@socket.request`, such as to health checks, are not counted."""
     failed: int
     """The handshakes that ended without a response: the TLS handshake failed, or the peer left."""
     messages_received: int

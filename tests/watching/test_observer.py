@@ -176,18 +176,18 @@ async def test_observer_is_told_of_refusals(serve: Serve) -> None:
     observer = Recorder()
 
     def answer(request: Request) -> Response | None:
-        return Response(200, "healthy\n") if request.path == "/healthz" else None
+        return {"/healthz": Response(200), "/old": Response(301), "/private": Response(401)}.get(request.path)
 
     socket = await serve(hold, request=answer, observer=observer, limits=Limits(max_clients=1))
     peer = await open_peer(socket.port)
-    for path in ("/healthz", "/"):
+    for path in ("/healthz", "/old", "/private", "/"):
         with pytest.raises(HandshakeRefused):
-            await connect_to(url_of(socket, path), proxy=None)
+            await connect_to(url_of(socket, path), proxy=None, max_redirects=0)
     assert observer.events[1:] == [
-        ("refused 200", "answered by @socket.request"),
+        ("refused 401", "answered by @socket.request"),
         ("refused 503", "the server is full (Limits.max_clients is 1)"),
     ]
-    assert socket.stats.refused == {200: 1, 503: 1}
+    assert socket.stats.refused == {401: 1, 503: 1}
     await peer.close()
 
 
