@@ -159,12 +159,13 @@ class Serving(Connections):
             self.clients.pop(client.id, None)
             self._counted.add(connection)
             self._closed[outcome.cause] += 1
-        log_end(connection, f"{client.addr}:{client.port}", "%s: %s")
+        if logger.isEnabledFor(logging.INFO):
+            log_end(connection, f"{client.addr}:{client.port}", "%s: %s")
         if self._observation is not None:
             self._observation.closed(client, connection)
 
     def count_refused(self, status: int, reason: str) -> None:
-        """Note that a request got another response than 101. Below 400 it is an answer, such as to a health check."""
+        """Note that a request got a response other than 101: a refusal, unless the status is below 400."""
         if status < 400:
             return
         self.refused[status] = self.refused.get(status, 0) + 1

@@ -174,7 +174,8 @@ class Attempt:
         def lost() -> None:
             self.ended = environment.loop.time()
             environment.close()
-            log_end(connection, request.host, "connection to %s: %s")
+            if logger.isEnabledFor(logging.INFO):
+                log_end(connection, request.host, "connection to %s: %s")
             if observation is not None and observed is not None:
                 observation.closed(observed, connection)
 

@@ -42,6 +42,8 @@ class Observer:
     def slow(self, client: Client, backlog: int) -> None:
         """Called when the peer reads so slowly that the backlog is over half of `Limits.max_write_backlog`.
 
+        The backlog is checked while it is over `Limits.write_high`.
+
         It is called again for this connection only after the backlog has fallen to `Limits.write_low`. If the backlog
         exceeds `max_write_backlog`, the connection closes with 1008.
 

@@ -14,8 +14,6 @@ def log_end(connection: Connection, remote: str, line: str) -> None:
     :param remote: the address of the peer, or the name of the server.
     :param line: the line, with places for `remote` and for the outcome.
     """
-    if not logger.isEnabledFor(logging.INFO):
-        return
     outcome = connection.outcome()
     assert outcome is not None
     stats = stats_of(connection)
