@@ -17,6 +17,7 @@ from .errors import (
     InvalidHandshake,
     InvalidHeader,
     InvalidURL,
+    MissingExtra,
     ProtocolViolation,
     ProxyError,
     ReadError,
@@ -36,6 +37,8 @@ from .server import WebSocketServer
 from .streams.pieces import DataFrameWriter, FragmentWriter
 from .streams.reader import MessageReader
 from .streams.writer import Writer
+from .watching.observer import Observer
+from .watching.stats import ConnectionStats, ServerStats
 from .wire.frames import DataFrame
 from .wire.protocol import State
 
@@ -53,6 +56,7 @@ __all__ = [
     "Connecting",
     "ConnectionClosed",
     "ConnectionClosedError",
+    "ConnectionStats",
     "DataFrame",
     "DataFrameWriter",
     "DeflateTerms",
@@ -66,6 +70,8 @@ __all__ = [
     "InvalidURL",
     "Limits",
     "MessageReader",
+    "MissingExtra",
+    "Observer",
     "Opcode",
     "ProtocolViolation",
     "ProxyError",
@@ -75,6 +81,7 @@ __all__ = [
     "Request",
     "Response",
     "Server",
+    "ServerStats",
     "Side",
     "StaleReader",
     "State",

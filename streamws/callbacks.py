@@ -116,7 +116,9 @@ class Callbacks:
             pass  # the closed callback and client.outcome report it
         except ConcurrencyError:
             logger.exception(
-                "%s: cannot run @client.message: another task is already reading this connection", connection.peer()
+                "%s: cannot run @client.message: another task is already reading this connection",
+                connection.peer(),
+                extra=connection.log_fields(),
             )
 
     def _begin(self, callback: Callable[[Any], Awaitable[None] | None], argument: object) -> Awaitable[None] | None:
@@ -219,7 +221,8 @@ def report(connection: Connection, callback: object, error: BaseException) -> bo
     if tells_of_end(error):
         return True
     name = getattr(callback, "__qualname__", repr(callback))
-    logger.error("%s: the callback %s raised an exception", connection.peer(), name, exc_info=error)
+    fields = connection.log_fields()
+    logger.error("%s: the callback %s raised an exception", connection.peer(), name, exc_info=error, extra=fields)
     connection.fail(
         CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, f"the callback {name} raised {error!r}"
     )

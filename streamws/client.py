@@ -20,6 +20,8 @@ from .streams.reader import MessageReader
 from .streams.reads import next_frame, whole_message
 from .streams.shared import SharedMessage
 from .streams.writer import Writer
+from .watching.counting import stats_of
+from .watching.stats import ConnectionStats
 from .wire.frames import Buffer, DataFrame
 from .wire.protocol import State
 
@@ -132,6 +134,8 @@ class Client:
         """A number that no other connection of this process has."""
         self.request: Request = request
         """The request of the opening handshake."""
+        connection.client_id = self.id
+        connection.request = request
         if not isinstance(self._transport, SelectorTransport):
             # A client that is kept must not keep its TLS layer, and some loops' transports forget it when they close.
             self._find_address()
@@ -317,6 +321,11 @@ class Client:
     def latency(self) -> float | None:
         """The last round-trip time of a ping in seconds; None before the first pong."""
         return self._connection.pings.latency
+
+    @property
+    def stats(self) -> ConnectionStats:
+        """What the connection has done so far: messages, bytes, backlog, round trip. It may be read in any thread."""
+        return stats_of(self._connection)
 
     @property
     def outcome(self) -> CloseOutcome | None:

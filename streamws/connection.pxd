@@ -34,6 +34,12 @@ cdef class Connection(Receiver):
     cdef public object on_ping
     cdef public object on_pong
     cdef public object on_lost
+    cdef public object on_slow
+    cdef public object client_id
+    cdef public object request
+    cdef readonly double opened_at
+    cdef readonly double opened
+    cdef readonly double ended
     cdef readonly Inbox inbox
     cdef readonly Keepalive keepalive
     cdef readonly Outbox outbox

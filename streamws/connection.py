@@ -9,6 +9,7 @@ import logging
 from asyncio import AbstractEventLoop, BufferedProtocol, Future
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic, time
 from typing import Any
 from typing import Protocol as Interface
 from weakref import ReferenceType, ref
@@ -16,6 +17,7 @@ from weakref import ReferenceType, ref
 from .awaiting.operation import keep_results
 from .codes import Cause, CloseCode, CloseOutcome, Side
 from .handshake.extensions import DeflateTerms
+from .handshake.head import Request
 from .net.addresses import peer_name
 from .net.gate import OPENING, UNREAD, Gate
 from .net.loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, has_own_transports, share_of
@@ -112,6 +114,8 @@ class Connection(Receiver):
         "_share",
         "_unread_pongs",
         "_view",
+        "client_id",
+        "ended",
         "environment",
         "gate",
         "inbox",
@@ -120,9 +124,13 @@ class Connection(Receiver):
         "on_lost",
         "on_ping",
         "on_pong",
+        "on_slow",
+        "opened",
+        "opened_at",
         "outbox",
         "pings",
         "protocol",
+        "request",
         "transport",
         "turns",
         "writer",
@@ -164,6 +172,18 @@ class Connection(Receiver):
         """Called with the payload of each pong."""
         self.on_lost: Callable[[], None] | None = None
         """Called once, when the connection has ended."""
+        self.on_slow: Callable[[int], None] | None = None
+        """Called with the backlog when it is over half of its limit, once until it is small again."""
+        self.client_id: int | None = None
+        """The id of the `Client`, for log records."""
+        self.request: Request | None = None
+        """The request of the opening handshake, for log records; None before it is complete."""
+        self.opened_at: float = 0.0
+        """When the connection opened, in seconds since 1970."""
+        self.opened: float = 0.0
+        """When the connection opened, by the clock `monotonic`."""
+        self.ended: float = 0.0
+        """When it ended, by the same clock; 0 before."""
 
     def start(self, compression: Compression | None = None, terms: DeflateTerms | None = None) -> None:
         """Become a WebSocket connection: the opening handshake is complete.
@@ -176,6 +196,8 @@ class Connection(Receiver):
         limits = environment.limits
         transport = self.transport
         self._opening = None
+        self.opened_at = time()
+        self.opened = monotonic()
         deflater: Deflater | None = None
         inflater: Inflater | None = None
         if compression is not None and terms is not None:
@@ -378,7 +400,18 @@ class Connection(Receiver):
             "@client.message (logged once per connection)",
             self.peer(),
             size,
+            extra=self.log_fields(),
         )
+
+    def slow(self, backlog: int) -> None:
+        """Report that the backlog is over half of `Limits.max_write_backlog`."""
+        if self.on_slow is not None:
+            # Not now: this may be called in the middle of a frame, where nothing else must be sent.
+            self.environment.loop.call_soon(self._report_slow, backlog)
+
+    def _report_slow(self, backlog: int) -> None:
+        if self.on_slow is not None:
+            self.on_slow(backlog)
 
     # Closing ---------------------------------------------------------------------------------------------------
 
@@ -477,15 +510,17 @@ class Connection(Receiver):
         if self.transport is not None:  # else the TLS handshake has failed
             self.transport = None
             self.gate.close()
-        if opening is not None:
-            self._opening = None
-            opening.lost(self, error)
-        else:
-            self._lose(error)
-        for future in self._closed or ():
-            if not future.done():
-                future.set_result(None)
-        self._closed = None
+        try:
+            if opening is not None:
+                self._opening = None
+                opening.lost(self, error)
+            else:
+                self._lose(error)
+        finally:
+            for future in self._closed or ():
+                if not future.done():
+                    future.set_result(None)
+            self._closed = None
 
     def _lose(self, error: Exception | None) -> None:
         """End the streams: the transport is closed."""
@@ -496,15 +531,20 @@ class Connection(Receiver):
             detail = "" if error is None else f"{type(error).__name__}: {error}"
             protocol.explain(Cause.RESET, Side.REMOTE, detail)
         protocol.change(Change.LOST)
-        if self.on_lost is not None:
-            self.on_lost()  # before any reader runs, because a reader may reconnect
-            self.on_lost = None
-        self.on_ping = self.on_pong = None  # they refer to this connection
-        self.inbox.end()
-        self.outbox.close()
-        self.network.close()
-        self.turns.close()
-        self.pings.close(protocol.closed_error)
+        self.ended = monotonic()
+        if self.inbox.inflation is not None:
+            self.inbox.inflation.inflater.counting = False  # the numbers of this connection are final
+        on_lost, self.on_lost = self.on_lost, None
+        self.on_ping = self.on_pong = self.on_slow = None  # they refer to this connection
+        try:
+            if on_lost is not None:
+                on_lost()  # before any reader runs, because a reader may reconnect
+        finally:  # an observer may raise `SystemExit`
+            self.inbox.end()
+            self.outbox.close()
+            self.network.close()
+            self.turns.close()
+            self.pings.close(protocol.closed_error)
 
     # The state of the connection -------------------------------------------------------------------------------
 
@@ -556,6 +596,21 @@ class Connection(Receiver):
     def peer(self) -> str:
         """Return the peer's address, for a log line."""
         return "a peer" if self.transport is None else peer_name(self.transport)
+
+    def log_fields(self, remote: str | None = None) -> dict[str, object]:
+        """Return the additional attributes of log records about this connection.
+
+        :param remote: the address of a server's client, if its transport may be closed.
+        """
+        if remote is None and self.transport is not None:
+            remote = self.peer()
+        fields: dict[str, object] = {"role": "server" if self._server else "client", "remote": remote}
+        if self.request is not None:
+            fields["client_id"] = self.client_id
+            fields["path"] = self.request.path  # without the query, which may hold a token
+            if not self._server:
+                fields["remote"] = self.request.host  # the peer may be a proxy
+        return fields
 
 
 class AsyncioConnection(Connection, BufferedProtocol):

@@ -22,6 +22,8 @@ from .net.transports import listen, new_loop
 from .options import Compression, Limits, Timeouts, compression_of
 from .serving import ConnectionCallback, Handler, RequestCallback, Serving, check_callback, check_handler
 from .streams.shared import SharedMessage
+from .watching.observer import Observer, check_observer
+from .watching.stats import ServerStats
 from .wire.frames import Buffer
 
 __all__ = ["ConnectionCallback", "Handler", "RequestCallback", "WebSocketServer"]
@@ -63,6 +65,7 @@ class WebSocketServer:
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         server_header: str | None = "streamws",
+        observer: Observer | None = None,
     ) -> None:
         """Make a server. It does not listen before it is started.
 
@@ -89,6 +92,8 @@ class WebSocketServer:
         :param limits: limits, in bytes.
         :param timeouts: deadlines, in seconds.
         :param server_header: the `Server` field of the handshake response; None for no such field.
+        :param observer: is told when a connection has opened or ended, when a request was refused, or when a peer reads
+            too slowly.
         :raises ValueError, TypeError: if an argument is not valid.
         """
         if misplaced or callable(address):
@@ -117,7 +122,8 @@ class WebSocketServer:
         self.timeouts: Timeouts = timeouts or Timeouts()
         """The deadlines of its connections."""
         policy = Policy(origins, subprotocols, server_header, compression_of(compression), hosts)
-        self._serving = Serving(policy, handler)
+        check_observer(observer)
+        self._serving = Serving(policy, handler, observer)
         self._server: Server | None = None
         self._unix_file: int | None = None  # the number of the Unix socket's file
         self._stopped: asyncio.Event | None = None
@@ -170,6 +176,12 @@ class WebSocketServer:
     def clients(self) -> Mapping[int, Client]:
         """The open connections by `Client.id`: a live view."""
         return MappingProxyType(self._serving.clients)
+
+    @property
+    def stats(self) -> ServerStats:
+        """What the server has done so far: connections, messages, bytes, refusals. It may be read in any thread."""
+        stats: ServerStats = self._serving.stats()
+        return stats
 
     @property
     def sockets(self) -> Sequence[socket.socket]:

@@ -1,7 +1,9 @@
 import cython
 
+from .client cimport Client
 from .connection cimport Connection
 from .net.accepting cimport Connections, Openings
+from .watching.counting cimport Counts
 
 cdef class Serving(Connections):
     cdef public object policy
@@ -14,7 +16,19 @@ cdef class Serving(Connections):
     cdef readonly set _tasks
     cdef object _environment
     cdef object _context
+    cdef object _observer
+    cdef object _observation
+    cdef double _started
+    cdef object _started_at
+    cdef public long long handshakes
+    cdef public long long failed
+    cdef readonly dict refused
+    cdef object _lock
+    cdef Counts _counted
+    cdef dict _closed
 
+    @cython.locals(clients=tuple, counts=Counts, client=Client)
+    cpdef object stats(self)
     cdef _start_handler(self, object handler, object client, Connection connection)
     cdef _fail_handler(self, object error, object client, Connection connection)
 
@@ -26,9 +40,10 @@ cdef class ServerOpening:
     cdef bint _responded
     cdef Serving _serving
     cdef object _task
+    cdef bint _under_way
 
     cdef _release(self)
     cdef _end(self)
     cdef _accept(self, Connection connection, object request, object reader)
-    cdef _refuse(self, Connection connection, object response, object reason, object method)
-    cdef _respond(self, Connection connection, object response, object method)
+    cdef _refuse(self, Connection connection, object response, object reason, object request)
+    cdef _respond(self, Connection connection, object response, object reason, object request)

@@ -6,7 +6,11 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
+from datetime import UTC, datetime
 from functools import partial
+from threading import RLock
+from time import monotonic
+from types import MappingProxyType
 
 from .callbacks import NO_FAILURE, call, end_task
 from .client import Client
@@ -25,6 +29,10 @@ from .handshake.server import (
     timeout_response,
 )
 from .net.accepting import Connections, Openings
+from .watching.counting import Counts
+from .watching.observer import Observation, Observer
+from .watching.records import log_end
+from .watching.stats import ServerStats
 
 Handler = Callable[[Client], Awaitable[None]]
 ConnectionCallback = Callable[[Client], Awaitable[None] | None]
@@ -36,22 +44,33 @@ class Serving(Connections):
 
     :param policy: which clients the server accepts.
     :param handler: the handler; None if there is a @socket.connection callback instead.
+    :param observer: is told what happens to the connections.
     """
 
     __slots__ = (
+        "_closed",
         "_context",
+        "_counted",
         "_environment",
+        "_lock",
+        "_observation",
+        "_observer",
+        "_started",
+        "_started_at",
         "_tasks",
         "clients",
         "connections",
+        "failed",
         "handler",
+        "handshakes",
         "on_connection",
         "on_request",
         "policy",
+        "refused",
         "stopping",
     )
 
-    def __init__(self, policy: Policy, handler: Handler | None) -> None:
+    def __init__(self, policy: Policy, handler: Handler | None, observer: Observer | None = None) -> None:
         self.policy: Policy = policy
         self.handler: Handler | None = handler
         self.on_connection: ConnectionCallback | None = None
@@ -65,6 +84,21 @@ class Serving(Connections):
         self._tasks: set[asyncio.Task[None]] = set()  # of handlers and callbacks
         self._environment: Environment | None = None
         self._context: Context = copy_context()
+        self._observer = observer
+        self._observation: Observation | None = None  # since the start, if there is an observer
+        self._started = 0.0  # when the server began to listen, by the clock `monotonic`; 0 before
+        self._started_at: datetime | None = None  # the same as a time of day
+        self.handshakes: int = 0
+        """The number of opening handshakes under way."""
+        self.failed: int = 0
+        """The number of opening handshakes that ended without a response."""
+        self.refused: dict[int, int] = {}
+        """The number of responses other than 101, by their status."""
+        # `stats` may be called in any thread. With the lock, each client is either in `clients` or in `_counted`. It
+        # can be taken twice, because the garbage collector may run code of the application anywhere.
+        self._lock = RLock()
+        self._counted = Counts()  # what the connections that have ended did
+        self._closed = dict.fromkeys(Cause, 0)  # their number, by cause
 
     def start(self, environment: Environment, openings: Openings) -> Callable[[], Connection]:
         """Return the factory that makes each accepted connection.
@@ -73,6 +107,10 @@ class Serving(Connections):
         """
         self._environment = environment
         self._context = copy_context()
+        self._started = monotonic()
+        self._started_at = datetime.now(UTC)
+        if self._observer is not None:
+            self._observation = Observation(self._observer)
         kind = connection_class(environment.loop)
         return lambda: kind(environment, True, ServerOpening(self, environment, openings))
 
@@ -97,11 +135,15 @@ class Serving(Connections):
         """Start a connection whose opening handshake is complete, and run its handler or callback."""
         connection.start(self.policy.compression, agreement.terms)
         client = Client(connection, request, agreement, self.spawn)
-        self.clients[client.id] = client
+        with self._lock:
+            self.clients[client.id] = client
         connection.on_lost = partial(self._lost, connection, client)
         if logger.isEnabledFor(logging.INFO):
             # Without the query, which may hold a token.
-            logger.info("%s:%s opened %s", client.addr, client.port, request.path)
+            remote = f"{client.addr}:{client.port}"
+            logger.info("%s opened %s", remote, request.path, extra=connection.log_fields(remote))
+        if self._observation is not None:
+            self._observation.opened(client, connection)
         if self.handler is not None:
             self._start_handler(self.handler, client, connection)
         else:
@@ -110,10 +152,60 @@ class Serving(Connections):
 
     def _lost(self, connection: Connection, client: Client) -> None:
         """Forget a connection that has ended."""
+        outcome = connection.outcome()
+        assert outcome is not None
         self.connections.discard(connection)
-        self.clients.pop(client.id, None)
+        with self._lock:
+            self.clients.pop(client.id, None)
+            self._counted.add(connection)
+            self._closed[outcome.cause] += 1
         if logger.isEnabledFor(logging.INFO):
-            logger.info("%s:%s: %s", client.addr, client.port, connection.protocol.outcome())
+            log_end(connection, f"{client.addr}:{client.port}", "%s: %s")
+        if self._observation is not None:
+            self._observation.closed(client, connection)
+
+    def count_refused(self, status: int, reason: str) -> None:
+        """Note that a request got a response other than 101: a refusal, unless the status is below 400."""
+        if status < 400:
+            return
+        self.refused[status] = self.refused.get(status, 0) + 1
+        if self._observation is not None:
+            self._observation.refused(status, reason)
+
+    def stats(self) -> ServerStats:
+        """Return what the server has done so far. Any thread may call this."""
+        with self._lock:
+            clients = tuple(self.clients.values())
+            counts = self._counted.copy()
+            closed = self._closed.copy()
+        counts.backlog = counts.largest_backlog = 0  # of connections that have ended
+        round_trips: list[float] = []
+        for client in clients:
+            counts.add(client._connection)
+            latency = client.latency
+            if latency is not None:
+                round_trips.append(latency)
+        return ServerStats(
+            connections=len(clients),
+            opened=len(clients) + sum(closed.values()),
+            closed=MappingProxyType(closed),
+            handshakes=self.handshakes,
+            refused=MappingProxyType(self.refused.copy()),
+            failed=self.failed,
+            messages_received=counts.messages_received,
+            messages_sent=counts.messages_sent,
+            bytes_received=counts.bytes_received,
+            bytes_sent=counts.bytes_sent,
+            compressed_received=counts.compressed_received,
+            inflated_received=counts.inflated_received,
+            compressed_sent=counts.compressed_sent,
+            inflated_sent=counts.inflated_sent,
+            backlog=counts.backlog,
+            largest_backlog=counts.largest_backlog,
+            round_trip=sum(round_trips) / len(round_trips) if round_trips else None,
+            started_at=self._started_at,
+            duration=monotonic() - self._started if self._started else 0.0,
+        )
 
     def _start_handler(self, handler: Handler, client: Client, connection: Connection) -> None:
         """Run the handler in a task of its own, and close the connection when it ends."""
@@ -155,7 +247,8 @@ class Serving(Connections):
 
     def _fail_handler(self, error: BaseException, client: Client, connection: Connection) -> None:
         """Close the connection of a handler that has raised."""
-        logger.error("%s:%s: the handler raised", client.addr, client.port, exc_info=error)
+        remote = f"{client.addr}:{client.port}"
+        logger.error("%s: the handler raised", remote, exc_info=error, extra=connection.log_fields(remote))
         detail = f"the handler raised {error!r}"
         connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
 
@@ -217,7 +310,16 @@ class Serving(Connections):
 class ServerOpening:
     """The opening handshake of one connection, on the server's side (`connection.Opening`)."""
 
-    __slots__ = ("_connection", "_environment", "_openings", "_reader", "_responded", "_serving", "_task")
+    __slots__ = (
+        "_connection",
+        "_environment",
+        "_openings",
+        "_reader",
+        "_responded",
+        "_serving",
+        "_task",
+        "_under_way",
+    )
 
     def __init__(self, serving: Serving, environment: Environment, openings: Openings) -> None:
         self._serving = serving
@@ -230,6 +332,8 @@ class ServerOpening:
         environment.open_deadlines.add(self._overdue)
         self._openings: Openings | None = openings  # until the request is complete
         openings.begin(self)
+        self._under_way = True  # whether the handshake has not ended
+        serving.handshakes += 1
 
     def _release(self) -> None:
         """Note that this connection does not wait for its client any more."""
@@ -239,6 +343,9 @@ class ServerOpening:
 
     def _end(self) -> None:
         """Note that the handshake has ended."""
+        if self._under_way:
+            self._under_way = False
+            self._serving.handshakes -= 1
         self._environment.open_deadlines.discard(self._overdue)
         self._release()
 
@@ -250,7 +357,7 @@ class ServerOpening:
             connection.abort()  # the server was stopped during the TLS handshake
         elif self._openings is not None and self._openings.is_over_limit():
             # Only where the loop accepts the connections: our own listeners pause before.
-            self._refuse(connection, full_response(), "too many opening handshakes (Limits.max_handshakes)", "GET")
+            self._refuse(connection, full_response(), "too many opening handshakes (Limits.max_handshakes)", None)
 
     def received(self, connection: Connection, data: bytes) -> None:
         """Read the request, and process it when it is complete."""
@@ -259,7 +366,7 @@ class ServerOpening:
         try:
             request = self._reader.feed(data)
         except HandshakeRefused as error:
-            self._refuse(connection, error_response(error), error.reason, "GET")
+            self._refuse(connection, error_response(error), error.reason, None)
             return
         if request is None:
             return
@@ -286,7 +393,9 @@ class ServerOpening:
         except NO_FAILURE:
             raise
         except BaseException:
-            logger.exception("%s: the @socket.request callback raised", connection.peer())
+            logger.exception(
+                "%s: the @socket.request callback raised", connection.peer(), extra=_request_fields(connection, request)
+            )
             response = failure_response()
             failed = True
         if connection.transport is None or self._responded:
@@ -295,10 +404,17 @@ class ServerOpening:
             connection.resume_reading()
             self._accept(connection, request, reader)
         elif failed:
-            self._refuse(connection, response, "the @socket.request callback raised", request.method)
+            self._refuse(connection, response, "the @socket.request callback raised", request)
         else:
-            logger.debug("%s answered with %d by @socket.request", connection.peer(), response.status)
-            self._respond(connection, response, request.method)
+            reason = "answered by @socket.request"
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug(
+                    "%s answered with %d by @socket.request",
+                    connection.peer(),
+                    response.status,
+                    extra=_request_fields(connection, request, status=response.status, reason=reason),
+                )
+            self._respond(connection, response, reason, request)
 
     def _accept(self, connection: Connection, request: Request, reader: RequestReader) -> None:
         """Complete the handshake, or refuse the request."""
@@ -306,31 +422,37 @@ class ServerOpening:
         if limit is not None and len(self._serving.clients) >= limit:
             # Not before the request has arrived: some clients fail if they receive a response before they send it.
             reason = f"the server is full (Limits.max_clients is {limit})"
-            self._refuse(connection, full_response(), reason, request.method)
+            self._refuse(connection, full_response(), reason, request)
             return
         try:
             agreement = accept_request(request, reader.fields, self._serving.policy)
         except HandshakeRefused as error:
-            self._refuse(connection, error_response(error), error.reason, request.method)
+            self._refuse(connection, error_response(error), error.reason, request)
             return
         self._end()
         connection.transport.write(agreement.encoded)
         self._serving.serve(connection, request, agreement)
         connection.receive_soon(reader.rest)
 
-    def _refuse(self, connection: Connection, response: Response, reason: str, method: str) -> None:
-        logger.info("%s refused with %d: %s", connection.peer(), response.status, reason)
-        self._respond(connection, response, method)
+    def _refuse(self, connection: Connection, response: Response, reason: str, request: Request | None) -> None:
+        if logger.isEnabledFor(logging.INFO):
+            fields = _request_fields(connection, request, status=response.status, reason=reason)
+            logger.info("%s refused with %d: %s", connection.peer(), response.status, reason, extra=fields)
+        self._respond(connection, response, reason, request)
 
-    def _respond(self, connection: Connection, response: Response, method: str) -> None:
-        """Send a response other than 101 and close the connection. Bytes after the request are ignored."""
+    def _respond(self, connection: Connection, response: Response, reason: str, request: Request | None) -> None:
+        """Send a response other than 101 and close the connection. Bytes after the request are ignored.
+
+        :param request: the request; None if it was not read completely.
+        """
         self._responded = True
         self._reader = None
         self._end()
-        connection.transport.write(response.encode(method))
+        connection.transport.write(response.encode("GET" if request is None else request.method))
         self._environment.close_deadlines.add(connection.abort)
         connection.resume_reading()  # it is paused during a callback, but the peer's EOF must be seen
         connection.end_writing()
+        self._serving.count_refused(response.status, reason)
 
     def _overdue(self) -> None:
         """Refuse a connection whose opening handshake was not complete within `Timeouts.open`."""
@@ -341,15 +463,26 @@ class ServerOpening:
         if connection is not None and connection.transport is not None:
             seconds = self._environment.timeouts.open
             reason = f"the opening handshake took longer than {seconds} s (Timeouts.open)"
-            self._refuse(connection, timeout_response(), reason, "GET")
+            self._refuse(connection, timeout_response(), reason, None)
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """Forget a connection that ended before the handshake was complete."""
+        if not self._responded:
+            self._serving.failed += 1
         self._end()
         self._environment.close_deadlines.discard(connection.abort)
         self._serving.connections.discard(connection)
         if self._task is not None:
             self._task.cancel()
+
+
+def _request_fields(connection: Connection, request: Request | None, **more: object) -> dict[str, object]:
+    """Return the fields of a log record about a connection that has not opened."""
+    fields = connection.log_fields()
+    if request is not None:
+        fields["path"] = request.path  # without the query, which may hold a token
+    fields.update(more)
+    return fields
 
 
 def check_callback(callback: object, decorator: str, argument: str) -> None:

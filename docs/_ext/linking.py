@@ -20,6 +20,8 @@ VARIABLES = {
     "client.request": "Request",
     "client.response": "Response",
     "client.outcome": "CloseOutcome",
+    "client.stats": "ConnectionStats",
+    "socket.stats": "ServerStats",
     "client": "Client",
     "socket": "WebSocketServer",
     "reader": "MessageReader",

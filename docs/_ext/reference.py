@@ -41,7 +41,7 @@ STATEMENTS = {
 """Methods that users do not call by name, and what users write instead."""
 
 GIVEN = {"Server", "Client", "Connecting", "MessageReader", "Writer", "FragmentWriter", "DataFrameWriter"}
-GIVEN |= {"Close", "CloseOutcome", "DeflateTerms", "Request"}
+GIVEN |= {"Close", "CloseOutcome", "DeflateTerms", "Request", "ConnectionStats", "ServerStats"}
 """Classes whose constructors are not shown, since the library creates their objects."""
 
 OPTIONS = {"Limits", "Timeouts", "Compression", "Backoff"}

@@ -1,6 +1,7 @@
 """One attempt to connect: redirects, socket, TLS, opening handshake, `Client`."""
 
 import asyncio
+import logging
 import math
 import socket
 from asyncio import Future, Task
@@ -34,6 +35,8 @@ from ..handshake.response_reader import ResponseReader
 from ..handshake.url import Url, join_url, parse_url, without_password
 from ..net.transports import reason_of
 from ..options import Limits, Timeouts
+from ..watching.observer import Observation, Observer
+from ..watching.records import log_end
 from .routes import Progress, Route
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -48,6 +51,7 @@ class Settings:
     max_redirects: int
     limits: Limits
     timeouts: Timeouts
+    observer: Observer | None
 
 
 class Attempt:
@@ -161,13 +165,25 @@ class Attempt:
             task.add_done_callback(partial(end_task, tasks))
             return task
 
+        client = Client(connection, request, agreement, spawn)
+        observer = self._settings.observer
+        observation = None if observer is None else Observation(observer)
+        # Only an observer keeps the client. Otherwise one that the application forgets warns that it is not closed.
+        observed = None if observation is None else client
+
         def lost() -> None:
             self.ended = environment.loop.time()
             environment.close()
-            logger.info("connection to %s: %s", request.host, connection.protocol.outcome())
+            if logger.isEnabledFor(logging.INFO):
+                log_end(connection, request.host, "connection to %s: %s")
+            if observation is not None and observed is not None:
+                observation.closed(observed, connection)
 
-        client = Client(connection, request, agreement, spawn)
-        logger.info("connected to %s%s", request.host, request.path)  # without the query, which may hold a token
+        if logger.isEnabledFor(logging.INFO):
+            # Without the query, which may hold a token.
+            logger.info("connected to %s%s", request.host, request.path, extra=connection.log_fields())
+        if observation is not None:
+            observation.opened(client, connection)
         if connection.is_closed:
             lost()
         else:

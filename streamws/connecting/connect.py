@@ -19,6 +19,7 @@ from ..errors import ConnectionClosed, UsageError
 from ..handshake.client import request_options
 from ..handshake.headers import HeaderFields
 from ..options import Backoff, Compression, Limits, Timeouts, compression_of
+from ..watching.observer import Observer, check_observer
 from .attempt import Attempt, Settings, shown_url
 from .reconnecting import Retries, is_transient
 from .routes import make_route
@@ -57,6 +58,7 @@ def connect(
     timeouts: Timeouts | None = None,
     backoff: Backoff | None = None,
     retry: Callable[[Exception], bool] = is_transient,
+    observer: Observer | None = None,
 ) -> "Connecting":
     """Connect to a WebSocket server (RFC 6455 section 4.1).
 
@@ -86,17 +88,21 @@ def connect(
     :param backoff: how long `async for` waits between attempts.
     :param retry: whether `async for` tries again after an error: one that `await connect()` would raise, or the
         `ConnectionClosedError` of a connection that did not close cleanly.
+    :param observer: is told when a connection has opened or ended, or when its peer reads too slowly. A connection with
+        an observer stays open until it is closed, even if you keep no reference to its client.
     :raises InvalidHeader, ValueError, TypeError: if an argument is not valid. All other errors are raised later, by the
         attempt to connect.
     """
     if max_redirects < 0:
         raise ValueError(f"max_redirects must be 0 or more, not {max_redirects!r}")
+    check_observer(observer)
     settings = Settings(
         request_options(headers, origin, user_agent, subprotocols, compression_of(compression)),
         make_route(ssl, server_hostname, sock, path, local_address, proxy),
         max_redirects,
         limits or Limits(),
         timeouts or Timeouts(),
+        observer,
     )
     return Connecting(url, settings, backoff or Backoff(), retry)
 
@@ -198,7 +204,8 @@ class Connecting:
                 delay = retries.delay_after_end(client.outcome, ended - opened)
                 del client
             level = logging.WARNING if retries.should_warn else logging.INFO
-            logger.log(level, "reconnecting in %.1f s: %s", delay, retries.reason)
+            fields = {"role": "client", "delay": delay, "reason": retries.reason}
+            logger.log(level, "reconnecting in %.1f s: %s", delay, retries.reason, extra=fields)
             await sleep(delay)
 
     async def _connect(self, attempt: Attempt) -> Client:

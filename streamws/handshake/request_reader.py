@@ -154,8 +154,13 @@ def _not_a_request(first_byte: int) -> HandshakeRefused:
 
 
 def _shown(text: bytes) -> str:
-    """Return bytes from a peer for an error message: quoted, printable and not long."""
-    return repr(text[:80])[1:] + ("..." if len(text) > 80 else "")
+    """Return bytes from a peer for an error message: quoted, printable, not long, and without a query.
+
+    The query may hold a token, and error messages are logged.
+    """
+    path, mark, _ = text.partition(b"?")
+    shown = (path + mark)[:80]
+    return repr(shown)[1:] + ("..." if len(shown) < len(text) else "")
 
 
 def _parse_request_line(line: bytes) -> _RequestLine:

@@ -30,6 +30,7 @@ cdef class Network:
     cpdef write_parts(self, list parts)
     @cython.locals(first=Py_ssize_t)
     cdef _write_rest(self, list parts, Py_ssize_t sent)
+    @cython.locals(direct=DirectTransport)
     cpdef Py_ssize_t backlog(self) except -1
     cpdef Py_ssize_t overhead(self) except -1
     cpdef release_idle_memory(self)

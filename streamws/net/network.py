@@ -153,9 +153,12 @@ class Network:
 
     def backlog(self) -> int:
         """Return the number of bytes that the transport has not written to the socket."""
-        if self._direct is not None:
-            return self._direct.get_write_buffer_size()
-        size: int = self._transport.get_write_buffer_size()
+        # Read each attribute once: another thread may ask while `close` sets them to None.
+        direct = self._direct
+        if direct is not None:
+            return direct.get_write_buffer_size()
+        transport = self._transport
+        size: int = 0 if transport is None else transport.get_write_buffer_size()
         return size
 
     def overhead(self) -> int:

@@ -8,7 +8,7 @@ cdef unsigned int _CONTINUATION, _TEXT
 
 @cython.final
 cdef class Inflation:
-    cdef Inflater _inflater
+    cdef readonly Inflater inflater
     cdef Queue _queue
     cdef Py_ssize_t _max_size
     cdef readonly object problem

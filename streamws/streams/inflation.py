@@ -26,7 +26,7 @@ class Inflation:
     A method that fails sets `problem`, and returns False, None or -1.
     """
 
-    __slots__ = ("_inflater", "_max_size", "_queue", "problem", "work")
+    __slots__ = ("_max_size", "_queue", "inflater", "problem", "work")
 
     def __init__(self, queue: Queue, inflater: Inflater, max_message_size: int) -> None:
         """Create the inflation for a queue.
@@ -34,7 +34,8 @@ class Inflation:
         :param max_message_size: the largest message that may be read as a whole, in bytes.
         """
         self._queue = queue
-        self._inflater = inflater
+        self.inflater: Inflater = inflater
+        """The inflater of the connection."""
         self._max_size = min(max_message_size, maxsize // 2)  # adding 1 must not overflow a Py_ssize_t
         self.work: int = 0
         """The number of bytes inflated since the reader last waited."""
@@ -44,18 +45,18 @@ class Inflation:
     @property
     def takeover(self) -> bool:
         """Whether messages refer back to earlier ones, so that skipped data must be inflated too."""
-        return self._inflater.takeover
+        return self.inflater.takeover
 
     def is_pending(self) -> bool:
         """Return whether there may be more data in the frame that was last taken from the queue."""
-        return self._inflater.pending
+        return self.inflater.pending
 
     # Whole messages and frames ---------------------------------------------------------------------------------
 
     def inflate(self, end: int) -> bool:
         """Inflate the frames of the first message in the queue, up to index `end`; return whether that succeeded."""
         queue = self._queue
-        inflater = self._inflater
+        inflater = self.inflater
         place = queue.head + queue.inflated
         while place < end and type(queue.items[place]) is DeflatedFrame:
             frame = queue.items[place]
@@ -82,7 +83,7 @@ class Inflation:
 
     def take_message(self, frame: DeflatedFrame) -> str | bytes | None:
         """Take the first message from the queue, which is in one frame; return None if that fails."""
-        inflater = self._inflater
+        inflater = self.inflater
         try:
             inflater.feed(frame)
             data = inflater.take(self._max_size + 1)
@@ -103,7 +104,7 @@ class Inflation:
 
         :param frame: the next frame of the message; None to continue with the last one, if `is_pending`.
         """
-        inflater = self._inflater
+        inflater = self.inflater
         try:
             if frame is not None:
                 inflater.feed(frame)
@@ -120,7 +121,7 @@ class Inflation:
         :param most: it stops when it has skipped more bytes than this.
         """
         try:
-            size = self._inflater.skip(frame, most)
+            size = self.inflater.skip(frame, most)
         except ProtocolViolation as violation:
             self._corrupt(violation)
             return -1
@@ -130,18 +131,18 @@ class Inflation:
     def skip_pending(self, most: int) -> int:
         """Skip the rest of the last frame; return the number of bytes, or -1 if it cannot be inflated."""
         try:
-            return self._inflater.skip(None, most)
+            return self.inflater.skip(None, most)
         except ProtocolViolation as violation:
             self._corrupt(violation)
             return -1
 
     def is_at_end(self) -> bool:
         """Return whether all data of the message was taken or skipped."""
-        return self._inflater.ended
+        return self.inflater.ended
 
     def stop(self) -> None:
         """Discard data that was not taken."""
-        self._inflater.stop()
+        self.inflater.stop()
 
     def _corrupt(self, violation: ProtocolViolation) -> None:
         self.problem = Close(violation.code, violation.reason), Cause.PROTOCOL_ERROR

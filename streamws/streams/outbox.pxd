@@ -30,6 +30,8 @@ cdef class Outbox(Flushable):
     cdef Py_ssize_t _flush_size
     cdef bint _batching
     cdef bint _bursting
+    cdef bint _slow
+    cdef public long long messages
     cdef readonly bint paused
     cdef public bint exempt
     cdef readonly long long written
@@ -44,6 +46,8 @@ cdef class Outbox(Flushable):
     @cython.locals(protocol=Protocol, due=list, frame=bytes)
     cpdef put_due(self)
     cdef _write_control(self, list frames)
+    @cython.locals(network=Network)
+    cpdef Py_ssize_t backlog(self) except -1
     cpdef Py_ssize_t gathered(self) except -1
     cpdef begin_batch(self)
     cpdef end_batch(self)
@@ -59,6 +63,8 @@ cdef class Outbox(Flushable):
     @cython.locals(backlog=Py_ssize_t)
     cdef Py_ssize_t _excess(self, Py_ssize_t queued) except -1
     cdef _check_backlog(self, Py_ssize_t backlog, Py_ssize_t size)
+    @cython.locals(backlog=Py_ssize_t)
+    cdef _check_slow(self)
     cpdef share(self, Py_ssize_t size)
     @cython.locals(backlog=Py_ssize_t)
     cpdef Py_ssize_t held(self) except -1

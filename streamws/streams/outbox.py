@@ -92,9 +92,11 @@ class Outbox(Flushable):
         "_owned",
         "_protocol",
         "_size",
+        "_slow",
         "_total",
         "exempt",
         "iteration",
+        "messages",
         "network",
         "paused",
         "written",
@@ -130,6 +132,9 @@ class Outbox(Flushable):
         """Whether senders must wait, because the transport holds more bytes than its high-water mark."""
         self.exempt: bool = False
         """Whether the frames belong to a message that was accepted already: `max_write_backlog` is then not checked."""
+        self._slow = False  # whether the hub was told that the backlog is large, since it was last small
+        self.messages: int = 0
+        """The number of messages sent. The writers count them."""
         self.written: int = 0
         """The number of bytes written to the network since the connection opened."""
         self._drained: dict[Future[None], None] | None = None  # one for each task that waits in `drain`, in order
@@ -209,6 +214,11 @@ class Outbox(Flushable):
             if self.network is not None:
                 self.written += len(frame)
                 self.network.write(frame)
+
+    def backlog(self) -> int:
+        """Return the number of bytes that were sent and not written to the socket. Any thread may call this."""
+        network = self.network
+        return self._size if network is None else self._size + network.backlog()
 
     def gathered(self) -> int:
         """Return the number of bytes that are gathered and not written to the network."""
@@ -299,13 +309,26 @@ class Outbox(Flushable):
 
         :param backlog: the backlog before the write if it was over its limit, otherwise 0.
         """
-        if self.exempt or not self._protocol.open:
+        if not self._protocol.open:
+            return
+        if not self._slow:
+            self._check_slow()
+        if self.exempt:
             return
         self._owned += size
         if backlog:
             self._fail(backlog)
         else:
             self._total.count(self)
+
+    def _check_slow(self) -> None:
+        """Tell the hub if the backlog is over half of its limit, once until it is at the low-water mark again."""
+        backlog = self.backlog()
+        if 2 * backlog > self._max_backlog:
+            self._slow = True
+            hub = self._hub()
+            if hub is not None:
+                hub.slow(backlog)
 
     def share(self, size: int) -> None:
         """Do not count the next `size` bytes for `TotalBacklog`: they are a frame that other connections share."""
@@ -332,10 +355,11 @@ class Outbox(Flushable):
     def pause(self) -> None:
         """Make senders wait: the transport is over its high-water mark."""
         self.paused = True
+        self._check_slow()
 
     def resume(self) -> None:
         """Let waiting senders continue: the transport is at its low-water mark."""
-        self.paused = False
+        self.paused = self._slow = False
         self._owned = 0
         self._total.discard(self)
         drained = self._drained

@@ -116,6 +116,7 @@ class FragmentWriter(PartsWriter):
     def _put(self, opcode: Opcode, part: str | Buffer, fin: bool) -> None:
         self._outbox.put(self._protocol.fragment(opcode, part, fin, self._compress))
         if fin:
+            self._outbox.messages += 1
             self._turns.release()
 
     async def _drain(self) -> None:
@@ -238,6 +239,7 @@ class DataFrameWriter(PartsWriter):
             self._outbox.put_parts(header, part)
         self.remaining -= len(part)
         if not self.remaining:
+            self._outbox.messages += 1
             hub = self._hub()
             if hub is not None:
                 hub.frame_sent()

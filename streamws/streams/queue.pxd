@@ -10,6 +10,7 @@ cdef object DataFrame
 cdef class Queue:
     cdef readonly list items
     cdef readonly Py_ssize_t head
+    cdef readonly long long messages
     cdef readonly Py_ssize_t size
     cdef readonly Py_ssize_t complete
     cdef readonly Py_ssize_t open_size
@@ -17,6 +18,7 @@ cdef class Queue:
     cdef readonly Py_ssize_t inflated
     cdef readonly Py_ssize_t inflated_size
 
+    @cython.locals(messages=Py_ssize_t)
     cpdef put(self, list items)
     cpdef bint is_empty(self) noexcept
     cdef object first(self)

@@ -22,12 +22,24 @@ class Queue:
     inflated form.
     """
 
-    __slots__ = ("complete", "head", "inflated", "inflated_size", "items", "open_frames", "open_size", "size")
+    __slots__ = (
+        "complete",
+        "head",
+        "inflated",
+        "inflated_size",
+        "items",
+        "messages",
+        "open_frames",
+        "open_size",
+        "size",
+    )
 
     def __init__(self) -> None:
         self.items: list[Any] = []
         self.head: int = 0
         """The index in `items` of the first item that was not read."""
+        self.messages: int = 0
+        """The number of complete messages that were ever added."""
         self.size: int = 0
         """The bytes in the queue, with `ITEM_OVERHEAD` for each item."""
         self.complete: int = 0
@@ -43,6 +55,7 @@ class Queue:
 
     def put(self, items: list[Any]) -> None:
         """Add the items of one chunk, in their order."""
+        messages = len(items)
         for item in items:
             self.size += item_size(item)
             kind = type(item)
@@ -53,6 +66,8 @@ class Queue:
                 else:
                     self.open_size += len(item.payload)
                     self.open_frames += 1
+                    messages -= 1
+        self.messages += messages
         if self.head == len(self.items):
             self.items = items
             self.head = 0

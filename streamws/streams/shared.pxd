@@ -1,5 +1,6 @@
 import cython
 
+from ..wire.deflate cimport Deflater
 from ..wire.protocol cimport Protocol, unchanging
 
 @cython.final
@@ -9,4 +10,5 @@ cdef class SharedMessage:
     cdef bytes _frame
     cdef dict _compressed
 
+    @cython.locals(deflater=Deflater, frame=bytes, inflated="long long", compressed="long long")
     cpdef bytes frame_for(self, Protocol protocol)

@@ -18,17 +18,24 @@ class SharedMessage:
         self.data: str | bytes = unchanging(data)
         self.compress: bool | None = compress
         self._frame: bytes | None = None  # the uncompressed frame
-        self._compressed: dict[int, bytes] = {}  # the compressed frames, by window bits
+        # The compressed frames, by window bits, and for each the numbers of bytes for `Deflater.count`.
+        self._compressed: dict[int, tuple[bytes, int, int]] = {}
 
     def frame_for(self, protocol: Protocol) -> bytes | None:
         """Return the message as a frame for a connection; None if it must be compressed for that connection alone."""
-        if protocol.deflater is None or not protocol.compresses(self.data, self.compress):
+        deflater = protocol.deflater
+        if deflater is None or not protocol.compresses(self.data, self.compress):
             if self._frame is None:
                 self._frame = protocol.message(self.data)
             return self._frame
-        if protocol.deflater.takeover:
+        if deflater.takeover:
             return None
-        bits = protocol.deflater.window_bits
-        if bits not in self._compressed:
-            self._compressed[bits] = protocol.compressed_message(self.data)
-        return self._compressed[bits]
+        bits = deflater.window_bits
+        if bits in self._compressed:
+            frame, inflated, compressed = self._compressed[bits]
+            deflater.count(inflated, compressed)
+            return frame
+        inflated, compressed = deflater.inflated, deflater.compressed
+        frame = protocol.compressed_message(self.data)
+        self._compressed[bits] = frame, deflater.inflated - inflated, deflater.compressed - compressed
+        return frame

@@ -137,6 +137,7 @@ class Turns:
                 continue
             turn.ready.set_result(None)
             if self._protocol.open:
+                self._outbox.messages += 1
                 self._outbox.put(frame)
 
     def close(self) -> None:

@@ -78,6 +78,7 @@ class Writer:
                 self._put_in_chunks(data)
             else:
                 self._outbox.put(protocol.message(data))
+            self._outbox.messages += 1
             return LazyCoroutine(self._drain) if self._outbox.must_wait() else SENT
         return self._send_in_turn(data, compress)
 
@@ -131,6 +132,7 @@ class Writer:
             return self._send_shared_in_turn(message)
         frame = message.frame_for(self._protocol)
         self._outbox.put(self._protocol.compressed_message(message.data) if frame is None else frame)
+        self._outbox.messages += 1
         return self._protocol.open
 
     def _send_shared_in_turn(self, message: SharedMessage) -> bool:
@@ -140,7 +142,9 @@ class Writer:
         frame = message.frame_for(self._protocol)
         if self._turns.busy:
             self._turns.add(message.data if frame is None else None, frame, message.compress)
-        elif frame is None:
+            return self._protocol.open
+        self._outbox.messages += 1
+        if frame is None:
             self._outbox.put(self._protocol.compressed_message(message.data))
         else:
             self._outbox.share(len(frame))
@@ -221,6 +225,7 @@ class Writer:
                 self._turns.release()  # no message has begun
             raise
         if frame.fin:
+            self._outbox.messages += 1
             self._turns.release()
         self._by_frames = not frame.fin
         try:

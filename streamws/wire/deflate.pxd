@@ -21,9 +21,12 @@ cdef class Deflater:
     cdef bint _used
     cdef readonly bint takeover
     cdef readonly int window_bits
+    cdef readonly long long compressed
+    cdef readonly long long inflated
     cpdef bint should_compress(self, Py_ssize_t size, bint text, object wish) except -1
     cpdef bytes compress(self, object data, bint fin)
     cpdef bytes compress_message(self, object data)
+    cpdef count(self, Py_ssize_t inflated, Py_ssize_t compressed)
     cpdef release_idle_memory(self)
     @cython.locals(bits=int)
     cdef object _new_stream(self)
@@ -45,6 +48,9 @@ cdef class Inflater:
     cdef Utf8Check _text
     cdef readonly bint pending
     cdef readonly bint ended
+    cdef public bint counting
+    cdef readonly long long compressed
+    cdef readonly long long inflated
     cpdef feed(self, DeflatedFrame frame)
     @cython.locals(data=bytes, check=Utf8Check)
     cpdef bytes take(self, Py_ssize_t most)
@@ -53,8 +59,11 @@ cdef class Inflater:
     cpdef stop(self)
     @cython.locals(parts=list, part=bytes)
     cdef bytes _inflate(self, Py_ssize_t most)
-    @cython.locals(position=Py_ssize_t, size=Py_ssize_t, given=bytes, part=bytes, unused=bytes)
+    @cython.locals(position=Py_ssize_t, size=Py_ssize_t, given=bytes, part=bytes, unused=bytes,
+                   used=Py_ssize_t)
     cdef bytes _inflate_slice(self, Py_ssize_t most)
+    @cython.locals(payload=Py_ssize_t)
+    cdef _count(self, Py_ssize_t position, Py_ssize_t used, Py_ssize_t inflated)
     cdef object _new_stream(self)
     @cython.locals(size=Py_ssize_t)
     cdef _remember(self, bytes part)

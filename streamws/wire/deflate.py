@@ -91,7 +91,18 @@ class DeflatedFrame:
 class Deflater:
     """Compresses the messages that one connection sends."""
 
-    __slots__ = ("_binary", "_compression", "_stream", "_text", "_threshold", "_used", "takeover", "window_bits")
+    __slots__ = (
+        "_binary",
+        "_compression",
+        "_stream",
+        "_text",
+        "_threshold",
+        "_used",
+        "compressed",
+        "inflated",
+        "takeover",
+        "window_bits",
+    )
 
     def __init__(self, compression: Compression, window_bits: int, takeover: bool) -> None:
         """Create a deflater, which allocates its compressor at first use.
@@ -109,6 +120,10 @@ class Deflater:
         """Whether messages refer back to earlier ones, so that no other connection can use the same payload."""
         self._stream: Any = None  # the compressor of this connection, or of the fragmented message being sent
         self._used = False  # whether anything was compressed since the last call of `release_idle_memory`
+        self.inflated: int = 0
+        """The number of bytes that were compressed and sent."""
+        self.compressed: int = 0
+        """The number of bytes that they were compressed to."""
 
     def should_compress(self, size: int, text: bool, wish: bool | None) -> bool:
         """Return whether to compress a message.
@@ -161,6 +176,15 @@ class Deflater:
         finally:
             self._stream = fragmented
 
+    def count(self, inflated: int, compressed: int) -> None:
+        """Count data that is sent compressed.
+
+        :param inflated: its size before, in bytes.
+        :param compressed: its size after, in bytes.
+        """
+        self.inflated += inflated
+        self.compressed += compressed
+
     def release_idle_memory(self) -> None:
         """Free a compressor that was not used since the last call. A message may begin with a new one at any time."""
         if not self._used and self.takeover:
@@ -208,7 +232,10 @@ class Inflater:
         "_text",
         "_window",
         "_window_bits",
+        "compressed",
+        "counting",
         "ended",
+        "inflated",
         "pending",
         "takeover",
     )
@@ -233,6 +260,12 @@ class Inflater:
         self._empty = True  # whether no byte of the message was fed yet
         self._final_blocks = 0  # the number of blocks with the BFINAL bit in the message so far
         self._text: Utf8Check | None = None  # checks a text message; None for a binary one
+        self.counting: bool = True
+        """Whether `compressed` and `inflated` count. Data that is read after the end of the connection does not."""
+        self.compressed: int = 0
+        """The number of compressed bytes that were inflated."""
+        self.inflated: int = 0
+        """The number of bytes that they were inflated to."""
         self.pending: bool = False
         """Whether `take` may return more data without another frame."""
         self.ended: bool = True
@@ -334,11 +367,27 @@ class Inflater:
             if self._final_blocks > _MAX_FINAL_BLOCKS:
                 raise ProtocolViolation("a compressed message has too many final blocks", CloseCode.INVALID_DATA)
             unused = stream.unused_data
-        self._position = position = position + len(given) - len(unused)
+        used = len(given) - len(unused)
+        self._count(position, used, len(part))
+        self._position = position = position + used
         # If the result has all `most` bytes, the decompressor may hold more output, although its input is used up.
         if position == size and (len(part) < most or self._stream is None):
             self._end_input()
         return part
+
+    def _count(self, position: int, used: int, inflated: int) -> None:
+        """Count data that was inflated.
+
+        :param position: where in the input it began.
+        :param used: the number of bytes of the input.
+        :param inflated: the number of bytes that they were inflated to.
+        """
+        if not self.counting:
+            return
+        # Not the bytes that `feed` has added to the last frame.
+        payload = len(self._input) - (_ADDED if self._fin else 0) - position
+        self.compressed += min(used, max(payload, 0))
+        self.inflated += inflated
 
     def _new_stream(self) -> Any:
         if self._recent:

@@ -15,6 +15,7 @@ cdef class Protocol:
     cdef readonly object state
     cdef readonly bint open
     cdef readonly bint failed
+    cdef readonly long long received
     cdef readonly list control
     cdef public list due
     cdef public list pings

@@ -90,6 +90,7 @@ class Protocol:
         "parser",
         "pings",
         "pongs",
+        "received",
         "sending",
         "state",
         "unsent",
@@ -108,6 +109,8 @@ class Protocol:
         self.state: State = State.CONNECTING
         self.open: bool = False
         """Whether data may be sent: `state is State.OPEN`."""
+        self.received: int = 0
+        """The number of bytes received since the opening handshake."""
         self.control: list[Event] = []
         """Received pongs, Close frames and violations, until `process_control`."""
         self.due: list[bytes] = []
@@ -149,6 +152,7 @@ class Protocol:
         in `control` until `process_control` is called: first, a reader gets the items that arrived before them, and it
         may answer.
         """
+        self.received += end
         items: list[Any] = self.parser.feed(data, end)
         if self.parser.has_control:
             items = self._separate(items)
@@ -261,6 +265,7 @@ class Protocol:
         deflated = deflater.compress_message(payload)
         # With context takeover later messages refer to this one, so the peer needs the compressed form.
         if deflater.takeover or len(deflated) < len(payload) or not payload:
+            deflater.count(len(payload), len(deflated))
             payload = deflated
             first |= _RSV1
         return encode_frame(first, payload, 0 if self._keys is None else self._keys.next())
@@ -285,7 +290,9 @@ class Protocol:
             if self._compressing:
                 first |= _RSV1  # on the first frame only (RFC 7692 section 6.1)
         if self._compressing and self.deflater is not None:
-            data = self.deflater.compress(as_bytes(data), fin)
+            payload = as_bytes(data)
+            data = self.deflater.compress(payload, fin)
+            self.deflater.count(len(payload), len(data))
         key = 0 if self._keys is None else self._keys.next()
         frame = encode_frame(first | _FIN if fin else first, data, key)
         # Only now: if the data could not be encoded, nothing was sent.

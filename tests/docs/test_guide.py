@@ -57,7 +57,7 @@ class Running:
 
 Driver = Callable[[Running], Awaitable[None]]
 DRIVERS: dict[str, Driver] = {}
-INTERRUPTED = {"async-with", "pictures", "ticker"}
+INTERRUPTED = {"async-with", "pictures", "slow-clients", "ticker"}
 """Programs that SIGINT ends with KeyboardInterrupt, as their page says; the others end with 0."""
 
 FAILING = {"lifecycle", "send-a-file"}
@@ -893,3 +893,33 @@ async def _(server: Running) -> None:
     await _echoes(server)
     await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+ opened /$")
     await server.program.logs(r"^\S+ \S+ INFO 127\.0\.0\.1:\d+: closed by the peer with 1000$")
+
+
+@drives("json-logs")
+async def _(server: Running) -> None:
+    async with server.connect("/chat?token=secret") as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "hello"
+    record = json.loads(await server.program.says('(.*"cause".*)'))
+    assert record.keys() >= {"time", "level", "message", "remote", "client_id", "duration"}
+    expected = {"role": "server", "path": "/chat", "cause": "clean", "code": 1000, "messages_received": 1}
+    assert record.items() >= expected.items()
+
+
+@drives("metrics")
+async def _(server: Running) -> None:
+    await _echoes(server)
+    _, writer = streams = await asyncio.open_connection(*_split(server.address))
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    answer = (await streams[0].read()).decode()
+    writer.close()
+    assert answer.startswith("HTTP/1.1 200 OK\r\n")
+    assert 'streamws_connections_opened_total{server="chat"} 1.0\n' in answer
+
+
+@drives("slow-clients")
+async def _(server: Running) -> None:
+    peer = await open_peer(_split(server.address)[1])  # it does not read
+    await server.program.logs(r"WARNING:feed:127\.0\.0\.1:[0-9]+ is slow: [0-9]+ bytes wait")
+    peer.reset()
+    await server.program.logs("INFO:feed:127.0.0.1:[0-9]+ left after [0-9]+ messages: reset")

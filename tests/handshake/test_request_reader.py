@@ -198,7 +198,7 @@ REFUSALS: list[tuple[bytes, int, str]] = [
     # the target
     (b"GET * HTTP/1.1\r\n", 400, "malformed request target: '*'"),
     (b"GET chat HTTP/1.1\r\n", 400, "malformed request target: 'chat'"),
-    (b"GET ?x HTTP/1.1\r\n", 400, "malformed request target: '?x'"),
+    (b"GET ?x HTTP/1.1\r\n", 400, "malformed request target: '?'..."),
     (b"GET ftp://b/ HTTP/1.1\r\n", 400, "malformed request target: 'ftp://b/'"),
     (b"GET http:///x HTTP/1.1\r\n", 400, "malformed request target: 'http:///x'"),
     (b"GET http://:80/x HTTP/1.1\r\n", 400, "malformed request target: 'http://:80/x'"),

@@ -18,10 +18,12 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, assert_type
 
 import pytest
+from prometheus_client import CollectorRegistry, Metric
 
 import streamws
 from streamws import (
@@ -35,6 +37,7 @@ from streamws import (
     ConnectError,
     Connecting,
     ConnectionClosed,
+    ConnectionStats,
     ConnectTimeout,
     DataFrame,
     DataFrameWriter,
@@ -49,6 +52,8 @@ from streamws import (
     InvalidURL,
     Limits,
     MessageReader,
+    MissingExtra,
+    Observer,
     Opcode,
     ProtocolViolation,
     ProxyError,
@@ -57,6 +62,7 @@ from streamws import (
     Request,
     Response,
     Server,
+    ServerStats,
     Side,
     State,
     StreamwsError,
@@ -68,6 +74,7 @@ from streamws import (
     connect,
     is_transient,
 )
+from streamws.watching.prometheus import Collector
 
 
 async def reading(client: Client) -> None:
@@ -186,6 +193,7 @@ def reading_attributes(client: Client) -> None:
     assert_type(client.state, State)
     assert_type(client.latency, float | None)
     assert_type(client.outcome, CloseOutcome | None)
+    assert_type(client.stats, ConnectionStats)
 
 
 def calling_back(client: Client) -> None:
@@ -207,6 +215,31 @@ def calling_back(client: Client) -> None:
 
     on_closed(typing.cast(CloseOutcome, None))
     client.message(unchanged)
+
+
+class Watcher(Observer):
+    def opened(self, client: Client) -> None:
+        assert_type(client.stats.round_trip, float | None)
+
+    def closed(self, client: Client, outcome: CloseOutcome, stats: ConnectionStats) -> None:
+        assert_type(stats.messages_received, int)
+        assert_type(stats.opened_at, datetime)
+        assert_type(stats.duration, float)
+
+
+def watching(socket: WebSocketServer) -> None:
+    assert_type(socket.stats, ServerStats)
+    assert_type(socket.stats.closed, Mapping[Cause, int])
+    assert_type(socket.stats.refused, Mapping[int, int])
+    assert_type(socket.stats.started_at, datetime | None)
+    WebSocketServer("", 0, observer=Watcher())
+    connect("ws://localhost/", observer=Watcher())
+    registry = CollectorRegistry()
+    registry.register(Collector(socket))
+    registry.register(Collector({"chat": socket}))
+    assert_type(Collector(socket).collect(), Iterator[Metric])
+    missing: list[type[ImportError]] = [MissingExtra]
+    assert missing
 
 
 class Method:

@@ -244,7 +244,9 @@ class Tls(Receiver):
         """Report a failed handshake."""
         if self._done is None:
             if not isinstance(error, ConnectionResetError):
-                logger.info("%s refused: TLS handshake failed: %s", peer_name(self._transport), error)
+                remote = peer_name(self._transport)
+                fields = {"role": "server", "remote": remote, "reason": str(error)}
+                logger.info("%s refused: TLS handshake failed: %s", remote, error, extra=fields)
         elif not self._done.done():
             self._done.set_exception(error)
 
