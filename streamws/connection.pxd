@@ -23,6 +23,9 @@ cdef class Connection(Receiver):
     cdef object _view
     cdef object _buffer
     cdef public object transport
+    cdef object _named
+    cdef object _address
+    cdef public object forwarding
     cdef readonly Gate gate
     cdef readonly Network network
     cdef object _final
@@ -57,5 +60,6 @@ cdef class Connection(Receiver):
     cdef _limit_closing(self)
     cdef _end_closing_handshake(self)
     cpdef end_writing(self)
+    cpdef tuple address(self)
     @cython.locals(protocol=Protocol)
     cdef _lose(self, object error)

@@ -14,6 +14,9 @@ cdef class Serving(Connections):
     cdef readonly set _tasks
     cdef object _environment
     cdef object _context
+    cdef public object proxies
+    cdef readonly object client_quota
+    cdef readonly object handshake_quota
 
     cdef _start_handler(self, object handler, object client, Connection connection)
     cdef _fail_handler(self, object error, object client, Connection connection)
@@ -24,11 +27,14 @@ cdef class ServerOpening:
     cdef Openings _openings
     cdef object _reader
     cdef bint _responded
+    cdef bint _excess
+    cdef str _address
     cdef Serving _serving
     cdef object _task
 
     cdef _release(self)
     cdef _end(self)
-    cdef _accept(self, Connection connection, object request, object reader)
+    cdef bint _take(self, str address) except -1
+    cdef _accept(self, Connection connection, object request, object reader, object accept=*)
     cdef _refuse(self, Connection connection, object response, object reason, object method)
     cdef _respond(self, Connection connection, object response, object method)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from functools import partial
+from typing import Any
 
 from .callbacks import NO_FAILURE, call, end_task
 from .client import Client
@@ -14,21 +15,26 @@ from .codes import Cause, CloseCode, Side
 from .connection import Connection, Environment, connection_class, logger
 from .errors import HandshakeRefused, UsageError, tells_of_end
 from .handshake.agreement import Agreement
-from .handshake.head import Request, Response
+from .handshake.forwarding import Forwarding, TrustedProxies, network_of
+from .handshake.head import Accept, Request, Response
 from .handshake.request_reader import RequestReader
 from .handshake.server import (
     Policy,
     accept_request,
+    crowded_response,
     error_response,
     failure_response,
     full_response,
     timeout_response,
 )
 from .net.accepting import Connections, Openings
+from .net.addresses import peer_address
+from .net.quota import Quota
+from .options import Limits
 
 Handler = Callable[[Client], Awaitable[None]]
 ConnectionCallback = Callable[[Client], Awaitable[None] | None]
-RequestCallback = Callable[[Request], Awaitable[Response | None] | Response | None]
+RequestCallback = Callable[[Request], Awaitable[Response | Accept | None] | Response | Accept | None]
 
 
 class Serving(Connections):
@@ -36,23 +42,37 @@ class Serving(Connections):
 
     :param policy: which clients the server accepts.
     :param handler: the handler; None if there is a @socket.connection callback instead.
+    :param limits: `max_clients_per_address` and `max_handshakes_per_address` are used.
+    :param proxies: the proxies that may forward the addresses of clients; None for no proxies.
     """
 
     __slots__ = (
         "_context",
         "_environment",
         "_tasks",
+        "client_quota",
         "clients",
         "connections",
         "handler",
+        "handshake_quota",
         "on_connection",
         "on_request",
         "policy",
+        "proxies",
         "stopping",
     )
 
-    def __init__(self, policy: Policy, handler: Handler | None) -> None:
+    def __init__(
+        self, policy: Policy, handler: Handler | None, limits: Limits, proxies: TrustedProxies | None = None
+    ) -> None:
         self.policy: Policy = policy
+        self.proxies: TrustedProxies | None = proxies
+        most = limits.max_clients_per_address
+        self.client_quota: Quota | None = None if most is None else Quota(most)
+        """The clients of each address; None for no limit."""
+        most = limits.max_handshakes_per_address
+        self.handshake_quota: Quota | None = None if most is None else Quota(most)
+        """The opening handshakes of each address; None for no limit."""
         self.handler: Handler | None = handler
         self.on_connection: ConnectionCallback | None = None
         self.on_request: RequestCallback | None = None
@@ -81,6 +101,10 @@ class Serving(Connections):
         environment = self._environment
         return environment is not None and environment.share.iteration.is_foreign(environment.loop)
 
+    def trusts(self, peer: tuple[str, int]) -> bool:
+        """Return whether the peer of a socket is a trusted proxy."""
+        return self.proxies is not None and self.proxies.trusts(peer)
+
     def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task that is awaited, and cancelled if need be, when the server stops."""
         assert self._environment is not None
@@ -101,7 +125,7 @@ class Serving(Connections):
         connection.on_lost = partial(self._lost, connection, client)
         if logger.isEnabledFor(logging.INFO):
             # Without the query, which may hold a token.
-            logger.info("%s:%s opened %s", client.addr, client.port, request.path)
+            logger.info("%s opened %s", _name(client, connection), request.path)
         if self.handler is not None:
             self._start_handler(self.handler, client, connection)
         else:
@@ -112,8 +136,12 @@ class Serving(Connections):
         """Forget a connection that has ended."""
         self.connections.discard(connection)
         self.clients.pop(client.id, None)
+        if self.client_quota is not None:
+            address = _counted_as(connection)
+            if address:
+                self.client_quota.give_back(address)
         if logger.isEnabledFor(logging.INFO):
-            logger.info("%s:%s: %s", client.addr, client.port, connection.protocol.outcome())
+            logger.info("%s: %s", _name(client, connection), connection.protocol.outcome())
 
     def _start_handler(self, handler: Handler, client: Client, connection: Connection) -> None:
         """Run the handler in a task of its own, and close the connection when it ends."""
@@ -155,7 +183,7 @@ class Serving(Connections):
 
     def _fail_handler(self, error: BaseException, client: Client, connection: Connection) -> None:
         """Close the connection of a handler that has raised."""
-        logger.error("%s:%s: the handler raised", client.addr, client.port, exc_info=error)
+        logger.error("%s: the handler raised", _name(client, connection), exc_info=error)
         detail = f"the handler raised {error!r}"
         connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
 
@@ -217,13 +245,25 @@ class Serving(Connections):
 class ServerOpening:
     """The opening handshake of one connection, on the server's side (`connection.Opening`)."""
 
-    __slots__ = ("_connection", "_environment", "_openings", "_reader", "_responded", "_serving", "_task")
+    __slots__ = (
+        "_address",
+        "_connection",
+        "_environment",
+        "_excess",
+        "_openings",
+        "_reader",
+        "_responded",
+        "_serving",
+        "_task",
+    )
 
     def __init__(self, serving: Serving, environment: Environment, openings: Openings) -> None:
         self._serving = serving
         self._environment = environment
-        self._reader: RequestReader | None = RequestReader(environment.limits)  # until the request is complete
+        self._reader: RequestReader | None = None  # from TLS to the complete request
         self._responded = False
+        self._address: str | None = None  # as which the handshake counts in `Serving.handshake_quota`
+        self._excess = False  # whether its address had too many handshakes
         self._task: asyncio.Task[None] | None = None  # of the @socket.request callback
         self._connection: Connection | None = None
         # Started here, so that `Timeouts.open` covers the TLS handshake too.
@@ -241,13 +281,47 @@ class ServerOpening:
         """Note that the handshake has ended."""
         self._environment.open_deadlines.discard(self._overdue)
         self._release()
+        if self._address is not None:
+            assert self._serving.handshake_quota is not None
+            self._serving.handshake_quota.give_back(self._address)
+            self._address = None
+
+    def _take(self, address: str) -> bool:
+        """Count this handshake, unless it counts already or never; return False if its address has too many."""
+        quota = self._serving.handshake_quota
+        if quota is None or self._address is not None or not address:
+            return True
+        if not quota.take(address):
+            return False
+        self._address = address
+        return True
+
+    def accepted(self, transport: Any) -> None:
+        """Count this handshake by the address of its peer, before TLS begins. Those of a proxy count by the request."""
+        peer = peer_address(transport, 0)
+        if not self._serving.trusts(peer) and not self._take(network_of(peer[0]) if peer[1] else ""):
+            self._excess = True
+            self._environment.loop.call_soon(self._drop_excess, transport, peer)
+
+    def _drop_excess(self, transport: Any, peer: tuple[str, int]) -> None:
+        """Drop a connection whose address has too many handshakes, and which TLS keeps from getting a response."""
+        if self._connection is None:
+            logger.info("%s:%s refused: %s", *peer, _TOO_MANY_HANDSHAKES)
+            transport.abort()
 
     def connected(self, connection: Connection) -> None:
         """Register the connection, whose TLS handshake is complete."""
         self._connection = connection
-        self._serving.connections.add(connection)
-        if self._serving.stopping:
+        self._reader = RequestReader(self._environment.limits, connection)
+        serving = self._serving
+        serving.connections.add(connection)
+        if serving.handshake_quota is not None and not self._excess and not serving.trusts(connection.address()):
+            # Where the loop accepts the connections, because our own listeners have called `accepted`.
+            self._excess = not self._take(_counted_as(connection))
+        if serving.stopping:
             connection.abort()  # the server was stopped during the TLS handshake
+        elif self._excess:
+            self._refuse(connection, crowded_response(), _TOO_MANY_HANDSHAKES, "GET")
         elif self._openings is not None and self._openings.is_over_limit():
             # Only where the loop accepts the connections: our own listeners pause before.
             self._refuse(connection, full_response(), "too many opening handshakes (Limits.max_handshakes)", "GET")
@@ -265,6 +339,12 @@ class ServerOpening:
             return
         self._release()
         reader, self._reader = self._reader, None
+        proxies = self._serving.proxies
+        if proxies is not None and proxies.trusts(connection.address()):
+            connection.forwarding = Forwarding(proxies, request.headers)
+            if not self._take(_counted_as(connection)):
+                self._refuse(connection, crowded_response(), _TOO_MANY_HANDSHAKES, request.method)
+                return
         callback = self._serving.on_request
         if callback is None:
             self._accept(connection, request, reader)
@@ -281,8 +361,10 @@ class ServerOpening:
         try:
             result = callback(request)
             response = await result if inspect.isawaitable(result) else result
-            if response is not None and not isinstance(response, Response):
-                raise TypeError(f"a @socket.request callback must return a Response or None, not {response!r}")
+            if response is not None and not isinstance(response, (Response, Accept)):
+                raise TypeError(
+                    f"a @socket.request callback must return a Response or None, or an Accept, not {response!r}"
+                )
         except NO_FAILURE:
             raise
         except BaseException:
@@ -291,16 +373,18 @@ class ServerOpening:
             failed = True
         if connection.transport is None or self._responded:
             return
-        if response is None:
+        if response is None or isinstance(response, Accept):
             connection.resume_reading()
-            self._accept(connection, request, reader)
+            self._accept(connection, request, reader, response)
         elif failed:
             self._refuse(connection, response, "the @socket.request callback raised", request.method)
         else:
             logger.debug("%s answered with %d by @socket.request", connection.peer(), response.status)
             self._respond(connection, response, request.method)
 
-    def _accept(self, connection: Connection, request: Request, reader: RequestReader) -> None:
+    def _accept(
+        self, connection: Connection, request: Request, reader: RequestReader, accept: Accept | None = None
+    ) -> None:
         """Complete the handshake, or refuse the request."""
         limit = self._environment.limits.max_clients
         if limit is not None and len(self._serving.clients) >= limit:
@@ -309,10 +393,26 @@ class ServerOpening:
             self._refuse(connection, full_response(), reason, request.method)
             return
         try:
-            agreement = accept_request(request, reader.fields, self._serving.policy)
+            agreement = accept_request(request, reader.fields, self._serving.policy, accept)
         except HandshakeRefused as error:
             self._refuse(connection, error_response(error), error.reason, request.method)
             return
+        except UsageError as error:
+            logger.error("%s: %s", connection.peer(), error)
+            self._refuse(
+                connection,
+                failure_response(),
+                "the @socket.request callback chose a subprotocol that the client does not offer",
+                request.method,
+            )
+            return
+        quota = self._serving.client_quota
+        if quota is not None:
+            address = _counted_as(connection)
+            if address and not quota.take(address):
+                reason = f"too many clients of this address (Limits.max_clients_per_address is {quota.limit})"
+                self._refuse(connection, crowded_response(), reason, request.method)
+                return
         self._end()
         connection.transport.write(agreement.encoded)
         self._serving.serve(connection, request, agreement)
@@ -350,6 +450,20 @@ class ServerOpening:
         self._serving.connections.discard(connection)
         if self._task is not None:
             self._task.cancel()
+
+
+_TOO_MANY_HANDSHAKES = "too many opening handshakes of this address (Limits.max_handshakes_per_address)"
+
+
+def _counted_as(connection: Connection) -> str:
+    """Return the text under which a connection counts for its remote address; empty for the peer of a Unix socket."""
+    remote = connection.remote
+    return "" if not remote[1] and remote == connection.address() else network_of(remote[0])
+
+
+def _name(client: Client, connection: Connection) -> str:
+    """Return the address of a client, for a log line."""
+    return f"{client.addr}:{client.port}" if connection.forwarding is None else connection.peer()
 
 
 def check_callback(callback: object, decorator: str, argument: str) -> None:

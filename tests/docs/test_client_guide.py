@@ -136,7 +136,7 @@ def _(folder: Path) -> AbstractAsyncContextManager[Mapping[str, str]]:
     lines = ["the beginning", "the middle", "the end"]
 
     async def handler(client: Client) -> None:
-        last = int(client.request.query.removeprefix("after="))
+        last = int(client.request.query_string.removeprefix("after="))
         await client.send(f"{last + 1} {lines[last]}")
         client._connection.transport.close()
 
