@@ -22,7 +22,7 @@ def test_key_shows_its_name() -> None:
 
 
 def test_key_refuses_name_that_is_not_text() -> None:
-    with pytest.raises(TypeError, match="^the name of a Key must be str, not 1$"):
+    with pytest.raises(TypeError, match=r"^the name of a Key must be str, not 1$"):
         Key(1)  # type: ignore[arg-type]
 
 
@@ -43,9 +43,9 @@ def test_missing_value_raises_key_error_that_names_the_key(used: bool) -> None:
     request = make()
     if used:
         request[OTHER] = "bob"
-    with pytest.raises(KeyError, match="^<Key 'name'>$"):
+    with pytest.raises(KeyError, match=r"^<Key 'name'>$"):
         request[NAME]
-    with pytest.raises(KeyError, match="^<Key 'name'>$"):
+    with pytest.raises(KeyError, match=r"^<Key 'name'>$"):
         del request[NAME]
 
 
@@ -64,7 +64,7 @@ def test_anything_but_a_key_raises_type_error_that_says_what_to_write() -> None:
         request.get("name")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=says):
         _ = "name" in request
-    with pytest.raises(TypeError, match="not by int; to iterate over messages, write `async for`$"):
+    with pytest.raises(TypeError, match=r"not by int; to iterate over messages, write `async for`$"):
         list(request)  # type: ignore[call-overload]
 
 

@@ -35,7 +35,7 @@ def ask(target: str, *fields: tuple[str, str], method: str = "GET") -> Request:
 )
 def test_request_has_query_as_mapping(target: str, pairs: list[tuple[str, str]]) -> None:
     query = ask(target).query
-    first = {name: value for name, value in reversed(pairs)}
+    first = dict(reversed(pairs))
     assert query == first
     assert list(query) == list(dict(pairs))
     assert len(query) == len(first)
