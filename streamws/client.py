@@ -97,8 +97,8 @@ class Client:
     `messages`, `text`, `binary`, `frames`) can be mixed: each begins where the last one ended.
 
     A connection belongs to the thread of its event loop. In another thread, `send`, `close`, `wait_closed` and the
-    methods of `writer` return a coroutine for `asyncio.run_coroutine_threadsafe`. Attributes may be read there. All
-    other calls raise `UsageError`.
+    methods of `writer` return a coroutine for `asyncio.run_coroutine_threadsafe`. Attributes, and values by
+    `Key`, may be read there. All other calls raise `UsageError`.
     """
 
     __slots__ = (
@@ -282,10 +282,9 @@ class Client:
 
     @property
     def remote(self) -> tuple[str, int]:
-        """The address and port of the client, or of the server if this side is the client; see `Request.remote`.
+        """The address and port of the peer, or what one of the server's `trusted_proxies` has forwarded instead.
 
-        On a server it is the same as `addr` and `port`, unless one of its `trusted_proxies` has forwarded another
-        address.
+        See `Request.remote`. For a Unix socket, it is the path of the socket and 0.
         """
         return self._connection.remote
 

@@ -35,9 +35,10 @@ class Link(Protocol):
 class _Derived:
     """What the application has asked of a request, and stored with it. Most requests have none."""
 
-    __slots__ = ("cookies", "query", "values")
+    __slots__ = ("cookies", "link", "query", "values")
 
-    def __init__(self) -> None:
+    def __init__(self, link: Link | None) -> None:
+        self.link = link
         self.query: Query | None = None
         self.cookies: Mapping[str, str] | None = None
         self.values: dict[object, object] = {}
@@ -60,8 +61,9 @@ class Request:
     version: str = "1.1"
     """The HTTP version, "1.1" or "1.0". Only `@socket.request` can answer a request of HTTP/1.0; a WebSocket needs
     HTTP/1.1 (RFC 6455 section 4.1)."""
-    _link: Link | None = attrs.field(default=None, init=False, eq=False)
-    _derived: _Derived | None = attrs.field(default=None, init=False, eq=False)
+    # One attribute for two, because each one makes every handshake dearer: the connection, until something is asked of
+    # the request or stored with it.
+    _context: Link | _Derived | None = attrs.field(default=None, eq=False, alias="link")
 
     def __repr__(self) -> str:
         # Not the query and the header fields, which may contain tokens, cookies and passwords.
@@ -104,19 +106,21 @@ class Request:
 
     @property
     def remote(self) -> tuple[str, int]:
-        """The address and port of the client, or of the server if this side is the client.
+        """The address and port of the client; if this side is the client, those of the server, or of the proxy to it.
 
         It is the address of the socket's peer. If that is one of the server's `trusted_proxies`, it is the address that
         the proxy has forwarded; the port is then 0 unless the proxy forwarded that too. A forwarded address that cannot
         be trusted is `("unknown", 0)`. A Unix socket has no addresses: its path stands for the address, and the port
         is 0.
         """
-        return ("", 0) if self._link is None else self._link.remote
+        link = self._link
+        return ("", 0) if link is None else link.remote
 
     @property
     def secure(self) -> bool:
         """Whether the client uses `wss://`: this connection uses TLS, or a trusted proxy says that its client does."""
-        return self._link is not None and self._link.secure
+        link = self._link
+        return link is not None and link.secure
 
     @typed_extra_info
     def get_extra_info(self, name: str, default: object = None) -> object:
@@ -128,7 +132,8 @@ class Request:
 
         `peername` is the address of the socket's peer, even if that is a trusted proxy.
         """
-        return default if self._link is None else self._link.get_extra_info(name, default)
+        link = self._link
+        return default if link is None else link.get_extra_info(name, default)
 
     def __getitem__(self, key: Key[_T]) -> _T:
         """Return the value that was stored by `key`.
@@ -137,9 +142,10 @@ class Request:
         :raises TypeError: if `key` is not a `Key`.
         """
         check_key(key)
-        if self._derived is None:
+        derived = self._derived
+        if derived is None:
             raise KeyError(key)
-        return cast(_T, self._derived.values[key])
+        return cast(_T, derived.values[key])
 
     def __setitem__(self, key: Key[_T], value: _T) -> None:
         """Store a value; it is also a value of the `Client`.
@@ -156,9 +162,10 @@ class Request:
         :raises TypeError: if `key` is not a `Key`.
         """
         check_key(key)
-        if self._derived is None:
+        derived = self._derived
+        if derived is None:
             raise KeyError(key)
-        del self._derived.values[key]
+        del derived.values[key]
 
     def __contains__(self, key: object) -> bool:
         """Return whether a value was stored by `key`.
@@ -166,7 +173,8 @@ class Request:
         :raises TypeError: if `key` is not a `Key`.
         """
         check_key(key)
-        return self._derived is not None and key in self._derived.values
+        derived = self._derived
+        return derived is not None and key in derived.values
 
     @typed_get
     def get(self, key: Key[_T], default: object = None) -> object:
@@ -175,17 +183,28 @@ class Request:
         :raises TypeError: if `key` is not a `Key`.
         """
         check_key(key)
-        return default if self._derived is None else self._derived.values.get(key, default)
+        derived = self._derived
+        return default if derived is None else derived.values.get(key, default)
 
     def _bind(self, link: Link) -> None:
-        """Set the connection to which the request belongs."""
-        object.__setattr__(self, "_link", link)
+        """Set the connection of a new request."""
+        object.__setattr__(self, "_context", link)
+
+    @property
+    def _link(self) -> Link | None:
+        context = self._context
+        return context.link if isinstance(context, _Derived) else context
+
+    @property
+    def _derived(self) -> _Derived | None:
+        context = self._context
+        return context if isinstance(context, _Derived) else None
 
     def _derive(self) -> _Derived:
         derived = self._derived
         if derived is None:
-            derived = _Derived()
-            object.__setattr__(self, "_derived", derived)
+            derived = _Derived(self._link)
+            object.__setattr__(self, "_context", derived)
         return derived
 
     @property

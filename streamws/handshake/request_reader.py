@@ -125,10 +125,7 @@ class RequestReader:
         """Return the request of a request line and its fields, each with a CRLF before it."""
         method, target, version = line
         self.fields = _parse_fields(wire, version)
-        request = Request(method.decode(), target.decode(), Headers.from_wire(wire), version.decode())
-        if self._link is not None:
-            request._bind(self._link)
-        return request
+        return Request(method.decode(), target.decode(), Headers.from_wire(wire), version.decode(), self._link)
 
     def _read_request_line(self, lines: HeadLines) -> _RequestLine | None:
         """Return the request line, or None if its end has not arrived."""

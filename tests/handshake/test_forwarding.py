@@ -3,6 +3,8 @@
 import ipaddress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamws.handshake.forwarding import UNKNOWN, Forwarding, TrustedProxies, network_of
 from streamws.handshake.headers import Headers
@@ -115,6 +117,25 @@ def test_malformed_forwarded_field_is_unknown(line: str) -> None:
     assert forwarded([(F, line)])[0] == UNKNOWN
     # but not if the proxy has sent a field of its own behind it
     assert forwarded([(F, line), (F, "for=203.0.113.7")])[0] == ("203.0.113.7", 0)
+
+
+FROM_CLIENT = st.lists(
+    st.text(st.sampled_from('for=";,\\ \t_[]:.06x\xff'), max_size=20)
+    | st.sampled_from(["for=6.6.6.6", 'for="', "10.0.0.9", "unix:", "unknown", ", "]),
+    max_size=8,
+).map("".join)
+
+
+@given(FROM_CLIENT)
+def test_client_cannot_forge_its_address_in_front_of_what_the_proxy_appends(text: str) -> None:
+    true = ("203.0.113.7", 0)
+    assert forwarded([(X, text), (X, "203.0.113.7")])[0] == true
+    assert forwarded([(X, f"{text}, 203.0.113.7, 10.0.0.3")])[0] == true
+    assert forwarded([(F, text), (F, "for=203.0.113.7")])[0] == true
+    # In one field the client can make it malformed, but it does not become another address.
+    assert forwarded([(F, f"{text}, for=203.0.113.7")])[0] in (true, UNKNOWN)
+    assert forwarded([(F, f'{text}, for="203.0.113.7:80";proto=https')])[0] in (("203.0.113.7", 80), UNKNOWN)
+    assert forwarded([(F, text), (X, "203.0.113.7")])[0] in (true, UNKNOWN)
 
 
 @pytest.mark.parametrize(
