@@ -318,7 +318,7 @@ def asking_the_transport(request: Request, client: Client) -> None:
     assert_type(client.get_extra_info("peercert", 1), object)
     certificate = request.get_extra_info("peercert")
     if certificate is not None:
-        for kind, name in certificate["subjectAltName"]:
+        for kind, name in certificate.get("subjectAltName", ()):
             assert_type((kind, name), tuple[str, str])
 
 
