@@ -29,6 +29,7 @@ extensions = [
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 nitpicky = True
+nitpick_ignore_regex = [("py:class", r"streamws\..*\._T")]  # type variables
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -36,7 +37,8 @@ myst_heading_anchors = 3
 # Single backticks in docstrings are code, which the extension `linking` links where it is a known name.
 default_role = "code"
 autosummary_generate = True
-autodoc_default_options = {"members": True, "special-members": "__aiter__,__await__,__aenter__,__enter__"}
+special = "__aiter__,__await__,__aenter__,__enter__,__getitem__,__setitem__,__delitem__,__contains__"
+autodoc_default_options = {"members": True, "special-members": special}
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True

@@ -28,9 +28,12 @@ from .errors import (
     UsageError,
     WriteError,
 )
+from .extra_info import PeerCertificate
 from .handshake.extensions import DeflateTerms
-from .handshake.head import Request, Response
+from .handshake.head import Accept, Request, Response
 from .handshake.headers import Headers
+from .handshake.parameters import Query
+from .keys import Key
 from .net.accepting import Server
 from .options import Backoff, Compression, Limits, Timeouts
 from .server import WebSocketServer
@@ -43,6 +46,7 @@ from .wire.frames import DataFrame
 from .wire.protocol import State
 
 __all__ = [
+    "Accept",
     "Backoff",
     "Cause",
     "Client",
@@ -68,13 +72,16 @@ __all__ = [
     "InvalidHandshake",
     "InvalidHeader",
     "InvalidURL",
+    "Key",
     "Limits",
     "MessageReader",
     "MissingExtra",
     "Observer",
     "Opcode",
+    "PeerCertificate",
     "ProtocolViolation",
     "ProxyError",
+    "Query",
     "ReadError",
     "ReconnectError",
     "RedirectError",

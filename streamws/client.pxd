@@ -15,13 +15,10 @@ cdef class Client:
     cdef object _callbacks
     cdef readonly Writer writer
     cdef readonly object id
-    cdef object _address
-    cdef object _transport
     cdef readonly object request
 
     @cython.locals(inbox=Inbox)
     cdef Inbox _inbox(self, str call)
-    cdef tuple _find_address(self)
 
 @cython.locals(client=Client, count=Py_ssize_t)
 cpdef Py_ssize_t send_to_all(SharedMessage message, tuple clients) except -1

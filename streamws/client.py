@@ -9,11 +9,11 @@ from .callbacks import Callbacks, ClosedCallback, MessageCallback, PayloadCallba
 from .codes import CloseOutcome
 from .connection import Connection
 from .errors import UsageError
+from .extra_info import typed_extra_info
 from .handshake.agreement import Agreement
 from .handshake.extensions import DeflateTerms
 from .handshake.head import Request, Response
-from .net.addresses import peer_address
-from .net.selector import SelectorTransport
+from .keys import Key, typed_get
 from .streams.inbox import Inbox
 from .streams.iterators import Frames, Messages, MessagesOfType, Readers
 from .streams.reader import MessageReader
@@ -32,6 +32,7 @@ _OnMessage = TypeVar("_OnMessage", bound=MessageCallback)
 _OnPayload = TypeVar("_OnPayload", bound=PayloadCallback)
 _OnClosed = TypeVar("_OnClosed", bound=ClosedCallback)
 _Method = TypeVar("_Method")
+_T = TypeVar("_T")
 
 
 class Registration:
@@ -98,18 +99,16 @@ class Client:
     `messages`, `text`, `binary`, `frames`) can be mixed: each begins where the last one ended.
 
     A connection belongs to the thread of its event loop. In another thread, `send`, `close`, `wait_closed` and the
-    methods of `writer` return a coroutine for `asyncio.run_coroutine_threadsafe`. Attributes may be read there. All
-    other calls raise `UsageError`.
+    methods of `writer` return a coroutine for `asyncio.run_coroutine_threadsafe`. Attributes, and values by
+    `Key`, may be read there. All other calls raise `UsageError`.
     """
 
     __slots__ = (
         "__weakref__",
-        "_address",
         "_agreement",
         "_callbacks",
         "_connection",
         "_spawn",
-        "_transport",
         "id",
         "request",
         "writer",
@@ -125,8 +124,6 @@ class Client:
         self._connection = connection
         self._spawn = spawn
         self._agreement = agreement
-        self._transport = connection.transport  # until the address is known
-        self._address: tuple[str, int] | None = None
         self._callbacks: Callbacks | None = None
         self.writer: Writer = connection.writer
         """Sends fragments, frames and pings."""
@@ -135,10 +132,10 @@ class Client:
         self.request: Request = request
         """The request of the opening handshake."""
         connection.client_id = self.id
-        connection.request = request
-        if not isinstance(self._transport, SelectorTransport):
-            # A client that is kept must not keep its TLS layer, and some loops' transports forget it when they close.
-            self._find_address()
+        # Not the request, which refers to the connection.
+        connection.target = request.target
+        if not self._connection._server:
+            connection.server_name = request.host
 
     def __del__(self) -> None:
         connection = self._connection
@@ -283,19 +280,32 @@ class Client:
     @property
     def addr(self) -> str:
         """The peer's address, or the address of the proxy in front of it; for a Unix socket, the path of the socket."""
-        return self._find_address()[0]
+        return self._connection.address()[0]
 
     @property
     def port(self) -> int:
         """The peer's port; for a Unix socket, the same number as `id`."""
-        return self._find_address()[1]
+        return self._connection.address()[1] or self.id
 
-    def _find_address(self) -> tuple[str, int]:
-        """Return the address; make it at first use, because that takes longer than to read a message."""
-        if self._address is None:
-            self._address = peer_address(self._transport, self.id)
-            self._transport = None
-        return self._address
+    @property
+    def remote(self) -> tuple[str, int]:
+        """The address and port of the peer, or what one of the server's `trusted_proxies` has forwarded instead.
+
+        See `Request.remote`. For a Unix socket, it is the path of the socket and 0.
+        """
+        return self._connection.remote
+
+    @typed_extra_info
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """Return information about the connection, as asyncio's transports do.
+
+        :param name: `peername`, `sockname` or `socket`; with TLS also `peercert`, `cipher`, `compression`,
+            `ssl_object` or `sslcontext`.
+        :param default: returned if there is no such information, or the connection has ended.
+        :raises UsageError: in another thread than that of the event loop.
+        """
+        self._connection.outbox.check_thread("client.get_extra_info()")
+        return self._connection.get_extra_info(name, default)
 
     @property
     def subprotocol(self) -> str | None:
@@ -331,6 +341,47 @@ class Client:
     def outcome(self) -> CloseOutcome | None:
         """How the connection ended or is about to end: initiator, close codes and cause. None while it is open."""
         return self._connection.outcome()
+
+    # Values of the application ---------------------------------------------------------------------------------
+
+    def __getitem__(self, key: Key[_T]) -> _T:
+        """Return the value that was stored by `key`, with this client or with its request.
+
+        :raises KeyError: if there is none.
+        :raises TypeError: if `key` is not a `Key`.
+        """
+        value: _T = self.request[key]
+        return value
+
+    def __setitem__(self, key: Key[_T], value: _T) -> None:
+        """Store a value; it is also a value of the request.
+
+        :raises TypeError: if `key` is not a `Key`.
+        """
+        self.request[key] = value
+
+    def __delitem__(self, key: Key[_T]) -> None:
+        """Remove the value that was stored by `key`.
+
+        :raises KeyError: if there is none.
+        :raises TypeError: if `key` is not a `Key`.
+        """
+        del self.request[key]
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether a value was stored by `key`.
+
+        :raises TypeError: if `key` is not a `Key`.
+        """
+        return key in self.request
+
+    @typed_get
+    def get(self, key: Key[_T], default: object = None) -> object:
+        """Return the value that was stored by `key`, or `default` if there is none.
+
+        :raises TypeError: if `key` is not a `Key`.
+        """
+        return self.request.get(key, default)
 
     # Callbacks -------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,9 @@ cdef class Connection(Receiver):
     cdef object _view
     cdef object _buffer
     cdef public object transport
+    cdef object _named
+    cdef object _address
+    cdef public object forwarding
     cdef readonly Gate gate
     cdef readonly Network network
     cdef object _final
@@ -36,7 +39,8 @@ cdef class Connection(Receiver):
     cdef public object on_lost
     cdef public object on_slow
     cdef public object client_id
-    cdef public object request
+    cdef public str target
+    cdef public str server_name
     cdef readonly double opened_at
     cdef readonly double opened
     cdef readonly double ended
@@ -63,5 +67,6 @@ cdef class Connection(Receiver):
     cdef _limit_closing(self)
     cdef _end_closing_handshake(self)
     cpdef end_writing(self)
+    cpdef tuple address(self)
     @cython.locals(protocol=Protocol)
     cdef _lose(self, object error)

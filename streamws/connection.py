@@ -17,11 +17,13 @@ from weakref import ReferenceType, ref
 from .awaiting.operation import keep_results
 from .codes import Cause, CloseCode, CloseOutcome, Side
 from .handshake.extensions import DeflateTerms
-from .handshake.head import Request
-from .net.addresses import peer_name
+from .handshake.forwarding import Forwarding
+from .handshake.head import origin_form
+from .net.addresses import peer_address
 from .net.gate import OPENING, UNREAD, Gate
 from .net.loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, has_own_transports, share_of
 from .net.network import Network, Receiver, descriptor_of
+from .net.selector import SelectorTransport
 from .options import Compression, Limits, Timeouts
 from .streams.hub import Hub
 from .streams.inbox import Inbox
@@ -103,11 +105,13 @@ class Connection(Receiver):
 
     __slots__ = (
         "__weakref__",
+        "_address",
         "_buffer",
         "_closed",
         "_final",
         "_greedy",
         "_large_reads",
+        "_named",
         "_opening",
         "_processing",
         "_server",
@@ -117,6 +121,7 @@ class Connection(Receiver):
         "client_id",
         "ended",
         "environment",
+        "forwarding",
         "gate",
         "inbox",
         "keepalive",
@@ -130,7 +135,8 @@ class Connection(Receiver):
         "outbox",
         "pings",
         "protocol",
-        "request",
+        "server_name",
+        "target",
         "transport",
         "turns",
         "writer",
@@ -160,6 +166,10 @@ class Connection(Receiver):
         self._buffer = self._share.buffer  # the buffer of the last read
         self.transport: Any = None
         """The transport; None before it is connected and after it is closed."""
+        self._named: Any = None  # the transport, until the address is known
+        self._address: tuple[str, int] | None = None
+        self.forwarding: Forwarding | None = None
+        """What the peer says of its client; None unless it is a trusted proxy."""
         self._final: CloseOutcome | None = None  # the outcome, once it was asked for after the end
         self._large_reads = False  # whether the last read was larger than usual and belonged to a large frame
         self._greedy = self._share.greedy
@@ -176,8 +186,10 @@ class Connection(Receiver):
         """Called with the backlog when it is over half of its limit, once until it is small again."""
         self.client_id: int | None = None
         """The id of the `Client`, for log records."""
-        self.request: Request | None = None
-        """The request of the opening handshake, for log records; None before it is complete."""
+        self.target: str | None = None
+        """The target of the request, for log records; None before the opening handshake is complete."""
+        self.server_name: str = ""
+        """The host that a client has asked for, for log records."""
         self.opened_at: float = 0.0
         """When the connection opened, in seconds since 1970."""
         self.opened: float = 0.0
@@ -198,6 +210,9 @@ class Connection(Receiver):
         self._opening = None
         self.opened_at = time()
         self.opened = monotonic()
+        if not isinstance(transport, SelectorTransport):
+            # A client that is kept must not keep its TLS layer, and some loops' transports forget it when they close.
+            self.address()
         deflater: Deflater | None = None
         inflater: Inflater | None = None
         if compression is not None and terms is not None:
@@ -229,7 +244,7 @@ class Connection(Receiver):
     # Receiving -------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: object) -> None:
-        self.transport = transport
+        self.transport = self._named = transport
         self.gate = Gate(self.environment.loop, transport)
         if self._opening is not None:
             self._opening.connected(self)
@@ -508,6 +523,8 @@ class Connection(Receiver):
     def connection_lost(self, error: Exception | None) -> None:
         opening = self._opening
         if self.transport is not None:  # else the TLS handshake has failed
+            if not isinstance(self._named, SelectorTransport):
+                self.address()  # the application may keep the request of a connection that was refused
             self.transport = None
             self.gate.close()
         try:
@@ -593,23 +610,46 @@ class Connection(Receiver):
             self._final = self.protocol.outcome()
         return self._final or self.protocol.outcome()
 
+    # The peer --------------------------------------------------------------------------------------------------
+
+    def address(self) -> tuple[str, int]:
+        """Return the address and port of the peer; for a Unix socket, its path and 0."""
+        if self._address is None:  # made at first use, because that takes longer than to read a message
+            self._address = peer_address(self._named, 0)
+            self._named = None
+        return self._address
+
+    @property
+    def remote(self) -> tuple[str, int]:
+        """The address of the client that the peer, a trusted proxy, has forwarded; otherwise that of the peer."""
+        forwarded = None if self.forwarding is None else self.forwarding.remote
+        return self.address() if forwarded is None else forwarded
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client uses TLS, on this connection or on that to the trusted proxy."""
+        forwarded = None if self.forwarding is None else self.forwarding.secure
+        return self.get_extra_info("sslcontext") is not None if forwarded is None else forwarded
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """Return information about the transport; `default` if there is none, or the connection has ended."""
+        transport = self.transport
+        info: object = default if transport is None else transport.get_extra_info(name, default)
+        return info
+
     def peer(self) -> str:
-        """Return the peer's address, for a log line."""
-        return "a peer" if self.transport is None else peer_name(self.transport)
+        """Return the address of the client, for a log line."""
+        host, port = self.remote
+        return f"{host}:{port}" if port else host or "a peer"
 
-    def log_fields(self, remote: str | None = None) -> dict[str, object]:
-        """Return the additional attributes of log records about this connection.
-
-        :param remote: the address of a server's client, if its transport may be closed.
-        """
-        if remote is None and self.transport is not None:
-            remote = self.peer()
-        fields: dict[str, object] = {"role": "server" if self._server else "client", "remote": remote}
-        if self.request is not None:
+    def log_fields(self) -> dict[str, object]:
+        """Return the additional attributes of log records about this connection."""
+        fields: dict[str, object] = {"role": "server" if self._server else "client", "remote": self.peer()}
+        if self.target is not None:
             fields["client_id"] = self.client_id
-            fields["path"] = self.request.path  # without the query, which may hold a token
+            fields["path"] = origin_form("GET", self.target).partition("?")[0]  # the query may hold a token
             if not self._server:
-                fields["remote"] = self.request.host  # the peer may be a proxy
+                fields["remote"] = self.server_name  # the peer may be a proxy
         return fields
 
 

@@ -109,6 +109,17 @@ class Limits:
     While there are so many, further ones wait in the queue of the system, and those that have waited for more than a
     second are dropped."""
 
+    max_clients_per_address: int | None = attrs.field(default=None, validator=_positive_int_or_none)
+    """The most connections that a server holds at once for one remote address (`Request.remote`). Further ones are
+    answered with 429. IPv6 addresses count by their network of 64 bits. Connections of a Unix socket do not count,
+    unless a trusted proxy has forwarded their addresses. `None` means no limit."""
+
+    max_handshakes_per_address: int | None = attrs.field(default=None, validator=_positive_int_or_none)
+    """The most opening handshakes that are under way at once for one remote address, from the accepted connection to
+    the response; the time of a `@socket.request` callback counts too. Further ones are answered with 429, or dropped
+    if their TLS handshake is not complete. Behind a trusted proxy, a handshake counts from its request. Addresses count
+    as for `max_clients_per_address`. `None` means no limit."""
+
     def __attrs_post_init__(self) -> None:
         if self.read_low > self.read_high:
             raise ValueError(f"read_low ({self.read_low}) must not be above read_high ({self.read_high})")

@@ -13,6 +13,7 @@ from typing import Any, Literal, Never, Self, TypeVar
 from .client import Client, send_to_all
 from .connection import Environment, logger
 from .errors import UsageError
+from .handshake.forwarding import TrustedProxies
 from .handshake.server import Policy
 from .net.accepting import Openings, Server
 from .net.addresses import address_text, is_tcp
@@ -60,6 +61,7 @@ class WebSocketServer:
         backlog: int = 100,
         origins: Sequence[str] | Literal["*"] | None = None,
         hosts: Sequence[str] | None = None,
+        trusted_proxies: Sequence[str] = (),
         subprotocols: Sequence[str] = (),
         compression: Compression | bool | None = None,
         limits: Limits | None = None,
@@ -86,6 +88,10 @@ class WebSocketServer:
         :param hosts: the names and addresses by which clients may ask for this server (their `Host` field), such as
             "example.org", on any port. This protects a server on a private network from pages whose own name points
             to its address (DNS rebinding). Any other name gets 400. By default, every name is accepted.
+        :param trusted_proxies: the proxies in front of this server: networks such as "10.0.0.0/8", addresses, or "unix"
+            for all peers of a Unix socket. If one of them is the peer, `Forwarded` and `X-Forwarded-For` say which
+            address the client has (`Request.remote`), and these or `X-Forwarded-Proto` whether it uses TLS
+            (`Request.secure`). From other peers these fields have no effect.
         :param subprotocols: the subprotocols that the server supports, in order of preference.
         :param compression: True to compress messages for clients that offer it (permessage-deflate), or a `Compression`
             to configure it.
@@ -123,7 +129,8 @@ class WebSocketServer:
         """The deadlines of its connections."""
         policy = Policy(origins, subprotocols, server_header, compression_of(compression), hosts)
         check_observer(observer)
-        self._serving = Serving(policy, handler, observer)
+        proxies = TrustedProxies(trusted_proxies) if trusted_proxies else None
+        self._serving = Serving(policy, handler, self.limits, proxies, observer)
         self._server: Server | None = None
         self._unix_file: int | None = None  # the number of the Unix socket's file
         self._stopped: asyncio.Event | None = None
@@ -159,8 +166,10 @@ class WebSocketServer:
         """Decorator: call `callback`, a function or coroutine function, with each `Request` before the handshake.
 
         If it returns a `Response`, that is sent and the connection is closed: to refuse a client, or to answer plain
-        HTTP requests such as health checks on the same port. If it returns None, the handshake continues. If it raises,
-        the error is logged and the response is a 500. Returns the function unchanged.
+        HTTP requests such as health checks on the same port. If it returns None, the handshake continues, and if it
+        returns an `Accept`, it continues with additional header fields or with the subprotocol that the callback chose.
+        Values that it stores with the request (`request[KEY] = value`) are those of the client. If it raises, the error
+        is logged and the response is a 500. Returns the function unchanged.
 
         :raises UsageError: if the server already has such a callback, or if `callback` is not a function.
         """
@@ -255,7 +264,8 @@ class WebSocketServer:
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             raise UsageError("this server belongs to another event loop: start it there, or leave loop= out")
-        openings = Openings(loop, self.limits.max_handshakes)
+        counted = self._serving.handshake_quota is not None
+        openings = Openings(loop, self.limits.max_handshakes, counted)
         environment = Environment(loop, self.limits, self.timeouts, self.limits.max_total_backlog)
         try:
             self._server = await listen(

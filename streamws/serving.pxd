@@ -26,6 +26,9 @@ cdef class Serving(Connections):
     cdef object _lock
     cdef Counts _counted
     cdef dict _closed
+    cdef public object proxies
+    cdef readonly object client_quota
+    cdef readonly object handshake_quota
 
     @cython.locals(clients=tuple, counts=Counts, client=Client)
     cpdef object stats(self)
@@ -38,12 +41,15 @@ cdef class ServerOpening:
     cdef Openings _openings
     cdef object _reader
     cdef bint _responded
+    cdef bint _excess
+    cdef str _address
     cdef Serving _serving
     cdef object _task
     cdef bint _under_way
 
     cdef _release(self)
     cdef _end(self)
-    cdef _accept(self, Connection connection, object request, object reader)
+    cdef bint _take(self, str address) except -1
+    cdef _accept(self, Connection connection, object request, object reader, object accept=*)
     cdef _refuse(self, Connection connection, object response, object reason, object request)
     cdef _respond(self, Connection connection, object response, object reason, object request)

@@ -11,6 +11,7 @@ from functools import partial
 from threading import RLock
 from time import monotonic
 from types import MappingProxyType
+from typing import Any
 
 from .callbacks import NO_FAILURE, call, end_task
 from .client import Client
@@ -18,17 +19,22 @@ from .codes import Cause, CloseCode, Side
 from .connection import Connection, Environment, connection_class, logger
 from .errors import HandshakeRefused, UsageError, tells_of_end
 from .handshake.agreement import Agreement
-from .handshake.head import Request, Response
+from .handshake.forwarding import Forwarding, TrustedProxies, network_of
+from .handshake.head import Accept, Request, Response
 from .handshake.request_reader import RequestReader
 from .handshake.server import (
     Policy,
     accept_request,
+    crowded_response,
     error_response,
     failure_response,
     full_response,
     timeout_response,
 )
 from .net.accepting import Connections, Openings
+from .net.addresses import peer_address
+from .net.quota import Quota
+from .options import Limits
 from .watching.counting import Counts
 from .watching.observer import Observation, Observer
 from .watching.records import log_end
@@ -36,7 +42,7 @@ from .watching.stats import ServerStats
 
 Handler = Callable[[Client], Awaitable[None]]
 ConnectionCallback = Callable[[Client], Awaitable[None] | None]
-RequestCallback = Callable[[Request], Awaitable[Response | None] | Response | None]
+RequestCallback = Callable[[Request], Awaitable[Response | Accept | None] | Response | Accept | None]
 
 
 class Serving(Connections):
@@ -44,6 +50,8 @@ class Serving(Connections):
 
     :param policy: which clients the server accepts.
     :param handler: the handler; None if there is a @socket.connection callback instead.
+    :param limits: `max_clients_per_address` and `max_handshakes_per_address` are used.
+    :param proxies: the proxies that may forward the addresses of clients; None for no proxies.
     :param observer: is told what happens to the connections.
     """
 
@@ -58,20 +66,37 @@ class Serving(Connections):
         "_started",
         "_started_at",
         "_tasks",
+        "client_quota",
         "clients",
         "connections",
         "failed",
         "handler",
+        "handshake_quota",
         "handshakes",
         "on_connection",
         "on_request",
         "policy",
+        "proxies",
         "refused",
         "stopping",
     )
 
-    def __init__(self, policy: Policy, handler: Handler | None, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        handler: Handler | None,
+        limits: Limits,
+        proxies: TrustedProxies | None = None,
+        observer: Observer | None = None,
+    ) -> None:
         self.policy: Policy = policy
+        self.proxies: TrustedProxies | None = proxies
+        most = limits.max_clients_per_address
+        self.client_quota: Quota | None = None if most is None else Quota(most)
+        """The clients of each address; None for no limit."""
+        most = limits.max_handshakes_per_address
+        self.handshake_quota: Quota | None = None if most is None else Quota(most)
+        """The opening handshakes of each address; None for no limit."""
         self.handler: Handler | None = handler
         self.on_connection: ConnectionCallback | None = None
         self.on_request: RequestCallback | None = None
@@ -119,6 +144,10 @@ class Serving(Connections):
         environment = self._environment
         return environment is not None and environment.share.iteration.is_foreign(environment.loop)
 
+    def trusts(self, peer: tuple[str, int]) -> bool:
+        """Return whether the peer of a socket is a trusted proxy."""
+        return self.proxies is not None and self.proxies.trusts(peer)
+
     def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task that is awaited, and cancelled if need be, when the server stops."""
         assert self._environment is not None
@@ -140,8 +169,7 @@ class Serving(Connections):
         connection.on_lost = partial(self._lost, connection, client)
         if logger.isEnabledFor(logging.INFO):
             # Without the query, which may hold a token.
-            remote = f"{client.addr}:{client.port}"
-            logger.info("%s opened %s", remote, request.path, extra=connection.log_fields(remote))
+            logger.info("%s opened %s", connection.peer(), request.path, extra=connection.log_fields())
         if self._observation is not None:
             self._observation.opened(client, connection)
         if self.handler is not None:
@@ -159,8 +187,12 @@ class Serving(Connections):
             self.clients.pop(client.id, None)
             self._counted.add(connection)
             self._closed[outcome.cause] += 1
+        if self.client_quota is not None:
+            address = _counted_as(connection)
+            if address:
+                self.client_quota.give_back(address)
         if logger.isEnabledFor(logging.INFO):
-            log_end(connection, f"{client.addr}:{client.port}", "%s: %s")
+            log_end(connection, connection.peer(), "%s: %s")
         if self._observation is not None:
             self._observation.closed(client, connection)
 
@@ -247,8 +279,7 @@ class Serving(Connections):
 
     def _fail_handler(self, error: BaseException, client: Client, connection: Connection) -> None:
         """Close the connection of a handler that has raised."""
-        remote = f"{client.addr}:{client.port}"
-        logger.error("%s: the handler raised", remote, exc_info=error, extra=connection.log_fields(remote))
+        logger.error("%s: the handler raised", connection.peer(), exc_info=error, extra=connection.log_fields())
         detail = f"the handler raised {error!r}"
         connection.fail(CloseCode.INTERNAL_ERROR, "", Cause.HANDLER_ERROR, Side.LOCAL, detail)
 
@@ -311,8 +342,10 @@ class ServerOpening:
     """The opening handshake of one connection, on the server's side (`connection.Opening`)."""
 
     __slots__ = (
+        "_address",
         "_connection",
         "_environment",
+        "_excess",
         "_openings",
         "_reader",
         "_responded",
@@ -324,8 +357,10 @@ class ServerOpening:
     def __init__(self, serving: Serving, environment: Environment, openings: Openings) -> None:
         self._serving = serving
         self._environment = environment
-        self._reader: RequestReader | None = RequestReader(environment.limits)  # until the request is complete
+        self._reader: RequestReader | None = None  # from TLS to the complete request
         self._responded = False
+        self._address: str | None = None  # as which the handshake counts in `Serving.handshake_quota`
+        self._excess = False  # whether its address had too many handshakes
         self._task: asyncio.Task[None] | None = None  # of the @socket.request callback
         self._connection: Connection | None = None
         # Started here, so that `Timeouts.open` covers the TLS handshake too.
@@ -348,13 +383,47 @@ class ServerOpening:
             self._serving.handshakes -= 1
         self._environment.open_deadlines.discard(self._overdue)
         self._release()
+        if self._address is not None:
+            assert self._serving.handshake_quota is not None
+            self._serving.handshake_quota.give_back(self._address)
+            self._address = None
+
+    def _take(self, address: str) -> bool:
+        """Count this handshake, unless it counts already or never; return False if its address has too many."""
+        quota = self._serving.handshake_quota
+        if quota is None or self._address is not None or not address:
+            return True
+        if not quota.take(address):
+            return False
+        self._address = address
+        return True
+
+    def accepted(self, transport: Any) -> None:
+        """Count this handshake by the address of its peer, before TLS begins. Those of a proxy count by the request."""
+        peer = peer_address(transport, 0)
+        if not self._serving.trusts(peer) and not self._take(network_of(peer[0]) if peer[1] else ""):
+            self._excess = True
+            self._environment.loop.call_soon(self._drop_excess, transport, peer)
+
+    def _drop_excess(self, transport: Any, peer: tuple[str, int]) -> None:
+        """Drop a connection whose address has too many handshakes, and which TLS keeps from getting a response."""
+        if self._connection is None:
+            logger.info("%s:%s refused: %s", *peer, _TOO_MANY_HANDSHAKES)
+            transport.abort()
 
     def connected(self, connection: Connection) -> None:
         """Register the connection, whose TLS handshake is complete."""
         self._connection = connection
-        self._serving.connections.add(connection)
-        if self._serving.stopping:
+        self._reader = RequestReader(self._environment.limits, connection)
+        serving = self._serving
+        serving.connections.add(connection)
+        if serving.handshake_quota is not None and not self._excess and not serving.trusts(connection.address()):
+            # Where the loop accepts the connections, because our own listeners have called `accepted`.
+            self._excess = not self._take(_counted_as(connection))
+        if serving.stopping:
             connection.abort()  # the server was stopped during the TLS handshake
+        elif self._excess:
+            self._refuse(connection, crowded_response(), _TOO_MANY_HANDSHAKES, None)
         elif self._openings is not None and self._openings.is_over_limit():
             # Only where the loop accepts the connections: our own listeners pause before.
             self._refuse(connection, full_response(), "too many opening handshakes (Limits.max_handshakes)", None)
@@ -372,6 +441,12 @@ class ServerOpening:
             return
         self._release()
         reader, self._reader = self._reader, None
+        proxies = self._serving.proxies
+        if proxies is not None and proxies.trusts(connection.address()):
+            connection.forwarding = Forwarding(proxies, request.headers)
+            if not self._take(_counted_as(connection)):
+                self._refuse(connection, crowded_response(), _TOO_MANY_HANDSHAKES, request)
+                return
         callback = self._serving.on_request
         if callback is None:
             self._accept(connection, request, reader)
@@ -388,8 +463,10 @@ class ServerOpening:
         try:
             result = callback(request)
             response = await result if inspect.isawaitable(result) else result
-            if response is not None and not isinstance(response, Response):
-                raise TypeError(f"a @socket.request callback must return a Response or None, not {response!r}")
+            if response is not None and not isinstance(response, (Response, Accept)):
+                raise TypeError(
+                    f"a @socket.request callback must return a Response or None, or an Accept, not {response!r}"
+                )
         except NO_FAILURE:
             raise
         except BaseException:
@@ -400,9 +477,9 @@ class ServerOpening:
             failed = True
         if connection.transport is None or self._responded:
             return
-        if response is None:
+        if response is None or isinstance(response, Accept):
             connection.resume_reading()
-            self._accept(connection, request, reader)
+            self._accept(connection, request, reader, response)
         elif failed:
             self._refuse(connection, response, "the @socket.request callback raised", request)
         else:
@@ -416,7 +493,9 @@ class ServerOpening:
                 )
             self._respond(connection, response, reason, request)
 
-    def _accept(self, connection: Connection, request: Request, reader: RequestReader) -> None:
+    def _accept(
+        self, connection: Connection, request: Request, reader: RequestReader, accept: Accept | None = None
+    ) -> None:
         """Complete the handshake, or refuse the request."""
         limit = self._environment.limits.max_clients
         if limit is not None and len(self._serving.clients) >= limit:
@@ -425,10 +504,26 @@ class ServerOpening:
             self._refuse(connection, full_response(), reason, request)
             return
         try:
-            agreement = accept_request(request, reader.fields, self._serving.policy)
+            agreement = accept_request(request, reader.fields, self._serving.policy, accept)
         except HandshakeRefused as error:
             self._refuse(connection, error_response(error), error.reason, request)
             return
+        except UsageError as error:
+            logger.error("%s: %s", connection.peer(), error, extra=_request_fields(connection, request))
+            self._refuse(
+                connection,
+                failure_response(),
+                "the @socket.request callback chose a subprotocol that the client does not offer",
+                request,
+            )
+            return
+        quota = self._serving.client_quota
+        if quota is not None:
+            address = _counted_as(connection)
+            if address and not quota.take(address):
+                reason = f"too many clients of this address (Limits.max_clients_per_address is {quota.limit})"
+                self._refuse(connection, crowded_response(), reason, request)
+                return
         self._end()
         connection.transport.write(agreement.encoded)
         self._serving.serve(connection, request, agreement)
@@ -483,6 +578,15 @@ def _request_fields(connection: Connection, request: Request | None, **more: obj
         fields["path"] = request.path  # without the query, which may hold a token
     fields.update(more)
     return fields
+
+
+_TOO_MANY_HANDSHAKES = "too many opening handshakes of this address (Limits.max_handshakes_per_address)"
+
+
+def _counted_as(connection: Connection) -> str:
+    """Return the text under which a connection counts for its remote address; empty for the peer of a Unix socket."""
+    remote = connection.remote
+    return "" if not remote[1] and remote == connection.address() else network_of(remote[0])
 
 
 def check_callback(callback: object, decorator: str, argument: str) -> None:

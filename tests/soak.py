@@ -241,7 +241,7 @@ class Soak:
             await client.send(message)
 
     async def _push(self, client: Client) -> None:
-        name = client.request.query
+        name = client.request.query_string
         for message in self._messages(name, self.random.randrange(50)):
             await client.send(message)
 

@@ -12,13 +12,14 @@ from helpers.builds import package_folder
 
 # Each module may import those in earlier rows, and those to its left in its own row, so there are no cycles.
 LAYERS = """
-    about codes errors options
+    about codes errors options keys extra_info
     wire.frames wire.payload wire.deflate wire.partial wire.parser wire.protocol
     awaiting.checks awaiting.internals awaiting.operation awaiting.waiter awaiting.lazy
     net.sockets net.iteration net.loops net.signals net.addresses net.poll net.network net.gate net.selector net.binding
-    net.accepting
+    net.quota net.accepting
     net.tls.engine net.tls.openssl net.tls.layer net.transports
-    handshake.url handshake.headers handshake.head handshake.lines handshake.request_reader handshake.response_reader
+    handshake.url handshake.headers handshake.parameters handshake.forwarding handshake.head handshake.lines
+    handshake.request_reader handshake.response_reader
     handshake.extensions handshake.agreement handshake.server handshake.client
     streams.hub streams.queue streams.inflation streams.skipping streams.inbox streams.reads streams.reader
     streams.iterators streams.outbox streams.turns streams.pings streams.keepalive streams.shared streams.pieces
@@ -30,7 +31,7 @@ LAYERS = """
     cli.terminal cli.connect cli.echo cli.main __main__
 """
 # What a package may see of the others, and what of the outside it may not.
-SEES = {"wire": "wire about codes errors options", "handshake": "handshake codes errors options"}
+SEES = {"wire": "wire about codes errors options", "handshake": "handshake codes errors options keys extra_info"}
 SEES["awaiting"] = SEES["wire"] + " awaiting"
 SEES["net"] = SEES["awaiting"] + " net"
 SEES["streams"] = SEES["net"] + " streams"

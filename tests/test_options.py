@@ -28,6 +28,8 @@ SIZES = {
     "max_head": 64 * KiB,
     "max_clients": None,
     "max_handshakes": 256,
+    "max_clients_per_address": None,
+    "max_handshakes_per_address": None,
 }
 SECONDS = {"open": 10, "close": 10, "ping_interval": 20, "ping_timeout": 20}
 BACKOFF = {

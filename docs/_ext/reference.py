@@ -38,10 +38,15 @@ STATEMENTS = {
     "WebSocketServer.request": "@socket.request",
     "WebSocketServer.__enter__": "with socket as server",
 }
+for name, owner in ("Client", "client"), ("Request", "request"):
+    STATEMENTS[f"{name}.__getitem__"] = f"{owner}[KEY]"
+    STATEMENTS[f"{name}.__setitem__"] = f"{owner}[KEY] = value"
+    STATEMENTS[f"{name}.__delitem__"] = f"del {owner}[KEY]"
+    STATEMENTS[f"{name}.__contains__"] = f"KEY in {owner}"
 """Methods that users do not call by name, and what users write instead."""
 
 GIVEN = {"Server", "Client", "Connecting", "MessageReader", "Writer", "FragmentWriter", "DataFrameWriter"}
-GIVEN |= {"Close", "CloseOutcome", "DeflateTerms", "Request", "ConnectionStats", "ServerStats"}
+GIVEN |= {"Close", "CloseOutcome", "DeflateTerms", "Request", "Query", "ConnectionStats", "ServerStats"}
 """Classes whose constructors are not shown, since the library creates their objects."""
 
 OPTIONS = {"Limits", "Timeouts", "Compression", "Backoff"}

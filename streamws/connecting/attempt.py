@@ -157,6 +157,7 @@ class Attempt:
     def _make_client(self, connection: Connection, handshake: Handshake, agreement: Agreement) -> Client:
         environment = connection.environment
         request = handshake.request
+        request._bind(connection)
         tasks: set[Task[None]] = set()
 
         def spawn(coroutine: Coroutine[object, None, None]) -> Task[None]:

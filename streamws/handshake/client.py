@@ -13,13 +13,9 @@ from ..options import Compression
 from .agreement import Agreement, check_subprotocols
 from .extensions import check_answer, make_offers
 from .head import Request, Response, reason_phrase
-from .headers import HeaderFields, Headers, encode_field
+from .headers import HeaderFields, Headers, encode_field, reserved_name
 from .server import accept_key
 from .url import Url, basic_authorization
-
-_RESERVED = re.compile(
-    rb"\r\n(upgrade|connection|sec-websocket-[^:]*|content-length|transfer-encoding):", re.IGNORECASE
-)
 
 
 @attrs.frozen
@@ -47,16 +43,15 @@ def request_options(
     :raises ValueError: if the subprotocols are not different tokens.
     """
     fields = Headers(headers)
-    reserved = _RESERVED.search(fields.wire)
-    if reserved is not None:
-        name = reserved[1].decode()
+    name = reserved_name(fields)
+    if name is not None:
         instead = "; use subprotocols=" if name.lower() == "sec-websocket-protocol" else ""
         raise InvalidHeader(f"{name} must not be in headers=, streamws sets it{instead}")
     if origin is not None and "Origin" in fields:
         raise InvalidHeader("Origin is given twice, in headers= and in origin=; leave one out")
-    for name, value in (("Origin", origin), ("User-Agent", user_agent)):
+    for field, value in (("Origin", origin), ("User-Agent", user_agent)):
         if value is not None:
-            encode_field(name, value)  # raises InvalidHeader now, before anything is connected
+            encode_field(field, value)  # raises InvalidHeader now, before anything is connected
     return RequestOptions(fields, origin, user_agent, check_subprotocols(subprotocols), compression)
 
 

@@ -1,17 +1,68 @@
 """The HTTP messages of an opening handshake as values: `Request` and `Response`."""
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
+from typing import Protocol, TypeVar, cast
 
 import attrs
 
 from ..errors import InvalidHeader
-from .headers import HeaderFields, Headers, encode_field
+from ..extra_info import typed_extra_info
+from ..keys import Key, check_key, typed_get
+from .headers import HeaderFields, Headers, encode_field, is_token, reserved_name
+from .parameters import Query, parse_cookies
+
+_T = TypeVar("_T")
 
 
-@attrs.frozen
+class Link(Protocol):
+    """The connection on which a request was received or sent."""
+
+    @property
+    def remote(self) -> tuple[str, int]:
+        """The address of the client, for `Request.remote`."""
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client's connection is encrypted."""
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """Return information about the transport."""
+
+
+class _Derived:
+    """What the application has asked of a request, and stored with it. Most requests have none."""
+
+    __slots__ = ("cookies", "link", "query", "values")
+
+    def __init__(self, link: Link | None) -> None:
+        self.link = link
+        self.query: Query | None = None
+        self.cookies: Mapping[str, str] | None = None
+        self.values: dict[object, object] = {}
+
+
+def origin_form(method: str, target: str) -> str:
+    """Return the path and query of a request target, without the scheme and host of an absolute target."""
+    if target.startswith(("/", "*")):
+        return target
+    if method == "CONNECT":  # the target is host and port, without a path
+        return ""
+    without_scheme = target.partition("://")[2]
+    start = re.search("[/?]", without_scheme)
+    form = without_scheme[start.start() :] if start else ""
+    return form if form.startswith("/") else "/" + form  # RFC 9110 section 4.2.3: no path means "/"
+
+
+@attrs.frozen(repr=False)
 class Request:
-    """The HTTP request of an opening handshake."""
+    """The HTTP request of an opening handshake.
+
+    It also stores values of the application by `Key`. Values that `@socket.request` has stored with the request are
+    those of the `Client`: after `request[USER] = user`, the handler finds the user in `client[USER]`.
+    """
 
     method: str
     """The method, such as "GET". It is case-sensitive (RFC 9110 section 9.1)."""
@@ -22,16 +73,151 @@ class Request:
     version: str = "1.1"
     """The HTTP version, "1.1" or "1.0". Only `@socket.request` can answer a request of HTTP/1.0; a WebSocket needs
     HTTP/1.1 (RFC 6455 section 4.1)."""
+    # One attribute for two, because each one makes every handshake dearer: the connection, until something is asked of
+    # the request or stored with it.
+    _context: Link | _Derived | None = attrs.field(default=None, eq=False, alias="link")
+
+    def __repr__(self) -> str:
+        # Not the query and the header fields, which may contain tokens, cookies and passwords.
+        return f"<Request {self.method:.20} {self.path:.200}>"
 
     @property
     def path(self) -> str:
         """The path of the target: everything before the first "?", percent-encoded as sent."""
-        return self._origin_form.partition("?")[0]
+        return origin_form(self.method, self.target).partition("?")[0]
 
     @property
-    def query(self) -> str:
-        """The query of the target: everything after the first "?"; empty if there is none."""
-        return self._origin_form.partition("?")[2]
+    def query_string(self) -> str:
+        """The query of the target as sent: everything after the first "?"; empty if there is none."""
+        return origin_form(self.method, self.target).partition("?")[2]
+
+    @property
+    def query(self) -> Query:
+        """The parameters of the query, decoded. `query.get("token")` is one of them, `query.getlist("tag")` several."""
+        derived = self._derive()
+        if derived.query is None:
+            derived.query = Query(self.query_string)
+        return derived.query
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """The cookies by their names (RFC 6265), from all Cookie fields together. A quoted value is without its quotes.
+
+        Of several cookies with one name, the first one counts. Items that are not cookies are ignored.
+        """
+        derived = self._derive()
+        if derived.cookies is None:
+            derived.cookies = MappingProxyType(parse_cookies(self.headers.get("Cookie", "")))
+        return derived.cookies
+
+    @property
+    def subprotocols(self) -> tuple[str, ...]:
+        """The subprotocols that the client offers, in its order of preference (RFC 6455 section 1.9)."""
+        offered = self.headers.get("Sec-WebSocket-Protocol", "")
+        return tuple(name for item in offered.split(",") if (name := item.strip(" \t")))
+
+    @property
+    def remote(self) -> tuple[str, int]:
+        """The address and port of the client; if this side is the client, those of the server, or of the proxy to it.
+
+        It is the address of the socket's peer. If that is one of the server's `trusted_proxies`, it is the address that
+        the proxy has forwarded; the port is then 0 unless the proxy forwarded that too. A forwarded address that cannot
+        be trusted is `("unknown", 0)`. A Unix socket has no addresses: its path stands for the address, and the port
+        is 0.
+        """
+        link = self._link
+        return ("", 0) if link is None else link.remote
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client uses `wss://`: this connection uses TLS, or a trusted proxy says that its client does."""
+        link = self._link
+        return link is not None and link.secure
+
+    @typed_extra_info
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """Return information about the connection, as asyncio's transports do.
+
+        :param name: `peername`, `sockname` or `socket`; with TLS also `peercert`, `cipher`, `compression`,
+            `ssl_object` or `sslcontext`.
+        :param default: returned if there is no such information, or the connection has ended.
+
+        `peername` is the address of the socket's peer, even if that is a trusted proxy.
+        """
+        link = self._link
+        return default if link is None else link.get_extra_info(name, default)
+
+    def __getitem__(self, key: Key[_T]) -> _T:
+        """Return the value that was stored by `key`.
+
+        :raises KeyError: if there is none.
+        :raises TypeError: if `key` is not a `Key`.
+        """
+        check_key(key)
+        derived = self._derived
+        if derived is None:
+            raise KeyError(key)
+        return cast(_T, derived.values[key])
+
+    def __setitem__(self, key: Key[_T], value: _T) -> None:
+        """Store a value; it is also a value of the `Client`.
+
+        :raises TypeError: if `key` is not a `Key`.
+        """
+        check_key(key)
+        self._derive().values[key] = value
+
+    def __delitem__(self, key: Key[_T]) -> None:
+        """Remove the value that was stored by `key`.
+
+        :raises KeyError: if there is none.
+        :raises TypeError: if `key` is not a `Key`.
+        """
+        check_key(key)
+        derived = self._derived
+        if derived is None:
+            raise KeyError(key)
+        del derived.values[key]
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether a value was stored by `key`.
+
+        :raises TypeError: if `key` is not a `Key`.
+        """
+        check_key(key)
+        derived = self._derived
+        return derived is not None and key in derived.values
+
+    @typed_get
+    def get(self, key: Key[_T], default: object = None) -> object:
+        """Return the value that was stored by `key`, or `default` if there is none.
+
+        :raises TypeError: if `key` is not a `Key`.
+        """
+        check_key(key)
+        derived = self._derived
+        return default if derived is None else derived.values.get(key, default)
+
+    def _bind(self, link: Link) -> None:
+        """Set the connection of a new request."""
+        object.__setattr__(self, "_context", link)
+
+    @property
+    def _link(self) -> Link | None:
+        context = self._context
+        return context.link if isinstance(context, _Derived) else context
+
+    @property
+    def _derived(self) -> _Derived | None:
+        context = self._context
+        return context if isinstance(context, _Derived) else None
+
+    def _derive(self) -> _Derived:
+        derived = self._derived
+        if derived is None:
+            derived = _Derived(self._link)
+            object.__setattr__(self, "_context", derived)
+        return derived
 
     @property
     def host(self) -> str:
@@ -43,17 +229,34 @@ class Request:
             return self.headers.get("Host", "")
         return re.split("[/?]", self.target.partition("://")[2], maxsplit=1)[0]
 
-    @property
-    def _origin_form(self) -> str:
-        """The path and query, without the scheme and host of an absolute target."""
-        if self.target.startswith(("/", "*")):
-            return self.target
-        if self.method == "CONNECT":  # the target is host and port, without a path
-            return ""
-        without_scheme = self.target.partition("://")[2]
-        start = re.search("[/?]", without_scheme)
-        target = without_scheme[start.start() :] if start else ""
-        return target if target.startswith("/") else "/" + target  # RFC 9110 section 4.2.3: no path means "/"
+
+@attrs.frozen(init=False)
+class Accept:
+    """Returned by `@socket.request` to continue the handshake with more than the usual response.
+
+    The request is then checked as usual: it may still be refused, because of its origin for example.
+
+    :param headers: additional header fields of the 101 response. A mapping, or (name, value) pairs for several fields
+        of one name, such as `Set-Cookie`. A `Server` field replaces the one of the server.
+    :param subprotocol: the subprotocol, which must be one of `Request.subprotocols`; otherwise the error is logged and
+        the response is a 500. By default the server chooses one of its `subprotocols`.
+    :raises InvalidHeader: if a field would break the message, or belongs to the handshake itself.
+    :raises ValueError: if the subprotocol is not a token.
+    """
+
+    headers: Headers
+    subprotocol: str | None
+
+    def __init__(self, headers: HeaderFields = (), subprotocol: str | None = None) -> None:
+        fields = Headers(headers)
+        name = reserved_name(fields)
+        if name is not None:
+            instead = "; use subprotocol=" if name.lower() == "sec-websocket-protocol" else ""
+            raise InvalidHeader(f"{name} must not be in headers=, streamws sets it{instead}")
+        if subprotocol is not None and not is_token(subprotocol):
+            raise ValueError(f"subprotocol {subprotocol!r:.80} is not a token (RFC 9110 section 5.6.2)")
+        object.__setattr__(self, "headers", fields)
+        object.__setattr__(self, "subprotocol", subprotocol)
 
 
 # The names of RFC 9110, which the standard library only has since Python 3.13.

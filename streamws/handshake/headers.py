@@ -7,7 +7,7 @@ from typing import cast
 
 from ..errors import InvalidHeader
 
-__all__ = ["TCHAR", "HeaderFields", "Headers", "encode_field", "is_token"]
+__all__ = ["TCHAR", "HeaderFields", "Headers", "encode_field", "is_token", "reserved_name"]
 
 TCHAR = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 """Regular expression for one character of a token (RFC 9110 section 5.6.2)."""
@@ -15,6 +15,9 @@ TCHAR = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _TOKEN = re.compile(TCHAR + "+")
 _INDEX_FROM = 2048  # the size of the fields, in bytes, above which an index is worth its memory
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_RESERVED = re.compile(
+    rb"\r\n(upgrade|connection|sec-websocket-[^:]*|content-length|transfer-encoding):", re.IGNORECASE
+)
 
 
 def is_token(text: str) -> bool:
@@ -190,3 +193,9 @@ class Headers(Mapping[str, str]):
 
 HeaderFields = Mapping[str, str] | Iterable[tuple[str, str]]
 """Types that are accepted as header fields: a mapping (such as `Headers`), or (name, value) pairs."""
+
+
+def reserved_name(fields: Headers) -> str | None:
+    """Return the name of a field that belongs to the opening handshake itself; None if there is none."""
+    match = _RESERVED.search(fields.wire)
+    return None if match is None else match[1].decode()

@@ -2,6 +2,7 @@ import cython
 
 cdef class RequestReader:
     cdef object _limits
+    cdef object _link
     cdef object _lines
     cdef tuple _line
     cdef Py_ssize_t _line_end

@@ -11,7 +11,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from ..errors import HandshakeRefused, UsageError
 from ..options import Limits
-from .head import Request
+from .head import Link, Request
 from .headers import TCHAR, Headers
 from .lines import TLS_RECORDS, HeadLines
 
@@ -41,17 +41,19 @@ class RequestReader:
     """Reads the head of one request, in chunks of any size.
 
     :param limits: `max_request_line`, `max_header_line`, `max_headers` and `max_head` are enforced.
+    :param link: the connection of the request.
     """
 
-    __slots__ = ("_complete", "_limits", "_line", "_line_end", "_lines", "fields", "rest")
+    __slots__ = ("_complete", "_limits", "_line", "_line_end", "_lines", "_link", "fields", "rest")
 
     fields: dict[bytes, bytes]
     """The header fields by their lowercase names; empty until the head is complete."""
     rest: bytes
     """Bytes received after the head; empty until the head is complete."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, link: Link | None = None) -> None:
         self._limits = limits
+        self._link = link
         self._lines: HeadLines | None = None  # unless the head arrives in one chunk
         self._line: _RequestLine | None = None  # the request line, if the head arrives in chunks
         self._line_end = 0  # where it ends
@@ -123,7 +125,7 @@ class RequestReader:
         """Return the request of a request line and its fields, each with a CRLF before it."""
         method, target, version = line
         self.fields = _parse_fields(wire, version)
-        return Request(method.decode(), target.decode(), Headers.from_wire(wire), version.decode())
+        return Request(method.decode(), target.decode(), Headers.from_wire(wire), version.decode(), self._link)
 
     def _read_request_line(self, lines: HeadLines) -> _RequestLine | None:
         """Return the request line, or None if its end has not arrived."""

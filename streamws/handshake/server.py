@@ -9,11 +9,11 @@ from typing import Literal
 
 import attrs
 
-from ..errors import HandshakeRefused
+from ..errors import HandshakeRefused, UsageError
 from ..options import Compression
 from .agreement import Agreement, check_subprotocols
 from .extensions import accept_offer
-from .head import Request, Response
+from .head import Accept, Request, Response
 from .headers import encode_field, is_token
 from .url import ascii_host, bracketed
 
@@ -175,7 +175,9 @@ def accept_key(key: bytes) -> bytes:
     return binascii.b2a_base64(hashlib.sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
 
 
-def accept_request(request: Request, fields: Mapping[bytes, bytes], policy: Policy) -> Agreement:
+def accept_request(
+    request: Request, fields: Mapping[bytes, bytes], policy: Policy, accept: Accept | None = None
+) -> Agreement:
     """Check a client's opening handshake and accept it (RFC 6455 sections 4.2.1 and 4.2.2).
 
     The HTTP version, the host and the origin are checked first: a page that may not connect learns nothing else.
@@ -183,7 +185,9 @@ def accept_request(request: Request, fields: Mapping[bytes, bytes], policy: Poli
     :param request: the client's request.
     :param fields: its header fields, as `RequestReader.fields`.
     :param policy: which clients the server accepts, and what it agrees to.
+    :param accept: what the application adds to the response.
     :raises HandshakeRefused: if it is not a valid opening handshake, or the policy does not allow it.
+    :raises UsageError: if the application chose a subprotocol that the client does not offer.
     """
     if request.version != "1.1":
         raise HandshakeRefused(505, f"HTTP/{request.version} is not supported; use HTTP/1.1")
@@ -206,11 +210,20 @@ def accept_request(request: Request, fields: Mapping[bytes, bytes], policy: Poli
         raise HandshakeRefused(400, "Sec-WebSocket-Key must be 16 bytes in base64")
     response = _ACCEPT + accept_key(key)
     subprotocol = None
+    offered: list[str] = []
     if b"sec-websocket-protocol" in fields:
         offered = _parse_subprotocols(fields[b"sec-websocket-protocol"].decode("latin-1"))
         subprotocol = policy.choose_subprotocol(offered)
-        if subprotocol is not None:
-            response += b"\r\nSec-WebSocket-Protocol: " + subprotocol.encode()
+    if accept is not None and accept.subprotocol is not None:
+        subprotocol = accept.subprotocol
+        if subprotocol not in offered:  # RFC 6455 section 4.1: the client would fail the handshake
+            shown = ", ".join(offered) or "none"
+            raise UsageError(
+                f"@socket.request chose the subprotocol {subprotocol!r}, but the client offers {shown:.200}: "
+                "choose one of request.subprotocols, or refuse the request"
+            )
+    if subprotocol is not None:
+        response += b"\r\nSec-WebSocket-Protocol: " + subprotocol.encode()
     terms = None
     if policy.compression is not None and b"sec-websocket-extensions" in fields:
         try:
@@ -220,7 +233,11 @@ def accept_request(request: Request, fields: Mapping[bytes, bytes], policy: Poli
         if accepted is not None:
             answer, terms = accepted
             response += b"\r\nSec-WebSocket-Extensions: " + answer.encode()
-    return Agreement(response + policy.server_field, subprotocol, terms)
+    if accept is not None:
+        response += accept.headers.wire
+    if accept is None or "Server" not in accept.headers:
+        response += policy.server_field
+    return Agreement(response, subprotocol, terms)
 
 
 def _has_token(value: bytes, token: bytes) -> bool:
@@ -262,6 +279,14 @@ def full_response(retry_after: int = 5) -> Response:
     :param retry_after: the seconds after which the client may try again.
     """
     return Response(503, "the server is full; try again later\n", {"Retry-After": str(retry_after)})
+
+
+def crowded_response(retry_after: int = 5) -> Response:
+    """Return a 429 for a client whose address has too many connections or handshakes (RFC 6585 section 4).
+
+    :param retry_after: the seconds after which the client may try again.
+    """
+    return Response(429, "too many connections from your address; try again later\n", {"Retry-After": str(retry_after)})
 
 
 def timeout_response() -> Response:

@@ -9,6 +9,7 @@ cdef int READ, _MAX_ACCEPTS
 cdef class Openings:
     cdef object _loop
     cdef readonly Py_ssize_t limit
+    cdef bint _counted
     cdef dict _under_way
     cdef list _listeners
     cdef object _timer

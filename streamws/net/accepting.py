@@ -51,16 +51,19 @@ class Openings:
     clients each one is served. But clients that connect and say nothing do not keep the others out.
     """
 
-    __slots__ = ("_listeners", "_loop", "_timer", "_under_way", "_warned", "limit")
+    __slots__ = ("_counted", "_listeners", "_loop", "_timer", "_under_way", "_warned", "limit")
 
-    def __init__(self, loop: AbstractEventLoop, limit: int) -> None:
+    def __init__(self, loop: AbstractEventLoop, limit: int, counted: bool = False) -> None:
         """Create an empty set.
 
         :param limit: the most connections (`Limits.max_handshakes`).
+        :param counted: whether the keys count the connections of each address: they have a method `accepted`, which is
+            called with the transport before that is started.
         """
         self._loop = loop
         self.limit: int = limit
-        self._under_way: dict[object, tuple[float, Any]] = {}  # since when, and the transport; the oldest first
+        self._counted = counted
+        self._under_way: dict[Any, tuple[float, Any]] = {}  # since when, and the transport; the oldest first
         self._listeners: list[Listener] = []  # those that wait for a place
         self._timer: asyncio.TimerHandle | None = None  # for the time when the oldest one may be dropped
         self._warned = False  # whether the warning was logged
@@ -84,7 +87,7 @@ class Openings:
         """
         return len(self._under_way) > 2 * self.limit
 
-    def begin(self, key: object) -> None:
+    def begin(self, key: Any) -> None:
         """Add a connection that was accepted."""
         self._under_way[key] = (self._loop.time(), None)
 
@@ -93,6 +96,8 @@ class Openings:
         if self._under_way:
             key, (since, _) = self._under_way.popitem()
             self._under_way[key] = (since, transport)
+            if self._counted:
+                key.accepted(transport)
 
     def end(self, key: object) -> None:
         """Remove a connection: its request is complete, or it has ended."""

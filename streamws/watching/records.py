@@ -17,7 +17,7 @@ def log_end(connection: Connection, remote: str, line: str) -> None:
     outcome = connection.outcome()
     assert outcome is not None
     stats = stats_of(connection)
-    fields = connection.log_fields(remote)
+    fields = connection.log_fields()
     fields["outcome"] = str(outcome)
     fields["cause"] = outcome.cause.value
     fields["code"] = outcome.code

@@ -119,6 +119,18 @@ def _(folder: Path) -> AbstractAsyncContextManager[Mapping[str, str]]:
     return serving(handler, request)
 
 
+@surrounds("auth-header-client")
+def _(folder: Path) -> AbstractAsyncContextManager[Mapping[str, str]]:
+    async def handler(client: Client) -> None:
+        await client.send("hello billing")
+
+    def request(request: Request) -> Response | None:
+        known = request.headers.get("Authorization") == "Bearer correct horse"
+        return None if known else Response(401)
+
+    return serving(handler, request)
+
+
 @surrounds("fresh-token")
 def _(folder: Path) -> AbstractAsyncContextManager[Mapping[str, str]]:
     async def handler(client: Client) -> None:
@@ -136,7 +148,7 @@ def _(folder: Path) -> AbstractAsyncContextManager[Mapping[str, str]]:
     lines = ["the beginning", "the middle", "the end"]
 
     async def handler(client: Client) -> None:
-        last = int(client.request.query.removeprefix("after="))
+        last = int(client.request.query_string.removeprefix("after="))
         await client.send(f"{last + 1} {lines[last]}")
         client._connection.transport.close()
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import hashlib
+import hmac
 import json
 import os
 import re
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -796,6 +798,111 @@ async def _(server: Running) -> None:
         assert refused.value.response.headers["WWW-Authenticate"] == "Bearer"
 
 
+@drives("per-address")
+async def _(server: Running) -> None:
+    async with server.connect(), server.connect(), server.connect():
+        with pytest.raises(InvalidStatus, match="429"):
+            await server.connect()
+
+
+# Authenticate users -----------------------------------------------------------------------------------------
+
+
+async def refuses(server: Running, path: str = "/", headers: Mapping[str, str] | None = None) -> None:
+    with pytest.raises(InvalidStatus, match="401"):
+        await server.connect(path, headers)
+
+
+@drives("auth-cookie")
+async def _(server: Running) -> None:
+    async with server.connect("/", {"Cookie": "theme=dark; session=correct horse"}) as peer:
+        assert await peer.recv() == "hello ann"
+        assert peer.response is not None
+        assert peer.response.headers["Set-Cookie"].startswith("session=correct horse; Max-Age=3600;")
+    await refuses(server)
+    await refuses(server, "/", {"Cookie": "session=guess"})
+    with pytest.raises(InvalidStatus, match="403"):  # another site, with the cookie of the user
+        await server.connect("/", {"Cookie": "session=correct horse", "Origin": "https://evil.example"})
+
+
+@drives("auth-header")
+async def _(server: Running) -> None:
+    for service, token in ("billing", "correct horse"), ("reports", "battery staple"):
+        async with server.connect("/", {"Authorization": f"Bearer {token}"}) as peer:
+            assert await peer.recv() == f"hello {service}"
+    await refuses(server)
+    await refuses(server, "/", {"Authorization": "Bearer guess"})
+
+
+@drives("auth-query")
+async def _(server: Running) -> None:
+    async with server.connect("/?token=correct%20horse") as peer:
+        assert await peer.recv() == "hello ann"
+    await refuses(server)
+    await refuses(server, "/?token=guess")
+
+
+async def fetch(server: Running, path: str, cookie: str) -> tuple[bytes, bytes]:
+    """Return the head and the body of the response to a plain HTTP request."""
+    reader, writer = await asyncio.open_connection(*_split(server.address))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return head, body
+
+
+@drives("auth-ticket")
+async def _(server: Running) -> None:
+    head, body = await fetch(server, "/ticket", "session=correct horse")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n")
+    async with server.connect(f"/?ticket={body.decode()}") as peer:
+        assert await peer.recv() == "hello ann"
+    await refuses(server, f"/?ticket={body.decode()}")
+    await refuses(server)
+    head, _ = await fetch(server, "/ticket", "session=guess")
+    assert head.startswith(b"HTTP/1.1 401 ")
+
+
+def signed(seconds: float) -> str:
+    text = f"ann:{time.time() + seconds}"
+    return f"{text}:{hmac.digest(b'32 random bytes from your settings', text.encode(), 'sha256').hex()}"
+
+
+@drives("auth-expiry")
+async def _(server: Running) -> None:
+    async with server.connect(f"/?token={signed(100)}") as peer, server.connect(f"/?token={signed(0.5)}") as renewed:
+        await renewed.send(f"renew {signed(100)}")
+        await peer.send("works")
+        assert await peer.recv() == "works"
+        await peer.send(f"renew {signed(0.01)}")
+        assert await closed(peer) == (4401, "token expired")
+        await renewed.send("works")
+        assert await renewed.recv() == "works"
+        await renewed.send("renew guess")
+        assert await closed(renewed) == (4401, "token expired")
+    await refuses(server)
+    await refuses(server, f"/?token={signed(-2)}")
+    await refuses(server, f"/?token={signed(100)}0")
+
+
+@drives("auth-certificate")
+async def _(server: Running) -> None:
+    found = re.search(r"cafile='(.*)/ca\.pem'", (server.files.parent / "program.py").read_text())
+    assert found is not None
+    folder = Path(found[1])
+    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    with pytest.raises(streamws.ConnectError):
+        await streamws.connect(f"wss://localhost:{_split(server.address)[1]}/", ssl=context, proxy=None)
+    context.load_cert_chain(folder / "client.pem", folder / "client-key.pem")
+    url = f"wss://localhost:{_split(server.address)[1]}/"
+    async with streamws.connect(url, ssl=context, proxy=None) as client:
+        assert await client.read_message() == "hello Ann"
+    stranger = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    stranger.load_cert_chain(folder / "server.pem", folder / "server-key.pem")
+    with pytest.raises(streamws.HandshakeRefused, match="403"):
+        await streamws.connect(url, ssl=stranger, proxy=None)
+
+
 # Deployment -------------------------------------------------------------------------------------------------
 
 
@@ -818,9 +925,17 @@ async def _(server: Running) -> None:
 
 @drives("unix")
 async def _(server: Running) -> None:
-    headers = {"X-Real-IP": "192.0.2.1"}
+    headers = {"X-Forwarded-For": "192.0.2.1"}
     async with unix_connect(server.address, "ws://example.org/chat/", additional_headers=headers) as peer:
         assert await peer.recv() == "192.0.2.1 asked example.org for /chat/"
+
+
+@drives("proxies")
+async def _(server: Running) -> None:
+    forwarded = {"X-Forwarded-For": "6.6.6.6, 192.0.2.1, 10.0.0.3", "X-Forwarded-Proto": "https"}
+    for headers, said in ({}, "127.0.0.1 by ws"), (forwarded, "192.0.2.1 by wss"):
+        async with server.connect("/", headers) as peer:
+            assert await peer.recv() == f"{said}, from the proxy 127.0.0.1"
 
 
 @drives("shared")

@@ -74,7 +74,7 @@ def test_reader_returns_request_of_browser() -> None:
     assert request.method == "GET"
     assert request.target == "/chat?room=1&x=%20"
     assert request.path == "/chat"
-    assert request.query == "room=1&x=%20"
+    assert request.query_string == "room=1&x=%20"
     assert request.version == "1.1"
     assert request.host == request.headers["Host"] == "server.example.com:8765"
     assert request.headers["sec-websocket-key"] == "dGhlIHNhbXBsZSBub25jZQ=="
@@ -106,7 +106,7 @@ def test_reader_returns_request_of_browser() -> None:
 def test_reader_accepts_each_form_of_request_line(line: bytes, path: str, query: str, host: str) -> None:
     request = read(line + b"\r\n" + HOST + b"\r\n")
     assert (request.method, request.target) == tuple(line.decode().split(" ")[:2])
-    assert (request.path, request.query, request.host) == (path, query, host)
+    assert (request.path, request.query_string, request.host) == (path, query, host)
 
 
 @pytest.mark.parametrize(
@@ -440,6 +440,6 @@ def test_reader_accepts_or_refuses_damaged_head(damage: bytes, place: int, lengt
         for name, value in request.headers.items_all():
             assert Headers([(name, value)]).get_all(name) == (value,)
             assert value in request.headers.get_all(name)
-        assert request.target.endswith(request.path + ("?" + request.query if "?" in request.target else ""))
+        assert request.target.endswith(request.path + ("?" + request.query_string if "?" in request.target else ""))
     else:
         assert result[0] in (None, 400, 414, 431, 505)

@@ -101,7 +101,7 @@ async def test_client_shows_its_request_and_response(serve: Serve, connect: Conn
     server = await serve(echo)
     raw = await connect(server, request(None, ("X-Token", "t"), target="/chat/r%20m?a=1&b"))
     client = client_of(server, raw)
-    assert (client.request.path, client.request.query) == ("/chat/r%20m", "a=1&b")
+    assert (client.request.path, client.request.query_string) == ("/chat/r%20m", "a=1&b")
     assert client.request.headers["x-token"] == "t"
     assert client.response.status == 101
     assert client.response.headers["Sec-WebSocket-Accept"] == ACCEPT

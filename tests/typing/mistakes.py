@@ -3,11 +3,13 @@
 import asyncio
 
 from streamws import (
+    Accept,
     Backoff,
     Client,
     CloseOutcome,
     Compression,
     DataFrame,
+    Key,
     Limits,
     MessageReader,
     Opcode,
@@ -145,8 +147,24 @@ def serving() -> None:
     def on_request(request: Request) -> int:
         return 403
 
+    @socket.request  # type: ignore[type-var]
+    def on_request_too(request: Request) -> str:
+        return "chat"
+
+    WebSocketServer("localhost", 0, trusted_proxies=True)  # type: ignore[arg-type]
     with socket as server:
         server.broadcast("text")  # type: ignore[attr-defined]
+
+
+def storing(client: Client, request: Request) -> None:
+    name: Key[str] = Key("name")
+    client[name] = 1  # type: ignore[misc]
+    client["name"]  # type: ignore[index]
+    request["name"] = "x"  # type: ignore[index]
+    number: int = request[name]  # type: ignore[assignment]
+    client.get(name).upper()  # type: ignore[union-attr]
+    Accept(subprotocol=["chat"])  # type: ignore[arg-type]
+    print(number)
 
 
 async def connecting() -> None:

@@ -27,6 +27,7 @@ from prometheus_client import CollectorRegistry, Metric
 
 import streamws
 from streamws import (
+    Accept,
     Backoff,
     Cause,
     Client,
@@ -50,13 +51,16 @@ from streamws import (
     InvalidHandshake,
     InvalidHeader,
     InvalidURL,
+    Key,
     Limits,
     MessageReader,
     MissingExtra,
     Observer,
     Opcode,
+    PeerCertificate,
     ProtocolViolation,
     ProxyError,
+    Query,
     ReconnectError,
     RedirectError,
     Request,
@@ -299,7 +303,15 @@ def reading_request(request: Request, headers: Headers) -> None:
     assert_type(request.method, str)
     assert_type(request.target, str)
     assert_type(request.path, str)
-    assert_type(request.query, str)
+    assert_type(request.query_string, str)
+    assert_type(request.query, Query)
+    assert_type(request.query["room"], str)
+    assert_type(request.query.get("room"), str | None)
+    assert_type(request.query.getlist("room"), list[str])
+    assert_type(request.cookies, Mapping[str, str])
+    assert_type(request.subprotocols, tuple[str, ...])
+    assert_type(request.remote, tuple[str, int])
+    assert_type(request.secure, bool)
     assert_type(request.host, str)
     assert_type(request.headers, Headers)
     assert_type(headers["Accept"], str)
@@ -311,7 +323,43 @@ def reading_request(request: Request, headers: Headers) -> None:
     Headers([("Accept", "*/*")])
 
 
+NUMBER: Key[int] = Key("number")
+
+
+def storing(request: Request, client: Client) -> None:
+    request[NUMBER] = 1
+    assert_type(request[NUMBER], int)
+    assert_type(request.get(NUMBER), int | None)
+    assert_type(request.get(NUMBER, ""), int | str)
+    assert_type(NUMBER in request, bool)
+    del request[NUMBER]
+    client[NUMBER] = 1
+    assert_type(client[NUMBER], int)
+    assert_type(client.get(NUMBER), int | None)
+    assert_type(client.get(NUMBER, ""), int | str)
+    assert_type(NUMBER in client, bool)
+    del client[NUMBER]
+    assert_type(NUMBER.name, str)
+
+
+def asking_the_transport(request: Request, client: Client) -> None:
+    assert_type(client.remote, tuple[str, int])
+    assert_type(client.get_extra_info("peercert"), PeerCertificate | None)
+    assert_type(client.get_extra_info("cipher"), tuple[str, str, int] | None)
+    assert_type(client.get_extra_info("ssl_object"), ssl.SSLObject | None)
+    assert_type(client.get_extra_info("peername"), object)
+    assert_type(client.get_extra_info("peercert", 1), object)
+    certificate = request.get_extra_info("peercert")
+    if certificate is not None:
+        for kind, name in certificate.get("subjectAltName", ()):
+            assert_type((kind, name), tuple[str, str])
+
+
 def making_responses() -> None:
+    accept = Accept([("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")], subprotocol="chat")
+    assert_type(accept.headers, Headers)
+    assert_type(accept.subprotocol, str | None)
+    Accept({"X-Request-Id": "1"})
     response = Response(200, "body", {"X-Header": "value"}, content_type="text/plain")
     assert_type(response.status, int)
     assert_type(response.reason, str)
@@ -330,6 +378,7 @@ async def serving(context: ssl.SSLContext) -> None:
         handler=handler,
         ssl=context,
         origins=["https://example.org"],
+        trusted_proxies=["10.0.0.0/8", "unix"],
         subprotocols=("chat",),
         limits=Limits(max_message_size=10),
         compression=Compression(level=1, takeover=True),

@@ -162,8 +162,7 @@ async def test_server_logs_errors_and_discarded_data_with_fields(
         "client_id": second.id,
         "path": "/callback",
     }
-    # The connection has ended, so that the address is not known any more.
-    gone = base | {"remote": None, "client_id": first.id, "path": "/unread"}
+    gone = base | {"remote": f"{first.addr}:{first.port}", "client_id": first.id, "path": "/unread"}
     assert logged(caplog, "unread bytes: nothing reads this connection") == gone
 
 

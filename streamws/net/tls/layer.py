@@ -22,6 +22,9 @@ logger: logging.Logger = logging.getLogger("streamws")
 _RECORD = 1 << 14
 """The most bytes of data in a record (RFC 8446 section 5.1)."""
 
+_OF_TLS = {"peercert": "getpeercert", "cipher": "cipher", "compression": "compression"}
+"""Extra information, and the methods of `ssl.SSLObject` that return it."""
+
 _HANDSHAKE = 0
 _OPEN = 1
 _ENDED = 2  # this side has closed its sending side, the peer has not
@@ -356,6 +359,10 @@ class Tls(Receiver):
             return self._context
         if name == "ssl_object":
             return self._engine.ssl_object
+        call = _OF_TLS.get(name)
+        if call is not None:
+            found: object = getattr(self._engine.ssl_object, call)()
+            return default if found is None else found
         info: object = self._transport.get_extra_info(name, default)
         return info
 
