@@ -1,5 +1,8 @@
 """WebSocket streams for asyncio: readers and writer objects, strictly typed, at the speed of a callback core."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .about import __version__ as __version__
 from .client import Client
 from .codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side
@@ -17,6 +20,7 @@ from .errors import (
     InvalidHandshake,
     InvalidHeader,
     InvalidURL,
+    MissingExtra,
     ProtocolViolation,
     ProxyError,
     ReadError,
@@ -38,6 +42,9 @@ from .streams.reader import MessageReader
 from .streams.writer import Writer
 from .wire.frames import DataFrame
 from .wire.protocol import State
+
+if TYPE_CHECKING:
+    from .routing import Router as Router
 
 __all__ = [
     "Backoff",
@@ -66,6 +73,7 @@ __all__ = [
     "InvalidURL",
     "Limits",
     "MessageReader",
+    "MissingExtra",
     "Opcode",
     "ProtocolViolation",
     "ProxyError",
@@ -88,3 +96,16 @@ __all__ = [
     "connect",
     "is_transient",
 ]
+
+# Not in __all__, so that `from streamws import *` needs no extra.
+_LOADED_WHEN_USED = {"Router": "routing"}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in _LOADED_WHEN_USED:
+            return getattr(import_module(f"{__name__}.{_LOADED_WHEN_USED[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LOADED_WHEN_USED})

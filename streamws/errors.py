@@ -19,6 +19,7 @@ StreamwsError
 ├── ReconnectError              `async for client in connect()` gave up; .attempts has the error of each attempt
 ├── InvalidURL                  not a valid WebSocket URL; also a ValueError
 ├── InvalidHeader               a header name or value that must not be sent; also a ValueError
+├── MissingExtra                an optional package is not installed; also an ImportError
 └── UsageError                  not possible in this state; the message says what to call; also a RuntimeError
 """
 
@@ -39,6 +40,7 @@ __all__ = [
     "InvalidHandshake",
     "InvalidHeader",
     "InvalidURL",
+    "MissingExtra",
     "ProtocolViolation",
     "ProxyError",
     "ReadError",
@@ -254,6 +256,10 @@ class InvalidURL(StreamwsError, ValueError):
 
 class InvalidHeader(StreamwsError, ValueError):
     """A header name or value would break the HTTP message; nothing was sent."""
+
+
+class MissingExtra(StreamwsError, ImportError):
+    """A package that this part of streamws needs is not installed; the error message says what to install."""
 
 
 class UsageError(StreamwsError, RuntimeError):

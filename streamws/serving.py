@@ -31,11 +31,21 @@ ConnectionCallback = Callable[[Client], Awaitable[None] | None]
 RequestCallback = Callable[[Request], Awaitable[Response | None] | Response | None]
 
 
+class Routes:
+    """Interface of a `Router`: it chooses a handler by the path of the request."""
+
+    __slots__ = ()
+
+    def find(self, path: str) -> Handler | None:
+        """Return the handler for a path; None if there is no route."""
+        raise NotImplementedError
+
+
 class Serving(Connections):
     """The connections and handlers of one server.
 
     :param policy: which clients the server accepts.
-    :param handler: the handler; None if there is a @socket.connection callback instead.
+    :param handler: the handler, or a router; None if there is a @socket.connection callback instead.
     """
 
     __slots__ = (
@@ -51,9 +61,9 @@ class Serving(Connections):
         "stopping",
     )
 
-    def __init__(self, policy: Policy, handler: Handler | None) -> None:
+    def __init__(self, policy: Policy, handler: Handler | Routes | None) -> None:
         self.policy: Policy = policy
-        self.handler: Handler | None = handler
+        self.handler: Handler | Routes | None = handler
         self.on_connection: ConnectionCallback | None = None
         self.on_request: RequestCallback | None = None
         self.clients: dict[int, Client] = {}
@@ -93,7 +103,19 @@ class Serving(Connections):
         """Start such a task in a copy of the server's context: a chunk is received in any context."""
         return self._context.copy().run(self.spawn, coroutine)
 
-    def serve(self, connection: Connection, request: Request, agreement: Agreement) -> None:
+    def find_handler(self, request: Request) -> Handler | None:
+        """Return the handler for a request; None if there is a @socket.connection callback instead.
+
+        :raises HandshakeRefused: with 404, if the router has no route for the path.
+        """
+        if not isinstance(self.handler, Routes):
+            return self.handler
+        handler = self.handler.find(request.path)
+        if handler is None:
+            raise HandshakeRefused(404, f"no route for {request.path:.80}")
+        return handler
+
+    def serve(self, connection: Connection, request: Request, agreement: Agreement, handler: Handler | None) -> None:
         """Start a connection whose opening handshake is complete, and run its handler or callback."""
         connection.start(self.policy.compression, agreement.terms)
         client = Client(connection, request, agreement, self.spawn)
@@ -102,8 +124,8 @@ class Serving(Connections):
         if logger.isEnabledFor(logging.INFO):
             # Without the query, which may hold a token.
             logger.info("%s:%s opened %s", client.addr, client.port, request.path)
-        if self.handler is not None:
-            self._start_handler(self.handler, client, connection)
+        if handler is not None:
+            self._start_handler(handler, client, connection)
         else:
             assert self.on_connection is not None
             self.spawn_in_context(self._run_callback(self.on_connection, client, connection))
@@ -310,12 +332,13 @@ class ServerOpening:
             return
         try:
             agreement = accept_request(request, reader.fields, self._serving.policy)
+            handler = self._serving.find_handler(request)
         except HandshakeRefused as error:
             self._refuse(connection, error_response(error), error.reason, request.method)
             return
         self._end()
         connection.transport.write(agreement.encoded)
-        self._serving.serve(connection, request, agreement)
+        self._serving.serve(connection, request, agreement, handler)
         connection.receive_soon(reader.rest)
 
     def _refuse(self, connection: Connection, response: Response, reason: str, method: str) -> None:

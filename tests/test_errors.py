@@ -23,6 +23,7 @@ from streamws import (
     InvalidHandshake,
     InvalidHeader,
     InvalidURL,
+    MissingExtra,
     ProtocolViolation,
     ProxyError,
     ReadError,
@@ -59,6 +60,7 @@ TREE: dict[type[BaseException], type[BaseException]] = {
     ReconnectError: StreamwsError,
     InvalidURL: StreamwsError,
     InvalidHeader: StreamwsError,
+    MissingExtra: StreamwsError,
     UsageError: StreamwsError,
 }
 
@@ -94,6 +96,7 @@ EXAMPLES: list[tuple[StreamwsError, str]] = [
     (ReconnectError([]), "gave up after 0 failed attempts: "),
     (InvalidURL("said"), "said"),
     (InvalidHeader("said"), "said"),
+    (MissingExtra("said"), "said"),
     (UsageError("said"), "said"),
 ]
 

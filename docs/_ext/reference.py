@@ -34,6 +34,7 @@ STATEMENTS = {
     "Connecting.__aenter__": "async with connect(url) as client",
     "Connecting.__aiter__": "async for client in connect(url)",
     "MessageReader.__aiter__": "async for piece in reader",
+    "Router.route": '@router.route("/rooms/<name>")',
     "WebSocketServer.connection": "@socket.connection",
     "WebSocketServer.request": "@socket.request",
     "WebSocketServer.__enter__": "with socket as server",

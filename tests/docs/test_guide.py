@@ -232,6 +232,20 @@ async def _(server: Running) -> None:
         assert await closed(peer) == (1000, "that is all")
 
 
+@drives("routes")
+async def _(server: Running) -> None:
+    for path, expected in {
+        "/": "welcome to the lobby",
+        "/rooms/r%C3%A4d": "welcome to räd",
+        "/admin/users/7": "user 7",
+    }.items():
+        async with server.connect(path) as peer:
+            assert await peer.recv() == expected
+    with pytest.raises(InvalidStatus, match="404"):
+        await server.connect("/rooms")
+    await server.program.logs(r"^127\.0\.0\.1:\d+ refused with 404: no route for /rooms$")
+
+
 @drives("on-message")
 async def _(server: Running) -> None:
     async with server.connect() as peer:

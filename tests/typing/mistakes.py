@@ -2,6 +2,7 @@
 
 import asyncio
 
+import streamws
 from streamws import (
     Backoff,
     Client,
@@ -13,6 +14,7 @@ from streamws import (
     Opcode,
     Request,
     Response,
+    Router,
     State,
     Target,
     Timeouts,
@@ -144,6 +146,17 @@ def serving() -> None:
     @socket.request  # type: ignore[type-var]
     def on_request(request: Request) -> int:
         return 403
+
+    router = Router()
+
+    @router.route("/rooms/<name>")  # type: ignore[type-var]
+    async def room(name: str) -> None: ...
+
+    @router.route("/rooms/<name>")  # type: ignore[type-var]
+    def plain_room(client: Client, name: str) -> None: ...
+
+    router.route(5)  # type: ignore[arg-type]
+    streamws.Rooter()  # type: ignore[attr-defined]
 
     with socket as server:
         server.broadcast("text")  # type: ignore[attr-defined]
