@@ -61,8 +61,9 @@ KiB = 1024
 
 def resolve(name: str) -> Any:
     """Return the object that has a dotted name in the package, or None."""
-    found: Any = streamws
-    for part in name.split("."):
+    first, *others = name.split(".")
+    found: Any = getattr(streamws, first, None)  # some names of the package are loaded when they are used
+    for part in others:
         found = inspect.getattr_static(found, part, None)
     return found
 
