@@ -100,6 +100,7 @@ def shorten_signature(
                 r"attr_dict\['(\w+)'\]\.default", lambda found: f"{default_of(obj, found[1])}", arguments
             )
     arguments = arguments.replace("*misplaced: ~typing.Never", "*")  # there only for the error about it
+    arguments = arguments.replace("streamws.serving.Routes", "streamws.routing.Router")  # the only implementation
     if returned is not None:
         returned = re.sub(r"^\S*\bCoroutine\[\w+, \w+, (.*)\]$", r"\1", returned)
     return arguments, returned
