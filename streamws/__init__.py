@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from . import hints as _hints  # noqa: F401
 from .about import __version__ as __version__
 from .client import Client
 from .codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side

@@ -26,6 +26,7 @@ LAYERS = """
     connection callbacks client
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
     serving server routing
+    hints
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__
 """
