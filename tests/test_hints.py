@@ -6,6 +6,7 @@ import inspect
 import pickle
 import pydoc
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -144,9 +145,10 @@ async def test_unknown_name_is_the_usual_error_with_the_usual_suggestion() -> No
         with pytest.raises(AttributeError, match=r"object has no attribute 'read_mesage'$") as error:
             client.read_mesage  # type: ignore[attr-defined] # noqa: B018
         assert (error.value.name, error.value.obj) == ("read_mesage", client)
-        [line] = traceback.TracebackException.from_exception(error.value).format_exception_only()
-        assert "Did you mean" in line
-        assert "read_message" in line
+        if sys.version_info >= (3, 12):  # in 3.11, only the interpreter itself prints suggestions
+            [line] = traceback.TracebackException.from_exception(error.value).format_exception_only()
+            assert "Did you mean" in line
+            assert "read_message" in line
 
 
 # Not connected yet -------------------------------------------------------------------------------------------------
