@@ -27,7 +27,7 @@ async def run_tests(folder: Path, files: dict[str, str], *options: str) -> tuple
     (folder / "pyproject.toml").write_text(settings)
     for name, source in files.items():
         (folder / f"{name}.py").write_text(source)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "pytest_asyncio", *options, str(folder)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "pytest_asyncio.plugin", *options, str(folder)]
     # Other plugins are not needed, and loading them takes longer than the tests.
     environment = python_environment() | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     finished = await run(*command, environment=environment)
