@@ -7,9 +7,13 @@ checkers do not know them. `__getattr__` would make each call of a method of a c
 from .awaiting.internals import set_class_attribute
 from .client import Client
 from .connecting.connect import Connecting
-from .handshake.head import Request
+from .errors import ConnectionClosed, HandshakeError
+from .handshake.head import Request, Response
+from .net.accepting import Server
 from .server import WebSocketServer
+from .streams.pieces import DataFrameWriter, FragmentWriter
 from .streams.reader import MessageReader
+from .streams.writer import Writer
 
 _ALREADY_OPEN = "the connection is open already; leave this call out"
 _OUTCOME = "ask `client.outcome`, which is None while the connection is open"
@@ -118,6 +122,43 @@ HINTS: dict[type, dict[str, str]] = {
         "websocket_route": 'make a `streamws.Router`: write `@router.route("/path")`, and pass handler=router',
         "route": 'make a `streamws.Router`: write `@router.route("/path")`, and pass handler=router',
         "add_routes": 'make a `streamws.Router`: write `@router.route("/path")`, and pass handler=router',
+    },
+    Server: {
+        "broadcast": "write `socket.broadcast(message)`, with the WebSocketServer",
+        "clients": "write `socket.clients`, with the WebSocketServer",
+        "connections": "write `socket.clients.values()`, with the WebSocketServer",
+        "port": "write `socket.port`, with the WebSocketServer",
+    },
+    Writer: {
+        "write": "write `await client.send(message)`, or `client.writer.fragment()` for a message in parts",
+        "drain": "not needed: `await client.send(message)` waits while the peer reads too slowly",
+        "close": "write `await client.close()`",
+        "send_text": "write `await client.send(text)`; str is sent as text",
+        "send_bytes": "write `await client.send(data)`; bytes are sent as binary",
+        "send_json": _SEND_JSON,
+    },
+    FragmentWriter: {
+        "write": "write `await stream.send(part)`",
+        "close": "leave the block: that ends the message",
+    },
+    DataFrameWriter: {
+        "send": "write `await frame.write(part)`",
+        "close": "write as many bytes as were declared: that ends the message",
+    },
+    ConnectionClosed: {
+        "code": "write `error.outcome.code`",
+        "reason": "write `error.outcome.reason`",
+        "rcvd": "write `error.outcome.received`",
+        "sent": "write `error.outcome.sent`",
+    },
+    HandshakeError: {
+        "response": "write `error.status`, `error.headers` and `error.body`",
+        "status_code": "write `error.status`",
+    },
+    Response: {
+        "status_code": "write `response.status`",
+        "reason_phrase": "write `response.reason`",
+        "text": "write `response.body.decode()`",
     },
     Request: {
         "match_info": _PARAMETERS,

@@ -8,8 +8,8 @@ import pydoc
 import re
 import sys
 import traceback
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from unittest import mock
 
 import aiohttp
@@ -20,25 +20,70 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 
 import streamws
-from helpers.frames import TEXT
+from helpers.fixtures import url_of
 from helpers.peers import pair
-from streamws import Client, Connecting, Headers, MessageReader, Request, State, WebSocketServer, connect
+from streamws import (
+    Client,
+    Connecting,
+    ConnectionClosed,
+    DataFrameWriter,
+    FragmentWriter,
+    HandshakeError,
+    Headers,
+    MessageReader,
+    Request,
+    Response,
+    Server,
+    State,
+    WebSocketServer,
+    connect,
+)
 from streamws.awaiting.checks import class_shows_dictionary
 from streamws.hints import HINTS, Hint
 
 CASES = [(kind, name) for kind, hints in HINTS.items() for name in hints]
-ROLES = {Client: "client", MessageReader: "reader", WebSocketServer: "socket", Request: "request"}
-"""The variable that hints about a class use."""
+ROLES: dict[str, list[type]] = {
+    "client": [Client],
+    "client.writer": [streamws.Writer],
+    "client.outcome": [streamws.CloseOutcome],
+    "client.request": [Request],
+    "client.response": [Response],
+    "reader": [MessageReader],
+    "stream": [FragmentWriter],
+    "frame": [DataFrameWriter],
+    "socket": [WebSocketServer],
+    "request": [Request],
+    "response": [Response],
+    "error": [ConnectionClosed, HandshakeError],
+    "error.outcome": [streamws.CloseOutcome],
+}
+"""The expressions in hints that stand for an object, and its class."""
 
 
-async def objects(client: Client) -> dict[type, object]:
+@asynccontextmanager
+async def objects() -> AsyncIterator[dict[type, object]]:
     """Return an object of each class."""
-    return {
-        Client: client,
-        MessageReader: await anext(client.messages()),
-        WebSocketServer: WebSocketServer("127.0.0.1", 0),
-        Request: client.request,
-    }
+
+    async def handler(client: Client) -> None:
+        await client.send("text")
+        await client.wait_closed()
+
+    async with WebSocketServer("127.0.0.1", 0, handler=handler) as socket, connect(url_of(socket)) as client:
+        outcome = streamws.CloseOutcome(streamws.Cause.CLEAN, streamws.Side.LOCAL, None, None)
+        yield {
+            Client: client,
+            MessageReader: await anext(client.messages()),
+            WebSocketServer: socket,
+            Server: socket._server,
+            streamws.Writer: client.writer,
+            FragmentWriter: client.writer.fragment(),
+            DataFrameWriter: client.writer.data_frame(1),
+            ConnectionClosed: ConnectionClosed(outcome),
+            HandshakeError: HandshakeError("said"),
+            Response: client.response,
+            Request: client.request,
+            streamws.CloseOutcome: outcome,
+        }
 
 
 def is_hint(kind: type, name: str) -> bool:
@@ -46,9 +91,8 @@ def is_hint(kind: type, name: str) -> bool:
 
 
 async def test_every_hint_is_an_attribute_error_with_name_and_object() -> None:
-    async with pair() as (client, peer):
-        peer.send(TEXT, b"text")
-        found = await objects(client)
+    async with objects() as found:
+        assert found.keys() >= HINTS.keys()
         for kind, name in CASES:
             with pytest.raises(AttributeError) as error:
                 getattr(found[kind], name)
@@ -60,12 +104,11 @@ async def test_every_hint_is_an_attribute_error_with_name_and_object() -> None:
 
 
 async def test_dir_has_what_it_has_without_hints() -> None:
-    async with pair() as (client, peer):
-        peer.send(TEXT, b"text")
-        for found in [*(await objects(client)).values(), connect("ws://localhost/")]:
+    async with objects() as all_found:
+        for found in [*all_found.values(), connect("ws://localhost/")]:
             kept = [name for name in object.__dir__(found) if not is_hint(type(found), name)]
             assert dir(found) == sorted(kept)
-        assert {"send", "read_message", "writer", "id"} <= set(dir(client))
+        assert {"send", "read_message", "writer", "id"} <= set(dir(all_found[Client]))
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES, ids=lambda value: getattr(value, "__name__", value))
@@ -90,25 +133,22 @@ def mentioned(text: str) -> Iterator[ast.expr]:
                 yield node
 
 
-@pytest.mark.parametrize(("kind", "name"), CASES, ids=lambda value: getattr(value, "__name__", value))
-def test_hint_names_what_exists(kind: type, name: str) -> None:
-    kinds: dict[str, Any] = {role: cls for cls, role in ROLES.items()}
-    checked = 0
-    for node in mentioned(HINTS[kind][name]):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in kinds:
-            assert node.attr in dir(kinds[node.value.id])
-            checked += 1
-        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "client.writer":
-            assert hasattr(streamws.Writer, node.attr)
-        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "client.outcome":
-            assert hasattr(streamws.CloseOutcome, node.attr)
-        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("client.request", "client.response"):
-            assert node.attr in dir(Request) or node.attr in dir(streamws.Response)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id[0].isupper():
-            assert hasattr(getattr(streamws, node.value.id), node.attr)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "streamws":
-            assert hasattr(streamws, node.attr)
-    assert checked or re.search("streamws.Router|Response|WebSocketServer|leave this call out", HINTS[kind][name])
+async def test_hints_name_what_exists() -> None:
+    async with objects() as found:
+        for kind, name in CASES:
+            checked = 0
+            for node in mentioned(HINTS[kind][name]):
+                if not isinstance(node, ast.Attribute):
+                    continue
+                owner = ast.unparse(node.value)
+                if owner in ROLES:
+                    assert any(hasattr(found[role], node.attr) for role in ROLES[owner]), (owner, node.attr)
+                    checked += 1
+                elif owner == "streamws" or owner[0].isupper():
+                    where = streamws if owner == "streamws" else getattr(streamws, owner)
+                    assert hasattr(where, node.attr), (owner, node.attr)
+                    checked += 1
+            assert checked or re.search("`Response`|WebSocketServer|leave|as many bytes", HINTS[kind][name]), name
 
 
 @pytest.mark.parametrize(
