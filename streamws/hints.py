@@ -171,6 +171,16 @@ HINTS: dict[type, dict[str, str]] = {
 }
 """What to write instead, by class and name."""
 
+ROUTER_HINTS: dict[str, str] = {
+    "websocket": 'write `@router.route("/rooms/<name>")`',
+    "get": 'write `@router.route("/rooms/<name>")`',
+    "add_get": 'write `@router.route("/rooms/<name>")`',
+    "add_route": 'write `router.route("/rooms/<name>")(handler)`',
+    "include_router": 'write `router.include("/api", other)`',
+    "mount": 'write `router.include("/api", other)`',
+}
+"""The same for `Router`, which is imported only when it is used."""
+
 _NOT_CONNECTED = "it is not connected yet: write `async with connect(url) as client`, or `client = await connect(url)`"
 
 
@@ -201,13 +211,14 @@ def _find(kind: type, name: str) -> object:
     return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
 
 
-def _add(kind: type, hints: dict[str, str]) -> None:
+def add_hints(kind: type, hints: dict[str, str]) -> None:
+    """Give a class hints. A name that it already has stays what it is."""
     for name, text in hints.items():
         if _find(kind, name) is None:
             set_class_attribute(kind, name, Hint(name, text))
     set_class_attribute(kind, "__dir__", _dir)
 
 
-_add(Connecting, {name: _NOT_CONNECTED for name in [*vars(Client), *HINTS[Client]] if not name.startswith("_")})
+add_hints(Connecting, {name: _NOT_CONNECTED for name in [*vars(Client), *HINTS[Client]] if not name.startswith("_")})
 for _kind, _hints in HINTS.items():
-    _add(_kind, _hints)
+    add_hints(_kind, _hints)

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from .client import Client
 from .errors import MissingExtra, UsageError
+from .hints import ROUTER_HINTS, add_hints
 from .serving import Handler, Routes, check_handler
 
 try:
@@ -93,11 +94,9 @@ class Router(Routes):
 
         :param path: the path as in `Request.path`, percent-encoded.
         """
-        if not path.startswith("/") or path.startswith("//"):  # werkzeug would make both begin with one slash
-            return None
         try:
             text = unquote(_ENCODED_SLASH.sub(_SLASH, path), errors="strict")
-            handler, values = self._urls.match(text)
+            handler, values = self._urls.match(_enclosed(text))
         except (HTTPException, ValueError):  # no route, not UTF-8, or a number of thousands of digits
             return None
         found: Handler = handler
@@ -114,18 +113,27 @@ class Router(Routes):
 
     def _add(self, routes: list[tuple[str, RouteHandler]]) -> None:
         """Add routes here and in all routers that include this one, or nowhere."""
-        added: list[tuple[Router, str, str, RouteHandler]] = []
+        added: dict[tuple[Router, str], tuple[str, RouteHandler]] = {}
         for prefix, router in self._with_parents():
             for rule, handler in routes:
                 pattern = _pattern(prefix + rule)
-                if pattern in router._rules:
-                    other, owner = router._rules[pattern]
+                equal = router._rules.get(pattern) or added.get((router, pattern))
+                if equal is not None:
+                    other, owner = equal
                     name = getattr(owner, "__qualname__", repr(owner))
                     raise UsageError(f"there is a route for {prefix + rule!r} already: {other!r} of {name}")
-                added.append((router, pattern, prefix + rule, handler))
-        for router, pattern, rule, handler in added:
+                added[router, pattern] = prefix + rule, handler
+        for (router, pattern), (rule, handler) in added.items():
             router._rules[pattern] = rule, handler
-            router._map.add(Rule(rule, endpoint=handler))
+            router._map.add(Rule(_enclosed(rule), endpoint=handler))
+
+
+def _enclosed(path: str) -> str:
+    """Return a path or rule between two parts that are always the same.
+
+    werkzeug treats slashes at the beginning and the end of a path specially. Enclosed ones are matched exactly.
+    """
+    return f"/.{path}/."
 
 
 def _with_slashes(value: object) -> object:
@@ -175,3 +183,6 @@ def _check_parameters(rule: str, handler: RouteHandler) -> None:
         name = getattr(handler, "__qualname__", repr(handler))
         call = ", ".join(["client", *(f"{parameter}=..." for parameter in names)])
         raise TypeError(f"{name} cannot be the handler of {rule!r}, which calls {name}({call}): {error}") from error
+
+
+add_hints(Router, ROUTER_HINTS)

@@ -13,6 +13,7 @@ from helpers.fixtures import Connect, Serve
 from helpers.frames import TEXT, request, text
 from helpers.processes import python_environment, run
 from streamws import Client, MissingExtra, Request, Response, Router, UsageError, connect
+from streamws.hints import ROUTER_HINTS
 from streamws.routing import RouteHandler
 
 
@@ -177,6 +178,9 @@ async def test_method_can_be_a_handler(serve: Serve, connect: Connect) -> None:
         ("/<kind>-<int:id>.json", "/user-5.json", {"kind": "user", "id": 5}),
         ("/a/", "/a/", {}),
         ("/a//b", "/a//b", {}),
+        ("//a", "//a", {}),
+        ("/.", "/.", {}),
+        ("/files/<path:file>", "/files/./.", {"file": "./."}),
         ("/a", "/a", {}),
     ],
 )
@@ -215,6 +219,15 @@ def test_rule_with_more_fixed_text_wins() -> None:
     assert parameters(router, "/rooms/new") == {}
     assert parameters(router, "/rooms/old") == {"name": "old"}
     assert parameters(router, "/rooms/old/1") == {"rest": "rooms/old/1"}
+
+
+def test_paths_match_exactly_also_if_a_rule_with_a_slash_at_its_end_is_similar() -> None:
+    router = routed("/a/", "/<name>", "/<path:rest>/")
+    assert parameters(router, "/a/") == {}
+    assert parameters(router, "/a") == {"name": "a"}
+    assert parameters(router, "/b") == {"name": "b"}
+    assert parameters(router, "/b/") == {"rest": "b"}
+    assert parameters(router, "/b/c") is None
 
 
 # Registration ------------------------------------------------------------------------------------------------------
@@ -345,6 +358,16 @@ def test_route_that_an_outer_router_has_already_is_added_nowhere() -> None:
     assert inner.find("/same") is None
 
 
+def test_router_that_is_included_twice_with_the_same_prefixes_is_refused() -> None:
+    inner, left, right, outer = Router(), Router(), Router(), Router()
+    for middle in (left, right):
+        middle.include("", inner)
+        outer.include("", middle)
+    with pytest.raises(UsageError, match="there is a route for '/twice' already"):
+        inner.route("/twice")(tell)
+    assert [router.find("/twice") for router in (inner, left, right, outer)] == [None] * 4
+
+
 @pytest.mark.parametrize("prefix", ["api", "/", "/api/", "/<name>", "/a?b", "/%C3%A4"])
 def test_router_refuses_a_prefix_that_is_not_valid(prefix: str) -> None:
     with pytest.raises(ValueError, match=r"prefix|rule"):
@@ -362,6 +385,17 @@ def test_router_cannot_include_itself() -> None:
 def test_router_shows_its_rules() -> None:
     assert repr(routed("/a", "/b/<int:c>")) == "<Router /a, /b/<int:c>>"
     assert repr(Router()) == "<Router without routes>"
+
+
+@pytest.mark.parametrize(("name", "text"), ROUTER_HINTS.items())
+def test_router_names_what_it_has_instead_of_what_others_have(name: str, text: str) -> None:
+    router = Router()
+    with pytest.raises(AttributeError) as error:
+        getattr(router, name)
+    assert str(error.value) == f"'Router' object has no attribute {name!r}: {text}"
+    assert not hasattr(router, name)
+    assert {"route", "include", "find"} <= set(dir(router))
+    assert name not in dir(router)
 
 
 # Without the extra -------------------------------------------------------------------------------------------------

@@ -58,6 +58,13 @@ async def sending(client: Client, writer: Writer) -> None:
         frame.write(b"a")  # type: ignore[unused-coroutine]
 
 
+async def using_names_of_other_libraries(client: Client) -> None:
+    await client.recv()  # type: ignore[attr-defined]
+    await client.send_json({})  # type: ignore[attr-defined]
+    await client.accept()  # type: ignore[attr-defined]
+    await connect("ws://localhost/").send("text")  # type: ignore[attr-defined]
+
+
 async def forgetting_await(client: Client) -> None:
     client.close()  # type: ignore[unused-coroutine]
     client.send("text")  # type: ignore[unused-coroutine]
