@@ -88,7 +88,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=MAIN)
 def types(session: nox.Session) -> None:
     """Check types, and that the public interface has all of them."""
-    session.install(".[test,peers,bench,speed,socks,lint]", env=PURE)
+    session.install(".[test,peers,bench,speed,socks,routing,lint]", env=PURE)
     session.run("mypy")
     for version in (PYTHONS[0], PYTHONS[-1]):  # other branches of `sys.version_info`, other stubs of asyncio
         session.run("mypy", "--python-version", version)
@@ -98,7 +98,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python=MAIN)
 def docs(session: nox.Session) -> None:
     """Build the documentation in docs/_build/html; a warning is an error."""
-    session.install(".[docs,speed,socks,prometheus]", env=PURE)
+    session.install(".[docs,speed,socks,routing,prometheus]", env=PURE)
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
 
 

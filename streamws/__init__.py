@@ -1,5 +1,9 @@
 """WebSocket streams for asyncio: readers and writer objects, strictly typed, at the speed of a callback core."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from . import hints as _hints  # noqa: F401
 from .about import __version__ as __version__
 from .client import Client
 from .codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side
@@ -44,6 +48,9 @@ from .watching.observer import Observer
 from .watching.stats import ConnectionStats, ServerStats
 from .wire.frames import DataFrame
 from .wire.protocol import State
+
+if TYPE_CHECKING:
+    from .routing import Router as Router
 
 __all__ = [
     "Accept",
@@ -102,3 +109,16 @@ __all__ = [
     "connect",
     "is_transient",
 ]
+
+# Not in __all__, so that `from streamws import *` needs no extra.
+_LOADED_WHEN_USED = {"Router": "routing"}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in _LOADED_WHEN_USED:
+            return getattr(import_module(f"{__name__}.{_LOADED_WHEN_USED[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LOADED_WHEN_USED})

@@ -21,7 +21,7 @@ from .net.binding import file_number, is_abstract, remove_file, shown_path
 from .net.signals import STOPS, can_handle_signals, on_signals
 from .net.transports import listen, new_loop
 from .options import Compression, Limits, Timeouts, compression_of
-from .serving import ConnectionCallback, Handler, RequestCallback, Serving, check_callback, check_handler
+from .serving import ConnectionCallback, Handler, RequestCallback, Routes, Serving, check_callback, check_handler
 from .streams.shared import SharedMessage
 from .watching.observer import Observer, check_observer
 from .watching.stats import ServerStats
@@ -52,7 +52,7 @@ class WebSocketServer:
         port: int | None = None,
         *misplaced: Never,
         loop: asyncio.AbstractEventLoop | None = None,
-        handler: Handler | None = None,
+        handler: Handler | Routes | None = None,
         ssl: tls.SSLContext | None = None,
         sock: socket.socket | None = None,
         path: str | PathLike[str] | None = None,
@@ -75,7 +75,8 @@ class WebSocketServer:
         :param port: the TCP port; 0 for any free port.
         :param loop: the event loop for `with` and `run`. By default `run` makes one, and `async with` uses the running
             one.
-        :param handler: a coroutine function that is called with the `Client` of each connection and owns it.
+        :param handler: a coroutine function that is called with the `Client` of each connection and owns it. Or a
+            `Router`, which chooses such a function by the path.
         :param ssl: a context for `wss://`.
         :param sock: a bound socket to listen on, instead of address and port.
         :param path: the path of a Unix socket to listen on, instead of address and port. A socket on which nobody
@@ -108,7 +109,7 @@ class WebSocketServer:
             )
         _check_place(address, port, sock, path)
         _check_mode(mode, path)
-        if handler is not None:
+        if handler is not None and not isinstance(handler, Routes):
             check_handler(handler)
         if ssl is not None and not isinstance(ssl, tls.SSLContext):
             raise TypeError(f"ssl must be an ssl.SSLContext, not {ssl!r}")

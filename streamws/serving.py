@@ -45,11 +45,21 @@ ConnectionCallback = Callable[[Client], Awaitable[None] | None]
 RequestCallback = Callable[[Request], Awaitable[Response | Accept | None] | Response | Accept | None]
 
 
+class Routes:
+    """Interface of a `Router`: it chooses a handler by the path of the request."""
+
+    __slots__ = ()
+
+    def find(self, path: str) -> Handler | None:
+        """Return the handler for a path; None if there is no route."""
+        raise NotImplementedError
+
+
 class Serving(Connections):
     """The connections and handlers of one server.
 
     :param policy: which clients the server accepts.
-    :param handler: the handler; None if there is a @socket.connection callback instead.
+    :param handler: the handler, or a router; None if there is a @socket.connection callback instead.
     :param limits: `max_clients_per_address` and `max_handshakes_per_address` are used.
     :param proxies: the proxies that may forward the addresses of clients; None for no proxies.
     :param observer: is told what happens to the connections.
@@ -84,7 +94,7 @@ class Serving(Connections):
     def __init__(
         self,
         policy: Policy,
-        handler: Handler | None,
+        handler: Handler | Routes | None,
         limits: Limits,
         proxies: TrustedProxies | None = None,
         observer: Observer | None = None,
@@ -97,7 +107,7 @@ class Serving(Connections):
         most = limits.max_handshakes_per_address
         self.handshake_quota: Quota | None = None if most is None else Quota(most)
         """The opening handshakes of each address; None for no limit."""
-        self.handler: Handler | None = handler
+        self.handler: Handler | Routes | None = handler
         self.on_connection: ConnectionCallback | None = None
         self.on_request: RequestCallback | None = None
         self.clients: dict[int, Client] = {}
@@ -160,7 +170,19 @@ class Serving(Connections):
         """Start such a task in a copy of the server's context: a chunk is received in any context."""
         return self._context.copy().run(self.spawn, coroutine)
 
-    def serve(self, connection: Connection, request: Request, agreement: Agreement) -> None:
+    def find_handler(self, request: Request) -> Handler | None:
+        """Return the handler for a request; None if there is a @socket.connection callback instead.
+
+        :raises HandshakeRefused: with 404, if the router has no route for the path.
+        """
+        if not isinstance(self.handler, Routes):
+            return self.handler
+        handler = self.handler.find(request.path)
+        if handler is None:
+            raise HandshakeRefused(404, f"no route for {request.path:.80}")
+        return handler
+
+    def serve(self, connection: Connection, request: Request, agreement: Agreement, handler: Handler | None) -> None:
         """Start a connection whose opening handshake is complete, and run its handler or callback."""
         connection.start(self.policy.compression, agreement.terms)
         client = Client(connection, request, agreement, self.spawn)
@@ -172,8 +194,8 @@ class Serving(Connections):
             logger.info("%s opened %s", connection.peer(), request.path, extra=connection.log_fields())
         if self._observation is not None:
             self._observation.opened(client, connection)
-        if self.handler is not None:
-            self._start_handler(self.handler, client, connection)
+        if handler is not None:
+            self._start_handler(handler, client, connection)
         else:
             assert self.on_connection is not None
             self.spawn_in_context(self._run_callback(self.on_connection, client, connection))
@@ -505,6 +527,7 @@ class ServerOpening:
             return
         try:
             agreement = accept_request(request, reader.fields, self._serving.policy, accept)
+            handler = self._serving.find_handler(request)
         except HandshakeRefused as error:
             self._refuse(connection, error_response(error), error.reason, request)
             return
@@ -526,7 +549,7 @@ class ServerOpening:
                 return
         self._end()
         connection.transport.write(agreement.encoded)
-        self._serving.serve(connection, request, agreement)
+        self._serving.serve(connection, request, agreement, handler)
         connection.receive_soon(reader.rest)
 
     def _refuse(self, connection: Connection, response: Response, reason: str, request: Request | None) -> None:

@@ -34,6 +34,7 @@ STATEMENTS = {
     "Connecting.__aenter__": "async with connect(url) as client",
     "Connecting.__aiter__": "async for client in connect(url)",
     "MessageReader.__aiter__": "async for piece in reader",
+    "Router.route": '@router.route("/rooms/<name>")',
     "WebSocketServer.connection": "@socket.connection",
     "WebSocketServer.request": "@socket.request",
     "WebSocketServer.__enter__": "with socket as server",
@@ -65,8 +66,9 @@ KiB = 1024
 
 def resolve(name: str) -> Any:
     """Return the object that has a dotted name in the package, or None."""
-    found: Any = streamws
-    for part in name.split("."):
+    first, *others = name.split(".")
+    found: Any = getattr(streamws, first, None)  # some names of the package are loaded when they are used
+    for part in others:
         found = inspect.getattr_static(found, part, None)
     return found
 
@@ -103,6 +105,7 @@ def shorten_signature(
                 r"attr_dict\['(\w+)'\]\.default", lambda found: f"{default_of(obj, found[1])}", arguments
             )
     arguments = arguments.replace("*misplaced: ~typing.Never", "*")  # there only for the error about it
+    arguments = arguments.replace("streamws.serving.Routes", "streamws.routing.Router")  # the only implementation
     if returned is not None:
         returned = re.sub(r"^\S*\bCoroutine\[\w+, \w+, (.*)\]$", r"\1", returned)
     return arguments, returned

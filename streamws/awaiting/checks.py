@@ -3,6 +3,7 @@
 This module is never compiled, because the interpreter's own `await` is tested, not Cython's.
 """
 
+import gc
 from asyncio import Future
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -73,3 +74,17 @@ def awaits_to(awaitable: Any, value: object) -> bool:
         return False
     coroutine.close()
     return False
+
+
+def class_shows_dictionary() -> bool:
+    """Return whether the garbage collector finds the dictionary of a class, which `vars` only shows."""
+
+    class Example:
+        present = 1
+
+    try:
+        [dictionary] = gc.get_referents(vars(Example))
+        dictionary["added"] = 2
+        return Example.present == 1 and getattr(Example(), "added", None) == 2
+    except Exception:
+        return False

@@ -11,18 +11,20 @@ way is used if the check fails, or if the environment variable `STREAMWS_PLAIN` 
 | the layout of `_asyncio.Future` (C) | find that callback without a Python call | `Future._callbacks` |
 | `am_send`, `tp_iternext` (C) | await without a Python call | the methods `send` and `__next__` |
 | the layout of `StopIteration` (C, 3.12 to 3.14) | hand over a result without a new exception | the same two methods |
+| the dictionary of a class | give names to a compiled class, for the errors of `hints` | no such names |
 | `_PyBytes_Resize` (C) | shrink a payload without a copy | copy it |
 | the layout of `_ssl._SSLSocket` (C) | encrypt without a copy | `ssl.MemoryBIO` |
 """
 
 import asyncio
+import gc
 import sys
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from typing import Any
 
 from ..about import PLAIN
-from .checks import futures_can_be_yielded, futures_show_callbacks
+from .checks import class_shows_dictionary, futures_can_be_yielded, futures_show_callbacks
 
 YIELDS_FUTURES: bool = not PLAIN and futures_can_be_yielded()
 """Whether an operation may yield a future to the task that awaits it, as `Future.__await__` does."""
@@ -67,3 +69,16 @@ def callbacks_of(future: "Future[None]") -> list[Any]:
 def task_of(callback: object) -> object:
     """Return the task that `callback` wakes, or None."""
     return getattr(callback, "__self__", None)
+
+
+_SHOWS_DICTIONARY = not PLAIN and class_shows_dictionary()
+
+
+def set_class_attribute(kind: type, name: str, value: object) -> None:
+    """Set an attribute of a class, also of a compiled one. Nobody must have looked for this name in the class yet."""
+    try:
+        setattr(kind, name, value)
+    except TypeError:  # a compiled class is immutable
+        if _SHOWS_DICTIONARY:
+            dictionary: Any = gc.get_referents(vars(kind))[0]
+            dictionary[name] = value

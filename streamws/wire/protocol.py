@@ -23,6 +23,12 @@ class State(enum.IntEnum):
     CLOSING = 2
     CLOSED = 3
 
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, spec: str) -> str:
+        return format(self.name, spec)
+
 
 class Change(enum.IntEnum):
     """An event that moves a connection to another state."""

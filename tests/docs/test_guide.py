@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -26,7 +27,7 @@ from helpers.peers import open_peer
 from helpers.programs import SECONDS, Program
 from streamws import Opcode
 
-EXAMPLES = [example for example in examples() if example.kind != "client"]
+EXAMPLES = [example for example in examples() if example.kind not in ("client", "file")]
 CERTIFICATE = str(ROOT / "tests" / "helpers" / "localhost.pem")
 
 RUN = """
@@ -62,7 +63,7 @@ DRIVERS: dict[str, Driver] = {}
 INTERRUPTED = {"async-with", "pictures", "slow-clients", "ticker"}
 """Programs that SIGINT ends with KeyboardInterrupt, as their page says; the others end with 0."""
 
-FAILING = {"lifecycle", "send-a-file"}
+FAILING = {"lifecycle", "send-a-file", "from-socketio"}
 """Programs whose handler raises, as their page says; no traceback is in what the others log."""
 
 
@@ -105,6 +106,7 @@ async def test_documentation_program_does_what_its_page_says(
             '"localhost", 8765': '"127.0.0.1", 0',  # localhost may be two addresses, with two ports
             '"127.0.0.1", 8765': f'"127.0.0.1", {port}',
             '"", 8765': '"127.0.0.1", 0',
+            'host="localhost", port=8765': 'host="127.0.0.1", port=0',
             '"certificate.pem", "key.pem"': repr(CERTIFICATE),
             "/run/chat": str(tmp_path),
             "/srv/files": str(files),
@@ -114,7 +116,28 @@ async def test_documentation_program_does_what_its_page_says(
         await run(example, file)
 
 
+async def listening_address(program: Program) -> str:
+    """Wait until a program listens on a TCP port, and return its address."""
+    process = psutil.Process(program.process.pid)
+    while True:
+        for connection in process.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                return f"127.0.0.1:{connection.laddr.port}"
+        assert program.process.returncode is None, "the program has ended"
+        await asyncio.sleep(0.02)
+
+
+async def run_before(example: Example, file: Path) -> None:
+    """Run a program of another library, and do with it what is done with the same program of streamws."""
+    async with asyncio.timeout(SECONDS), Program("-u", str(file)) as program:
+        address = await listening_address(program)
+        await DRIVERS[example.name.removesuffix("-before")](Running(program, address, file.parent))
+
+
 async def run(example: Example, file: Path) -> None:
+    if example.kind == "before":
+        await run_before(example, file)
+        return
     async with asyncio.timeout(SECONDS), Program("-u", "-c", RUN, str(file)) as program:
         driver = DRIVERS.get(example.name)
         if driver is None:
@@ -149,12 +172,13 @@ def test_documentation_programs_have_names_of_their_own() -> None:
 
 
 def test_documentation_programs_that_do_not_serve_claim_an_output() -> None:
-    assert [example.id for example in EXAMPLES if example.name not in DRIVERS and example.output is None] == []
+    silent = [e for e in EXAMPLES if e.kind != "before" and e.name not in DRIVERS and e.output is None]
+    assert [example.id for example in silent] == []
 
 
 def test_documentation_comments_are_all_understood() -> None:
     text = "".join(page.read_text("utf-8") for page in pages())
-    comments = re.findall(r"<!-- (program|handler|connection|client|continues): ", text)
+    comments = re.findall(r"<!-- (program|handler|connection|client|before|file|continues): ", text)
     assert len(comments) + len(re.findall(r"(?<!-->)\n```python\n", text)) == sum(e.blocks for e in examples())
     figures = text.count("<!-- figures: ")
     assert text.count("<!-- end of figures -->") == figures
@@ -232,6 +256,69 @@ async def _(server: Running) -> None:
             "your client calls itself a test",
         ]
         assert await closed(peer) == (1000, "that is all")
+
+
+@drives("routes")
+async def _(server: Running) -> None:
+    for path, expected in {
+        "/": "welcome to the lobby",
+        "/rooms/r%C3%A4d": "welcome to räd",
+        "/admin/users/7": "user 7",
+    }.items():
+        async with server.connect(path) as peer:
+            assert await peer.recv() == expected
+    with pytest.raises(InvalidStatus, match="404"):
+        await server.connect("/rooms")
+    await server.program.logs(r"^127\.0\.0\.1:\d+ refused with 404: no route for /rooms$")
+
+
+@drives("blocking-code")
+async def _(server: Running) -> None:
+    async with server.connect() as first, server.connect() as second:
+        await first.send("a")
+        await second.send("b")
+        assert await asyncio.wait_for(second.recv(), SECONDS) == "B"
+        assert await asyncio.wait_for(first.recv(), 0.9) == "A"  # not a second after the other one
+
+
+@drives("from-websockets")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("hello")
+        await peer.send(b"\x00")
+        assert await heard(peer, 2) == ["HELLO", b"\x00"]
+        await peer.close()
+        assert peer.close_code == 1000  # the server has answered
+
+
+for _library in ("aiohttp", "picows"):
+    drives(f"from-{_library}")(DRIVERS["from-websockets"])
+
+
+@drives("from-starlette")
+async def _(server: Running) -> None:
+    async with server.connect("/rooms/red") as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "red: hello"
+    with pytest.raises(InvalidStatus, match="404"):
+        await server.connect("/room")
+
+
+@drives("from-socketio")
+async def _(server: Running) -> None:
+    async with server.connect() as peer, server.connect() as other, server.connect() as elsewhere:
+        for client, room in ((peer, "red"), (other, "red"), (elsewhere, "blue")):
+            await client.send(json.dumps(["join", room]))
+            assert json.loads(await client.recv()) == ["joined", room]
+        await peer.send(json.dumps(["say", "hello"]))
+        for client in (peer, other):
+            assert json.loads(await client.recv()) == ["said", "hello"]
+        await elsewhere.send(json.dumps(["say", "hi"]))
+        assert json.loads(await elsewhere.recv()) == ["said", "hi"]
+    async with server.connect() as peer:
+        await peer.send("not JSON")
+        assert (await closed(peer))[0] == 1011
+    await server.program.logs("the handler raised")
 
 
 @drives("on-message")

@@ -11,6 +11,7 @@ import pytest
 from helpers.peers import RawClient
 from streamws import Cause, Client, CloseOutcome, WebSocketServer
 from streamws.server import ConnectionCallback, Handler, RequestCallback
+from streamws.serving import Routes
 
 
 async def echo(client: Client) -> None:
@@ -65,7 +66,7 @@ class Serve(Protocol):
 
     async def __call__(
         self,
-        handler: Handler | None = ...,
+        handler: Handler | Routes | None = ...,
         *,
         connection: ConnectionCallback | None = ...,
         request: RequestCallback | None = ...,
@@ -121,7 +122,7 @@ async def serve() -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(
-            handler: Handler | None = None,
+            handler: Handler | Routes | None = None,
             *,
             connection: ConnectionCallback | None = None,
             request: RequestCallback | None = None,

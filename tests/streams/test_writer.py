@@ -22,7 +22,9 @@ from streamws import (
     Opcode,
     Side,
     State,
+    WebSocketServer,
     WriteError,
+    connect,
 )
 from streamws.streams.shared import SharedMessage
 
@@ -901,6 +903,29 @@ async def test_send_after_close_says_that_it_cannot_send_and_why(call: Callable[
         with pytest.raises(ConnectionClosed) as read:
             await client.read_message()
         assert str(read.value) == 'closed by the peer with 1001 "bye"'
+
+
+@pytest.mark.parametrize("call", SENDS.values(), ids=SENDS)
+async def test_send_after_close_in_the_client_role_says_the_same(call: Callable[[Client], Awaitable[object]]) -> None:
+    async def leave(client: Client) -> None:
+        await client.close(4000, "bye")
+
+    async with WebSocketServer("127.0.0.1", 0, handler=leave) as server:
+        client = await connect(f"ws://127.0.0.1:{server.port}/")
+        await client.wait_closed()
+        with pytest.raises(ConnectionClosedError) as caught:
+            await call(client)
+    assert str(caught.value) == 'cannot send: closed by the peer with 4000 "bye"'
+
+
+async def test_send_after_own_close_says_who_closed() -> None:
+    async with pair() as (client, _):
+        closing = asyncio.create_task(client.close(4000, "done here"))
+        await iterations()
+        with pytest.raises(ConnectionClosed) as caught:
+            await client.send("text")
+        assert str(caught.value).startswith('cannot send: closed by this side with 4000 "done here"')
+        closing.cancel()
 
 
 async def test_send_that_waited_for_its_turn_says_that_it_cannot_send_and_why() -> None:

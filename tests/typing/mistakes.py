@@ -2,6 +2,7 @@
 
 import asyncio
 
+import streamws
 from streamws import (
     Accept,
     Backoff,
@@ -15,6 +16,7 @@ from streamws import (
     Opcode,
     Request,
     Response,
+    Router,
     State,
     Target,
     Timeouts,
@@ -56,6 +58,13 @@ async def sending(client: Client, writer: Writer) -> None:
     async with writer.data_frame(1) as frame:
         await frame.send(b"a")  # type: ignore[attr-defined]
         frame.write(b"a")  # type: ignore[unused-coroutine]
+
+
+async def using_names_of_other_libraries(client: Client) -> None:
+    await client.recv()  # type: ignore[attr-defined]
+    await client.send_json({})  # type: ignore[attr-defined]
+    await client.accept()  # type: ignore[attr-defined]
+    await connect("ws://localhost/").send("text")  # type: ignore[attr-defined]
 
 
 async def forgetting_await(client: Client) -> None:
@@ -152,6 +161,17 @@ def serving() -> None:
         return "chat"
 
     WebSocketServer("localhost", 0, trusted_proxies=True)  # type: ignore[arg-type]
+    router = Router()
+
+    @router.route("/rooms/<name>")  # type: ignore[type-var]
+    async def room(name: str) -> None: ...
+
+    @router.route("/rooms/<name>")  # type: ignore[type-var]
+    def plain_room(client: Client, name: str) -> None: ...
+
+    router.route(5)  # type: ignore[arg-type]
+    streamws.Rooter()  # type: ignore[attr-defined]
+
     with socket as server:
         server.broadcast("text")  # type: ignore[attr-defined]
 

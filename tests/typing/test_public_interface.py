@@ -65,6 +65,7 @@ from streamws import (
     RedirectError,
     Request,
     Response,
+    Router,
     Server,
     ServerStats,
     Side,
@@ -424,6 +425,18 @@ def registering(socket: WebSocketServer) -> None:
         return Response(404)
 
 
+async def routing(router: Router) -> None:
+    @router.route("/rooms/<name>/<int:seat>")
+    async def room(client: Client, name: str, seat: int) -> None: ...
+
+    unchanged: Callable[[Client, str, int], Coroutine[object, object, None]] = room
+    await unchanged(typing.cast(Client, None), "red", 7)
+    router.route("/")(handler)
+    assert_type(router.include("/api", Router()), None)
+    assert_type(router.find("/"), Callable[[Client], Awaitable[None]] | None)
+    WebSocketServer("localhost", 0, handler=router)
+
+
 async def connecting(context: ssl.SSLContext, sock: socket.socket) -> None:
     connecting = connect(
         "wss://example.org/feed",
@@ -544,6 +557,7 @@ KINDS = [
     Headers,
     Request,
     Response,
+    Router,
     Server,
 ]
 

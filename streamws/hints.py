@@ -1,0 +1,224 @@
+"""Attributes that users of other libraries look for: the error names what streamws has instead.
+
+They are descriptors that raise `AttributeError`. So they cost nothing until they are used, `hasattr` is False, and type
+checkers do not know them. `__getattr__` would make each call of a method of a compiled class slower.
+"""
+
+from .awaiting.internals import set_class_attribute
+from .client import Client
+from .connecting.connect import Connecting
+from .errors import ConnectionClosed, HandshakeError
+from .handshake.head import Request, Response
+from .net.accepting import Server
+from .server import WebSocketServer
+from .streams.pieces import DataFrameWriter, FragmentWriter
+from .streams.reader import MessageReader
+from .streams.writer import Writer
+
+_ALREADY_OPEN = "the connection is open already; leave this call out"
+_OUTCOME = "ask `client.outcome`, which is None while the connection is open"
+_SEND_JSON = "write `await client.send(json.dumps(value))`"
+_ROOMS = "keep a set of clients for each room, and write `socket.broadcast(message, to=clients)`"
+_PARAMETERS = "a `streamws.Router` passes the parameters of a path to the handler, as keyword arguments"
+
+HINTS: dict[type, dict[str, str]] = {
+    Client: {
+        # websockets
+        "recv": "write `message = await client.read_message()`",
+        "recv_streaming": "write `async for reader in client.messages()`, and then `async for piece in reader`",
+        "close_code": "write `client.outcome.code`; outcome is None while the connection is open",
+        "close_reason": "write `client.outcome.reason`; outcome is None while the connection is open",
+        "close_exc": _OUTCOME,
+        "open": "write `client.state is State.OPEN`",
+        "remote_address": "write `client.addr` and `client.port`",
+        "request_headers": "write `client.request.headers`",
+        "response_headers": "write `client.response.headers`",
+        "path": "write `client.request.path`",
+        "drain": "not needed: `await client.send(message)` waits while the peer reads too slowly",
+        # aiohttp
+        "receive": "write `message = await client.read_message()`",
+        "receive_str": "write `message = await client.read_message()`, which is str for text and bytes for binary",
+        "receive_bytes": "write `message = await client.read_message()`, which is str for text and bytes for binary",
+        "receive_json": "write `value = json.loads(await client.read_message())`",
+        "send_str": "write `await client.send(text)`; str is sent as text",
+        "send_bytes": "write `await client.send(data)`; bytes are sent as binary",
+        "send_json": _SEND_JSON,
+        "send_json_bytes": _SEND_JSON,
+        "send_frame": "write `await client.writer.write_frame(DataFrame(...))`",
+        "prepare": _ALREADY_OPEN,
+        "exception": _OUTCOME,
+        # Starlette and FastAPI
+        "accept": _ALREADY_OPEN,
+        "receive_text": "write `message = await client.read_message()`, which is str for text and bytes for binary",
+        "iter_text": "write `async for text in client.text()`",
+        "iter_bytes": "write `async for data in client.binary()`",
+        "iter_json": "write `async for text in client.text()`, and then `json.loads(text)`",
+        "send_text": "write `await client.send(text)`; str is sent as text",
+        "send_denial_response": "return a `Response` from a `@socket.request` callback",
+        "client": "write `client.addr` and `client.port`",
+        "headers": "write `client.request.headers`",
+        "query_params": "write `client.request.query`",
+        "path_params": _PARAMETERS,
+        "url": "write `client.request.target`",
+        # picows
+        "send_ping": "write `await client.writer.ping()`",
+        "send_pong": "write `await client.writer.pong()`",
+        "send_close": "write `await client.close(code, reason)`",
+        "send_reuse_external_bytearray": "write `await client.send(data)`",
+        "measure_roundtrip_time": "write `await client.writer.ping()`, which returns the time in seconds",
+        "disconnect": "write `await client.close()`",
+        "wait_disconnected": "write `await client.wait_closed()`",
+        "close_handshake": _OUTCOME,
+        "is_disconnected": "write `client.state is State.CLOSED`",
+        "on_ws_connected": "write `@socket.connection`, or pass a handler to the server",
+        "on_ws_frame": "write `async for message in client`, or register a callback with `@client.message`",
+        "on_ws_disconnected": "register a callback with `@client.closed`",
+        # socket.io
+        "emit": "write `await client.send(json.dumps([event, data]))`; there are no events, only messages",
+        "on": "there are no events, only messages: write `async for message in client`, or `@client.message`",
+        "event": "there are no events, only messages: write `async for message in client`, or `@client.message`",
+        "join": _ROOMS,
+        "enter_room": _ROOMS,
+        "leave_room": _ROOMS,
+        "sid": "write `client.id`",
+        # Tornado, asyncio, and JavaScript
+        "write_message": "write `await client.send(message)`",
+        "on_message": "write `async for message in client`, or register a callback with `@client.message`",
+        "on_close": "register a callback with `@client.closed`",
+        "read": "write `message = await client.read_message()`",
+        "write": "write `await client.send(message)`",
+        # Methods of the writer and of the server
+        "fragment": "write `client.writer.fragment()`",
+        "data_frame": "write `client.writer.data_frame(length)`",
+        "write_frame": "write `client.writer.write_frame(frame)`",
+        "feed": "write `client.writer.feed(source)`",
+        "broadcast": "write `socket.broadcast(message)`; `to=clients` chooses the clients",
+    },
+    MessageReader: {
+        "data": "write `message = await reader.get()`",
+        "json": "write `value = json.loads(await reader.get())`",
+        "recv": "write `message = await reader.get()`",
+        "msg_type": "write `reader.type`",
+        "get_payload_as_bytes": "write `data = await reader.get(Opcode.BINARY)`",
+        "get_payload_as_utf8_text": "write `text = await reader.get(Opcode.TEXT)`",
+        "get_payload_as_ascii_text": "write `text = await reader.get(Opcode.TEXT)`",
+        "get_payload_as_memoryview": "write `data = await reader.get(Opcode.BINARY)`, or `reader.readinto(buffer)`",
+    },
+    WebSocketServer: {
+        "connections": "write `socket.clients.values()`",
+        "handler": "pass it to the server: WebSocketServer(address, port, handler=handler)",
+        "serve": "write `async with socket: await socket.serve_forever()`, or `socket.run()`",
+        "listen": "write `await socket.start()`, or `socket.run()`",
+        "stop": "write `await socket.close()`",
+        "shutdown": "write `await socket.close()`",
+        "send": "write `socket.broadcast(message)`",
+        "emit": "write `socket.broadcast(json.dumps([event, data]))`; there are no events, only messages",
+        "on": "register a callback for each connection with `@socket.connection`, or pass a handler to the server",
+        "event": "register a callback for each connection with `@socket.connection`, or pass a handler to the server",
+        "message": "register `@client.message` for each client, in the `@socket.connection` callback",
+        "enter_room": _ROOMS,
+        "leave_room": _ROOMS,
+        "websocket": 'make a `streamws.Router`: write `@router.route("/path")`, and pass handler=router',
+        "websocket_route": 'make a `streamws.Router`: write `@router.route("/path")`, and pass handler=router',
+        "route": 'make a `streamws.Router`: write `@router.route("/path")`, and pass handler=router',
+        "add_routes": 'make a `streamws.Router`: write `@router.route("/path")`, and pass handler=router',
+    },
+    Server: {
+        "broadcast": "write `socket.broadcast(message)`, with the WebSocketServer",
+        "clients": "write `socket.clients`, with the WebSocketServer",
+        "connections": "write `socket.clients.values()`, with the WebSocketServer",
+        "port": "write `socket.port`, with the WebSocketServer",
+    },
+    Writer: {
+        "write": "write `await client.send(message)`, or `client.writer.fragment()` for a message in parts",
+        "drain": "not needed: `await client.send(message)` waits while the peer reads too slowly",
+        "close": "write `await client.close()`",
+        "send_text": "write `await client.send(text)`; str is sent as text",
+        "send_bytes": "write `await client.send(data)`; bytes are sent as binary",
+        "send_json": _SEND_JSON,
+    },
+    FragmentWriter: {
+        "write": "write `await stream.send(part)`",
+        "close": "leave the block: that ends the message",
+    },
+    DataFrameWriter: {
+        "send": "write `await frame.write(part)`",
+        "close": "write as many bytes as were declared: that ends the message",
+    },
+    ConnectionClosed: {
+        "code": "write `error.outcome.code`",
+        "reason": "write `error.outcome.reason`",
+        "rcvd": "write `error.outcome.received`",
+        "sent": "write `error.outcome.sent`",
+    },
+    HandshakeError: {
+        "response": "write `error.status`, `error.headers` and `error.body`",
+        "status_code": "write `error.status`",
+    },
+    Response: {
+        "status_code": "write `response.status`",
+        "reason_phrase": "write `response.reason`",
+        "text": "write `response.body.decode()`",
+    },
+    Request: {
+        "match_info": _PARAMETERS,
+        "path_params": _PARAMETERS,
+        "query_params": "write `request.query`",
+        "rel_url": "write `request.target`",
+        "raw_path": "write `request.path`, which is percent-encoded as sent",
+        "url": "write `request.target`",
+    },
+}
+"""What to write instead, by class and name."""
+
+ROUTER_HINTS: dict[str, str] = {
+    "websocket": 'write `@router.route("/rooms/<name>")`',
+    "get": 'write `@router.route("/rooms/<name>")`',
+    "add_get": 'write `@router.route("/rooms/<name>")`',
+    "add_route": 'write `router.route("/rooms/<name>")(handler)`',
+    "include_router": 'write `router.include("/api", other)`',
+    "mount": 'write `router.include("/api", other)`',
+}
+"""The same for `Router`, which is imported only when it is used."""
+
+_NOT_CONNECTED = "it is not connected yet: write `async with connect(url) as client`, or `client = await connect(url)`"
+
+
+class Hint:
+    """A name that a class does not have, and a sentence about what it has instead."""
+
+    __slots__ = ("_name", "_text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name = name
+        self._text = text
+
+    def __get__(self, instance: object, owner: type) -> object:
+        found = owner if instance is None else instance
+        subject = f"type object {owner.__name__!r}" if instance is None else f"{owner.__name__!r} object"
+        message = f"{subject} has no attribute {self._name!r}: {self._text}"
+        raise AttributeError(message, name=self._name, obj=found)
+
+
+def _dir(instance: object) -> list[str]:
+    """Return the names of the attributes that exist."""
+    kind = type(instance)
+    return [name for name in object.__dir__(instance) if not isinstance(_find(kind, name), Hint)]
+
+
+def _find(kind: type, name: str) -> object:
+    """Return an attribute of a class without calling a descriptor, and without filling the cache of the class."""
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+
+
+def add_hints(kind: type, hints: dict[str, str]) -> None:
+    """Give a class hints. A name that it already has stays what it is."""
+    for name, text in hints.items():
+        if _find(kind, name) is None:
+            set_class_attribute(kind, name, Hint(name, text))
+    set_class_attribute(kind, "__dir__", _dir)
+
+
+add_hints(Connecting, {name: _NOT_CONNECTED for name in [*vars(Client), *HINTS[Client]] if not name.startswith("_")})
+for _kind, _hints in HINTS.items():
+    add_hints(_kind, _hints)
