@@ -25,7 +25,7 @@ LAYERS = """
     streams.writer
     connection callbacks client
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
-    serving server
+    serving lifespan server
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__
 """
