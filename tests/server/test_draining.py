@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import streamws
-
 from helpers.fixtures import Connect, Serve, address_of, echo, url_of
 from helpers.frames import CLOSE, close_payload, request, text
 from helpers.frames import client_frame as frame
