@@ -470,7 +470,7 @@ class WebSocketServer:
         if self._stopped is None:
             self._serving.stopping = True  # `start` stops when it sees this
         elif self._stopping is None:
-            logger.warning("%r: the lifespan was cancelled: stopping the server", self)
+            logger.warning("the lifespan was cancelled: stopping the server")
             self._begin_stopping()
 
     async def serve_forever(self, *, signals: Iterable[int] = ()) -> None:

@@ -295,7 +295,7 @@ async def handler(client: Client) -> None: ...
 
 
 @asynccontextmanager
-async def lifespan(socket: WebSocketServer) -> AsyncIterator[None]:
+async def lifespan(socket: WebSocketServer) -> AsyncGenerator[None]:
     yield
 
 
