@@ -26,7 +26,7 @@ LAYERS = """
     streams.writer
     connection callbacks watching.stats watching.counting watching.records client watching.observer
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
-    serving server hints routing watching.prometheus
+    serving lifespan server hints routing watching.prometheus
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__
 """

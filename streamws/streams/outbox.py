@@ -218,11 +218,7 @@ class Outbox(Flushable):
     def backlog(self) -> int:
         """Return the number of bytes that were sent and not written to the socket. Any thread may call this."""
         network = self.network
-        return self._size if network is None else self._size + network.backlog()
-
-    def gathered(self) -> int:
-        """Return the number of bytes that are gathered and not written to the network."""
-        return self._size
+        return 0 if network is None else self._size + network.backlog()
 
     # Writing ---------------------------------------------------------------------------------------------------
 

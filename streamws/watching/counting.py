@@ -52,7 +52,7 @@ class Counts:
         if inflation is not None:
             self.compressed_received += inflation.inflater.compressed
             self.inflated_received += inflation.inflater.inflated
-        backlog = outbox.backlog()
+        backlog = connection.backlog()
         self.backlog += backlog
         if backlog > self.largest_backlog:
             self.largest_backlog = backlog

@@ -1067,6 +1067,37 @@ async def _(server: Running) -> None:
     await stop_at_a_signal(server, "stopped")
 
 
+@drives("lifespan")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        assert await heard(peer, 2) == ["tick", "tick"]
+        server.signal(signal.SIGTERM)
+        assert {message async for message in peer} <= {"tick"}
+        assert peer.close_code == 1001
+    await server.program.says("^no more ticks$")
+
+
+@drives("drain")
+async def _(server: Running) -> None:
+    with pytest.raises(InvalidStatus) as error:
+        await server.connect("/ready")
+    assert (error.value.response.status_code, error.value.response.body) == (200, b"ready\n")
+    async with server.connect() as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "hello"
+        server.signal(signal.SIGTERM)
+        assert await closed(peer) == (1012, "server shutting down")
+    await server.program.says("^drained$")
+
+
+@drives("abort")
+async def _(server: Running) -> None:
+    raw = await open_peer(_split(server.address)[1], small_buffers=True)
+    says = "connection lost without a closing handshake: this side dropped the connection"
+    await server.program.says(f"^{says}$")
+    await raw.close()
+
+
 @drives("measurements")
 async def _(server: Running) -> None:
     async with server.connect() as peer:

@@ -17,7 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, assert_type
@@ -143,6 +143,7 @@ async def writing(client: Client, writer: Writer) -> None:
         await assert_type(client.send(data), Coroutine[object, None, None])
         await assert_type(writer.send(data), Coroutine[object, None, None])
         await assert_type(client.send(data, False), Coroutine[object, None, None])
+        await assert_type(client.send(b"text", text=True), Coroutine[object, None, None])
         await assert_type(writer.send(data, compress=None), Coroutine[object, None, None])
     await assert_type(writer.ping(), Coroutine[object, None, float])
     assert_type(await writer.ping("text"), float)
@@ -184,11 +185,14 @@ async def closing(client: Client) -> None:
     await client.close()
     await client.close(CloseCode.GOING_AWAY, "reason")
     await client.close(code=4000, reason="reason")
+    await client.close(timeout=2.5)
     await client.wait_closed()
+    assert_type(client.abort(), None)
 
 
 def reading_attributes(client: Client) -> None:
     assert_type(client.addr, str)
+    assert_type(client.backlog, int)
     assert_type(client.port, int)
     assert_type(client.id, int)
     assert_type(client.request, Request)
@@ -372,11 +376,30 @@ def making_responses() -> None:
 async def handler(client: Client) -> None: ...
 
 
+@asynccontextmanager
+async def lifespan(socket: WebSocketServer) -> AsyncGenerator[None]:
+    yield
+
+
+class Pool:
+    """A lifespan may be any function that returns an async context manager."""
+
+    def __init__(self, socket: WebSocketServer) -> None: ...
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *error: object) -> None: ...
+
+
+WebSocketServer(port=0, handler=handler, lifespan=Pool)
+
+
 async def serving(context: ssl.SSLContext) -> None:
     socket = WebSocketServer(
         "localhost",
         0,
         handler=handler,
+        lifespan=lifespan,
         ssl=context,
         origins=["https://example.org"],
         trusted_proxies=["10.0.0.0/8", "unix"],
@@ -390,13 +413,19 @@ async def serving(context: ssl.SSLContext) -> None:
     assert_type(socket.broadcast("text"), int)
     assert_type(socket.broadcast(b"bytes", socket.clients.values()), int)
     assert_type(socket.broadcast("text", compress=False), int)
+    assert_type(socket.broadcast(b"text", text=True), int)
     assert_type(socket.limits, Limits)
     assert_type(socket.timeouts, Timeouts)
-    assert_type(await socket.start(), Server)
+    server = await socket.start()
+    assert_type(server, Server)
     async with socket as entered:
         assert_type(entered, WebSocketServer)
         await entered.serve_forever()
     await socket.close()
+    assert_type(await socket.close(1012, "restart"), None)
+    assert_type(await socket.drain(30), None)
+    await socket.drain(seconds=2.5, code=4000, reason="restart")
+    server.close_clients(1012, reason="restart")
 
 
 def serving_on_own_loop(loop: asyncio.AbstractEventLoop) -> None:
