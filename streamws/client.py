@@ -2,16 +2,18 @@
 
 import itertools
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from .callbacks import Callbacks, ClosedCallback, MessageCallback, PayloadCallback, Spawn
 from .codes import CloseOutcome
 from .connection import Connection
-from .errors import UsageError
+from .errors import DecodeError, UsageError
 from .handshake.agreement import Agreement
 from .handshake.extensions import DeflateTerms
 from .handshake.head import Request, Response
+from .messages.codec import Codec
+from .messages.typed import Typed
 from .net.addresses import peer_address
 from .net.selector import SelectorTransport
 from .streams.inbox import Inbox
@@ -21,7 +23,7 @@ from .streams.reads import next_frame, whole_message
 from .streams.shared import SharedMessage
 from .streams.writer import Writer
 from .wire.frames import Buffer, DataFrame
-from .wire.protocol import State
+from .wire.protocol import State, utf8_of
 
 _ids = itertools.count(1)
 
@@ -30,6 +32,8 @@ _OnMessage = TypeVar("_OnMessage", bound=MessageCallback)
 _OnPayload = TypeVar("_OnPayload", bound=PayloadCallback)
 _OnClosed = TypeVar("_OnClosed", bound=ClosedCallback)
 _Method = TypeVar("_Method")
+_Received = TypeVar("_Received")
+_Sent = TypeVar("_Sent")
 
 
 class Registration:
@@ -225,7 +229,9 @@ class Client:
 
     # Writing ---------------------------------------------------------------------------------------------------
 
-    def send(self, data: str | Buffer, compress: bool | None = None) -> Coroutine[object, None, None]:
+    def send(
+        self, data: str | Buffer, compress: bool | None = None, *, text: bool = False
+    ) -> Coroutine[object, None, None]:
         """Send one message in one frame: `str` as text, bytes-like as binary. The same as `writer.send`.
 
         The message is sent when the call returns. Awaiting the result waits while the peer reads too slowly
@@ -235,15 +241,36 @@ class Client:
         :param data: the message. A bytes-like object may be changed again after the await.
         :param compress: whether to compress this message, if compression was negotiated; by default the `Compression`
             of the connection decides.
+        :param text: whether to send bytes-like data as text.
         :raises ConnectionClosed: when awaited, if the connection is closing or closed.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
-        :raises WriteError: when awaited, if this task itself is sending a message in parts.
+        :raises WriteError: at the call, if data to send as text is not valid UTF-8; when awaited, if this task itself
+            is sending a message in parts.
 
         Cancelling the await does not harm the connection: a message that was sent arrives, and a message that waited
         for its turn is not sent. Any number of tasks may send. Messages leave in the order of the calls.
         (RFC 6455 section 5.6; RFC 7692)
         """
+        if text and not isinstance(data, str):
+            return self.writer._send_text(utf8_of(data), compress)
         return self.writer.send(data, compress)
+
+    # Typed messages --------------------------------------------------------------------------------------------
+
+    def typed(
+        self,
+        codec: Codec[_Received, _Sent],
+        on_error: Callable[["Client", str | bytes, DecodeError], Awaitable[None] | None] | None = None,
+    ) -> Typed[_Received, _Sent]:
+        """Send and read typed messages: `moves = client.typed(Json(Move))`, then `async for move in moves`.
+
+        :param codec: encodes and decodes the messages: `streamws.messages.Json`, or a codec of your own.
+        :param on_error: a function or coroutine function, called with the client, the message and the `DecodeError` if
+            a message cannot be decoded. It may send an answer; reading then goes on. Without it, the connection closes
+            with 1007, and the read raises the `DecodeError`.
+        :returns: a `streamws.messages.Typed`. It shares the connection with the other ways to read and send.
+        """
+        return Typed(self, codec, on_error)
 
     # Closing ---------------------------------------------------------------------------------------------------
 
