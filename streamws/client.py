@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from .callbacks import Callbacks, ClosedCallback, MessageCallback, PayloadCallback, Spawn
-from .codes import CloseOutcome
+from .codes import Cause, Close, CloseCode, CloseOutcome
 from .connection import Connection
 from .errors import DecodeError, UsageError
 from .handshake.agreement import Agreement
@@ -23,7 +23,7 @@ from .streams.reads import next_frame, whole_message
 from .streams.shared import SharedMessage
 from .streams.writer import Writer
 from .wire.frames import Buffer, DataFrame
-from .wire.protocol import State, utf8_of
+from .wire.protocol import State
 
 _ids = itertools.count(1)
 
@@ -229,9 +229,7 @@ class Client:
 
     # Writing ---------------------------------------------------------------------------------------------------
 
-    def send(
-        self, data: str | Buffer, compress: bool | None = None, *, text: bool = False
-    ) -> Coroutine[object, None, None]:
+    def send(self, data: str | Buffer, compress: bool | None = None) -> Coroutine[object, None, None]:
         """Send one message in one frame: `str` as text, bytes-like as binary. The same as `writer.send`.
 
         The message is sent when the call returns. Awaiting the result waits while the peer reads too slowly
@@ -241,18 +239,14 @@ class Client:
         :param data: the message. A bytes-like object may be changed again after the await.
         :param compress: whether to compress this message, if compression was negotiated; by default the `Compression`
             of the connection decides.
-        :param text: whether to send bytes-like data as text.
         :raises ConnectionClosed: when awaited, if the connection is closing or closed.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
-        :raises WriteError: at the call, if data to send as text is not valid UTF-8; when awaited, if this task itself
-            is sending a message in parts.
+        :raises WriteError: when awaited, if this task itself is sending a message in parts.
 
         Cancelling the await does not harm the connection: a message that was sent arrives, and a message that waited
         for its turn is not sent. Any number of tasks may send. Messages leave in the order of the calls.
         (RFC 6455 section 5.6; RFC 7692)
         """
-        if text and not isinstance(data, str):
-            return self.writer._send_text(utf8_of(data), compress)
         return self.writer.send(data, compress)
 
     # Typed messages --------------------------------------------------------------------------------------------
@@ -271,6 +265,10 @@ class Client:
         :returns: a `streamws.messages.Typed`. It shares the connection with the other ways to read and send.
         """
         return Typed(self, codec, on_error)
+
+    def _fail_message(self, reason: str) -> None:
+        """Fail the connection because a message cannot be decoded; nothing more is read."""
+        self._connection.inbox.fail((Close(CloseCode.INVALID_DATA, reason), Cause.PROTOCOL_ERROR))
 
     # Closing ---------------------------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ def tells_of_end(error: BaseException) -> bool:
     That is a `ConnectionClosed`, or the `DecodeError` of a message for which the connection was closed.
     """
     if isinstance(error, ExceptionGroup):
-        return error.split(tells_of_end)[1] is None
+        return all(map(tells_of_end, error.exceptions))
     return isinstance(error, ConnectionClosed) or (isinstance(error, DecodeError) and error.outcome is not None)
 
 

@@ -23,7 +23,6 @@ from .options import Compression, Limits, Timeouts, compression_of
 from .serving import ConnectionCallback, Handler, RequestCallback, Serving, check_callback, check_handler
 from .streams.shared import SharedMessage
 from .wire.frames import Buffer
-from .wire.protocol import utf8_of
 
 __all__ = ["ConnectionCallback", "Handler", "RequestCallback", "WebSocketServer"]
 
@@ -189,14 +188,7 @@ class WebSocketServer:
                 return port
         raise UsageError("this server has no port: it does not listen, or listens on a Unix socket")
 
-    def broadcast(
-        self,
-        data: str | Buffer,
-        to: Iterable[Client] | None = None,
-        compress: bool | None = None,
-        *,
-        text: bool = False,
-    ) -> int:
+    def broadcast(self, data: str | Buffer, to: Iterable[Client] | None = None, compress: bool | None = None) -> int:
         """Send one message to many clients without waiting for any of them.
 
         The message is encoded once. It is compressed once for all clients with the same window size and without context
@@ -207,16 +199,12 @@ class WebSocketServer:
         :param data: `str` is sent as text, bytes-like as binary.
         :param to: clients of this server, by default all. Clients that are closing are skipped.
         :param compress: as for `Writer.send`.
-        :param text: whether to send bytes-like data as text.
         :returns: the number of clients that the message is on its way to.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
-        :raises WriteError: if data to send as text is not valid UTF-8.
 
         In a thread other than that of the event loop, the call does nothing and returns a coroutine for
         `asyncio.run_coroutine_threadsafe`. `loop.call_soon_threadsafe(server.broadcast, data)` is simpler.
         """
-        if text and not isinstance(data, str):
-            data = utf8_of(data).decode()
         message = SharedMessage(data, compress)
         # Copied, because sending closes a client that is too slow, and the application may then remove it from `to`.
         chosen = None if to is None else tuple(to)

@@ -16,6 +16,8 @@ from streamws import (
     ConnectionClosed,
     ConnectionClosedError,
     ConnectTimeout,
+    DecodeError,
+    EncodeError,
     HandshakeError,
     HandshakeRefused,
     Headers,
@@ -23,6 +25,7 @@ from streamws import (
     InvalidHandshake,
     InvalidHeader,
     InvalidURL,
+    MissingExtra,
     ProtocolViolation,
     ProxyError,
     ReadError,
@@ -59,6 +62,9 @@ TREE: dict[type[BaseException], type[BaseException]] = {
     ReconnectError: StreamwsError,
     InvalidURL: StreamwsError,
     InvalidHeader: StreamwsError,
+    DecodeError: StreamwsError,
+    EncodeError: StreamwsError,
+    MissingExtra: StreamwsError,
     UsageError: StreamwsError,
 }
 
@@ -94,6 +100,9 @@ EXAMPLES: list[tuple[StreamwsError, str]] = [
     (ReconnectError([]), "gave up after 0 failed attempts: "),
     (InvalidURL("said"), "said"),
     (InvalidHeader("said"), "said"),
+    (DecodeError("said", OUTCOME), "cannot decode the message: said"),
+    (EncodeError("said"), "said"),
+    (MissingExtra("said"), "said"),
     (UsageError("said"), "said"),
 ]
 

@@ -8,9 +8,9 @@ from .backend import Backend
 
 try:
     from cattrs import BaseValidationError, transform_error
-    from cattrs.preconf.json import make_converter
-except ImportError as error:
-    raise MissingExtra("JSON by cattrs needs cattrs: pip install 'streamws[cattrs]'") from error
+    from cattrs.preconf.json import JsonConverter, make_converter
+except ImportError as _error:
+    raise MissingExtra("JSON by cattrs needs cattrs: pip install 'streamws[cattrs]'") from _error
 
 
 def make_backend(kind: Any, converter: Any = None) -> Backend:
@@ -22,9 +22,9 @@ def make_backend(kind: Any, converter: Any = None) -> Backend:
     if converter is None:
         # Detailed validation collects every error: a bad message of 1 MiB would take seconds.
         converter = make_converter(detailed_validation=False)
-        dumps = partial(converter.dumps, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    else:
-        dumps = converter.dumps
+    dumps = converter.dumps
+    if isinstance(converter, JsonConverter):  # of Python's `json`
+        dumps = partial(dumps, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     converter.get_structure_hook(kind)  # raises for most types that it does not support
     loads = converter.loads
 

@@ -1,10 +1,10 @@
 """`Json`: messages in JSON, by msgspec, pydantic or cattrs."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints, overload
+from typing import Annotated, Generic, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints, overload
 
 from typing_extensions import TypeForm, is_typeddict
 
@@ -27,14 +27,16 @@ _MARKS: dict[str, Library] = {
 
 
 class JsonConverter(Protocol):
-    """A converter of `cattrs.preconf`, for any JSON library."""
+    """A converter of `cattrs.preconf`, for any JSON library. Its methods have different types for each library."""
 
-    def dumps(self, obj: object, unstructure_as: object = None) -> str | bytes:
-        """Encode an object as JSON."""
+    @property
+    def dumps(self) -> Callable[..., str | bytes]:
+        """Encodes an object as JSON."""
         ...
 
-    def loads(self, data: str, cl: type[_Message]) -> _Message:
-        """Decode JSON to an object of a type."""
+    @property
+    def loads(self) -> Callable[..., object]:
+        """Decodes JSON to an object of a type."""
         ...
 
 
@@ -96,23 +98,21 @@ class Json(Generic[_Message]):
 
 def _make_backend(kind: object, using: Library | JsonConverter | None) -> Backend:
     if using is None:
-        using = _library_of(kind)
-    elif isinstance(using, str):
-        if using not in _LIBRARIES:
-            raise ValueError(f"using must be one of {', '.join(map(repr, _LIBRARIES))} or a converter, not {using!r}")
-    else:
-        backend: Backend = _load("cattrs").make_backend(kind, using)
-        return backend
-    backend = _load(using).make_backend(kind)
-    return backend  # noqa: RET504: the annotation above gives it its type
+        return _maker(_library_of(kind))(kind)
+    if not isinstance(using, str):
+        return _maker("cattrs")(kind, using)
+    if using not in _LIBRARIES:
+        raise ValueError(f"using must be one of {', '.join(map(repr, _LIBRARIES))} or a converter, not {using!r}")
+    return _maker(using)(kind)
 
 
-def _load(library: Library) -> Any:
-    """Load the module of a library, which is imported only when it is used.
+def _maker(library: Library) -> Callable[..., Backend]:
+    """Load the module of a library, which is imported only when it is used, and return the function in it.
 
     :raises MissingExtra: if the library is not installed.
     """
-    return import_module(f"{__package__}.{library}_json")
+    make: Callable[..., Backend] = import_module(f"{__package__}.{library}_json").make_backend
+    return make
 
 
 def _library_of(kind: object) -> Library:

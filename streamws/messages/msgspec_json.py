@@ -5,8 +5,8 @@ from .backend import Backend
 
 try:
     import msgspec
-except ImportError as error:
-    raise MissingExtra("JSON by msgspec needs msgspec: pip install 'streamws[msgspec]'") from error
+except ImportError as _error:
+    raise MissingExtra("JSON by msgspec needs msgspec: pip install 'streamws[msgspec]'") from _error
 
 
 def make_backend(kind: object) -> Backend:

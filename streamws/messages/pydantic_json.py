@@ -8,8 +8,8 @@ from .backend import Backend
 
 try:
     from pydantic import TypeAdapter, ValidationError
-except ImportError as error:
-    raise MissingExtra("JSON by pydantic needs pydantic: pip install 'streamws[pydantic]'") from error
+except ImportError as _error:
+    raise MissingExtra("JSON by pydantic needs pydantic: pip install 'streamws[pydantic]'") from _error
 
 _FEW = 20
 """The number of errors up to which the first one is shown. pydantic makes all of them to show one."""

@@ -22,10 +22,12 @@ class _Reader(Protocol):
 
 
 @runtime_checkable
-class _CallsBack(Protocol):
-    """A channel that calls a function for each message, as `Client` does."""
+class _Client(Protocol):
+    """What `Client` can do, and other channels need not: call back, and fail the connection without waiting."""
 
     def message(self, callback: Callable[[_Reader], Awaitable[None]]) -> object: ...
+
+    def _fail_message(self, reason: str) -> None: ...
 
 
 class Typed(Generic[Received_co, Sent_contra]):
@@ -114,7 +116,11 @@ class Typed(Generic[Received_co, Sent_contra]):
             if isawaitable(result):
                 await result
             return
-        await self._channel.close(CloseCode.INVALID_DATA, shorten(reason))
+        channel = self._channel
+        if isinstance(channel, _Client):
+            channel._fail_message(reason)
+        else:
+            await channel.close(CloseCode.INVALID_DATA, shorten(reason))
         problem.outcome = self._channel.outcome
         raise problem
 
@@ -150,7 +156,7 @@ class Typed(Generic[Received_co, Sent_contra]):
             connection is not a `Client`.
         """
         channel = self._channel
-        if not isinstance(channel, _CallsBack):
+        if not isinstance(channel, _Client):
             raise UsageError(f"{type(channel).__name__} calls no functions: use async for or read_message()")
         if not callable(callback):
             raise UsageError(f"@message registers a callback, which must be a function, not {type(callback).__name__}")

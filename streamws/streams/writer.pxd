@@ -19,8 +19,6 @@ cdef class Writer:
     cdef bint _by_frames
     @cython.locals(protocol=Protocol)
     cpdef object send(self, object data, object compress=*)
-    @cython.locals(protocol=Protocol)
-    cpdef object _send_text(self, bytes data, object compress)
     @cython.locals(frame=bytes)
     cpdef bint _send_shared(self, SharedMessage message) except -1
     @cython.locals(frame=bytes)

@@ -81,15 +81,6 @@ class Writer:
             return LazyCoroutine(self._drain) if self._outbox.must_wait() else SENT
         return self._send_in_turn(data, compress)
 
-    def _send_text(self, data: bytes, compress: bool | None) -> Coroutine[object, None, None]:
-        """Send one text message, whose bytes are valid UTF-8."""
-        protocol = self._protocol
-        plain = protocol.open and not self._turns.busy and protocol.deflater is None
-        if not plain or thread_number() != self._outbox.iteration.thread:
-            return self.send(data.decode(), compress)
-        self._outbox.put(protocol.text_message(data))
-        return LazyCoroutine(self._drain) if self._outbox.must_wait() else SENT
-
     async def _send_from_another_thread(self, data: str | bytes, compress: bool | None) -> None:
         self._outbox.check_await("client.send(...)")
         await self.send(data, compress)

@@ -44,7 +44,6 @@ cdef class Protocol:
     cpdef bint compresses(self, object data, object compress) except -1
     @cython.locals(deflater=Deflater, first="unsigned char", deflated=bytes)
     cpdef bytes compressed_message(self, object data)
-    cpdef bytes text_message(self, bytes data)
     cpdef bint is_large(self, object data)
     cpdef bint is_masked_in_chunks(self, object data)
     cpdef bytes binary_header(self, bytes payload)
@@ -53,7 +52,5 @@ cdef class Protocol:
 
 cpdef check_data(object data)
 cpdef object unchanging(object data)
-@cython.locals(text=bytes, check=Utf8Check)
-cpdef bytes utf8_of(object data)
 cpdef Py_ssize_t size_of(object data) except -1
 cpdef object as_bytes(object data)

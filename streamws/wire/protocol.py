@@ -225,10 +225,6 @@ class Protocol:
             check_data(data)
         return encode_frame(first, data, 0 if self._keys is None else self._keys.next())
 
-    def text_message(self, data: bytes) -> bytes:
-        """Encode a whole text message, whose bytes are valid UTF-8, as one frame."""
-        return encode_frame(_FIN_TEXT, data, 0 if self._keys is None else self._keys.next())
-
     def is_large(self, data: str | Buffer) -> TypeGuard[bytes]:
         """Return whether to write a message separately from its header: it is large, immutable and not masked."""
         return self._keys is None and type(data) is bytes and len(data) >= LARGE
@@ -439,20 +435,6 @@ def unchanging(data: str | Buffer) -> str | bytes:
     """
     check_data(data)
     return data if isinstance(data, str) else bytes(data)
-
-
-def utf8_of(data: Buffer) -> bytes:
-    """Return the bytes of a text message.
-
-    :raises TypeError: if it is not bytes-like.
-    :raises WriteError: if they are not valid UTF-8 (RFC 6455 section 8.1).
-    """
-    check_data(data)
-    text = bytes(data)
-    check = Utf8Check()
-    if not check.feed(text, 0, len(text)) or not check.complete():
-        raise WriteError("cannot send these bytes as text: they are not valid UTF-8")
-    return text
 
 
 def size_of(data: str | Buffer) -> int:
