@@ -16,6 +16,7 @@ from .messages.codec import Codec
 from .messages.typed import Typed
 from .net.addresses import peer_address
 from .net.selector import SelectorTransport
+from .options import check_seconds
 from .streams.inbox import Inbox
 from .streams.iterators import Frames, Messages, MessagesOfType, Readers
 from .streams.reader import MessageReader
@@ -229,7 +230,9 @@ class Client:
 
     # Writing ---------------------------------------------------------------------------------------------------
 
-    def send(self, data: str | Buffer, compress: bool | None = None) -> Coroutine[object, None, None]:
+    def send(
+        self, data: str | Buffer, compress: bool | None = None, *, text: bool = False
+    ) -> Coroutine[object, None, None]:
         """Send one message in one frame: `str` as text, bytes-like as binary. The same as `writer.send`.
 
         The message is sent when the call returns. Awaiting the result waits while the peer reads too slowly
@@ -239,15 +242,17 @@ class Client:
         :param data: the message. A bytes-like object may be changed again after the await.
         :param compress: whether to compress this message, if compression was negotiated; by default the `Compression`
             of the connection decides.
+        :param text: whether bytes-like data, which must be valid UTF-8, is sent as text.
         :raises ConnectionClosed: when awaited, if the connection is closing or closed.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
+        :raises UnicodeDecodeError: if `text` is true, and `data` is not valid UTF-8.
         :raises WriteError: when awaited, if this task itself is sending a message in parts.
 
         Cancelling the await does not harm the connection: a message that was sent arrives, and a message that waited
         for its turn is not sent. Any number of tasks may send. Messages leave in the order of the calls.
         (RFC 6455 section 5.6; RFC 7692)
         """
-        return self.writer.send(data, compress)
+        return self.writer._send_text(data, compress) if text else self.writer._send(data, compress)
 
     # Typed messages --------------------------------------------------------------------------------------------
 
@@ -272,22 +277,42 @@ class Client:
 
     # Closing ---------------------------------------------------------------------------------------------------
 
-    async def close(self, code: int = 1000, reason: str = "") -> None:
+    async def close(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> None:
         """Close the connection: the closing handshake, then TCP. Returns when both are done.
 
         :param code: 1000, another code that RFC 6455 section 7.4.1 lets an endpoint send, or 3000 to 4999.
         :param reason: at most 123 bytes in UTF-8.
-        :raises ValueError: for another code, or a longer reason.
-        :raises TypeError: if the reason is not `str`.
+        :param timeout: the seconds after which the connection is dropped; None for `Timeouts.close`. If the connection
+            is closing already, this can only make its deadline earlier.
+        :raises ValueError: for another code, a longer reason, or a timeout that is not positive.
+        :raises TypeError: if the reason is not `str`, or the timeout is not a number.
         :raises UsageError: if it is awaited in another thread than that of the event loop.
 
-        It takes at most `Timeouts.close` seconds, whatever the peer does. Unread data is discarded. If the connection
-        is closing or closed already, the code has no effect, and it only waits for the end. Cancelling it does not
-        stop the closing handshake. Any number of tasks may call it. (RFC 6455 section 7.1.2)
+        It takes no longer than the timeout, whatever the peer does. Unread data is discarded. If the connection is
+        closing or closed already, the code has no effect, and it only waits for the end. Cancelling it does not stop
+        the closing handshake. Any number of tasks may call it. (RFC 6455 section 7.1.2)
         """
         self._connection.outbox.check_await("client.close()")
-        self._connection.begin_close(code, reason)
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        self._connection.begin_close(code, reason, timeout)
         await self._connection.wait_closed()
+
+    def abort(self) -> None:
+        """End the connection at once: no closing handshake, and nothing that was sent is waited for.
+
+        Data that was not written to the socket is discarded. Tasks that wait to send raise `ConnectionClosedError`.
+        Messages that were received before can still be read; then reads raise `ConnectionClosedError`, or
+        `IncompleteMessage` inside a message. `close` and `wait_closed` return. The cause in `outcome` is
+        `Cause.RESET`, and the initiator is `Side.LOCAL`, unless the connection was closing already.
+
+        It has no effect on a connection that has ended. To call it from another thread, write
+        `loop.call_soon_threadsafe(client.abort)`.
+
+        :raises UsageError: in another thread than that of the event loop.
+        """
+        self._connection.outbox.check_thread("client.abort()")
+        self._connection.abort()
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended; `outcome` then says how.
@@ -342,6 +367,17 @@ class Client:
     def latency(self) -> float | None:
         """The last round-trip time of a ping in seconds; None before the first pong."""
         return self._connection.pings.latency
+
+    @property
+    def backlog(self) -> int:
+        """The number of bytes that were sent and not yet written to the socket; 0 after the end of the connection.
+
+        With TLS, most of them are encrypted bytes. Messages that wait until another message has been sent in parts
+        count too, each with 64 bytes more. See `Limits.write_high` and `Limits.max_write_backlog`.
+        """
+        connection = self._connection
+        network = connection.outbox.network
+        return 0 if network is None else network.backlog() + connection.outbox.gathered() + connection.turns.size
 
     @property
     def outcome(self) -> CloseOutcome | None:

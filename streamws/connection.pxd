@@ -29,6 +29,7 @@ cdef class Connection(Receiver):
     cdef bint _large_reads
     cdef bint _greedy
     cdef bint _processing
+    cdef object _close_timer
     cdef list _closed
     cdef Py_ssize_t _unread_pongs
     cdef public object on_ping

@@ -6,7 +6,7 @@ that are sent meanwhile are gathered in the `outbox` and leave in one write when
 """
 
 import logging
-from asyncio import AbstractEventLoop, BufferedProtocol, Future
+from asyncio import AbstractEventLoop, BufferedProtocol, Future, TimerHandle
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -102,6 +102,7 @@ class Connection(Receiver):
     __slots__ = (
         "__weakref__",
         "_buffer",
+        "_close_timer",
         "_closed",
         "_final",
         "_greedy",
@@ -157,6 +158,7 @@ class Connection(Receiver):
         self._greedy = self._share.greedy
         self._processing = False  # whether a chunk is being processed
         self._closed: list[Future[None]] | None = None  # one for each task that waits for the end
+        self._close_timer: TimerHandle | None = None  # for `close(timeout=...)`
         self._unread_pongs = 0  # the pings answered since writing to the peer was last not paused
         self.on_ping: Callable[[bytes], None] | None = None
         """Called with the payload of each ping."""
@@ -382,14 +384,32 @@ class Connection(Receiver):
 
     # Closing ---------------------------------------------------------------------------------------------------
 
-    def begin_close(self, code: int, reason: str) -> None:
-        """Send a Close frame, unless one was sent (RFC 6455 section 7.1.2)."""
+    def begin_close(self, code: int, reason: str, timeout: float | None = None) -> None:
+        """Send a Close frame, unless one was sent (RFC 6455 section 7.1.2).
+
+        :param timeout: the seconds until the connection is dropped; None for `Timeouts.close`. If the connection is
+            closing already, the earlier deadline applies.
+        """
         frame = self.protocol.close(code, reason)
         if frame:
             self.outbox.put_control(frame)
             self.outbox.flush()
             self._begin_closing()
             self.inbox.begin_closing()
+        if timeout is not None and self.transport is not None:
+            if frame:
+                self.environment.close_deadlines.discard(self.close_overdue)
+            self._limit_closing_to(timeout)
+
+    def _limit_closing_to(self, seconds: float) -> None:
+        """End the connection within some seconds, unless an earlier call has a deadline that is earlier."""
+        timer = self.environment.loop.call_later(seconds, self._drop_closing, seconds)
+        if self._close_timer is not None:
+            if self._close_timer.when() <= timer.when():
+                timer.cancel()
+                return
+            self._close_timer.cancel()
+        self._close_timer = timer
 
     def fail(self, code: int, reason: str, cause: Cause, side: Side = Side.REMOTE, detail: str = "") -> None:
         """Fail the connection (RFC 6455 section 7.1.7).
@@ -434,7 +454,7 @@ class Connection(Receiver):
 
     def _limit_closing(self) -> None:
         deadlines = self.environment.close_deadlines
-        if self.close_overdue not in deadlines:  # later events do not extend the deadline
+        if self._close_timer is None and self.close_overdue not in deadlines:  # later events do not extend the deadline
             deadlines.add(self.close_overdue)
 
     def _end_closing_handshake(self) -> None:
@@ -447,20 +467,26 @@ class Connection(Receiver):
             self.transport.close()
 
     def close_overdue(self) -> None:
+        """Drop the connection: the closing handshake was not completed within `Timeouts.close`."""
+        self._drop_closing(self.environment.timeouts.close)
+
+    def _drop_closing(self, seconds: float | None) -> None:
         """Drop the connection: the closing handshake was not completed in time."""
         if self.transport is None:
             return
         if self._opening is None:
-            seconds = self.environment.timeouts.close
             self.protocol.explain(Cause.CLOSE_TIMEOUT, Side.LOCAL, f"waited {seconds:g} s")
         self.transport.abort()
 
     def abort(self) -> None:
-        """Drop the connection without a closing handshake."""
-        if self.transport is not None:
-            if self._opening is None:
-                self.protocol.explain(Cause.RESET, Side.LOCAL, "this side dropped the connection")
-            self.transport.abort()
+        """Drop the connection without a closing handshake. Data that was not written to the socket is discarded."""
+        if self.transport is None:
+            return
+        if self._opening is None:
+            self.protocol.drop()
+            self.outbox.close()
+            self.turns.close()
+        self.transport.abort()
 
     def eof_received(self) -> bool:
         """The peer has closed its sending side. Return False, so that the transport writes its queue and closes.
@@ -491,6 +517,9 @@ class Connection(Receiver):
         """End the streams: the transport is closed."""
         self.keepalive.close()
         self.environment.close_deadlines.discard(self.close_overdue)
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+            self._close_timer = None
         protocol = self.protocol
         if not protocol.closed_both_ways:
             detail = "" if error is None else f"{type(error).__name__}: {error}"

@@ -25,12 +25,20 @@ def _positive_int_or_none(instance: object, attribute: "attrs.Attribute[Any]", v
 
 
 def _positive_seconds_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
-    if value is None:
-        return
+    if value is not None:
+        check_seconds(attribute.name, value, "; None disables it")
+
+
+def check_seconds(name: str, value: float, hint: str = "") -> None:
+    """Check a deadline, in seconds.
+
+    :param hint: the end of the error text.
+    :raises ValueError, TypeError: unless it is a positive number.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{attribute.name} must be a number of seconds or None, not {value!r}")
+        raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
     if not 0 < value < float("inf"):
-        raise ValueError(f"{attribute.name} must be more than 0 seconds, not {value!r}; None disables it")
+        raise ValueError(f"{name} must be more than 0 seconds, not {value!r}{hint}")
 
 
 def _sixteenth(limits: "Limits") -> int:

@@ -188,7 +188,14 @@ class WebSocketServer:
                 return port
         raise UsageError("this server has no port: it does not listen, or listens on a Unix socket")
 
-    def broadcast(self, data: str | Buffer, to: Iterable[Client] | None = None, compress: bool | None = None) -> int:
+    def broadcast(
+        self,
+        data: str | Buffer,
+        to: Iterable[Client] | None = None,
+        compress: bool | None = None,
+        *,
+        text: bool = False,
+    ) -> int:
         """Send one message to many clients without waiting for any of them.
 
         The message is encoded once. It is compressed once for all clients with the same window size and without context
@@ -199,13 +206,15 @@ class WebSocketServer:
         :param data: `str` is sent as text, bytes-like as binary.
         :param to: clients of this server, by default all. Clients that are closing are skipped.
         :param compress: as for `Writer.send`.
+        :param text: whether bytes-like data, which must be valid UTF-8, is sent as text.
         :returns: the number of clients that the message is on its way to.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
+        :raises UnicodeDecodeError: if `text` is true, and `data` is not valid UTF-8.
 
         In a thread other than that of the event loop, the call does nothing and returns a coroutine for
         `asyncio.run_coroutine_threadsafe`. `loop.call_soon_threadsafe(server.broadcast, data)` is simpler.
         """
-        message = SharedMessage(data, compress)
+        message = SharedMessage(data, compress, text)
         # Copied, because sending closes a client that is too slow, and the application may then remove it from `to`.
         chosen = None if to is None else tuple(to)
         if self._serving.is_foreign():

@@ -9,13 +9,17 @@ class SharedMessage:
 
     __slots__ = ("_compressed", "_frame", "compress", "data")
 
-    def __init__(self, data: str | Buffer, compress: bool | None) -> None:
+    def __init__(self, data: str | Buffer, compress: bool | None, text: bool = False) -> None:
         """Create a message.
 
+        :param text: whether bytes-like data is text.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
+        :raises UnicodeDecodeError: if `text` is true, and `data` is not valid UTF-8.
         """
         # On some connections the message may have to wait for its turn.
         self.data: str | bytes = unchanging(data)
+        if text and isinstance(self.data, bytes):
+            self.data = self.data.decode()
         self.compress: bool | None = compress
         self._frame: bytes | None = None  # the uncompressed frame
         self._compressed: dict[int, bytes] = {}  # the compressed frames, by window bits

@@ -18,7 +18,9 @@ cdef class Writer:
     cdef object _hub
     cdef bint _by_frames
     @cython.locals(protocol=Protocol)
-    cpdef object send(self, object data, object compress=*)
+    cdef object _send(self, object data, object compress)
+    @cython.locals(protocol=Protocol, outbox=Outbox)
+    cdef object _send_text(self, object data, object compress)
     @cython.locals(frame=bytes)
     cpdef bint _send_shared(self, SharedMessage message) except -1
     @cython.locals(frame=bytes)

@@ -13,7 +13,7 @@ from ..errors import WriteError
 from ..net.sockets import thread_number
 from ..options import ITEM_OVERHEAD
 from ..wire.frames import Buffer, DataFrame
-from ..wire.protocol import CHUNK, Protocol, as_bytes, check_data, unchanging
+from ..wire.protocol import CHUNK, Protocol, as_bytes, check_data, is_utf8, unchanging
 from .hub import Hub
 from .outbox import Outbox
 from .pieces import DataFrameWriter, FragmentWriter
@@ -44,7 +44,9 @@ class Writer:
 
     # Whole messages --------------------------------------------------------------------------------------------
 
-    def send(self, data: str | Buffer, compress: bool | None = None) -> Coroutine[object, None, None]:
+    def send(
+        self, data: str | Buffer, compress: bool | None = None, *, text: bool = False
+    ) -> Coroutine[object, None, None]:
         """Send one message in one frame: `str` as text, bytes-like as binary.
 
         The message is sent when the call returns. Awaiting the result waits while the peer reads too slowly
@@ -55,14 +57,21 @@ class Writer:
         :param compress: whether to compress this message, if compression was negotiated. By default the `Compression`
             of the connection decides. Do not compress a secret together with data that an attacker can choose: the
             size of the result reveals the secret step by step.
+        :param text: whether bytes-like data is sent as text. It must be valid UTF-8 (RFC 6455 section 8.1). This saves
+            the time to decode and encode text that exists as bytes, such as the output of a JSON encoder.
         :raises ConnectionClosed: when awaited, if the connection is closing or closed.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
+        :raises UnicodeDecodeError: if `text` is true, and `data` is not valid UTF-8.
         :raises WriteError: when awaited, if this task itself is sending a message in parts.
 
         Cancelling the await does not harm the connection: a message that was sent arrives, and a message that waited
         for its turn is not sent. Any number of tasks may send. Messages leave in the order of the calls.
         (RFC 6455 section 5.6; RFC 7692)
         """
+        return self._send_text(data, compress) if text else self._send(data, compress)
+
+    def _send(self, data: str | Buffer, compress: bool | None) -> Coroutine[object, None, None]:
+        """Do as `send`: `str` is text, bytes-like is binary."""
         protocol = self._protocol
         # The comparison saves the call of `is_foreign()` for each message.
         if thread_number() != self._outbox.iteration.thread and self._outbox.is_foreign():
@@ -75,22 +84,45 @@ class Writer:
             elif protocol.is_masked_in_chunks(data):
                 if self._outbox.paused and not self._outbox.accepts(0):
                     return self._refuse()
-                self._put_in_chunks(data)
+                self._put_in_chunks(Opcode.BINARY, data)
             else:
                 self._outbox.put(protocol.message(data))
             return LazyCoroutine(self._drain) if self._outbox.must_wait() else SENT
         return self._send_in_turn(data, compress)
 
+    def _send_text(self, data: str | Buffer, compress: bool | None) -> Coroutine[object, None, None]:
+        """Do as `send`: `str` and bytes-like are text."""
+        if isinstance(data, str):
+            return self._send(data, compress)
+        check_data(data)
+        protocol = self._protocol
+        outbox = self._outbox
+        payload = as_bytes(data)
+        if not is_utf8(payload) or protocol.deflater is not None or self._turns.busy or outbox.is_foreign():
+            # Decoding raises the error for invalid UTF-8. Otherwise the message is encoded later, maybe compressed.
+            return self._send(str(payload, "utf-8"), compress)
+        if not protocol.open:
+            return self._refuse()
+        if protocol.is_large(payload):
+            outbox.put_parts(protocol.text_header(payload), payload)
+        elif protocol.is_masked_in_chunks(payload):
+            if outbox.paused and not outbox.accepts(0):
+                return self._refuse()
+            self._put_in_chunks(Opcode.TEXT, payload)
+        else:
+            outbox.put(protocol.text_message(payload))
+        return LazyCoroutine(self._drain) if outbox.must_wait() else SENT
+
     async def _send_from_another_thread(self, data: str | bytes, compress: bool | None) -> None:
         self._outbox.check_await("client.send(...)")
         await self.send(data, compress)
 
-    def _put_in_chunks(self, data: str | Buffer) -> None:
+    def _put_in_chunks(self, opcode: Opcode, data: str | Buffer) -> None:
         """Send a large message as one frame, which is masked and written chunk by chunk."""
         protocol = self._protocol
         outbox = self._outbox
         view = memoryview(as_bytes(data))
-        header = protocol.begin_frame(Opcode.BINARY, len(view))
+        header = protocol.begin_frame(opcode, len(view))
         outbox.put_parts(header, protocol.frame_part(view[:CHUNK]))
         # The message was accepted as a whole: its first chunks must not count against `max_write_backlog`.
         outbox.exempt = True

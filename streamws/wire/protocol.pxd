@@ -47,6 +47,8 @@ cdef class Protocol:
     cpdef bint is_large(self, object data)
     cpdef bint is_masked_in_chunks(self, object data)
     cpdef bytes binary_header(self, bytes payload)
+    cpdef bytes text_message(self, object payload)
+    cpdef bytes text_header(self, bytes payload)
     cpdef bytes ping(self, bytes payload)
     cpdef bytes pong(self, bytes payload)
 
@@ -54,3 +56,5 @@ cpdef check_data(object data)
 cpdef object unchanging(object data)
 cpdef Py_ssize_t size_of(object data) except -1
 cpdef object as_bytes(object data)
+@cython.locals(check=Utf8Check)
+cpdef bint is_utf8(object data) except -1

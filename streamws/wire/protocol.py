@@ -30,6 +30,7 @@ class Change(enum.IntEnum):
     OPENED = enum.auto()
     CLOSE_SENT = enum.auto()
     CLOSE_RECEIVED = enum.auto()
+    DROPPED = enum.auto()
     LOST = enum.auto()
 
 
@@ -38,12 +39,14 @@ TRANSITIONS: dict[State, dict[Change, State]] = {
     State.OPEN: {
         Change.CLOSE_SENT: State.CLOSING,
         Change.CLOSE_RECEIVED: State.CLOSING,
+        Change.DROPPED: State.CLOSING,
         Change.LOST: State.CLOSED,
     },
     # Each side sends one Close frame, and either may be the first (RFC 6455 section 7.1.2).
     State.CLOSING: {
         Change.CLOSE_SENT: State.CLOSING,
         Change.CLOSE_RECEIVED: State.CLOSING,
+        Change.DROPPED: State.CLOSING,
         Change.LOST: State.CLOSED,
     },
     State.CLOSED: {Change.LOST: State.CLOSED},
@@ -241,6 +244,14 @@ class Protocol:
         """Return the header of an unmasked binary message."""
         return encode_header(_FIN_BINARY, len(payload), 0)
 
+    def text_message(self, payload: Buffer) -> bytes:
+        """Encode UTF-8 as a text message of one frame."""
+        return encode_frame(_FIN_TEXT, payload, 0 if self._keys is None else self._keys.next())
+
+    def text_header(self, payload: bytes) -> bytes:
+        """Return the header of an unmasked text message."""
+        return encode_header(_FIN_TEXT, len(payload), 0)
+
     def compresses(self, data: str | Buffer, compress: bool | None) -> bool:
         """Return whether to compress a message.
 
@@ -372,6 +383,14 @@ class Protocol:
         frame = self._send_close(Close(code, shorten(reason)))
         return b"" if self.unsent else frame  # inside a data frame, the peer would take it for payload
 
+    def drop(self) -> None:
+        """Record that this side drops the connection: nothing more is received or sent."""
+        self.explain(Cause.RESET, Side.LOCAL, "this side dropped the connection")
+        self.change(Change.DROPPED)
+        self.parser.stop()
+        self.control = []
+        self.due = []
+
     def _send_close(self, close: Close) -> bytes:
         self.close_sent = close
         self.change(Change.CLOSE_SENT)
@@ -449,6 +468,12 @@ def as_bytes(data: str | Buffer) -> bytes | bytearray | memoryview:
     if isinstance(data, memoryview) and (data.itemsize != 1 or not data.contiguous or data.ndim != 1):
         return data.tobytes()
     return data
+
+
+def is_utf8(data: bytes | bytearray | memoryview) -> bool:
+    """Return whether contiguous bytes are a whole UTF-8 text."""
+    check = Utf8Check()
+    return check.feed(data, 0, len(data)) and check.complete()
 
 
 def check_close(code: int, reason: str) -> None:

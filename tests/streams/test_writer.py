@@ -4,6 +4,7 @@ import asyncio
 import pickle
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,9 @@ from streamws import (
     Opcode,
     Side,
     State,
+    WebSocketServer,
     WriteError,
+    connect,
 )
 from streamws.streams.shared import SharedMessage
 
@@ -58,6 +61,83 @@ async def test_writer_sends(data: str | bytes, expected: tuple[int, bytes]) -> N
     async with pair() as (client, peer):
         await client.send(data)
         assert await peer.read_frame() == expected
+
+
+LONG = "ä".encode() * 200_000
+"""Text that is written in several parts in both roles."""
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["grüße".encode(), bytearray(b"array"), memoryview(b"v-i-e-w")[::2], b"", "grüße", LONG],
+    ids=["bytes", "bytearray", "strided", "no bytes", "str", "long"],
+)
+@pytest.mark.parametrize("how", ["client", "writer", "broadcast", "in turn", "client role"])
+async def test_bytes_are_sent_as_text(data: str | bytes, how: str) -> None:
+    expected = data if isinstance(data, str) else bytes(data).decode()
+    got: asyncio.Queue[str | bytes] = asyncio.Queue()
+
+    async def handler(client: Client) -> None:
+        if how == "client":
+            await client.send(data, text=True)
+        elif how == "writer":
+            await client.writer.send(data, None, text=True)
+        elif how == "broadcast":
+            assert server.broadcast(data, text=True) == 1
+        elif how == "in turn":
+            async with client.writer.fragment() as stream:
+                await stream.send("first")
+                waiting = asyncio.ensure_future(client.send(data, text=True))
+                await iterations()
+            await waiting
+        else:
+            got.put_nowait(await client.read_message())
+        await client.wait_closed()
+
+    server = WebSocketServer("127.0.0.1", 0, handler=handler)
+    async with server, connect(f"ws://127.0.0.1:{server.port}", proxy=None) as client:
+        if how == "in turn":
+            assert await client.read_message() == "first"
+        if how == "client role":
+            await client.send(data, text=True)
+            assert await within(got.get()) == expected
+        else:
+            assert await within(client.read_message()) == expected
+
+
+@pytest.mark.parametrize("compress", [None, True, False])
+async def test_bytes_are_sent_as_compressed_text(compress: bool | None) -> None:
+    async def handler(client: Client) -> None:
+        await client.send(LONG, compress, text=True)
+
+    server = WebSocketServer("127.0.0.1", 0, handler=handler, compression=True)
+    async with server, connect(f"ws://127.0.0.1:{server.port}", proxy=None, compression=True) as client:
+        assert await within(client.read_message()) == LONG.decode()
+
+
+@pytest.mark.parametrize(
+    "bad", [b"\xff", b"a\xc3", b"\xed\xa0\x80", LONG[:-1]], ids=["byte", "end", "surrogate", "long"]
+)
+async def test_bytes_that_are_not_utf8_are_not_sent_as_text(bad: bytes) -> None:
+    async with pair() as (client, peer):
+        with pytest.raises(UnicodeDecodeError):
+            client.send(bad, text=True)
+        with pytest.raises(UnicodeDecodeError):
+            client.writer.send(bad, text=True)
+        with pytest.raises(UnicodeDecodeError):
+            WebSocketServer(port=0).broadcast(bad, text=True)
+        await client.send("next")
+        assert await peer.read_frame() == (0x81, b"next")
+
+
+async def test_text_is_refused_like_other_messages() -> None:
+    async with pair() as (client, _):
+        wrong: Any = 7
+        with pytest.raises(TypeError, match="message must be str or bytes-like, not int"):
+            client.send(wrong, text=True)
+        client.abort()
+        with pytest.raises(ConnectionClosedError, match="^cannot send: "):
+            await client.send(b"too late", text=True)
 
 
 @pytest.mark.parametrize("size", [125, 126, 65535, 65536, 300_000])

@@ -131,6 +131,7 @@ async def writing(client: Client, writer: Writer) -> None:
         await assert_type(client.send(data), Coroutine[object, None, None])
         await assert_type(writer.send(data), Coroutine[object, None, None])
         await assert_type(client.send(data, False), Coroutine[object, None, None])
+        await assert_type(client.send(b"text", text=True), Coroutine[object, None, None])
         await assert_type(writer.send(data, compress=None), Coroutine[object, None, None])
     await assert_type(writer.ping(), Coroutine[object, None, float])
     assert_type(await writer.ping("text"), float)
@@ -172,11 +173,14 @@ async def closing(client: Client) -> None:
     await client.close()
     await client.close(CloseCode.GOING_AWAY, "reason")
     await client.close(code=4000, reason="reason")
+    await client.close(timeout=2.5)
     await client.wait_closed()
+    assert_type(client.abort(), None)
 
 
 def reading_attributes(client: Client) -> None:
     assert_type(client.addr, str)
+    assert_type(client.backlog, int)
     assert_type(client.port, int)
     assert_type(client.id, int)
     assert_type(client.request, Request)
@@ -307,6 +311,7 @@ async def serving(context: ssl.SSLContext) -> None:
     assert_type(socket.broadcast("text"), int)
     assert_type(socket.broadcast(b"bytes", socket.clients.values()), int)
     assert_type(socket.broadcast("text", compress=False), int)
+    assert_type(socket.broadcast(b"text", text=True), int)
     assert_type(socket.limits, Limits)
     assert_type(socket.timeouts, Timeouts)
     assert_type(await socket.start(), Server)
