@@ -275,8 +275,9 @@ class DecodeError(StreamwsError, ValueError):
     """A received message cannot be decoded. `__cause__` is the error of the library that decodes."""
 
     def __init__(self, reason: str, outcome: CloseOutcome | None = None) -> None:
+        reason = shortened(reason)
         super().__init__(reason)
-        self.reason: str = shortened(reason)
+        self.reason: str = reason
         """Where the message is wrong, and why, in at most 500 characters."""
         self.outcome: CloseOutcome | None = outcome
         """How the connection ended, if it was closed because of this message."""

@@ -138,8 +138,11 @@ def test_errors_are_public() -> None:
 @pytest.mark.parametrize(
     ("kind", "builtin"),
     [
+        (DecodeError, ValueError),
+        (EncodeError, ValueError),
         (InvalidHeader, ValueError),
         (InvalidURL, ValueError),
+        (MissingExtra, ImportError),
         (UsageError, RuntimeError),
         (ConnectError, OSError),
         (ProxyError, OSError),
