@@ -33,8 +33,8 @@ _OnMessage = TypeVar("_OnMessage", bound=MessageCallback)
 _OnPayload = TypeVar("_OnPayload", bound=PayloadCallback)
 _OnClosed = TypeVar("_OnClosed", bound=ClosedCallback)
 _Method = TypeVar("_Method")
-_Received = TypeVar("_Received")
-_Sent = TypeVar("_Sent")
+Received = TypeVar("Received")
+Sent = TypeVar("Sent")
 
 
 class Registration:
@@ -258,9 +258,9 @@ class Client:
 
     def typed(
         self,
-        codec: Codec[_Received, _Sent],
+        codec: Codec[Received, Sent],
         on_error: Callable[["Client", str | bytes, DecodeError], Awaitable[None] | None] | None = None,
-    ) -> Typed[_Received, _Sent]:
+    ) -> Typed[Received, Sent]:
         """Send and read typed messages: `moves = client.typed(Json(Move))`, then `async for move in moves`.
 
         :param codec: encodes and decodes the messages: `streamws.messages.Json`, or a codec of your own.

@@ -22,6 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.rst import escape
 
 import streamws
+import streamws.messages
 from streamws.cli import connect, echo
 
 STATEMENTS = {
@@ -34,6 +35,8 @@ STATEMENTS = {
     "Connecting.__aenter__": "async with connect(url) as client",
     "Connecting.__aiter__": "async for client in connect(url)",
     "MessageReader.__aiter__": "async for piece in reader",
+    "Typed.__aiter__": "async for message in messages",
+    "Typed.message": "@messages.message",
     "WebSocketServer.connection": "@socket.connection",
     "WebSocketServer.request": "@socket.request",
     "WebSocketServer.__enter__": "with socket as server",
@@ -59,8 +62,8 @@ KiB = 1024
 
 
 def resolve(name: str) -> Any:
-    """Return the object that has a dotted name in the package, or None."""
-    found: Any = streamws
+    """Return the object that has a dotted name in the package or in `streamws.messages`, or None."""
+    found: Any = streamws.messages if name.partition(".")[0] in streamws.messages.__all__ else streamws
     for part in name.split("."):
         found = inspect.getattr_static(found, part, None)
     return found

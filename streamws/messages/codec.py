@@ -2,11 +2,11 @@
 
 from typing import Protocol, TypeVar
 
-Received_co = TypeVar("Received_co", covariant=True)
-Sent_contra = TypeVar("Sent_contra", contravariant=True)
+Received = TypeVar("Received", covariant=True)
+Sent = TypeVar("Sent", contravariant=True)
 
 
-class Codec(Protocol[Received_co, Sent_contra]):
+class Codec(Protocol[Received, Sent]):
     """Encodes and decodes the messages of an application. `Json` is one; any class with these members is one too."""
 
     @property
@@ -14,11 +14,11 @@ class Codec(Protocol[Received_co, Sent_contra]):
         """Whether encoded `bytes` are sent as text, which must be UTF-8. A `str` is always sent as text."""
         ...
 
-    def encode(self, message: Sent_contra) -> str | bytes:
+    def encode(self, message: Sent) -> str | bytes:
         """Encode a message. What it raises, the call that sends raises; nothing is sent then."""
         ...
 
-    def decode(self, data: str | bytes) -> Received_co:
+    def decode(self, data: str | bytes) -> Received:
         """Decode a message: `str` was received as text, `bytes` as binary.
 
         Raise an exception if the message is not valid. Readers get it as the `__cause__` of a `DecodeError`. Its text

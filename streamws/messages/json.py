@@ -4,14 +4,14 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated, Generic, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints, overload
+from typing import Annotated, Generic, Literal, Protocol, TypeVar, final, get_args, get_origin, get_type_hints, overload
 
 from typing_extensions import TypeForm, is_typeddict
 
 from ..errors import DecodeError, EncodeError, MissingExtra, describe
 from .backend import Backend
 
-_Message = TypeVar("_Message")
+Message = TypeVar("Message")
 
 Library = Literal["msgspec", "pydantic", "cattrs"]
 
@@ -40,25 +40,26 @@ class JsonConverter(Protocol):
         ...
 
 
-class Json(Generic[_Message]):
+@final
+class Json(Generic[Message]):
     """A `Codec` for messages in JSON: `Json(Move)`, `Json(Move | Chat)`, `Json(list[int])`.
 
     Types of msgspec, pydantic and attrs are encoded and decoded by msgspec, pydantic and cattrs. Other types (builtins,
-    dataclasses, `TypedDict`s and the like) are encoded and decoded by the first of these libraries that is installed.
+    dataclasses, each `TypedDict`, and so on) are encoded and decoded by the first of these libraries that is installed.
 
     Messages are sent as text. Binary messages are decoded too, because many clients send JSON as bytes.
     """
 
-    __slots__ = ("_backend", "_decode", "_encode")
+    __slots__ = ("_backend",)
 
     text: bool = True
     """JSON is sent as text."""
 
     # The first overload is for older type checkers, which do not know `TypeForm`.
     @overload
-    def __init__(self, kind: type[_Message], *, using: Library | JsonConverter | None = None) -> None: ...
+    def __init__(self, kind: type[Message], *, using: Library | JsonConverter | None = None) -> None: ...
     @overload
-    def __init__(self, kind: TypeForm[_Message], *, using: Library | JsonConverter | None = None) -> None: ...
+    def __init__(self, kind: TypeForm[Message], *, using: Library | JsonConverter | None = None) -> None: ...
     def __init__(self, kind: object, *, using: Library | JsonConverter | None = None) -> None:
         """Create the codec.
 
@@ -69,31 +70,34 @@ class Json(Generic[_Message]):
 
         If the library does not support the type, its own error is raised.
         """
-        backend = _make_backend(kind, using)
-        self._backend = backend
-        self._encode = backend.encode
-        self._decode = backend.decode
+        self._backend = _make_backend(kind, using)
 
-    def encode(self, message: _Message) -> bytes:
+    def encode(self, message: Message) -> bytes:
         """Encode a message as JSON in UTF-8.
 
         :raises EncodeError: if the message cannot be encoded.
         """
         try:
-            return self._encode(message)
+            return self._backend.encode(message)
         except Exception as error:
-            raise EncodeError(f"cannot encode {type(message).__name__} as JSON: {describe(error)}") from error
+            raise self._encode_error(message, error) from error
 
-    def decode(self, data: str | bytes) -> _Message:
+    def decode(self, data: str | bytes) -> Message:
         """Decode a message.
 
         :raises DecodeError: if it is not valid; `reason` says where and why.
         """
         try:
-            message: _Message = self._decode(data)
+            message: Message = self._backend.decode(data)
         except Exception as error:
-            raise DecodeError(self._backend.explain(error)) from error
+            raise self._decode_error(error) from error
         return message
+
+    def _encode_error(self, message: object, error: Exception) -> EncodeError:
+        return EncodeError(f"cannot encode {type(message).__name__} as JSON: {describe(error)}")
+
+    def _decode_error(self, error: Exception) -> DecodeError:
+        return DecodeError(self._backend.explain(error))
 
 
 def _make_backend(kind: object, using: Library | JsonConverter | None) -> Backend:

@@ -3,18 +3,19 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import update_wrapper
 from inspect import isawaitable
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from ..channel import Channel
 from ..codes import CloseCode
 from ..errors import ConnectionClosed, DecodeError, UsageError, describe
 from ..wire.protocol import shorten
-from .codec import Codec, Received_co, Sent_contra
+from .codec import Codec, Received, Sent
+from .json import Json
 
-_Channel = TypeVar("_Channel", bound=Channel)
+AnyChannel = TypeVar("AnyChannel", bound=Channel)
 _Result = TypeVar("_Result", bound=Awaitable[None] | None)
 
-OnError = Callable[[_Channel, str | bytes, DecodeError], Awaitable[None] | None]
+OnError = Callable[[AnyChannel, str | bytes, DecodeError], Awaitable[None] | None]
 
 
 class _Reader(Protocol):
@@ -30,17 +31,17 @@ class _Client(Protocol):
     def _fail_message(self, reason: str) -> None: ...
 
 
-class Typed(Generic[Received_co, Sent_contra]):
+class Typed(Generic[Received, Sent]):
     """Typed messages of one connection: `client.typed(codec)` makes it, or `Typed(channel, codec)`.
 
     It holds no state of its own: reads and sends through it can be mixed with those of the connection, and several
     `Typed` may use one connection. One task at a time reads; any number of tasks send.
     """
 
-    __slots__ = ("_channel", "_codec", "_on_error")
+    __slots__ = ("_channel", "_decode", "_encode", "_json", "_on_error", "_text")
 
     def __init__(
-        self, channel: _Channel, codec: Codec[Received_co, Sent_contra], on_error: OnError[_Channel] | None = None
+        self, channel: AnyChannel, codec: Codec[Received, Sent], on_error: OnError[AnyChannel] | None = None
     ) -> None:
         """Create it.
 
@@ -51,14 +52,21 @@ class Typed(Generic[Received_co, Sent_contra]):
             it raises. Without it, the connection closes with 1007.
         """
         self._channel: Channel = channel
-        self._codec = codec
+        self._text = codec.text
+        self._encode: Callable[[Sent], str | bytes] = codec.encode
+        self._decode: Callable[[str | bytes], Received] = codec.decode
+        self._json: Json[Any] | None = None
+        if isinstance(codec, Json):
+            # The calls of these two methods would take as long as msgspec takes for a small message.
+            self._encode, self._decode = codec._backend.encode, codec._backend.decode
+            self._json = codec
         self._on_error: Callable[[str | bytes, DecodeError], Awaitable[None] | None] | None = None
         if on_error is not None:
             self._on_error = lambda data, error: on_error(channel, data, error)
 
     # Reading ---------------------------------------------------------------------------------------------------
 
-    def __aiter__(self) -> AsyncIterator[Received_co]:
+    def __aiter__(self) -> AsyncIterator[Received]:
         """Iterate over the decoded messages.
 
         The iteration ends after a clean close. It raises what `read_message` raises, and after an unclean end
@@ -67,10 +75,10 @@ class Typed(Generic[Received_co, Sent_contra]):
         """
         return self
 
-    def __anext__(self) -> Coroutine[object, None, Received_co]:
+    def __anext__(self) -> Coroutine[object, None, Received]:
         return self._read(iterating=True)
 
-    def read_message(self) -> Coroutine[object, None, Received_co]:
+    def read_message(self) -> Coroutine[object, None, Received]:
         """Read the next message and decode it.
 
         :raises DecodeError: if it cannot be decoded, and there is no `on_error`. The connection was closed with 1007.
@@ -82,7 +90,7 @@ class Typed(Generic[Received_co, Sent_contra]):
         """
         return self._read(iterating=False)
 
-    async def _read(self, iterating: bool) -> Received_co:
+    async def _read(self, iterating: bool) -> Received:
         """Read the next message.
 
         :param iterating: whether a clean end of the connection ends an iteration instead of raising `ConnectionClosed`.
@@ -95,7 +103,7 @@ class Typed(Generic[Received_co, Sent_contra]):
                     raise StopAsyncIteration from None
                 raise
             try:
-                return self._codec.decode(data)
+                return self._decode(data)
             except Exception as error:
                 await self._reject(data, error)
 
@@ -106,6 +114,10 @@ class Typed(Generic[Received_co, Sent_contra]):
         """
         if isinstance(error, DecodeError):
             problem = error
+            reason = problem.reason
+        elif self._json is not None:
+            problem = self._json._decode_error(error)
+            problem.__cause__ = error
             reason = problem.reason
         else:
             problem = DecodeError(describe(error))
@@ -126,7 +138,7 @@ class Typed(Generic[Received_co, Sent_contra]):
 
     # Writing ---------------------------------------------------------------------------------------------------
 
-    def send(self, message: Sent_contra) -> Coroutine[object, None, None]:
+    def send(self, message: Sent) -> Coroutine[object, None, None]:
         """Encode a message and send it, as the `send` of the connection does.
 
         The message is encoded when this is called, and is sent when the call returns. Await the result to wait while
@@ -139,12 +151,17 @@ class Typed(Generic[Received_co, Sent_contra]):
 
         Cancelling the await does not harm the connection. Any number of tasks may send.
         """
-        codec = self._codec
-        return self._channel.send(codec.encode(message), text=codec.text)
+        try:
+            data = self._encode(message)
+        except Exception as error:
+            if self._json is None:
+                raise
+            raise self._json._encode_error(message, error) from error
+        return self._channel.send(data, text=self._text)
 
     # Callbacks -------------------------------------------------------------------------------------------------
 
-    def message(self, callback: Callable[[Received_co], _Result]) -> Callable[[Received_co], _Result]:
+    def message(self, callback: Callable[[Received], _Result]) -> Callable[[Received], _Result]:
         """Decorator: call `callback` with each decoded message, one after the other, as `@client.message` does.
 
         If it raises, the error is logged and the connection closes with 1011. A message that cannot be decoded goes to
@@ -164,7 +181,7 @@ class Typed(Generic[Received_co, Sent_contra]):
         async def decode(reader: _Reader) -> None:
             data = await reader.get()
             try:
-                message = self._codec.decode(data)
+                message = self._decode(data)
             except Exception as error:
                 await self._reject(data, error)
                 return

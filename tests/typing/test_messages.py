@@ -9,7 +9,7 @@ import attrs
 import msgspec
 import pydantic
 from cattrs.preconf.json import make_converter
-from cattrs.preconf.orjson import OrjsonConverter
+from cattrs.preconf.msgspec import MsgspecJsonConverter
 
 from streamws import Client, CloseOutcome, DecodeError, WebSocketServer
 from streamws.messages import Channel, Codec, Json, Typed
@@ -67,7 +67,7 @@ def making_codecs() -> None:
     assert_type(Json(Parcel, using=make_converter()), Json[Parcel])
 
 
-def choosing_a_converter(converter: OrjsonConverter) -> None:
+def choosing_a_converter(converter: MsgspecJsonConverter) -> None:
     assert_type(Json(Parcel | None, using=converter), Json[Parcel | None])
 
 

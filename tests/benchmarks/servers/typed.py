@@ -40,8 +40,9 @@ MODELS: Json[OrderModel | CancelModel] = Json(Models)
 
 
 async def json_by_hand(client: Client) -> None:
+    encode = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` would make an encoder for each message
     async for message in client:
-        await client.send(json.dumps(json.loads(message), separators=(",", ":")))
+        await client.send(encode(json.loads(message)))
 
 
 async def msgspec_by_hand(client: Client) -> None:
