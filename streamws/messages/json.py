@@ -48,6 +48,13 @@ class Json(Generic[Message]):
     dataclasses, each `TypedDict`, and so on) are encoded and decoded by the first of these libraries that is installed.
 
     Messages are sent as text. Binary messages are decoded too, because many clients send JSON as bytes.
+
+    :param kind: the type of the messages. For several types, use a union that its library can tell apart.
+    :param using: the library to use, or a converter of `cattrs.preconf`; by default the library of the type.
+    :raises MissingExtra: if the library is not installed; the error message says what to install.
+    :raises TypeError: if the type has parts from several libraries; choose one with `using`.
+
+    If the library does not support the type, its own error is raised.
     """
 
     __slots__ = ("_backend",)
@@ -61,15 +68,6 @@ class Json(Generic[Message]):
     @overload
     def __init__(self, kind: TypeForm[Message], *, using: Library | JsonConverter | None = None) -> None: ...
     def __init__(self, kind: object, *, using: Library | JsonConverter | None = None) -> None:
-        """Create the codec.
-
-        :param kind: the type of the messages. For several types, use a union that its library can tell apart.
-        :param using: the library to use, or a converter of `cattrs.preconf`; by default the library of the type.
-        :raises MissingExtra: if the library is not installed; the error message says what to install.
-        :raises TypeError: if the type has parts from several libraries; choose one with `using`.
-
-        If the library does not support the type, its own error is raised.
-        """
         self._backend = _make_backend(kind, using)
 
     def encode(self, message: Message) -> bytes:
@@ -121,7 +119,7 @@ def _maker(library: Library) -> Callable[..., Backend]:
 
 def _library_of(kind: object) -> Library:
     """Return the library that a type belongs to; for a type of none, the first one that is installed."""
-    libraries = sorted({*_libraries_in(kind, set())})
+    libraries = sorted({*_libraries_in(kind, {})})
     if len(libraries) > 1:
         raise TypeError(f"{kind!r} has types of {' and '.join(libraries)}: choose one of them with using=")
     if libraries:
@@ -132,11 +130,11 @@ def _library_of(kind: object) -> Library:
     raise MissingExtra("Json needs msgspec, pydantic or cattrs: pip install 'streamws[msgspec]'")
 
 
-def _libraries_in(kind: object, seen: set[int]) -> Iterator[Library]:
+def _libraries_in(kind: object, seen: dict[int, object]) -> Iterator[Library]:
     """Yield the libraries of the types inside a type."""
     if id(kind) in seen:
         return  # a recursive type
-    seen.add(id(kind))
+    seen[id(kind)] = kind  # keeps it alive, so that no other type gets its id
     origin = get_origin(kind)
     if origin is Literal:
         return

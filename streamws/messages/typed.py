@@ -36,6 +36,12 @@ class Typed(Generic[Received, Sent]):
 
     It holds no state of its own: reads and sends through it can be mixed with those of the connection, and several
     `Typed` may use one connection. One task at a time reads; any number of tasks send.
+
+    :param channel: the connection.
+    :param codec: encodes and decodes the messages.
+    :param on_error: a function or coroutine function, called with the channel, the message and the `DecodeError` if a
+        message cannot be decoded. It may send an answer. The read then goes on with the next message, unless it raises.
+        Without it, the connection closes with 1007, and the read raises the `DecodeError`.
     """
 
     __slots__ = ("_channel", "_decode", "_encode", "_json", "_on_error", "_text")
@@ -43,14 +49,6 @@ class Typed(Generic[Received, Sent]):
     def __init__(
         self, channel: AnyChannel, codec: Codec[Received, Sent], on_error: OnError[AnyChannel] | None = None
     ) -> None:
-        """Create it.
-
-        :param channel: the connection.
-        :param codec: encodes and decodes the messages.
-        :param on_error: a function or coroutine function, called with the channel, the message and the `DecodeError`
-            if a message cannot be decoded. It may send an answer. The read then goes on with the next message, unless
-            it raises. Without it, the connection closes with 1007.
-        """
         self._channel: Channel = channel
         self._text = codec.text
         self._encode: Callable[[Sent], str | bytes] = codec.encode
@@ -133,8 +131,11 @@ class Typed(Generic[Received, Sent]):
             channel._fail_message(reason)
         else:
             await channel.close(CloseCode.INVALID_DATA, shorten(reason))
-        problem.outcome = self._channel.outcome
-        raise problem
+        problem.outcome = channel.outcome
+        try:
+            raise problem
+        finally:
+            del problem, error  # their traceback refers to this frame: all would live until the next collection
 
     # Writing ---------------------------------------------------------------------------------------------------
 

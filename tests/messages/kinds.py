@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple
 
 import attrs
 import msgspec
 import pydantic
 from cattrs.preconf.json import make_converter
 from cattrs.strategies import configure_tagged_union
+from typing_extensions import TypedDict
 
 from streamws.messages import Json
 
@@ -56,6 +57,11 @@ class Point(TypedDict):
 class Plain:
     x: int
     y: int = 0
+
+
+@dataclasses.dataclass
+class Tree:
+    branches: "list[Tree]"
 
 
 class Pair(NamedTuple):

@@ -13,6 +13,7 @@ import pytest
 from cattrs.errors import StructureHandlerNotFoundError
 from cattrs.preconf import msgspec as by_msgspec
 from cattrs.preconf.json import make_converter
+from typing_extensions import TypeAliasType
 
 from messages.kinds import (
     ALL,
@@ -27,6 +28,7 @@ from messages.kinds import (
     Point,
     StructChat,
     StructMove,
+    Tree,
 )
 from streamws import DecodeError, EncodeError, StreamwsError
 from streamws.messages import Json
@@ -87,6 +89,7 @@ def test_nested_messages_and_every_character_arrive_unchanged(kinds: Kinds) -> N
         (Plain, Plain(1, 2)),
         (Plain | None, None),
         (Pair, Pair(1, 2)),
+        (Tree, Tree([Tree([]), Tree([Tree([])])])),
         (bool, True),
         (str, ""),
         (Literal["yes", "no"], "no"),
@@ -279,6 +282,8 @@ class Typed(Point):
         (list[Boxed], "Input should be a valid array"),
         (Checked, "Input should be a valid integer - at value"),
         (Annotated[int, pydantic.Field(gt=0)], "Input should be a valid integer"),
+        (TypeAliasType("Alias", list[Boxed]), "Input should be a valid array"),
+        (Tree, "Object missing required field `branches`"),
         (pydantic.IPvAnyAddress, "value is not a valid IPv4 or IPv6 address"),
         (Typed, "Field required - at x (and 2 more)"),
         (Parcel, "TypeError: int() argument must be a string, a bytes-like object or a real number, not 'list'"),

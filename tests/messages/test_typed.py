@@ -1,8 +1,10 @@
 """Typed messages on real sockets: reading, sending, callbacks, bad messages, and channels that are no `Client`."""
 
 import asyncio
+import gc
 import json
 import logging
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -330,6 +332,20 @@ async def test_error_of_own_codec_is_the_cause_and_is_not_told_to_the_peer() -> 
         peer.send_close(1007)
         with pytest.raises(DecodeError):
             await reading
+
+
+@pytest.mark.parametrize("codec", [CODEC, Lines()], ids=["Json", "own"])
+async def test_decode_error_is_freed_without_the_garbage_collector(codec: Any) -> None:
+    async with pair() as (client, peer):
+        peer.send(BINARY, b"\xff")
+        gc.disable()
+        try:
+            await client.typed(codec).read_message()
+        except DecodeError as raised:
+            error = weakref.ref(raised)
+        finally:
+            gc.enable()
+        assert error() is None
 
 
 async def test_long_reason_is_cut_to_fit_into_the_close_frame() -> None:
