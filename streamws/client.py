@@ -277,7 +277,7 @@ class Client:
 
     # Closing ---------------------------------------------------------------------------------------------------
 
-    async def close(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> None:
+    async def close(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Close the connection: the closing handshake, then TCP. Returns when both are done.
 
         :param code: 1000, another code that RFC 6455 section 7.4.1 lets an endpoint send, or 3000 to 4999.

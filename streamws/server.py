@@ -1,20 +1,26 @@
 """`WebSocketServer`: accepts connections and passes each one to a handler or callback as a `Client`."""
 
 import asyncio
+import inspect
 import socket
 import ssl as tls
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
+from contextvars import Context, copy_context
+from functools import partial
 from os import PathLike, fspath
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Never, Self, TypeVar
 
 from .client import Client, send_to_all
+from .codes import CloseCode
 from .connection import Environment, logger
 from .errors import UsageError
 from .handshake.server import Policy
-from .net.accepting import Openings, Server
+from .lifespan import Lifespan
+from .net.accepting import SHUTTING_DOWN, Openings, Server
 from .net.addresses import address_text, is_tcp
 from .net.binding import file_number, is_abstract, remove_file, shown_path
 from .net.signals import STOPS, can_handle_signals, on_signals
@@ -23,6 +29,7 @@ from .options import Compression, Limits, Timeouts, compression_of
 from .serving import ConnectionCallback, Handler, RequestCallback, Serving, check_callback, check_handler
 from .streams.shared import SharedMessage
 from .wire.frames import Buffer
+from .wire.protocol import check_close
 
 __all__ = ["ConnectionCallback", "Handler", "RequestCallback", "WebSocketServer"]
 
@@ -50,6 +57,7 @@ class WebSocketServer:
         *misplaced: Never,
         loop: asyncio.AbstractEventLoop | None = None,
         handler: Handler | None = None,
+        lifespan: "Callable[[WebSocketServer], AbstractAsyncContextManager[None]] | None" = None,
         ssl: tls.SSLContext | None = None,
         sock: socket.socket | None = None,
         path: str | PathLike[str] | None = None,
@@ -71,6 +79,11 @@ class WebSocketServer:
         :param loop: the event loop for `with` and `run`. By default `run` makes one, and `async with` uses the running
             one.
         :param handler: a coroutine function that is called with the `Client` of each connection and owns it.
+        :param lifespan: a function that is called with the server and returns an async context manager, usually a
+            generator function with `@contextlib.asynccontextmanager`. It is entered before the server listens, and left
+            when the last handler has ended, in one task of its own: for database pools, task groups and background
+            tasks. If that task is cancelled, for example by a task group that has failed, the server stops. Handlers
+            and callbacks run in copies of its context.
         :param ssl: a context for `wss://`.
         :param sock: a bound socket to listen on, instead of address and port.
         :param path: the path of a Unix socket to listen on, instead of address and port. A socket on which nobody
@@ -103,6 +116,8 @@ class WebSocketServer:
             raise TypeError(f"ssl must be an ssl.SSLContext, not {ssl!r}")
         if ssl is not None and ssl.protocol == tls.PROTOCOL_TLS_CLIENT:
             raise ValueError("ssl must be a context for servers: make it with ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)")
+        if lifespan is not None:
+            _check_lifespan(lifespan)
         self._address = address
         self._port = port
         self._sock = sock
@@ -120,6 +135,9 @@ class WebSocketServer:
         self._serving = Serving(policy, handler)
         self._server: Server | None = None
         self._unix_file: int | None = None  # the number of the Unix socket's file
+        self._make_lifespan = lifespan
+        self._lifespan: Lifespan | None = None  # while the server is starting, serving or stopping, and after the end
+        self._handlers_ended: asyncio.Event | None = None
         self._stopped: asyncio.Event | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._ended: futures.Future[None] = futures.Future()  # done when the server has stopped, for other threads
@@ -132,6 +150,17 @@ class WebSocketServer:
         if self._sock is not None:
             return repr(self._sock)
         return f"{self._address}:{self._port}" if self._path is None else shown_path(self._path)
+
+    def _shown_urls(self) -> str:
+        """Return the URLs of the server, for people."""
+        scheme = "ws" if self._ssl is None else "wss"
+        given = [self._address] if isinstance(self._address, str) else self._address or ()
+        if not any(given):  # all interfaces, a socket, or a path
+            names = [address_text(sock.getsockname()) for sock in self.sockets]
+        else:
+            names = [address_text((name or "0.0.0.0", self.port)) for name in given]
+        tcp = any(is_tcp(sock) for sock in self.sockets)
+        return ", ".join(f"{scheme}://{name}" if tcp else f"{scheme} on the Unix socket {name}" for name in names)
 
     # Callbacks -------------------------------------------------------------------------------------------------
 
@@ -239,11 +268,14 @@ class WebSocketServer:
     async def start(self) -> Server:
         """Start to listen. `async with`, `with` and `run` do this for you. Cancelling it leaves nothing open.
 
+        With a `lifespan`, that is entered first.
+
         :returns: the listening sockets, as an `asyncio.AbstractServer`.
         :raises OSError: if it cannot listen on the address (it is in use, or not permitted); the message names it.
         :raises UsageError: if the server was already started or closed, or has neither a handler nor a callback.
+        :raises Exception: if the `lifespan` raises it before its `yield`.
         """
-        if self._server is not None:
+        if self._server is not None or self._lifespan is not None:
             raise UsageError("this server was already started: make a new one to listen again")
         if self._serving.handler is None and self._serving.on_connection is None:
             raise UsageError("this server has no handler: pass handler=, or register one with @socket.connection")
@@ -252,12 +284,26 @@ class WebSocketServer:
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             raise UsageError("this server belongs to another event loop: start it there, or leave loop= out")
+        if self._make_lifespan is None:
+            return await self._start_listening(loop, copy_context())
+        lifespan = self._lifespan = Lifespan(_manager(self._make_lifespan, self), self._lifespan_cancelled)
+        try:
+            if not await lifespan.enter() or self._serving.stopping:
+                raise _Closed("this server was closed, or its lifespan was cancelled, before it had started")
+            return await self._start_listening(loop, lifespan.context)
+        except BaseException:
+            self._lifespan = None
+            await lifespan.leave()
+            raise
+
+    async def _start_listening(self, loop: asyncio.AbstractEventLoop, context: Context) -> Server:
+        """Start to listen. Handlers and callbacks run in copies of the context."""
         openings = Openings(loop, self.limits.max_handshakes)
         environment = Environment(loop, self.limits, self.timeouts, self.limits.max_total_backlog)
         try:
-            self._server = await listen(
+            server = await listen(
                 loop,
-                self._serving.start(environment, openings),
+                context.run(self._serving.start, environment, openings),
                 self._serving,
                 openings,
                 host=self._address,
@@ -275,74 +321,157 @@ class WebSocketServer:
             message = f"cannot listen on {place}: {error.strerror or error}"
             # With errno None, OSError(None, message) would read "[Errno None] ...".
             raise (OSError(message) if error.errno is None else type(error)(error.errno, message)) from error
+        self._server = server
         if self._path is not None:
             self._unix_file = file_number(self._path)
+        self._handlers_ended = asyncio.Event()
         self._stopped = asyncio.Event()
         logger.info("serving on %s", ", ".join(address_text(sock.getsockname()) for sock in self.sockets))
         if self._serving.stopping:
             await self.close()
             raise _Closed("this server was closed while it was starting: make a new one to listen")
-        return self._server
+        return server
 
-    async def close(self) -> None:
-        """Stop the server: stop listening, close every connection with 1001, and wait for the connections and handlers.
+    async def close(self, code: int = CloseCode.GOING_AWAY, reason: str = SHUTTING_DOWN) -> None:
+        """Stop the server: stop listening, close every connection, and wait for the connections and handlers.
+
+        :param code: as for `Client.close`.
+        :param reason: as for `Client.close`.
+        :raises ValueError, TypeError: if the code must not be sent, or the reason is not valid.
+        :raises UsageError: if it is called in another thread and the event loop of the server is not running.
+        :raises Exception: if the `lifespan` raises it after its `yield`.
 
         After `Timeouts.close` seconds, the remaining connections are dropped and the remaining handlers are cancelled;
-        these have the same time again to end. `close` does not wait for a handler that calls it. Cancelling it drops
-        all connections at once. Any number of tasks may call it, in any thread: `asyncio.run(server.close())` stops
-        a server that runs in another thread. A server that is closed before it was started can no longer be started.
+        these have the same time again to end. At last, the `lifespan` is left. `close` does not wait for a handler that
+        calls it, and if the lifespan or a task that it has started calls it, not for the lifespan.
 
-        :raises UsageError: if it is called in another thread and the event loop of the server is not running.
+        If the server is stopping already, the code has no effect. If it is draining, the other connections are closed
+        now. Cancelling it drops all connections at once. Any number of tasks may call it, in any thread:
+        `asyncio.run(server.close())` stops a server that runs in another thread. A server that is closed before it was
+        started can no longer be started.
         """
+        check_close(code, reason)
+        await self._end(code, reason, 0.0)
+
+    async def drain(self, seconds: float, code: int = CloseCode.SERVICE_RESTART, reason: str = SHUTTING_DOWN) -> None:
+        """Stop the server as `close` does, but spread the closes evenly over some seconds.
+
+        So the clients do not all reconnect at the same time. The server stops listening. Connections that wait to be
+        accepted, or whose opening handshake is under way, are answered with 503 and `Retry-After` when their request is
+        complete. Then one connection after the other is closed, the oldest first, at equal intervals. After the time,
+        or as soon as nothing is left to close, the server stops.
+
+        :param seconds: the time over which the closes are spread; 0 closes all at once.
+        :param code: as for `Client.close`. 1012 means that the service restarts.
+        :param reason: as for `Client.close`.
+        :raises ValueError, TypeError: if the time, the code or the reason is not valid.
+        :raises UsageError: if it is called in another thread and the event loop of the server is not running.
+        :raises Exception: if the `lifespan` raises it after its `yield`.
+
+        Handlers may go on and end by themselves meanwhile. `close`, or the first signal that `run` receives, ends the
+        drain: the other connections are closed at once. If the server is draining or stopping already, `drain` only
+        waits for the end. Cancelling it drops all connections at once. It may be called in any thread, as `close`.
+        """
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            raise TypeError(f"seconds must be a number, not {seconds!r}")
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
+        check_close(code, reason)
+        await self._end(code, reason, seconds)
+
+    async def _end(self, code: int, reason: str, seconds: float) -> None:
+        """Stop the server, and wait for its end."""
         if self._stopped is None:
-            self._serving.stopping = True  # `start`, perhaps in another thread, stops when it sees this
+            self._cancel_start()
         server = self._server
         if server is None or self._stopped is None:
             return
         if server.get_loop() is not asyncio.get_running_loop():
-            await self._close_in_another_thread(server.get_loop())
+            await self._end_in_another_thread(server.get_loop(), partial(self._begin_stopping, code, reason, seconds))
             return
         self._serving.forget_task(asyncio.current_task())
-        stopping = self._begin_stopping()
+        stopping = self._begin_stopping(code, reason, seconds)
+        inside = self._lifespan is not None and self._lifespan.is_inside()
         try:
-            await asyncio.shield(stopping)
+            if inside:  # the lifespan would wait for its own task
+                assert self._handlers_ended is not None
+                await self._handlers_ended.wait()
+            else:
+                await asyncio.shield(stopping)
         except asyncio.CancelledError:
-            self._serving.abort()
-            await asyncio.wait([stopping])
+            self._abort()
+            if not inside:
+                await asyncio.wait([stopping])
             raise
 
-    async def _close_in_another_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _end_in_another_thread(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], object]) -> None:
         if self._ended.done():
             return
         if not loop.is_running():
             raise UsageError("cannot close this server: its event loop is not running")
-        loop.call_soon_threadsafe(self._begin_stopping)
+        loop.call_soon_threadsafe(begin)
         try:
             # Not a coroutine in that loop: `run` may stop the loop before this thread has the result of the coroutine.
             await asyncio.shield(asyncio.wrap_future(self._ended))
         except asyncio.CancelledError:
             with suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(self._serving.abort)
+                loop.call_soon_threadsafe(self._abort)
             raise
 
-    def _begin_stopping(self) -> "asyncio.Task[None]":
+    def _cancel_start(self) -> None:
+        """Stop a server that has not started to listen."""
+        self._serving.stopping = True  # `start`, perhaps in another thread, stops when it sees this
+        if self._lifespan is not None:
+            self._lifespan.cancel_entering()
+
+    def _abort(self) -> None:
+        """Drop all connections and cancel all handlers; then cancel the lifespan."""
+        self._serving.abort()
+        if self._lifespan is not None:
+            self._lifespan.cancel_leaving()
+
+    def _begin_stopping(
+        self, code: int = CloseCode.GOING_AWAY, reason: str = SHUTTING_DOWN, seconds: float = 0.0
+    ) -> "asyncio.Task[None]":
         """Begin to stop a server that was started; return the task that stops it."""
         if self._stopping is None:
             assert self._server is not None
-            assert self._stopped is not None
+            stop = self._stop(self._server, code, reason, seconds)
+            self._stopping = self._server.get_loop().create_task(stop)
+        if not seconds:
             self._serving.stopping = True
-            self._stopping = self._server.get_loop().create_task(self._stop(self._server, self._stopped))
+            self._serving.hurry(code, reason)
         return self._stopping
 
-    async def _stop(self, server: Server, stopped: asyncio.Event) -> None:
+    async def _stop(self, server: Server, code: int, reason: str, seconds: float) -> None:
+        assert self._handlers_ended is not None
+        assert self._stopped is not None
         try:
+            if seconds:
+                server.accept_waiting()
             server.close()
-            await self._serving.stop()
+            await self._serving.stop(code, reason, seconds)
             if self._path is not None:
                 remove_file(self._path, self._unix_file)
+            self._handlers_ended.set()
+            if self._lifespan is not None:
+                await self._lifespan.leave()
+        except Exception as error:
+            self._ended.set_exception(error)
+            raise
         finally:  # also if the program of its loop ends first, which cancels this task
-            stopped.set()
-            self._ended.set_result(None)
+            self._handlers_ended.set()
+            self._stopped.set()
+            if not self._ended.done():
+                self._ended.set_result(None)
+
+    def _lifespan_cancelled(self) -> None:
+        """Stop the server: its lifespan was cancelled from inside."""
+        if self._stopped is None:
+            self._serving.stopping = True  # `start` stops when it sees this
+        elif self._stopping is None:
+            logger.warning("%r: the lifespan was cancelled: stopping the server", self)
+            self._begin_stopping()
 
     async def serve_forever(self, *, signals: Iterable[int] = ()) -> None:
         """Wait until `close` has stopped the server; use it inside `async with`.
@@ -352,6 +481,7 @@ class WebSocketServer:
         :raises UsageError: if the server was not started, if it runs on another event loop, or if `signals` are given
             in another thread than the main one.
         :raises ValueError, OSError, RuntimeError: if one of the signals cannot be handled.
+        :raises Exception: if the `lifespan` raises it after its `yield`.
 
         Any number of tasks may wait. Cancelling one does not stop the server.
         """
@@ -368,15 +498,19 @@ class WebSocketServer:
             await self._stopped.wait()
         finally:
             remove()
+        if self._stopping is not None:
+            await asyncio.wait([self._stopping])
+            if not self._stopping.cancelled():
+                self._stopping.result()
 
     def _signalled(self, number: int) -> None:
         """Stop the server; drop all connections if it is stopping already."""
         if self._serving.stopping:
-            self._serving.abort()
+            self._abort()
+        elif self._stopped is None:
+            self._cancel_start()
         else:
-            self._serving.stopping = True
-            if self._stopped is not None:  # otherwise `start` stops when it sees `stopping`
-                self._begin_stopping()
+            self._begin_stopping()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -416,8 +550,11 @@ class WebSocketServer:
         Uses the event loop given as `loop`, or a new one: uvloop's if the `speed` extra is installed. Only the main
         thread can handle signals. In another thread, the server runs until `close` is called.
 
+        If no logging is configured, it writes to the standard error where it serves.
+
         :raises OSError: if it cannot listen on the address.
         :raises UsageError: if an event loop is running; use `async with` and `serve_forever` there.
+        :raises Exception: if the `lifespan` raises it.
         """
         self._require_idle_loop("run()", "use `async with` and `serve_forever()`")
         if self._loop is None:
@@ -438,11 +575,37 @@ class WebSocketServer:
         remove = on_signals(asyncio.get_running_loop(), signals, self._signalled)
         try:
             async with self:
+                if not logger.hasHandlers():
+                    print("serving", self._shown_urls(), file=sys.stderr, flush=True)
                 await self.serve_forever()
         except _Closed:
             pass  # a signal or another thread stopped the server before it had started
         finally:
             remove()
+
+
+def _check_lifespan(lifespan: object) -> None:
+    """Refuse a lifespan that certainly does not return an async context manager.
+
+    :raises TypeError: if it does not.
+    """
+    if not callable(lifespan):
+        raise TypeError(f"lifespan must be a function that takes the server, not {lifespan!r}")
+    if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
+        raise TypeError("lifespan must return an async context manager: decorate it with @asynccontextmanager")
+
+
+def _manager(
+    make: Callable[[WebSocketServer], AbstractAsyncContextManager[None]], server: WebSocketServer
+) -> AbstractAsyncContextManager[None]:
+    """Return the context manager that a lifespan makes.
+
+    :raises TypeError: if it makes something else.
+    """
+    manager = make(server)
+    if not isinstance(manager, AbstractAsyncContextManager):
+        raise TypeError(f"lifespan must return an async context manager, not {manager!r}")
+    return manager
 
 
 def _check_place(

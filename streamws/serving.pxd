@@ -11,6 +11,9 @@ cdef class Serving(Connections):
     cdef readonly dict clients
     cdef readonly set connections
     cdef public bint stopping
+    cdef public bint draining
+    cdef object _hurry
+    cdef object _openings
     cdef readonly set _tasks
     cdef object _environment
     cdef object _context

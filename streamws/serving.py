@@ -4,7 +4,7 @@ import asyncio
 import dis
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence, Sized
 from contextvars import Context, copy_context
 from functools import partial
 
@@ -22,6 +22,7 @@ from .handshake.server import (
     error_response,
     failure_response,
     full_response,
+    stopping_response,
     timeout_response,
 )
 from .net.accepting import Connections, Openings
@@ -29,6 +30,10 @@ from .net.accepting import Connections, Openings
 Handler = Callable[[Client], Awaitable[None]]
 ConnectionCallback = Callable[[Client], Awaitable[None] | None]
 RequestCallback = Callable[[Request], Awaitable[Response | None] | Response | None]
+
+
+_CHECK = 0.05
+"""The seconds after which a drain checks again whether opening handshakes are under way."""
 
 
 class Serving(Connections):
@@ -41,9 +46,12 @@ class Serving(Connections):
     __slots__ = (
         "_context",
         "_environment",
+        "_hurry",
+        "_openings",
         "_tasks",
         "clients",
         "connections",
+        "draining",
         "handler",
         "on_connection",
         "on_request",
@@ -62,6 +70,10 @@ class Serving(Connections):
         """All connections, including those whose opening handshake is not complete."""
         self.stopping: bool = False
         """Whether the server is stopping or has stopped."""
+        self.draining: bool = False
+        """Whether new connections are refused, because the server has stopped to listen."""
+        self._openings: Sized = ()  # the connections that wait for their client
+        self._hurry: asyncio.Future[tuple[int, str]] | None = None  # set to end a drain that is under way
         self._tasks: set[asyncio.Task[None]] = set()  # of handlers and callbacks
         self._environment: Environment | None = None
         self._context: Context = copy_context()
@@ -72,6 +84,7 @@ class Serving(Connections):
         Handlers and callbacks run in copies of the context in which this is called.
         """
         self._environment = environment
+        self._openings = openings
         self._context = copy_context()
         kind = connection_class(environment.loop)
         return lambda: kind(environment, True, ServerOpening(self, environment, openings))
@@ -171,14 +184,19 @@ class Serving(Connections):
         if task is not None:
             self._tasks.discard(task)
 
-    async def stop(self) -> None:
-        """Close all connections with 1001, and wait until they and their handlers have ended.
+    async def stop(self, code: int, reason: str, seconds: float) -> None:
+        """Close all connections, and wait until they and their handlers have ended.
 
         After `Timeouts.close`, connections are dropped and handlers are cancelled; those have the same time again.
+
+        :param seconds: the time over which the closes are spread.
         """
         assert self._environment is not None
         timeout = self._environment.timeouts.close
-        self.close_all()
+        if seconds and not self.stopping:
+            code, reason = await self._drain(code, reason, seconds)
+        self.stopping = True
+        self.close_all(code, reason)
         ends = [asyncio.ensure_future(connection.wait_gone()) for connection in self.connections]
         await _wait([*ends, *self._tasks], timeout)
         for connection in tuple(self.connections):
@@ -189,11 +207,47 @@ class Serving(Connections):
             logger.error("the server stopped, but this task did not end when it was cancelled: %r", task)
         self._environment.close()
 
-    def close_all(self) -> None:
-        """Begin to close all connections with 1001; drop those whose opening handshake is under way."""
+    async def _drain(self, code: int, reason: str, seconds: float) -> tuple[int, str]:
+        """Close the connections one after the other, evenly over some seconds; refuse those that are opening.
+
+        It ends early when nothing is left to close, or when `hurry` is called.
+
+        :returns: the code and reason with which to close the others.
+        """
+        assert self._environment is not None
+        loop = self._environment.loop
+        self.draining = True
+        self._hurry = loop.create_future()
+        due = loop.time()
+        end = due + seconds
+        opened = [client._connection for client in self.clients.values()]  # the oldest first
+        for connection in opened:
+            if due > loop.time():
+                await asyncio.wait([self._hurry], timeout=due - loop.time())
+            if self._hurry.done():
+                return self._hurry.result()
+            if connection.is_open:
+                connection.begin_close(code, reason)
+                due += seconds / len(opened)
+        # Those that are opening get a response when their request is complete.
+        while self._is_opening() and loop.time() < end and not self._hurry.done():
+            await asyncio.wait([self._hurry], timeout=min(_CHECK, end - loop.time()))
+        return self._hurry.result() if self._hurry.done() else (code, reason)
+
+    def _is_opening(self) -> bool:
+        """Return whether an opening handshake is under way, or the TLS handshake before it."""
+        return len(self._openings) > 0 or any(connection.is_opening for connection in self.connections)
+
+    def hurry(self, code: int, reason: str) -> None:
+        """End a drain that is under way: close the other connections now, with this code and reason."""
+        if self._hurry is not None and not self._hurry.done():
+            self._hurry.set_result((code, reason))
+
+    def close_all(self, code: int, reason: str) -> None:
+        """Begin to close all connections; drop those whose opening handshake is under way."""
         for connection in tuple(self.connections):
             if connection.is_open:
-                connection.begin_close(CloseCode.GOING_AWAY, "server shutting down")
+                connection.begin_close(code, reason)
             elif connection.is_opening:
                 connection.abort()
 
@@ -209,6 +263,7 @@ class Serving(Connections):
 
     def abort(self) -> None:
         """Drop all connections and cancel all tasks."""
+        self.hurry(CloseCode.GOING_AWAY, "")
         self.abort_all()
         for task in tuple(self._tasks):
             task.cancel()
@@ -302,6 +357,9 @@ class ServerOpening:
 
     def _accept(self, connection: Connection, request: Request, reader: RequestReader) -> None:
         """Complete the handshake, or refuse the request."""
+        if self._serving.draining:
+            self._refuse(connection, stopping_response(), "the server is stopping", request.method)
+            return
         limit = self._environment.limits.max_clients
         if limit is not None and len(self._serving.clients) >= limit:
             # Not before the request has arrived: some clients fail if they receive a response before they send it.

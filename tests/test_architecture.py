@@ -28,7 +28,7 @@ LAYERS = """
     messages.typed
     connection callbacks client
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
-    serving server
+    serving lifespan server
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__
 """

@@ -264,6 +264,11 @@ def full_response(retry_after: int = 5) -> Response:
     return Response(503, "the server is full; try again later\n", {"Retry-After": str(retry_after)})
 
 
+def stopping_response() -> Response:
+    """Return a 503 for a server that is stopping."""
+    return Response(503, "the server is shutting down; try again later\n", {"Retry-After": "5"})
+
+
 def timeout_response() -> Response:
     """Return a 408 for a request that was not complete within `Timeouts.open`."""
     return Response(408, "the request took too long\n")

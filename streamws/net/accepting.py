@@ -7,8 +7,11 @@ import os
 import socket
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
+from ..codes import CloseCode
+from ..wire.protocol import check_close
 from .addresses import address_text, is_tcp
 from .poll import Watched, poll_of
 from .selector import SelectorTransport, hold_descriptor
@@ -142,6 +145,14 @@ class Openings:
             self._timer = None
 
 
+SHUTTING_DOWN = "server shutting down"
+"""The reason in the Close frames of a server that stops, unless the application gives another one."""
+
+_MAX_WAITING = 4096
+"""The most connections that are accepted from the queue of the system when the server stops to listen. This is the
+longest queue that Linux allows by default."""
+
+
 class Listener(Watched):
     """Accepts connections from one listening socket."""
 
@@ -204,6 +215,16 @@ class Listener(Watched):
             descriptor, peer = accepted
             self._start(descriptor, peer)
 
+    def accept_waiting(self) -> None:
+        """Accept the connections in the queue of the system, although no others will be accepted."""
+        with suppress(OSError):  # of one connection, or no resources for it: those that wait are reset
+            for _ in range(_MAX_WAITING):
+                accepted = accept_now(self._sock, self.descriptor)
+                if accepted is None:
+                    return
+                descriptor, peer = accepted
+                self._start(descriptor, peer)
+
     def _start(self, descriptor: int, peer: object) -> None:
         """Start the transport of an accepted connection."""
         try:
@@ -261,7 +282,7 @@ class Connections:
 
     __slots__ = ()
 
-    def close_all(self) -> None:
+    def close_all(self, code: int, reason: str) -> None:
         """Begin the closing handshake of each one."""
         raise NotImplementedError
 
@@ -345,9 +366,21 @@ class Server(asyncio.AbstractServer):
             sock.close()
         self._waiting.set()
 
-    def close_clients(self) -> None:
-        """Begin to close all connections with 1001. New ones are still accepted, unless the server is closed."""
-        self._connections.close_all()
+    def accept_waiting(self) -> None:
+        """Accept the connections in the queue of the system, to answer them, before the server is closed."""
+        for listener in self._listeners:
+            if isinstance(listener, Listener):
+                listener.accept_waiting()
+
+    def close_clients(self, code: int = CloseCode.GOING_AWAY, reason: str = SHUTTING_DOWN) -> None:
+        """Begin to close all connections. New ones are still accepted, unless the server is closed.
+
+        :param code: as for `Client.close`.
+        :param reason: as for `Client.close`.
+        :raises ValueError, TypeError: if the code must not be sent, or the reason is not valid.
+        """
+        check_close(code, reason)
+        self._connections.close_all(code, reason)
 
     def abort_clients(self) -> None:
         """Drop all connections at once, without a closing handshake."""

@@ -7,10 +7,11 @@ import pytest
 from helpers.programs import script
 
 PROGRAM = """
-import asyncio, importlib, os, sys
+import asyncio, importlib, logging, os, sys
 from contextlib import suppress
 from streamws import StreamwsError, WebSocketServer, connect
 
+logging.getLogger("streamws").addHandler(logging.NullHandler())
 place, kind, way, error = {place!r}, {kind!r}, {way!r}, {error}
 new_loop = importlib.import_module({loop!r}).new_event_loop
 loop = None if way == "async with" else new_loop()

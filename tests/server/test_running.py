@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import logging
+import re
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from helpers.programs import script
 from helpers.waiting import PATIENCE, cancelled, within
 from streamws import Cause, Client, Close, CloseOutcome, Side, Timeouts, UsageError, WebSocketServer
 
+PEM = Path(__file__).parents[1] / "helpers" / "localhost.pem"
 STOPS = b"\x03\xe9server shutting down"
 BRIEF = Timeouts(close=0.2)
 
@@ -415,7 +418,7 @@ async def test_close_cancelled_drops_everything_at_once(serve: Serve, connect: C
 # --- run
 
 RUN = """
-import asyncio, socket
+import asyncio, logging, socket
 from helpers.fixtures import echo
 from streamws import Timeouts, WebSocketServer
 
@@ -426,6 +429,7 @@ async def flood(client):
     while True:
         await client.send("x" * 1000)
 
+logging.getLogger("streamws").addHandler(logging.NullHandler())
 sock = socket.create_server(("127.0.0.1", 0))
 loop = {loop}
 server = WebSocketServer(sock=sock, handler={handler}, timeouts=Timeouts(close={close}), loop=loop)
@@ -632,6 +636,63 @@ async def test_close_needs_the_loop_of_the_server_to_run() -> None:
 async def test_run_inside_a_running_loop_names_serve_forever() -> None:
     with pytest.raises(UsageError, match=r"one is already running: use `async with` and `serve_forever\(\)`"):
         WebSocketServer("127.0.0.1", 0, handler=echo).run()
+
+
+SAYS_WHERE = """
+import asyncio, logging, os, signal, ssl, sys
+from helpers.fixtures import echo
+from streamws import WebSocketServer
+
+os.chdir({folder!r})
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain({certificate!r})
+server = WebSocketServer({arguments}, handler=echo)
+{prepare}
+
+async def stop():
+    while not server.sockets:
+        await asyncio.sleep(0)
+    print(server.sockets[0].getsockname(), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+loop = asyncio.new_event_loop()
+server._loop = loop
+task = loop.create_task(stop())
+server.run()
+loop.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ('"127.0.0.1", 0', r"serving ws://127\.0\.0\.1:\d+\n"),
+        ('"localhost", 0, ssl=context', r"serving wss://localhost:\d+\n"),
+        ('["127.0.0.1", "localhost"], 0', r"serving ws://127\.0\.0\.1:\d+, ws://localhost:\d+\n"),
+        ('"", 0', r"serving ws://0\.0\.0\.0:\d+(, ws://\[::\]:\d+)?\n"),
+        ('path="chat.sock"', r"serving ws on the Unix socket chat\.sock\n"),
+        ('path="chat.sock", ssl=context', r"serving wss on the Unix socket chat\.sock\n"),
+    ],
+)
+async def test_run_says_where_it_serves(arguments: str, says: str, tmp_path: Path) -> None:
+    values = {"folder": str(tmp_path), "certificate": str(PEM), "prepare": ""}
+    async with script(SAYS_WHERE.format(arguments=arguments, **values)) as running:
+        assert await running.end() == 0
+        assert re.fullmatch(says, running.stderr)
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        "logging.basicConfig()",
+        'logging.getLogger("streamws").addHandler(logging.NullHandler())',
+        "logging.basicConfig(handlers=[logging.NullHandler()])",
+    ],
+)
+async def test_run_says_nothing_if_logging_is_configured(prepare: str, tmp_path: Path) -> None:
+    values = {"folder": str(tmp_path), "certificate": str(PEM), "prepare": prepare}
+    async with script(SAYS_WHERE.format(arguments='"127.0.0.1", 0', **values)) as running:
+        assert (await running.end(), running.stderr) == (0, "")
 
 
 def test_run_raises_the_error_of_listening() -> None:

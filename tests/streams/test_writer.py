@@ -121,9 +121,9 @@ async def test_bytes_are_sent_as_compressed_text(compress: bool | None) -> None:
 async def test_bytes_that_are_not_utf8_are_not_sent_as_text(bad: bytes) -> None:
     async with pair() as (client, peer):
         with pytest.raises(UnicodeDecodeError):
-            client.send(bad, text=True)
+            await client.send(bad, text=True)
         with pytest.raises(UnicodeDecodeError):
-            client.writer.send(bad, text=True)
+            await client.writer.send(bad, text=True)
         with pytest.raises(UnicodeDecodeError):
             WebSocketServer(port=0).broadcast(bad, text=True)
         await client.send("next")
@@ -134,9 +134,9 @@ async def test_text_is_refused_like_other_messages() -> None:
     async with pair() as (client, _):
         wrong: Any = 7
         with pytest.raises(TypeError, match="message must be str or bytes-like, not int"):
-            client.send(wrong, text=True)
+            await client.send(wrong, text=True)
         client.abort()
-        with pytest.raises(ConnectionClosedError, match="^cannot send: "):
+        with pytest.raises(ConnectionClosedError, match=r"^cannot send: "):
             await client.send(b"too late", text=True)
 
 

@@ -17,7 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Literal, assert_type
 
@@ -294,11 +294,30 @@ def making_responses() -> None:
 async def handler(client: Client) -> None: ...
 
 
+@asynccontextmanager
+async def lifespan(socket: WebSocketServer) -> AsyncIterator[None]:
+    yield
+
+
+class Pool:
+    """A lifespan may be any function that returns an async context manager."""
+
+    def __init__(self, socket: WebSocketServer) -> None: ...
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *error: object) -> None: ...
+
+
+WebSocketServer(port=0, handler=handler, lifespan=Pool)
+
+
 async def serving(context: ssl.SSLContext) -> None:
     socket = WebSocketServer(
         "localhost",
         0,
         handler=handler,
+        lifespan=lifespan,
         ssl=context,
         origins=["https://example.org"],
         subprotocols=("chat",),
@@ -314,11 +333,16 @@ async def serving(context: ssl.SSLContext) -> None:
     assert_type(socket.broadcast(b"text", text=True), int)
     assert_type(socket.limits, Limits)
     assert_type(socket.timeouts, Timeouts)
-    assert_type(await socket.start(), Server)
+    server = await socket.start()
+    assert_type(server, Server)
     async with socket as entered:
         assert_type(entered, WebSocketServer)
         await entered.serve_forever()
     await socket.close()
+    assert_type(await socket.close(1012, "restart"), None)
+    assert_type(await socket.drain(30), None)
+    await socket.drain(seconds=2.5, code=4000, reason="restart")
+    server.close_clients(1012, reason="restart")
 
 
 def serving_on_own_loop(loop: asyncio.AbstractEventLoop) -> None:
