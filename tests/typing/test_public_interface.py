@@ -68,6 +68,7 @@ from streamws import (
     connect,
     is_transient,
 )
+from streamws.messages import Json, Typed
 
 
 async def reading(client: Client) -> None:
@@ -492,6 +493,8 @@ KINDS = [
     Request,
     Response,
     Server,
+    Json,
+    Typed,
 ]
 
 
