@@ -435,7 +435,7 @@ async def test_bad_message_for_a_callback_closes_with_1007(caplog: pytest.LogCap
         client.typed(CODEC).message(seen.append)
         peer.write(client_frame(TEXT, MOVE) + client_frame(TEXT, BAD) + client_frame(TEXT, MOVE))
         assert await peer.read_close() == (1007, REASON)
-        peer.send_close(1007)
+        await peer.close()
         await until(lambda: outcomes)
         assert seen == [StructMove(1)]
         assert outcomes == [client.outcome]
@@ -465,7 +465,7 @@ async def test_callback_that_raises_closes_with_1011_and_is_named(caplog: pytest
 
         peer.send(TEXT, MOVE)
         assert await peer.read_close() == (1011, "")
-        peer.send_close(1011)
+        await peer.close()
         await client.wait_closed()
     assert "on_message raised an exception" in caplog.text
     assert "LookupError: StructMove(x=1, y=0)" in caplog.text
