@@ -2,18 +2,20 @@
 
 import itertools
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from .callbacks import Callbacks, ClosedCallback, MessageCallback, PayloadCallback, Spawn
-from .codes import CloseOutcome
+from .codes import Cause, Close, CloseCode, CloseOutcome
 from .connection import Connection
-from .errors import UsageError
+from .errors import DecodeError, UsageError
 from .extra_info import typed_extra_info
 from .handshake.agreement import Agreement
 from .handshake.extensions import DeflateTerms
 from .handshake.head import Request, Response
 from .keys import Key, typed_get
+from .messages.codec import Codec
+from .messages.typed import Typed
 from .options import check_seconds
 from .streams.inbox import Inbox
 from .streams.iterators import Frames, Messages, MessagesOfType, Readers
@@ -34,6 +36,8 @@ _OnPayload = TypeVar("_OnPayload", bound=PayloadCallback)
 _OnClosed = TypeVar("_OnClosed", bound=ClosedCallback)
 _Method = TypeVar("_Method")
 _T = TypeVar("_T")
+Received = TypeVar("Received")
+Sent = TypeVar("Sent")
 
 
 class Registration:
@@ -250,6 +254,27 @@ class Client:
         (RFC 6455 section 5.6; RFC 7692)
         """
         return self.writer._send_text(data, compress) if text else self.writer._send(data, compress)
+
+    # Typed messages --------------------------------------------------------------------------------------------
+
+    def typed(
+        self,
+        codec: Codec[Received, Sent],
+        on_error: Callable[["Client", str | bytes, DecodeError], Awaitable[None] | None] | None = None,
+    ) -> Typed[Received, Sent]:
+        """Send and read typed messages: `moves = client.typed(Json(Move))`, then `async for move in moves`.
+
+        :param codec: encodes and decodes the messages: `streamws.messages.Json`, or a codec of your own.
+        :param on_error: a function or coroutine function, called with the client, the message and the `DecodeError` if
+            a message cannot be decoded. It may send an answer; reading then goes on. Without it, the connection closes
+            with 1007, and the read raises the `DecodeError`.
+        :returns: a `streamws.messages.Typed`. It shares the connection with the other ways to read and send.
+        """
+        return Typed(self, codec, on_error)
+
+    def _fail_message(self, reason: str) -> None:
+        """Fail the connection because a message cannot be decoded; nothing more is read."""
+        self._connection.inbox.fail((Close(CloseCode.INVALID_DATA, reason), Cause.PROTOCOL_ERROR))
 
     # Closing ---------------------------------------------------------------------------------------------------
 

@@ -89,7 +89,8 @@ class Cause(enum.StrEnum):
     CLOSED_WITH_ERROR = "closed with error"
     """The application on this side closed with a code that names a failure."""
     PROTOCOL_ERROR = "protocol error"
-    """The peer violated RFC 6455. The code that was sent tells the kind of violation: 1002 or 1007."""
+    """The peer violated RFC 6455, or sent a message that cannot be decoded. The code that was sent tells the kind of
+    violation: 1002 or 1007."""
     LIMIT = "limit"
     """The peer exceeded one of `streamws.Limits`, or sent text where only binary is accepted, or the reverse."""
     KEEPALIVE = "keepalive"

@@ -19,6 +19,8 @@ StreamwsError
 ├── ReconnectError              `async for client in connect()` gave up; .attempts has the error of each attempt
 ├── InvalidURL                  not a valid WebSocket URL; also a ValueError
 ├── InvalidHeader               a header name or value that must not be sent; also a ValueError
+├── DecodeError                 a received message cannot be decoded; also a ValueError
+├── EncodeError                 a message cannot be encoded, and was not sent; also a ValueError
 ├── MissingExtra                an optional package is not installed; also an ImportError
 └── UsageError                  not possible in this state; the message says what to call; also a RuntimeError
 """
@@ -34,6 +36,8 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionClosed",
     "ConnectionClosedError",
+    "DecodeError",
+    "EncodeError",
     "HandshakeError",
     "HandshakeRefused",
     "IncompleteMessage",
@@ -75,10 +79,13 @@ class ConnectionClosedError(ConnectionClosed):
 
 
 def tells_of_end(error: BaseException) -> bool:
-    """Return whether `error` is a `ConnectionClosed`, or an exception group that contains no other errors."""
+    """Return whether `error` only tells that the connection ended, or is an exception group that contains no others.
+
+    That is a `ConnectionClosed`, or the `DecodeError` of a message for which the connection was closed.
+    """
     if isinstance(error, ExceptionGroup):
-        return error.split(ConnectionClosed)[1] is None
-    return isinstance(error, ConnectionClosed)
+        return all(map(tells_of_end, error.exceptions))
+    return isinstance(error, ConnectionClosed) or (isinstance(error, DecodeError) and error.outcome is not None)
 
 
 class IncompleteMessage(ConnectionClosedError):
@@ -246,8 +253,14 @@ _SHOWN_REASONS = 3
 
 def describe(error: BaseException) -> str:
     """Return the type and message of an error in one line."""
-    text = " ".join("".join(char if char.isprintable() else " " for char in str(error)).split())
-    return f"{type(error).__name__}: {text:.500}" if text else type(error).__name__
+    text = shortened(str(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def shortened(text: str) -> str:
+    """Return a text in one line, with at most 500 characters."""
+    # Cut first, because an error of a library may contain a whole message.
+    return " ".join("".join(char if char.isprintable() else " " for char in text[:2000]).split())[:500]
 
 
 class InvalidURL(StreamwsError, ValueError):
@@ -256,6 +269,28 @@ class InvalidURL(StreamwsError, ValueError):
 
 class InvalidHeader(StreamwsError, ValueError):
     """A header name or value would break the HTTP message; nothing was sent."""
+
+
+class DecodeError(StreamwsError, ValueError):
+    """A received message cannot be decoded. `__cause__` is the error of the library that decodes."""
+
+    def __init__(self, reason: str, outcome: CloseOutcome | None = None) -> None:
+        reason = shortened(reason)
+        super().__init__(reason)
+        self.reason: str = reason
+        """Where the message is wrong, and why, in at most 500 characters."""
+        self.outcome: CloseOutcome | None = outcome
+        """How the connection ended, if it was closed because of this message."""
+
+    def __str__(self) -> str:
+        return f"cannot decode the message: {self.reason}"
+
+    def __reduce__(self) -> tuple[type["DecodeError"], tuple[object, ...], dict[str, object]]:
+        return type(self), (self.reason, self.outcome), self.__dict__
+
+
+class EncodeError(StreamwsError, ValueError):
+    """A message cannot be encoded; nothing was sent. `__cause__` is the error of the library that encodes."""
 
 
 class MissingExtra(StreamwsError, ImportError):

@@ -16,6 +16,8 @@ from streamws import (
     ConnectionClosed,
     ConnectionClosedError,
     ConnectTimeout,
+    DecodeError,
+    EncodeError,
     HandshakeError,
     HandshakeRefused,
     Headers,
@@ -60,6 +62,8 @@ TREE: dict[type[BaseException], type[BaseException]] = {
     ReconnectError: StreamwsError,
     InvalidURL: StreamwsError,
     InvalidHeader: StreamwsError,
+    DecodeError: StreamwsError,
+    EncodeError: StreamwsError,
     MissingExtra: StreamwsError,
     UsageError: StreamwsError,
 }
@@ -96,6 +100,8 @@ EXAMPLES: list[tuple[StreamwsError, str]] = [
     (ReconnectError([]), "gave up after 0 failed attempts: "),
     (InvalidURL("said"), "said"),
     (InvalidHeader("said"), "said"),
+    (DecodeError("said", OUTCOME), "cannot decode the message: said"),
+    (EncodeError("said"), "said"),
     (MissingExtra("said"), "said"),
     (UsageError("said"), "said"),
 ]
@@ -132,8 +138,11 @@ def test_errors_are_public() -> None:
 @pytest.mark.parametrize(
     ("kind", "builtin"),
     [
+        (DecodeError, ValueError),
+        (EncodeError, ValueError),
         (InvalidHeader, ValueError),
         (InvalidURL, ValueError),
+        (MissingExtra, ImportError),
         (UsageError, RuntimeError),
         (ConnectError, OSError),
         (ProxyError, OSError),

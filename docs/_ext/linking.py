@@ -5,8 +5,10 @@ a name in `python.inv`. Inside the docstrings of a class, the names of its membe
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from docutils import nodes
 from sphinx import addnodes
@@ -65,6 +67,9 @@ class Linking(SphinxPostTransform):
     def _make_public(self, reference: addnodes.pending_xref) -> None:
         """Refer to the name that users import. Annotations have the name of the module that defines a class."""
         target = reference["reftarget"]
+        if _is_no_class(target):
+            reference.replace_self(reference.children)
+            return
         if target in MODULES:
             reference["reftarget"] = MODULES[target]
             return
@@ -108,6 +113,12 @@ class Linking(SphinxPostTransform):
         kinds = [kind for kind, names in self._python.items() if name in names]
         # Names such as `str` are in the inventory for signatures. Links from each of them in a text would be noise.
         return name if kinds and ("." in name or "py:exception" in kinds) else None
+
+
+def _is_no_class(target: str) -> bool:
+    """Return whether an annotation has a type variable, or a special form that Python's documentation lacks."""
+    module, _, name = target.rpartition(".")
+    return module == "typing_extensions" or isinstance(getattr(sys.modules.get(module), name, None), TypeVar)
 
 
 def _ancestors(node: nodes.Node) -> Iterator[nodes.Node]:

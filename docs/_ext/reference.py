@@ -22,6 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.rst import escape
 
 import streamws
+import streamws.messages
 from streamws.cli import connect, echo
 
 STATEMENTS = {
@@ -35,6 +36,8 @@ STATEMENTS = {
     "Connecting.__aiter__": "async for client in connect(url)",
     "MessageReader.__aiter__": "async for piece in reader",
     "Router.route": '@router.route("/rooms/<name>")',
+    "Typed.__aiter__": "async for message in messages",
+    "Typed.message": "@messages.message",
     "WebSocketServer.connection": "@socket.connection",
     "WebSocketServer.request": "@socket.request",
     "WebSocketServer.__enter__": "with socket as server",
@@ -65,9 +68,10 @@ KiB = 1024
 
 
 def resolve(name: str) -> Any:
-    """Return the object that has a dotted name in the package, or None."""
+    """Return the object that has a dotted name in the package or in `streamws.messages`, or None."""
     first, *others = name.split(".")
-    found: Any = getattr(streamws, first, None)  # some names of the package are loaded when they are used
+    package = streamws.messages if first in streamws.messages.__all__ else streamws
+    found: Any = getattr(package, first, None)  # some names of the package are loaded when they are used
     for part in others:
         found = inspect.getattr_static(found, part, None)
     return found

@@ -48,6 +48,7 @@ cdef class Outbox(Flushable):
     cdef _write_control(self, list frames)
     @cython.locals(network=Network)
     cpdef Py_ssize_t backlog(self) except -1
+    cpdef Py_ssize_t gathered(self) except -1
     cpdef begin_batch(self)
     cpdef end_batch(self)
     cpdef end_iteration(self)

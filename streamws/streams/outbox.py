@@ -220,6 +220,10 @@ class Outbox(Flushable):
         network = self.network
         return 0 if network is None else self._size + network.backlog()
 
+    def gathered(self) -> int:
+        """Return the number of bytes that are gathered and not written to the network."""
+        return self._size
+
     # Writing ---------------------------------------------------------------------------------------------------
 
     def begin_batch(self) -> None:

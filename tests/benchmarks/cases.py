@@ -5,9 +5,9 @@ from dataclasses import replace
 from benchmarks.broadcasts import BroadcastCase
 from benchmarks.case import ServerCase
 from benchmarks.compression import CompressedEchoCase
-from benchmarks.contestants import ENGINES, GENERAL, WAYS
+from benchmarks.contestants import ENGINES, GENERAL, TYPED, WAYS
 from benchmarks.deflate import Settings
-from benchmarks.echoes import ClientEchoCase, EchoCase
+from benchmarks.echoes import ClientEchoCase, EchoCase, JsonEchoCase
 from benchmarks.fairness import FairnessCase
 from benchmarks.frames import TEXT
 from benchmarks.handshakes import HandshakeCase
@@ -36,6 +36,7 @@ _ALL: list[Case] = [
     EchoCase("ping-pong-tls", connections=64, window=1, size=256, tls=True),
     EchoCase("large-tls", connections=4, window=2, size=64 * KiB, tls=True),
     EchoCase("callbacks", connections=8, window=32, size=32, contestants=WAYS),
+    JsonEchoCase("typed", connections=8, window=32, size=85, opcode=TEXT, contestants=TYPED),
     UploadCase("upload", size=GiB),
     DownloadCase("download", size=GiB),
     FairnessCase("fairness", flooders=1, size=32),

@@ -26,6 +26,13 @@ _WAYS: dict[str, list[str]] = {
     "streamws-messages": ["streamws", "--way", "messages"],
     "streamws-callback": ["streamws", "--way", "callback"],
 }
+_TYPED: dict[str, list[str]] = {
+    "streamws-json": ["streamws", "--way", "json"],
+    "streamws-msgspec-by-hand": ["streamws", "--way", "msgspec-by-hand"],
+    "streamws-msgspec": ["streamws", "--way", "msgspec"],
+    "streamws-pydantic-by-hand": ["streamws", "--way", "pydantic-by-hand"],
+    "streamws-pydantic": ["streamws", "--way", "pydantic"],
+}
 _ENGINES: dict[str, list[str]] = {
     "wse-server": ["wse_engine"],
     "wse-server-cores": ["wse_engine", "--all-cores"],
@@ -39,9 +46,11 @@ GENERAL = tuple(_SCRIPTS)
 """The libraries that take part in nearly all cases."""
 WAYS = ("streamws", *_WAYS)
 """`async for` and the other ways to read messages with streamws, which the case `callbacks` compares."""
+TYPED = ("streamws", *_TYPED)
+"""Text as it is, JSON by hand, and typed messages, which the case `typed` compares."""
 ENGINES = tuple(_ENGINES)
 """Servers that are no libraries for asyncio. They take part where they can do the same as the libraries."""
-SERVERS = (*_SCRIPTS, *_WAYS, *_ENGINES)
+SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_ENGINES)
 SERVERS_WITH_ZLIB_NG = tuple(_WITH_ZLIB_NG)
 """Measured only if named, and only in cases with compression."""
 
@@ -52,6 +61,7 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
     "picows-iter": ("picows", "aiofastnet", "zlib-ng"),
     "aiohttp": ("aiohttp", "zlib-ng"),
     "websockets": ("websockets", "zlib-ng"),
+    **dict.fromkeys(_TYPED, ("msgspec", "pydantic")),
     "wse-server": ("wse-server",),
     "wse-server-cores": ("wse-server",),
 }
@@ -75,7 +85,7 @@ def command(server: str, role: Role, settings: Settings | None = None) -> list[s
 
     :returns: The path of the script in this folder, then its options.
     """
-    name, *options = (_SCRIPTS | _WAYS | _ENGINES | _WITH_ZLIB_NG)[server]
+    name, *options = (_SCRIPTS | _WAYS | _TYPED | _ENGINES | _WITH_ZLIB_NG)[server]
     script = [f"{role}s/{name}_{role}.py", *options]
     if settings is not None:
         script += ["--deflate", str(settings)]

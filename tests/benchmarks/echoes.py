@@ -10,7 +10,9 @@ never sleeps then. On one machine the client's `send` would wake it, which costs
 client would do that more often.
 """
 
+import json
 import os
+import random
 import select
 import time
 from collections.abc import Callable, Sequence
@@ -69,6 +71,22 @@ class EchoCase(ServerCase):
         if self.opcode == frames.TEXT:
             return os.urandom(self.size // 2).hex().encode()
         return os.urandom(self.size)
+
+
+@dataclass(frozen=True)
+class JsonEchoCase(EchoCase):
+    """Echoes of JSON, which `servers.typed` decodes and encodes. It must give back the same bytes."""
+
+    @property
+    def description(self) -> str:
+        return f"{super().description}, which all but streamws decode from JSON and encode again"
+
+    def _payload(self) -> bytes:
+        prices = [random.randrange(100_001, 999_999, 2) / 1000 for _ in range(3)]
+        order = {"type": "order", "id": random.randrange(10**8, 10**9), "symbol": "EUR-USD", "prices": prices}
+        payload = json.dumps(order, separators=(",", ":")).encode()
+        # Numbers with fewer digits would change the size.
+        return payload if len(payload) == self.size else self._payload()
 
 
 @dataclass(frozen=True)

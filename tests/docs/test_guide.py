@@ -687,6 +687,42 @@ async def _(server: Running) -> None:
         assert await closed(peer) == (1000, "")
 
 
+# JSON and typed messages ------------------------------------------------------------------------------------
+
+
+@drives("typed-chat")
+async def _(server: Running) -> None:
+    async with server.connect() as ada, server.connect() as bob:
+        await ada.send('{"type":"join","name":"Ada"}')
+        await ada.send('{"type":"say","text":"hello"}')
+        for peer in (ada, bob):
+            assert await peer.recv() == '{"type":"said","name":"Ada","text":"hello"}'
+        await bob.send('{"type":"say","text":5}')
+        reason = "Expected `str`, got `int` - at `$.text`"
+        assert await bob.recv() == json.dumps({"type": "problem", "reason": reason}, separators=(",", ":"))
+        assert reason in (ROOT / "docs/howto/json-and-typed-messages.md").read_text("utf-8")
+        await bob.send(b'{"type":"say","text":"I am here"}')
+        assert await ada.recv() == '{"type":"said","name":"somebody","text":"I am here"}'
+
+
+@drives("typed-callback")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("[3, 1, 2]")
+        assert await peer.recv() == "[1,2,3]"
+        await peer.send("[true]")
+        assert await closed(peer) == (1007, "Expected `int`, got `bool` - at `$[0]`")
+
+
+@drives("typed-msgpack")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send(b"\x82\xa1a\x01\xa1b\x02")
+        assert await peer.recv() == b"\x81\xa6fields\x02"
+        await peer.send(b"\x01")
+        assert await closed(peer) == (1007, "the message could not be decoded")
+
+
 # Lifecycle and closing --------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from streamws import (
     Writer,
     connect,
 )
+from streamws.messages import Json, Typed
 
 
 async def sending(client: Client, writer: Writer) -> None:
@@ -129,6 +130,25 @@ def calling_back(client: Client) -> None:
 
     @client.closed  # type: ignore[type-var]
     def on_closed(code: int, reason: str) -> None: ...
+
+
+async def typing_messages(client: Client) -> None:
+    numbers = client.typed(Json(list[int]))
+    await numbers.send("text")  # type: ignore[arg-type]
+    await numbers.send(["text"])  # type: ignore[list-item]
+    text: str = await numbers.read_message()  # type: ignore[assignment]
+    numbers.send([1])  # type: ignore[unused-coroutine]
+    client.typed(int)  # type: ignore[arg-type]
+    Json(5)  # type: ignore[call-overload]
+    Json(int, using="orjson")  # type: ignore[call-overload]
+    Json(int).encode("text")  # type: ignore[arg-type]
+    await client.send(b"text", None, True)  # type: ignore[call-arg]
+    Typed(text, Json(int))  # type: ignore[type-var]
+
+    @numbers.message  # type: ignore[arg-type]
+    async def on_text(text: str) -> None: ...
+
+    client.typed(Json(int), on_error=lambda error: None)  # type: ignore[arg-type, misc]
 
 
 def serving() -> None:

@@ -79,6 +79,7 @@ from streamws import (
     connect,
     is_transient,
 )
+from streamws.messages import Json, Typed
 from streamws.watching.prometheus import Collector
 
 
@@ -588,6 +589,8 @@ KINDS = [
     Response,
     Router,
     Server,
+    Json,
+    Typed,
 ]
 
 

@@ -77,8 +77,13 @@ def main(arguments: Arguments) -> None:
                 for _ in range(size // PIECE_SIZE):
                     await frame.write(piece)
 
+    echoes = {"iterator": echo, "callback": echo, "messages": echo_streams}
+    if arguments.way not in echoes:
+        from benchmarks.servers.typed import HANDLERS
+
+        echoes.update(HANDLERS)
     handlers = {
-        "echo": echo_streams if arguments.way == "messages" else echo,
+        "echo": echoes[arguments.way],
         "broadcast": broadcast_on_command,
         "upload": upload,
         "download": download,
@@ -106,7 +111,6 @@ def main(arguments: Arguments) -> None:
 if __name__ == "__main__":
     options = parser()
     add_build_options(options)
-    options.add_argument(
-        "--way", choices=["iterator", "messages", "callback"], default="iterator", help="how to read messages to echo"
-    )
+    ways = ["iterator", "messages", "callback", "json", "msgspec-by-hand", "msgspec", "pydantic-by-hand", "pydantic"]
+    options.add_argument("--way", choices=ways, default="iterator", help="how to read messages to echo")
     main(options.parse_args(namespace=Arguments()))
