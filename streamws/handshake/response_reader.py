@@ -71,6 +71,8 @@ class ResponseReader:
                 self._parser.feed_data(data)
             except HttpParserError:
                 self._body_complete = True  # what was received before the error is worth showing
+            except HttpParserUpgrade:
+                pass  # behind the response is a 101, which belongs to no request
         return self.finish() if self._body_complete else None
 
     def finish(self) -> Response | None:

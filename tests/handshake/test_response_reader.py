@@ -58,6 +58,11 @@ GOOD: dict[str, tuple[bytes, int, bytes]] = {
         404,
         b"no",
     ),
+    "length and a handshake": (
+        head("404 Not Found", "Content-Length: 2") + b"no" + head("101 X", "Upgrade: websocket", "Connection: Upgrade"),
+        404,
+        b"no",
+    ),
     "length zero": (head("404 Not Found", "Content-Length: 0"), 404, b""),
     "length cut": (head("404 Not Found", "Content-Length: 9") + b"no", 404, b"no"),
     "chunked": (
