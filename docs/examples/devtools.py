@@ -12,7 +12,7 @@ import base64
 import itertools
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class Browser:
 
 
 @asynccontextmanager
-async def browser_at(address: str) -> AsyncIterator[Browser]:
+async def browser_at(address: str) -> AsyncGenerator[Browser, None]:
     """Connect to a browser, and read from it until the end of the block."""
     answer = await asyncio.to_thread(urlopen, f"http://{address}/json/version", timeout=SECONDS)
     with answer:

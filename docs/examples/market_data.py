@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -83,11 +83,10 @@ class Market:
 
     async def answer(self, request: Request) -> Response | None:
         """Serve the page, and nothing else but the feed."""
-        match request.path:
-            case "/":
-                return Response(200, PAGE, content_type="text/html; charset=utf-8")
-            case "/feed":
-                return None
+        if request.path == "/feed":
+            return None
+        if request.path == "/":
+            return Response(200, PAGE, content_type="text/html; charset=utf-8")
         return Response(404, "there is nothing here\n")
 
     async def serve(self, client: Client) -> None:
@@ -104,7 +103,7 @@ class Market:
             self.feeds.discard(feed)
 
     @asynccontextmanager
-    async def change_prices(self, server: WebSocketServer) -> AsyncIterator[None]:
+    async def change_prices(self, server: WebSocketServer) -> AsyncGenerator[None, None]:
         """Change the prices as long as the server runs."""
         async with asyncio.TaskGroup() as group:
             task = group.create_task(self._change_prices())
