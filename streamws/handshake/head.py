@@ -81,8 +81,11 @@ class Request:
         # Not the query and the header fields, which may contain tokens, cookies and passwords.
         return f"<Request {self.method:.20} {self.path:.200}>"
 
+    def __copy__(self) -> "Request":
+        return attrs.evolve(self)
+
     def __reduce__(self) -> tuple[object, ...]:
-        # A copy holds what was sent, without the connection and the values of the application.
+        # Pickles and deep copies hold what was sent, without the connection and the values of the application.
         return Request, (self.method, self.target, self.headers, self.version)
 
     @property
