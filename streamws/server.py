@@ -395,10 +395,7 @@ class WebSocketServer:
         drain: the other connections are closed at once. If the server is draining or stopping already, `drain` only
         waits for the end. Cancelling it drops all connections at once. It may be called in any thread, as `close`.
         """
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-            raise TypeError(f"seconds must be a number, not {seconds!r}")
-        if not 0 <= seconds < float("inf"):
-            raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
+        _check_drain("seconds", seconds)
         check_close(code, reason)
         await self._end(code, reason, seconds)
 
@@ -480,6 +477,8 @@ class WebSocketServer:
             if self._lifespan is not None:
                 await self._lifespan.leave()
         except Exception as error:
+            # A program that waits for something else would not see it.
+            logger.error("the lifespan raised %r", error)
             self._ended.set_exception(error)
             raise
         finally:  # also if the program of its loop ends first, which cancels this task
@@ -496,14 +495,17 @@ class WebSocketServer:
             logger.warning("the lifespan was cancelled: stopping the server")
             self._begin_stopping()
 
-    async def serve_forever(self, *, signals: Iterable[int] = ()) -> None:
-        """Wait until `close` has stopped the server; use it inside `async with`.
+    async def serve_forever(self, *, signals: Iterable[int] = (), drain: float = 0.0) -> None:
+        """Wait until `close` or `drain` has stopped the server; use it inside `async with`.
 
         :param signals: signals, such as `signal.SIGTERM`, that stop the server, as `close` does. A second signal drops
             all connections at once. By default, no signals are handled here.
+        :param drain: the seconds over which the first signal spreads the closes, as `drain` does. The second signal
+            then closes the other connections, and the third one drops them. By default, there is no drain.
         :raises UsageError: if the server was not started, if it runs on another event loop, or if `signals` are given
             in another thread than the main one.
         :raises ValueError, OSError, RuntimeError: if one of the signals cannot be handled.
+        :raises ValueError, TypeError: if `drain` is not a valid time.
         :raises Exception: if the `lifespan` raises it after its `yield`.
 
         Any number of tasks may wait. Cancelling one does not stop the server.
@@ -513,10 +515,11 @@ class WebSocketServer:
         loop = asyncio.get_running_loop()
         if self._server.get_loop() is not loop:
             raise UsageError("this server runs on another event loop: await serve_forever() there")
+        _check_drain("drain", drain)
         numbers = tuple(signals)
         if numbers and not can_handle_signals():
             raise UsageError("only the main thread can handle signals: leave signals= out in other threads")
-        remove = on_signals(loop, numbers, self._signalled)
+        remove = on_signals(loop, numbers, partial(self._signalled, drain))
         try:
             await self._stopped.wait()
         finally:
@@ -526,12 +529,14 @@ class WebSocketServer:
             if not self._stopping.cancelled():
                 self._stopping.result()
 
-    def _signalled(self, number: int) -> None:
-        """Stop the server; drop all connections if it is stopping already."""
+    def _signalled(self, drain: float, number: int) -> None:
+        """Drain or stop the server; stop it if it is draining; drop all connections if it is stopping already."""
         if self._serving.stopping:
             self._abort()
         elif self._stopped is None:
             self._cancel_start()
+        elif drain and self._stopping is None:
+            self._begin_stopping(CloseCode.SERVICE_RESTART, SHUTTING_DOWN, drain)
         else:
             self._begin_stopping()
 
@@ -567,24 +572,28 @@ class WebSocketServer:
             return
         raise UsageError(f"`{call}` runs the event loop itself, but one is already running: {instead}")
 
-    def run(self) -> None:
+    def run(self, *, drain: float = 0.0) -> None:
         """Serve until SIGINT or SIGTERM, then stop (see `close`). A second signal drops all connections at once.
+
+        :param drain: as for `serve_forever`.
 
         Uses the event loop given as `loop`, or a new one: uvloop's if the `speed` extra is installed. Only the main
         thread can handle signals. In another thread, the server runs until `close` is called.
 
         If no logging is configured, it writes to the standard error where it serves.
 
+        :raises ValueError, TypeError: if `drain` is not a valid time.
         :raises OSError: if it cannot listen on the address.
         :raises UsageError: if an event loop is running; use `async with` and `serve_forever` there.
         :raises Exception: if the `lifespan` raises it.
         """
+        _check_drain("drain", drain)
         self._require_idle_loop("run()", "use `async with` and `serve_forever()`")
         if self._loop is None:
             with asyncio.Runner(loop_factory=new_loop) as runner:
-                runner.run(self._serve_until_signal())
+                runner.run(self._serve_until_signal(drain))
             return
-        serving = self._loop.create_task(self._serve_until_signal())
+        serving = self._loop.create_task(self._serve_until_signal(drain))
         try:
             self._loop.run_until_complete(serving)
         finally:
@@ -593,9 +602,9 @@ class WebSocketServer:
                 with suppress(asyncio.CancelledError):
                     self._loop.run_until_complete(serving)
 
-    async def _serve_until_signal(self) -> None:
+    async def _serve_until_signal(self, drain: float) -> None:
         signals = STOPS if can_handle_signals() else ()
-        remove = on_signals(asyncio.get_running_loop(), signals, self._signalled)
+        remove = on_signals(asyncio.get_running_loop(), signals, partial(self._signalled, drain))
         try:
             async with self:
                 if not logger.hasHandlers():
@@ -605,6 +614,17 @@ class WebSocketServer:
             pass  # a signal or another thread stopped the server before it had started
         finally:
             remove()
+
+
+def _check_drain(name: str, seconds: float) -> None:
+    """Check the time of a drain.
+
+    :raises ValueError, TypeError: if it is not valid.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {seconds!r}")
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")
 
 
 def _check_lifespan(lifespan: object) -> None:
