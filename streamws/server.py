@@ -86,10 +86,10 @@ class WebSocketServer:
         :param handler: a coroutine function that is called with the `Client` of each connection and owns it. Or a
             `Router`, which chooses such a function by the path.
         :param lifespan: a function that is called with the server and returns an async context manager, usually a
-            generator function with `@contextlib.asynccontextmanager`. It is entered before the server listens, and left
-            when the last handler has ended, in one task of its own: for database pools, task groups and background
-            tasks. If that task is cancelled, for example by a task group that has failed, the server stops. Handlers
-            and callbacks run in copies of its context.
+            generator function with `@contextlib.asynccontextmanager`. Use it for database pools, task groups and
+            background tasks. It is entered before the server listens, and left when the last handler has ended, in one
+            task of its own. If this task is cancelled, for example by a task group that has failed, the server stops.
+            Handlers and callbacks run in copies of its context.
         :param ssl: a context for `wss://`.
         :param sock: a bound socket to listen on, instead of address and port.
         :param path: the path of a Unix socket to listen on, instead of address and port. A socket on which nobody
@@ -103,9 +103,9 @@ class WebSocketServer:
             "example.org", on any port. This protects a server on a private network from pages whose own name points
             to its address (DNS rebinding). Any other name gets 400. By default, every name is accepted.
         :param trusted_proxies: the proxies in front of this server: networks such as "10.0.0.0/8", addresses, or "unix"
-            for all peers of a Unix socket. If one of them is the peer, `Forwarded` and `X-Forwarded-For` say which
-            address the client has (`Request.remote`), and these or `X-Forwarded-Proto` whether it uses TLS
-            (`Request.secure`). From other peers these fields have no effect.
+            for all peers of a Unix socket. If one of them is the peer, `Forwarded` or `X-Forwarded-For` decides
+            `Request.remote`, the address of the client, and `Forwarded` or `X-Forwarded-Proto` decides
+            `Request.secure`, whether the client uses TLS. From other peers these fields have no effect.
         :param subprotocols: the subprotocols that the server supports, in order of preference.
         :param compression: True to compress messages for clients that offer it (permessage-deflate), or a `Compression`
             to configure it.
@@ -196,10 +196,10 @@ class WebSocketServer:
         """Decorator: call `callback`, a function or coroutine function, with each `Request` before the handshake.
 
         If it returns a `Response`, that is sent and the connection is closed: to refuse a client, or to answer plain
-        HTTP requests such as health checks on the same port. If it returns None, the handshake continues, and if it
-        returns an `Accept`, it continues with additional header fields or with the subprotocol that the callback chose.
-        Values that it stores with the request (`request[KEY] = value`) are those of the client. If it raises, the error
-        is logged and the response is a 500. Returns the function unchanged.
+        HTTP requests such as health checks on the same port. If it returns None, the handshake continues. If it returns
+        an `Accept`, the handshake continues with additional header fields or with the subprotocol that the callback
+        chose. Values that it stores with the request (`request[KEY] = value`) are also those of the client. If it
+        raises, the error is logged and the response is a 500. Returns the function unchanged.
 
         :raises UsageError: if the server already has such a callback, or if `callback` is not a function.
         """
@@ -218,7 +218,7 @@ class WebSocketServer:
 
     @property
     def stats(self) -> ServerStats:
-        """What the server has done so far: connections, messages, bytes, refusals. It may be read in any thread."""
+        """Counters of the server: connections, messages, bytes, refusals. They may be read in any thread."""
         stats: ServerStats = self._serving.stats()
         return stats
 
@@ -290,7 +290,7 @@ class WebSocketServer:
     async def start(self) -> Server:
         """Start to listen. `async with`, `with` and `run` do this for you. Cancelling it leaves nothing open.
 
-        With a `lifespan`, that is entered first.
+        If the server has a `lifespan`, it is entered first.
 
         :returns: the listening sockets, as an `asyncio.AbstractServer`.
         :raises OSError: if it cannot listen on the address (it is in use, or not permitted); the message names it.
@@ -366,10 +366,12 @@ class WebSocketServer:
 
         After `Timeouts.close` seconds, the remaining connections are dropped and the remaining handlers are cancelled;
         these have the same time again to end. At last, the `lifespan` is left. `close` does not wait for a handler that
-        calls it, and if the lifespan or a task that it has started calls it, not for the lifespan.
+        calls it. If the lifespan or one of its tasks calls it, `close` does not wait for the lifespan.
 
         If the server is stopping already, the code has no effect. If it is draining, the other connections are closed
-        now. Cancelling it drops all connections at once. Any number of tasks may call it, in any thread:
+        now. With a code other than 1000 and 1001, loops over a connection raise `ConnectionClosedError`, on both sides.
+
+        Cancelling it drops all connections at once. Any number of tasks may call it, in any thread:
         `asyncio.run(server.close())` stops a server that runs in another thread. A server that is closed before it was
         started can no longer be started.
         """
@@ -391,9 +393,11 @@ class WebSocketServer:
         :raises UsageError: if it is called in another thread and the event loop of the server is not running.
         :raises Exception: if the `lifespan` raises it after its `yield`.
 
-        Handlers may go on and end by themselves meanwhile. `close`, or the first signal that `run` receives, ends the
-        drain: the other connections are closed at once. If the server is draining or stopping already, `drain` only
-        waits for the end. Cancelling it drops all connections at once. It may be called in any thread, as `close`.
+        Handlers continue until their connection is closed. With 1012, loops over a connection then raise
+        `ConnectionClosedError`, on both sides; with 1001, they end. `close`, or the first signal that `run` receives,
+        ends the drain: the other connections are closed at once. If the server is draining or stopping already, `drain`
+        only waits for the end. Cancelling it drops all connections at once. Like `close`, it may be called in any
+        thread.
         """
         _check_drain("seconds", seconds)
         check_close(code, reason)
@@ -580,7 +584,7 @@ class WebSocketServer:
         Uses the event loop given as `loop`, or a new one: uvloop's if the `speed` extra is installed. Only the main
         thread can handle signals. In another thread, the server runs until `close` is called.
 
-        If no logging is configured, it writes to the standard error where it serves.
+        If no logging is configured, it writes its addresses to the standard error.
 
         :raises ValueError, TypeError: if `drain` is not a valid time.
         :raises OSError: if it cannot listen on the address.

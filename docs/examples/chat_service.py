@@ -82,7 +82,7 @@ class Chat:
         self._tell_who_is_here(members)
         try:
             async with asyncio.timeout(client[EXPIRES] - time.time()):
-                async for message in client.typed(FROM_CLIENTS):  # one that is not valid closes the connection
+                async for message in client.typed(FROM_CLIENTS):  # a message that is not valid closes the connection
                     self._tell(members, Said(client[USER], message.text))
         except TimeoutError:
             await client.close(4401, "the token has expired")
