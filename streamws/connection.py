@@ -425,11 +425,11 @@ class Connection(Receiver):
             extra=self.log_fields(),
         )
 
-    def slow(self, backlog: int) -> None:
+    def slow(self) -> None:
         """Report that the backlog is over half of `Limits.max_write_backlog`."""
         if self.on_slow is not None:
             # Not now: this may be called in the middle of a frame, where nothing else must be sent.
-            self.environment.loop.call_soon(self._report_slow, backlog)
+            self.environment.loop.call_soon(self._report_slow, self.backlog())
 
     def _report_slow(self, backlog: int) -> None:
         if self.on_slow is not None:

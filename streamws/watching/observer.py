@@ -42,12 +42,13 @@ class Observer:
     def slow(self, client: Client, backlog: int) -> None:
         """Called when the peer reads so slowly that the backlog is over half of `Limits.max_write_backlog`.
 
-        The backlog is checked while it is over `Limits.write_high`.
+        The backlog is checked while it is over `Limits.write_high`, and while messages wait until another message has
+        been sent in parts.
 
         It is called again for this connection only after the backlog has fallen to `Limits.write_low`. If the backlog
         exceeds `max_write_backlog`, the connection closes with 1008.
 
-        :param backlog: the number of bytes sent and not yet written to the socket.
+        :param backlog: `Client.backlog` at that time.
         """
 
 
