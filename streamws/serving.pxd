@@ -43,6 +43,7 @@ cdef class ServerOpening:
     cdef object _environment
     cdef Openings _openings
     cdef object _reader
+    cdef object _request
     cdef bint _responded
     cdef bint _excess
     cdef str _address

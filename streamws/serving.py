@@ -140,7 +140,7 @@ class Serving(Connections):
         self.failed: int = 0
         """The number of opening handshakes that ended without a response."""
         self.refused: dict[int, int] = {}
-        """The number of responses other than 101, by their status."""
+        """The number of responses from 400 to 599, by their status."""
         # `stats` may be called in any thread. With the lock, each client is either in `clients` or in `_counted`. It
         # can be taken twice, because the garbage collector may run code of the application anywhere.
         self._lock = RLock()
@@ -425,6 +425,7 @@ class ServerOpening:
         "_excess",
         "_openings",
         "_reader",
+        "_request",
         "_responded",
         "_serving",
         "_task",
@@ -435,6 +436,7 @@ class ServerOpening:
         self._serving = serving
         self._environment = environment
         self._reader: RequestReader | None = None  # from TLS to the complete request
+        self._request: Request | None = None  # for which the @socket.request callback was called
         self._responded = False
         self._address: str | None = None  # as which the handshake counts in `Serving.handshake_quota`
         self._excess = False  # whether its address had too many handshakes
@@ -485,7 +487,9 @@ class ServerOpening:
     def _drop_excess(self, transport: Any, peer: tuple[str, int]) -> None:
         """Drop a connection whose address has too many handshakes, and which TLS keeps from getting a response."""
         if self._connection is None:
-            logger.info("%s:%s refused: %s", *peer, _TOO_MANY_HANDSHAKES)
+            remote = f"{peer[0]}:{peer[1]}"
+            fields = {"role": "server", "remote": remote, "reason": _TOO_MANY_HANDSHAKES}
+            logger.info("%s refused: %s", remote, _TOO_MANY_HANDSHAKES, extra=fields)
             transport.abort()
 
     def connected(self, connection: Connection) -> None:
@@ -528,6 +532,7 @@ class ServerOpening:
         if callback is None:
             self._accept(connection, request, reader)
         else:
+            self._request = request
             connection.pause_reading()
             coroutine = self._run_request_callback(connection, request, reader, callback)
             self._task = self._serving.spawn_in_context(coroutine)
@@ -639,7 +644,7 @@ class ServerOpening:
         if connection is not None and connection.transport is not None:
             seconds = self._environment.timeouts.open
             reason = f"the opening handshake took longer than {seconds} s (Timeouts.open)"
-            self._refuse(connection, timeout_response(), reason, None)
+            self._refuse(connection, timeout_response(), reason, self._request)
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """Forget a connection that ended before the handshake was complete."""
