@@ -492,7 +492,7 @@ class WebSocketServer:
         """Stop the server: its lifespan was cancelled from inside."""
         if self._stopped is None:
             self._serving.stopping = True  # `start` stops when it sees this
-        elif self._stopping is None:
+        elif not self._serving.stopping:  # it may be draining
             logger.warning("the lifespan was cancelled: stopping the server")
             self._begin_stopping()
 
