@@ -557,7 +557,7 @@ class ServerOpening:
             )
             response = failure_response()
             failed = True
-        if connection.transport is None or self._responded:
+        if connection.transport is None or connection.transport.is_closing() or self._responded:
             return
         if response is None or isinstance(response, Accept):
             connection.resume_reading()
