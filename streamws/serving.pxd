@@ -15,7 +15,6 @@ cdef class Serving(Connections):
     cdef public bint stopping
     cdef public bint draining
     cdef object _hurry
-    cdef object _openings
     cdef readonly set _tasks
     cdef object _environment
     cdef object _context

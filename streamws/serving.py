@@ -4,7 +4,7 @@ import asyncio
 import dis
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence, Sized
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from functools import partial
@@ -79,7 +79,6 @@ class Serving(Connections):
         "_lock",
         "_observation",
         "_observer",
-        "_openings",
         "_started",
         "_started_at",
         "_tasks",
@@ -126,7 +125,6 @@ class Serving(Connections):
         """Whether the server is stopping or has stopped."""
         self.draining: bool = False
         """Whether new connections are refused, because the server has stopped to listen."""
-        self._openings: Sized = ()  # the connections that wait for their client
         self._hurry: asyncio.Future[tuple[int, str]] | None = None  # set to end a drain that is under way
         self._tasks: set[asyncio.Task[None]] = set()  # of handlers and callbacks
         self._environment: Environment | None = None
@@ -153,7 +151,6 @@ class Serving(Connections):
         Handlers and callbacks run in copies of the context in which this is called.
         """
         self._environment = environment
-        self._openings = openings
         self._context = copy_context()
         self._started = monotonic()
         self._started_at = datetime.now(UTC)
@@ -381,8 +378,8 @@ class Serving(Connections):
         return self._hurry.result() if self._hurry.done() else (code, reason)
 
     def _is_opening(self) -> bool:
-        """Return whether an opening handshake is under way, or the TLS handshake before it."""
-        return len(self._openings) > 0 or any(connection.is_opening for connection in self.connections)
+        """Return whether an opening handshake is under way, or a refused connection has not ended."""
+        return self.handshakes > 0 or any(connection.is_opening for connection in self.connections)
 
     def hurry(self, code: int, reason: str) -> None:
         """End a drain that is under way: close the other connections now, with this code and reason."""
