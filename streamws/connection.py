@@ -115,6 +115,7 @@ class Connection(Receiver):
         "_named",
         "_opening",
         "_processing",
+        "_secure",
         "_server",
         "_share",
         "_unread_pongs",
@@ -169,6 +170,7 @@ class Connection(Receiver):
         """The transport; None before it is connected and after it is closed."""
         self._named: Any = None  # the transport, until the address is known
         self._address: tuple[str, int] | None = None
+        self._secure = False  # whether the connection used TLS, once it has ended
         self.forwarding: Forwarding | None = None
         """What the peer says of its client; None unless it is a trusted proxy."""
         self._final: CloseOutcome | None = None  # the outcome, once it was asked for after the end
@@ -555,7 +557,9 @@ class Connection(Receiver):
         opening = self._opening
         if self.transport is not None:  # else the TLS handshake has failed
             if not isinstance(self._named, SelectorTransport):
-                self.address()  # the application may keep the request of a connection that was refused
+                # The application may keep the request of a connection that was refused.
+                self.address()
+                self._secure = self.transport.get_extra_info("sslcontext") is not None
             self.transport = None
             self.gate.close()
         try:
@@ -663,7 +667,9 @@ class Connection(Receiver):
     def secure(self) -> bool:
         """Whether the client uses TLS, on this connection or on that to the trusted proxy."""
         forwarded = None if self.forwarding is None else self.forwarding.secure
-        return self.get_extra_info("sslcontext") is not None if forwarded is None else forwarded
+        if forwarded is not None:
+            return forwarded
+        return self._secure if self.transport is None else self.get_extra_info("sslcontext") is not None
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """Return information about the transport; `default` if there is none, or the connection has ended."""
