@@ -19,7 +19,7 @@ from .codes import Cause, CloseCode, CloseOutcome, Side
 from .handshake.extensions import DeflateTerms
 from .handshake.forwarding import Forwarding
 from .handshake.head import origin_form
-from .net.addresses import peer_address
+from .net.addresses import address_text, peer_address
 from .net.gate import OPENING, UNREAD, Gate
 from .net.loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, has_own_transports, share_of
 from .net.network import Network, Receiver, descriptor_of
@@ -679,8 +679,8 @@ class Connection(Receiver):
 
     def peer(self) -> str:
         """Return the address of the client, for a log line."""
-        host, port = self.remote
-        return f"{host}:{port}" if port else host or "a peer"
+        host, port = remote = self.remote
+        return address_text(remote) if port else host or "a peer"
 
     def log_fields(self) -> dict[str, object]:
         """Return the additional attributes of log records about this connection."""

@@ -161,9 +161,16 @@ class WebSocketServer:
         return f"<WebSocketServer on {self._shown_place()}, {state}>"
 
     def _shown_place(self) -> str:
+        """Return where the server listens, for people and for metrics."""
         if self._sock is not None:
-            return repr(self._sock)
-        return f"{self._address}:{self._port}" if self._path is None else shown_path(self._path)
+            try:
+                return address_text(self._sock.getsockname())
+            except OSError:  # it is closed
+                return repr(self._sock)
+        if self._path is not None:
+            return shown_path(self._path)
+        hosts = [self._address] if self._address is None or isinstance(self._address, str) else self._address
+        return ", ".join(address_text((host or "", self._port)) for host in hosts)
 
     def _shown_urls(self) -> str:
         """Return the URLs of the server, for people."""

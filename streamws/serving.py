@@ -33,7 +33,7 @@ from .handshake.server import (
     timeout_response,
 )
 from .net.accepting import Connections, Openings
-from .net.addresses import peer_address
+from .net.addresses import address_text, peer_address
 from .net.quota import Quota
 from .options import Limits
 from .watching.counting import Counts
@@ -484,7 +484,7 @@ class ServerOpening:
     def _drop_excess(self, transport: Any, peer: tuple[str, int]) -> None:
         """Drop a connection whose address has too many handshakes, and which TLS keeps from getting a response."""
         if self._connection is None:
-            remote = f"{peer[0]}:{peer[1]}"
+            remote = address_text(peer)
             fields = {"role": "server", "remote": remote, "reason": _TOO_MANY_HANDSHAKES}
             logger.info("%s refused: %s", remote, _TOO_MANY_HANDSHAKES, extra=fields)
             transport.abort()

@@ -67,6 +67,13 @@ async def test_server_logs_each_connection_with_fields(serve: Serve, caplog: pyt
     }
 
 
+async def test_log_shows_ipv6_addresses_in_brackets(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    socket = await serve(hold, trusted_proxies=["127.0.0.1"])
+    headers = {"Forwarded": 'for="[2001:db8::7]:4711"'}
+    async with connect(url_of(socket), headers=headers, proxy=None):
+        assert logged(caplog, "[2001:db8::7]:4711 opened /")["remote"] == "[2001:db8::7]:4711"
+
+
 async def test_client_logs_each_connection_with_fields(caplog: pytest.LogCaptureFixture) -> None:
     async with scripted(hardy) as server, connect(server.url + "/chat?token=secret", proxy=None) as client:
         pass
