@@ -384,7 +384,7 @@ class Client:
 
     @property
     def stats(self) -> ConnectionStats:
-        """What the connection has done so far: messages, bytes, backlog, round trip. It may be read in any thread."""
+        """The counters of the connection: messages, bytes, backlog, round trip. They may be read in any thread."""
         return stats_of(self._connection)
 
     @property

@@ -172,7 +172,7 @@ class Connection(Receiver):
         self._address: tuple[str, int] | None = None
         self._secure = False  # whether the connection used TLS, once it has ended
         self.forwarding: Forwarding | None = None
-        """What the peer says of its client; None unless it is a trusted proxy."""
+        """The address and scheme that the peer has forwarded; None unless it is a trusted proxy."""
         self._final: CloseOutcome | None = None  # the outcome, once it was asked for after the end
         self._large_reads = False  # whether the last read was larger than usual and belonged to a large frame
         self._greedy = self._share.greedy

@@ -225,7 +225,7 @@ class WebSocketServer:
 
     @property
     def stats(self) -> ServerStats:
-        """What the server has done so far: connections, messages, bytes, refusals. It may be read in any thread."""
+        """The counters of the server: connections, messages, bytes, refusals. They may be read in any thread."""
         stats: ServerStats = self._serving.stats()
         return stats
 

@@ -142,7 +142,7 @@ class Serving(Connections):
         # `stats` may be called in any thread. With the lock, each client is either in `clients` or in `_counted`. It
         # can be taken twice, because the garbage collector may run code of the application anywhere.
         self._lock = RLock()
-        self._counted = Counts()  # what the connections that have ended did
+        self._counted = Counts()  # the counters of the connections that have ended
         self._closed = dict.fromkeys(Cause, 0)  # their number, by cause
 
     def start(self, environment: Environment, openings: Openings) -> Callable[[], Connection]:
@@ -237,7 +237,7 @@ class Serving(Connections):
             self._observation.refused(status, reason)
 
     def stats(self) -> ServerStats:
-        """Return what the server has done so far. Any thread may call this."""
+        """Return the counters of the server. Any thread may call this."""
         with self._lock:
             clients = tuple(self.clients.values())
             counts = self._counted.copy()

@@ -33,7 +33,7 @@ class Link(Protocol):
 
 
 class _Derived:
-    """What the application has asked of a request, and stored with it. Most requests have none."""
+    """The parsed query and cookies of a request, and the values stored with it. Most requests have none."""
 
     __slots__ = ("cookies", "link", "query", "values")
 

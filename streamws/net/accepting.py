@@ -60,8 +60,8 @@ class Openings:
         """Create an empty set.
 
         :param limit: the most connections (`Limits.max_handshakes`).
-        :param counted: whether the keys count the connections of each address: they have a method `accepted`, which is
-            called with the transport before that is started.
+        :param counted: whether to call the method `accepted` of each key with its transport, before the transport is
+            started. The key then counts the connection for its address.
         """
         self._loop = loop
         self.limit: int = limit

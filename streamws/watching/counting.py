@@ -1,4 +1,4 @@
-"""Adds up what connections have done. The connections themselves count, in C; nothing here runs for each message."""
+"""Adds up the counters of connections. The connections themselves count, in C; nothing here runs for each message."""
 
 from datetime import UTC, datetime
 from time import monotonic
@@ -8,7 +8,7 @@ from .stats import ConnectionStats
 
 
 class Counts:
-    """What several connections have done together."""
+    """The counters of several connections together."""
 
     __slots__ = (
         "backlog",
@@ -74,7 +74,7 @@ class Counts:
 
 
 def stats_of(connection: Connection) -> ConnectionStats:
-    """Return what a connection has done so far."""
+    """Return the counters of a connection."""
     counts = Counts()
     counts.add(connection)
     return ConnectionStats(

@@ -1,4 +1,4 @@
-"""What a connection and a server have done so far, as immutable values."""
+"""The counters of connections and servers, as immutable values."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,7 +10,7 @@ from ..codes import Cause
 
 @attrs.frozen
 class ConnectionStats:
-    """What one connection has done so far: `Client.stats`. It does not change; read it again for newer numbers.
+    """The counters of one connection: `Client.stats`. They do not change; read them again for newer numbers.
 
     The bytes are those of the frames, headers and control frames included. Over TLS they are counted before
     encryption. The opening handshake is not counted.
@@ -45,7 +45,7 @@ class ConnectionStats:
 
 @attrs.frozen
 class ServerStats:
-    """What a server has done so far: `WebSocketServer.stats`. It does not change; read it again for newer numbers.
+    """The counters of a server: `WebSocketServer.stats`. They do not change; read them again for newer numbers.
 
     Messages and bytes are those of all its connections together, the ended ones included. They are counted as in
     `ConnectionStats`, and never decrease.
@@ -63,7 +63,8 @@ class ServerStats:
     """The requests that were refused, by the status of the response, from 400 to 599. Other responses of
     `@socket.request`, such as to health checks, are not counted."""
     failed: int
-    """The handshakes that ended without a response: the TLS handshake failed, or the peer left."""
+    """The handshakes that ended without a response: the TLS handshake failed, the peer left, or the server dropped the
+    connection."""
     messages_received: int
     """The messages received."""
     messages_sent: int
