@@ -8,7 +8,7 @@ from .wire.frames import Buffer
 
 
 class Channel(Protocol):
-    """Interface of a connection that can carry typed messages. `Client` has it."""
+    """The methods of a connection that typed messages need. `Client` has them."""
 
     def send(self, data: str | Buffer, *, text: bool = False) -> Coroutine[object, None, None]:
         """Send one message.

@@ -25,6 +25,7 @@ cdef class Connection(Receiver):
     cdef public object transport
     cdef object _named
     cdef object _address
+    cdef bint _secure
     cdef public object forwarding
     cdef readonly Gate gate
     cdef readonly Network network

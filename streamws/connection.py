@@ -19,7 +19,7 @@ from .codes import Cause, CloseCode, CloseOutcome, Side
 from .handshake.extensions import DeflateTerms
 from .handshake.forwarding import Forwarding
 from .handshake.head import origin_form
-from .net.addresses import peer_address
+from .net.addresses import address_text, peer_address
 from .net.gate import OPENING, UNREAD, Gate
 from .net.loops import RECEIVE_BUFFER_SIZE, Deadlines, LoopShare, has_own_transports, share_of
 from .net.network import Network, Receiver, descriptor_of
@@ -114,6 +114,7 @@ class Connection(Receiver):
         "_named",
         "_opening",
         "_processing",
+        "_secure",
         "_server",
         "_share",
         "_unread_pongs",
@@ -168,8 +169,9 @@ class Connection(Receiver):
         """The transport; None before it is connected and after it is closed."""
         self._named: Any = None  # the transport, until the address is known
         self._address: tuple[str, int] | None = None
+        self._secure = False  # whether the connection used TLS, once it has ended
         self.forwarding: Forwarding | None = None
-        """What the peer says of its client; None unless it is a trusted proxy."""
+        """The address and scheme that the peer has forwarded; None unless it is a trusted proxy."""
         self._large_reads = False  # whether the last read was larger than usual and belonged to a large frame
         self._greedy = self._share.greedy
         self._processing = False  # whether a chunk is being processed
@@ -423,11 +425,11 @@ class Connection(Receiver):
             extra=self.log_fields(),
         )
 
-    def slow(self, backlog: int) -> None:
+    def slow(self) -> None:
         """Report that the backlog is over half of `Limits.max_write_backlog`."""
         if self.on_slow is not None:
             # Not now: this may be called in the middle of a frame, where nothing else must be sent.
-            self.environment.loop.call_soon(self._report_slow, backlog)
+            self.environment.loop.call_soon(self._report_slow, self.backlog())
 
     def _report_slow(self, backlog: int) -> None:
         if self.on_slow is not None:
@@ -553,7 +555,9 @@ class Connection(Receiver):
         opening = self._opening
         if self.transport is not None:  # else the TLS handshake has failed
             if not isinstance(self._named, SelectorTransport):
-                self.address()  # the application may keep the request of a connection that was refused
+                # The application may keep the request of a connection that was refused.
+                self.address()
+                self._secure = self.transport.get_extra_info("sslcontext") is not None
             self.transport = None
             self.gate.close()
         try:
@@ -659,7 +663,9 @@ class Connection(Receiver):
     def secure(self) -> bool:
         """Whether the client uses TLS, on this connection or on that to the trusted proxy."""
         forwarded = None if self.forwarding is None else self.forwarding.secure
-        return self.get_extra_info("sslcontext") is not None if forwarded is None else forwarded
+        if forwarded is not None:
+            return forwarded
+        return self._secure if self.transport is None else self.get_extra_info("sslcontext") is not None
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """Return information about the transport; `default` if there is none, or the connection has ended."""
@@ -669,8 +675,8 @@ class Connection(Receiver):
 
     def peer(self) -> str:
         """Return the address of the client, for a log line."""
-        host, port = self.remote
-        return f"{host}:{port}" if port else host or "a peer"
+        host, port = remote = self.remote
+        return address_text(remote) if port else host or "a peer"
 
     def log_fields(self) -> dict[str, object]:
         """Return the additional attributes of log records about this connection."""

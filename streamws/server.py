@@ -161,9 +161,16 @@ class WebSocketServer:
         return f"<WebSocketServer on {self._shown_place()}, {state}>"
 
     def _shown_place(self) -> str:
+        """Return where the server listens, for people and for metrics."""
         if self._sock is not None:
-            return repr(self._sock)
-        return f"{self._address}:{self._port}" if self._path is None else shown_path(self._path)
+            try:
+                return address_text(self._sock.getsockname())
+            except OSError:  # it is closed
+                return repr(self._sock)
+        if self._path is not None:
+            return shown_path(self._path)
+        hosts = [self._address] if self._address is None or isinstance(self._address, str) else self._address
+        return ", ".join(address_text((host or "", self._port)) for host in hosts)
 
     def _shown_urls(self) -> str:
         """Return the URLs of the server, for people."""
@@ -495,7 +502,7 @@ class WebSocketServer:
         """Stop the server: its lifespan was cancelled from inside."""
         if self._stopped is None:
             self._serving.stopping = True  # `start` stops when it sees this
-        elif self._stopping is None:
+        elif not self._serving.stopping:  # it may be draining
             logger.warning("the lifespan was cancelled: stopping the server")
             self._begin_stopping()
 

@@ -15,7 +15,6 @@ cdef class Serving(Connections):
     cdef public bint stopping
     cdef public bint draining
     cdef object _hurry
-    cdef object _openings
     cdef readonly set _tasks
     cdef object _environment
     cdef object _context
@@ -43,6 +42,7 @@ cdef class ServerOpening:
     cdef object _environment
     cdef Openings _openings
     cdef object _reader
+    cdef object _request
     cdef bint _responded
     cdef bint _excess
     cdef str _address

@@ -4,7 +4,7 @@ import asyncio
 import dis
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence, Sized
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from functools import partial
@@ -34,7 +34,7 @@ from .handshake.server import (
     timeout_response,
 )
 from .net.accepting import Connections, Openings
-from .net.addresses import peer_address
+from .net.addresses import address_text, peer_address
 from .net.quota import Quota
 from .options import Limits
 from .watching.counting import Counts
@@ -80,7 +80,6 @@ class Serving(Connections):
         "_lock",
         "_observation",
         "_observer",
-        "_openings",
         "_started",
         "_started_at",
         "_tasks",
@@ -127,7 +126,6 @@ class Serving(Connections):
         """Whether the server is stopping or has stopped."""
         self.draining: bool = False
         """Whether new connections are refused, because the server has stopped to listen."""
-        self._openings: Sized = ()  # the connections that wait for their client
         self._hurry: asyncio.Future[tuple[int, str]] | None = None  # set to end a drain that is under way
         self._tasks: set[asyncio.Task[None]] = set()  # of handlers and callbacks
         self._environment: Environment | None = None
@@ -141,11 +139,11 @@ class Serving(Connections):
         self.failed: int = 0
         """The number of opening handshakes that ended without a response."""
         self.refused: dict[int, int] = {}
-        """The number of responses other than 101, by their status."""
+        """The number of responses from 400 to 599, by their status."""
         # `stats` may be called in any thread. With the lock, each client is either in `clients` or in `_counted`. It
         # can be taken twice, because the garbage collector may run code of the application anywhere.
         self._lock = RLock()
-        self._counted = Counts()  # what the connections that have ended did
+        self._counted = Counts()  # the counters of the connections that have ended
         self._closed = dict.fromkeys(Cause, 0)  # their number, by cause
 
     def start(self, environment: Environment, openings: Openings) -> Callable[[], Connection]:
@@ -154,7 +152,6 @@ class Serving(Connections):
         Handlers and callbacks run in copies of the context in which this is called.
         """
         self._environment = environment
-        self._openings = openings
         self._context = copy_context()
         self._started = monotonic()
         self._started_at = datetime.now(UTC)
@@ -241,7 +238,7 @@ class Serving(Connections):
             self._observation.refused(status, reason)
 
     def stats(self) -> ServerStats:
-        """Return what the server has done so far. Any thread may call this."""
+        """Return the counters of the server. Any thread may call this."""
         with self._lock:
             clients = tuple(self.clients.values())
             counts = self._counted.copy()
@@ -382,8 +379,8 @@ class Serving(Connections):
         return self._hurry.result() if self._hurry.done() else (code, reason)
 
     def _is_opening(self) -> bool:
-        """Return whether an opening handshake is under way, or the TLS handshake before it."""
-        return len(self._openings) > 0 or any(connection.is_opening for connection in self.connections)
+        """Return whether an opening handshake is under way, or a refused connection has not ended."""
+        return self.handshakes > 0 or any(connection.is_opening for connection in self.connections)
 
     def hurry(self, code: int, reason: str) -> None:
         """End a drain that is under way: close the other connections now, with this code and reason."""
@@ -426,6 +423,7 @@ class ServerOpening:
         "_excess",
         "_openings",
         "_reader",
+        "_request",
         "_responded",
         "_serving",
         "_task",
@@ -436,6 +434,7 @@ class ServerOpening:
         self._serving = serving
         self._environment = environment
         self._reader: RequestReader | None = None  # from TLS to the complete request
+        self._request: Request | None = None  # for which the @socket.request callback was called
         self._responded = False
         self._address: str | None = None  # as which the handshake counts in `Serving.handshake_quota`
         self._excess = False  # whether its address had too many handshakes
@@ -486,7 +485,9 @@ class ServerOpening:
     def _drop_excess(self, transport: Any, peer: tuple[str, int]) -> None:
         """Drop a connection whose address has too many handshakes, and which TLS keeps from getting a response."""
         if self._connection is None:
-            logger.info("%s:%s refused: %s", *peer, _TOO_MANY_HANDSHAKES)
+            remote = address_text(peer)
+            fields = {"role": "server", "remote": remote, "reason": _TOO_MANY_HANDSHAKES}
+            logger.info("%s refused: %s", remote, _TOO_MANY_HANDSHAKES, extra=fields)
             transport.abort()
 
     def connected(self, connection: Connection) -> None:
@@ -529,6 +530,7 @@ class ServerOpening:
         if callback is None:
             self._accept(connection, request, reader)
         else:
+            self._request = request
             connection.pause_reading()
             coroutine = self._run_request_callback(connection, request, reader, callback)
             self._task = self._serving.spawn_in_context(coroutine)
@@ -553,7 +555,7 @@ class ServerOpening:
             )
             response = failure_response()
             failed = True
-        if connection.transport is None or self._responded:
+        if connection.transport is None or connection.transport.is_closing() or self._responded:
             return
         if response is None or isinstance(response, Accept):
             connection.resume_reading()
@@ -643,7 +645,7 @@ class ServerOpening:
         if connection is not None and connection.transport is not None:
             seconds = self._environment.timeouts.open
             reason = f"the opening handshake took longer than {seconds} s (Timeouts.open)"
-            self._refuse(connection, timeout_response(), reason, None)
+            self._refuse(connection, timeout_response(), reason, self._request)
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """Forget a connection that ended before the handshake was complete."""

@@ -122,7 +122,7 @@ def network_of(host: str) -> str:
 
 
 class Forwarding:
-    """What the trusted proxy that sent a request says of its client. It is worked out at first use.
+    """The address and scheme of a client, as a trusted proxy has forwarded them. They are parsed at first use.
 
     :param proxies: the trusted proxies, of which the peer of the connection is one.
     :param headers: the header fields of the request.

@@ -33,7 +33,7 @@ class Link(Protocol):
 
 
 class _Derived:
-    """Values that were parsed from a request on demand, and values of the application. Most requests have none."""
+    """The parsed query and cookies of a request, and the values stored with it. Most requests have none."""
 
     __slots__ = ("cookies", "link", "query", "values")
 

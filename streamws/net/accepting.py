@@ -8,6 +8,7 @@ import socket
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from sys import maxsize
 from typing import Any
 
 from ..codes import CloseCode
@@ -60,8 +61,8 @@ class Openings:
         """Create an empty set.
 
         :param limit: the most connections (`Limits.max_handshakes`).
-        :param counted: whether the keys count the connections of each address: they have a method `accepted`, which is
-            called with the transport before that is started.
+        :param counted: whether to call the method `accepted` of each key with its transport, before the transport is
+            started. The key then counts the connection for its address.
         """
         self._loop = loop
         self.limit: int = limit
@@ -89,6 +90,10 @@ class Openings:
         response. This is used only where the loop accepts the connections, because our own listeners pause earlier.
         """
         return len(self._under_way) > 2 * self.limit
+
+    def lift_limit(self) -> None:
+        """Remove the limit: those that wait to be accepted are accepted now, and nothing after them."""
+        self.limit = maxsize // 2  # `is_flooded` doubles it
 
     def begin(self, key: Any) -> None:
         """Add a connection that was accepted."""
@@ -222,6 +227,7 @@ class Listener(Watched):
 
     def accept_waiting(self) -> None:
         """Accept the connections in the queue of the system, although no others will be accepted."""
+        self._openings.lift_limit()
         with suppress(OSError):  # of one connection, or no resources for it: those that wait are reset
             for _ in range(_MAX_WAITING):
                 accepted = accept_now(self._sock, self.descriptor)

@@ -12,7 +12,7 @@ def is_tcp(sock: socket.socket) -> bool:
 def peer_name(transport: Any) -> str:
     """Return the peer's address, for a log line."""
     name = transport.get_extra_info("peername")
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else name or "a peer"
+    return address_text(name) if isinstance(name, tuple) else name or "a peer"
 
 
 def peer_address(transport: Any, number: int) -> tuple[str, int]:

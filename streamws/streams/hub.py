@@ -25,7 +25,7 @@ class Hub(Protocol):
     def warn_discarded(self, size: int) -> None:
         """Log that bytes were discarded because nothing reads the connection."""
 
-    def slow(self, backlog: int) -> None:
+    def slow(self) -> None:
         """Report that the backlog is over half of `Limits.max_write_backlog`."""
 
     def abort(self) -> None:

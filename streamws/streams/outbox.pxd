@@ -63,8 +63,7 @@ cdef class Outbox(Flushable):
     @cython.locals(backlog=Py_ssize_t)
     cdef Py_ssize_t _excess(self, Py_ssize_t queued) except -1
     cdef _check_backlog(self, Py_ssize_t backlog, Py_ssize_t size)
-    @cython.locals(backlog=Py_ssize_t)
-    cdef _check_slow(self)
+    cpdef check_slow(self, Py_ssize_t queued)
     cpdef share(self, Py_ssize_t size)
     @cython.locals(backlog=Py_ssize_t)
     cpdef Py_ssize_t held(self) except -1

@@ -312,7 +312,7 @@ class Outbox(Flushable):
         if not self._protocol.open:
             return
         if not self._slow:
-            self._check_slow()
+            self.check_slow(0)
         if self.exempt:
             return
         self._owned += size
@@ -321,14 +321,19 @@ class Outbox(Flushable):
         else:
             self._total.count(self)
 
-    def _check_slow(self) -> None:
-        """Tell the hub if the backlog is over half of its limit, once until it is at the low-water mark again."""
-        backlog = self.backlog()
-        if 2 * backlog > self._max_backlog:
+    def check_slow(self, queued: int) -> None:
+        """Tell the hub if the backlog is over half of its limit, once until it is small again.
+
+        :param queued: as for `accepts`.
+        """
+        if 2 * (self.backlog() + queued) <= self._max_backlog:
+            if not self.paused:
+                self._slow = False
+        elif not self._slow:
             self._slow = True
             hub = self._hub()
             if hub is not None:
-                hub.slow(backlog)
+                hub.slow()
 
     def share(self, size: int) -> None:
         """Do not count the next `size` bytes for `TotalBacklog`: they are a frame that other connections share."""
@@ -354,8 +359,8 @@ class Outbox(Flushable):
 
     def pause(self) -> None:
         """Make senders wait: the transport is over its high-water mark."""
+        self.check_slow(0)
         self.paused = True
-        self._check_slow()
 
     def resume(self) -> None:
         """Let waiting senders continue: the transport is at its low-water mark."""

@@ -70,6 +70,7 @@ class Turns:
         turn = Turn(self._loop.create_future(), data, frame, compress)
         self._waiting[turn] = None
         self.size += turn.size
+        self._outbox.check_slow(self.size)
         return turn
 
     async def wait(self, turn: Turn) -> None:

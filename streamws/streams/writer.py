@@ -112,6 +112,7 @@ class Writer:
             self._put_in_chunks(Opcode.TEXT, payload)
         else:
             outbox.put(protocol.text_message(payload))
+        outbox.messages += 1
         return LazyCoroutine(self._drain) if outbox.must_wait() else SENT
 
     async def _send_from_another_thread(self, data: str | bytes, compress: bool | None) -> None:

@@ -63,7 +63,8 @@ class ServerStats:
     """The requests that were refused, by the status of the response, from 400 to 599. Other responses of
     `@socket.request`, such as to health checks, are not counted."""
     failed: int
-    """The handshakes that ended without a response: the TLS handshake failed, or the peer left."""
+    """The handshakes that ended without a response: the TLS handshake failed, the peer left, or the server dropped the
+    connection."""
     messages_received: int
     """The messages received."""
     messages_sent: int

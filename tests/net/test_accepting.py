@@ -788,7 +788,8 @@ async def test_address_of_a_peer_that_is_gone_before_it_is_accepted_is_logged(
             sock.send(b"nonsense\r\n\r\n")
             sock.close()
             await until(lambda: "refused with" in caplog.text)
-    assert "{}:{} refused with 400: ".format(*name) in caplog.text
+    shown = "{}:{}" if host == "127.0.0.1" else "[{}]:{}"
+    assert shown.format(*name) + " refused with 400: " in caplog.text
 
 
 async def test_address_of_a_unix_peer_is_known_after_the_end(tmp_path: Any) -> None:

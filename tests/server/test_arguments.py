@@ -233,6 +233,13 @@ async def test_server_shows_address_and_state() -> None:
         assert repr(server).endswith(", 0 clients>")
     assert repr(WebSocketServer(path="/x", handler=echo)) == "<WebSocketServer on /x, not started>"
     assert repr(WebSocketServer(path="\0x", handler=echo)) == "<WebSocketServer on @x, not started>"
+    several = WebSocketServer(["127.0.0.1", "::1"], 8765, handler=echo)
+    assert repr(several) == "<WebSocketServer on 127.0.0.1:8765, [::1]:8765, not started>"
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        by_socket = WebSocketServer(sock=sock, handler=echo)
+        assert repr(by_socket) == f"<WebSocketServer on 127.0.0.1:{sock.getsockname()[1]}, not started>"
+    assert repr(by_socket).startswith("<WebSocketServer on <socket.socket [closed]")
 
 
 async def test_server_that_never_started_can_be_closed() -> None:

@@ -1,6 +1,7 @@
 """`drain`, and the codes and reasons with which a server closes its connections."""
 
 import asyncio
+import logging
 import signal
 import socket
 import ssl
@@ -15,11 +16,13 @@ from helpers.frames import CLOSE, close_payload, request, text
 from helpers.frames import client_frame as frame
 from helpers.peers import RawClient
 from helpers.programs import script
+from helpers.tls import TlsClient
 from helpers.waiting import cancelled, iterations, until, within
 from streamws import (
     Client,
     ConnectionClosedError,
     HandshakeRefused,
+    Limits,
     Request,
     Response,
     Timeouts,
@@ -162,6 +165,39 @@ async def test_drain_answers_handshakes_with_503(serve: Serve, connect: Connect)
     closing = asyncio.ensure_future(server.close(4000))
     assert await told(raws[1]) == (4000, "server shutting down")
     await within(asyncio.gather(draining, closing))
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_drain_answers_connections_that_max_handshakes_has_kept_waiting(
+    encrypted: bool,
+    serve: Serve,
+    connect: Connect,
+    server_context: ssl.SSLContext,
+    client_context: ssl.SSLContext,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "streamws")
+    context = server_context if encrypted else None
+    server = await serve(echo, timeouts=PATIENT, limits=Limits(max_handshakes=1), ssl=context)
+    silent = await connect(server, upgrade=False)
+    await until(lambda: server.stats.handshakes == 1)
+    raws = [RawClient(socket.create_connection(address_of(server))) for _ in range(4)]
+    draining = asyncio.ensure_future(server.drain(3600))
+    await until(lambda: not server.sockets)
+    for raw in raws:
+        raw.sock.setblocking(False)
+        end = TlsClient(raw, client_context) if encrypted else raw
+        if isinstance(end, TlsClient):
+            await end.shake_hands()
+        await end.send(request())
+        answer = await end.read_until_eof()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.endswith(b"the server is shutting down; try again later\n")
+        raw.close()
+    assert server.stats.refused == {503: 4}
+    assert caplog.text.count("refused with 503: the server is stopping") == 4
+    silent.close()
+    await within(draining)
 
 
 @pytest.mark.usefixtures("fast_timers")

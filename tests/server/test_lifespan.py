@@ -329,6 +329,29 @@ async def test_lifespan_that_cancels_itself_stops_the_server(caplog: pytest.LogC
     assert "the lifespan was cancelled: stopping the server" in caplog.text
 
 
+async def test_task_group_that_fails_ends_a_drain() -> None:
+    failing = asyncio.Event()
+
+    @asynccontextmanager
+    async def lifespan(server: WebSocketServer) -> AsyncIterator[None]:
+        async def fail() -> None:
+            await failing.wait()
+            raise Broken("a background task")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            yield
+
+    server = server_with(lifespan)
+    await server.start()
+    async with connect(url_of(server), proxy=None), connect(url_of(server), proxy=None):
+        draining = asyncio.create_task(server.drain(3600))
+        await until(lambda: not server.sockets)
+        failing.set()
+        with pytest.raises(ExceptionGroup):
+            await within(draining)
+
+
 def test_lifespan_that_cancels_itself_ends_run() -> None:
     server = server_with(cancelling_itself)
     server.run()

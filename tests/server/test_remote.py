@@ -126,6 +126,7 @@ async def test_request_and_client_know_the_certificate_of_the_peer(
     await until(lambda: not server.clients)
     assert on_server.get_extra_info("peercert") is None
     assert on_server.remote == seen[0].remote == (on_server.addr, on_server.port)
+    assert (client.request.secure, seen[0].secure) == (True, True)
 
 
 async def test_peer_without_certificate_has_none(

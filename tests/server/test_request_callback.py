@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -10,6 +11,7 @@ from helpers.fixtures import Connect, Serve, addresses_of, echo
 from helpers.frames import TEXT, Answer, request, text
 from helpers.leaks import open_sockets
 from helpers.peers import RawClient
+from helpers.tls import TlsClient
 from helpers.waiting import until, within
 from streamws import Request, Response, Timeouts
 from streamws.server import RequestCallback
@@ -279,3 +281,27 @@ async def test_server_stops_while_a_callback_runs(serve: Serve, connect: Connect
         await server.close()
     assert slow.cancelled.is_set()
     assert await raw.read_until_eof() == b""
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_connection_that_was_dropped_does_not_open_when_its_callback_returns(
+    encrypted: bool,
+    serve: Serve,
+    connect: Connect,
+    server_context: ssl.SSLContext,
+    client_context: ssl.SSLContext,
+) -> None:
+    slow = Slow()
+    server = await serve(echo, request=slow, ssl=server_context if encrypted else None)
+    raw = await connect(server, upgrade=False)
+    if encrypted:
+        tls = TlsClient(raw, client_context)
+        await tls.shake_hands()
+        await tls.send(request())
+    else:
+        await raw.send(request())
+    await within(slow.called.wait())
+    slow.go_on.set()
+    server._serving.abort_all()  # the callback returns before the transport reports its end
+    await until(lambda: not server._serving.connections)
+    assert (server.stats.opened, server.stats.refused, server.stats.failed) == (0, {}, 1)

@@ -284,6 +284,28 @@ async def test_observer_is_told_that_a_peer_is_slow_before_it_is_dropped(serve: 
     raw.close()
 
 
+async def test_observer_is_told_of_messages_that_wait_for_their_turn(serve: Serve, connect: Connect) -> None:
+    observer = Recorder()
+    socket = await serve(hold, observer=observer, limits=SMALL)
+    raw = await connect(socket)
+    [client] = socket.clients.values()
+    reading = asyncio.create_task(raw.read_until_eof())
+    for _ in range(2):
+        observer.events.clear()
+        async with client.writer.fragment() as stream:
+            await stream.send("a message in parts, which others wait for")
+            while client.backlog <= 500_000:
+                assert socket.broadcast(bytes(10_000)) == 1
+            await asyncio.sleep(0)
+            assert observer.events == [("slow", client.backlog)]
+            socket.broadcast(bytes(10_000))
+            await asyncio.sleep(0)
+            assert len(observer.events) == 1
+        await until(lambda: client.backlog == 0)
+    client.abort()
+    await reading
+
+
 @pytest.mark.parametrize("role", ["server", "client"])
 async def test_slow_may_send_and_close_even_if_the_backlog_is_one_huge_message(serve: Serve, role: str) -> None:
     said: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -346,7 +368,7 @@ async def test_error_of_an_observer_is_logged_and_harms_nothing(serve: Serve, ca
         await client.send("hello")
         assert await client.read_message() == "hello"
         other = next(iter(socket.clients.values()))
-        client._connection.slow(1)
+        client._connection.slow()
         await iterations()
     await until(lambda: not socket.clients)
     assert other.outcome is not None
@@ -380,9 +402,9 @@ async def main():
         async with server:
             with suppress(StreamwsError):
                 async with connect(f"ws://127.0.0.1:{{server.port}}/", proxy=None, **{client}) as client:
-                    client._connection.slow(1)
+                    client._connection.slow()
                     for each in server.clients.values():
-                        each._connection.slow(1)
+                        each._connection.slow()
                     await asyncio.sleep(0.1)
             await asyncio.sleep(1)
             print("still serving", flush=True)

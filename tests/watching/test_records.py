@@ -1,5 +1,6 @@
 """Log records about connections have additional attributes, and show no secrets."""
 
+import asyncio
 import logging
 import ssl
 from typing import Any
@@ -10,7 +11,7 @@ from helpers.fixtures import Connect, Serve, address_of, url_of
 from helpers.frames import request as request_head
 from helpers.peers import hardy, open_peer, scripted
 from helpers.waiting import until
-from streamws import Backoff, Client, ReconnectError, Request, Response, connect
+from streamws import Backoff, Client, Limits, ReconnectError, Request, Response, Timeouts, connect
 
 STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -64,6 +65,13 @@ async def test_server_logs_each_connection_with_fields(serve: Serve, caplog: pyt
         "bytes_received": stats.bytes_received,
         "bytes_sent": stats.bytes_sent,
     }
+
+
+async def test_log_shows_ipv6_addresses_in_brackets(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    socket = await serve(hold, trusted_proxies=["127.0.0.1"])
+    headers = {"Forwarded": 'for="[2001:db8::7]:4711"'}
+    async with connect(url_of(socket), headers=headers, proxy=None):
+        assert logged(caplog, "[2001:db8::7]:4711 opened /")["remote"] == "[2001:db8::7]:4711"
 
 
 async def test_client_logs_each_connection_with_fields(caplog: pytest.LogCaptureFixture) -> None:
@@ -133,6 +141,38 @@ async def test_server_logs_a_failed_tls_handshake_with_fields(
     found = logged(caplog, "TLS handshake failed")
     assert found == {"role": "server", "remote": "{}:{}".format(*raw.address), "reason": found["reason"]}
     assert found["reason"]
+
+
+async def test_server_logs_handshakes_over_the_limit_of_an_address_with_fields(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture, server_context: ssl.SSLContext
+) -> None:
+    socket = await serve(hold, ssl=server_context, limits=Limits(max_handshakes_per_address=1))
+    silent = await connect(socket, upgrade=False)
+    await until(lambda: socket.stats.handshakes == 1)
+    raw = await connect(socket, upgrade=False)
+    await until(lambda: socket.stats.failed == 1)
+    assert logged(caplog, "refused") == {
+        "role": "server",
+        "remote": "{}:{}".format(*raw.address),
+        "reason": "too many opening handshakes of this address (Limits.max_handshakes_per_address)",
+    }
+    silent.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_request_whose_callback_is_too_slow_is_known_to_the_refusal(
+    method: str, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def authenticate(request: Request) -> None:
+        await asyncio.sleep(60)
+
+    socket = await serve(hold, request=authenticate, timeouts=Timeouts(open=0.05))
+    raw = await connect(socket, upgrade=False)
+    await raw.send(request_head(target="/chat?token=secret").replace(b"GET", method.encode(), 1))
+    answer = await raw.read_until_eof()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert answer.endswith(b"\r\n\r\n") == (method == "HEAD")
+    assert logged(caplog, "refused with 408")["path"] == "/chat"
 
 
 async def test_server_logs_errors_and_discarded_data_with_fields(

@@ -162,6 +162,9 @@ async def send_and_read(client: Client, peer: MeteredPeer) -> int:
     for message in messages:
         await client.send(message)
     await client.send(bytes(600_000))
+    for size in (5, 20_000, 600_000):  # text that exists as bytes, as from an encoder of JSON
+        await client.send(b"x" * size, text=True)
+        await client.writer.send(bytearray(size), text=True)
     for _ in range(20):
         client.send("burst").close()
     return 42
