@@ -93,7 +93,8 @@ def types(session: nox.Session) -> None:
     for version in (PYTHONS[0], PYTHONS[-1]):  # other branches of `sys.version_info`, other stubs of asyncio
         session.run("mypy", "--python-version", version)
     session.run("pyright", "--verifytypes", "streamws", "--ignoreexternal")
-    session.run("pyright", "tests/typing/test_messages.py")  # unions as arguments need the newest of type checkers
+    # Strictly: the examples, and unions as arguments, which need the newest of type checkers.
+    session.run("pyright", "docs/examples", "tests/typing/test_messages.py")
 
 
 @nox.session(python=MAIN)

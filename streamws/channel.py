@@ -1,4 +1,4 @@
-"""`Channel`: a connection, as typed messages know it."""
+"""`Channel`: the interface between typed messages and a connection."""
 
 from collections.abc import Coroutine
 from typing import Protocol
@@ -8,7 +8,7 @@ from .wire.frames import Buffer
 
 
 class Channel(Protocol):
-    """The methods of a connection that typed messages need. `Client` has them."""
+    """Interface of a connection that can carry typed messages. `Client` has it."""
 
     def send(self, data: str | Buffer, *, text: bool = False) -> Coroutine[object, None, None]:
         """Send one message.

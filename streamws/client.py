@@ -300,9 +300,9 @@ class Client:
         await self._connection.wait_closed()
 
     def abort(self) -> None:
-        """End the connection at once: no closing handshake, and nothing that was sent is waited for.
+        """End the connection at once, without a closing handshake.
 
-        Data that was not written to the socket is discarded. Tasks that wait to send raise `ConnectionClosedError`.
+        The `backlog` is discarded. Tasks that wait to send raise `ConnectionClosedError`.
         Messages that were received before can still be read; then reads raise `ConnectionClosedError`, or
         `IncompleteMessage` inside a message. `close` and `wait_closed` return. The cause in `outcome` is
         `Cause.RESET`, and the initiator is `Side.LOCAL`, unless the connection was closing already.
@@ -339,7 +339,7 @@ class Client:
 
     @property
     def remote(self) -> tuple[str, int]:
-        """The address and port of the peer, or what one of the server's `trusted_proxies` has forwarded instead.
+        """The address and port of the peer, or those that one of the server's `trusted_proxies` has forwarded.
 
         See `Request.remote`. For a Unix socket, it is the path of the socket and 0.
         """
@@ -384,7 +384,7 @@ class Client:
 
     @property
     def stats(self) -> ConnectionStats:
-        """The counters of the connection: messages, bytes, backlog, round trip. They may be read in any thread."""
+        """Counters of the connection: messages, bytes, backlog, round trip. They may be read in any thread."""
         return stats_of(self._connection)
 
     @property
@@ -392,7 +392,7 @@ class Client:
         """The number of bytes that were sent and not yet written to the socket; 0 after the end of the connection.
 
         With TLS, most of them are encrypted bytes. Messages that wait until another message has been sent in parts
-        count too, each with 64 bytes more. See `Limits.write_high` and `Limits.max_write_backlog`.
+        count too, each with 64 additional bytes. See `Limits.write_high` and `Limits.max_write_backlog`.
         """
         return self._connection.backlog()
 

@@ -29,7 +29,6 @@ cdef class Connection(Receiver):
     cdef public object forwarding
     cdef readonly Gate gate
     cdef readonly Network network
-    cdef object _final
     cdef bint _large_reads
     cdef bint _greedy
     cdef bint _processing

@@ -109,7 +109,6 @@ class Connection(Receiver):
         "_buffer",
         "_close_timer",
         "_closed",
-        "_final",
         "_greedy",
         "_large_reads",
         "_named",
@@ -172,8 +171,7 @@ class Connection(Receiver):
         self._address: tuple[str, int] | None = None
         self._secure = False  # whether the connection used TLS, once it has ended
         self.forwarding: Forwarding | None = None
-        """The address and scheme that the peer has forwarded; None unless it is a trusted proxy."""
-        self._final: CloseOutcome | None = None  # the outcome, once it was asked for after the end
+        """What the peer says of its client; None unless it is a trusted proxy."""
         self._large_reads = False  # whether the last read was larger than usual and belonged to a large frame
         self._greedy = self._share.greedy
         self._processing = False  # whether a chunk is being processed
@@ -644,9 +642,7 @@ class Connection(Receiver):
         """Return how the connection ended or is about to end; None while it is open."""
         if self.protocol.open:
             return None
-        if self._final is None and self.transport is None:
-            self._final = self.protocol.outcome()
-        return self._final or self.protocol.outcome()
+        return self.protocol.outcome()
 
     # The peer --------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""`Router`: a handler for each path. It needs werkzeug (the extra `routing`), so it is imported only when asked for."""
+"""`Router`: a handler for each path. It needs werkzeug (the extra `routing`), so it is imported only when used."""
 
 import inspect
 import re
@@ -53,8 +53,8 @@ class Router(Routes):
     def route(self, rule: str) -> Callable[[_OnRoute], _OnRoute]:
         """Decorator: call the coroutine function with the `Client` of each connection whose path matches the rule.
 
-        The function owns the connection, as `handler` of a `WebSocketServer` does, and gets the parameters of the rule
-        as keyword arguments. It may have several routes. Returns the function unchanged.
+        The function owns the connection, like the `handler` of a `WebSocketServer`. It gets the parameters of the rule
+        as keyword arguments. A function may have several routes. Returns the function unchanged.
 
         :param rule: the path, not percent-encoded. `<name>` is text without a slash. Other types are `<int:name>`,
             `<float:name>`, `<uuid:name>`, `<any(red, blue):name>`, and `<path:name>`, which may contain slashes.
@@ -75,9 +75,9 @@ class Router(Routes):
         return register
 
     def include(self, prefix: str, router: "Router") -> None:
-        """Add all routes of another router, with a prefix before their rules; also those that it gets later.
+        """Add all routes of another router, including those that it gets later, with a prefix before their rules.
 
-        :param prefix: such as "/api"; "" for no prefix. It has no parameters and no slash at its end.
+        :param prefix: the prefix, such as "/api", without parameters and without a slash at its end; "" for none.
         :raises ValueError: if the prefix is not valid.
         :raises UsageError: if there is an equal rule already, or if the other router includes this one.
         """

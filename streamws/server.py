@@ -86,10 +86,10 @@ class WebSocketServer:
         :param handler: a coroutine function that is called with the `Client` of each connection and owns it. Or a
             `Router`, which chooses such a function by the path.
         :param lifespan: a function that is called with the server and returns an async context manager, usually a
-            generator function with `@contextlib.asynccontextmanager`. It is entered before the server listens, and left
-            when the last handler has ended, in one task of its own: for database pools, task groups and background
-            tasks. If that task is cancelled, for example by a task group that has failed, the server stops. Handlers
-            and callbacks run in copies of its context.
+            generator function with `@contextlib.asynccontextmanager`. Use it for database pools, task groups and
+            background tasks. It is entered before the server listens, and left when the last handler has ended, in one
+            task of its own. If this task is cancelled, for example by a task group that has failed, the server stops.
+            Handlers and callbacks run in copies of its context.
         :param ssl: a context for `wss://`.
         :param sock: a bound socket to listen on, instead of address and port.
         :param path: the path of a Unix socket to listen on, instead of address and port. A socket on which nobody
@@ -103,9 +103,9 @@ class WebSocketServer:
             "example.org", on any port. This protects a server on a private network from pages whose own name points
             to its address (DNS rebinding). Any other name gets 400. By default, every name is accepted.
         :param trusted_proxies: the proxies in front of this server: networks such as "10.0.0.0/8", addresses, or "unix"
-            for all peers of a Unix socket. If one of them is the peer, `Forwarded` and `X-Forwarded-For` say which
-            address the client has (`Request.remote`), and these or `X-Forwarded-Proto` whether it uses TLS
-            (`Request.secure`). From other peers these fields have no effect.
+            for all peers of a Unix socket. If one of them is the peer, `Forwarded` or `X-Forwarded-For` decides
+            `Request.remote`, the address of the client, and `Forwarded` or `X-Forwarded-Proto` decides
+            `Request.secure`, whether the client uses TLS. From other peers these fields have no effect.
         :param subprotocols: the subprotocols that the server supports, in order of preference.
         :param compression: True to compress messages for clients that offer it (permessage-deflate), or a `Compression`
             to configure it.
@@ -203,10 +203,10 @@ class WebSocketServer:
         """Decorator: call `callback`, a function or coroutine function, with each `Request` before the handshake.
 
         If it returns a `Response`, that is sent and the connection is closed: to refuse a client, or to answer plain
-        HTTP requests such as health checks on the same port. If it returns None, the handshake continues, and if it
-        returns an `Accept`, it continues with additional header fields or with the subprotocol that the callback chose.
-        Values that it stores with the request (`request[KEY] = value`) are those of the client. If it raises, the error
-        is logged and the response is a 500. Returns the function unchanged.
+        HTTP requests such as health checks on the same port. If it returns None, the handshake continues. If it returns
+        an `Accept`, the handshake continues with additional header fields or with the subprotocol that the callback
+        chose. Values that it stores with the request (`request[KEY] = value`) are also those of the client. If it
+        raises, the error is logged and the response is a 500. Returns the function unchanged.
 
         :raises UsageError: if the server already has such a callback, or if `callback` is not a function.
         """
@@ -225,7 +225,7 @@ class WebSocketServer:
 
     @property
     def stats(self) -> ServerStats:
-        """The counters of the server: connections, messages, bytes, refusals. They may be read in any thread."""
+        """Counters of the server: connections, messages, bytes, refusals. They may be read in any thread."""
         stats: ServerStats = self._serving.stats()
         return stats
 
@@ -297,7 +297,7 @@ class WebSocketServer:
     async def start(self) -> Server:
         """Start to listen. `async with`, `with` and `run` do this for you. Cancelling it leaves nothing open.
 
-        With a `lifespan`, that is entered first.
+        If the server has a `lifespan`, it is entered first.
 
         :returns: the listening sockets, as an `asyncio.AbstractServer`.
         :raises OSError: if it cannot listen on the address (it is in use, or not permitted); the message names it.
@@ -373,10 +373,12 @@ class WebSocketServer:
 
         After `Timeouts.close` seconds, the remaining connections are dropped and the remaining handlers are cancelled;
         these have the same time again to end. At last, the `lifespan` is left. `close` does not wait for a handler that
-        calls it, and if the lifespan or a task that it has started calls it, not for the lifespan.
+        calls it. If the lifespan or one of its tasks calls it, `close` does not wait for the lifespan.
 
         If the server is stopping already, the code has no effect. If it is draining, the other connections are closed
-        now. Cancelling it drops all connections at once. Any number of tasks may call it, in any thread:
+        now. With a code other than 1000 and 1001, loops over a connection raise `ConnectionClosedError`, on both sides.
+
+        Cancelling it drops all connections at once. Any number of tasks may call it, in any thread:
         `asyncio.run(server.close())` stops a server that runs in another thread. A server that is closed before it was
         started can no longer be started.
         """
@@ -398,14 +400,13 @@ class WebSocketServer:
         :raises UsageError: if it is called in another thread and the event loop of the server is not running.
         :raises Exception: if the `lifespan` raises it after its `yield`.
 
-        Handlers may go on and end by themselves meanwhile. `close`, or the first signal that `run` receives, ends the
-        drain: the other connections are closed at once. If the server is draining or stopping already, `drain` only
-        waits for the end. Cancelling it drops all connections at once. It may be called in any thread, as `close`.
+        Handlers continue until their connection is closed. With 1012, loops over a connection then raise
+        `ConnectionClosedError`, on both sides; with 1001, they end. `close`, or the first signal that `run` receives,
+        ends the drain: the other connections are closed at once. If the server is draining or stopping already, `drain`
+        only waits for the end. Cancelling it drops all connections at once. Like `close`, it may be called in any
+        thread.
         """
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-            raise TypeError(f"seconds must be a number, not {seconds!r}")
-        if not 0 <= seconds < float("inf"):
-            raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
+        _check_drain("seconds", seconds)
         check_close(code, reason)
         await self._end(code, reason, seconds)
 
@@ -487,6 +488,8 @@ class WebSocketServer:
             if self._lifespan is not None:
                 await self._lifespan.leave()
         except Exception as error:
+            # A program that waits for something else would not see it.
+            logger.error("the lifespan raised %r", error)
             self._ended.set_exception(error)
             raise
         finally:  # also if the program of its loop ends first, which cancels this task
@@ -503,14 +506,17 @@ class WebSocketServer:
             logger.warning("the lifespan was cancelled: stopping the server")
             self._begin_stopping()
 
-    async def serve_forever(self, *, signals: Iterable[int] = ()) -> None:
-        """Wait until `close` has stopped the server; use it inside `async with`.
+    async def serve_forever(self, *, signals: Iterable[int] = (), drain: float = 0.0) -> None:
+        """Wait until `close` or `drain` has stopped the server; use it inside `async with`.
 
         :param signals: signals, such as `signal.SIGTERM`, that stop the server, as `close` does. A second signal drops
             all connections at once. By default, no signals are handled here.
+        :param drain: the seconds over which the first signal spreads the closes, as `drain` does. The second signal
+            then closes the other connections, and the third one drops them. By default, there is no drain.
         :raises UsageError: if the server was not started, if it runs on another event loop, or if `signals` are given
             in another thread than the main one.
         :raises ValueError, OSError, RuntimeError: if one of the signals cannot be handled.
+        :raises ValueError, TypeError: if `drain` is not a valid time.
         :raises Exception: if the `lifespan` raises it after its `yield`.
 
         Any number of tasks may wait. Cancelling one does not stop the server.
@@ -520,10 +526,11 @@ class WebSocketServer:
         loop = asyncio.get_running_loop()
         if self._server.get_loop() is not loop:
             raise UsageError("this server runs on another event loop: await serve_forever() there")
+        _check_drain("drain", drain)
         numbers = tuple(signals)
         if numbers and not can_handle_signals():
             raise UsageError("only the main thread can handle signals: leave signals= out in other threads")
-        remove = on_signals(loop, numbers, self._signalled)
+        remove = on_signals(loop, numbers, partial(self._signalled, drain))
         try:
             await self._stopped.wait()
         finally:
@@ -533,12 +540,14 @@ class WebSocketServer:
             if not self._stopping.cancelled():
                 self._stopping.result()
 
-    def _signalled(self, number: int) -> None:
-        """Stop the server; drop all connections if it is stopping already."""
+    def _signalled(self, drain: float, number: int) -> None:
+        """Drain or stop the server; stop it if it is draining; drop all connections if it is stopping already."""
         if self._serving.stopping:
             self._abort()
         elif self._stopped is None:
             self._cancel_start()
+        elif drain and self._stopping is None:
+            self._begin_stopping(CloseCode.SERVICE_RESTART, SHUTTING_DOWN, drain)
         else:
             self._begin_stopping()
 
@@ -574,24 +583,28 @@ class WebSocketServer:
             return
         raise UsageError(f"`{call}` runs the event loop itself, but one is already running: {instead}")
 
-    def run(self) -> None:
+    def run(self, *, drain: float = 0.0) -> None:
         """Serve until SIGINT or SIGTERM, then stop (see `close`). A second signal drops all connections at once.
+
+        :param drain: as for `serve_forever`.
 
         Uses the event loop given as `loop`, or a new one: uvloop's if the `speed` extra is installed. Only the main
         thread can handle signals. In another thread, the server runs until `close` is called.
 
-        If no logging is configured, it writes to the standard error where it serves.
+        If no logging is configured, it writes its addresses to the standard error.
 
+        :raises ValueError, TypeError: if `drain` is not a valid time.
         :raises OSError: if it cannot listen on the address.
         :raises UsageError: if an event loop is running; use `async with` and `serve_forever` there.
         :raises Exception: if the `lifespan` raises it.
         """
+        _check_drain("drain", drain)
         self._require_idle_loop("run()", "use `async with` and `serve_forever()`")
         if self._loop is None:
             with asyncio.Runner(loop_factory=new_loop) as runner:
-                runner.run(self._serve_until_signal())
+                runner.run(self._serve_until_signal(drain))
             return
-        serving = self._loop.create_task(self._serve_until_signal())
+        serving = self._loop.create_task(self._serve_until_signal(drain))
         try:
             self._loop.run_until_complete(serving)
         finally:
@@ -600,9 +613,9 @@ class WebSocketServer:
                 with suppress(asyncio.CancelledError):
                     self._loop.run_until_complete(serving)
 
-    async def _serve_until_signal(self) -> None:
+    async def _serve_until_signal(self, drain: float) -> None:
         signals = STOPS if can_handle_signals() else ()
-        remove = on_signals(asyncio.get_running_loop(), signals, self._signalled)
+        remove = on_signals(asyncio.get_running_loop(), signals, partial(self._signalled, drain))
         try:
             async with self:
                 if not logger.hasHandlers():
@@ -612,6 +625,17 @@ class WebSocketServer:
             pass  # a signal or another thread stopped the server before it had started
         finally:
             remove()
+
+
+def _check_drain(name: str, seconds: float) -> None:
+    """Check the time of a drain.
+
+    :raises ValueError, TypeError: if it is not valid.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {seconds!r}")
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")
 
 
 def _check_lifespan(lifespan: object) -> None:

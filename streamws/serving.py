@@ -19,6 +19,7 @@ from .codes import Cause, CloseCode, Side
 from .connection import Connection, Environment, connection_class, logger
 from .errors import HandshakeRefused, UsageError, tells_of_end
 from .handshake.agreement import Agreement
+from .handshake.client import summary_of
 from .handshake.forwarding import Forwarding, TrustedProxies, network_of
 from .handshake.head import Accept, Request, Response
 from .handshake.request_reader import RequestReader
@@ -561,6 +562,9 @@ class ServerOpening:
             self._accept(connection, request, reader, response)
         elif failed:
             self._refuse(connection, response, "the @socket.request callback raised", request)
+        elif response.status >= 400:
+            reason = summary_of(response) if response.body else "by @socket.request"
+            self._refuse(connection, response, reason, request)
         else:
             reason = "answered by @socket.request"
             if logger.isEnabledFor(logging.DEBUG):

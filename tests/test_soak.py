@@ -45,7 +45,7 @@ def test_state_names_each_thing_that_has_grown(change: dict[str, int]) -> None:
         ([0, 2], "lost or doubled: message 3 instead of 2 at server"),
         ([0, 0], "lost or doubled: message 1 instead of 2 at server"),
         ([1, 0, 2], "lost or doubled: message 2 instead of 1 at server"),
-        ([0, 1], "lost: 1 messages at the end, at server"),
+        ([0, 1], "lost: 1 messages of name at the end, at server"),
     ],
 )
 def test_message_that_is_lost_doubled_or_reordered_is_a_fault(arriving: list[int], fault: str) -> None:

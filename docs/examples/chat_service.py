@@ -58,7 +58,7 @@ class Chat:
 
     def token(self, user: str, seconds: float = 3600) -> str:
         """Return a token for a user. A web application does this after a login."""
-        claim = f"{user}.{time.time() + seconds:.0f}"
+        claim = f"{user}.{time.time() + seconds:.0f}"  # without a dot in the number
         return f"{claim}.{hmac.digest(self._secret, claim.encode(), 'sha256').hex()}"
 
     async def authenticate(self, request: Request) -> Response | None:
@@ -70,6 +70,8 @@ class Chat:
         if not hmac.compare_digest(signature.encode(), expected.encode()):
             return Response(401, "no valid token\n")
         user, _, expires = claim.rpartition(".")
+        if float(expires) < time.time():
+            return Response(401, "the token has expired\n")
         request[USER], request[EXPIRES] = user, float(expires)
         return None
 
@@ -80,7 +82,7 @@ class Chat:
         self._tell_who_is_here(members)
         try:
             async with asyncio.timeout(client[EXPIRES] - time.time()):
-                async for message in client.typed(FROM_CLIENTS):  # one that is not valid closes the connection
+                async for message in client.typed(FROM_CLIENTS):  # a message that is not valid closes the connection
                     self._tell(members, Said(client[USER], message.text))
         except TimeoutError:
             await client.close(4401, "the token has expired")

@@ -12,7 +12,7 @@ import base64
 import itertools
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Browser:
             for future in [*self._results.values(), *self._events.values()]:
                 if not future.done():
                     future.set_exception(error)
-                    future.exception()  # it may be that nobody awaits the future: say nothing then
+                    future.exception()  # asyncio then does not warn if nobody awaits the future
 
     def _process(self, message: dict[str, Any]) -> None:
         if "id" in message:
@@ -85,7 +85,7 @@ class Browser:
 
 
 @asynccontextmanager
-async def browser_at(address: str) -> AsyncIterator[Browser]:
+async def browser_at(address: str) -> AsyncGenerator[Browser, None]:
     """Connect to a browser, and read from it until the end of the block."""
     answer = await asyncio.to_thread(urlopen, f"http://{address}/json/version", timeout=SECONDS)
     with answer:
@@ -101,7 +101,7 @@ async def browser_at(address: str) -> AsyncIterator[Browser]:
 
 
 async def main(address: str, page: str, picture: str) -> None:
-    """Open a page in a new tab, and close the tab in the end."""
+    """Open a page in a new tab, print its title, save a picture of it, and close the tab."""
     async with browser_at(address) as browser:
         target = (await browser.call("Target.createTarget", url="about:blank"))["targetId"]
         try:

@@ -3,16 +3,16 @@
     pip install 'streamws[msgspec]'
     python docs/examples/market_data.py localhost 8765
 
-The page at http://localhost:8765/ is a client. A client connects to ws://localhost:8765/feed, and follows symbols by
-`{"symbols": ["EUR/USD"]}`. While a slow client reads what was sent before, a newer price of a symbol replaces the older
-one, so that it gets fewer prices, and none that is old.
+The page at http://localhost:8765/ is a client. Other clients connect to ws://localhost:8765/feed, and send
+`{"symbols": ["EUR/USD"]}` to follow symbols. While a client reads slowly, a newer price of a symbol replaces an older
+one that still waits. So a slow client gets fewer prices, but no outdated ones.
 """
 
 import asyncio
 import logging
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class Feed:
             self._changed.set()
 
     async def run(self) -> None:
-        """Send what waits, again and again. `send` waits while the client reads slowly."""
+        """Send the waiting prices, again and again. `send` waits while the client reads slowly."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -82,16 +82,15 @@ class Market:
         self._seconds = seconds
 
     async def answer(self, request: Request) -> Response | None:
-        """Serve the page, and nothing else but the feed."""
-        match request.path:
-            case "/":
-                return Response(200, PAGE, content_type="text/html; charset=utf-8")
-            case "/feed":
-                return None
+        """Serve the page and let clients connect to the feed; refuse all other paths."""
+        if request.path == "/feed":
+            return None
+        if request.path == "/":
+            return Response(200, PAGE, content_type="text/html; charset=utf-8")
         return Response(404, "there is nothing here\n")
 
     async def serve(self, client: Client) -> None:
-        """Send prices to a client, and read what it wants to follow."""
+        """Send prices to a client, and read which symbols it follows."""
         feed = Feed(client)
         self.feeds.add(feed)
         try:
@@ -104,7 +103,7 @@ class Market:
             self.feeds.discard(feed)
 
     @asynccontextmanager
-    async def change_prices(self, server: WebSocketServer) -> AsyncIterator[None]:
+    async def change_prices(self, server: WebSocketServer) -> AsyncGenerator[None, None]:
         """Change the prices as long as the server runs."""
         async with asyncio.TaskGroup() as group:
             task = group.create_task(self._change_prices())

@@ -36,7 +36,7 @@ async def test_room_hears_what_its_members_say_and_who_leaves(chat: Chat) -> Non
         assert await heard(ann) == Here(["Ann"])
 
 
-@pytest.mark.parametrize("token", ["", "Ann.99999999999.00"])
-async def test_token_that_is_not_valid_is_refused(chat: Chat, token: str) -> None:
-    with pytest.raises(HandshakeRefused, match="401"):
-        await join(chat, token)
+async def test_token_that_is_not_valid_is_refused(chat: Chat) -> None:
+    for token in ("", "Ann.99999999999.00", chat.token("Ann", -1)):
+        with pytest.raises(HandshakeRefused, match="401"):
+            await join(chat, token)

@@ -131,7 +131,7 @@ def _invalid(response: Response, reason: str) -> InvalidHandshake:
 def refused_error(response: Response) -> HandshakeRefused:
     """Return the error for a response other than 101."""
     phrase = reason_phrase(response.status)
-    return HandshakeRefused(response.status, _summary(response), response.headers, response.body, phrase)
+    return HandshakeRefused(response.status, summary_of(response), response.headers, response.body, phrase)
 
 
 _MAX_SHOWN = 600
@@ -145,7 +145,7 @@ _WANTS_TLS = re.compile(
 """The messages of nginx, Go's net/http, Apache and Tomcat to a client that did not use TLS on a TLS port."""
 
 
-def _summary(response: Response) -> str:
+def summary_of(response: Response) -> str:
     """Return the text of a body in one line, or its content type if it is not readable text."""
     content_type = response.headers.get("Content-Type", "text/plain").partition(";")[0].strip().lower()
     encoding = response.headers.get("Content-Encoding", "identity").lower()

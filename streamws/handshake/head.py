@@ -33,7 +33,7 @@ class Link(Protocol):
 
 
 class _Derived:
-    """The parsed query and cookies of a request, and the values stored with it. Most requests have none."""
+    """Values that were parsed from a request on demand, and values of the application. Most requests have none."""
 
     __slots__ = ("cookies", "link", "query", "values")
 
@@ -60,8 +60,8 @@ def origin_form(method: str, target: str) -> str:
 class Request:
     """The HTTP request of an opening handshake.
 
-    It also stores values of the application by `Key`. Values that `@socket.request` has stored with the request are
-    those of the `Client`: after `request[USER] = user`, the handler finds the user in `client[USER]`.
+    It also stores values of the application, by `Key`. The request and its `Client` share these values: after
+    `request[USER] = user` in `@socket.request`, the handler finds the user in `client[USER]`.
     """
 
     method: str
@@ -81,8 +81,11 @@ class Request:
         # Not the query and the header fields, which may contain tokens, cookies and passwords.
         return f"<Request {self.method:.20} {self.path:.200}>"
 
+    def __copy__(self) -> "Request":
+        return attrs.evolve(self)
+
     def __reduce__(self) -> tuple[object, ...]:
-        # A copy holds what was sent, without the connection and the values of the application.
+        # Pickles and deep copies hold what was sent, without the connection and the values of the application.
         return Request, (self.method, self.target, self.headers, self.version)
 
     @property
@@ -97,7 +100,7 @@ class Request:
 
     @property
     def query(self) -> Query:
-        """The parameters of the query, decoded. `query.get("token")` is one of them, `query.getlist("tag")` several."""
+        """The decoded parameters of the query. `query.get("token")` returns one value, `query.getlist("tag")` all."""
         derived = self._derive()
         if derived.query is None:
             derived.query = Query(self.query_string)
@@ -105,7 +108,7 @@ class Request:
 
     @property
     def cookies(self) -> Mapping[str, str]:
-        """The cookies by their names (RFC 6265), from all Cookie fields together. A quoted value is without its quotes.
+        """The cookies of all Cookie fields, by name (RFC 6265). Quotes around a value are removed.
 
         Of several cookies with one name, the first one counts. Items that are not cookies are ignored.
         """
@@ -124,10 +127,9 @@ class Request:
     def remote(self) -> tuple[str, int]:
         """The address and port of the client; if this side is the client, those of the server, or of the proxy to it.
 
-        It is the address of the socket's peer. If that is one of the server's `trusted_proxies`, it is the address that
-        the proxy has forwarded; the port is then 0 unless the proxy forwarded that too. A forwarded address that cannot
-        be trusted is `("unknown", 0)`. A Unix socket has no addresses: its path stands for the address, and the port
-        is 0.
+        This is the address of the socket's peer. If the peer is one of the server's `trusted_proxies`, it is the
+        address that the proxy has forwarded, and the port is 0 unless the proxy forwards it too. If the forwarded
+        address cannot be trusted, it is `("unknown", 0)`. For a Unix socket, it is the path of the socket, and 0.
         """
         link = self._link
         return ("", 0) if link is None else link.remote
@@ -236,14 +238,14 @@ class Request:
 
 @attrs.frozen(init=False)
 class Accept:
-    """Returned by `@socket.request` to continue the handshake with more than the usual response.
+    """Result of `@socket.request` that continues the handshake with additional header fields or a subprotocol.
 
-    The request is then checked as usual: it may still be refused, because of its origin for example.
+    The request is then checked as usual. It may still be refused, for example because of its origin.
 
     :param headers: additional header fields of the 101 response. A mapping, or (name, value) pairs for several fields
-        of one name, such as `Set-Cookie`. A `Server` field replaces the one of the server.
-    :param subprotocol: the subprotocol, which must be one of `Request.subprotocols`; otherwise the error is logged and
-        the response is a 500. By default the server chooses one of its `subprotocols`.
+        of one name, such as `Set-Cookie`. A `Server` field replaces that of the server.
+    :param subprotocol: the subprotocol, one of `Request.subprotocols`. If it is not one of them, the error is logged
+        and the response is a 500. By default, the server chooses one of its `subprotocols`.
     :raises InvalidHeader: if a field would break the message, or belongs to the handshake itself.
     :raises ValueError: if the subprotocol is not a token.
     """

@@ -7,7 +7,7 @@ __all__ = ["Query", "parse_cookies"]
 
 
 class Query(Mapping[str, str]):
-    """The query of a request as an immutable mapping, decoded as HTML forms are encoded.
+    """The query of a request as an immutable mapping, decoded like an HTML form.
 
     `query["room"]` is the value of a parameter. If it is given several times, that is the first value; `getlist`
     returns all of them. Percent-encoded bytes that are not UTF-8 become U+FFFD, and a plus sign becomes a space.

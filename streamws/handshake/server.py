@@ -61,6 +61,8 @@ class Policy:
             for text in self.origins:
                 if text == "*":
                     raise ValueError('"*" must not be in a list of origins: write origins="*"')
+                if text is None:  # as with websockets
+                    raise ValueError("leave None out of origins: a request without Origin is always accepted")
                 origin = text if text == "null" else _parse_origin(text)
                 if origin is None:
                     raise ValueError(f'{text!r} in origins must be like "https://host[:port]", or "null", or "file://"')

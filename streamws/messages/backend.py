@@ -1,4 +1,4 @@
-"""What `Json` needs of a library that encodes and decodes JSON."""
+"""Interface between `Json` and a library that encodes and decodes JSON."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,4 +10,4 @@ class Backend(NamedTuple):
     encode: Callable[[Any], bytes]
     decode: Callable[[str | bytes], Any]
     explain: Callable[[Exception], str]
-    """Returns the position and the reason of an error, without the whole message."""
+    """Describe an error by its position and reason, without the whole message."""

@@ -15,13 +15,13 @@ class Codec(Protocol[Received, Sent]):
         ...
 
     def encode(self, message: Sent) -> str | bytes:
-        """Encode a message. What it raises, the call that sends raises; nothing is sent then."""
+        """Encode a message. If this raises an exception, the call that sends raises it, and nothing is sent."""
         ...
 
     def decode(self, data: str | bytes) -> Received:
         """Decode a message: `str` was received as text, `bytes` as binary.
 
-        Raise an exception if the message is not valid. Readers get it as the `__cause__` of a `DecodeError`. Its text
-        stays in this process; raise `DecodeError` if the peer may read the reason.
+        Raise an exception if the message is not valid. It becomes the `__cause__` of the `DecodeError` that readers
+        get. The peer does not get its text. Raise `DecodeError` yourself if the peer may read the reason.
         """
         ...

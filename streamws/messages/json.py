@@ -27,7 +27,7 @@ _MARKS: dict[str, Library] = {
 
 
 class JsonConverter(Protocol):
-    """A converter of `cattrs.preconf`, for any JSON library. Its methods have different types for each library."""
+    """A converter of `cattrs.preconf`, for any JSON library. The types of its methods depend on the library."""
 
     @property
     def dumps(self) -> Callable[..., str | bytes]:
@@ -54,7 +54,7 @@ class Json(Generic[Message]):
     :raises MissingExtra: if the library is not installed; the error message says what to install.
     :raises TypeError: if the type has parts from several libraries; choose one with `using`.
 
-    If the library does not support the type, its own error is raised.
+    If the library does not support the type, the library's own error is raised.
     """
 
     __slots__ = ("_backend",)
@@ -83,7 +83,7 @@ class Json(Generic[Message]):
     def decode(self, data: str | bytes) -> Message:
         """Decode a message.
 
-        :raises DecodeError: if it is not valid; `reason` says where and why.
+        :raises DecodeError: if the message is not valid; `reason` says where and why.
         """
         try:
             message: Message = self._backend.decode(data)
@@ -118,7 +118,7 @@ def _maker(library: Library) -> Callable[..., Backend]:
 
 
 def _library_of(kind: object) -> Library:
-    """Return the library that a type belongs to; for a type of none, the first one that is installed."""
+    """Return the library that a type belongs to; if it belongs to none, the first one that is installed."""
     libraries = sorted({*_libraries_in(kind, {})})
     if len(libraries) > 1:
         raise TypeError(f"{kind!r} has types of {' and '.join(libraries)}: choose one of them with using=")

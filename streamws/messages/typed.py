@@ -24,7 +24,7 @@ class _Reader(Protocol):
 
 @runtime_checkable
 class _Client(Protocol):
-    """What `Client` can do, and other channels need not: call back, and fail the connection without waiting."""
+    """Methods of `Client` that other channels need not have: callbacks, and failing the connection without waiting."""
 
     def message(self, callback: Callable[[_Reader], Awaitable[None]]) -> object: ...
 
@@ -32,10 +32,10 @@ class _Client(Protocol):
 
 
 class Typed(Generic[Received, Sent]):
-    """Typed messages of one connection: `client.typed(codec)` makes it, or `Typed(channel, codec)`.
+    """Sends and reads the messages of one connection as typed objects. `client.typed(codec)` makes one.
 
-    It holds no state of its own: reads and sends through it can be mixed with those of the connection, and several
-    `Typed` may use one connection. One task at a time reads; any number of tasks send.
+    It has no state of its own: its reads and sends can be mixed with those of the connection, and one connection may
+    have several `Typed`. Only one task at a time may read; any number of tasks may send.
 
     :param channel: the connection.
     :param codec: encodes and decodes the messages.
@@ -67,9 +67,9 @@ class Typed(Generic[Received, Sent]):
     def __aiter__(self) -> AsyncIterator[Received]:
         """Iterate over the decoded messages.
 
-        The iteration ends after a clean close. It raises what `read_message` raises, and after an unclean end
-        `ConnectionClosedError`. Cancelling it loses nothing. After the loop is left, the next read gets the next
-        message.
+        The iteration ends after a clean close, and raises `ConnectionClosedError` after any other end. Otherwise it
+        raises what `read_message` raises. Cancelling it loses nothing. If you leave the loop, the next read gets the
+        next message.
         """
         return self
 
@@ -79,12 +79,12 @@ class Typed(Generic[Received, Sent]):
     def read_message(self) -> Coroutine[object, None, Received]:
         """Read the next message and decode it.
 
-        :raises DecodeError: if it cannot be decoded, and there is no `on_error`. The connection was closed with 1007.
+        :raises DecodeError: if it cannot be decoded, and there is no `on_error`. The connection closes with 1007.
         :raises ConnectionClosed: if no more messages will arrive; `ConnectionClosedError` after an unclean end.
         :raises IncompleteMessage: if the connection ended inside a message.
         :raises ConcurrencyError: if another task is reading this connection.
 
-        Cancelling it loses nothing: it consumes nothing before the message is complete.
+        Cancelling it loses nothing, because nothing is consumed before the message is complete.
         """
         return self._read(iterating=False)
 
@@ -142,8 +142,8 @@ class Typed(Generic[Received, Sent]):
     def send(self, message: Sent) -> Coroutine[object, None, None]:
         """Encode a message and send it, as the `send` of the connection does.
 
-        The message is encoded when this is called, and is sent when the call returns. Await the result to wait while
-        the peer reads too slowly.
+        The message is encoded at the call, and is sent when the call returns. Await the result to wait while the peer
+        reads too slowly.
 
         :param message: the message. It may be changed after the call.
         :raises EncodeError: at the call, if `Json` cannot encode the message; nothing is sent. Another codec may raise

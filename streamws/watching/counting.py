@@ -1,4 +1,4 @@
-"""Adds up the counters of connections. The connections themselves count, in C; nothing here runs for each message."""
+"""Sums the counters of connections. The connections themselves count, in C; nothing here runs for each message."""
 
 from datetime import UTC, datetime
 from time import monotonic
@@ -8,7 +8,7 @@ from .stats import ConnectionStats
 
 
 class Counts:
-    """The counters of several connections together."""
+    """Sums of the counters of several connections."""
 
     __slots__ = (
         "backlog",

@@ -1,4 +1,4 @@
-"""`Observer`: is told when connections open, close, are refused or become slow."""
+"""`Observer`: its methods are called when connections open, close, are refused or become slow."""
 
 import inspect
 import logging
@@ -14,12 +14,12 @@ logger: logging.Logger = logging.getLogger("streamws")
 
 
 class Observer:
-    """Is told what happens to the connections of a server, or of `connect`. Nothing is called for each message.
+    """Base class for an object that is told what happens to the connections of a server, or of `connect`.
 
-    Subclass it, override the methods that you need, and pass an object of your class as `observer=`. Its methods are
-    plain functions, which are called in the thread of the event loop. They should be quick, because the connections
-    wait for them. If one raises an exception, that is logged, and the connections are not affected. `SystemExit` and
-    `KeyboardInterrupt` end the program.
+    Override the methods that you need, and pass an object of your class as `observer=`. The methods are plain
+    functions, which are called in the thread of the event loop. They should be quick, because the connections wait for
+    them. No method is called for a message. If one raises an exception, that is logged, and the connections are not
+    affected. `SystemExit` and `KeyboardInterrupt` end the program.
     """
 
     def opened(self, client: Client) -> None:
@@ -29,24 +29,22 @@ class Observer:
         """Called when a request was refused, by the server or by `@socket.request`. Only a server calls this.
 
         :param status: the status of the response, from 400 to 599.
-        :param reason: why, as it is logged.
+        :param reason: why it was refused, as in the log.
         """
 
     def closed(self, client: Client, outcome: CloseOutcome, stats: ConnectionStats) -> None:
-        """Called when a connection that had opened has ended, whatever ended it.
+        """Called when a connection that had opened has ended, for any reason.
 
         :param outcome: how it ended.
-        :param stats: what it did while it was open.
+        :param stats: its counters.
         """
 
     def slow(self, client: Client, backlog: int) -> None:
         """Called when the peer reads so slowly that the backlog is over half of `Limits.max_write_backlog`.
 
-        The backlog is checked while it is over `Limits.write_high`, and while messages wait until another message has
-        been sent in parts.
-
-        It is called again for this connection only after the backlog has fallen to `Limits.write_low`. If the backlog
-        exceeds `max_write_backlog`, the connection closes with 1008.
+        This is called again for the same connection only after its backlog has fallen to `Limits.write_low`. The
+        backlog is checked only while it is over `Limits.write_high`. If it exceeds `max_write_backlog`, the connection
+        closes with 1008.
 
         :param backlog: `Client.backlog` at that time.
         """
@@ -70,12 +68,12 @@ def check_observer(observer: object) -> None:
 
 
 class Observation:
-    """Calls an observer, each time in a copy of one context. What it raises is logged."""
+    """Calls an observer, each time in a copy of one context. Exceptions of the observer are logged."""
 
     __slots__ = ("_context", "_observer")
 
     def __init__(self, observer: Observer) -> None:
-        """Observe; later calls are made in copies of the context in which this is called."""
+        """Prepare to call an observer. Later calls are made in copies of the current context."""
         self._observer = observer
         self._context: Context = copy_context()
 

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, with the extra `prometheus`. They are made when they are asked for: nothing runs before."""
+"""Metrics for Prometheus, with the extra `prometheus`. They are made for each scrape; nothing runs in between."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -49,15 +49,15 @@ class Collector:
     """A collector of prometheus-client for one server or several.
 
     Register it: `prometheus_client.REGISTRY.register(Collector(socket))`. Each metric has the label `server`.
-    A registry has room for one such collector, so give all servers of the process to the same one. They may be scraped
-    in any thread.
+    A registry accepts only one such collector, so pass all servers of the process to the same one. The metrics may be
+    scraped in any thread.
     """
 
     def __init__(self, servers: WebSocketServer | Mapping[str, WebSocketServer]) -> None:
         """Make a collector.
 
-        :param servers: a server, whose label is the place where it listens, such as "localhost:8765"; or several
-            servers by their labels.
+        :param servers: a server, whose label is the address on which it listens, such as "localhost:8765"; or a mapping
+            of labels to servers.
         :raises TypeError: if it is neither.
         """
         _check_servers(servers)

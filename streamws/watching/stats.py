@@ -1,4 +1,4 @@
-"""The counters of connections and servers, as immutable values."""
+"""Counters of a connection and of a server, as immutable values."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,16 +10,16 @@ from ..codes import Cause
 
 @attrs.frozen
 class ConnectionStats:
-    """The counters of one connection: `Client.stats`. They do not change; read them again for newer numbers.
+    """Counters of one connection. The object does not change; read `Client.stats` again for newer numbers.
 
-    The bytes are those of the frames, headers and control frames included. Over TLS they are counted before
+    Bytes are those of all frames, including their headers and control frames. With TLS, they are counted without
     encryption. The opening handshake is not counted.
     """
 
     messages_received: int
     """The complete messages received. Those that arrive while this side closes the connection are not counted."""
     messages_sent: int
-    """The complete messages sent, one for each message that was broadcast to this connection too."""
+    """The complete messages sent, including those that were broadcast to this connection."""
     bytes_received: int
     """The bytes received."""
     bytes_sent: int
@@ -27,7 +27,7 @@ class ConnectionStats:
     compressed_received: int
     """The bytes of received payloads that were inflated. A compressed message is inflated when it is read."""
     inflated_received: int
-    """The bytes that they were inflated to."""
+    """The bytes of these payloads after inflating."""
     compressed_sent: int
     """The bytes of sent payloads that were compressed."""
     inflated_sent: int
@@ -40,15 +40,15 @@ class ConnectionStats:
     opened_at: datetime
     """When the connection opened, in UTC."""
     duration: float
-    """For how many seconds the connection has been open, or was open."""
+    """The time for which the connection has been open, or was open, in seconds."""
 
 
 @attrs.frozen
 class ServerStats:
-    """The counters of a server: `WebSocketServer.stats`. They do not change; read them again for newer numbers.
+    """Counters of a server. The object does not change; read `WebSocketServer.stats` again for newer numbers.
 
-    Messages and bytes are those of all its connections together, the ended ones included. They are counted as in
-    `ConnectionStats`, and never decrease.
+    Messages and bytes are those of all its connections together, including those that have ended. They are counted as
+    in `ConnectionStats`, and never decrease.
     """
 
     connections: int
@@ -58,7 +58,7 @@ class ServerStats:
     closed: Mapping[Cause, int]
     """The connections that have ended, by the cause of their end. Every `Cause` is in it."""
     handshakes: int
-    """The handshakes under way: accepted connections that have not opened and got no response yet."""
+    """The handshakes under way: accepted connections that have not received a response yet."""
     refused: Mapping[int, int]
     """The requests that were refused, by the status of the response, from 400 to 599. Other responses of
     `@socket.request`, such as to health checks, are not counted."""
@@ -76,7 +76,7 @@ class ServerStats:
     compressed_received: int
     """The bytes of received payloads that were inflated."""
     inflated_received: int
-    """The bytes that they were inflated to."""
+    """The bytes of these payloads after inflating."""
     compressed_sent: int
     """The bytes of sent payloads that were compressed."""
     inflated_sent: int
@@ -90,4 +90,4 @@ class ServerStats:
     started_at: datetime | None
     """When the server began to listen, in UTC; None before."""
     duration: float
-    """For how many seconds the server has been running; 0 before it listens."""
+    """The time for which the server has been running, in seconds; 0 before it listens."""

@@ -31,6 +31,7 @@ cdef class Protocol:
     cdef object _initiator
     cdef object _cause
     cdef str _detail
+    cdef object _outcome
 
     cpdef change(self, object change)
     @cython.locals(items=list)

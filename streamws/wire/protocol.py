@@ -88,6 +88,7 @@ class Protocol:
         "_frame_length",
         "_initiator",
         "_keys",
+        "_outcome",
         "_text",
         "close_received",
         "close_sent",
@@ -146,6 +147,7 @@ class Protocol:
         self._initiator: Side | None = None
         self._cause: Cause | None = None
         self._detail = ""
+        self._outcome: CloseOutcome | None = None  # the final one, once it was asked for
 
     def change(self, change: Change) -> None:
         """Move to the next state."""
@@ -400,6 +402,7 @@ class Protocol:
         """Record that this side drops the connection: nothing more is received or sent."""
         self.explain(Cause.RESET, Side.LOCAL, "this side dropped the connection")
         self.change(Change.DROPPED)
+        self.failed = True
         self.parser.stop()
         self.control = []
         self.due = []
@@ -425,6 +428,8 @@ class Protocol:
 
     def outcome(self) -> CloseOutcome:
         """Return how the connection ended, or how it will end as far as is known now."""
+        if self._outcome is not None:
+            return self._outcome
         initiator = self._initiator or Side.REMOTE
         cause = self._cause
         if cause is None:
@@ -437,7 +442,10 @@ class Protocol:
             else:
                 cause = Cause.CLOSED_WITH_ERROR if initiator is Side.LOCAL else Cause.PEER_ERROR
         sent, withheld = (None, self.close_sent) if self.unsent else (self.close_sent, None)
-        return CloseOutcome(cause, initiator, self.close_received, sent, self._detail, withheld)
+        outcome = CloseOutcome(cause, initiator, self.close_received, sent, self._detail, withheld)
+        if self.state is State.CLOSED:
+            self._outcome = outcome
+        return outcome
 
     def closed_error(self) -> ConnectionClosed:
         """Return the exception for a reader when nothing more can be received, or for a sender whose data was sent."""

@@ -911,16 +911,6 @@ async def _(server: Running) -> None:
     await server.program.logs("refused with 400: Host 'evil.example:[0-9]+' .* hosts=")
 
 
-@drives("token")
-async def _(server: Running) -> None:
-    async with server.connect("/", {"Authorization": "Bearer correct horse battery staple"}) as peer:
-        assert await peer.recv() == "hello"
-    for headers in ({}, {"Authorization": "Bearer guess"}):
-        with pytest.raises(InvalidStatus, match="401") as refused:
-            await server.connect("/", headers)
-        assert refused.value.response.headers["WWW-Authenticate"] == "Bearer"
-
-
 @drives("per-address")
 async def _(server: Running) -> None:
     async with server.connect(), server.connect(), server.connect():
@@ -953,8 +943,10 @@ async def _(server: Running) -> None:
     for service, token in ("billing", "correct horse"), ("reports", "battery staple"):
         async with server.connect("/", {"Authorization": f"Bearer {token}"}) as peer:
             assert await peer.recv() == f"hello {service}"
-    await refuses(server)
-    await refuses(server, "/", {"Authorization": "Bearer guess"})
+    for headers in ({}, {"Authorization": "Bearer guess"}):
+        with pytest.raises(InvalidStatus, match="401") as refused:
+            await server.connect("/", headers)
+        assert refused.value.response.headers["WWW-Authenticate"] == "Bearer"
 
 
 @drives("auth-query")

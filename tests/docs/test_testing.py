@@ -39,7 +39,7 @@ async def test_tests_of_the_page_pass(tmp_path: Path) -> None:
     assert status == 0, output
     tests = sum(source.count("async def test_") for source in FILES.values())
     assert f"{tests} passed" in output
-    assert tests == 9
+    assert tests == 10
 
 
 async def test_tests_of_the_page_find_mistakes(tmp_path: Path) -> None:

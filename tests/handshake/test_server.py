@@ -504,6 +504,7 @@ def test_server_refuses_malformed_list_of_subprotocols(offered: list[str], reaso
     [
         ({"origins": "https://a.example"}, 'origins must be "*" or a list such as ["https://example.org"]'),
         ({"origins": ["*"]}, 'write origins="*"'),
+        ({"origins": [None, "https://a.example"]}, "leave None out of origins: a request without Origin is always"),
         ({"origins": ["a.example"]}, "'a.example' in origins must be like"),
         ({"origins": ["https://a.example/"]}, "'https://a.example/' in origins must be like"),
         ({"origins": ["https://a.example:65536"]}, "in origins must be like"),

@@ -286,7 +286,7 @@ def endpoint(
     else:
         extensions = importlib.import_module(f"{package}.handshake.extensions")
         connection.start(streamws.Compression(**compression), extensions.DeflateTerms(**terms))
-    client = streamws.Client(connection, None, None, None)
+    client = streamws.Client(connection, streamws.Request("GET", "/", streamws.Headers()), None, None)
     return Endpoint(streamws, client, connection, transport)
 
 

@@ -355,6 +355,56 @@ async def test_signal_ends_a_drain() -> None:
         assert (await program.end(), program.stderr) == (0, "")
 
 
+DRAINING = """
+import asyncio, logging, signal, socket
+from helpers.fixtures import echo
+from streamws import Timeouts, WebSocketServer
+
+async def main():
+    async with server:
+        await server.serve_forever(signals=[signal.SIGINT, signal.SIGTERM], drain=3600)
+
+logging.getLogger("streamws").addHandler(logging.NullHandler())
+sock = socket.create_server(("127.0.0.1", 0))
+server = WebSocketServer(sock=sock, handler=echo, timeouts=Timeouts(close=60))
+print(sock.getsockname()[1], flush=True)
+{serve}
+"""
+
+
+@pytest.mark.parametrize("serve", ["server.run(drain=3600)", "asyncio.run(main())"])
+async def test_first_signal_drains_second_closes_and_third_drops(serve: str) -> None:
+    async with script(DRAINING.format(serve=serve)) as program:
+        port = int(await program.says(r"\d+"))
+        raws = []
+        for _ in range(3):
+            raw = await RawClient.connect(("127.0.0.1", port))
+            await raw.upgrade()
+            raws.append(raw)
+        program.process.send_signal(signal.SIGTERM)
+        assert (await told(raws[0]))[0] == 1012
+        program.process.send_signal(signal.SIGINT)
+        for raw in raws[1:]:
+            assert await raw.read_frame() == (CLOSE, b"\x03\xe9server shutting down")
+        program.process.send_signal(signal.SIGTERM)
+        for raw in raws[1:]:
+            assert await raw.read_until_eof() == b""
+        for raw in raws:
+            raw.close()
+        assert (await program.end(), program.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan"), "1", True])
+async def test_time_of_a_drain_at_a_signal_is_checked(seconds: Any) -> None:
+    server = WebSocketServer("127.0.0.1", 0, handler=echo)
+    kind = TypeError if isinstance(seconds, (str, bool)) else ValueError
+    async with server:
+        with pytest.raises(kind, match="drain must be"):
+            await server.serve_forever(drain=seconds)
+    with pytest.raises(kind, match="drain must be"):
+        server.run(drain=seconds)
+
+
 async def test_drain_is_told_to_reconnecting_clients(serve: Serve) -> None:
     server = await serve(echo)
     async with streamws.connect(url_of(server), proxy=None) as client:

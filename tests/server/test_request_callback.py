@@ -95,8 +95,33 @@ async def test_server_sends_the_response_of_the_callback(
         b"who are you, /x?\n"
     )
     address = "{}:{}".format(*raw.address)
-    assert caplog.messages == [f"{address} answered with 401 by @socket.request"]
-    assert caplog.records[0].levelno == logging.DEBUG  # it is an answer, not a refusal
+    assert caplog.messages == [f"{address} refused with 401: who are you, /x?"]
+    assert caplog.records[0].levelno == logging.INFO
+
+
+@pytest.mark.parametrize(
+    ("response", "level", "line"),
+    [
+        (Response(399, "text"), logging.DEBUG, "answered with 399 by @socket.request"),
+        (Response(400), logging.INFO, "refused with 400: by @socket.request"),
+        (Response(503, "line 1\r\nline\x1b[2J 2\n"), logging.INFO, "refused with 503: line 1 line [2J 2"),
+        (
+            Response(404, b"\xff", content_type="image/png"),
+            logging.INFO,
+            "refused with 404: the response body is image/png",
+        ),
+    ],
+)
+async def test_server_logs_the_reason_of_a_refusal(
+    response: Response, level: int, line: str, serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(echo, request=lambda request: response)
+    caplog.set_level(logging.DEBUG, "streamws")
+    raw = await connect(server, upgrade=False)
+    await raw.send(request())
+    await raw.read_until_eof()
+    address = "{}:{}".format(*raw.address)
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [(level, f"{address} {line}")]
 
 
 @pytest.mark.parametrize("callback", [fail, fail_later, nonsense, nonsense_later])

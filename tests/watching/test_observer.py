@@ -184,7 +184,7 @@ async def test_observer_is_told_of_refusals(serve: Serve) -> None:
         with pytest.raises(HandshakeRefused):
             await connect_to(url_of(socket, path), proxy=None, max_redirects=0)
     assert observer.events[1:] == [
-        ("refused 401", "answered by @socket.request"),
+        ("refused 401", "by @socket.request"),
         ("refused 503", "the server is full (Limits.max_clients is 1)"),
     ]
     assert socket.stats.refused == {401: 1, 503: 1}

@@ -20,9 +20,11 @@ CHANGES = {
     ("CONNECTING", "LOST"): "CLOSED",
     ("OPEN", "CLOSE_SENT"): "CLOSING",
     ("OPEN", "CLOSE_RECEIVED"): "CLOSING",
+    ("OPEN", "DROPPED"): "CLOSING",
     ("OPEN", "LOST"): "CLOSED",
     ("CLOSING", "CLOSE_SENT"): "CLOSING",
     ("CLOSING", "CLOSE_RECEIVED"): "CLOSING",
+    ("CLOSING", "DROPPED"): "CLOSING",
     ("CLOSING", "LOST"): "CLOSED",
     ("CLOSED", "LOST"): "CLOSED",
 }
@@ -34,7 +36,7 @@ WAYS: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("change", ["OPENED", "CLOSE_SENT", "CLOSE_RECEIVED", "LOST"])
+@pytest.mark.parametrize("change", ["OPENED", "CLOSE_SENT", "CLOSE_RECEIVED", "DROPPED", "LOST"])
 @pytest.mark.parametrize("state", STATES)
 def test_protocol_changes_state_by_the_table(wire: Wire, state: str, change: str) -> None:
     changes = wire.protocol.Change
