@@ -42,9 +42,9 @@ class Observer:
     def slow(self, client: Client, backlog: int) -> None:
         """Called when the peer reads so slowly that the backlog is over half of `Limits.max_write_backlog`.
 
-        The backlog is checked while it is over `Limits.write_high`, and while messages wait until another message has
-        been sent in parts. This is called again for the same connection only after its backlog has fallen to
-        `Limits.write_low`. If it exceeds `max_write_backlog`, the connection closes with 1008.
+        This is called again for the same connection only after its backlog has fallen to `Limits.write_low`. The
+        backlog is checked only while it is over `Limits.write_high`, or while messages wait until another message has
+        been sent in parts. If it exceeds `max_write_backlog`, the connection closes with 1008.
 
         :param backlog: `Client.backlog` at that time.
         """
