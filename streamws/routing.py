@@ -15,8 +15,8 @@ from .serving import Handler, Routes, check_handler
 try:
     from werkzeug.exceptions import HTTPException
     from werkzeug.routing import Map, Rule
-except ImportError as error:
-    raise MissingExtra("streamws.Router needs werkzeug: pip install 'streamws[routing]'") from error
+except ImportError as _error:
+    raise MissingExtra("streamws.Router needs werkzeug: pip install 'streamws[routing]'") from _error
 
 RouteHandler = Callable[Concatenate[Client, ...], Awaitable[None]]
 
