@@ -259,8 +259,12 @@ def describe(error: BaseException) -> str:
 
 def shortened(text: str) -> str:
     """Return a text in one line, with at most 500 characters."""
-    # Cut first, because an error of a library may contain a whole message.
-    return " ".join("".join(char if char.isprintable() else " " for char in text[:2000]).split())[:500]
+    return in_one_line(text[:2000])[:500]  # cut first, because an error of a library may contain a whole message
+
+
+def in_one_line(text: str) -> str:
+    """Return a text with one space for each run of white space and of characters that are not printable."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 class InvalidURL(StreamwsError, ValueError):

@@ -19,7 +19,6 @@ from .codes import Cause, CloseCode, Side
 from .connection import Connection, Environment, connection_class, logger
 from .errors import HandshakeRefused, UsageError, tells_of_end
 from .handshake.agreement import Agreement
-from .handshake.client import summary_of
 from .handshake.forwarding import Forwarding, TrustedProxies, network_of
 from .handshake.head import Accept, Request, Response
 from .handshake.request_reader import RequestReader
@@ -33,6 +32,7 @@ from .handshake.server import (
     stopping_response,
     timeout_response,
 )
+from .handshake.summary import summary_of
 from .net.accepting import Connections, Openings
 from .net.addresses import address_text, peer_address
 from .net.quota import Quota

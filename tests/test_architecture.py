@@ -21,7 +21,7 @@ LAYERS = """
     net.tls.engine net.tls.openssl net.tls.layer net.transports
     handshake.url handshake.headers handshake.parameters handshake.forwarding handshake.head handshake.lines
     handshake.request_reader handshake.response_reader
-    handshake.extensions handshake.agreement handshake.server handshake.client
+    handshake.extensions handshake.agreement handshake.summary handshake.server handshake.client
     streams.hub streams.queue streams.inflation streams.skipping streams.inbox streams.reads streams.reader
     streams.iterators streams.outbox streams.turns streams.pings streams.keepalive streams.shared streams.pieces
     streams.writer

@@ -170,15 +170,15 @@ class Attempt:
         observer = self._settings.observer
         observation = None if observer is None else Observation(observer)
         # Only an observer keeps the client. Otherwise one that the application forgets warns that it is not closed.
-        observed = None if observation is None else client
+        report = None if observation is None else partial(observation.closed, client, connection)
 
         def lost() -> None:
             self.ended = environment.loop.time()
             environment.close()
             if logger.isEnabledFor(logging.INFO):
                 log_end(connection, request.host, "connection to %s: %s")
-            if observation is not None and observed is not None:
-                observation.closed(observed, connection)
+            if report is not None:
+                report()
 
         if logger.isEnabledFor(logging.INFO):
             # Without the query, which may hold a token.

@@ -159,11 +159,7 @@ class Request:
         :raises KeyError: if there is none.
         :raises TypeError: if `key` is not a `Key`.
         """
-        check_key(key)
-        derived = self._derived
-        if derived is None:
-            raise KeyError(key)
-        return cast(_T, derived.values[key])
+        return cast(_T, self._stored(key)[key])
 
     def __setitem__(self, key: Key[_T], value: _T) -> None:
         """Store a value; it is also a value of the `Client`.
@@ -179,20 +175,14 @@ class Request:
         :raises KeyError: if there is none.
         :raises TypeError: if `key` is not a `Key`.
         """
-        check_key(key)
-        derived = self._derived
-        if derived is None:
-            raise KeyError(key)
-        del derived.values[key]
+        del self._stored(key)[key]
 
     def __contains__(self, key: object) -> bool:
         """Return whether a value was stored by `key`.
 
         :raises TypeError: if `key` is not a `Key`.
         """
-        check_key(key)
-        derived = self._derived
-        return derived is not None and key in derived.values
+        return key in self._stored(key)
 
     @typed_get
     def get(self, key: Key[_T], default: object = None) -> object:
@@ -200,9 +190,13 @@ class Request:
 
         :raises TypeError: if `key` is not a `Key`.
         """
+        return self._stored(key).get(key, default)
+
+    def _stored(self, key: object) -> dict[object, object]:
+        """Check a key, and return the values; they are not made before something is stored."""
         check_key(key)
         derived = self._derived
-        return default if derived is None else derived.values.get(key, default)
+        return {} if derived is None else derived.values
 
     def _bind(self, link: Link) -> None:
         """Set the connection of a new request."""

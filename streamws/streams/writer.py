@@ -80,7 +80,7 @@ class Writer:
             if protocol.deflater is not None and protocol.compresses(data, compress):
                 self._outbox.put(protocol.compressed_message(data))
             elif protocol.is_large(data):
-                self._outbox.put_parts(protocol.binary_header(data), data)
+                self._outbox.put_parts(protocol.unmasked_header(data, False), data)
             elif protocol.is_masked_in_chunks(data):
                 if self._outbox.paused and not self._outbox.accepts(0):
                     return self._refuse()
@@ -105,7 +105,7 @@ class Writer:
         if not protocol.open:
             return self._refuse()
         if protocol.is_large(payload):
-            outbox.put_parts(protocol.text_header(payload), payload)
+            outbox.put_parts(protocol.unmasked_header(payload, True), payload)
         elif protocol.is_masked_in_chunks(payload):
             if outbox.paused and not outbox.accepts(0):
                 return self._refuse()

@@ -48,9 +48,8 @@ cdef class Protocol:
     cpdef bytes compressed_message(self, object data)
     cpdef bint is_large(self, object data)
     cpdef bint is_masked_in_chunks(self, object data)
-    cpdef bytes binary_header(self, bytes payload)
+    cpdef bytes unmasked_header(self, bytes payload, bint text)
     cpdef bytes text_message(self, object payload)
-    cpdef bytes text_header(self, bytes payload)
     cpdef bytes ping(self, bytes payload)
     cpdef bytes pong(self, bytes payload)
 

@@ -252,17 +252,13 @@ class Protocol:
             and len(data) > _MASKED_IN_CHUNKS
         )
 
-    def binary_header(self, payload: bytes) -> bytes:
-        """Return the header of an unmasked binary message."""
-        return encode_header(_FIN_BINARY, len(payload), 0)
+    def unmasked_header(self, payload: bytes, text: bool) -> bytes:
+        """Return the header of an unmasked message."""
+        return encode_header(_FIN_TEXT if text else _FIN_BINARY, len(payload), 0)
 
     def text_message(self, payload: Buffer) -> bytes:
         """Encode UTF-8 as a text message of one frame."""
         return encode_frame(_FIN_TEXT, payload, 0 if self._keys is None else self._keys.next())
-
-    def text_header(self, payload: bytes) -> bytes:
-        """Return the header of an unmasked text message."""
-        return encode_header(_FIN_TEXT, len(payload), 0)
 
     def compresses(self, data: str | Buffer, compress: bool | None) -> bool:
         """Return whether to compress a message.

@@ -15,7 +15,7 @@ from helpers.fixtures import Connect, Serve, address_of, echo, url_of
 from helpers.frames import CLOSE, close_payload, request, text
 from helpers.frames import client_frame as frame
 from helpers.peers import RawClient
-from helpers.programs import script
+from helpers.programs import Program, script
 from helpers.tls import TlsClient
 from helpers.waiting import cancelled, iterations, until, within
 from streamws import (
@@ -338,14 +338,20 @@ server.run()
 """
 
 
+async def three_clients(program: Program) -> list[RawClient]:
+    """Connect to a program that has printed its port."""
+    port = int(await program.says(r"\d+"))
+    raws = []
+    for _ in range(3):
+        raw = await RawClient.connect(("127.0.0.1", port))
+        await raw.upgrade()
+        raws.append(raw)
+    return raws
+
+
 async def test_signal_ends_a_drain() -> None:
     async with script(SIGNAL) as program:
-        port = int(await program.says(r"\d+"))
-        raws = []
-        for _ in range(3):
-            raw = await RawClient.connect(("127.0.0.1", port))
-            await raw.upgrade()
-            raws.append(raw)
+        raws = await three_clients(program)
         await raws[0].send(text("drain"))
         assert (await told(raws[0]))[0] == 1012
         program.process.send_signal(signal.SIGTERM)
@@ -375,12 +381,7 @@ print(sock.getsockname()[1], flush=True)
 @pytest.mark.parametrize("serve", ["server.run(drain=3600)", "asyncio.run(main())"])
 async def test_first_signal_drains_second_closes_and_third_drops(serve: str) -> None:
     async with script(DRAINING.format(serve=serve)) as program:
-        port = int(await program.says(r"\d+"))
-        raws = []
-        for _ in range(3):
-            raw = await RawClient.connect(("127.0.0.1", port))
-            await raw.upgrade()
-            raws.append(raw)
+        raws = await three_clients(program)
         program.process.send_signal(signal.SIGTERM)
         assert (await told(raws[0]))[0] == 1012
         program.process.send_signal(signal.SIGINT)

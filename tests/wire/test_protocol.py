@@ -89,7 +89,8 @@ def test_client_masks_every_frame_with_new_key(wire: Wire) -> None:
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
 def test_server_encodes_header_for_separate_payload(wire: Wire, size: int) -> None:
-    assert opened(wire, True).binary_header(bytes(size)) == header(BINARY, size)
+    for text, opcode in ((False, BINARY), (True, TEXT)):
+        assert opened(wire, True).unmasked_header(bytes(size), text) == header(opcode, size)
 
 
 def test_protocol_sends_large_unmasked_bytes_separately_from_header(wire: Wire) -> None:
