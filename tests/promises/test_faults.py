@@ -94,9 +94,11 @@ class End:
 
 
 async def speak(client: Client) -> None:
-    """Send all messages and a ping, as far as the connection lets it."""
+    """Send a ping and all messages, as far as the connection lets it."""
     with suppress(ConnectionClosed):
         hello, two, packed, packed_two = SAID
+        # Sent before the last message. Otherwise the peer, which then has everything, might close before it arrives.
+        pong = client.writer.ping()
         await client.send(hello)
         for message in (two, packed, packed_two):
             if message is packed:
@@ -106,7 +108,7 @@ async def speak(client: Client) -> None:
                 half = len(message) // 2
                 await stream.send(message[:half])
                 await stream.send(message[half:])
-        await client.writer.ping()
+        await pong
 
 
 async def listen(client: Client, end: End, streamed: bool) -> None:
@@ -216,7 +218,10 @@ async def conversations(timeouts: Timeouts = LAZY, contexts: Contexts | None = N
     async def handler(client: Client) -> None:
         await running.serve(client)
 
-    async with WebSocketServer("127.0.0.1", 0, handler=handler, ssl=theirs, **options) as server:
+    # The proxy connects inside the loop, which then accepts nothing. A conversation that is cut may end, and make place
+    # for the next one, before the server has accepted it: so its queue must hold more connections than run at once.
+    backlog = 10 * AT_ONCE
+    async with WebSocketServer("127.0.0.1", 0, handler=handler, ssl=theirs, backlog=backlog, **options) as server:
         with fault_proxy(address_of(server)) as proxy:
             running = Conversations(proxy, options | ({"ssl": ours} if ours else {}))
             yield running
