@@ -7,8 +7,6 @@ from . import hints as _hints  # noqa: F401
 from .about import __version__ as __version__
 from .client import Client
 from .codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side
-from .connecting.connect import Connecting, Target, connect
-from .connecting.reconnecting import is_transient
 from .errors import (
     ConcurrencyError,
     ConnectError,
@@ -52,6 +50,10 @@ from .wire.frames import DataFrame
 from .wire.protocol import State
 
 if TYPE_CHECKING:
+    from .connecting.connect import Connecting as Connecting
+    from .connecting.connect import Target as Target
+    from .connecting.connect import connect as connect
+    from .connecting.reconnecting import is_transient as is_transient
     from .routing import Router as Router
 
 __all__ = [
@@ -114,14 +116,22 @@ __all__ = [
     "is_transient",
 ]
 
-# Not in __all__, so that `from streamws import *` needs no extra.
-_LOADED_WHEN_USED = {"Router": "routing"}
+# A server does not load the modules of the client. `Router` is not in __all__: `from streamws import *` needs no extra.
+_LOADED_WHEN_USED = {
+    "Connecting": "connecting.connect",
+    "Router": "routing",
+    "Target": "connecting.connect",
+    "connect": "connecting.connect",
+    "is_transient": "connecting.reconnecting",
+}
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         if name in _LOADED_WHEN_USED:
-            return getattr(import_module(f"{__name__}.{_LOADED_WHEN_USED[name]}"), name)
+            found = getattr(import_module(f"{__name__}.{_LOADED_WHEN_USED[name]}"), name)
+            globals()[name] = found
+            return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:

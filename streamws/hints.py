@@ -6,7 +6,6 @@ checkers do not know them. `__getattr__` would make each call of a method of a c
 
 from .awaiting.internals import set_class_attribute
 from .client import Client
-from .connecting.connect import Connecting
 from .errors import ConnectionClosed, HandshakeError
 from .handshake.head import Request, Response
 from .net.accepting import Server
@@ -182,6 +181,8 @@ ROUTER_HINTS: dict[str, str] = {
 """The same for `Router`, which is imported only when it is used."""
 
 _NOT_CONNECTED = "it is not connected yet: write `async with connect(url) as client`, or `client = await connect(url)`"
+CONNECTING_HINTS = {name: _NOT_CONNECTED for name in [*vars(Client), *HINTS[Client]] if not name.startswith("_")}
+"""The same for `Connecting`, which is imported only when `connect` is used."""
 
 
 class Hint:
@@ -219,6 +220,5 @@ def add_hints(kind: type, hints: dict[str, str]) -> None:
     set_class_attribute(kind, "__dir__", _dir)
 
 
-add_hints(Connecting, {name: _NOT_CONNECTED for name in [*vars(Client), *HINTS[Client]] if not name.startswith("_")})
 for _kind, _hints in HINTS.items():
     add_hints(_kind, _hints)

@@ -28,8 +28,9 @@ LAYERS = """
     messages.backend messages.msgspec_json messages.pydantic_json messages.cattrs_json messages.codec messages.json
     messages.typed
     connection callbacks watching.stats watching.counting watching.records client watching.observer
+    serving lifespan server hints
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
-    serving lifespan server hints routing watching.prometheus
+    routing watching.prometheus
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__
 """

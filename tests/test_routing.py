@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import sys
 from collections.abc import Mapping
 from uuid import UUID
 
@@ -11,7 +10,7 @@ import pytest
 import streamws
 from helpers.fixtures import Connect, Serve
 from helpers.frames import TEXT, request, text
-from helpers.processes import python_environment, run
+from helpers.processes import output_of
 from streamws import Client, MissingExtra, Request, Response, Router, UsageError, connect
 from streamws.hints import ROUTER_HINTS
 from streamws.routing import RouteHandler
@@ -24,13 +23,6 @@ async def tell(client: Client, **parameters: object) -> None:
 
 def get(path: str, fields: Mapping[str, str] | None = None) -> bytes:
     return request(fields, target=path)
-
-
-async def output_of(program: str) -> str:
-    """Run a Python program, which must succeed, and return its standard output."""
-    finished = await run(sys.executable, "-c", program, environment=python_environment())
-    assert finished.status == 0, finished.errors
-    return finished.output.decode()
 
 
 def parameters(router: Router, path: str) -> Mapping[str, object] | None:

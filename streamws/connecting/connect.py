@@ -18,6 +18,7 @@ from ..connection import logger
 from ..errors import ConnectionClosed, UsageError
 from ..handshake.client import request_options
 from ..handshake.headers import HeaderFields
+from ..hints import CONNECTING_HINTS, add_hints
 from ..options import Backoff, Compression, Limits, Timeouts, compression_of
 from ..watching.observer import Observer, check_observer
 from .attempt import Attempt, Settings, shown_url
@@ -226,3 +227,6 @@ class Connecting:
         result = self._url()
         target = await result if inspect.isawaitable(result) else result
         return target if isinstance(target, Target) else Target(target)
+
+
+add_hints(Connecting, CONNECTING_HINTS)

@@ -19,7 +19,7 @@ from helpers.attempts import failing, message_of
 from helpers.fixtures import echo as send_back
 from helpers.frames import answer, frame, server_close
 from helpers.peers import Peer, Script, answering, echo, full_listener, hardy, scripted, silent
-from helpers.processes import free_port
+from helpers.processes import free_port, output_of
 from helpers.waiting import until, within
 from streamws import (
     Cause,
@@ -1105,3 +1105,14 @@ def test_target_is_immutable() -> None:
 def test_target_shows_no_secrets() -> None:
     target = Target("ws://Ann:secret@a.example/b?token=secret", {"Authorization": "secret"})
     assert repr(target) == "Target(url='ws://***@a.example/b?...')"
+
+
+async def test_server_does_not_load_the_modules_of_the_client() -> None:
+    program = """
+import sys
+from streamws import WebSocketServer
+print("streamws.connecting" in sys.modules, "email" in sys.modules)
+from streamws import connect
+print("streamws.connecting" in sys.modules, "email" in sys.modules)
+"""
+    assert (await output_of(program)).split() == ["False", "False", "True", "True"]

@@ -29,7 +29,7 @@ def page(name: str) -> str:
 def test_reference_has_a_page_for_every_public_name() -> None:
     summaries = re.findall(r"^\.\. autosummary::\n((?:   .*\n|\n)*)", page("index.md"), re.MULTILINE)
     names = re.findall(r"^   (\w+)$", "".join(summaries), re.MULTILINE)
-    assert sorted(names) == sorted([*streamws.__all__, *streamws._LOADED_WHEN_USED])
+    assert sorted(names) == sorted({*streamws.__all__, *streamws._LOADED_WHEN_USED})
     assert all("   :toctree: api\n   :template: page\n" in summary for summary in summaries)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -50,6 +51,13 @@ async def run(*command: str | Path, seconds: float = 30.0, environment: Mapping[
         output, errors = await process.communicate()
     assert process.returncode is not None
     return Finished(process.returncode, output, errors.decode(errors="replace"))
+
+
+async def output_of(program: str) -> str:
+    """Run a Python program, which must succeed, and return its standard output."""
+    finished = await run(sys.executable, "-c", program, environment=python_environment())
+    assert finished.status == 0, finished.errors
+    return finished.output.decode()
 
 
 def python_environment() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import json
 import logging
 import weakref
@@ -415,7 +416,7 @@ async def test_callback_gets_decoded_messages_in_order() -> None:
         peer.send(TEXT, MOVE[:3], fin=False)
         peer.send(Opcode.CONTINUATION, MOVE[3:])
         assert await peer.read_frame() == (0x81, MOVE)
-        assert asyncio.iscoroutinefunction(on_message)
+        assert inspect.iscoroutinefunction(on_message)
 
 
 async def test_callback_may_be_a_plain_function() -> None:
