@@ -602,11 +602,21 @@ def test_close_before_the_start_ends_run_in_a_thread() -> None:
     assert not server.sockets
 
 
-async def test_close_while_the_server_starts_stops_it() -> None:
-    server = WebSocketServer("localhost", 0, handler=echo)  # a name, which takes time to resolve on every loop
+async def test_close_while_the_server_starts_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    resolve = loop.getaddrinfo
+
+    async def resolve_slowly(*arguments: Any, **options: Any) -> object:
+        await closed.wait()
+        return await resolve(*arguments, **options)
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolve_slowly)
+    server = WebSocketServer("localhost", 0, handler=echo)
     starting = asyncio.ensure_future(server.start())
     await asyncio.sleep(0)
     await server.close()
+    closed.set()
     with pytest.raises(UsageError, match="this server was closed while it was starting: make a new one to listen"):
         await starting
     assert not server.sockets
