@@ -27,13 +27,15 @@ from .routes import make_route
 
 @attrs.frozen
 class Target:
-    """Where one attempt connects to: what a function given to `connect` may return instead of a URL."""
+    """Where one attempt connects to: what a function given to `connect` may return instead of a URL.
+
+    :param url: the URL, as for `connect`.
+    :param headers: additional fields of the request, such as a fresh token. They replace fields of the same name
+        given to `connect`.
+    """
 
     url: str = attrs.field(repr=shown_url)
-    """The URL, as for `connect`."""
     headers: HeaderFields = attrs.field(default=(), repr=False)
-    """Additional fields of the request, such as a fresh token. They replace fields of the same name given to
-    `connect`."""
 
 
 TargetFactory = Callable[[], str | Target | Awaitable[str | Target]]
