@@ -86,20 +86,24 @@ SUMS = {"messages_received", "messages_sent", "bytes_received", "bytes_sent"} | 
 
 
 @pytest.mark.parametrize(
-    "name",
-    "Limits Timeouts Compression Backoff ConnectionStats ServerStats CloseOutcome DeflateTerms Request Target".split(),
+    "kind",
+    [
+        *(streamws.Limits, streamws.Timeouts, streamws.Compression, streamws.Backoff, streamws.Target),
+        *(streamws.ConnectionStats, streamws.ServerStats, streamws.CloseOutcome, streamws.DeflateTerms),
+        streamws.Request,
+    ],
 )
-def test_help_describes_every_attribute_with_its_default(name: str) -> None:
-    kind = getattr(streamws, name)
+def test_help_describes_every_attribute_with_its_default(kind: type[attrs.AttrsInstance]) -> None:
     shown = inspect.getdoc(kind) or ""
     fields = [field for field in attrs.fields(kind) if not field.name.startswith("_")]
     described = re.findall(r"^:param (\w+): \w", shown, re.MULTILINE)
-    assert described == [field.name for field in fields if name != "ServerStats" or field.name not in SUMS]
+    assert described == [field.name for field in fields if kind is not streamws.ServerStats or field.name not in SUMS]
     parameters = inspect.signature(kind).parameters
     for field in fields:
         if field.default is not attrs.NOTHING and not isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
             assert parameters[field.name].default == field.default
-    assert all(line in pydoc.render_doc(kind, renderer=pydoc.plaintext) for line in shown.splitlines())
+    text = pydoc.plain(pydoc.render_doc(kind))
+    assert all(line in text for line in shown.splitlines())
 
 
 def test_sums_of_a_server_are_counters_of_its_connections() -> None:
