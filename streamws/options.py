@@ -1,11 +1,13 @@
 """The options, with defaults and units. All classes are frozen; `attrs.evolve` makes a changed copy."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
 KiB = 1024
 MiB = 1024 * KiB
+
+_Kind = TypeVar("_Kind", bound=attrs.AttrsInstance)
 
 ITEM_OVERHEAD = 64
 """Bytes added for each unread message or fragment when unread data is counted against `read_high`; also the least that
@@ -218,7 +220,8 @@ def compression_of(value: Compression | bool | None) -> Compression | None:
     if value is None or isinstance(value, Compression):
         return value
     if not isinstance(value, bool):
-        raise TypeError(f"compression must be True, False or a Compression, not {value!r}")
+        write = "write compression=True, or compression=Compression(level=...)"
+        raise TypeError(f"compression must be True, False or a Compression, not {value!r}: {write}")
     return Compression() if value else None
 
 
@@ -278,3 +281,16 @@ class Backoff:
             raise ValueError(f"jitter must be from 0 to 1, not {self.jitter!r}")
         if self.first > self.most:
             raise ValueError(f"first ({self.first}) must not be above most ({self.most})")
+
+
+def options_of(name: str, kind: type[_Kind], value: _Kind | None) -> _Kind:
+    """Return the options that an argument such as `limits=` stands for; the defaults for None.
+
+    :raises TypeError: if it is something else.
+    """
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        example = f"{name}={kind.__name__}({attrs.fields(kind)[0].name}=...)"
+        raise TypeError(f"{name} must be a {kind.__name__}, not {value!r}: write {example}")
+    return value

@@ -26,7 +26,7 @@ from .net.addresses import address_text, is_tcp
 from .net.binding import file_number, is_abstract, remove_file, shown_path
 from .net.signals import STOPS, can_handle_signals, on_signals
 from .net.transports import listen, new_loop
-from .options import Compression, Limits, Timeouts, compression_of
+from .options import Compression, Limits, Timeouts, compression_of, options_of
 from .serving import ConnectionCallback, Handler, RequestCallback, Routes, Serving, check_callback, check_handler
 from .streams.shared import SharedMessage
 from .watching.observer import Observer, check_observer
@@ -139,9 +139,9 @@ class WebSocketServer:
         self._reuse_port = reuse_port
         self._backlog = backlog
         self._loop = loop
-        self.limits: Limits = limits or Limits()
+        self.limits: Limits = options_of("limits", Limits, limits)
         """The limits of its connections."""
-        self.timeouts: Timeouts = timeouts or Timeouts()
+        self.timeouts: Timeouts = options_of("timeouts", Timeouts, timeouts)
         """The deadlines of its connections."""
         policy = Policy(origins, subprotocols, server_header, compression_of(compression), hosts)
         check_observer(observer)

@@ -18,7 +18,7 @@ from ..connection import logger
 from ..errors import ConnectionClosed, UsageError
 from ..handshake.client import request_options
 from ..handshake.headers import HeaderFields
-from ..options import Backoff, Compression, Limits, Timeouts, compression_of
+from ..options import Backoff, Compression, Limits, Timeouts, compression_of, options_of
 from ..watching.observer import Observer, check_observer
 from .attempt import Attempt, Settings, shown_url
 from .reconnecting import Retries, is_transient
@@ -102,11 +102,11 @@ def connect(
         request_options(headers, origin, user_agent, subprotocols, compression_of(compression)),
         make_route(ssl, server_hostname, sock, path, local_address, proxy),
         max_redirects,
-        limits or Limits(),
-        timeouts or Timeouts(),
+        options_of("limits", Limits, limits),
+        options_of("timeouts", Timeouts, timeouts),
         observer,
     )
-    return Connecting(url, settings, backoff or Backoff(), retry)
+    return Connecting(url, settings, options_of("backoff", Backoff, backoff), retry)
 
 
 class Connecting:
