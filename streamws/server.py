@@ -20,6 +20,7 @@ from .connection import Environment, logger
 from .errors import UsageError
 from .handshake.forwarding import TrustedProxies
 from .handshake.server import Policy
+from .keywords import SERVER, explains
 from .lifespan import Lifespan
 from .net.accepting import SHUTTING_DOWN, Openings, Server
 from .net.addresses import address_text, is_tcp
@@ -53,6 +54,7 @@ class WebSocketServer:
     Start the server with `async with`, with `run()`, or with `with` on an event loop of your own that is not running.
     """
 
+    @explains("WebSocketServer", SERVER)
     def __init__(
         self,
         address: str | Sequence[str] | None = None,

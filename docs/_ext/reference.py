@@ -24,6 +24,7 @@ from sphinx.util.rst import escape
 import streamws
 import streamws.messages
 from streamws.cli import connect, echo
+from streamws.hints import Hint
 
 STATEMENTS = {
     "Client.__aiter__": "async for message in client",
@@ -165,7 +166,9 @@ def show_as_written(app: Sphinx, domain: str, objtype: str, content: addnodes.de
 
 
 def skip_internal(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: object) -> bool | None:
-    """Hide internal methods."""
+    """Hide internal methods, and names of other libraries."""
+    if isinstance(obj, Hint):
+        return True
     function = getattr(obj, "fget", getattr(obj, "__func__", obj))
     return True if getattr(function, "__qualname__", None) in INTERNAL else None
 

@@ -18,6 +18,7 @@ from ..connection import logger
 from ..errors import ConnectionClosed, UsageError
 from ..handshake.client import request_options
 from ..handshake.headers import HeaderFields
+from ..keywords import CONNECT, explains
 from ..options import Backoff, Compression, Limits, Timeouts, compression_of, options_of
 from ..watching.observer import Observer, check_observer
 from .attempt import Attempt, Settings, shown_url
@@ -41,6 +42,7 @@ class Target:
 TargetFactory = Callable[[], str | Target | Awaitable[str | Target]]
 
 
+@explains("connect", CONNECT)
 def connect(
     url: str | TargetFactory,
     *,
