@@ -43,11 +43,11 @@ Sent = TypeVar("Sent")
 class Registration:
     """A decorator of one client, such as `client.ping`. To a type checker it is a bound method."""
 
-    __slots__ = ("_client", "_decorator")
-
     def __init__(self, decorator: "_Decorator", client: "Client") -> None:
         self._decorator = decorator
         self._client = client
+        self.__name__: str = decorator.__name__
+        self.__doc__ = decorator.__doc__
 
     def __call__(self, callback: object = None) -> Any:
         decorator = self._decorator

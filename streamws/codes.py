@@ -117,22 +117,25 @@ class Side(enum.StrEnum):
 
 @attrs.frozen
 class CloseOutcome:
-    """How a connection ended: its initiator, the Close frames of both sides, and the cause."""
+    """How a connection ended: its initiator, the Close frames of both sides, and the cause.
+
+    :param cause: why the connection ended.
+    :param initiator: the side that caused the end: it sent the first Close frame, violated the protocol, exceeded a
+        limit, or dropped the connection.
+    :param received: the peer's Close frame; None if it sent none.
+    :param sent: this side's Close frame; None if it sent none.
+    :param detail: more about the cause, for people: the rule that the peer broke, the limit that it exceeded, an
+        exception.
+    :param withheld: the Close frame that this side could not send, because a data frame was left incomplete: the
+        peer would take the Close frame for payload.
+    """
 
     cause: Cause
-    """Why the connection ended."""
     initiator: Side
-    """The side that caused the end: it sent the first Close frame, violated the protocol, exceeded a limit, or dropped
-    the connection."""
     received: Close | None
-    """The peer's Close frame; None if it sent none."""
     sent: Close | None
-    """This side's Close frame; None if it sent none."""
     detail: str = ""
-    """More about the cause, for people: the rule that the peer broke, the limit that it exceeded, an exception."""
     withheld: Close | None = None
-    """The Close frame that this side could not send, because a data frame was left incomplete: the peer would take
-    the Close frame for payload."""
 
     @property
     def clean(self) -> bool:

@@ -16,7 +16,8 @@ from .streams.writer import Writer
 
 _ALREADY_OPEN = "the connection is open already; leave this call out"
 _OUTCOME = "ask `client.outcome`, which is None while the connection is open"
-_SEND_JSON = "write `await client.send(json.dumps(value))`"
+_TYPED = "make `messages = client.typed(Json(Message))` with `streamws.messages.Json`"
+_SEND_JSON = f"{_TYPED}, and write `await messages.send(value)`"
 _ROOMS = "keep a set of clients for each room, and write `socket.broadcast(message, to=clients)`"
 _PARAMETERS = "a `streamws.Router` passes the parameters of a path to the handler, as keyword arguments"
 
@@ -30,6 +31,7 @@ HINTS: dict[type, dict[str, str]] = {
         "close_exc": _OUTCOME,
         "open": "write `client.state is State.OPEN`",
         "remote_address": "write `client.remote`, which is the address and port",
+        "local_address": "write `client.get_extra_info('sockname')`",
         "request_headers": "write `client.request.headers`",
         "response_headers": "write `client.response.headers`",
         "path": "write `client.request.path`",
@@ -38,7 +40,7 @@ HINTS: dict[type, dict[str, str]] = {
         "receive": "write `message = await client.read_message()`",
         "receive_str": "write `message = await client.read_message()`, which is str for text and bytes for binary",
         "receive_bytes": "write `message = await client.read_message()`, which is str for text and bytes for binary",
-        "receive_json": "write `value = json.loads(await client.read_message())`",
+        "receive_json": f"{_TYPED}, and write `value = await messages.read_message()`",
         "send_str": "write `await client.send(text)`; str is sent as text",
         "send_bytes": "write `await client.send(data)`; bytes are sent as binary",
         "send_json": _SEND_JSON,
@@ -51,11 +53,12 @@ HINTS: dict[type, dict[str, str]] = {
         "receive_text": "write `message = await client.read_message()`, which is str for text and bytes for binary",
         "iter_text": "write `async for text in client.text()`",
         "iter_bytes": "write `async for data in client.binary()`",
-        "iter_json": "write `async for text in client.text()`, and then `json.loads(text)`",
+        "iter_json": f"{_TYPED}, and write `async for value in messages`",
         "send_text": "write `await client.send(text)`; str is sent as text",
         "send_denial_response": "return a `Response` from a `@socket.request` callback",
         "client": "write `client.remote`, which is the address and port",
         "headers": "write `client.request.headers`",
+        "cookies": "write `client.request.cookies`",
         "query_params": "write `client.request.query`",
         "path_params": _PARAMETERS,
         "url": "write `client.request.target`",
@@ -163,6 +166,9 @@ HINTS: dict[type, dict[str, str]] = {
         "match_info": _PARAMETERS,
         "path_params": _PARAMETERS,
         "query_params": "write `request.query`",
+        "remote_address": "write `request.remote`, which is the address and port",
+        "local_address": "write `request.get_extra_info('sockname')`",
+        "client": "write `request.remote`, which is the address and port",
         "rel_url": "write `request.target`",
         "raw_path": "write `request.path`, which is percent-encoded as sent",
         "url": "write `request.target`",
@@ -188,11 +194,10 @@ CONNECTING_HINTS = {name: _NOT_CONNECTED for name in [*vars(Client), *HINTS[Clie
 class Hint:
     """A name that a class does not have, and a sentence about what it has instead."""
 
-    __slots__ = ("_name", "_text")
-
     def __init__(self, name: str, text: str) -> None:
         self._name = name
         self._text = text
+        self.__doc__ = f"There is no such attribute: {text}."  # `help` lists everything in a class
 
     def __get__(self, instance: object, owner: type) -> object:
         found = owner if instance is None else instance

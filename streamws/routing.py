@@ -2,9 +2,9 @@
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Concatenate, TypeVar
+from typing import Any, Concatenate, TypeVar
 from urllib.parse import unquote
 
 from .client import Client
@@ -14,7 +14,7 @@ from .serving import Handler, Routes, check_handler
 
 try:
     from werkzeug.exceptions import HTTPException
-    from werkzeug.routing import Map, Rule
+    from werkzeug.routing import BaseConverter, FloatConverter, IntegerConverter, Map, Rule
 except ImportError as _error:
     raise MissingExtra("streamws.Router needs werkzeug: pip install 'streamws[routing]'") from _error
 
@@ -145,6 +145,27 @@ def _pattern(rule: str) -> str:
     return _VARIABLE.sub(lambda found: f"<{'' if found[1] in (None, 'default', 'string') else found[1]}>", rule)
 
 
+class _CheckedRule(Rule):
+    """A rule that checks the arguments of its numbers. werkzeug itself would fail when it matches a path."""
+
+    def get_converter(
+        self, variable_name: str, converter_name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> BaseConverter:
+        """Make the converter of a parameter.
+
+        :raises TypeError: if one of its arguments has the wrong type.
+        """
+        converter = super().get_converter(variable_name, converter_name, args, kwargs)
+        if isinstance(converter, (IntegerConverter, FloatConverter)):
+            for name in ("fixed_digits", "min", "max"):
+                value: object = getattr(converter, name)
+                if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                    raise TypeError(f"{name} of {variable_name!r} must be a number, not {value!r}")
+            if not isinstance(converter.signed, bool):
+                raise TypeError(f"signed of {variable_name!r} must be True or False, not {converter.signed!r}")
+        return converter
+
+
 def _check_rule(rule: str) -> None:
     """Check a rule.
 
@@ -157,7 +178,7 @@ def _check_rule(rule: str) -> None:
     if len(set(names)) < len(names):
         raise ValueError(f"{rule!r} is not a valid rule: it has a parameter twice")
     try:
-        Map([Rule(rule)])
+        Map([_CheckedRule(rule)])
     except (ValueError, LookupError, TypeError, SyntaxError, re.error) as error:
         # A TypeError is one of a converter, about its arguments. A LookupError has quotes around its text.
         reason = error.args[0] if isinstance(error, LookupError) else error

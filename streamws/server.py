@@ -20,13 +20,14 @@ from .connection import Environment, logger
 from .errors import UsageError
 from .handshake.forwarding import TrustedProxies
 from .handshake.server import Policy
+from .keywords import SERVER, explains
 from .lifespan import Lifespan
 from .net.accepting import SHUTTING_DOWN, Openings, Server
 from .net.addresses import address_text, is_tcp
 from .net.binding import file_number, is_abstract, remove_file, shown_path
 from .net.signals import STOPS, can_handle_signals, on_signals
 from .net.transports import listen, new_loop
-from .options import Compression, Limits, Timeouts, compression_of
+from .options import Compression, Limits, Timeouts, compression_of, options_of
 from .serving import ConnectionCallback, Handler, RequestCallback, Routes, Serving, check_callback, check_handler
 from .streams.shared import SharedMessage
 from .watching.observer import Observer, check_observer
@@ -53,6 +54,7 @@ class WebSocketServer:
     Start the server with `async with`, with `run()`, or with `with` on an event loop of your own that is not running.
     """
 
+    @explains("WebSocketServer", SERVER)
     def __init__(
         self,
         address: str | Sequence[str] | None = None,
@@ -139,9 +141,9 @@ class WebSocketServer:
         self._reuse_port = reuse_port
         self._backlog = backlog
         self._loop = loop
-        self.limits: Limits = limits or Limits()
+        self.limits: Limits = options_of("limits", Limits, limits)
         """The limits of its connections."""
-        self.timeouts: Timeouts = timeouts or Timeouts()
+        self.timeouts: Timeouts = options_of("timeouts", Timeouts, timeouts)
         """The deadlines of its connections."""
         policy = Policy(origins, subprotocols, server_header, compression_of(compression), hosts)
         check_observer(observer)

@@ -12,7 +12,7 @@ from helpers.builds import package_folder
 
 # Each module may import those in earlier rows, and those to its left in its own row, so there are no cycles.
 LAYERS = """
-    about codes errors options keys extra_info
+    about codes errors options keys extra_info keywords
     wire.frames wire.payload wire.deflate wire.partial wire.parser wire.protocol
     channel
     awaiting.checks awaiting.internals awaiting.operation awaiting.waiter awaiting.lazy

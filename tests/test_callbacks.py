@@ -3,7 +3,9 @@
 import asyncio
 import contextvars
 import functools
+import inspect
 import logging
+import pydoc
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
@@ -612,6 +614,18 @@ async def test_decorator_in_another_thread_is_an_error(which: str) -> None:
         with pytest.raises(UsageError, match=rf"cannot use client\.{which} in this thread"):
             await asyncio.to_thread(lambda: getattr(client, which)(print))
         getattr(client, which)(print)
+
+
+@pytest.mark.parametrize("which", ["message", "ping", "pong", "closed"])
+async def test_help_shows_what_a_decorator_does(which: str) -> None:
+    async with pair() as (client, _):
+        described = inspect.getdoc(getattr(Client, which))
+        assert described
+        assert described.startswith("Decorator: call `callback` with ")
+        for decorator in (getattr(client, which), getattr(Client, which)):
+            assert decorator.__name__ == which
+            assert inspect.getdoc(decorator) == described
+            assert described.splitlines()[0] in pydoc.render_doc(decorator)
 
 
 async def test_decorator_may_be_called_through_the_class() -> None:

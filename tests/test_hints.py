@@ -40,6 +40,7 @@ from streamws import (
 )
 from streamws.awaiting.checks import class_shows_dictionary
 from streamws.hints import HINTS, Hint
+from streamws.messages import Json, Typed
 
 CASES = [(kind, name) for kind, hints in HINTS.items() for name in hints]
 ROLES: dict[str, list[type]] = {
@@ -48,6 +49,7 @@ ROLES: dict[str, list[type]] = {
     "client.outcome": [streamws.CloseOutcome],
     "client.request": [Request],
     "client.response": [Response],
+    "messages": [Typed],
     "reader": [MessageReader],
     "stream": [FragmentWriter],
     "frame": [DataFrameWriter],
@@ -83,6 +85,7 @@ async def objects() -> AsyncIterator[dict[type, object]]:
             Response: client.response,
             Request: client.request,
             streamws.CloseOutcome: outcome,
+            Typed: client.typed(Json(list[int])),
         }
 
 
@@ -169,6 +172,22 @@ def test_names_of_other_libraries_have_hints(library: str, of_theirs: list[type]
     }[library]
     assert expected <= theirs, "the library has renamed them"
     assert expected <= set(HINTS[Client])
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (
+            Client,
+            ["local_address", "remote_address", "cookies", "query_params", "send_json", "receive_json", "iter_json"],
+        ),
+        (Request, ["local_address", "remote_address", "client", "query_params"]),
+    ],
+)
+def test_help_says_of_a_hint_that_there_is_no_such_attribute(kind: type, names: list[str]) -> None:
+    shown = pydoc.plain(pydoc.render_doc(kind))
+    for name in names:
+        assert f"{name}\n |      There is no such attribute: {HINTS[kind][name]}.\n" in shown
 
 
 # Names that exist, and typing errors -------------------------------------------------------------------------------

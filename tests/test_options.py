@@ -1,12 +1,11 @@
 """The options: defaults, invalid values, and the relations between options."""
 
-from pathlib import Path
+import re
 from typing import Any
 
 import attrs
 import pytest
 
-import streamws.options
 from streamws import Backoff, Compression, Limits, Timeouts, WebSocketServer, connect
 from streamws.options import KiB, MiB, compression_of
 
@@ -254,8 +253,29 @@ def test_options_are_keyword_only(kind: type[object]) -> None:
         kind(1)  # type: ignore[call-arg]
 
 
-def test_every_option_is_described() -> None:
-    source = Path(streamws.options.__file__).read_text()
-    for name in [*SIZES, *SECONDS, *BACKOFF, *COMPRESSION]:
-        _, _, behind = source.partition(f"    {name}: ")
-        assert behind.split("\n", 1)[1].startswith('    """'), name
+ARGUMENTS: list[tuple[str, Any, str]] = [
+    ("limits", 4096, "limits must be a Limits, not 4096: write limits=Limits(max_message_size=...)"),
+    ("limits", 0, "limits must be a Limits, not 0: write limits=Limits(max_message_size=...)"),
+    ("limits", {}, "limits must be a Limits, not {}: write limits=Limits(max_message_size=...)"),
+    ("limits", {"max_clients": 9}, "limits must be a Limits, not {'max_clients': 9}: write limits=Limits("),
+    ("limits", Limits, "limits must be a Limits, not <class 'streamws.options.Limits'>: write limits=Limits("),
+    ("timeouts", 10, "timeouts must be a Timeouts, not 10: write timeouts=Timeouts(open=...)"),
+    ("timeouts", Limits(), "timeouts must be a Timeouts, not Limits("),
+    ("compression", "deflate", "not 'deflate': write compression=True, or compression=Compression(level=...)"),
+    ("compression", 9, "compression must be True, False or a Compression, not 9: write compression="),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), ARGUMENTS)
+def test_argument_of_another_type_is_an_error_that_says_what_to_write(name: str, value: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(message)):
+        WebSocketServer("localhost", 0, **{name: value})
+    with pytest.raises(TypeError, match=re.escape(message)):
+        connect("ws://localhost/", **{name: value})
+
+
+def test_backoff_of_another_type_is_an_error_that_says_what_to_write() -> None:
+    for value in (3, 0, {"first": 3}):
+        message = f"backoff must be a Backoff, not {value!r}: write backoff=Backoff(first=...)"
+        with pytest.raises(TypeError, match=re.escape(message)):
+            connect("ws://localhost/", backoff=value)  # type: ignore[arg-type]

@@ -1,8 +1,9 @@
 """What the reference shows in addition to what autodoc makes of the docstrings.
 
 Methods are shown as users write them: with `await`, or as a statement or decorator. Attributes show their defaults with
-units. Three directives make overviews: `.. options:: NAME` is a table of the options of a class, `.. errors::` the tree
-of the errors, and `.. arguments:: NAME` a table of the arguments of a command.
+units, and the `:param:` fields of their class, which `help` shows with the class. Three directives make overviews:
+`.. options:: NAME` is a table of the options of a class, `.. errors::` the tree of the errors, and
+`.. arguments:: NAME` a table of the arguments of a command.
 """
 
 import argparse
@@ -17,13 +18,13 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
-from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.rst import escape
 
 import streamws
 import streamws.messages
 from streamws.cli import connect, echo
+from streamws.hints import Hint
 
 STATEMENTS = {
     "Client.__aiter__": "async for message in client",
@@ -92,6 +93,13 @@ def default_of(kind: type[attrs.AttrsInstance], attribute: str) -> str | None:
     return f"{default:g}" if isinstance(default, float) else repr(default)
 
 
+def split_fields(kind: type) -> tuple[str, dict[str, str]]:
+    """Return the docstring of a class without its `:param:` fields, and the text of each field."""
+    text, *fields = re.split(r"^:param (\w+): ", inspect.getdoc(kind) or "", flags=re.MULTILINE)
+    texts = [" ".join(field.split()) for field in fields[1::2]]
+    return text.strip(), dict(zip(fields[::2], (text[0].upper() + text[1:] for text in texts), strict=True))
+
+
 # Descriptions of objects ------------------------------------------------------------------------------------
 
 
@@ -113,6 +121,15 @@ def shorten_signature(
     if returned is not None:
         returned = re.sub(r"^\S*\bCoroutine\[\w+, \w+, (.*)\]$", r"\1", returned)
     return arguments, returned
+
+
+def move_fields(app: Sphinx, what: str, name: str, obj: Any, options: object, lines: list[str]) -> None:
+    """Show the `:param:` fields of a class with its attributes, if its constructor is not shown."""
+    owner, _, member = name.removeprefix("streamws.").rpartition(".")
+    if isinstance(obj, type) and obj.__name__ in GIVEN | OPTIONS:
+        lines[:] = split_fields(obj)[0].splitlines()
+    elif what == "attribute" and not lines and owner in GIVEN | OPTIONS:
+        lines[:] = [split_fields(resolve(owner))[1].get(member, "")]
 
 
 def is_awaited(function: object) -> bool:
@@ -149,7 +166,9 @@ def show_as_written(app: Sphinx, domain: str, objtype: str, content: addnodes.de
 
 
 def skip_internal(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: object) -> bool | None:
-    """Hide internal methods."""
+    """Hide internal methods, and names of other libraries."""
+    if isinstance(obj, Hint):
+        return True
     function = getattr(obj, "fget", getattr(obj, "__func__", obj))
     return True if getattr(function, "__qualname__", None) in INTERNAL else None
 
@@ -181,16 +200,16 @@ class Options(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         kind = resolve(self.arguments[0])
         self.env.note_dependency(inspect.getfile(kind))
-        docs = ModuleAnalyzer.for_module(kind.__module__).find_attr_docs()
+        text, fields = split_fields(kind)
         rows = [
             (
                 f":py:attr:`{option.name} <streamws.{kind.__name__}.{option.name}>`",
                 f"{default_of(kind, option.name)}",
-                " ".join(" ".join(docs[kind.__name__, option.name]).split()),
+                fields[option.name],
             )
             for option in attrs.fields(kind)
         ]
-        lines = [inspect.getdoc(kind) or "", "", *table(("Option", "Default", "Meaning"), *rows)]
+        lines = [text, "", *table(("Option", "Default", "Meaning"), *rows)]
         return self.parse_text_to_nodes("\n".join(lines))
 
 
@@ -242,6 +261,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for name in [*STATEMENTS, *GIVEN, *OPTIONS, *INTERNAL]:
         if resolve(name) is None:
             raise ValueError(f"docs/_ext/reference.py names streamws.{name}, which does not exist")
+    app.connect("autodoc-process-docstring", move_fields)
     app.connect("autodoc-process-signature", shorten_signature)
     app.connect("autodoc-skip-member", skip_internal)
     app.connect("config-inited", name_values)

@@ -19,7 +19,8 @@ from ..errors import ConnectionClosed, UsageError
 from ..handshake.client import request_options
 from ..handshake.headers import HeaderFields
 from ..hints import CONNECTING_HINTS, add_hints
-from ..options import Backoff, Compression, Limits, Timeouts, compression_of
+from ..keywords import CONNECT, explains
+from ..options import Backoff, Compression, Limits, Timeouts, compression_of, options_of
 from ..watching.observer import Observer, check_observer
 from .attempt import Attempt, Settings, shown_url
 from .reconnecting import Retries, is_transient
@@ -28,18 +29,21 @@ from .routes import make_route
 
 @attrs.frozen
 class Target:
-    """Where one attempt connects to: what a function given to `connect` may return instead of a URL."""
+    """Where one attempt connects to: what a function given to `connect` may return instead of a URL.
+
+    :param url: the URL, as for `connect`.
+    :param headers: additional fields of the request, such as a fresh token. They replace fields of the same name
+        given to `connect`.
+    """
 
     url: str = attrs.field(repr=shown_url)
-    """The URL, as for `connect`."""
     headers: HeaderFields = attrs.field(default=(), repr=False)
-    """Additional fields of the request, such as a fresh token. They replace fields of the same name given to
-    `connect`."""
 
 
 TargetFactory = Callable[[], str | Target | Awaitable[str | Target]]
 
 
+@explains("connect", CONNECT)
 def connect(
     url: str | TargetFactory,
     *,
@@ -101,11 +105,11 @@ def connect(
         request_options(headers, origin, user_agent, subprotocols, compression_of(compression)),
         make_route(ssl, server_hostname, sock, path, local_address, proxy),
         max_redirects,
-        limits or Limits(),
-        timeouts or Timeouts(),
+        options_of("limits", Limits, limits),
+        options_of("timeouts", Timeouts, timeouts),
         observer,
     )
-    return Connecting(url, settings, backoff or Backoff(), retry)
+    return Connecting(url, settings, options_of("backoff", Backoff, backoff), retry)
 
 
 class Connecting:

@@ -29,16 +29,18 @@ Parameters = list[tuple[str, str | None]]
 
 @attrs.frozen
 class DeflateTerms:
-    """The agreed parameters of permessage-deflate, from the point of view of this side (RFC 7692 section 7.1)."""
+    """The agreed parameters of permessage-deflate, from the point of view of this side (RFC 7692 section 7.1).
+
+    :param window_bits: this side compresses with a window of at most 2**window_bits bytes.
+    :param takeover: whether this side's messages may refer to earlier ones (context takeover).
+    :param peer_window_bits: the peer compresses with a window of at most 2**peer_window_bits bytes.
+    :param peer_takeover: whether the peer's messages may refer to earlier ones.
+    """
 
     window_bits: int
-    """This side compresses with a window of at most 2**window_bits bytes."""
     takeover: bool
-    """Whether this side's messages may refer to earlier ones (context takeover)."""
     peer_window_bits: int
-    """The peer compresses with a window of at most 2**peer_window_bits bytes."""
     peer_takeover: bool
-    """Whether the peer's messages may refer to earlier ones."""
 
 
 def parse_extensions(value: str) -> list[tuple[str, Parameters]]:

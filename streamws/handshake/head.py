@@ -62,17 +62,18 @@ class Request:
 
     It also stores values of the application, by `Key`. The request and its `Client` share these values: after
     `request[USER] = user` in `@socket.request`, the handler finds the user in `client[USER]`.
+
+    :param method: the method, such as "GET". It is case-sensitive (RFC 9110 section 9.1).
+    :param target: the request target as sent: a path with its query, or an absolute URI (RFC 9112 section 3.2).
+    :param headers: the header fields.
+    :param version: the HTTP version, "1.1" or "1.0". Only `@socket.request` can answer a request of HTTP/1.0; a
+        WebSocket needs HTTP/1.1 (RFC 6455 section 4.1).
     """
 
     method: str
-    """The method, such as "GET". It is case-sensitive (RFC 9110 section 9.1)."""
     target: str
-    """The request target as sent: a path with its query, or an absolute URI (RFC 9112 section 3.2)."""
     headers: Headers
-    """The header fields."""
     version: str = "1.1"
-    """The HTTP version, "1.1" or "1.0". Only `@socket.request` can answer a request of HTTP/1.0; a WebSocket needs
-    HTTP/1.1 (RFC 6455 section 4.1)."""
     # One attribute for two, because each one makes every handshake dearer: the connection, until something is asked of
     # the request or stored with it.
     _context: Link | _Derived | None = attrs.field(default=None, eq=False, alias="link")

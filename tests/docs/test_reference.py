@@ -7,7 +7,9 @@ tested here is that each of them is asked for.
 import doctest
 import importlib
 import importlib.util
+import inspect
 import pkgutil
+import pydoc
 import re
 
 import attrs
@@ -75,3 +77,37 @@ def test_inventory_of_python_has_names_that_exist() -> None:
 @pytest.mark.parametrize("name", [module.name for module in pkgutil.walk_packages(streamws.__path__, "streamws.")])
 def test_docstring_examples_give_what_they_say(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+SUMS = {"messages_received", "messages_sent", "bytes_received", "bytes_sent"} | {
+    f"{kind}_{way}" for kind in ("compressed", "inflated") for way in ("received", "sent")
+}
+"""The attributes of `ServerStats` that `ConnectionStats` describes."""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(streamws.Limits, streamws.Timeouts, streamws.Compression, streamws.Backoff, streamws.Target),
+        *(streamws.ConnectionStats, streamws.ServerStats, streamws.CloseOutcome, streamws.DeflateTerms),
+        streamws.Request,
+    ],
+)
+def test_help_describes_every_attribute_with_its_default(kind: type[attrs.AttrsInstance]) -> None:
+    shown = inspect.getdoc(kind) or ""
+    fields = [field for field in attrs.fields(kind) if not field.name.startswith("_")]
+    described = re.findall(r"^:param (\w+): \w", shown, re.MULTILINE)
+    assert described == [field.name for field in fields if kind is not streamws.ServerStats or field.name not in SUMS]
+    parameters = inspect.signature(kind).parameters
+    for field in fields:
+        if field.default is not attrs.NOTHING and not isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
+            assert parameters[field.name].default == field.default
+    text = pydoc.plain(pydoc.render_doc(kind))
+    assert all(line in text for line in shown.splitlines())
+
+
+def test_sums_of_a_server_are_counters_of_its_connections() -> None:
+    names = [field.name for field in attrs.fields(streamws.ConnectionStats)]
+    assert set(names[: len(SUMS)]) == SUMS <= {field.name for field in attrs.fields(streamws.ServerStats)}
+    assert "from `messages_received` to `inflated_sent`" in (streamws.ServerStats.__doc__ or "")
+    assert (names[0], names[len(SUMS) - 1]) == ("messages_received", "inflated_sent")

@@ -201,7 +201,9 @@ async def wrong_names(serve: Serve, connect_raw: Connect) -> list[str]:
             with pytest.raises(AttributeError) as caught:
                 getattr(thing, name)
             errors.append(shown(caught.value))
-    return errors
+    with pytest.raises(TypeError) as refused:
+        connect("ws://localhost/", max_size=2**20)  # type: ignore[call-arg]
+    return [*errors, shown(refused.value)]
 
 
 @scenario

@@ -163,6 +163,7 @@ def serving() -> None:
     WebSocketServer("localhost", 0, timeouts=10)  # type: ignore[arg-type]
     WebSocketServer("localhost", 0, compression="deflate")  # type: ignore[arg-type]
     WebSocketServer("localhost", 0, handler)  # type: ignore[arg-type]
+    WebSocketServer("localhost", 0, max_size=None)  # type: ignore[call-arg]
     socket = WebSocketServer("localhost", 0)
     socket.clients[("localhost", 1)]  # type: ignore[index]
     socket.clients[1] = socket  # type: ignore[index]
@@ -224,6 +225,7 @@ async def connecting() -> None:
     connect("ws://localhost/", backoff=1.5)  # type: ignore[arg-type]
     connect("ws://localhost/", retry=OSError)  # type: ignore[arg-type]
     connect("ws://localhost/", open_timeout=10)  # type: ignore[call-arg]
+    connect("ws://localhost/", max_size=None)  # type: ignore[call-arg]
     client: Client = connect("ws://localhost/")  # type: ignore[assignment]
     with connect("ws://localhost/"):  # type: ignore[attr-defined]
         pass
