@@ -30,7 +30,7 @@ LAYERS = """
     connection callbacks watching.stats watching.counting watching.records client watching.observer
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
     serving lifespan server hints routing watching.prometheus
-    asgi.scope asgi.events asgi.missing asgi.client
+    asgi.scope asgi.receiving asgi.missing asgi.client
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__
 """

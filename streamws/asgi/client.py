@@ -30,7 +30,7 @@ from ..messages.typed import Typed
 from ..options import Timeouts, check_seconds
 from ..wire.frames import Buffer
 from ..wire.protocol import State, check_close, size_of, unchanging
-from .events import Events
+from .receiving import Receiving
 from .missing import add_missing
 from .scope import Receive, Scope, Send, WebSocket, offers_response, request_of
 
@@ -103,7 +103,7 @@ class AsgiClient:
         "_callbacks",
         "_closing",
         "_ended",
-        "_events",
+        "_receiving",
         "_loop",
         "_outcome",
         "_reading",
@@ -136,7 +136,7 @@ class AsgiClient:
         self.request: Request = request
         """The request of the opening handshake."""
         self._send_event = cast(Callable[[dict[str, object]], Awaitable[None]], send)
-        self._events = Events(receive, self._end)
+        self._receiving = Receiving(receive, self._end)
         self._state = State.CONNECTING
         self._subprotocol: str | None = None
         self._outcome: CloseOutcome | None = None
@@ -151,10 +151,10 @@ class AsgiClient:
         if self._task is not None:
             self._task.add_done_callback(self._task_ended)
         if connected:
-            self._events.connected.set()
+            self._receiving.connected.set()
         if accepted:
             self._state = State.OPEN
-            self._events.start()
+            self._receiving.start()
 
     def __repr__(self) -> str:
         return f"<AsgiClient {self.id} of {self.addr}:{self.port}, {self._state.name.lower()}>"
@@ -220,8 +220,8 @@ class AsgiClient:
 
     async def _connect(self) -> None:
         """Wait until the server has announced the connection."""
-        self._events.start()
-        await self._events.connected.wait()
+        self._receiving.start()
+        await self._receiving.connected.wait()
 
     async def refuse(self, response: Response) -> None:
         """Refuse the connection with a response of HTTP, such as `Response(401, "token expired")`.
@@ -309,7 +309,7 @@ class AsgiClient:
             raise ConcurrencyError(
                 f"cannot call {call}: another task reads the same connection; only one task at a time can read"
             )
-        message = self._events.next_ready()
+        message = self._receiving.next_ready()
         if message is not None:
             return message
         self._check_loop(call)
@@ -318,14 +318,14 @@ class AsgiClient:
             if self._state is State.CONNECTING:
                 await self._open()
             while True:
-                message = self._events.next_ready()
+                message = self._receiving.next_ready()
                 if message is not None:
                     return message
                 if self._outcome is not None and self._state is State.CLOSED:
                     if iterating and self._outcome.clean:
                         raise StopAsyncIteration
                     raise _closed_error(self._outcome)
-                await self._events.wait()
+                await self._receiving.wait()
         finally:
             self._reading = False
 
@@ -384,10 +384,10 @@ class AsgiClient:
         """
         # Starlette raises an exception of its own while it handles the `OSError`.
         lost = isinstance(error, OSError) or isinstance(error.__context__, OSError)
-        receiving = self._events.task
+        receiving = self._receiving.task
         if receiving is not None:
             # The event with the close code may be there, or arrive at once (the specification allows both).
-            self._events.drain()
+            self._receiving.drain()
             await asyncio.wait([receiving], timeout=_GRACE if lost else 0)
         if lost:
             self._end(_lost(error))
@@ -455,8 +455,8 @@ class AsgiClient:
         self._state = State.CLOSING
         self._outcome = CloseOutcome(cause, initiator, None, close, detail)
         # Granian sends no Close frame while a `receive` is under way.
-        self._events.stop()
-        self._events.discard()
+        self._receiving.stop()
+        self._receiving.discard()
         self._closing = self._loop.create_task(self._close(close, self._outcome, timeout))
 
     async def _close(self, close: Close, outcome: CloseOutcome, timeout: float | None) -> None:  # noqa: ASYNC109
@@ -499,8 +499,8 @@ class AsgiClient:
         if self._task is not None:
             self._task.remove_done_callback(self._task_ended)
             self._task = None
-        self._events.stop()
-        self._events.end()
+        self._receiving.stop()
+        self._receiving.end()
         self._ended.set()
 
     def _task_ended(self, task: "asyncio.Task[Any]") -> None:

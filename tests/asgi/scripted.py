@@ -27,7 +27,7 @@ SCOPE: dict[str, Any] = {
 }
 
 CONNECT = {"type": "websocket.connect"}
-ACCEPTED = {"type": "websocket.accept", "subprotocol": None, "headers": []}
+ACCEPTED: dict[str, Any] = {"type": "websocket.accept", "subprotocol": None, "headers": []}
 
 
 def text(data: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`Events`: receives the events of an ASGI server, and queues the messages in them."""
+"""`Receiving`: receives the events of an ASGI server, and queues the messages in them."""
 
 import asyncio
 from collections import deque
@@ -13,7 +13,7 @@ READ_AHEAD = 64 * KiB
 """The size of the unread messages above which no more events are received. Each message counts `ITEM_OVERHEAD` more."""
 
 
-class Events:
+class Receiving:
     """Receives the events of one connection, in a task of its own, and queues the messages in them.
 
     Not all servers can cancel a `receive` without losing a message, so only a connection that ends is cancelled. Some
