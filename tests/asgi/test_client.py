@@ -27,8 +27,8 @@ from streamws import (
     UsageError,
 )
 from streamws.asgi import AsgiClient, from_scope
-from streamws.asgi.receiving import READ_AHEAD
 from streamws.asgi.missing import MISSING
+from streamws.asgi.receiving import READ_AHEAD
 from streamws.hints import Hint
 from streamws.messages import Json
 
