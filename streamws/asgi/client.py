@@ -9,6 +9,8 @@ from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
+import attrs
+
 from ..callbacks import NO_FAILURE, ClosedCallback, end_task
 from ..client import _ids
 from ..codes import CLEAN_CODES, Cause, Close, CloseCode, CloseOutcome, Side
@@ -30,8 +32,8 @@ from ..messages.typed import Typed
 from ..options import Timeouts, check_seconds
 from ..wire.frames import Buffer
 from ..wire.protocol import State, check_close, size_of, unchanging
-from .receiving import Receiving
 from .missing import add_missing
+from .receiving import Receiving
 from .scope import Receive, Scope, Send, WebSocket, offers_response, request_of
 
 _CLOSE_TIMEOUT = Timeouts().close
@@ -103,10 +105,10 @@ class AsgiClient:
         "_callbacks",
         "_closing",
         "_ended",
-        "_receiving",
         "_loop",
         "_outcome",
         "_reading",
+        "_receiving",
         "_send_event",
         "_state",
         "_subprotocol",
@@ -237,10 +239,10 @@ class AsgiClient:
         async with self._turn:
             if self._state is not State.CONNECTING:
                 raise UsageError(f"cannot refuse: the connection is {self._state.name.lower()} already; call close()")
-            await self._refuse(response if offers_response(self.scope) else None)
+            await self._refuse(response if offers_response(self.scope) else None, Close(CloseCode.POLICY_VIOLATION))
 
-    async def _refuse(self, response: Response | None, code: int = 1000, reason: str = "") -> None:
-        """Refuse the connection with a response; with None, the server answers 403."""
+    async def _refuse(self, response: Response | None, close: Close) -> None:
+        """Refuse the connection with a response; with None, send `close`, so that the server answers 403."""
         await self._connect()
         self._raise_if_closed("cannot refuse")
         self._state = State.CLOSING
@@ -250,7 +252,7 @@ class AsgiClient:
         )
         try:
             if response is None:
-                await self._send_event({"type": "websocket.close", "code": code, "reason": reason})
+                await self._send_close(close)
                 return
             fields = _encoded(response.headers)
             if "Content-Length" not in response.headers and status not in (204, 304):
@@ -440,7 +442,7 @@ class AsgiClient:
             async with self._turn:
                 if self._state is State.CONNECTING:
                     with suppress(ConnectionClosed):  # the client may have disconnected
-                        await self._refuse(None, code, reason)
+                        await self._refuse(None, Close(code, reason))
                     return
         cause = Cause.CLEAN if code in CLEAN_CODES else Cause.CLOSED_WITH_ERROR
         self._begin_close(Close(code, reason), cause, Side.LOCAL, "", timeout)
@@ -462,13 +464,27 @@ class AsgiClient:
     async def _close(self, close: Close, outcome: CloseOutcome, timeout: float | None) -> None:  # noqa: ASYNC109
         try:
             async with asyncio.timeout(timeout), self._turn:
-                await self._send_event({"type": "websocket.close", "code": close.code, "reason": close.reason})
+                try:
+                    await self._send_close(close)
+                except OSError:
+                    raise
+                except Exception as error:
+                    # Daphne sends only 1000 and 3000 to 4999. The connection must not stay open because of that.
+                    close = Close(CloseCode.NORMAL)
+                    await self._send_close(close)
+                    refused = f"the ASGI server refused the close code: {describe(error)}"
+                    detail = f"{outcome.detail}; {refused}" if outcome.detail else refused
+                    outcome = attrs.evolve(outcome, sent=close, detail=detail)
         except TimeoutError:
             outcome = CloseOutcome(Cause.CLOSE_TIMEOUT, Side.LOCAL, None, close, "the server did not send the close")
         except Exception as error:
             outcome = _lost(error)
         finally:
             self._end(outcome)
+
+    async def _send_close(self, close: Close) -> None:
+        # Daphne takes no `CloseCode`.
+        await self._send_event({"type": "websocket.close", "code": int(close.code), "reason": close.reason})
 
     async def _wait_closing(self) -> None:
         if self._closing is not None:

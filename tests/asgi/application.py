@@ -2,16 +2,17 @@
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from messages.kinds import StructMove
-from streamws import CloseOutcome, ConnectionClosed, Response
+from streamws import CloseOutcome, ConnectionClosed, DecodeError, Response
 from streamws.asgi import AsgiClient, Receive, Scope, Send, from_scope
 from streamws.messages import Json
 
-OUTCOMES: asyncio.Queue[CloseOutcome] = asyncio.Queue()
-"""The outcomes of the connections, in the order in which they ended."""
+OUTCOMES: defaultdict[str, asyncio.Queue[CloseOutcome]] = defaultdict(asyncio.Queue)
+"""The outcome of each connection, by the name in its query."""
 
 MOVES = Json(StructMove)
 
@@ -98,8 +99,8 @@ async def flood(client: AsgiClient) -> None:
 
 
 async def report(client: AsgiClient) -> None:
-    """Tell the outcome of the connection that ended before this one."""
-    outcome = await OUTCOMES.get()
+    """Tell the outcome of the connection of this name."""
+    outcome = await OUTCOMES[client.request.query["name"]].get()
     facts = [outcome.cause, outcome.initiator, outcome.code, outcome.reason]
     await client.send(json.dumps(facts))
     await client.read_message()
@@ -119,12 +120,12 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         return
     path: Any = scope["path"]
     client = from_scope(scope, receive, send)
-    if path not in ("/report", "/refuse", "/forbid"):
-        client.closed(OUTCOMES.put_nowait)
+    if path != "/report":
+        client.closed(OUTCOMES[client.request.query["name"]].put_nowait)
     try:
         async with client:
             await HANDLERS[path](client)
-    except (ConnectionClosed, TimeoutError, ZeroDivisionError):
+    except (ConnectionClosed, DecodeError, TimeoutError, ZeroDivisionError):
         if path == "/fail":
             raise
 

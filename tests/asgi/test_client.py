@@ -278,7 +278,7 @@ async def test_refusing_without_the_extension_is_a_403() -> None:
     server = AsgiServer()
     client = server.client(extensions={})
     await client.refuse(Response(401))
-    assert server.sent == [{"type": "websocket.close", "code": 1000, "reason": ""}]
+    assert server.sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
     assert "refused the connection with 403" in outcome_of(client).detail
 
 
@@ -738,6 +738,21 @@ async def test_close_that_raises_ends_the_connection() -> None:
     assert outcome_of(client) == CloseOutcome(Cause.RESET, Side.REMOTE, None, None, "cannot send: Lost: gone")
 
 
+async def test_close_with_a_code_that_the_server_refuses_sends_1000() -> None:
+    """As Daphne does."""
+    server, client = await opened()
+
+    def fail(event: dict[str, Any]) -> None:
+        if event["code"] == 1008:
+            raise ValueError("invalid close code")
+
+    server.on_send = fail
+    await client.close(1008, "too loud")
+    assert server.closes == [(1000, "")]
+    detail = "the ASGI server refused the close code: ValueError: invalid close code"
+    assert outcome_of(client) == CloseOutcome(Cause.CLOSED_WITH_ERROR, Side.LOCAL, None, Close(1000), detail)
+
+
 async def test_block_closes_with_1000() -> None:
     server = AsgiServer(text("a"))
     async with server.client() as client:
@@ -754,6 +769,7 @@ async def test_block_that_raises_closes_with_1011() -> None:
         async with client:
             raise ZeroDivisionError
     assert server.closes == [(1011, "")]
+    assert type(server.sent[-1]["code"]) is int  # Daphne takes no enum
     assert outcome_of(client).cause is Cause.HANDLER_ERROR
     assert outcome_of(client).detail == "the application raised ZeroDivisionError()"
 

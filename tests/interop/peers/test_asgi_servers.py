@@ -29,12 +29,13 @@ SERVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "daphne": (
         "daphne --bind 127.0.0.1 --port {port} {app}",
         {
-            "tells_reasons": False,
-            "sends_reasons": False,
             "abrupt": 1006,
             "answers": False,
-            "headers": False,
             "empty": False,
+            "headers": False,
+            "sends_codes": False,
+            "sends_reasons": False,
+            "tells_reasons": False,
         },
     ),
     "uvicorn-wsproto": ("uvicorn --port {port} --ws wsproto {app}", {}),
