@@ -682,8 +682,7 @@ class _Messages(Generic[_Kind]):
     def __anext__(self) -> Coroutine[object, None, _Kind]:
         if self._kind is not None:
             return self._read_kind(self._kind)
-        reading: Coroutine[object, None, Any] = self._client._read("async for", iterating=True)
-        return reading
+        return cast(Coroutine[object, None, _Kind], self._client._read("async for", iterating=True))
 
     async def _read_kind(self, kind: type[_Kind]) -> _Kind:
         message = await self._client._read("async for", iterating=True)
