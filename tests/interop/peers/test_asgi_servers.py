@@ -39,7 +39,7 @@ SERVERS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "uvicorn-wsproto": ("uvicorn --port {port} --ws wsproto {app}", {}),
-    "uvicorn-websockets": ("uvicorn --port {port} --ws websockets {app}", {}),
+    "uvicorn-websockets": ("uvicorn --port {port} --ws websockets {app}", {"abrupt": 1006}),
     "uvicorn-uvloop": ("uvicorn --port {port} --ws websockets-sansio --loop uvloop {app}", {}),
 }
 """The command of each server, and what is special about it."""
