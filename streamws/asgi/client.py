@@ -91,9 +91,10 @@ class AsgiClient:
     The first read or send accepts the connection, and so does `wait_closed`. Before that you can call `accept`, to
     choose a subprotocol or add header fields, or `refuse`.
 
-    As an async context manager, it closes the connection at the end of the block: with 1000, or with 1011 if the block
-    raises. If the connection was not accepted, a block that ends normally refuses it, and a block that raises leaves
-    the answer to the server.
+    As an async context manager, it is to the block what a server of streamws is to a handler. When the block ends, the
+    connection closes with 1000; when it raises, with 1011. A `ConnectionClosed` of this connection is no failure: it
+    ends the block quietly, and `outcome` tells more. If the connection was not accepted, a block that ends normally
+    refuses it, and a block that raises leaves the answer to the server.
 
     One task at a time reads; any number of tasks send. The connection belongs to the event loop of the server, and to
     the task in which it was made: when that task ends, the connection has ended.
@@ -166,15 +167,18 @@ class AsgiClient:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None or tells_of_end(error):
+    ) -> bool:
+        if error is None:
             await self.close()
-        elif self._state is State.CONNECTING or _is_answered(error):
-            pass  # the framework or the server answers
-        else:
+            return False
+        if tells_of_end(error) and self._outcome is not None:
+            await self._wait_closing()
+            return True
+        if self._state is State.OPEN and not _is_answered(error):
             cause = Cause.HANDLER_ERROR if isinstance(error, Exception) else Cause.LOCAL_CANCEL
             self._begin_close(Close(CloseCode.INTERNAL_ERROR), cause, Side.LOCAL, f"the application raised {error!r}")
             await self._wait_closing()
+        return False  # the framework or the server reports the error, and answers if the connection was not accepted
 
     # The opening handshake -------------------------------------------------------------------------------------
 

@@ -70,6 +70,8 @@ class Receiving:
             event = await self._receive()
             kind = event["type"]
             if kind == "websocket.receive":
+                if not self.connected.is_set():
+                    raise ValueError("a message before `websocket.connect`: was it accepted? Pass accepted=True")
                 text = event.get("text")
                 # A server sends `bytes`, but a middleware need not.
                 data = text if isinstance(text, str) else bytes(event["bytes"])  # type: ignore[call-overload]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from messages.kinds import StructMove
-from streamws import CloseOutcome, ConnectionClosed, DecodeError, Response
+from streamws import CloseOutcome, Response
 from streamws.asgi import AsgiClient, Receive, Scope, Send, from_scope
 from streamws.messages import Json
 
@@ -125,7 +125,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         async with client:
             await HANDLERS[path](client)
-    except (ConnectionClosed, DecodeError, TimeoutError, ZeroDivisionError):
+    except (TimeoutError, ZeroDivisionError):
         if path == "/fail":
             raise
 

@@ -242,6 +242,13 @@ async def test_cancelled_accept_has_no_effect() -> None:
     assert await client.read_message() == "a"
 
 
+async def test_connection_that_was_accepted_without_saying_so() -> None:
+    server = AsgiServer(text("a"), connect=False)
+    with pytest.raises(ConnectionClosedError, match="Pass accepted=True"):
+        await server.client().read_message()
+    assert server.sent == []
+
+
 async def test_connection_that_the_application_has_accepted() -> None:
     server = AsgiServer(text("a"), connect=False)
     client = from_scope(SCOPE, server.receive, server.send, accepted=True)
@@ -788,12 +795,36 @@ async def test_block_that_is_cancelled_closes_with_1011() -> None:
     assert server.closes == [(1011, "")]
 
 
-async def test_block_that_ends_with_the_connection_sends_no_close() -> None:
-    server = AsgiServer(disconnect(1006))
-    with pytest.raises(ConnectionClosedError):
-        async with server.client() as client:
-            await client.read_message()
+@pytest.mark.parametrize("code", [1000, 1006, 4001])
+async def test_block_that_ends_with_the_connection_is_no_failure(code: int) -> None:
+    server = AsgiServer(disconnect(code))
+    async with server.client() as client:
+        await client.read_message()
     assert server.closes == []
+    assert outcome_of(client).code == code
+
+
+async def test_block_with_a_task_group_that_ends_with_the_connection() -> None:
+    server = AsgiServer(disconnect(1006))
+    async with server.client() as client, asyncio.TaskGroup() as group:
+        group.create_task(client.read_message())
+    assert outcome_of(client).code == 1006
+
+
+async def test_message_that_cannot_be_decoded_is_no_failure_of_the_block() -> None:
+    server = AsgiServer(text("{"))
+    async with server.client() as client:
+        await client.typed(MOVES).read_message()
+    assert [code for code, _ in server.closes] == [1007]
+
+
+async def test_end_of_another_connection_is_a_failure_of_the_block() -> None:
+    _, other = await opened(disconnect(4001))
+    server, client = await opened()
+    with pytest.raises(ConnectionClosedError):
+        async with client:
+            await other.read_message()
+    assert server.closes == [(1011, "")]
 
 
 async def test_block_that_raises_before_accepting_leaves_the_answer_to_the_server() -> None:

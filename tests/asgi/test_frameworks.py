@@ -1,6 +1,7 @@
 """`from_websocket` and `from_scope` in applications of Starlette and FastAPI, under uvicorn."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -120,6 +121,21 @@ async def flood(websocket: WebSocket) -> None:
         OUTCOMES[0].set_result(error.outcome)
 
 
+@app.websocket("/ticks")
+async def ticks(client: Opened) -> None:
+    client.closed(OUTCOMES[0].set_result)
+    while True:
+        await client.send("tick")
+        await asyncio.sleep(0)
+
+
+@app.websocket("/loop")
+async def loop(client: Opened) -> None:
+    client.closed(OUTCOMES[0].set_result)
+    while True:
+        await client.send(await client.read_message())
+
+
 @app.websocket("/returns")
 async def returns(websocket: WebSocket) -> None:
     client = from_websocket(websocket)
@@ -193,6 +209,18 @@ async def test_sender_sees_that_the_peer_has_gone(url: str) -> None:
         await client.read_message()
         client.abort()
     assert (await within(OUTCOMES[0])).initiator is Side.REMOTE
+
+
+@pytest.mark.parametrize("path", ["/ticks", "/loop"])
+async def test_lost_connection_is_not_logged_as_an_error(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    OUTCOMES[:] = [asyncio.get_running_loop().create_future()]
+    async with serving(app, "websockets-sansio") as url, connect(url + path, proxy=None) as client:
+        await client.send("a")
+        await client.read_message()
+        client.abort()
+        await within(OUTCOMES[0])
+    # The server has waited for the application.
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_connection_of_a_handler_that_returns_without_a_block_has_ended(url: str) -> None:
