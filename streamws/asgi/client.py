@@ -29,14 +29,14 @@ from ..handshake.headers import HeaderFields, Headers
 from ..keys import Key, typed_get
 from ..messages.codec import Codec
 from ..messages.typed import Typed
-from ..options import Timeouts, check_seconds
+from ..options import check_seconds
 from ..wire.frames import Buffer
 from ..wire.protocol import State, check_close, size_of, unchanging
 from .missing import add_missing
 from .receiving import Receiving
 from .scope import Receive, Scope, Send, WebSocket, offers_response, request_of
 
-_CLOSE_TIMEOUT = Timeouts().close
+_CLOSE_TIMEOUT = 10.0
 _GRACE = 1.0
 """The seconds to wait for the `websocket.disconnect` event after `send` has raised."""
 
@@ -393,8 +393,9 @@ class AsgiClient:
         receiving = self._receiving.task
         if receiving is not None:
             # The event with the close code may be there, or arrive at once (the specification allows both).
-            self._receiving.drain()
+            self._receiving.drain(True)
             await asyncio.wait([receiving], timeout=_GRACE if lost else 0)
+            self._receiving.drain(False)
         if lost:
             self._end(_lost(error))
         if self._state is State.CLOSED:
@@ -424,13 +425,13 @@ class AsgiClient:
         code: int = 1000,
         reason: str = "",
         *,
-        timeout: float | None = _CLOSE_TIMEOUT,  # noqa: ASYNC109
+        timeout: float | None = None,  # noqa: ASYNC109
     ) -> None:
         """Close the connection. Returns when the server was told to; the server does the closing handshake.
 
         :param code: 1000, another code that RFC 6455 section 7.4.1 lets an endpoint send, or 3000 to 4999.
         :param reason: at most 123 bytes in UTF-8.
-        :param timeout: the seconds after which it gives up, if the server makes it wait; None for no limit.
+        :param timeout: the seconds after which it gives up, if the server makes it wait; None for 10 seconds.
         :raises ValueError: for another code, a longer reason, or a timeout that is not positive.
         :raises TypeError: if the reason is not `str`, or the timeout is not a number.
 
@@ -453,7 +454,7 @@ class AsgiClient:
         await self._wait_closing()
 
     def _begin_close(
-        self, close: Close, cause: Cause, initiator: Side, detail: str, timeout: float | None = _CLOSE_TIMEOUT
+        self, close: Close, cause: Cause, initiator: Side, detail: str, timeout: float | None = None
     ) -> None:
         """Begin to close an open connection, in a task of its own, which nothing cancels but the timeout."""
         if self._state is not State.OPEN:
@@ -463,9 +464,9 @@ class AsgiClient:
         # Granian sends no Close frame while a `receive` is under way.
         self._receiving.stop()
         self._receiving.discard()
-        self._closing = self._loop.create_task(self._close(close, self._outcome, timeout))
+        self._closing = self._loop.create_task(self._close(close, self._outcome, timeout or _CLOSE_TIMEOUT))
 
-    async def _close(self, close: Close, outcome: CloseOutcome, timeout: float | None) -> None:  # noqa: ASYNC109
+    async def _close(self, close: Close, outcome: CloseOutcome, timeout: float) -> None:  # noqa: ASYNC109
         try:
             async with asyncio.timeout(timeout), self._turn:
                 try:

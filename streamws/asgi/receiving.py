@@ -89,10 +89,11 @@ class Receiving:
             else:
                 raise ValueError(f"this is not an event of a WebSocket: {kind!r:.80}")
 
-    def drain(self) -> None:
-        """Receive the rest of the events, which are few, because the connection has ended."""
-        self._drained = True
-        self._make_room()
+    def drain(self, on: bool) -> None:
+        """Begin or stop to receive events even if the queue is full: those after the end of a connection are few."""
+        self._drained = on
+        if on:
+            self._make_room()
 
     def stop(self) -> None:
         """Receive no more events."""

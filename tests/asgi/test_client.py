@@ -622,6 +622,24 @@ async def test_send_that_raises_oserror_without_a_disconnect(monkeypatch: pytest
     assert await client.read_message() == "a"
 
 
+async def test_error_of_send_keeps_the_limit_of_unread_messages() -> None:
+    message = text("x" * READ_AHEAD)
+    server, client = await opened(message, message)
+
+    def fail(event: object) -> None:
+        raise RuntimeError("unexpected message")
+
+    server.on_send = fail
+    await iterations(10)
+    received = server.received
+    with pytest.raises(RuntimeError):
+        await client.send("a")
+    server.give(*[message] * 10)
+    await iterations(50)
+    assert received == 1 + 1
+    assert server.received == 1 + 3
+
+
 async def test_other_error_of_send_is_translated_only_after_the_end() -> None:
     server, client = await opened()
 

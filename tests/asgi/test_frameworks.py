@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+import anyio
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, WebSocket, WebSocketException
 from starlette.applications import Starlette
@@ -136,6 +137,13 @@ async def loop(client: Opened) -> None:
         await client.send(await client.read_message())
 
 
+@app.websocket("/expires")
+async def expires(websocket: WebSocket) -> None:
+    with anyio.move_on_after(0.01):
+        async with from_websocket(websocket) as client:
+            await client.read_message()
+
+
 @app.websocket("/returns")
 async def returns(websocket: WebSocket) -> None:
     client = from_websocket(websocket)
@@ -178,10 +186,13 @@ async def test_typed_messages(url: str) -> None:
         assert await client.typed(Json(StructMove)).read_message() == StructMove(x=7)
 
 
-@pytest.mark.parametrize(("path", "code", "reason"), [("/policy", 1008, "too loud"), ("/broken", 1011, "")])
+@pytest.mark.parametrize(
+    ("path", "code", "reason"), [("/policy", 1008, "too loud"), ("/broken", 1011, ""), ("/expires", 1011, "")]
+)
 async def test_exception_closes(url: str, path: str, code: int, reason: str) -> None:
     async with connect(url + path, proxy=None) as client:
-        await client.send("a")
+        if path != "/expires":
+            await client.send("a")
         await client.wait_closed()
     assert client.outcome is not None
     assert (client.outcome.code, client.outcome.reason) == (code, reason)
