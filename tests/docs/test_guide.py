@@ -127,16 +127,19 @@ async def listening_address(program: Program) -> str:
         await asyncio.sleep(0.02)
 
 
-async def run_before(example: Example, file: Path) -> None:
-    """Run a program of another library, and do with it what is done with the same program of streamws."""
+async def run_foreign(example: Example, file: Path) -> None:
+    """Run a program of another library, or an application that another library serves.
+
+    With the former is done what is done with the same program of streamws.
+    """
     async with asyncio.timeout(SECONDS), Program("-u", str(file)) as program:
         address = await listening_address(program)
         await DRIVERS[example.name.removesuffix("-before")](Running(program, address, file.parent))
 
 
 async def run(example: Example, file: Path) -> None:
-    if example.kind == "before":
-        await run_before(example, file)
+    if example.kind in ("before", "asgi"):
+        await run_foreign(example, file)
         return
     async with asyncio.timeout(SECONDS), Program("-u", "-c", RUN, str(file)) as program:
         driver = DRIVERS.get(example.name)
@@ -178,7 +181,7 @@ def test_documentation_programs_that_do_not_serve_claim_an_output() -> None:
 
 def test_documentation_comments_are_all_understood() -> None:
     text = "".join(page.read_text("utf-8") for page in pages())
-    comments = re.findall(r"<!-- (program|handler|connection|client|before|file|continues): ", text)
+    comments = re.findall(r"<!-- (program|asgi|handler|connection|client|before|file|continues): ", text)
     assert len(comments) + len(re.findall(r"(?<!-->)\n```python\n", text)) == sum(e.blocks for e in examples())
     figures = text.count("<!-- figures: ")
     assert text.count("<!-- end of figures -->") == figures
@@ -1184,3 +1187,25 @@ async def _(server: Running) -> None:
     await server.program.logs(r"WARNING:feed:127\.0\.0\.1:[0-9]+ is slow: [0-9]+ bytes wait")
     peer.reset()
     await server.program.logs("INFO:feed:127.0.0.1:[0-9]+ left after [0-9]+ messages: reset")
+
+
+# ASGI applications ------------------------------------------------------------------------------------------
+
+
+@drives("fastapi-endpoint")
+async def _(server: Running) -> None:
+    async with server.connect("/rooms/red?token=secret") as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "red: hello"
+    with pytest.raises(InvalidStatus) as error:
+        await server.connect("/rooms/red?token=guess")
+    assert (error.value.response.status_code, error.value.response.body) == (401, b"who are you?\n")
+
+
+@drives("asgi-application")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        assert peer.response is not None
+        assert peer.response.headers["X-Room"] == "red"
+        await peer.send("hello")
+        assert await peer.recv() == "hello"

@@ -7,6 +7,7 @@ Each `python` block is a program, or a part of one. A comment right above the bl
     <!-- continues: NAME -->        another block of the program NAME
     <!-- handler: NAME -->          a function: the handler of a server, which is added
     <!-- connection: NAME -->       a function: the @socket.connection callback of a server, which is added
+    <!-- asgi: NAME -->             an ASGI application, `app`, which uvicorn serves
     <!-- client: NAME -->           a program that talks to a server, and ends by itself
     <!-- before: NAME-before -->    what the program NAME is with another library
     <!-- file: NAME -->             the file NAME.py, which `docs/test_testing.py` uses
@@ -38,6 +39,11 @@ socket.connection({function})
 socket.run()
 """,
 }
+
+UVICORN = """
+import uvicorn
+uvicorn.run(app, host="localhost", port=8765)
+"""
 
 PEM = re.compile(r'"([\w-]+\.pem)"')
 """The name of a file that the commands on the page about certificates create."""
@@ -93,7 +99,7 @@ def _examples_of(page: Path) -> list[Example]:
             if role == "continues":
                 example = found[name]
             else:
-                assert role in ("program", "client", "before", "file", *EPILOGUES), f"{page}:{line}: {role}?"
+                assert role in ("program", "asgi", "client", "before", "file", *EPILOGUES), f"{page}:{line}: {role}?"
                 assert name not in found, f"{page}:{line}: {name} is there already"
                 example = found[name] = Example(page, name, kind=role)
             if role in EPILOGUES:
@@ -102,6 +108,8 @@ def _examples_of(page: Path) -> list[Example]:
         else:
             assert match["role"] is None, f"{page}:{line}: a comment above a {match['language']} block"
     for example in found.values():
+        if example.kind == "asgi":
+            example.source += UVICORN
         if example.kind in EPILOGUES:
             (*_, function) = re.findall(r"^(?:async )?def (\w+)", example.source, re.MULTILINE)
             example.source += EPILOGUES[example.kind].format(function=function)
