@@ -1,0 +1,53 @@
+"""Fixtures for the tests of the blocking client."""
+
+import inspect
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+from helpers.elsewhere import Elsewhere
+from helpers.leaks import open_sockets
+from streamws.sync import loop_thread
+
+_SECONDS = 30
+"""Seconds that a test may take."""
+
+
+@pytest.fixture(autouse=True, params=["asyncio", "uvloop"])
+def fresh_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run each test with a loop thread of its own, on each loop; check that the test leaves nothing behind."""
+    if request.param == "asyncio":
+        monkeypatch.setattr(loop_thread, "fast_loops", None)
+    else:
+        pytest.importorskip("uvloop")
+    threads, sockets = threading.active_count(), open_sockets()
+
+    def expire(number: int, frame: FrameType | None) -> None:
+        raise AssertionError(f"the test took over {_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.alarm(_SECONDS)
+    yield
+    thread, loop_thread._process.thread = loop_thread._process.thread, None
+    left = [] if thread is None else list(thread.served)
+    if thread is not None:
+        thread.stop()
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+    assert not left, "a connection was left open"
+    deadline = time.monotonic() + _SECONDS  # a thread that has looked up names ends a little later
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert threading.active_count() <= threads, threading.enumerate()
+    if not inspect.iscoroutinefunction(request.function):  # `nothing_left` checks the sockets of the others
+        assert open_sockets() <= sockets
+
+
+@pytest.fixture
+def elsewhere(fresh_thread: None) -> Iterator[Elsewhere]:
+    with Elsewhere() as servers:
+        yield servers
