@@ -3,7 +3,6 @@
 import inspect
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -24,7 +23,7 @@ def fresh_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(loop_thread, "fast_loops", None)
     else:
         pytest.importorskip("uvloop")
-    threads, sockets = threading.active_count(), open_sockets()
+    sockets = open_sockets()
 
     def expire(number: int, frame: FrameType | None) -> None:
         raise AssertionError(f"the test took over {_SECONDS} s")
@@ -39,10 +38,7 @@ def fresh_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
     assert not left, "a connection was left open"
-    deadline = time.monotonic() + _SECONDS  # a thread that has looked up names ends a little later
-    while threading.active_count() > threads and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert threading.active_count() <= threads, threading.enumerate()
+    assert "streamws.sync" not in [thread.name for thread in threading.enumerate()]
     if not inspect.iscoroutinefunction(request.function):  # `nothing_left` checks the sockets of the others
         assert open_sockets() <= sockets
 

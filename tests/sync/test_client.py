@@ -656,7 +656,8 @@ def test_second_reader_raises_and_the_first_one_goes_on(elsewhere: Elsewhere) ->
     with connect(elsewhere.url()) as ws:
         first = Background(ws.read_message, name="first reader")
         until(lambda: ws._link._waiting)
-        for read in (lambda: ws.read_message(), lambda: ws.read_message(0), lambda: next(iter(ws))):
+        reads: list[Callable[[], object]] = [ws.read_message, lambda: ws.read_message(0), lambda: next(iter(ws))]
+        for read in reads:
             with pytest.raises(ConcurrencyError, match="in MainThread: first reader waits"):
                 read()
         ws.send("for the first")
