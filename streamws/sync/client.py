@@ -40,9 +40,13 @@ class Client:
         self._link = link
 
     def __del__(self) -> None:
-        link: Link | None = getattr(self, "_link", None)
-        if link is not None and link.release():
-            warnings.warn(f"unclosed {self!r}: use `with`, or call close()", ResourceWarning, stacklevel=1, source=self)
+        try:
+            if self._link.is_forgotten():
+                warnings.warn(
+                    f"unclosed {self!r}: use `with`, or call close()", ResourceWarning, stacklevel=1, source=self
+                )
+        finally:
+            self._link.release()
 
     def __repr__(self) -> str:
         client = self._link.client

@@ -315,13 +315,14 @@ class Link:
 
     # Called when nothing refers to the connection --------------------------------------------------------------
 
-    def release(self) -> bool:
-        """Close the connection in the background; return whether it was open."""
-        if self._inherited or self._receiving.done():
-            return False
-        is_open = self._protocol.open
-        self._schedule(self.drop)
-        return is_open
+    def is_forgotten(self) -> bool:
+        """Return whether the connection is open, although nothing refers to it any more."""
+        return self._protocol.open and not self._inherited
+
+    def release(self) -> None:
+        """Close the connection in the background, if it is open, and stop receiving."""
+        if not self._inherited and not self._receiving.done():
+            self._schedule(self.drop)
 
     # Called in a child process ---------------------------------------------------------------------------------
 

@@ -1,16 +1,16 @@
-"""Fixtures for the tests of the blocking client."""
+"""Fixtures for the tests of the blocking client. Nothing here may import streamws at the top (see `../conftest.py`)."""
 
+import importlib
 import inspect
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 import pytest
 
-from helpers.elsewhere import Elsewhere
 from helpers.leaks import open_sockets
-from streamws.sync import loop_thread
 
 _SECONDS = 30
 """Seconds that a test may take."""
@@ -19,6 +19,7 @@ _SECONDS = 30
 @pytest.fixture(autouse=True, params=["asyncio", "uvloop"])
 def fresh_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run each test with a loop thread of its own, on each loop; check that the test leaves nothing behind."""
+    loop_thread: Any = importlib.import_module("streamws.sync.loop_thread")
     if request.param == "asyncio":
         monkeypatch.setattr(loop_thread, "fast_loops", None)
     else:
@@ -44,6 +45,7 @@ def fresh_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def elsewhere(fresh_thread: None) -> Iterator[Elsewhere]:
-    with Elsewhere() as servers:
+def elsewhere(fresh_thread: None) -> Iterator[Any]:
+    """Servers in another thread: an `Elsewhere`."""
+    with importlib.import_module("helpers.elsewhere").Elsewhere() as servers:
         yield servers
