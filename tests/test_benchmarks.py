@@ -244,6 +244,7 @@ def test_cases_can_be_left_out() -> None:
         ("broadcast-20", [*(name for name in GENERAL if name != "streamws-speed"), "wse-server", "wse-server-cores"]),
         ("json-equal", [name for name in GENERAL if name != "picows"]),
         ("client-small", [name for name in GENERAL if name != "streamws-speed"]),
+        ("sync", ["streamws-sync", "websockets-sync", "websocket-client"]),
     ],
 )
 def test_each_case_has_its_libraries(case: str, servers: list[str]) -> None:
