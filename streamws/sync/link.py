@@ -6,11 +6,11 @@ bounded: by half of `Limits.read_high`, and by `Limits.write_high`.
 """
 
 import copy
+import sys
 from asyncio import Future, Task
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from sys import getsizeof
 from threading import TIMEOUT_MAX, Lock, RLock, Thread, current_thread
 from time import monotonic
 from typing import Any, TypeVar
@@ -110,7 +110,7 @@ class Link:
     def _take(self) -> str | bytes:
         """Take the first message. The caller holds the lock."""
         message = self._messages.popleft()
-        self._taken += getsizeof(message)
+        self._taken += sys.getsizeof(message)
         if self._full and self._received - self._taken <= self._read_low:
             self._full = False
             self._schedule(self._make_room)
@@ -182,7 +182,7 @@ class Link:
                     self._senders.append(sender)
                     return sender
                 self._outgoing.append((data, compress, text))
-                self._unsent += getsizeof(data)
+                self._unsent += sys.getsizeof(data)
                 wakes = not self._scheduled
                 self._scheduled = True
             # Without the lock, which the loop then needs at once.
@@ -232,7 +232,7 @@ class Link:
         try:
             while True:
                 message = await read_message()
-                self._received += getsizeof(message)
+                self._received += sys.getsizeof(message)
                 messages.append(message)
                 if self._waiting is not None:
                     self._wake()
@@ -241,8 +241,8 @@ class Link:
         except StreamwsError as error:
             self._end = error
             self._wake()
-        finally:
-            self.thread.served.discard(self)
+        await self.client.wait_closed()
+        self.thread.served.discard(self)
 
     def _wake(self) -> None:
         """Wake the thread that waits for a message, if there is one."""
@@ -303,7 +303,9 @@ class Link:
 
     def drop(self) -> None:
         """Close the connection with 1001, because nothing refers to it any more."""
-        self._receiving.cancel()
+        # Receive the rest, up to the end of the connection.
+        self._read_high = sys.maxsize
+        self._make_room()
         self.client._connection.begin_close(CloseCode.GOING_AWAY, "")
 
     async def end_with_program(self, seconds: float) -> None:

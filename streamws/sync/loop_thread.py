@@ -141,9 +141,8 @@ class LoopThread:
     async def _stop(self) -> None:
         loop = self.loop
         try:
-            ends = [loop.create_task(served.end_with_program(_GRACE)) for served in self.served]
-            if ends:
-                await asyncio.wait(ends, timeout=_GRACE)
+            # No connection takes longer than `_GRACE`.
+            await asyncio.gather(*(served.end_with_program(_GRACE) for served in self.served), return_exceptions=True)
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for task in others:
                 task.cancel()
