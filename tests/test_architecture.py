@@ -29,7 +29,7 @@ LAYERS = """
     messages.typed
     connection callbacks watching.stats watching.counting watching.records client watching.observer
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
-    sync.loop_thread sync.link sync.typed sync.client sync.connect
+    sync.loop_thread sync.link sync.typed sync.client sync.connecting
     serving lifespan server hints routing watching.prometheus
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__

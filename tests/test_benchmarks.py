@@ -231,7 +231,8 @@ def test_cases_that_hardly_vary_are_measured_once() -> None:
 
 
 def test_cases_can_be_left_out() -> None:
-    chosen = options("--without", "small", "--loops", "uvloop", "--servers", "streamws", "--rounds", "1")
+    servers = ["streamws", "streamws-sync"]
+    chosen = options("--without", "small", "--loops", "uvloop", "--servers", *servers, "--rounds", "1")
     cases = {case for case, *_ in run.schedule(chosen, [interpreter("a", "3.13.0")])}
     assert cases == set(CASES) - {"small"}
 

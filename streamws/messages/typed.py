@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from ..channel import Channel
 from ..codes import CloseCode
-from ..errors import ConnectionClosed, DecodeError, UsageError, describe
+from ..errors import ConnectionClosed, ConnectionClosedError, DecodeError, UsageError, describe
 from ..wire.protocol import shorten
 from .codec import Codec, Received, Sent
 from .json import Json
@@ -97,7 +97,7 @@ class Typed(Generic[Received, Sent]):
             try:
                 data = await self._channel.read_message()
             except ConnectionClosed as error:
-                if iterating and error.outcome.clean:
+                if iterating and not isinstance(error, ConnectionClosedError):
                     raise StopAsyncIteration from None
                 raise
             try:

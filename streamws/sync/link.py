@@ -62,8 +62,10 @@ class Link:
 
         :param limits: those of the connection.
         """
-        self.thread = thread
-        self.client = client
+        self.thread: LoopThread = thread
+        """The thread that serves the connection."""
+        self.client: Client = client
+        """The connection. Only `thread` may call its methods."""
         self._protocol = client._connection.protocol
         self._outbox = client._connection.outbox
         # Reentrant, because a signal handler may use the connection that it has interrupted.
