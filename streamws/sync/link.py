@@ -340,9 +340,6 @@ class Link:
 
 def wait(lock: Lock, seconds: float) -> None:
     """Wait until a lock is released, for at most some seconds. Ctrl-C interrupts it."""
-    if LONGEST_WAIT is None:
-        lock.acquire(True, seconds)
-        return
     deadline = monotonic() + seconds
     while not lock.acquire(True, max(0.0, min(LONGEST_WAIT, deadline - monotonic()))) and monotonic() < deadline:
         pass

@@ -9,10 +9,12 @@ import atexit
 import os
 import signal
 import sys
+from _thread import interrupt_main
 from collections.abc import Callable, Coroutine
 from concurrent.futures import wait
 from contextlib import suppress
-from threading import Lock, Thread, get_ident
+from threading import TIMEOUT_MAX, Lock, Thread, get_ident
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from ..errors import UsageError
@@ -21,7 +23,7 @@ from ..net.loops import fast_loops
 _GRACE = 1.0
 """The most seconds that the end of the program waits for the closing handshakes of connections left open."""
 
-LONGEST_WAIT: float | None = 0.1 if sys.platform == "win32" else None
+LONGEST_WAIT: float = 0.1 if sys.platform == "win32" else TIMEOUT_MAX
 """The most seconds for which to wait for a lock at a time. On Windows, Ctrl-C does not interrupt such a wait."""
 
 _FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT")
@@ -110,12 +112,11 @@ class LoopThread:
         except RuntimeError:  # the loop is closed
             coroutine.close()
             raise _ended(call) from None
+        deadline = monotonic() + (TIMEOUT_MAX if timeout is None else timeout)
         try:
-            if timeout is None:
-                while not wait((future,), LONGEST_WAIT).done:
-                    pass
-            elif not wait((future,), timeout).done:
-                raise TimeoutError
+            while not wait((future,), max(0.0, min(LONGEST_WAIT, deadline - monotonic()))).done:
+                if monotonic() >= deadline:
+                    raise TimeoutError
         except BaseException:
             future.cancel()
             raise
@@ -127,10 +128,13 @@ class LoopThread:
             faults = {getattr(signal, name) for name in _FAULTS}
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
         loop = self.loop
-        try:
-            loop.run_forever()
-        finally:
-            loop.close()
+        while True:
+            try:
+                loop.run_forever()
+                break
+            except (KeyboardInterrupt, SystemExit):
+                interrupt_main()  # raised by an observer, to end the program; that will call `stop`
+        loop.close()
 
     def stop(self) -> None:
         """Close all connections with 1001, and end the thread. It takes little more than a second at most."""

@@ -203,6 +203,7 @@ def test_ping_returns_the_round_trip_time(elsewhere: Elsewhere) -> None:
         assert ws.latency is None
         latency = ws.ping(b"payload", timeout=PATIENCE)
         assert 0 < latency == ws.latency
+        assert ws.ping(timeout=float("inf")) > 0
         with pytest.raises(ValueError, match="125"):
             ws.ping(bytes(126))
 

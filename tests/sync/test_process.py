@@ -267,6 +267,22 @@ ws = connect(url)
     assert "cannot call connect(): the program is ending" in run.stdout
 
 
+@one_loop
+async def test_observer_may_end_the_program(serve: Serve, program: Make) -> None:
+    source = """
+from streamws import Observer
+class Ending(Observer):
+    def closed(self, client, outcome, stats):
+        sys.exit("enough")
+ws = connect(url, observer=Ending())
+ws.close()
+time.sleep(20)
+"""
+    async with program(source, url_of(await serve(echo))) as run:
+        assert await run.end() == -signal.SIGINT
+        assert run.stderr.rstrip().endswith("KeyboardInterrupt")
+
+
 # fork -------------------------------------------------------------------------------------------------------------
 
 
