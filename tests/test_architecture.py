@@ -30,6 +30,7 @@ LAYERS = """
     connection callbacks watching.stats watching.counting watching.records client watching.observer
     serving lifespan server hints
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
+    sync.loop_thread sync.link sync.typed sync.client sync.connecting
     routing watching.prometheus
     asgi.scope asgi.receiving asgi.missing asgi.client
     __init__
@@ -122,7 +123,7 @@ def test_package_init_holds_public_names_and_nothing_else() -> None:
     # The docstring; names for type checkers; __all__; names that are loaded when used, and __getattr__ for them.
     assert kinds == [ast.Expr, ast.If, ast.Assign, ast.Assign, ast.If]
     inner = {name: SOURCES[name] for name in SOURCES if name.endswith(".__init__")}
-    for package in ("messages", "asgi"):
+    for package in ("messages", "asgi", "sync"):
         body = ast.parse(inner.pop(f"{package}.__init__").read_text()).body
         assert [type(node) for node in body if not isinstance(node, ast.ImportFrom)] == [ast.Expr, ast.Assign]
     assert [path.read_text() for path in inner.values()] == [""] * 9

@@ -231,7 +231,8 @@ def test_cases_that_hardly_vary_are_measured_once() -> None:
 
 
 def test_cases_can_be_left_out() -> None:
-    chosen = options("--without", "small", "--loops", "uvloop", "--servers", "streamws", "--rounds", "1")
+    servers = ["streamws", "streamws-sync"]
+    chosen = options("--without", "small", "--loops", "uvloop", "--servers", *servers, "--rounds", "1")
     cases = {case for case, *_ in run.schedule(chosen, [interpreter("a", "3.13.0")])}
     assert cases == set(CASES) - {"small"}
 
@@ -244,6 +245,7 @@ def test_cases_can_be_left_out() -> None:
         ("broadcast-20", [*(name for name in GENERAL if name != "streamws-speed"), "wse-server", "wse-server-cores"]),
         ("json-equal", [name for name in GENERAL if name != "picows"]),
         ("client-small", [name for name in GENERAL if name != "streamws-speed"]),
+        ("sync", ["streamws-sync", "websockets-sync", "websocket-client"]),
     ],
 )
 def test_each_case_has_its_libraries(case: str, servers: list[str]) -> None:

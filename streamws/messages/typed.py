@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from ..channel import Channel
 from ..codes import CloseCode
-from ..errors import ConnectionClosed, DecodeError, UsageError, describe
+from ..errors import ConnectionClosed, ConnectionClosedError, DecodeError, UsageError, describe
 from ..wire.protocol import shorten
 from .codec import Codec, Received, Sent
 from .json import Json
@@ -97,7 +97,7 @@ class Typed(Generic[Received, Sent]):
             try:
                 data = await self._channel.read_message()
             except ConnectionClosed as error:
-                if iterating and error.outcome.clean:
+                if iterating and not isinstance(error, ConnectionClosedError):
                     raise StopAsyncIteration from None
                 raise
             try:
@@ -110,17 +110,7 @@ class Typed(Generic[Received, Sent]):
 
         :raises DecodeError: if there is no `on_error`.
         """
-        if isinstance(error, DecodeError):
-            problem = error
-            reason = problem.reason
-        elif self._json is not None:
-            problem = self._json._decode_error(error)
-            problem.__cause__ = error
-            reason = problem.reason
-        else:
-            problem = DecodeError(describe(error))
-            problem.__cause__ = error
-            reason = "the message could not be decoded"  # the text of the error may not be meant for the peer
+        problem, reason = problem_of(error, self._json)
         if self._on_error is not None:
             result = self._on_error(data, problem)
             if isawaitable(result):
@@ -193,3 +183,17 @@ class Typed(Generic[Received, Sent]):
         # Errors are logged with the name of the application's function.
         channel.message(update_wrapper(decode, callback))
         return callback
+
+
+def problem_of(error: Exception, json: Json[Any] | None) -> tuple[DecodeError, str]:
+    """Return the `DecodeError` for a message that cannot be decoded, and the reason that the peer may read.
+
+    :param error: the exception of the codec.
+    :param json: the codec, if it is a `Json`.
+    """
+    if isinstance(error, DecodeError):
+        return error, error.reason
+    problem = DecodeError(describe(error)) if json is None else json._decode_error(error)
+    problem.__cause__ = error
+    # The text of another codec's exception may not be meant for the peer.
+    return problem, "the message could not be decoded" if json is None else problem.reason

@@ -5,7 +5,7 @@ from dataclasses import replace
 from benchmarks.broadcasts import BroadcastCase
 from benchmarks.case import ServerCase
 from benchmarks.compression import CompressedEchoCase
-from benchmarks.contestants import ENGINES, GENERAL, TYPED, WAYS
+from benchmarks.contestants import BLOCKING, ENGINES, GENERAL, TYPED, WAYS
 from benchmarks.deflate import Settings
 from benchmarks.echoes import ClientEchoCase, EchoCase, JsonEchoCase
 from benchmarks.fairness import FairnessCase
@@ -74,5 +74,7 @@ _ALL: list[Case] = [
     ClientEchoCase("client-256-tls", connections=4, window=1, size=256, tls=True),
     ClientEchoCase("client-8k-tls", connections=4, window=1, size=8 * KiB, tls=True),
     ClientEchoCase("client-100k-tls", connections=4, window=1, size=100_000, tls=True),
+    ClientEchoCase("sync", connections=1, window=32, size=32, contestants=BLOCKING),
+    ClientEchoCase("sync-one", connections=1, window=1, size=32, contestants=BLOCKING),
 ]
 CASES: dict[str, Case] = {case.name: case for case in _ALL}

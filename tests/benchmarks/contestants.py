@@ -6,11 +6,11 @@ from benchmarks.deflate import Settings
 
 Role = Literal["server", "client"]
 LOOPS = ("uvloop", "asyncio")
-REFERENCES = ("picows", "picows-iter", "streamws")
+REFERENCES = ("picows", "picows-iter", "streamws", "streamws-sync")
 """The library that the others are compared with: the first of these that was measured.
 
 picows' core has no compression, so picows-iter takes its place there. Where neither takes part, several ways of using
-streamws are compared with `async for`.
+streamws are compared with `async for`, and the other blocking clients with that of streamws.
 """
 
 _SCRIPTS: dict[str, list[str]] = {
@@ -37,6 +37,11 @@ _ENGINES: dict[str, list[str]] = {
     "wse-server": ["wse_engine"],
     "wse-server-cores": ["wse_engine", "--all-cores"],
 }
+_BLOCKING: dict[str, list[str]] = {
+    "streamws-sync": ["streamws_sync"],
+    "websockets-sync": ["websockets_sync"],
+    "websocket-client": ["websocket_client"],
+}
 _WITH_ZLIB_NG: dict[str, list[str]] = {
     "picows-iter-ng": ["picows_iter", "--zlib-ng"],
     "aiohttp-ng": ["aiohttp", "--zlib-ng"],
@@ -50,7 +55,9 @@ TYPED = ("streamws", *_TYPED)
 """Text as it is, JSON by hand, and typed messages, which the case `typed` compares."""
 ENGINES = tuple(_ENGINES)
 """Servers that are no libraries for asyncio. They take part where they can do the same as the libraries."""
-SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_ENGINES)
+BLOCKING = tuple(_BLOCKING)
+"""Blocking clients, which the cases `sync` and `sync-one` compare."""
+SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_ENGINES, *_BLOCKING)
 SERVERS_WITH_ZLIB_NG = tuple(_WITH_ZLIB_NG)
 """Measured only if named, and only in cases with compression."""
 
@@ -62,6 +69,8 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("aiohttp", "zlib-ng"),
     "websockets": ("websockets", "zlib-ng"),
     **dict.fromkeys(_TYPED, ("msgspec", "pydantic")),
+    "websockets-sync": ("websockets",),
+    "websocket-client": ("websocket-client",),
     "wse-server": ("wse-server",),
     "wse-server-cores": ("wse-server",),
 }
@@ -85,7 +94,7 @@ def command(server: str, role: Role, settings: Settings | None = None) -> list[s
 
     :returns: The path of the script in this folder, then its options.
     """
-    name, *options = (_SCRIPTS | _WAYS | _TYPED | _ENGINES | _WITH_ZLIB_NG)[server]
+    name, *options = (_SCRIPTS | _WAYS | _TYPED | _ENGINES | _BLOCKING | _WITH_ZLIB_NG)[server]
     script = [f"{role}s/{name}_{role}.py", *options]
     if settings is not None:
         script += ["--deflate", str(settings)]

@@ -97,9 +97,9 @@ class ClientEchoCase:
     """Messages in flight on each connection."""
     size: int
     tls: bool = False
+    contestants: Sequence[str] = GENERAL
     unit = "messages"
     once = False
-    contestants = GENERAL
 
     @property
     def description(self) -> str:

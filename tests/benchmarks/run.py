@@ -1,8 +1,8 @@
 """Compare the speed of streamws with that of other libraries.
 
-The cases named client-* measure clients; all others measure servers. Each run starts a new process for the server or
-client. Each round measures every library once, so that noise of the machine affects all of them. Compare the CPU time
-per message, not messages per second, and compare ratios, not times.
+The cases named client-* and sync* measure clients; all others measure servers. Each run starts a new process for the
+server or client. Each round measures every library once, so that noise of the machine affects all of them. Compare the
+CPU time per message, not messages per second, and compare ratios, not times.
 
 All runs use loopback, without logging and, except for scale-*, without keepalive pings. Messages of up to 4 MiB are
 accepted. Only the cases named *-tls use TLS; only those named json* and idle-deflate* compress.
@@ -39,7 +39,7 @@ PLOTS = Path("docs/_static/benchmarks")
 
 LEGEND = """
 All figures are medians over the rounds. Cost and ratio below 1 are better than those of the other library.
-cost                CPU time or memory of the server (of the client in client-*); user and system are its parts
+cost                CPU time or memory of the server (of the client in client-*, sync*); user and system are parts
 / picows            cost of this library divided by the cost of picows' core, with the same interpreter and in the same
                     round: 0.8 means 20 % cheaper, 1.25 means 25 % dearer. Where picows' core was not measured,
                     picows-iter takes its place, and in callbacks streamws with `async for`

@@ -210,6 +210,11 @@ async def test_iteration_raises_after_an_unclean_end() -> None:
         peer.half_close()
         with pytest.raises(IncompleteMessage):
             await anext(aiter(client.typed(CODEC)))
+    async with pair() as (client, peer):
+        peer.send(TEXT, b'{"type":', fin=False)
+        peer.send_close(1000)
+        with pytest.raises(IncompleteMessage):
+            await anext(aiter(client.typed(CODEC)))
 
 
 async def test_cancelled_read_loses_nothing() -> None:
