@@ -190,6 +190,45 @@ _NOT_CONNECTED = "it is not connected yet: write `async with connect(url) as cli
 CONNECTING_HINTS = {name: _NOT_CONNECTED for name in [*vars(Client), *HINTS[Client]] if not name.startswith("_")}
 """The same for `Connecting`, which is imported only when `connect` is used."""
 
+_READ = "write `message = ws.read_message()`, which is str for text and bytes for binary"
+_SEND_TEXT = "write `ws.send(text)`; str is sent as text"
+_SEND_BINARY = "write `ws.send(data)`; bytes are sent as binary"
+SYNC_HINTS: dict[str, str] = {
+    # websockets and its blocking client
+    "recv": "write `message = ws.read_message()`",
+    "recv_streaming": "messages are read whole: write `ws.read_message()`",
+    "recv_bufsize": "write `limits=Limits(read_high=...)` in `connect`, in bytes",
+    "close_code": "write `ws.outcome.code`; outcome is None while the connection is open",
+    "close_reason": "write `ws.outcome.reason`; outcome is None while the connection is open",
+    "remote_address": "write `ws.addr` and `ws.port`",
+    "local_address": "write `ws.get_extra_info('sockname')`",
+    # websocket-client
+    "recv_data": _READ,
+    "recv_frame": _READ,
+    "receive": _READ,
+    "send_text": _SEND_TEXT,
+    "send_str": _SEND_TEXT,
+    "send_binary": _SEND_BINARY,
+    "send_bytes": _SEND_BINARY,
+    "settimeout": "write `ws.read_message(timeout=...)`",
+    "gettimeout": "write `ws.read_message(timeout=...)`",
+    "timeout": "write `ws.read_message(timeout=...)`",
+    "connected": "write `ws.state is State.OPEN`",
+    "status": "write `ws.response.status`",
+    "headers": "write `ws.response.headers`",
+    "getstatus": "write `ws.response.status`",
+    "getheaders": "write `ws.response.headers`",
+    "getsubprotocol": "write `ws.subprotocol`",
+    "shutdown": "write `ws.abort()`",
+    "sock": "write `ws.get_extra_info('socket')`",
+    "pong": "leave it out: pings are always answered",
+    "run_forever": "write `for message in ws`",
+    # The other client of streamws
+    "writer": "messages are sent whole: write `ws.send(data)`",
+    "wait_closed": "write `ws.close()`, or read until the end: `for message in ws`",
+}
+"""The same for `streamws.sync.Client`, which is imported only when it is used."""
+
 
 class Hint:
     """A name that a class does not have, and a sentence about what it has instead."""

@@ -85,6 +85,32 @@ CONNECT: dict[str, str] = BOTH | {
     "local_addr": "write `local_address=(host, port)`",
 }
 
+_AGAIN = "call `connect` again in a loop; there is no reconnecting"
+SYNC_CONNECT: dict[str, str] = CONNECT | {
+    "uri": "write `connect(url)`",
+    "receive_timeout": "write `ws.read_message(timeout=...)`",
+    "backoff": _AGAIN,
+    "retry": _AGAIN,
+    "process_exception": _AGAIN,
+    "reconnect_delays": _AGAIN,
+    # websocket-client
+    "header": "write `headers=...`",
+    "cookie": 'write `headers={"Cookie": "name=value"}`',
+    "host": "write it into `headers=...`",
+    "suppress_origin": "leave it out: without `origin=...` no `Origin` is sent",
+    "sslopt": _CONTEXT,
+    "sockopt": "write `sock=...`, with a connected socket",
+    "socket": "write `sock=...`, with a connected socket",
+    "http_proxy_host": "write the URL of the proxy, `proxy=...`",
+    "http_proxy_port": "write the URL of the proxy, `proxy=...`",
+    "proxy_type": "write the URL of the proxy, `proxy=...`",
+    "http_no_proxy": "write `proxy=False`",
+    "enable_multithread": "leave it out: threads can always share a connection",
+    "redirect_limit": "write `max_redirects=...`",
+    "skip_utf8_validation": "leave it out: text is always checked (RFC 6455 section 8.1)",
+}
+"""The same for `streamws.sync.connect`."""
+
 SERVER: dict[str, str] = BOTH | {
     # websockets
     "ws_handler": "write `handler=...`",

@@ -11,18 +11,21 @@ import aiohttp.web
 import attrs
 import picows
 import pytest
+import websocket
 import websockets.asyncio.client
 import websockets.asyncio.server
 import websockets.sync.client
 import websockets.sync.server
 
 import streamws
+import streamws.sync
 from streamws import WebSocketServer, connect
-from streamws.keywords import CONNECT, SERVER
+from streamws.keywords import CONNECT, SERVER, SYNC_CONNECT
 
 FUNCTIONS: list[tuple[str, Callable[..., object], dict[str, str]]] = [
     ("connect", connect, CONNECT),
     ("WebSocketServer", WebSocketServer, SERVER),
+    ("connect", streamws.sync.connect, SYNC_CONNECT),
 ]
 CASES = [(name, function, keyword, hint) for name, function, hints in FUNCTIONS for keyword, hint in hints.items()]
 
@@ -30,7 +33,7 @@ NOTHING = {"args", "kwargs", "self"}
 NOTHING |= {"create_connection", "create_server", "legacy", "proxy_ssl", "proxy_server_hostname"}
 NOTHING |= {"method", "proxy_headers"}
 NOTHING |= {"auto_ping_strategy", "disconnect_on_exception", "proxy_ssl_context", "read_buffer_init_size"}
-NOTHING |= {"use_aiofastnet"}
+NOTHING |= {"use_aiofastnet", "class_", "options"}
 """Parameters of other libraries that have no counterpart in streamws."""
 
 
@@ -65,7 +68,7 @@ def test_hint_names_parameters_and_options_that_exist(
         elif argument:
             assert argument[1] in parameters
         named += 1
-    assert named or hint.startswith(("leave it out: ", "write them into the URL"))
+    assert named or hint.startswith(("leave it out: ", "write them into the URL", "call `connect` again"))
 
 
 def parameters_of(*functions: Callable[..., object]) -> set[str]:
@@ -87,6 +90,12 @@ def test_parameters_of_other_libraries_have_hints() -> None:
     )
     assert {"max_size", "heartbeat", "extra_headers"} <= of_connect
     assert of_connect - set(inspect.signature(connect).parameters) - NOTHING <= set(CONNECT)
+    of_blocking = parameters_of(
+        websockets.sync.client.connect, websocket.create_connection, websocket.WebSocket.connect
+    )
+    of_blocking |= set(re.findall(r"^        (\w+): ", websocket.create_connection.__doc__ or "", re.MULTILINE))
+    assert {"sslopt", "header", "receive_timeout"} <= of_blocking | set(SYNC_CONNECT)
+    assert of_blocking - set(inspect.signature(streamws.sync.connect).parameters) - NOTHING <= set(SYNC_CONNECT)
     assert {"process_request", "max_msg_size", "host"} <= of_server
     assert of_server - set(inspect.signature(WebSocketServer).parameters) - NOTHING <= set(SERVER)
 
@@ -94,7 +103,7 @@ def test_parameters_of_other_libraries_have_hints() -> None:
 # Everything else stays what it is ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", [connect, WebSocketServer])
+@pytest.mark.parametrize("function", [connect, WebSocketServer, streamws.sync.connect])
 def test_unknown_keyword_is_the_usual_error(function: Callable[..., object]) -> None:
     with pytest.raises(TypeError, match=r"\(\) got an unexpected keyword argument 'limit'"):
         function("ws://localhost/", limit=5)
@@ -108,7 +117,7 @@ def test_other_type_errors_are_not_changed() -> None:
         WebSocketServer("localhost", 0, limits=value)
 
 
-@pytest.mark.parametrize("function", [connect, WebSocketServer.__init__])
+@pytest.mark.parametrize("function", [connect, WebSocketServer.__init__, streamws.sync.connect])
 def test_functions_show_their_parameters_alone(function: Callable[..., object]) -> None:
     kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
     assert inspect.Parameter.VAR_KEYWORD not in kinds

@@ -10,6 +10,7 @@ from ..errors import ConnectionClosed, ConnectionClosedError, DecodeError
 from ..extra_info import typed_extra_info
 from ..handshake.extensions import DeflateTerms
 from ..handshake.head import Request, Response
+from ..hints import SYNC_HINTS, add_hints
 from ..messages.codec import Codec
 from ..watching.stats import ConnectionStats
 from ..wire.frames import Buffer
@@ -310,3 +311,6 @@ def _checked(data: str | Buffer, text: bool) -> str | bytes:
     if text and isinstance(data, bytes) and not is_utf8(data):
         data.decode()
     return data
+
+
+add_hints(Client, SYNC_HINTS)

@@ -10,7 +10,8 @@ import attrs
 
 from ..connecting.connect import connect as connect_async
 from ..handshake.headers import HeaderFields
-from ..options import Compression, Limits, Timeouts
+from ..keywords import SYNC_CONNECT, explains
+from ..options import Compression, Limits, Timeouts, options_of
 from ..watching.observer import Observer
 from .client import Client
 from .link import Link
@@ -19,6 +20,7 @@ from .loop_thread import loop_thread
 _CALL = "connect()"
 
 
+@explains("connect", SYNC_CONNECT)
 def connect(
     url: str,
     *,
@@ -73,7 +75,7 @@ def connect(
     Any thread may call it, also one with a running event loop, which it blocks. If `KeyboardInterrupt` interrupts it,
     nothing is left open.
     """
-    limits = limits or Limits()
+    limits = options_of("limits", Limits, limits)
     # The other half of the unread bytes is in `Link`.
     halves = attrs.evolve(limits, read_high=max(1, limits.read_high // 2), read_low=max(1, limits.read_low // 2))
     connecting = connect_async(

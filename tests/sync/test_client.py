@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import re
 import ssl
 import threading
 import time
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import websocket
 import websockets.sync.server
+from websockets.sync.client import ClientConnection
 
 from helpers.elsewhere import Elsewhere
 from helpers.fixtures import url_of
@@ -45,6 +48,7 @@ from streamws import (
     Timeouts,
     UsageError,
 )
+from streamws.hints import SYNC_HINTS
 from streamws.messages import Json
 from streamws.sync import Client as Blocking
 from streamws.sync import connect
@@ -817,3 +821,25 @@ def test_blocking_calls_in_the_thread_of_the_loop_raise(elsewhere: Elsewhere, ca
         assert errors[0].startswith("cannot call connect() in the thread")
         ws.send("still usable")
         assert ws.read_message() == "still usable"
+
+
+# Names of other libraries ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "text"), SYNC_HINTS.items())
+def test_client_names_what_it_has_instead_of_what_others_have(name: str, text: str) -> None:
+    for code in re.findall(r"`([^`]+)`", text):
+        for attribute in re.findall(r"\bws\.(\w+)", code):
+            assert hasattr(Blocking, attribute)
+            assert attribute not in SYNC_HINTS
+    assert re.search(r"\bws\b|`connect`|leave it out", text)
+    with pytest.raises(AttributeError) as error:
+        getattr(Blocking, name)
+    assert str(error.value) == f"type object 'Client' has no attribute {name!r}: {text}"
+
+
+def test_names_of_the_clients_of_other_libraries_have_hints() -> None:
+    expected = {"recv", "recv_data", "send_text", "send_binary", "send_bytes", "settimeout", "getheaders"}
+    expected |= {"recv_streaming", "close_code", "close_reason", "remote_address", "local_address", "pong", "shutdown"}
+    assert expected <= {*dir(websocket.WebSocket), *dir(ClientConnection)}, "the library has renamed them"
+    assert expected <= set(SYNC_HINTS)
