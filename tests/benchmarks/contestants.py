@@ -6,11 +6,11 @@ from benchmarks.deflate import Settings
 
 Role = Literal["server", "client"]
 LOOPS = ("uvloop", "asyncio")
-REFERENCES = ("picows", "picows-iter", "streamws")
+REFERENCES = ("picows", "picows-iter", "streamws", "uvicorn-websockets-sansio")
 """The library that the others are compared with: the first of these that was measured.
 
 picows' core has no compression, so picows-iter takes its place there. Where neither takes part, several ways of using
-streamws are compared with `async for`.
+streamws are compared with `async for`. Servers of ASGI applications are compared with uvicorn's default.
 """
 
 _SCRIPTS: dict[str, list[str]] = {
@@ -37,6 +37,17 @@ _ENGINES: dict[str, list[str]] = {
     "wse-server": ["wse_engine"],
     "wse-server-cores": ["wse_engine", "--all-cores"],
 }
+_ASGI: dict[str, list[str]] = {
+    name: ["asgi", "--way", name]
+    for name in (
+        "uvicorn-streamws",
+        "uvicorn-websockets-sansio",
+        "uvicorn-websockets",
+        "uvicorn-wsproto",
+        "hypercorn",
+        "granian",
+    )
+}
 _WITH_ZLIB_NG: dict[str, list[str]] = {
     "picows-iter-ng": ["picows_iter", "--zlib-ng"],
     "aiohttp-ng": ["aiohttp", "--zlib-ng"],
@@ -50,7 +61,9 @@ TYPED = ("streamws", *_TYPED)
 """Text as it is, JSON by hand, and typed messages, which the case `typed` compares."""
 ENGINES = tuple(_ENGINES)
 """Servers that are no libraries for asyncio. They take part where they can do the same as the libraries."""
-SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_ENGINES)
+ASGI = tuple(_ASGI)
+"""Servers of ASGI applications; uvicorn with its WebSocket classes and ours."""
+SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_ENGINES, *_ASGI)
 SERVERS_WITH_ZLIB_NG = tuple(_WITH_ZLIB_NG)
 """Measured only if named, and only in cases with compression."""
 
@@ -62,6 +75,12 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("aiohttp", "zlib-ng"),
     "websockets": ("websockets", "zlib-ng"),
     **dict.fromkeys(_TYPED, ("msgspec", "pydantic")),
+    **dict.fromkeys(_ASGI, ("uvicorn", "fastapi")),
+    "uvicorn-websockets": ("uvicorn", "fastapi", "websockets"),
+    "uvicorn-websockets-sansio": ("uvicorn", "fastapi", "websockets"),
+    "uvicorn-wsproto": ("uvicorn", "fastapi", "wsproto"),
+    "hypercorn": ("hypercorn", "fastapi"),
+    "granian": ("granian", "fastapi"),
     "wse-server": ("wse-server",),
     "wse-server-cores": ("wse-server",),
 }
@@ -85,7 +104,7 @@ def command(server: str, role: Role, settings: Settings | None = None) -> list[s
 
     :returns: The path of the script in this folder, then its options.
     """
-    name, *options = (_SCRIPTS | _WAYS | _TYPED | _ENGINES | _WITH_ZLIB_NG)[server]
+    name, *options = (_SCRIPTS | _WAYS | _TYPED | _ENGINES | _ASGI | _WITH_ZLIB_NG)[server]
     script = [f"{role}s/{name}_{role}.py", *options]
     if settings is not None:
         script += ["--deflate", str(settings)]
