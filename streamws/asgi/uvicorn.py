@@ -353,8 +353,8 @@ class Protocol(Events, asyncio.Protocol):
     def _refuse(self, response: Response, reason: str) -> None:
         """Refuse the request, without the application."""
         self._reader = None
-        address = self.transport.get_extra_info("peername")
-        self._logger.info('%s - "WebSocket" %d: %s', "%s:%d" % address[:2] if address else "", response.status, reason)
+        address = get_remote_addr(self.transport)
+        self._logger.info('%s - "WebSocket" %d: %s', "%s:%d" % address if address else "", response.status, reason)
         self._respond(response)
         self.transport.close()
 
