@@ -30,6 +30,7 @@ LAYERS = """
     connection callbacks watching.stats watching.counting watching.records client watching.observer
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
     serving lifespan server hints routing watching.prometheus
+    asgi.events asgi.uvicorn
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__
 """
@@ -122,6 +123,7 @@ def test_package_init_holds_public_names_and_nothing_else() -> None:
     inner = {name: SOURCES[name] for name in SOURCES if name.endswith(".__init__")}
     body = ast.parse(inner.pop("messages.__init__").read_text()).body
     assert [type(node) for node in body if not isinstance(node, ast.ImportFrom)] == [ast.Expr, ast.Assign]
+    assert [type(node) for node in ast.parse(inner.pop("asgi.__init__").read_text()).body] == [ast.Expr]
     assert [path.read_text() for path in inner.values()] == [""] * 9
 
 
