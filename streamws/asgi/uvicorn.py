@@ -24,6 +24,7 @@ from ..handshake.head import Request, Response, reason_phrase
 from ..handshake.headers import is_token
 from ..handshake.request_reader import RequestReader
 from ..handshake.server import Policy, accept_request, error_response, full_response, stopping_response
+from ..net.addresses import address_text
 from ..options import Compression, Limits, Timeouts, compression_of
 from ..watching.records import log_end
 from .events import Event, Events
@@ -164,8 +165,8 @@ class Protocol(Events, asyncio.Protocol):
     `ws_per_message_deflate` off, nothing is compressed."""
 
     origins: ClassVar[Sequence[str] | Literal["*"] | None] = "*"
-    """The origins of web pages that may connect, as for `WebSocketServer`. All by default, as with uvicorn's own classes,
-    so that existing applications run unchanged. None allows only pages of the server's own host."""
+    """The origins of web pages that may connect, as for `WebSocketServer`. All by default, as with uvicorn's own
+    classes, so that existing applications run unchanged. None allows only pages of the server's own host."""
 
     hosts: ClassVar[Sequence[str] | None] = None
     """The names that the server answers to, as for `WebSocketServer`. None allows any."""
@@ -282,7 +283,7 @@ class Protocol(Events, asyncio.Protocol):
     def _trace(self, line: str, transport: Any) -> None:
         if self._logger.level <= TRACE_LOG_LEVEL:
             address = get_remote_addr(transport)
-            self._logger.log(TRACE_LOG_LEVEL, "%s%s", "%s:%d - " % address if address else "", line)
+            self._logger.log(TRACE_LOG_LEVEL, "%s%s", f"{address_text(address)} - " if address else "", line)
 
     def shutdown(self) -> None:
         """Close the connection, because the server stops. uvicorn calls it."""
@@ -354,7 +355,8 @@ class Protocol(Events, asyncio.Protocol):
         """Refuse the request, without the application."""
         self._reader = None
         address = get_remote_addr(self.transport)
-        self._logger.info('%s - "WebSocket" %d: %s', "%s:%d" % address if address else "", response.status, reason)
+        shown = address_text(address) if address else ""
+        self._logger.info('%s - "WebSocket" %d: %s', shown, response.status, reason)
         self._respond(response)
         self.transport.close()
 
@@ -471,9 +473,7 @@ class Protocol(Events, asyncio.Protocol):
             elif kind == "websocket.close":
                 self._close(connection, message.get("code", 1000), message.get("reason") or "")
             else:
-                raise RuntimeError(
-                    f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{kind}'."
-                )
+                raise RuntimeError(f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{kind}'.")
         elif self._expected == _NOTHING_YET:
             self._answer(kind, message)
         elif self._expected == _BODY:

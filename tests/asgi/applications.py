@@ -60,8 +60,8 @@ async def serving(http: str) -> AsyncIterator[Serve]:
     started: list[Served] = []
 
     async def start(application: Application, **options: Any) -> Served:
-        options = {"ws": WebSocketProtocol, "http": http, "port": 0, "lifespan": "off", "log_config": None} | options
-        server = uvicorn.Server(uvicorn.Config(application, **options))
+        usual: dict[str, Any] = {"http": http, "port": 0, "lifespan": "off", "log_config": None}
+        server = uvicorn.Server(uvicorn.Config(application, **{"ws": WebSocketProtocol} | usual | options))
         server.config.load()
         server.lifespan = server.config.lifespan_class(server.config)
         await server.startup()

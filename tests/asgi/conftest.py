@@ -1,4 +1,4 @@
-"""The tests of ASGI run on both event loops, and with both HTTP parsers of uvicorn, whose transports `Protocol` gets."""
+"""The tests of ASGI run on both event loops, and with both HTTP parsers of uvicorn."""
 
 import asyncio
 import importlib

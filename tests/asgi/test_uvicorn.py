@@ -184,8 +184,8 @@ class Strict(Protocol):
     limits = Limits(max_message_size=100, max_clients=1)
     timeouts = Timeouts(ping_interval=None)
     compression = None
-    origins = ["https://example.org"]
-    hosts = ["127.0.0.1"]
+    origins = ("https://example.org",)
+    hosts = ("127.0.0.1",)
 
 
 class Small(Protocol):
@@ -330,6 +330,9 @@ async def test_application_in_anyio_task_groups_and_cancel_scopes(serve: Serve) 
             await send(ACCEPT)
         async with anyio.create_task_group() as group:
 
+            async def answer(event: Event) -> None:
+                await send({**event, "type": "websocket.send"})
+
             async def listen() -> None:
                 while True:
                     with anyio.move_on_after(0.005) as scope:
@@ -339,7 +342,7 @@ async def test_application_in_anyio_task_groups_and_cancel_scopes(serve: Serve) 
                     if event["type"] == "websocket.disconnect":
                         group.cancel_scope.cancel()
                         return
-                    group.start_soon(send, {**event, "type": "websocket.send"})
+                    group.start_soon(answer, event)
 
             group.start_soon(listen)
 
@@ -475,22 +478,26 @@ async def test_application_that_ignores_the_stop_is_cancelled_after_timeout_grac
 # Loops, Python --------------------------------------------------------------------------------------------------
 
 
-async def test_application_in_an_eager_task(serve: Serve) -> None:
-    """The application accepts while uvicorn still calls `data_received`, before it calls `set_protocol`."""
-    loop = asyncio.get_running_loop()
-    if sys.version_info < (3, 12):
-        pytest.xfail("eager tasks are new in Python 3.12")
-    loop.set_task_factory(asyncio.eager_task_factory)
-    try:
-        peer = await open_peer((await serve(echo)).port)
-        for number in range(3):
-            peer.send(TEXT, b"%d" % number)
-            assert await within(peer.read_frame()) == (TEXT, b"%d" % number)
-        peer.send_close()
-        assert await within(peer.read_close()) == (1000, "")
-        await peer.close()
-    finally:
-        loop.set_task_factory(None)
+if sys.version_info >= (3, 12):
+
+    def start_eagerly(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> "asyncio.Task[Any]":
+        return asyncio.Task(coroutine, loop=loop, **options | {"eager_start": True})
+
+    async def test_application_in_an_eager_task(serve: Serve) -> None:
+        """The application accepts while uvicorn still calls `data_received`, before it calls `set_protocol`."""
+        loop = asyncio.get_running_loop()
+        served = await serve(echo)
+        loop.set_task_factory(start_eagerly)
+        try:
+            peer = await open_peer(served.port)
+            for number in range(3):
+                peer.send(TEXT, b"%d" % number)
+                assert await within(peer.read_frame()) == (TEXT, b"%d" % number)
+            peer.send_close()
+            assert await within(peer.read_close()) == (1000, "")
+            await peer.close()
+        finally:
+            loop.set_task_factory(None)
 
 
 async def test_large_messages_over_tls(
@@ -528,4 +535,3 @@ except MissingExtra as error:
         [sys.executable, "-c", program], env=python_environment(), capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == said
-

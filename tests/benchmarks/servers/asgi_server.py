@@ -1,4 +1,4 @@
-"""ASGI applications that echo, bare and in FastAPI, under uvicorn with its WebSocket classes and ours, Hypercorn, Granian.
+"""ASGI applications that echo, bare and in FastAPI: under uvicorn, with its WebSocket classes and ours, and others.
 
 Only uvicorn is told to compress or not. The others have no option for it: Hypercorn compresses if the client offers
 it, and Granian never does.
@@ -8,8 +8,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from benchmarks.servers.common import HOST, MAX_MESSAGE_SIZE, Arguments, add_build_options, choose_build, new_loop
-from benchmarks.servers.common import parser, report_ready
+from benchmarks.servers.common import (
+    HOST,
+    MAX_MESSAGE_SIZE,
+    Arguments,
+    add_build_options,
+    choose_build,
+    new_loop,
+    parser,
+    report_ready,
+)
 from helpers.processes import free_port
 
 Event = MutableMapping[str, Any]
@@ -77,11 +85,10 @@ async def serve_uvicorn(arguments: AsgiArguments, application: Application) -> i
         backlog=arguments.backlog,
         log_config=None,
     )
+    config.load()
     server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    keep.append(asyncio.ensure_future(server.serve()))
-    while not server.started:
-        await asyncio.sleep(0.01)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
     port: int = server.servers[0].sockets[0].getsockname()[1]
     return port
 
