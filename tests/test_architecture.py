@@ -30,7 +30,7 @@ LAYERS = """
     connection callbacks watching.stats watching.counting watching.records client watching.observer
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
     serving lifespan server hints routing watching.prometheus
-    asgi.events asgi.uvicorn
+    asgi.events asgi.denial asgi.uvicorn
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__
 """

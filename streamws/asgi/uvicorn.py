@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 from asyncio import AbstractEventLoop, Future, iscoroutine
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from inspect import isawaitable
 from typing import Any, ClassVar, Literal
 from urllib.parse import unquote
@@ -20,13 +20,14 @@ from ..codes import Cause, CloseCode, Side
 from ..connection import AsyncioConnection, Connection, Environment
 from ..errors import ConnectionClosed, HandshakeRefused, InvalidHeader, MissingExtra
 from ..handshake.agreement import Agreement
-from ..handshake.head import Request, Response, reason_phrase
+from ..handshake.head import Request, Response
 from ..handshake.headers import is_token
 from ..handshake.request_reader import RequestReader
 from ..handshake.server import Policy, accept_request, error_response, full_response, stopping_response
 from ..net.addresses import address_text
 from ..options import Compression, Limits, Timeouts, compression_of
 from ..watching.records import log_end
+from .denial import Denial, decode_fields, encode_fields
 from .events import Event, Events
 
 try:
@@ -51,7 +52,6 @@ _logger: logging.Logger = logging.getLogger("streamws")
 _READ_BY_UVICORN = Limits(max_request_line=1 << 30, max_header_line=1 << 30, max_headers=1 << 30, max_head=1 << 30)
 """The limits of a head: none, because uvicorn has read it, within its own limits."""
 
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _OF_HANDSHAKE = re.compile(rb"upgrade|connection|sec-websocket-(?!protocol).*|content-length|transfer-encoding", re.I)
 """The fields that the application must not add to the 101 response. ASGI forbids `sec-websocket-protocol` too, but
 uvicorn's own classes send it, and there are applications that use it."""
@@ -129,17 +129,16 @@ class Protocol(Events, asyncio.Protocol):
     __slots__ = (
         "_agreement",
         "_app_state",
-        "_chunked",
         "_config",
         "_connect_told",
         "_connection",
+        "_denial",
         "_early",
         "_expected",
         "_in_head",
         "_logger",
         "_lost",
         "_reader",
-        "_response",
         "_server_state",
         "_shared",
         "_stopping",
@@ -219,8 +218,7 @@ class Protocol(Events, asyncio.Protocol):
         self._in_head = False  # whether uvicorn still has to make this the protocol of the transport
         self._lost = False  # whether the transport is closed
         self._stopping = False  # whether uvicorn stops and this connection was closed because of it
-        self._response: tuple[int, list[tuple[bytes, bytes]]] | None = None  # begun, and its head not written
-        self._chunked = False  # whether the body is sent in chunks (RFC 9112 section 7.1)
+        self._denial: Denial | None = None  # the response that the application has begun
         self._writable: Future[None] | None = None  # while writing is paused and there is no connection
         self._waiting_receives: list[Future[None]] = []  # tasks in `receive` while the connection is not open
 
@@ -268,7 +266,7 @@ class Protocol(Events, asyncio.Protocol):
     def _end(self) -> None:
         """Note that the transport is closed."""
         self._lost = True
-        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._server_state.connections.discard(self)
         self._trace("WebSocket connection lost", self.transport)
         connection = self._connection
         if connection is not None:
@@ -333,7 +331,7 @@ class Protocol(Events, asyncio.Protocol):
             "path": config.root_path + unquote(path),
             "raw_path": config.root_path.encode("ascii") + path.encode("ascii"),
             "query_string": request.query_string.encode("ascii"),
-            "headers": _raw_fields(request.headers.wire),
+            "headers": decode_fields(request.headers.wire),
             "subprotocols": list(request.subprotocols),
             "state": self._app_state.copy(),
             "extensions": {"websocket.http.response": {}},
@@ -342,7 +340,7 @@ class Protocol(Events, asyncio.Protocol):
     def _start_application(self) -> None:
         try:
             # No coroutine of ours around it: each message that wakes the application would pass through that too.
-            result: Any = self._config.loaded_app(self.scope, self.receive, self.send)  # type: ignore[arg-type]
+            result: Any = self._config.loaded_app(self.scope, self.receive, self.send)
             coroutine: Coroutine[Any, Any, Any] = result if iscoroutine(result) else _wait_for(result)
         except Exception as error:
             self._finish(error, None)
@@ -382,7 +380,7 @@ class Protocol(Events, asyncio.Protocol):
             if not is_token(subprotocol):
                 raise ValueError(f"subprotocol {subprotocol!r:.80} is not a token (RFC 9110 section 5.6.2)")
             fields.append((b"sec-websocket-protocol", subprotocol.encode()))
-        added = _encode_fields(fields)
+        added = encode_fields(fields)
         for name, _ in fields:
             if _OF_HANDSHAKE.fullmatch(name):
                 raise InvalidHeader(f"{name.decode()} must not be in the headers of websocket.accept")
@@ -520,10 +518,9 @@ class Protocol(Events, asyncio.Protocol):
             status = message["status"]
             if not 200 <= status < 600:
                 raise RuntimeError(f"Invalid HTTP status code '{status}' in response.")
-            fields = list(message.get("headers", ()))
-            _encode_fields(fields)
+            fields = [(name, value) for name, value in message.get("headers", ())]
+            self._denial = Denial(status, fields, self._server_state.default_headers)
             self._log_answer(str(status))
-            self._response = status, fields
             self._expected = _BODY
         else:
             raise RuntimeError(
@@ -531,48 +528,13 @@ class Protocol(Events, asyncio.Protocol):
                 f"or 'websocket.http.response.start' but got '{kind}'."
             )
 
-    # A response instead of a connection ------------------------------------------------------------------------
-
     def _send_body(self, body: bytes, more: bool) -> None:
-        parts = []
-        if self._response is not None:
-            parts.append(self._response_head(None if more else len(body)))
-        if self._chunked:
-            if body:
-                parts.append(b"%x\r\n%b\r\n" % (len(body), body))
-            if not more:
-                parts.append(b"0\r\n\r\n")
-        else:
-            parts.append(body)
-        self.transport.write(b"".join(parts))
+        assert self._denial is not None
+        self.transport.write(self._denial.encode(body, more))
         if not more:
-            self._end_response()
-
-    def _response_head(self, length: int | None) -> bytes:
-        """Return the head of the response that the application has begun.
-
-        :param length: the length of its body; None if it is not known yet.
-        """
-        assert self._response is not None
-        status, fields = self._response
-        self._response = None
-        names = {bytes(name).lower() for name, _ in fields}
-        fields = [*[field for field in self._server_state.default_headers if field[0] not in names], *fields]
-        if not names & {b"content-length", b"transfer-encoding"} and status not in (204, 304):
-            if length is None:
-                self._chunked = True
-                fields.append((b"transfer-encoding", b"chunked"))
-            else:
-                fields.append((b"content-length", b"%d" % length))
-        if b"connection" not in names:
-            fields.append((b"connection", b"close"))
-        line = b"HTTP/1.1 %d %b" % (status, reason_phrase(status).encode())
-        return b"%b%b\r\n\r\n" % (line, _encode_fields(fields))
-
-    def _end_response(self) -> None:
-        self._expected = _NO_MORE
-        self.transport.close()
-        self._wake_receives()
+            self._expected = _NO_MORE
+            self.transport.close()
+            self._wake_receives()
 
     # The end of the application --------------------------------------------------------------------------------
 
@@ -624,8 +586,8 @@ class Protocol(Events, asyncio.Protocol):
         if self._expected == _NOTHING_YET:
             if not self.transport.is_closing():
                 self._respond(Response(500, b"Internal Server Error", content_type="text/plain; charset=utf-8"))
-        elif self._response is not None:
-            self.transport.write(self._response_head(0))
+        elif self._denial is not None and not self.transport.is_closing():
+            self.transport.write(self._denial.end())
         self.transport.close()
 
 
@@ -633,29 +595,3 @@ async def _wait_for(awaitable: Awaitable[object]) -> object:
     if not isawaitable(awaitable):
         raise TypeError(f"the ASGI application returned {awaitable!r}, which cannot be awaited")
     return await awaitable
-
-
-def _raw_fields(wire: bytes) -> list[tuple[bytes, bytes]]:
-    """Return header fields as ASGI has them, with lowercase names."""
-    fields = []
-    for line in wire.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        fields.append((name.lower(), value.strip(b" \t")))
-    return fields
-
-
-def _encode_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return header fields of the application as bytes, each with a CRLF before it.
-
-    :raises InvalidHeader: if a field would break the message.
-    """
-    lines = []
-    for name, value in fields:
-        if not (isinstance(name, bytes) and isinstance(value, bytes)):
-            raise InvalidHeader(f"header name and value must be bytes, not {name!r:.80} and {value!r:.80}")
-        if not is_token(name.decode("latin-1")):
-            raise InvalidHeader(f"header name {name!r:.80} is not a token (RFC 9110 section 5.6.2)")
-        if _CONTROL.search(value):
-            raise InvalidHeader(f"the value of header {name.decode()} contains a control character: {value!r:.80}")
-        lines.append(b"\r\n%b: %b" % (name, value))
-    return b"".join(lines)
