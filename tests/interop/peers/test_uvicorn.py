@@ -1,17 +1,19 @@
-"""uvicorn's own tests of its WebSocket classes, with `streamws.asgi.uvicorn.Protocol` as one more class."""
+"""`streamws.asgi.uvicorn.Protocol` in uvicorn's own tests of its WebSocket classes, and the Autobahn cases."""
 
+import asyncio
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
-from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from helpers.processes import python_environment
+from interop.conformance import BUILDS, QUICK, run_against_server
+from interop.peers.distributions import unpacked
+from interop.test_conformance import assert_passes_quick_cases
 
 ITS_CLASSES = ("wsproto", "websockets-sansio")
 ITS_PARSERS = ("httptools", "h11")
@@ -29,25 +31,9 @@ DIFFERENT = {
 """The tests that fail with our class, and why."""
 
 
-def sources(cache: Path) -> Path:
-    """Return the archive of the installed version's sources, which hold the tests. It is downloaded once."""
-    name = f"uvicorn-{version('uvicorn')}.tar.gz"
-    if not (cache / name).exists():
-        options = ["--no-deps", "--no-binary", "uvicorn", "--dest", str(cache)]
-        requirement = f"uvicorn=={version('uvicorn')}"
-        command = [sys.executable, "-m", "pip", "download", *options, requirement]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        assert ended.returncode == 0, ended.stderr
-    return cache / name
-
-
 # Not async: an async test may take a minute, and this one takes longer.
 def test_uvicorns_tests_pass_with_our_class_but_for_those_listed(pytestconfig: pytest.Config, tmp_path: Path) -> None:
-    cache = pytestconfig.cache
-    assert cache is not None
-    with tarfile.open(sources(cache.mkdir("uvicorn"))) as archive:
-        archive.extractall(tmp_path, filter="data")
-    (folder,) = tmp_path.iterdir()
+    folder = unpacked("uvicorn", tmp_path, pytestconfig)
     shutil.copy(Path(__file__).with_name("uvicorn_conftest.py"), folder / "tests" / "protocols" / "conftest.py")
     results = tmp_path / "results.xml"
     # Not with uvicorn's options: they need plugins, and its tests of other modules do.
@@ -73,3 +59,12 @@ def test_uvicorns_tests_pass_with_our_class_but_for_those_listed(pytestconfig: p
     expected = {f"{name} {parser}" for name in DIFFERENT for parser in ITS_PARSERS}
     assert failed == {"streamws": expected}, ended.stdout
     assert passed["streamws"] > 100
+
+
+async def test_both_builds_pass_quick_conformance_cases_under_uvicorn(tmp_path: Path) -> None:
+    async with asyncio.TaskGroup() as group:
+        for build in BUILDS:
+            folder = tmp_path / build
+            folder.mkdir()
+            running = run_against_server(build, QUICK, folder, seconds=120, at_once=8, peer="uvicorn")
+            group.create_task(assert_passes_quick_cases(running), name=build)
