@@ -458,10 +458,11 @@ class Protocol(Events, asyncio.Protocol):
     async def send_event(self, message: Mapping[str, Any]) -> None:
         kind = message["type"]
         connection = self._connection
-        if connection is not None and connection.outbox.paused:
+        if connection is None:
+            if self._writable is not None:
+                await self._writable
+        elif kind == "websocket.send" and connection.outbox.paused:  # the close of a slow client does not wait
             await connection.outbox.drain()
-        elif self._writable is not None:
-            await self._writable
         if self._lost:
             raise ClientDisconnected
         if self._expected == _MESSAGES:

@@ -403,6 +403,22 @@ async def test_send_that_waits_raises_os_error_when_the_client_is_lost(serve: Se
     await peer.close()
 
 
+async def test_close_does_not_wait_for_a_client_that_reads_nothing(serve: Serve) -> None:
+    application = Holding()
+    peer = await open_peer((await serve(application, ws=Small)).port, small_buffers=True)
+    await within(application.opened.wait())
+    sending = asyncio.create_task(application.send({"type": "websocket.send", "bytes": bytes(1_000_000)}))
+    await iterations(10)
+    assert not sending.done()
+    await within(application.send({"type": "websocket.close", "code": 1013}))
+    assert (await within(peer.read_frame()))[0] == BINARY
+    assert await within(peer.read_close()) == (1013, "")
+    await within(asyncio.wait([sending]))
+    application.leave.set()
+    await peer.close()
+    assert sending.exception() is None or isinstance(sending.exception(), ClientDisconnected)
+
+
 async def test_reading_pauses_while_the_application_does_not_receive(serve: Serve) -> None:
     application = Holding()
     peer = await open_peer((await serve(application, ws=Small, ws_max_queue=None)).port, small_buffers=True)
