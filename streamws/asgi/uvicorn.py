@@ -115,13 +115,8 @@ class Protocol(Events, asyncio.Protocol):
 
     Pass the class to uvicorn: `--ws streamws.asgi.uvicorn:Protocol`, or `Config(ws=Protocol)`. By default it uses
     uvicorn's options: `ws_max_size`, `ws_max_queue`, `ws_ping_interval`, `ws_ping_timeout` and
-    `ws_per_message_deflate`. For other settings, write a subclass at the top level of a module:
-
-    ```python
-    class Mine(Protocol):
-        limits = Limits(max_message_size=64 * 1024)
-        origins = ["https://example.org"]
-    ```
+    `ws_per_message_deflate`. For other settings, write a subclass at the top level of a module, with some of these
+    attributes: `limits`, `timeouts`, `compression`, `origins`, `hosts`.
 
     :raises TypeError, ValueError: when the subclass is created, if one of its settings is not valid.
     """

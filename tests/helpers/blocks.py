@@ -9,6 +9,7 @@ Each `python` block is a program, or a part of one. A comment right above the bl
     <!-- connection: NAME -->       a function: the @socket.connection callback of a server, which is added
     <!-- client: NAME -->           a program that talks to a server, and ends by itself
     <!-- before: NAME-before -->    what the program NAME is with another library
+    <!-- asgi: NAME -->             a program that serves an application on port 8000 with an ASGI server
     <!-- file: NAME -->             the file NAME.py, which `docs/test_testing.py` uses
 
 A comment above a `text` block says what it shows:
@@ -93,7 +94,7 @@ def _examples_of(page: Path) -> list[Example]:
             if role == "continues":
                 example = found[name]
             else:
-                assert role in ("program", "client", "before", "file", *EPILOGUES), f"{page}:{line}: {role}?"
+                assert role in ("program", "client", "before", "asgi", "file", *EPILOGUES), f"{page}:{line}: {role}?"
                 assert name not in found, f"{page}:{line}: {name} is there already"
                 example = found[name] = Example(page, name, kind=role)
             if role in EPILOGUES:
