@@ -1,4 +1,4 @@
-"""A chat service in FastAPI, with rooms and tokens, whose WebSockets streamws serves. It prints the tokens of two users.
+"""A chat service in FastAPI, with rooms and tokens. streamws serves its WebSockets. It prints URLs for two users.
 
 pip install 'streamws[uvicorn]' fastapi
 python docs/examples/fastapi_chat.py localhost 8000

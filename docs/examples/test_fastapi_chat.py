@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio
 async def port() -> AsyncIterator[int]:
     server = uvicorn.Server(uvicorn.Config(app, port=0, ws=ChatProtocol, log_config=None))
     serving = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
         await asyncio.sleep(0.01)
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True

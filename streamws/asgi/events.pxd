@@ -1,14 +1,14 @@
 import cython
 
 from ..awaiting.operation cimport PENDING, Done
-from ..streams.inbox cimport Inbox
+from ..streams.inbox cimport Inbox, Read
 from ..streams.outbox cimport Outbox
 from ..streams.reads cimport ReadMessage, begin
 from ..streams.writer cimport Writer
 
 cdef class ReceiveEvent(ReadMessage):
     cdef public Events events
-    @cython.locals(events=Events)
+    @cython.locals(events=Events, read=Read)
     cpdef object poll(self)
     cpdef abandon(self)
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..awaiting.operation import PENDING, Done
 from ..connection import Connection
 from ..errors import ConcurrencyError
-from ..streams.inbox import Inbox
+from ..streams.inbox import Inbox, Read
 from ..streams.outbox import Outbox
 from ..streams.reads import ReadMessage, begin
 from ..streams.writer import Writer
@@ -26,10 +26,11 @@ class ReceiveEvent(ReadMessage):
 
     def poll(self) -> Any:
         events = self.events
+        read: Read = self  # declares the type of `future`
         try:
             message = self.inbox.poll(self)
         except ConcurrencyError:
-            self.future = events.line_up()
+            read.future = events.line_up()
             return PENDING
         if message is PENDING:
             return message
@@ -44,7 +45,7 @@ class ReceiveEvent(ReadMessage):
             events.told = True
             return events.disconnect_event()
         # As under uvicorn's own classes: nothing more will arrive.
-        self.future = events.loop.create_future()
+        read.future = events.loop.create_future()
         return PENDING
 
     def abandon(self) -> None:

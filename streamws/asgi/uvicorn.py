@@ -12,7 +12,7 @@ import re
 from asyncio import AbstractEventLoop, Future, iscoroutine
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from inspect import isawaitable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
@@ -165,9 +165,9 @@ class Protocol(Events, asyncio.Protocol):
     hosts: ClassVar[Sequence[str] | None] = None
     """The names that the server answers to, as for `WebSocketServer`. None allows any."""
 
-    transport: Any
+    transport: asyncio.Transport
     """The transport; it is kept after the end."""
-    scope: dict[str, Any]
+    scope: dict[str, object]
     """The ASGI connection scope."""
 
     def __init_subclass__(cls) -> None:
@@ -219,10 +219,10 @@ class Protocol(Events, asyncio.Protocol):
 
     # The transport ---------------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: Any) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._server_state.connections.add(self)  # type: ignore[arg-type]
-        self.transport = transport
-        self._trace("WebSocket connection made", transport)
+        self.transport = cast(asyncio.Transport, transport)
+        self._trace("WebSocket connection made", self.transport)
 
     def data_received(self, data: bytes) -> None:
         connection = self._connection
@@ -252,9 +252,9 @@ class Protocol(Events, asyncio.Protocol):
             self._writable.set_result(None)
             self._writable = None
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         if self._connection is not None:
-            self._connection.connection_lost(error)  # which calls `_end`
+            self._connection.connection_lost(exc)  # which calls `_end`
         else:
             self._end()
 
@@ -273,7 +273,7 @@ class Protocol(Events, asyncio.Protocol):
         self.resume_writing()
         self._wake_receives()
 
-    def _trace(self, line: str, transport: Any) -> None:
+    def _trace(self, line: str, transport: asyncio.Transport) -> None:
         if self._logger.level <= TRACE_LOG_LEVEL:
             address = get_remote_addr(transport)
             self._logger.log(TRACE_LOG_LEVEL, "%s%s", f"{address_text(address)} - " if address else "", line)
@@ -333,9 +333,10 @@ class Protocol(Events, asyncio.Protocol):
         }
 
     def _start_application(self) -> None:
+        application: Any = self._config.loaded_app
         try:
             # No coroutine of ours around it: each message that wakes the application would pass through that too.
-            result: Any = self._config.loaded_app(self.scope, self.receive, self.send)
+            result: Any = application(self.scope, self.receive, self.send)
             coroutine: Coroutine[Any, Any, Any] = result if iscoroutine(result) else _wait_for(result)
         except Exception as error:
             self._finish(error, None)
