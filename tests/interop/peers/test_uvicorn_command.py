@@ -1,5 +1,6 @@
-"""The examples in the documentation of FastAPI and Starlette, unchanged, under `uvicorn --ws`."""
+"""The command `uvicorn --ws`: with the documented examples of FastAPI and Starlette, unchanged; workers; reloading."""
 
+import asyncio
 import re
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,10 +19,11 @@ CLASS = "streamws.asgi.uvicorn:Protocol"
 
 
 @asynccontextmanager
-async def under_uvicorn(application: str, folder: Path) -> AsyncIterator[str]:
-    """Run an application of a folder. Yields its URL."""
+async def under_uvicorn(application: str, folder: Path, *options: str) -> AsyncIterator[str]:
+    """Run an application of a folder, with options of the command. Yields its URL."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", application, "--app-dir", str(folder), "--ws", CLASS]
+    options = ("--ws", CLASS, *options)
+    command = [sys.executable, "-m", "uvicorn", application, "--app-dir", str(folder), *options]
     with (folder / "log").open("wb") as log:
         async with running(
             *command, "--port", str(port), environment=python_environment(), output=log, errors=log
@@ -114,3 +116,48 @@ async def test_clients_are_closed_with_1012_and_uvicorn_ends_at_sigterm(fastapi:
     for client in clients:
         await within(client.wait_closed())
         assert client.close_code == 1012
+
+
+MODULE = """
+import os
+from streamws import Limits
+from streamws.asgi.uvicorn import Protocol
+
+class Mine(Protocol):
+    limits = Limits(max_message_size=10)
+
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": f"first {os.getpid()}"})
+        await receive()
+"""
+
+
+async def test_subclass_in_several_worker_processes(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MODULE)
+    async with under_uvicorn("mine:app", tmp_path, "--ws", "mine:Mine", "--workers", "2") as url:
+        workers = set()
+        async with asyncio.timeout(30):
+            while len(workers) < 2:
+                async with connect(url) as client:
+                    workers.add(await client.recv())
+                    await client.send("longer than ten bytes")
+                    with pytest.raises(ConnectionClosed):
+                        await client.recv()
+                    assert client.close_code == 1009
+
+
+async def test_reload(tmp_path: Path) -> None:
+    module = tmp_path / "mine.py"
+    module.write_text(MODULE)
+    options = ("--ws", "mine:Mine", "--reload", "--reload-dir", str(tmp_path))
+    async with under_uvicorn("mine:app", tmp_path, *options) as url:
+        async with connect(url) as client:
+            assert str(await client.recv()).startswith("first")
+            module.write_text(MODULE.replace("first", "second"))
+            await within(client.wait_closed())
+            assert client.close_code == 1012
+        async with asyncio.timeout(30), connect(url) as client:
+            assert str(await client.recv()).startswith("second")
