@@ -10,6 +10,7 @@ cdef class ReceiveEvent(ReadMessage):
     cdef public Events events
     @cython.locals(events=Events, read=Read)
     cpdef object poll(self)
+    @cython.locals(events=Events)
     cpdef abandon(self)
 
 cdef class Events:
@@ -18,6 +19,7 @@ cdef class Events:
     cdef Outbox _outbox
     cdef Writer _writer
     cdef public object waiting
+    cdef public object turn
     cdef public bint told
     @cython.locals(inbox=Inbox, read=ReceiveEvent)
     cpdef object receive(self)

@@ -27,6 +27,11 @@ class ReceiveEvent(ReadMessage):
     def poll(self) -> Any:
         events = self.events
         read: Read = self  # declares the type of `future`
+        if events.turn is not None:
+            if getattr(self, "future", None) is not events.turn:
+                read.future = events.line_up()
+                return PENDING
+            events.turn = None
         try:
             message = self.inbox.poll(self)
         except ConcurrencyError:
@@ -49,9 +54,14 @@ class ReceiveEvent(ReadMessage):
         return PENDING
 
     def abandon(self) -> None:
+        events = self.events
         self.inbox.abandon(self)
-        if self.events.waiting is not None:
-            self.events.wake_next()
+        if events.waiting is None:
+            return
+        if self.future in events.waiting:
+            events.waiting.remove(self.future)
+        elif events.turn is None or events.turn is self.future:
+            events.wake_next()
 
     def describe(self) -> str:
         return "receive()"
@@ -64,7 +74,7 @@ class Events:
     message, they call the coroutines of the subclass.
     """
 
-    __slots__ = ("_inbox", "_outbox", "_writer", "loop", "told", "waiting")
+    __slots__ = ("_inbox", "_outbox", "_writer", "loop", "told", "turn", "waiting")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self.loop: AbstractEventLoop = loop
@@ -73,6 +83,8 @@ class Events:
         self._writer: Writer | None = None
         self.waiting: deque[Future[None]] | None = None
         """The other tasks that wait in `receive`, one future for each; None if there never was one."""
+        self.turn: Future[None] | None = None
+        """The future of the task that was woken to read next and has not run; the others must line up behind it."""
         self.told: bool = False
         """Whether the application has received the `websocket.disconnect` event."""
 
@@ -129,9 +141,11 @@ class Events:
 
     def wake_next(self) -> None:
         """Let the next task that waits in `receive` read."""
+        self.turn = None
         while self.waiting:
             future = self.waiting.popleft()
             if not future.done():  # its task was not cancelled
+                self.turn = future
                 future.set_result(None)
                 return
 

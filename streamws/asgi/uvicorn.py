@@ -64,6 +64,8 @@ _NO_MORE = 3  # it has closed the connection, or completed its response
 
 
 class _Connection(AsyncioConnection):
+    """A connection whose closes have the reasons of uvicorn."""
+
     __slots__ = ()
 
     def fail(self, code: int, reason: str, cause: Cause, side: Side = Side.REMOTE, detail: str = "") -> None:
@@ -98,7 +100,8 @@ class _Shared:
         timeouts = kind.timeouts
         if timeouts is None:
             # uvicorn takes 0 for no pings.
-            timeouts = Timeouts(ping_interval=config.ws_ping_interval or None, ping_timeout=config.ws_ping_timeout)
+            interval, timeout = config.ws_ping_interval or None, config.ws_ping_timeout or None
+            timeouts = Timeouts(ping_interval=interval, ping_timeout=timeout)
         compression = compression_of(kind.compression) if config.ws_per_message_deflate else None
         self.max_unread: int = config.ws_max_queue or 0
         self.policy = Policy(origins=kind.origins, hosts=kind.hosts, compression=compression)
@@ -207,7 +210,7 @@ class Protocol(Events, asyncio.Protocol):
         self._reader: RequestReader | None = RequestReader(_READ_BY_UVICORN)
         self._agreement: Agreement | None = None  # from the request to the accept
         self._connection: _Connection | None = None  # from the accept to the end of the application
-        self._early: list[bytes] = []  # bytes that arrived before the accept
+        self._early = b""  # bytes that arrived before the accept
         self._expected = _NOTHING_YET
         self._connect_told = False  # whether the application has received `websocket.connect`
         self._in_head = False  # whether uvicorn still has to make this the protocol of the transport
@@ -236,7 +239,7 @@ class Protocol(Events, asyncio.Protocol):
                 self._in_head = False
         elif not self.transport.is_closing():
             # The client must wait for the response (RFC 6455 section 4.1), so this does not have to be fast.
-            self._early.append(data)
+            self._early += data
             self.transport.pause_reading()
 
     def pause_writing(self) -> None:
@@ -299,7 +302,7 @@ class Protocol(Events, asyncio.Protocol):
             if request is None:
                 return
             self._reader = None
-            self._early = [reader.rest] if reader.rest else []
+            self._early = reader.rest
             self._create_scope(request)
             agreement = accept_request(request, reader.fields, self._shared.policy)
         except HandshakeRefused as error:
@@ -412,11 +415,10 @@ class Protocol(Events, asyncio.Protocol):
         if connection is None or self._lost:
             return
         self.transport.set_protocol(connection)
-        early, self._early = self._early, []
+        early, self._early = self._early, b""
         if early:
             self.transport.resume_reading()
-            for data in early:
-                connection.receive(data, len(data))
+            connection.receive(early, len(early))
 
     # Events ----------------------------------------------------------------------------------------------------
 

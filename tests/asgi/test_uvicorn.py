@@ -274,6 +274,22 @@ async def test_tasks_that_receive_at_the_same_time_get_messages_in_turn(serve: S
         "1",
         "2",
     ]
+    # A task that receives again and again waits behind the other one.
+    heard: list[tuple[str, str]] = []
+
+    async def listen(name: str) -> None:
+        while (event := await application.receive())["text"] != "end":
+            heard.append((name, event["text"]))
+
+    listeners = [asyncio.create_task(listen(name)) for name in ("a", "b")]
+    await iterations(1)
+    for number in range(4):
+        peer.send(TEXT, b"%d" % number)
+        await until(lambda: len(heard) > number)  # noqa: B023
+    assert heard == [("a", "0"), ("b", "1"), ("a", "2"), ("b", "3")]
+    for _ in listeners:
+        peer.send(TEXT, b"end")
+    await within(asyncio.gather(*listeners))
     # A task that waits in line goes on when the one before it is cancelled.
     first, second = (asyncio.create_task(application.receive()) for _ in range(2))
     await iterations(1)
