@@ -5,6 +5,7 @@ it, and Granian never does.
 """
 
 import asyncio
+import warnings
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -74,6 +75,7 @@ def in_fastapi() -> Application:
 async def serve_uvicorn(arguments: AsgiArguments, application: Application) -> int:
     import uvicorn
 
+    warnings.simplefilter("ignore")  # the class `websockets` is deprecated
     config = uvicorn.Config(
         application,
         HOST,
