@@ -138,7 +138,7 @@ async def app(scope, receive, send):
 async def test_subclass_in_several_worker_processes(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODULE)
     async with under_uvicorn("mine:app", tmp_path, "--ws", "mine:Mine", "--workers", "2") as url:
-        workers = set()
+        workers: set[str | bytes] = set()
         async with asyncio.timeout(30):
             while len(workers) < 2:
                 async with connect(url) as client:
