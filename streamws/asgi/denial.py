@@ -31,9 +31,9 @@ def encode_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """
     lines = []
     for name, value in fields:
-        known: object = (name, value)  # the application need not keep to the types
-        if not all(isinstance(part, bytes) for part in (name, value)):
-            raise InvalidHeader(f"header name and value must be bytes, not {known!r:.80}")
+        for part in (name, value):
+            if not isinstance(part, bytes):  # the application need not keep to the types
+                raise InvalidHeader(f"header name and value must be bytes, not {part!r:.80}")
         if not is_token(name.decode("latin-1")):
             raise InvalidHeader(f"header name {name!r:.80} is not a token (RFC 9110 section 5.6.2)")
         if _CONTROL.search(value):
