@@ -100,7 +100,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python=MAIN)
 def docs(session: nox.Session) -> None:
     """Build the documentation in docs/_build/html; a warning is an error."""
-    session.install(".[docs,speed,socks,routing,prometheus]", env=PURE)
+    session.install(".[docs,speed,socks,routing,prometheus,uvicorn]", env=PURE)
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
 
 
@@ -111,6 +111,7 @@ def bench(session: nox.Session) -> None:
     brief = ["--rounds", "1", "--seconds", "0.1", "--loops", "uvloop", "--plot", session.create_tmp()]
     brief += ["--without", "scale-5k", "scale-10k", "scale-19k", "scale-3x5k"]  # they take minutes
     brief += ["--servers", "streamws", "streamws-messages", "streamws-callback", "picows", "wse-server"]
+    brief += ["uvicorn-streamws", "uvicorn-websockets-sansio"]
     session.run("python", "tests/benchmarks/run.py", *(session.posargs or brief))
 
 

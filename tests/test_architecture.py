@@ -32,7 +32,7 @@ LAYERS = """
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
     sync.loop_thread sync.link sync.typed sync.client sync.connecting
     routing watching.prometheus
-    asgi.scope asgi.receiving asgi.missing asgi.client
+    asgi.events asgi.denial asgi.uvicorn asgi.scope asgi.receiving asgi.missing asgi.client
     __init__
     cli.terminal cli.connect cli.echo cli.main __main__
 """

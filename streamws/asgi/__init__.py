@@ -1,4 +1,4 @@
-"""streamws inside an ASGI application: `from_scope` and `from_websocket` give a connection like `Client`."""
+"""ASGI: `from_scope` and `from_websocket` are connections like `Client`; `asgi.uvicorn` serves WebSockets of uvicorn."""
 
 from .client import AsgiClient, from_scope, from_websocket
 from .scope import Receive, Scope, Send, WebSocket

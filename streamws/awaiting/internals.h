@@ -127,9 +127,10 @@ static PyObject *sw_stop(PyObject *value) {
         return NULL; /* NULL without an exception is the end of an iteration, with None as its value */
     }
 #if SW_REUSES_STOP
-    /* Only objects without a finalizer are kept. */
-    if (sw_stop_may_be_kept &&
-        (PyUnicode_CheckExact(value) || PyBytes_CheckExact(value) || Py_TYPE(value) == sw_kept_type)) {
+    /* Only objects without a finalizer are kept, and dicts: the events of ASGI. The application may put an object with a
+       finalizer into a dict; it runs when nothing of the kept instance is being changed. */
+    if (sw_stop_may_be_kept && (PyUnicode_CheckExact(value) || PyBytes_CheckExact(value) || PyDict_CheckExact(value) ||
+                                Py_TYPE(value) == sw_kept_type)) {
         PyObject *before;
         stop = sw_kept_stop;
         if (stop == NULL || !sw_stop_is_unused(stop)) {

@@ -20,7 +20,7 @@ cdef class Network:
     cdef DirectTransport _direct
     cdef int _descriptor
     cdef bint _queued
-    cdef bint _encrypts
+    cdef object _layer
     cdef readonly bint never_delivers
     cdef readonly bint copies
 

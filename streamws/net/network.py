@@ -93,15 +93,17 @@ class Network:
     these transports would not write before the end of the loop iteration.
     """
 
-    __slots__ = ("_descriptor", "_direct", "_encrypts", "_queued", "_transport", "copies", "never_delivers")
+    __slots__ = ("_descriptor", "_direct", "_layer", "_queued", "_transport", "copies", "never_delivers")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
         self._direct: DirectTransport | None = transport if isinstance(transport, DirectTransport) else None
         self._queued = True  # whether the transport may have bytes queued, which must be written first
-        self._encrypts: bool = transport.get_extra_info("sslcontext") is not None
-        self._descriptor: int = -1 if self._encrypts or sys.platform == "win32" else descriptor_of(transport)
-        self.never_delivers: bool = self._encrypts or self._descriptor >= 0
+        encrypts = transport.get_extra_info("sslcontext") is not None
+        # The TLS layer, if it is ours. uvicorn's connections use that of the loop.
+        self._layer: Any = transport if encrypts and hasattr(transport, "overhead") else None
+        self._descriptor: int = -1 if encrypts or sys.platform == "win32" else descriptor_of(transport)
+        self.never_delivers: bool = encrypts or self._descriptor >= 0
         """Whether a write never calls `Receiver.buffer_updated` before it returns. Some transports do that."""
         self.copies: bool = self._direct is None
         """Whether the transport copies the bytes that it has not written yet, instead of referring to them."""
@@ -163,16 +165,16 @@ class Network:
 
     def overhead(self) -> int:
         """Return the number of bytes that encryption has added to those written."""
-        return self._transport.overhead if self._encrypts else 0
+        return 0 if self._layer is None else self._layer.overhead
 
     def release_idle_memory(self) -> None:
         """Free buffers while the connection is idle."""
-        if self._encrypts:
-            self._transport.release_idle_memory()
+        if self._layer is not None:
+            self._layer.release_idle_memory()
 
     def close(self) -> None:
         """Release the transport, which is closed and may refer back to the connection."""
-        self._transport = self._direct = None
+        self._transport = self._direct = self._layer = None
         self._descriptor = -1
 
     def _is_clear(self) -> bool:

@@ -45,6 +45,7 @@ cdef class Inbox:
     cdef Py_ssize_t _read_high
     cdef Py_ssize_t _read_low
     cdef readonly Py_ssize_t max_size
+    cdef public Py_ssize_t max_unread
     cdef readonly PartialFrame frame
     cdef readonly Queue queue
     cdef readonly Inflation inflation
@@ -69,6 +70,7 @@ cdef class Inbox:
     cpdef end(self)
     cpdef begin_closing(self)
     cdef Py_ssize_t _held(self)
+    cdef bint _is_crowded(self) noexcept
     @cython.locals(skipper=Skipper)
     cdef _discard(self)
 

@@ -112,6 +112,7 @@ class Inbox:
         "frame",
         "inflation",
         "max_size",
+        "max_unread",
         "owner",
         "queue",
     )
@@ -141,6 +142,9 @@ class Inbox:
         self._read_high = limits.read_high
         self._read_low = limits.read_low
         self.max_size: int = limits.max_message_size
+        self.max_unread: int = 0
+        """The most unread messages and fragments before reading from the network pauses; 0 for no limit of their own.
+        Servers whose interface counts messages set it."""
         self.frame: PartialFrame = protocol.parser.frame
         """The frame being received."""
         self.queue: Queue = Queue()
@@ -187,7 +191,9 @@ class Inbox:
         """Pause reading from the network if more bytes than the high-water mark are unread."""
         if self._skipper.active:
             self._skip()
-        if self._ended or self._held() <= self._read_high or self._gate.reasons & UNREAD:
+        if self._ended or self._gate.reasons & UNREAD:
+            return
+        if self._held() <= self._read_high and not self._is_crowded():
             return
         reading = self._reading
         if reading is not None and not self._giving_way and reading.needs_whole():
@@ -227,6 +233,10 @@ class Inbox:
     def _held(self) -> int:
         """Return the number of unread bytes, as `read_high` counts them."""
         return self.queue.size + self.frame.buffered()
+
+    def _is_crowded(self) -> bool:
+        """Return whether more messages and fragments are unread than `max_unread`."""
+        return self.max_unread > 0 and len(self.queue.items) - self.queue.head > self.max_unread
 
     def _discard(self) -> None:
         """Discard everything that is unread, and the rest of the message under way."""
@@ -310,7 +320,7 @@ class Inbox:
         """Resume reading from the network if few bytes are unread, or if a read waits for a whole message."""
         reading = self._reading
         waits = reading is not None and not self._giving_way and reading.needs_whole()
-        if waits or self._held() <= self._read_low:
+        if waits or (self._held() <= self._read_low and not self._is_crowded()):
             self._gate.resume(UNREAD)
 
     def _check_free(self, call: str) -> None:

@@ -12,7 +12,22 @@ from helpers.wires import Wire
 from streamws import Client, WebSocketServer, connect
 from streamws.about import PLAIN
 
-VALUES = ["", "text", b"", b"bytes", None, 7, (), (1, 2), ("text",), ValueError("x"), StopIteration("y"), StopIteration]
+VALUES = [
+    "",
+    "text",
+    b"",
+    b"bytes",
+    {},
+    {"type": "event"},
+    None,
+    7,
+    (),
+    (1, 2),
+    ("text",),
+    ValueError("x"),
+    StopIteration("y"),
+    StopIteration,
+]
 
 
 @pytest.fixture(params=[False, True], ids=["new", "kept"])
@@ -157,6 +172,25 @@ def test_finalizer_may_end_another_await(wire_with_results: Wire) -> None:
     del stop
     assert awaited(done("outer")) == "outer"
     assert inner == ["inner"]
+
+
+@pytest.mark.parametrize("next_result", ["outer", None])
+def test_finalizer_in_a_dict_may_end_another_await(wire_with_results: Wire, next_result: str | None) -> None:
+    """Events of ASGI are dicts, and the application may store anything in them."""
+    done = wire_with_results.operation.Done
+    inner: list[object] = []
+
+    class Last:
+        def __del__(self) -> None:
+            inner.append(awaited(done({"inner": 1})))
+
+    assert len(awaited(done({"stored": Last()}))) == 1
+    if next_result is None:
+        wire_with_results.operation.keep_results(False)
+    else:
+        assert awaited(done(next_result)) == next_result
+    assert inner == [{"inner": 1}]
+    assert awaited(done("after")) == "after"
 
 
 def test_tracer_that_holds_exceptions_sees_each_result(wire_with_results: Wire) -> None:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from benchmarks.broadcasts import BroadcastCase
 from benchmarks.case import ServerCase
 from benchmarks.compression import CompressedEchoCase
-from benchmarks.contestants import BLOCKING, ENGINES, GENERAL, TYPED, WAYS
+from benchmarks.contestants import ASGI, BLOCKING, ENGINES, GENERAL, TYPED, WAYS
 from benchmarks.deflate import Settings
-from benchmarks.echoes import ClientEchoCase, EchoCase, JsonEchoCase
+from benchmarks.echoes import AsgiEchoCase, ClientEchoCase, EchoCase, JsonEchoCase
 from benchmarks.fairness import FairnessCase
 from benchmarks.frames import TEXT
 from benchmarks.handshakes import HandshakeCase
@@ -37,6 +37,10 @@ _ALL: list[Case] = [
     EchoCase("large-tls", connections=4, window=2, size=64 * KiB, tls=True),
     EchoCase("callbacks", connections=8, window=32, size=32, contestants=WAYS),
     JsonEchoCase("typed", connections=8, window=32, size=85, opcode=TEXT, contestants=TYPED),
+    AsgiEchoCase("asgi", connections=8, window=32, size=32, opcode=TEXT, contestants=ASGI),
+    AsgiEchoCase("asgi-ping-pong", connections=64, window=1, size=256, opcode=TEXT, contestants=ASGI),
+    AsgiEchoCase("asgi-fastapi", 8, window=32, size=32, opcode=TEXT, contestants=ASGI, framework="fastapi"),
+    AsgiEchoCase("asgi-fastapi-ping-pong", 64, 1, size=256, opcode=TEXT, contestants=ASGI, framework="fastapi"),
     UploadCase("upload", size=GiB),
     DownloadCase("download", size=GiB),
     FairnessCase("fairness", flooders=1, size=32),
@@ -52,6 +56,10 @@ _ALL: list[Case] = [
     BroadcastCase("broadcast-500", 300, turns=1, in_turn=500, contestants=(*GENERAL, *ENGINES)),
     IdleCase("idle", connections=3000),
     IdleCase("idle-tls", connections=500, tls=True),
+    IdleCase("asgi-idle", connections=1000, contestants=ASGI),
+    IdleCase("asgi-fastapi-idle", connections=1000, contestants=ASGI, options=("--framework", "fastapi")),
+    # Granian does not compress.
+    CompressedIdleCase("asgi-idle-deflate", connections=400, settings=Settings(), contestants=ASGI[:-1]),
     CompressedEchoCase("json-as-it-comes", connections=8, settings=Settings()),
     CompressedEchoCase("json-equal", connections=8, settings=SETTINGS),
     CompressedEchoCase("json-equal-no-takeover", connections=8, settings=replace(SETTINGS, takeover=False)),

@@ -6,11 +6,12 @@ from benchmarks.deflate import Settings
 
 Role = Literal["server", "client"]
 LOOPS = ("uvloop", "asyncio")
-REFERENCES = ("picows", "picows-iter", "streamws", "streamws-sync")
+REFERENCES = ("picows", "picows-iter", "streamws", "streamws-sync", "uvicorn-websockets-sansio")
 """The library that the others are compared with: the first of these that was measured.
 
 picows' core has no compression, so picows-iter takes its place there. Where neither takes part, several ways of using
-streamws are compared with `async for`, and the other blocking clients with that of streamws.
+streamws are compared with `async for`, the other blocking clients with that of streamws, and servers of ASGI
+applications with uvicorn's default.
 """
 
 _SCRIPTS: dict[str, list[str]] = {
@@ -42,6 +43,17 @@ _BLOCKING: dict[str, list[str]] = {
     "websockets-sync": ["websockets_sync"],
     "websocket-client": ["websocket_client"],
 }
+_ASGI: dict[str, list[str]] = {
+    name: ["asgi", "--way", name]
+    for name in (
+        "uvicorn-streamws",
+        "uvicorn-websockets-sansio",
+        "uvicorn-websockets",
+        "uvicorn-wsproto",
+        "hypercorn",
+        "granian",
+    )
+}
 _WITH_ZLIB_NG: dict[str, list[str]] = {
     "picows-iter-ng": ["picows_iter", "--zlib-ng"],
     "aiohttp-ng": ["aiohttp", "--zlib-ng"],
@@ -57,7 +69,9 @@ ENGINES = tuple(_ENGINES)
 """Servers that are no libraries for asyncio. They take part where they can do the same as the libraries."""
 BLOCKING = tuple(_BLOCKING)
 """Blocking clients, which the cases `sync` and `sync-one` compare."""
-SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_ENGINES, *_BLOCKING)
+ASGI = tuple(_ASGI)
+"""Servers of ASGI applications; uvicorn with its WebSocket classes and ours."""
+SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_ENGINES, *_BLOCKING, *_ASGI)
 SERVERS_WITH_ZLIB_NG = tuple(_WITH_ZLIB_NG)
 """Measured only if named, and only in cases with compression."""
 
@@ -71,6 +85,12 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_TYPED, ("msgspec", "pydantic")),
     "websockets-sync": ("websockets",),
     "websocket-client": ("websocket-client",),
+    **dict.fromkeys(_ASGI, ("uvicorn", "fastapi")),
+    "uvicorn-websockets": ("uvicorn", "fastapi", "websockets"),
+    "uvicorn-websockets-sansio": ("uvicorn", "fastapi", "websockets"),
+    "uvicorn-wsproto": ("uvicorn", "fastapi", "wsproto"),
+    "hypercorn": ("hypercorn", "fastapi"),
+    "granian": ("granian", "fastapi"),
     "wse-server": ("wse-server",),
     "wse-server-cores": ("wse-server",),
 }
@@ -94,7 +114,7 @@ def command(server: str, role: Role, settings: Settings | None = None) -> list[s
 
     :returns: The path of the script in this folder, then its options.
     """
-    name, *options = (_SCRIPTS | _WAYS | _TYPED | _ENGINES | _BLOCKING | _WITH_ZLIB_NG)[server]
+    name, *options = (_SCRIPTS | _WAYS | _TYPED | _ENGINES | _BLOCKING | _ASGI | _WITH_ZLIB_NG)[server]
     script = [f"{role}s/{name}_{role}.py", *options]
     if settings is not None:
         script += ["--deflate", str(settings)]

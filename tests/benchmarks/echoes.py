@@ -90,6 +90,22 @@ class JsonEchoCase(EchoCase):
 
 
 @dataclass(frozen=True)
+class AsgiEchoCase(EchoCase):
+    """Echoes of an ASGI application, bare or in a framework."""
+
+    framework: str = "none"
+
+    @property
+    def description(self) -> str:
+        where = "bare ASGI" if self.framework == "none" else "FastAPI"
+        return f"{where}: {super().description}"
+
+    @property
+    def options(self) -> Sequence[str]:  # type: ignore[override]
+        return ["--framework", self.framework]
+
+
+@dataclass(frozen=True)
 class ClientEchoCase:
     name: str
     connections: int

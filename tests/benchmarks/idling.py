@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks import frames
 from benchmarks.case import ServerCase
 from benchmarks.compression import CompressingPeer
+from benchmarks.contestants import GENERAL
 from benchmarks.deflate import Settings, records
 from benchmarks.measure import Measure, Stopwatch
 from benchmarks.opening import connect, connect_with_tls, receive_exactly, reset, send_all
@@ -25,6 +26,8 @@ class IdleCase(ServerCase):
     name: str
     connections: int
     tls: bool = False
+    contestants: Sequence[str] = GENERAL
+    options: Sequence[str] = ()
     unit = "connections"
     once = True
 
@@ -55,6 +58,8 @@ class CompressedIdleCase(ServerCase):
     name: str
     connections: int
     settings: Settings
+    contestants: Sequence[str] = GENERAL
+    options: Sequence[str] = ()
     unit = "connections"
     once = True
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from benchmarks.contestants import packages
 
 _LIBRARIES = ("streamws", "picows", "aiohttp", "websockets", "websocket-client", "wse-server", "msgspec", "pydantic")
-PACKAGES = (*_LIBRARIES, "uvloop", "aiofastnet", "zlib-ng", "isal")
+_ASGI = ("uvicorn", "fastapi", "wsproto", "hypercorn", "granian")
+PACKAGES = (*_LIBRARIES, *_ASGI, "uvloop", "aiofastnet", "zlib-ng", "isal")
 OLDEST_FOR_WSE = (3, 12)
 """wse-server has no packages for older versions of Python, so it is not measured with them."""
 

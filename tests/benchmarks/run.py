@@ -5,7 +5,7 @@ server or client. Each round measures every library once, so that noise of the m
 CPU time per message, not messages per second, and compare ratios, not times.
 
 All runs use loopback, without logging and, except for scale-*, without keepalive pings. Messages of up to 4 MiB are
-accepted. Only the cases named *-tls use TLS; only those named json* and idle-deflate* compress.
+accepted. Only the cases named *-tls use TLS; only those named json* and *idle-deflate* compress.
 
 With --from, nothing is measured: the results of earlier runs are shown, drawn, or written into a page. Several files
 count as further rounds.
@@ -42,7 +42,8 @@ All figures are medians over the rounds. Cost and ratio below 1 are better than 
 cost                CPU time or memory of the server (of the client in client-*, sync*); user and system are parts
 / picows            cost of this library divided by the cost of picows' core, with the same interpreter and in the same
                     round: 0.8 means 20 % cheaper, 1.25 means 25 % dearer. Where picows' core was not measured,
-                    picows-iter takes its place, and in callbacks streamws with `async for`
+                    picows-iter takes its place, in callbacks streamws with `async for`, and in asgi* uvicorn's
+                    default class
 rounds              lowest and highest of these ratios over the rounds; if 1 is between them, the rounds disagree about
                     which library is cheaper. The median of the ratios need not be the ratio of the median costs
 waited              share of the time in which it was ready to run but other processes used its core

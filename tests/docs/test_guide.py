@@ -108,6 +108,7 @@ async def test_documentation_program_does_what_its_page_says(
             '"", 8765': '"127.0.0.1", 0',
             'host="localhost", port=8765': 'host="127.0.0.1", port=0',
             '"certificate.pem", "key.pem"': repr(CERTIFICATE),
+            "port=8000": "port=0",
             "/run/chat": str(tmp_path),
             "/srv/files": str(files),
         }.items():
@@ -137,9 +138,20 @@ async def run_foreign(example: Example, file: Path) -> None:
         await DRIVERS[example.name.removesuffix("-before")](Running(program, address, file.parent))
 
 
+async def run_uvicorn(example: Example, file: Path) -> None:
+    """Run a program that runs uvicorn; SIGINT stops it."""
+    async with asyncio.timeout(SECONDS), Program("-u", str(file)) as program:
+        await DRIVERS[example.name](Running(program, await listening_address(program), file.parent))
+        assert await program.interrupt() == 0
+        assert "Traceback" not in program.stderr
+
+
 async def run(example: Example, file: Path) -> None:
     if example.kind in ("before", "asgi"):
         await run_foreign(example, file)
+        return
+    if example.kind == "uvicorn":
+        await run_uvicorn(example, file)
         return
     async with asyncio.timeout(SECONDS), Program("-u", "-c", RUN, str(file)) as program:
         driver = DRIVERS.get(example.name)
@@ -181,7 +193,7 @@ def test_documentation_programs_that_do_not_serve_claim_an_output() -> None:
 
 def test_documentation_comments_are_all_understood() -> None:
     text = "".join(page.read_text("utf-8") for page in pages())
-    comments = re.findall(r"<!-- (program|asgi|handler|connection|client|before|file|continues): ", text)
+    comments = re.findall(r"<!-- (program|asgi|uvicorn|handler|connection|client|before|file|continues): ", text)
     assert len(comments) + len(re.findall(r"(?<!-->)\n```python\n", text)) == sum(e.blocks for e in examples())
     figures = text.count("<!-- figures: ")
     assert text.count("<!-- end of figures -->") == figures
@@ -198,6 +210,34 @@ def test_documentation_links_lead_somewhere(page: Path) -> None:
         if anchor:
             titles = re.findall(r"^#+ (.*)$", linked.read_text("utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}, target
+
+
+# Beside FastAPI ---------------------------------------------------------------------------------------------
+
+
+@drives("fastapi-under-uvicorn")
+async def drive_fastapi_under_uvicorn(running: Running) -> None:
+    async with running.connect("/rooms/red", {"Origin": "https://example.org"}) as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "red: hello"
+        await peer.send("x" * 70_000)
+        assert (await closed(peer))[0] == 1009
+    with pytest.raises(InvalidStatus) as refused:
+        await running.connect("/rooms/red", {"Origin": "https://evil.example"})
+    assert refused.value.response.status_code == 403
+
+
+@drives("fastapi-second-port")
+async def drive_fastapi_second_port(running: Running) -> None:
+    http = int(await running.program.logs(r"Uvicorn running on http://127\.0\.0\.1:(\d+)"))
+    async with running.connect() as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "hello"
+        reader, writer = await asyncio.open_connection("127.0.0.1", http)
+        writer.write(b"POST /announcements?text=all HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert await peer.recv() == "all"
+        assert (await reader.read()).endswith(b"\r\n\r\n1")
+        writer.close()
 
 
 # Getting started --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from chat_service import TO_CLIENTS, Chat, Here, Said
 from market_data import FROM_CLIENTS, Feed, Follow, Market, Price
 from market_data import TO_CLIENTS as PRICES
 
+from helpers.processes import free_port
 from helpers.programs import SECONDS, Program
 from helpers.waiting import until
 from streamws import Client, Connecting, ConnectionClosedError, HandshakeRefused, connect
@@ -40,6 +41,24 @@ async def test_tests_of_chat_service_pass() -> None:
     async with Program("-m", "pytest", "-n", "0", "-p", "no:cacheprovider", file) as program:
         assert await program.end() == 0, program.stdout
         assert "2 passed" in program.stdout
+
+
+async def test_tests_of_fastapi_chat_pass() -> None:
+    file = str(EXAMPLES / "test_fastapi_chat.py")
+    async with Program("-m", "pytest", "-n", "0", "-p", "no:cacheprovider", file) as program:
+        assert await program.end() == 0, program.stdout
+        assert "3 passed" in program.stdout
+
+
+async def test_fastapi_chat_prints_urls_and_serves() -> None:
+    port = free_port()
+    async with Program("-u", str(EXAMPLES / "fastapi_chat.py"), "127.0.0.1", str(port)) as program:
+        url = await program.says("^(ws://.*Ann.*)$")
+        await program.logs("Uvicorn running on")
+        async with connect(url, proxy=None) as client:
+            assert await client.read_message() == '{"user":"","text":"Ann is here"}'
+        assert await program.interrupt() == 0
+        assert "Traceback" not in program.stderr
 
 
 async def test_chat_service_prints_links_and_serves_page() -> None:

@@ -8,6 +8,7 @@ Each `python` block is a program, or a part of one. A comment right above the bl
     <!-- handler: NAME -->          a function: the handler of a server, which is added
     <!-- connection: NAME -->       a function: the @socket.connection callback of a server, which is added
     <!-- asgi: NAME -->             an ASGI application, `app`, which uvicorn serves
+    <!-- uvicorn: NAME -->          a program that runs uvicorn on port 8000
     <!-- client: NAME -->           a program that talks to a server, and ends by itself
     <!-- before: NAME-before -->    what the program NAME is with another library
     <!-- file: NAME -->             the file NAME.py, which `docs/test_testing.py` uses
@@ -99,7 +100,8 @@ def _examples_of(page: Path) -> list[Example]:
             if role == "continues":
                 example = found[name]
             else:
-                assert role in ("program", "asgi", "client", "before", "file", *EPILOGUES), f"{page}:{line}: {role}?"
+                known = ("program", "asgi", "uvicorn", "client", "before", "file", *EPILOGUES)
+                assert role in known, f"{page}:{line}: {role}?"
                 assert name not in found, f"{page}:{line}: {name} is there already"
                 example = found[name] = Example(page, name, kind=role)
             if role in EPILOGUES:

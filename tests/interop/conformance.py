@@ -55,10 +55,11 @@ async def echo_server(peer: str, build: str, log: Path) -> AsyncIterator[int]:
 
 
 async def run_against_server(
-    build: str, cases: Sequence[str], folder: Path, *, seconds: float, at_once: int
+    build: str, cases: Sequence[str], folder: Path, *, seconds: float, at_once: int, peer: str = "streamws"
 ) -> Mapping[str, Verdict]:
     """Run cases against the echo server, which must log nothing.
 
+    :param peer: The echo program.
     :param cases: Ids, or patterns such as `9.*`.
     :returns: The verdict on each case.
     """
@@ -66,7 +67,7 @@ async def run_against_server(
     chosen = [option for case in cases for option in ("--include", case)]
     options = ["--parallelism", str(at_once), "--outdir", str(folder), *chosen]
     log = folder / "server.log"
-    async with echo_server("streamws", build, log) as port:
+    async with echo_server(peer, build, log) as port:
         ended = await run(kosoku, *options, f"127.0.0.1:{port}", seconds=seconds)
     assert log.read_text() == ""
     return verdicts(folder, ended.errors)
