@@ -9,6 +9,7 @@ import uvicorn
 
 from asgi.application import application
 from asgi.conversations import Conversations, Server
+from streamws.asgi.uvicorn import Protocol
 
 
 @asynccontextmanager
@@ -33,3 +34,12 @@ class TestSansio(Conversations):
     async def server(self) -> AsyncIterator[Server]:
         async with serving(application, "websockets-sansio") as url:
             yield Server(url)
+
+
+class TestOurs(Conversations):
+    """uvicorn with the class of streamws."""
+
+    @pytest.fixture
+    async def server(self) -> AsyncIterator[Server]:
+        async with serving(application, Protocol) as url:
+            yield Server(url, abrupt=1006)
