@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from pathlib import Path
 
 import pytest
@@ -27,14 +27,17 @@ async def test_both_builds_pass_quick_cases(run_cases: RunCases, tmp_path: Path)
         for build in BUILDS:
             folder = tmp_path / build
             folder.mkdir()
-            group.create_task(
-                assert_passes_quick_cases(run_cases(build, QUICK, folder, seconds=120, at_once=8)), name=build
-            )
+            # Large messages take most of the time: the .py sources of a compiled installation do without them.
+            without = set() if build == "installed" else {"9"}
+            cases = [pattern for pattern in QUICK if pattern.partition(".")[0] not in without]
+            running = run_cases(build, cases, folder, seconds=120, at_once=8)
+            group.create_task(assert_passes_quick_cases(running, CATEGORIES.keys() - without), name=build)
 
 
-async def assert_passes_quick_cases(running: Awaitable[Mapping[str, Verdict]]) -> None:
+async def assert_passes_quick_cases(running: Awaitable[Mapping[str, Verdict]], categories: Set[str]) -> None:
     verdicts = await running
-    assert Counter(case.partition(".")[0] for case in verdicts) == CATEGORIES
+    found = Counter(case.partition(".")[0] for case in verdicts)
+    assert found == {category: CATEGORIES[category] for category in categories}
     # No case is "NON-STRICT", the grade in 6.4 for detecting invalid UTF-8 only at the end of its frame.
     assert {case: verdict for case, verdict in verdicts.items() if verdict != Verdict("OK", "OK")} == {
         case: Verdict("INFORMATIONAL", "INFORMATIONAL") for case in UNSPECIFIED
