@@ -394,8 +394,10 @@ class AsgiClient:
         if receiving is not None:
             # The event with the close code may be there, or arrive at once (the specification allows both).
             self._receiving.drain(True)
-            await asyncio.wait([receiving], timeout=_GRACE if lost else 0)
-            self._receiving.drain(False)
+            try:
+                await asyncio.wait([receiving], timeout=_GRACE if lost else 0)
+            finally:
+                self._receiving.drain(False)
         if lost:
             self._end(_lost(error))
         if self._state is State.CLOSED:

@@ -640,6 +640,23 @@ async def test_error_of_send_keeps_the_limit_of_unread_messages() -> None:
     assert server.received == 1 + 3
 
 
+async def test_cancelled_send_that_failed_keeps_the_limit_of_unread_messages() -> None:
+    server, client = await opened()
+
+    def fail(event: object) -> None:
+        raise Lost
+
+    server.on_send = fail
+    task = asyncio.create_task(client.send("a"))
+    await iterations()
+    task.cancel()
+    assert await cancelled(task)
+    received = server.received
+    server.give(*[text("x" * READ_AHEAD)] * 10)
+    await iterations(50)
+    assert server.received == received + 1
+
+
 async def test_other_error_of_send_is_translated_only_after_the_end() -> None:
     server, client = await opened()
 
