@@ -77,8 +77,10 @@ def from_websocket(websocket: WebSocket) -> "AsgiClient":
 
 
 def _is_answered(error: BaseException) -> bool:
-    """Return whether Starlette closes the connection because of this exception, such as its `WebSocketException`."""
-    return any(kind.__module__ == "starlette.exceptions" for kind in type(error).__mro__)
+    """Return whether Starlette closes an open connection because of this exception."""
+    # It answers an `HTTPException` only before the connection is accepted.
+    names = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
+    return ("starlette.exceptions", "WebSocketException") in names
 
 
 class AsgiClient:
