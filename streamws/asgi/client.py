@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import suppress
 from functools import partial
 from inspect import isawaitable
 from types import TracebackType
@@ -77,8 +76,14 @@ def from_websocket(websocket: WebSocket) -> "AsgiClient":
 
 
 def _is_answered(error: BaseException) -> bool:
-    """Return whether Starlette closes the connection because of this exception, such as its `WebSocketException`."""
-    return any(kind.__module__ == "starlette.exceptions" for kind in type(error).__mro__)
+    """Return whether Starlette closes an open connection because of this exception."""
+    # It answers an `HTTPException` only before the connection is accepted.
+    names = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
+    return ("starlette.exceptions", "WebSocketException") in names
+
+
+async def _send_nothing(event: dict[str, object]) -> None:
+    """Replaces the `send` of the server after the end, so that the connection does not keep it alive."""
 
 
 class AsgiClient:
@@ -102,6 +107,8 @@ class AsgiClient:
 
     __slots__ = (
         "__weakref__",
+        "_accepting",
+        "_announced",
         "_backlog",
         "_callbacks",
         "_closing",
@@ -111,6 +118,7 @@ class AsgiClient:
         "_reading",
         "_receiving",
         "_send_event",
+        "_sender",
         "_state",
         "_subprotocol",
         "_task",
@@ -143,10 +151,13 @@ class AsgiClient:
         self._state = State.CONNECTING
         self._subprotocol: str | None = None
         self._outcome: CloseOutcome | None = None
+        self._announced: CloseOutcome | None = None  # the outcome while it was closing
         self._ended = asyncio.Event()
         self._reading = False  # whether a task reads
         self._backlog = 0
         self._turn = asyncio.Lock()  # for the tasks that send: ASGI says nothing about several at once
+        self._sender: asyncio.Task[Any] | None = None  # waits for the server to take a message
+        self._accepting: asyncio.Task[Exception | None] | None = None  # sends the event `websocket.accept`
         self._closing: asyncio.Task[None] | None = None  # sends the event `websocket.close`
         self._tasks: set[asyncio.Task[None]] = set()  # of callbacks
         self._callbacks = asyncio.Lock()  # runs them one after the other
@@ -171,14 +182,22 @@ class AsgiClient:
         if error is None:
             await self.close()
             return False
-        if tells_of_end(error) and self._outcome is not None:
-            await self._wait_closing()
+        if self._tells_of_end(error):
+            await self._ended.wait()
             return True
-        if self._state is State.OPEN and not _is_answered(error):
+        if (self._state is State.OPEN or self._accepting is not None) and not _is_answered(error):
             cause = Cause.HANDLER_ERROR if isinstance(error, Exception) else Cause.LOCAL_CANCEL
             self._begin_close(Close(CloseCode.INTERNAL_ERROR), cause, Side.LOCAL, f"the application raised {error!r}")
-            await self._wait_closing()
+            await self._ended.wait()
         return False  # the framework or the server reports the error, and answers if the connection was not accepted
+
+    def _tells_of_end(self, error: BaseException) -> bool:
+        """Return whether `error` only tells that this connection ended, or is a group that contains no others."""
+        if isinstance(error, ExceptionGroup):
+            return all(map(self._tells_of_end, error.exceptions))
+        if not isinstance(error, (ConnectionClosed, DecodeError)) or error.outcome is None:
+            return False
+        return error.outcome is self._outcome or error.outcome is self._announced
 
     # The opening handshake -------------------------------------------------------------------------------------
 
@@ -192,13 +211,14 @@ class AsgiClient:
         :raises InvalidHeader: if a field would break the message, or belongs to the handshake itself.
         :raises ConnectionClosed: if the client has disconnected.
 
-        If it is cancelled before the server was told to accept, it has no effect.
+        If it is cancelled before the server was told to accept, it has no effect; later, the server still accepts.
         """
         fields = Accept(headers, subprotocol).headers
         if subprotocol is not None and subprotocol not in self.request.subprotocols:
             raise ValueError(f"the client does not offer the subprotocol {subprotocol!r:.80}: see request.subprotocols")
         self._check_loop("client.accept()")
         async with self._turn:
+            await self._wait_accepting()
             if self._state is not State.CONNECTING:
                 self._raise_if_closed("cannot accept")
                 raise UsageError("cannot accept: the connection is open already; accept before the first read or send")
@@ -211,18 +231,53 @@ class AsgiClient:
                 await self._accept(None, Headers())
 
     async def _accept(self, subprotocol: str | None, fields: Headers) -> None:
-        await self._connect()
-        self._raise_if_closed("cannot accept")
-        self._state = State.OPEN
+        """Accept the connection in a task of its own, because ASGI does not say what cancelling `send` does."""
+        if self._accepting is None:
+            await self._connect()
+            self._raise_if_closed("cannot accept")
+            caller = cast("asyncio.Task[Any]", asyncio.current_task())
+            sending = self._send_accept(subprotocol, fields, caller, caller.cancelling())
+            self._accepting = self._loop.create_task(sending)
+        accepting = self._accepting
+        await asyncio.wait([accepting])
+        if accepting.cancelled():
+            self._raise_if_closed("cannot accept")
+        error = accepting.result()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # it refers to this frame
+
+    async def _send_accept(
+        self, subprotocol: str | None, fields: Headers, caller: "asyncio.Task[Any]", cancelling: int
+    ) -> Exception | None:
+        """Send the event `websocket.accept`; return the error if there is one.
+
+        :param cancelling: `caller.cancelling()` at the call. If it is more now, the caller was cancelled since then.
+        """
+        event: dict[str, object] = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": _encoded(fields)}
         try:
-            await self._send_event(
-                {"type": "websocket.accept", "subprotocol": subprotocol, "headers": _encoded(fields)}
-            )
+            if caller.cancelling() > cancelling:
+                return None
+            try:
+                await self._send_event(event)
+            except Exception as error:
+                await self._explain(error, "cannot accept")
+                raise
         except Exception as error:
-            await self._explain(error, "cannot accept")
-            self._state = State.CONNECTING
-            raise
-        self._subprotocol = subprotocol
+            return error
+        finally:
+            self._accepting = None
+        if self._state is State.CONNECTING:
+            self._state = State.OPEN
+            self._subprotocol = subprotocol
+        return None
+
+    async def _wait_accepting(self) -> None:
+        """Wait for an accept whose caller was cancelled."""
+        if self._accepting is not None:
+            await asyncio.wait([self._accepting])
 
     async def _connect(self) -> None:
         """Wait until the server has announced the connection."""
@@ -241,6 +296,7 @@ class AsgiClient:
             raise TypeError(f"refuse() takes a Response, not {type(response).__name__}")
         self._check_loop("client.refuse()")
         async with self._turn:
+            await self._wait_accepting()
             if self._state is not State.CONNECTING:
                 raise UsageError(f"cannot refuse: the connection is {self._state.name.lower()} already; call close()")
             await self._refuse(response if offers_response(self.scope) else None, Close(CloseCode.POLICY_VIOLATION))
@@ -263,9 +319,14 @@ class AsgiClient:
                 fields.append((b"content-length", b"%d" % len(response.body)))
             await self._send_event({"type": "websocket.http.response.start", "status": status, "headers": fields})
             await self._send_event({"type": "websocket.http.response.body", "body": response.body, "more_body": False})
-        except OSError as error:
+        except asyncio.CancelledError:
+            outcome = _not_sent(None)
+            raise
+        except Exception as error:
             outcome = _lost(error)
-            raise ConnectionClosedError(outcome, "cannot refuse") from error
+            if isinstance(error, OSError):
+                raise ConnectionClosedError(outcome, "cannot refuse") from error
+            raise
         finally:
             self._end(outcome)
 
@@ -340,7 +401,7 @@ class AsgiClient:
         received, wanted = ("binary", "text") if isinstance(message, bytes) else ("text", "binary")
         reason = f"received a {received} message where only {wanted} is accepted"
         self._begin_close(Close(CloseCode.UNSUPPORTED_DATA, reason), Cause.LIMIT, Side.REMOTE, reason)
-        await self._wait_closing()
+        await self._ended.wait()
         return _closed_error(self._known_outcome())
 
     # Writing ---------------------------------------------------------------------------------------------------
@@ -353,7 +414,8 @@ class AsgiClient:
 
         :param data: the message. A bytes-like object may be changed again after the call.
         :param text: whether bytes-like data, which must be valid UTF-8, is sent as text.
-        :raises ConnectionClosed: when awaited, if the connection is closing or closed.
+        :raises ConnectionClosed: when awaited, if the connection is closing or closed, or if it ends while the server
+            makes it wait.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
         :raises UnicodeDecodeError: if `text` is true, and `data` is not valid UTF-8.
 
@@ -375,11 +437,22 @@ class AsgiClient:
             async with self._turn:
                 self._raise_if_closed("cannot send")
                 key = "text" if isinstance(message, str) else "bytes"
+                # As `asyncio.timeout` does: a task for each message would cost more.
+                sender = self._sender = cast("asyncio.Task[Any]", asyncio.current_task())
+                cancelling = sender.cancelling()
                 try:
                     await self._send_event({"type": "websocket.send", key: message})
-                except Exception as error:
-                    await self._explain(error, "cannot send")
+                    if self._sender is None:  # the server has ignored that `_end` cancelled it
+                        sender.uncancel()
+                except BaseException as error:
+                    if self._sender is None and sender.uncancel() <= cancelling:
+                        raise _closed_error(self._known_outcome(), "cannot send") from error
+                    self._sender = None
+                    if isinstance(error, Exception):
+                        await self._explain(error, "cannot send")
                     raise
+                finally:
+                    self._sender = None
         finally:
             self._backlog -= size
 
@@ -394,8 +467,10 @@ class AsgiClient:
         if receiving is not None:
             # The event with the close code may be there, or arrive at once (the specification allows both).
             self._receiving.drain(True)
-            await asyncio.wait([receiving], timeout=_GRACE if lost else 0)
-            self._receiving.drain(False)
+            try:
+                await asyncio.wait([receiving], timeout=_GRACE if lost else 0)
+            finally:
+                self._receiving.drain(False)
         if lost:
             self._end(_lost(error))
         if self._state is State.CLOSED:
@@ -443,32 +518,39 @@ class AsgiClient:
         if timeout is not None:
             check_seconds("timeout", timeout)
         self._check_loop("client.close()")
-        if self._state is State.CONNECTING:
-            async with self._turn:
-                if self._state is State.CONNECTING:
-                    with suppress(ConnectionClosed):  # the client may have disconnected
-                        await self._refuse(None, Close(code, reason))
-                    return
         cause = Cause.CLEAN if code in CLEAN_CODES else Cause.CLOSED_WITH_ERROR
         self._begin_close(Close(code, reason), cause, Side.LOCAL, "", timeout)
-        await self._wait_closing()
+        await self._ended.wait()
 
     def _begin_close(
         self, close: Close, cause: Cause, initiator: Side, detail: str, timeout: float | None = None
     ) -> None:
-        """Begin to close an open connection, in a task of its own, which nothing cancels but the timeout."""
-        if self._state is not State.OPEN:
+        """Begin to close or refuse the connection, in a task of its own, which nothing cancels but the timeout."""
+        if self._closing is not None or self._state not in (State.CONNECTING, State.OPEN):
             return
+        outcome = CloseOutcome(cause, initiator, None, close, detail)
+        if self._state is State.OPEN:
+            self._announce(outcome)
+        self._closing = self._loop.create_task(self._close(close, outcome, timeout or _CLOSE_TIMEOUT))
+
+    def _announce(self, outcome: CloseOutcome) -> None:
+        """Note that an open connection is closing."""
         self._state = State.CLOSING
-        self._outcome = CloseOutcome(cause, initiator, None, close, detail)
+        self._outcome = self._announced = outcome
         # Granian sends no Close frame while a `receive` is under way.
         self._receiving.stop()
         self._receiving.discard()
-        self._closing = self._loop.create_task(self._close(close, self._outcome, timeout or _CLOSE_TIMEOUT))
 
     async def _close(self, close: Close, outcome: CloseOutcome, timeout: float) -> None:  # noqa: ASYNC109
         try:
             async with asyncio.timeout(timeout), self._turn:
+                await self._wait_accepting()
+                if self._state is State.CONNECTING:
+                    await self._refuse(None, close)
+                if self._state is State.OPEN:  # it was accepted in the meantime
+                    self._announce(outcome)
+                if self._state is State.CLOSED:
+                    return
                 try:
                     await self._send_close(close)
                 except OSError:
@@ -481,7 +563,7 @@ class AsgiClient:
                     detail = f"{outcome.detail}; {refused}" if outcome.detail else refused
                     outcome = attrs.evolve(outcome, sent=close, detail=detail)
         except TimeoutError:
-            outcome = CloseOutcome(Cause.CLOSE_TIMEOUT, Side.LOCAL, None, close, "the server did not send the close")
+            outcome = _not_sent(close if self._outcome is not None else None)
         except Exception as error:
             outcome = _lost(error)
         finally:
@@ -490,10 +572,6 @@ class AsgiClient:
     async def _send_close(self, close: Close) -> None:
         # Daphne takes no `CloseCode`.
         await self._send_event({"type": "websocket.close", "code": int(close.code), "reason": close.reason})
-
-    async def _wait_closing(self) -> None:
-        if self._closing is not None:
-            await asyncio.wait([self._closing])
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended; `outcome` then says how.
@@ -513,15 +591,24 @@ class AsgiClient:
         """Note how the connection has ended, unless that is known already."""
         if self._state is State.CLOSED:
             return
-        if self._closing is not None and self._closing is not asyncio.current_task():
+        task = asyncio.current_task()
+        if self._outcome is not None and self._closing is not task:
             return  # the event `websocket.close` is under way, and its task will note the end
         self._state = State.CLOSED
         self._outcome = outcome
         if self._task is not None:
             self._task.remove_done_callback(self._task_ended)
             self._task = None
+        if self._sender is not None and self._sender is not task:
+            self._sender.cancel()
+        self._sender = None
+        for other in (self._accepting, self._closing):
+            if other is not None and other is not task:
+                other.cancel()
+        self._accepting = self._closing = None
         self._receiving.stop()
         self._receiving.end()
+        self._send_event = _send_nothing
         self._ended.set()
 
     def _task_ended(self, task: "asyncio.Task[Any]") -> None:
@@ -703,6 +790,11 @@ def _closed_error(outcome: CloseOutcome, refused: str = "") -> ConnectionClosed:
 def _lost(error: Exception) -> CloseOutcome:
     """Return the outcome of a connection whose end only an error of `send` has told."""
     return CloseOutcome(Cause.RESET, Side.REMOTE, None, None, f"cannot send: {describe(error)}")
+
+
+def _not_sent(close: Close | None) -> CloseOutcome:
+    """Return the outcome of a connection whose close or refusal the server has not taken in time."""
+    return CloseOutcome(Cause.CLOSE_TIMEOUT, Side.LOCAL, None, close, "the server did not send the close")
 
 
 def _encoded(fields: Headers) -> list[tuple[bytes, bytes]]:

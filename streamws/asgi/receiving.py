@@ -131,9 +131,22 @@ class Receiving:
             self._read.set_result(None)
 
     def end(self) -> None:
-        """Note that the connection has ended, and wake the tasks that wait for it."""
+        """Note that the connection has ended, and wake the tasks that wait for it. Messages may be left to read."""
         self.connected.set()
         self._wake()
+        # Nothing may keep the connection, the application and the server alive in a cycle.
+        self._on_end = _ignore
+        self._receive = _receive_nothing
+        self.task = None
+
+
+def _ignore(outcome: CloseOutcome) -> None:
+    """Replaces `on_end` after the end."""
+
+
+async def _receive_nothing() -> dict[str, object]:
+    """Replaces the `receive` of the server after the end."""
+    return {"type": "websocket.disconnect"}
 
 
 def outcome_of(code: object, reason: object) -> CloseOutcome:

@@ -1,8 +1,11 @@
 """`AsgiClient`, with an ASGI server that the test controls."""
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -41,9 +44,10 @@ def outcome_of(client: AsgiClient) -> CloseOutcome:
 
 
 async def opened(*events: dict[str, Any]) -> tuple[AsgiServer, AsgiClient]:
-    server = AsgiServer(*events)
+    server = AsgiServer()
     client = server.client()
     await client.accept()
+    server.give(*events)
     return server, client
 
 
@@ -153,9 +157,10 @@ async def test_first_send_accepts() -> None:
 
 
 async def test_waiting_for_the_end_accepts() -> None:
-    server = AsgiServer(disconnect())
+    server = AsgiServer()
+    server.on_send = lambda event: server.give(disconnect())
     await server.client().wait_closed()
-    assert server.sent[:1] == [ACCEPTED]
+    assert server.sent == [ACCEPTED]
 
 
 async def test_several_tasks_accept_once() -> None:
@@ -240,6 +245,99 @@ async def test_cancelled_accept_has_no_effect() -> None:
     assert (client.state, server.sent) == (State.CONNECTING, [])
     server.give({"type": "websocket.connect"}, text("a"))
     assert await client.read_message() == "a"
+
+
+@pytest.mark.parametrize("wait", range(1, 6))
+async def test_cancelled_first_read_leaves_the_state_of_the_server(wait: int) -> None:
+    """The read is cancelled in each loop iteration of an accept that a middleware delays."""
+    server = AsgiServer()
+    gate = asyncio.Event()
+    server.on_send = lambda event: gate.wait()
+    client = server.client()
+    task = asyncio.create_task(client.read_message())
+    await iterations(wait)
+    task.cancel()
+    assert await cancelled(task)
+    assert (client.state, server.sent) == (State.CONNECTING, [])
+    gate.set()
+    await client.send("a")
+    assert client.state is State.OPEN
+    assert server.sent == [ACCEPTED, {"type": "websocket.send", "text": "a"}]
+
+
+@pytest.mark.parametrize("wait", range(6))
+async def test_cancelled_accept_has_no_effect_unless_the_server_was_told(wait: int) -> None:
+    server = AsgiServer()
+    told: list[object] = []
+    gate = asyncio.Event()
+
+    def on_send(event: object) -> Any:
+        told.append(event)
+        return gate.wait()
+
+    server.on_send = on_send
+    client = server.client()
+    task = asyncio.create_task(client.accept("chat.v1"))
+    await iterations(wait)
+    before = len(told)
+    task.cancel()
+    assert await cancelled(task)
+    gate.set()
+    await iterations()
+    assert len(told) == before
+    assert client.state is (State.OPEN if before else State.CONNECTING)
+    assert client.subprotocol == ("chat.v1" if before else None)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (AsgiClient.accept, "open already"),
+        (lambda client: client.refuse(Response(401)), "the connection is open already"),
+        (lambda client: client.close(4000), None),
+    ],
+)
+async def test_call_after_a_cancelled_accept_waits_for_it(call: Callable[[AsgiClient], Any], error: str | None) -> None:
+    server = AsgiServer()
+    gate = asyncio.Event()
+    server.on_send = lambda event: gate.wait()
+    client = server.client()
+    task = asyncio.create_task(client.accept())
+    await iterations(10)
+    task.cancel()
+    assert await cancelled(task)
+    task = asyncio.create_task(call(client))
+    await iterations()
+    assert server.sent == []
+    gate.set()
+    if error is None:
+        await within(task)
+        assert server.closes == [(4000, "")]
+    else:
+        with pytest.raises(UsageError, match=error):
+            await within(task)
+    assert server.sent[0] == ACCEPTED
+
+
+async def test_block_that_raises_after_a_cancelled_accept_closes_with_1011() -> None:
+    server = AsgiServer()
+    gate = asyncio.Event()
+
+    def on_send(event: object) -> Any:
+        task.cancel()
+        asyncio.get_running_loop().call_soon(gate.set)
+        return gate.wait()
+
+    server.on_send = on_send
+
+    async def application() -> None:
+        async with server.client() as client:
+            await client.accept()
+
+    task = asyncio.create_task(application())
+    assert await cancelled(task)
+    assert server.sent[0] == ACCEPTED
+    assert server.closes == [(1011, "")]
 
 
 async def test_connection_that_was_accepted_without_saying_so() -> None:
@@ -640,6 +738,23 @@ async def test_error_of_send_keeps_the_limit_of_unread_messages() -> None:
     assert server.received == 1 + 3
 
 
+async def test_cancelled_send_that_failed_keeps_the_limit_of_unread_messages() -> None:
+    server, client = await opened()
+
+    def fail(event: object) -> None:
+        raise Lost
+
+    server.on_send = fail
+    task = asyncio.create_task(client.send("a"))
+    await iterations()
+    task.cancel()
+    assert await cancelled(task)
+    received = server.received
+    server.give(*[text("x" * READ_AHEAD)] * 10)
+    await iterations(50)
+    assert server.received == received + 1
+
+
 async def test_other_error_of_send_is_translated_only_after_the_end() -> None:
     server, client = await opened()
 
@@ -748,8 +863,102 @@ async def test_close_gives_up_after_its_timeout() -> None:
     await within(client.close(timeout=0.01))
     assert outcome_of(client).cause is Cause.CLOSE_TIMEOUT
     assert client.state is State.CLOSED
-    sending.cancel()
-    assert await cancelled(sending)
+    waiting = asyncio.create_task(client.send("b"))
+    for task in sending, waiting:
+        with pytest.raises(ConnectionClosedError, match=r"cannot send: .*the server did not send the close"):
+            await within(task)
+    assert (client.backlog, sending.cancelling()) == (0, 0)
+
+
+async def test_end_of_the_connection_ends_sends_that_the_server_makes_wait() -> None:
+    server, client = await opened()
+    never = asyncio.Event()
+    server.on_send = lambda event: never.wait()
+    tasks = [asyncio.create_task(client.send(data)) for data in ("a", "b")]
+    await iterations()
+    server.give(disconnect(4001))
+    for task in tasks:
+        with pytest.raises(ConnectionClosedError, match="cannot send: closed by the peer with 4001"):
+            await within(task)
+    assert server.messages == []
+
+
+async def test_send_that_is_cancelled_when_the_connection_ends_is_cancelled() -> None:
+    server, client = await opened()
+    never = asyncio.Event()
+    server.on_send = lambda event: never.wait()
+    task = asyncio.create_task(client.send("a"))
+    await iterations()
+    client._end(CloseOutcome(Cause.CLEAN, Side.REMOTE, None, None))
+    task.cancel()
+    assert await cancelled(task)
+
+
+async def test_server_that_ignores_the_end_of_a_send_does_not_cancel_the_sender() -> None:
+    server, client = await opened()
+
+    async def ignore() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    server.on_send = lambda event: ignore()
+    task = asyncio.create_task(client.send("a"))
+    await iterations()
+    server.give(disconnect())
+    await within(task)
+    assert task.cancelling() == 0
+
+
+async def test_close_before_accepting_gives_up_after_its_timeout() -> None:
+    never = asyncio.Event()
+    server = AsgiServer()
+    server.on_send = lambda event: never.wait()
+    unannounced = AsgiServer(connect=False)
+    for client in (server.client(), unannounced.client()):
+        await within(client.close(timeout=0.01))
+        assert client.state is State.CLOSED
+        assert outcome_of(client).cause is Cause.CLOSE_TIMEOUT
+    assert server.sent == unannounced.sent == []
+
+
+async def test_close_gives_up_an_accept_that_the_server_makes_wait() -> None:
+    never = asyncio.Event()
+    server = AsgiServer()
+    server.on_send = lambda event: never.wait()
+    client = server.client()
+    tasks = [asyncio.create_task(call) for call in (client.accept(), client.read_message(), client.send("a"))]
+    await iterations(10)
+    await within(client.close(timeout=0.01))
+    assert outcome_of(client).cause is Cause.CLOSE_TIMEOUT
+    for task in tasks:
+        with pytest.raises(ConnectionClosedError):
+            await within(task)
+
+
+async def test_cancelled_close_before_accepting_still_refuses() -> None:
+    server = AsgiServer()
+    gate = asyncio.Event()
+    server.on_send = lambda event: gate.wait()
+    client = server.client()
+    task = asyncio.create_task(client.close(1008))
+    await iterations()
+    task.cancel()
+    assert await cancelled(task)
+    gate.set()
+    await within(client.close())
+    assert server.closes == [(1008, "")]
+    assert "refused the connection with 403" in outcome_of(client).detail
+
+
+async def test_client_that_leaves_while_it_is_refused() -> None:
+    server = AsgiServer(connect=False)
+    client = server.client()
+    task = asyncio.create_task(client.close())
+    await iterations()
+    server.give(disconnect(1006))
+    await within(task)
+    assert outcome_of(client).cause is Cause.RESET
+    assert server.sent == []
 
 
 async def test_close_that_raises_ends_the_connection() -> None:
@@ -807,7 +1016,7 @@ async def test_block_that_is_cancelled_closes_with_1011() -> None:
             await client.read_message()
 
     task = asyncio.create_task(serve())
-    await iterations()
+    await until(lambda: server.sent)
     task.cancel()
     assert await cancelled(task)
     assert server.closes == [(1011, "")]
@@ -843,6 +1052,32 @@ async def test_end_of_another_connection_is_a_failure_of_the_block() -> None:
         async with client:
             await other.read_message()
     assert server.closes == [(1011, "")]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_end_of_another_connection_is_a_failure_after_the_end_too(grouped: bool) -> None:
+    _, other = await opened(disconnect(4001))
+    with pytest.raises(ConnectionClosedError) as caught:
+        await other.read_message()
+    error = ExceptionGroup("a test", [caught.value]) if grouped else caught.value
+    _, client = await opened(disconnect())
+    await client.wait_closed()
+    with pytest.raises(type(error)):
+        async with client:
+            raise error
+
+
+async def test_error_of_the_closing_connection_is_no_failure_if_the_outcome_changes() -> None:
+    server, client = await opened()
+    never = asyncio.Event()
+    server.on_send = lambda event: never.wait()
+    async with client:
+        closing = asyncio.create_task(client.close(timeout=0.01))
+        await iterations()
+        assert client.state is State.CLOSING
+        await client.send("a")
+    await closing
+    assert outcome_of(client).cause is Cause.CLOSE_TIMEOUT
 
 
 async def test_block_that_raises_before_accepting_leaves_the_answer_to_the_server() -> None:
@@ -894,6 +1129,26 @@ async def test_ended_connection_is_not_kept_by_the_task() -> None:
     task = asyncio.current_task()
     assert task is not None
     assert task.remove_done_callback(client._task_ended) == 0
+
+
+@pytest.mark.parametrize("by_peer", [False, True])
+async def test_ended_connection_needs_no_garbage_collection(by_peer: bool) -> None:
+    async def application() -> "weakref.ref[AsgiClient]":
+        server = AsgiServer()
+        async with server.client() as client:
+            await client.accept()
+            if by_peer:
+                server.give(text("unread"), disconnect())
+                await client.wait_closed()
+        return weakref.ref(client)
+
+    gc.disable()
+    try:
+        ref = await asyncio.create_task(application())
+        await iterations()
+        assert ref() is None
+    finally:
+        gc.enable()
 
 
 async def test_stopped_receiving_ends_the_connection() -> None:

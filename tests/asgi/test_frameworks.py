@@ -90,6 +90,12 @@ async def unauthorized(client: Opened) -> None:
     raise HTTPException(401, "token expired")
 
 
+@app.websocket("/late")
+async def late(client: Opened) -> None:
+    await client.read_message()
+    raise HTTPException(403, "no")
+
+
 @app.websocket("/refused")
 async def refused(client: Opened) -> None:
     await client.refuse(Response(402, "pay first"))
@@ -187,7 +193,8 @@ async def test_typed_messages(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "code", "reason"), [("/policy", 1008, "too loud"), ("/broken", 1011, ""), ("/expires", 1011, "")]
+    ("path", "code", "reason"),
+    [("/policy", 1008, "too loud"), ("/broken", 1011, ""), ("/late", 1011, ""), ("/expires", 1011, "")],
 )
 async def test_exception_closes(url: str, path: str, code: int, reason: str) -> None:
     async with connect(url + path, proxy=None) as client:
