@@ -140,8 +140,8 @@ class Protocol(Events, asyncio.Protocol):
         "_server_state",
         "_shared",
         "_stopping",
-        "_waiting_receives",
-        "_writable",
+        "_waiting",
+        "_writing_paused",
         "scope",
         "transport",
     )
@@ -217,8 +217,8 @@ class Protocol(Events, asyncio.Protocol):
         self._lost = False  # whether the transport is closed
         self._stopping = False  # whether uvicorn stops and this connection was closed because of it
         self._denial: Denial | None = None  # the response that the application has begun
-        self._writable: Future[None] | None = None  # while writing is paused and there is no connection
-        self._waiting_receives: list[Future[None]] = []  # tasks in `receive` while the connection is not open
+        self._writing_paused = False  # whether writing is paused and there is no connection
+        self._waiting: list[Future[None]] = []  # tasks in `receive` or `send` while there is no connection
 
     # The transport ---------------------------------------------------------------------------------------------
 
@@ -245,15 +245,15 @@ class Protocol(Events, asyncio.Protocol):
     def pause_writing(self) -> None:
         if self._connection is not None:
             self._connection.pause_writing()
-        elif self._writable is None:
-            self._writable = self.loop.create_future()
+        else:
+            self._writing_paused = True
 
     def resume_writing(self) -> None:
         if self._connection is not None:
             self._connection.resume_writing()
-        elif self._writable is not None:
-            self._writable.set_result(None)
-            self._writable = None
+        else:
+            self._writing_paused = False
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._connection is not None:
@@ -264,6 +264,7 @@ class Protocol(Events, asyncio.Protocol):
     def _end(self) -> None:
         """Note that the transport is closed."""
         self._lost = True
+        self._wake()
         self._server_state.connections.discard(self)
         self._trace("WebSocket connection lost", self.transport)
         connection = self._connection
@@ -273,8 +274,6 @@ class Protocol(Events, asyncio.Protocol):
             if _logger.isEnabledFor(logging.INFO):
                 log_end(connection, connection.peer(), "%s: %s")
         self.close_sending()
-        self.resume_writing()
-        self._wake_receives()
 
     def _trace(self, line: str, transport: asyncio.Transport) -> None:
         if self._logger.level <= TRACE_LOG_LEVEL:
@@ -397,9 +396,8 @@ class Protocol(Events, asyncio.Protocol):
         connection.on_lost = self._end
         shared.clients += 1
         self._logger.info("connection open")
-        if self._writable is not None:
+        if self._writing_paused:
             connection.pause_writing()
-            self.resume_writing()
         self.open_sending(connection)
         if self._connect_told:
             self.open_receiving(connection)
@@ -407,7 +405,7 @@ class Protocol(Events, asyncio.Protocol):
             self.loop.call_soon(self._hand_over)
         else:
             self._hand_over()
-        self._wake_receives()
+        self._wake()
 
     def _hand_over(self) -> None:
         """Let the transport call the connection directly."""
@@ -434,14 +432,20 @@ class Protocol(Events, asyncio.Protocol):
             if (self._lost or self._expected == _NO_MORE) and not self.told:
                 self.told = True
                 return self.disconnect_event()
-            future = self.loop.create_future()
-            self._waiting_receives.append(future)
-            await future
+            await self._wait()
 
-    def _wake_receives(self) -> None:
-        """Let the tasks that wait in `receive_event` look again."""
-        waiting, self._waiting_receives = self._waiting_receives, []
-        for future in waiting:
+    async def _wait(self) -> None:
+        """Wait until the state changes while there is no connection."""
+        future = self.loop.create_future()
+        self._waiting.append(future)
+        try:
+            await future
+        finally:
+            self._waiting.remove(future)
+
+    def _wake(self) -> None:
+        """Let the tasks in `_wait` look again."""
+        for future in self._waiting:
             if not future.done():
                 future.set_result(None)
 
@@ -455,12 +459,11 @@ class Protocol(Events, asyncio.Protocol):
 
     async def send_event(self, message: Mapping[str, Any]) -> None:
         kind = message["type"]
+        while self._writing_paused and self._connection is None and not self._lost:
+            await self._wait()
         connection = self._connection
-        if connection is None:
-            if self._writable is not None:
-                await self._writable
-        elif kind == "websocket.send" and connection.outbox.paused:  # the close of a slow client does not wait
-            await connection.outbox.drain()
+        if connection is not None and kind == "websocket.send" and connection.outbox.paused:
+            await connection.outbox.drain()  # the close of a slow client does not wait
         if self._lost:
             raise ClientDisconnected
         if self._expected == _MESSAGES:
@@ -512,7 +515,7 @@ class Protocol(Events, asyncio.Protocol):
             self._log_answer("403")
             self._respond(Response(403))
             self.transport.close()
-            self._wake_receives()
+            self._wake()
         elif kind == "websocket.http.response.start":
             status = message["status"]
             if not 200 <= status < 600:
@@ -533,7 +536,7 @@ class Protocol(Events, asyncio.Protocol):
         if not more:
             self._expected = _NO_MORE
             self.transport.close()
-            self._wake_receives()
+            self._wake()
 
     # The end of the application --------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from asgi.applications import ACCEPT, Event, Receive, Recorder, Send, Serve, ech
 from helpers.frames import BINARY, CLOSE, PING, PONG, TEXT, request
 from helpers.peers import Peer, open_peer
 from helpers.processes import python_environment
-from helpers.waiting import iterations, until, within
+from helpers.waiting import cancelled, iterations, until, within
 from streamws import Compression, Limits, Timeouts, connect
 from streamws.asgi.uvicorn import Protocol
 
@@ -40,6 +40,11 @@ class Holding:
         self.receive, self.send = receive, send
         self.opened.set()
         await self.leave.wait()
+
+
+async def cancelled_by_test(task: "asyncio.Task[Any]") -> bool:
+    task.cancel()
+    return await cancelled(task)
 
 
 async def refusal(peer: Peer, *changes: Any, **more: Any) -> bytes:
@@ -339,6 +344,31 @@ async def test_client_that_leaves_before_the_accept_is_told_to_the_application(s
     assert raised == [ClientDisconnected]
 
 
+async def test_receive_that_is_cancelled_before_the_accept_leaves_nothing_behind(serve: Serve) -> None:
+    connected = asyncio.Event()
+    application = Holding()
+
+    async def unanswered(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        application.receive = receive
+        connected.set()
+        await application.leave.wait()
+
+    served = await serve(unanswered)
+    peer = await served.open()
+    peer.write(request())
+    await within(connected.wait())
+    for _ in range(3):
+        waiting = asyncio.create_task(application.receive())
+        await iterations(1)
+        assert await cancelled_by_test(waiting)
+    (protocol,) = served.server.server_state.connections
+    assert isinstance(protocol, Protocol)
+    assert protocol._waiting == []
+    application.leave.set()
+    await peer.close()
+
+
 async def test_application_in_anyio_task_groups_and_cancel_scopes(serve: Serve) -> None:
     async def application(scope: Any, receive: Receive, send: Send) -> None:
         with anyio.fail_after(5):
@@ -415,6 +445,36 @@ async def test_send_that_waits_raises_os_error_when_the_client_is_lost(serve: Se
     peer.reset()
     with pytest.raises(ClientDisconnected):
         await within(sending)
+    application.leave.set()
+    await peer.close()
+
+
+async def test_cancelled_send_of_a_response_breaks_neither_the_next_one_nor_the_disconnect(serve: Serve) -> None:
+    started = asyncio.Event()
+    application = Holding()
+    part: Event = {"type": "websocket.http.response.body", "body": bytes(20_000_000), "more_body": True}
+
+    async def refusing(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
+        await send(part)
+        application.receive, application.send = receive, send
+        started.set()
+        await application.leave.wait()
+
+    peer = await (await serve(refusing)).open()
+    peer.write(request())
+    await within(started.wait())
+    first, second = (asyncio.create_task(application.send(part)) for _ in range(2))
+    receiving = asyncio.create_task(application.receive())
+    await iterations()
+    assert await cancelled_by_test(first)
+    await iterations()
+    assert not second.done()
+    peer.reset()
+    with pytest.raises(ClientDisconnected):
+        await within(second)
+    assert await within(receiving) == {"type": "websocket.disconnect", "code": 1006}
     application.leave.set()
     await peer.close()
 
