@@ -133,7 +133,6 @@ class Protocol(Events, asyncio.Protocol):
         "_denial",
         "_early",
         "_expected",
-        "_in_head",
         "_logger",
         "_lost",
         "_reader",
@@ -213,11 +212,11 @@ class Protocol(Events, asyncio.Protocol):
         self._early = b""  # bytes that arrived before the accept
         self._expected = _NOTHING_YET
         self._connect_told = False  # whether the application has received `websocket.connect`
-        self._in_head = False  # whether uvicorn still has to make this the protocol of the transport
         self._lost = False  # whether the transport is closed
         self._stopping = False  # whether uvicorn stops and this connection was closed because of it
         self._denial: Denial | None = None  # the response that the application has begun
-        self._writing_paused = False  # whether writing is paused and there is no connection
+        # Whether writing is paused and there is no connection; not known before this is the protocol of the transport.
+        self._writing_paused = True
         self._waiting: list[Future[None]] = []  # tasks in `receive` or `send` while there is no connection
 
     # The transport ---------------------------------------------------------------------------------------------
@@ -232,11 +231,7 @@ class Protocol(Events, asyncio.Protocol):
         if connection is not None:
             connection.receive(data, len(data))
         elif self._reader is not None:
-            self._in_head = True
-            try:
-                self._receive_head(self._reader, data)
-            finally:
-                self._in_head = False
+            self._receive_head(self._reader, data)
         elif not self.transport.is_closing():
             # The client must wait for the response (RFC 6455 section 4.1), so this does not have to be fast.
             self._early += data
@@ -252,8 +247,21 @@ class Protocol(Events, asyncio.Protocol):
         if self._connection is not None:
             self._connection.resume_writing()
         else:
+            self.transport.set_write_buffer_limits()  # the usual ones; `_installed` may have changed them
             self._writing_paused = False
             self._wake()
+
+    def _installed(self) -> None:
+        """Find out whether writing is paused: uvicorn has made this the protocol of the transport."""
+        if self.transport.is_closing():
+            return
+        if self.transport.get_write_buffer_size() == 0:
+            self._writing_paused = False
+            self._wake()
+        else:
+            # The client has not read the response to an earlier request. If writing is paused, only uvicorn's own
+            # protocol was told. In any case, `resume_writing` is called when everything is written.
+            self.transport.set_write_buffer_limits(high=0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._connection is not None:
@@ -335,6 +343,7 @@ class Protocol(Events, asyncio.Protocol):
         }
 
     def _start_application(self) -> None:
+        self.loop.call_soon(self._installed)  # before the application runs, unless its task is eager
         application: Any = self._config.loaded_app
         try:
             # No coroutine of ours around it: each message that wakes the application would pass through that too.
@@ -388,7 +397,6 @@ class Protocol(Events, asyncio.Protocol):
         self._agreement = None
         self._expected = _MESSAGES
         shared = self._shared
-        self.transport.write(b"HTTP/1.1 101 Switching Protocols%b%b\r\n\r\n" % (agreement.fields, added))
         connection = self._connection = _Connection(shared.environment, True, _OPENED)
         connection.connection_made(self.transport)
         connection.start(shared.policy.compression, agreement.terms)
@@ -396,23 +404,12 @@ class Protocol(Events, asyncio.Protocol):
         connection.on_lost = self._end
         shared.clients += 1
         self._logger.info("connection open")
-        if self._writing_paused:
-            connection.pause_writing()
+        self.transport.set_protocol(connection)
+        self.transport.write(b"HTTP/1.1 101 Switching Protocols%b%b\r\n\r\n" % (agreement.fields, added))
         self.open_sending(connection)
         if self._connect_told:
             self.open_receiving(connection)
-        if self._in_head:  # the application has accepted before it had to wait, in an eager task
-            self.loop.call_soon(self._hand_over)
-        else:
-            self._hand_over()
         self._wake()
-
-    def _hand_over(self) -> None:
-        """Let the transport call the connection directly."""
-        connection = self._connection
-        if connection is None or self._lost:
-            return
-        self.transport.set_protocol(connection)
         early, self._early = self._early, b""
         if early:
             self.transport.resume_reading()

@@ -449,6 +449,46 @@ async def test_send_that_waits_raises_os_error_when_the_client_is_lost(serve: Se
     await peer.close()
 
 
+@pytest.mark.parametrize("answer", ["accept", "response"])
+async def test_answer_waits_until_the_response_to_an_earlier_request_is_read(serve: Serve, answer: str) -> None:
+    """The transport has told uvicorn's protocol, not ours, that writing is paused."""
+    size = 8_000_000
+    connected = asyncio.Event()
+    answered = asyncio.Event()
+
+    async def application(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            fields = [(b"content-length", b"%d" % size)]
+            await send({"type": "http.response.start", "status": 200, "headers": fields})
+            await send({"type": "http.response.body", "body": bytes(size)})
+            return
+        await receive()
+        connected.set()
+        if answer == "accept":
+            await send(ACCEPT)
+        else:
+            await send({"type": "websocket.http.response.start", "status": 401})
+            await send({"type": "websocket.http.response.body"})
+        answered.set()
+
+    served = await serve(application)
+    peer = await served.open()
+    peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    peer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await until(lambda: served.server.server_state.total_requests == 1 and not served.server.server_state.tasks)
+    peer.write(request())
+    await within(connected.wait())
+    await iterations(10)
+    assert not answered.is_set()
+    peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    await within(peer.read_head())
+    await within(peer.reader.readexactly(size))
+    status = b"101" if answer == "accept" else b"401"
+    assert (await within(peer.read_head())).startswith(b"HTTP/1.1 " + status)
+    await within(answered.wait())
+    await peer.close()
+
+
 async def test_cancelled_send_of_a_response_breaks_neither_the_next_one_nor_the_disconnect(serve: Serve) -> None:
     started = asyncio.Event()
     application = Holding()
@@ -587,6 +627,29 @@ if sys.version_info >= (3, 12):
                 assert await within(peer.read_frame()) == (TEXT, b"%d" % number)
             peer.send_close()
             assert await within(peer.read_close()) == (1000, "")
+            await peer.close()
+        finally:
+            loop.set_task_factory(None)
+
+    async def test_send_of_an_eager_task_waits_while_the_client_reads_nothing(serve: Serve) -> None:
+        sent = 0
+
+        async def application(scope: Any, receive: Receive, send: Send) -> None:
+            nonlocal sent
+            await receive()
+            await send(ACCEPT)
+            for _ in range(20):
+                await send({"type": "websocket.send", "bytes": bytes(4_000_000)})
+                sent += 1
+
+        loop = asyncio.get_running_loop()
+        served = await serve(application)
+        loop.set_task_factory(start_eagerly)
+        try:
+            peer = await open_peer(served.port, small_buffers=True)
+            await iterations(20)
+            assert sent < 20
+            peer.reset()
             await peer.close()
         finally:
             loop.set_task_factory(None)
