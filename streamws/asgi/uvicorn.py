@@ -11,6 +11,7 @@ import logging
 import re
 from asyncio import AbstractEventLoop, Future, iscoroutine
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Any, ClassVar, Literal, cast
 from urllib.parse import unquote
@@ -61,6 +62,10 @@ _NOTHING_YET = 0  # it has not answered: it may accept, close, or begin a respon
 _MESSAGES = 1  # it has accepted
 _BODY = 2  # it has begun a response
 _NO_MORE = 3  # it has closed the connection, or completed its response
+_ANSWERED = 4  # the server itself has answered the request, or has cut off the response of the application
+
+_MAX_EARLY = 65536
+"""The most bytes that a client may send before it is accepted."""
 
 
 class _Connection(AsyncioConnection):
@@ -232,10 +237,13 @@ class Protocol(Events, asyncio.Protocol):
             connection.receive(data, len(data))
         elif self._reader is not None:
             self._receive_head(self._reader, data)
-        elif not self.transport.is_closing():
-            # The client must wait for the response (RFC 6455 section 4.1), so this does not have to be fast.
+        elif self._expected == _NOTHING_YET:
+            # The client must wait for the response (RFC 6455 section 4.1), so this does not have to be fast. Reading
+            # goes on, because otherwise the end of the client would not be seen.
             self._early += data
-            self.transport.pause_reading()
+            if len(self._early) > _MAX_EARLY:
+                reason = f"the client sent more than {_MAX_EARLY} bytes before it was accepted"
+                self._refuse(error_response(HandshakeRefused(400, reason)), reason)
 
     def pause_writing(self) -> None:
         if self._connection is not None:
@@ -273,6 +281,7 @@ class Protocol(Events, asyncio.Protocol):
         """Note that the transport is closed."""
         self._lost = True
         self._wake()
+        self._shared.environment.close_deadlines.discard(self.transport.abort)
         self._server_state.connections.discard(self)
         self._trace("WebSocket connection lost", self.transport)
         connection = self._connection
@@ -296,8 +305,10 @@ class Protocol(Events, asyncio.Protocol):
             connection.begin_close(CloseCode.SERVICE_RESTART, "")
             connection.inbox.end()
             return
-        if self._expected == _NOTHING_YET and not self.transport.is_closing():
-            self._respond(stopping_response())
+        if self._expected == _NOTHING_YET:
+            self._respond(stopping_response(), _ANSWERED)
+        elif self._expected == _BODY:
+            self._end_response(_ANSWERED)
         self.transport.close()
 
     # The opening handshake -------------------------------------------------------------------------------------
@@ -362,12 +373,36 @@ class Protocol(Events, asyncio.Protocol):
         address = get_remote_addr(self.transport)
         shown = address_text(address) if address else ""
         self._logger.info('%s - "WebSocket" %d: %s', shown, response.status, reason)
-        self._respond(response)
-        self.transport.close()
+        self._respond(response, _ANSWERED)
 
-    def _respond(self, response: Response) -> None:
-        self.transport.write(response.encode())
-        self._expected = _NO_MORE
+    def _respond(self, response: Response, expected: int) -> None:
+        """Send a response other than 101.
+
+        :param expected: what the application may send next.
+        """
+        if not self.transport.is_closing():
+            self.transport.write(response.encode())
+        self._end_response(expected)
+
+    def _end_response(self, expected: int) -> None:
+        """Close the sending side only, if the transport can, and discard what the client still sends.
+
+        Closing both sides while the client is sending would reset the TCP connection, and the client might never read
+        the response.
+        """
+        self._expected = expected
+        self._early = b""
+        self._wake()
+        transport = self.transport
+        if transport.is_closing():
+            return
+        self._shared.environment.close_deadlines.add(transport.abort)
+        if transport.can_write_eof():
+            # If the client is gone and has reset the connection, the transport reports that next.
+            with suppress(OSError):
+                transport.write_eof()
+        else:
+            transport.close()
 
     def _log_answer(self, answer: str) -> None:
         self._logger.info(
@@ -412,7 +447,6 @@ class Protocol(Events, asyncio.Protocol):
         self._wake()
         early, self._early = self._early, b""
         if early:
-            self.transport.resume_reading()
             connection.receive(early, len(early))
 
     # Events ----------------------------------------------------------------------------------------------------
@@ -426,7 +460,7 @@ class Protocol(Events, asyncio.Protocol):
                 return {"type": "websocket.connect"}
             if self._connection is not None:
                 return await self.receive()
-            if (self._lost or self._expected == _NO_MORE) and not self.told:
+            if (self._lost or self._expected in (_NO_MORE, _ANSWERED)) and not self.told:
                 self.told = True
                 return self.disconnect_event()
             await self._wait()
@@ -456,12 +490,12 @@ class Protocol(Events, asyncio.Protocol):
 
     async def send_event(self, message: Mapping[str, Any]) -> None:
         kind = message["type"]
-        while self._writing_paused and self._connection is None and not self._lost:
+        while self._writing_paused and self._connection is None and not self._lost and self._expected != _ANSWERED:
             await self._wait()
         connection = self._connection
         if connection is not None and kind == "websocket.send" and connection.outbox.paused:
             await connection.outbox.drain()  # the close of a slow client does not wait
-        if self._lost:
+        if self._lost or self._expected == _ANSWERED:
             raise ClientDisconnected
         if self._expected == _MESSAGES:
             assert connection is not None
@@ -510,9 +544,7 @@ class Protocol(Events, asyncio.Protocol):
             self._accept(message)
         elif kind == "websocket.close":
             self._log_answer("403")
-            self._respond(Response(403))
-            self.transport.close()
-            self._wake()
+            self._respond(Response(403), _NO_MORE)
         elif kind == "websocket.http.response.start":
             status = message["status"]
             if not 200 <= status < 600:
@@ -531,9 +563,7 @@ class Protocol(Events, asyncio.Protocol):
         assert self._denial is not None
         self.transport.write(self._denial.encode(body, more))
         if not more:
-            self._expected = _NO_MORE
-            self.transport.close()
-            self._wake()
+            self._end_response(_NO_MORE)
 
     # The end of the application --------------------------------------------------------------------------------
 
@@ -583,11 +613,13 @@ class Protocol(Events, asyncio.Protocol):
 
     def _finish_response(self) -> None:
         if self._expected == _NOTHING_YET:
+            response = Response(500, b"Internal Server Error", content_type="text/plain; charset=utf-8")
+            self._respond(response, _NO_MORE)
+        elif self._expected == _BODY:
+            assert self._denial is not None
             if not self.transport.is_closing():
-                self._respond(Response(500, b"Internal Server Error", content_type="text/plain; charset=utf-8"))
-        elif self._denial is not None and not self.transport.is_closing():
-            self.transport.write(self._denial.end())
-        self.transport.close()
+                self.transport.write(self._denial.end())
+            self._end_response(_NO_MORE)
 
 
 async def _wait_for(awaitable: Awaitable[object]) -> object:

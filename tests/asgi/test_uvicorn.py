@@ -400,6 +400,111 @@ async def test_application_in_anyio_task_groups_and_cancel_scopes(serve: Serve) 
                 await asyncio.sleep(0.01)  # longer than the application waits at a time
 
 
+class Unanswered:
+    """An application that receives, and answers when a test says so."""
+
+    def __init__(self, answer: Event) -> None:
+        self.answer = answer
+        self.connected = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.raised: list[type[BaseException]] = []
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        self.connected.set()
+        receiving = asyncio.ensure_future(receive())
+        receiving.add_done_callback(lambda task: self.events.put_nowait(task.result()))
+        await self.go_on.wait()
+        try:
+            await send(self.answer)
+        except OSError as error:
+            self.raised.append(type(error))
+            raise
+        finally:
+            await asyncio.wait([receiving])
+
+
+DISCONNECT: Event = {"type": "websocket.disconnect", "code": 1006}
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+async def test_end_of_a_client_that_sent_too_early_is_told_to_the_application(serve: Serve, how: str) -> None:
+    application = Unanswered(ACCEPT)
+    peer = await (await serve(application)).open()
+    peer.write(request())
+    await within(application.connected.wait())
+    for _ in range(2):
+        peer.send(PING, b"early")
+        await iterations()
+    if how == "RST":
+        peer.reset()
+    await peer.close()
+    assert await within(application.events.get()) == DISCONNECT
+    application.go_on.set()
+    await until(lambda: application.raised == [ClientDisconnected])
+
+
+@pytest.mark.parametrize("size", [65536, 65537])
+async def test_client_may_send_64_kib_before_the_accept(serve: Serve, size: int) -> None:
+    application = Unanswered(ACCEPT)
+    served = await serve(application)
+    peer = await served.open()
+    peer.write(request())
+    await within(application.connected.wait())
+    early = peer.frame(BINARY, bytes(size - 8))
+    assert len(early) == size
+    peer.write(early)
+    if size > 65536:
+        assert await within(application.events.get()) == DISCONNECT
+        response = await within(peer.read_rest())
+        assert response.startswith(b"HTTP/1.1 400 ")
+        assert response.endswith(b"the client sent more than 65536 bytes before it was accepted\n")
+        application.go_on.set()
+        await until(lambda: application.raised == [ClientDisconnected])
+    else:
+        (protocol,) = served.server.server_state.connections
+        assert isinstance(protocol, Protocol)
+        await until(lambda: len(protocol._early) == size)
+        application.go_on.set()
+        assert (await within(peer.read_head())).startswith(b"HTTP/1.1 101 ")
+        assert len((await within(application.events.get()))["bytes"]) == size - 8
+    await peer.close()
+
+
+async def test_refusal_reaches_a_client_that_goes_on_sending(serve: Serve) -> None:
+    application = Unanswered({"type": "websocket.close"})
+    peer = await (await serve(application)).open()
+    peer.write(request())
+    await within(application.connected.wait())
+    for _ in range(2):
+        peer.send(BINARY, b"early")
+        await iterations()
+    application.go_on.set()
+    assert await within(application.events.get()) == DISCONNECT
+    for _ in range(20):  # without a reset
+        peer.send(BINARY, bytes(100_000))
+        await within(peer.writer.drain())
+    response = await within(peer.reader.read())
+    assert response.startswith(b"HTTP/1.1 403 ")
+    await peer.close()
+
+
+class Impatient(Protocol):
+    timeouts = Timeouts(close=0.01, ping_interval=None)
+
+
+async def test_refused_client_that_does_not_close_is_dropped_after_the_deadline(serve: Serve) -> None:
+    application = Unanswered({"type": "websocket.close"})
+    served = await serve(application, ws=Impatient)
+    peer = await served.open()
+    peer.write(request())
+    application.go_on.set()
+    assert (await within(peer.read_rest())).startswith(b"HTTP/1.1 403 ")
+    await until(lambda: not served.server.server_state.connections)
+    await peer.close()
+
+
 # Back-pressure --------------------------------------------------------------------------------------------------
 
 
@@ -584,6 +689,54 @@ async def test_opening_handshake_gets_503_at_the_stop(serve: Serve) -> None:
     await served.stop()
     assert (await within(peer.read_rest())).startswith(b"HTTP/1.1 503 ")
     assert events == [{"type": "websocket.disconnect", "code": 1006}]
+    await peer.close()
+
+
+@pytest.mark.parametrize("answer", [ACCEPT, {"type": "websocket.close"}])
+async def test_answer_after_the_stop_raises_client_disconnected_which_is_not_logged(
+    serve: Serve, answer: Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    application = Unanswered(answer)
+    served = await serve(application)
+    peer = await served.open()
+    peer.write(request())
+    await within(application.connected.wait())
+    stopping = asyncio.ensure_future(served.stop())
+    assert await within(application.events.get()) == DISCONNECT
+    application.go_on.set()
+    assert (await within(peer.read_rest())).startswith(b"HTTP/1.1 503 ")
+    await peer.close()
+    await within(stopping)
+    assert application.raised == [ClientDisconnected]
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_response_is_cut_off_at_the_stop(serve: Serve) -> None:
+    part: Event = {"type": "websocket.http.response.body", "body": b"part", "more_body": True}
+    started = asyncio.Event()
+    raised: list[type[BaseException]] = []
+    application = Holding()
+
+    async def refusing(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
+        await send(part)
+        started.set()
+        await application.leave.wait()
+        try:
+            await send(part)
+        except OSError as error:
+            raised.append(type(error))
+
+    served = await serve(refusing)
+    peer = await served.open()
+    peer.write(request())
+    await within(started.wait())
+    stopping = asyncio.ensure_future(served.stop())
+    assert (await within(peer.read_rest())).endswith(b"part\r\n")
+    application.leave.set()
+    await within(stopping)
+    assert raised == [ClientDisconnected]
     await peer.close()
 
 
