@@ -24,7 +24,14 @@ from ..handshake.agreement import Agreement
 from ..handshake.head import Request, Response
 from ..handshake.headers import is_token
 from ..handshake.request_reader import RequestReader
-from ..handshake.server import Policy, accept_request, error_response, full_response, stopping_response
+from ..handshake.server import (
+    Policy,
+    accept_request,
+    error_response,
+    failure_response,
+    full_response,
+    stopping_response,
+)
 from ..net.addresses import address_text
 from ..options import Compression, Limits, Timeouts, compression_of
 from ..watching.records import log_end
@@ -96,17 +103,29 @@ _OPENED = _Opened()
 
 
 class _Shared:
-    """What all connections of one server share."""
+    """What all connections of one server share: the settings are those of the first class and loop seen."""
 
     def __init__(self, kind: type["Protocol"], config: Config, loop: AbstractEventLoop) -> None:
-        limits = kind.limits
-        if limits is None:
-            limits = Limits(max_message_size=config.ws_max_size)
-        timeouts = kind.timeouts
-        if timeouts is None:
-            # uvicorn takes 0 for no pings.
-            interval, timeout = config.ws_ping_interval or None, config.ws_ping_timeout or None
-            timeouts = Timeouts(ping_interval=interval, ping_timeout=timeout)
+        limits, timeouts = kind.limits, kind.timeouts
+        self.invalid: bool = False
+        """Whether an option of uvicorn is not valid, so that every request is refused."""
+        try:
+            if limits is None:
+                limits = Limits(max_message_size=config.ws_max_size)
+            if timeouts is None:
+                # uvicorn takes 0 for no pings.
+                interval, timeout = config.ws_ping_interval or None, config.ws_ping_timeout or None
+                timeouts = Timeouts(ping_interval=interval, ping_timeout=timeout)
+        except (TypeError, ValueError) as error:
+            self.invalid = True
+            limits, timeouts = Limits(), Timeouts()
+            logging.getLogger("uvicorn.error").error(
+                "cannot serve WebSockets with ws_max_size=%r, ws_ping_interval=%r, ws_ping_timeout=%r: %s",
+                config.ws_max_size,
+                config.ws_ping_interval,
+                config.ws_ping_timeout,
+                error,
+            )
         compression = compression_of(kind.compression) if config.ws_per_message_deflate else None
         self.max_unread: int = config.ws_max_queue or 0
         self.policy = Policy(origins=kind.origins, hosts=kind.hosts, compression=compression)
@@ -325,6 +344,9 @@ class Protocol(Events, asyncio.Protocol):
             agreement = accept_request(request, reader.fields, self._shared.policy)
         except HandshakeRefused as error:
             self._refuse(error_response(error), error.reason)
+            return
+        if self._shared.invalid:
+            self._refuse(failure_response(), "an option of uvicorn is not valid; see the error above")
             return
         limit = self._shared.environment.limits.max_clients
         if limit is not None and self._shared.clients >= limit:

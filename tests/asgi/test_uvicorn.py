@@ -102,6 +102,24 @@ async def test_silent_peer_is_closed_after_ws_ping_timeout(serve: Serve) -> None
     }
 
 
+async def test_zero_switches_pings_and_their_deadline_off(serve: Serve) -> None:
+    served = await serve(echo, ws_ping_interval=0, ws_ping_timeout=0)
+    peer = await open_peer(served.port)
+    peer.send(TEXT, b"x")
+    assert await within(peer.read_frame()) == (TEXT, b"x")
+    await peer.close()
+
+
+async def test_bad_option_is_logged_once_and_requests_get_500(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    served = await serve(never, ws_max_size=0)
+    for _ in range(2):
+        assert (await refusal(await served.open())).startswith(b"HTTP/1.1 500 ")
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert errors[0].startswith("cannot serve WebSockets with ws_max_size=0, ")
+    assert "must be" in errors[0]
+
+
 async def test_forwarded_address_is_in_scope_and_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "uvicorn.error")
     recorder = Recorder()
