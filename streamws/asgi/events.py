@@ -104,7 +104,7 @@ class Events:
     def receive(self) -> Coroutine[Any, Any, Event]:
         """Receive the next event.
 
-        Any number of tasks may wait. Cancelling it loses nothing.
+        Any number of tasks may wait. Cancelling a `receive` loses nothing.
         """
         inbox = self._inbox
         if inbox is None:

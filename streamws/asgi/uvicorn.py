@@ -11,6 +11,7 @@ import logging
 import re
 from asyncio import AbstractEventLoop, Future, iscoroutine
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Any, ClassVar, Literal, cast
 from urllib.parse import unquote
@@ -23,7 +24,14 @@ from ..handshake.agreement import Agreement
 from ..handshake.head import Request, Response
 from ..handshake.headers import is_token
 from ..handshake.request_reader import RequestReader
-from ..handshake.server import Policy, accept_request, error_response, full_response, stopping_response
+from ..handshake.server import (
+    Policy,
+    accept_request,
+    error_response,
+    failure_response,
+    full_response,
+    stopping_response,
+)
 from ..net.addresses import address_text
 from ..options import Compression, Limits, Timeouts, compression_of
 from ..watching.records import log_end
@@ -61,6 +69,10 @@ _NOTHING_YET = 0  # it has not answered: it may accept, close, or begin a respon
 _MESSAGES = 1  # it has accepted
 _BODY = 2  # it has begun a response
 _NO_MORE = 3  # it has closed the connection, or completed its response
+_ANSWERED = 4  # the server itself has answered the request, or has cut off the response of the application
+
+_MAX_EARLY = 65536
+"""The most bytes that a client may send before it is accepted."""
 
 
 class _Connection(AsyncioConnection):
@@ -91,17 +103,29 @@ _OPENED = _Opened()
 
 
 class _Shared:
-    """What all connections of one server share."""
+    """What all connections of one server share: the settings are those of the first class and loop seen."""
 
     def __init__(self, kind: type["Protocol"], config: Config, loop: AbstractEventLoop) -> None:
-        limits = kind.limits
-        if limits is None:
-            limits = Limits(max_message_size=config.ws_max_size)
-        timeouts = kind.timeouts
-        if timeouts is None:
-            # uvicorn takes 0 for no pings.
-            interval, timeout = config.ws_ping_interval or None, config.ws_ping_timeout or None
-            timeouts = Timeouts(ping_interval=interval, ping_timeout=timeout)
+        limits, timeouts = kind.limits, kind.timeouts
+        self.invalid: bool = False
+        """Whether an option of uvicorn is not valid, so that every request is refused."""
+        try:
+            if limits is None:
+                limits = Limits(max_message_size=config.ws_max_size)
+            if timeouts is None:
+                # uvicorn takes 0 for no pings.
+                interval, timeout = config.ws_ping_interval or None, config.ws_ping_timeout or None
+                timeouts = Timeouts(ping_interval=interval, ping_timeout=timeout)
+        except (TypeError, ValueError) as error:
+            self.invalid = True
+            limits, timeouts = Limits(), Timeouts()
+            logging.getLogger("uvicorn.error").error(
+                "cannot serve WebSockets with ws_max_size=%r, ws_ping_interval=%r, ws_ping_timeout=%r: %s",
+                config.ws_max_size,
+                config.ws_ping_interval,
+                config.ws_ping_timeout,
+                error,
+            )
         compression = compression_of(kind.compression) if config.ws_per_message_deflate else None
         self.max_unread: int = config.ws_max_queue or 0
         self.policy = Policy(origins=kind.origins, hosts=kind.hosts, compression=compression)
@@ -133,15 +157,14 @@ class Protocol(Events, asyncio.Protocol):
         "_denial",
         "_early",
         "_expected",
-        "_in_head",
         "_logger",
         "_lost",
         "_reader",
         "_server_state",
         "_shared",
         "_stopping",
-        "_waiting_receives",
-        "_writable",
+        "_waiting",
+        "_writing_paused",
         "scope",
         "transport",
     )
@@ -213,12 +236,12 @@ class Protocol(Events, asyncio.Protocol):
         self._early = b""  # bytes that arrived before the accept
         self._expected = _NOTHING_YET
         self._connect_told = False  # whether the application has received `websocket.connect`
-        self._in_head = False  # whether uvicorn still has to make this the protocol of the transport
         self._lost = False  # whether the transport is closed
         self._stopping = False  # whether uvicorn stops and this connection was closed because of it
         self._denial: Denial | None = None  # the response that the application has begun
-        self._writable: Future[None] | None = None  # while writing is paused and there is no connection
-        self._waiting_receives: list[Future[None]] = []  # tasks in `receive` while the connection is not open
+        # Whether writing is paused and there is no connection; not known before this is the protocol of the transport.
+        self._writing_paused = True
+        self._waiting: list[Future[None]] = []  # tasks in `receive` or `send` while there is no connection
 
     # The transport ---------------------------------------------------------------------------------------------
 
@@ -232,28 +255,40 @@ class Protocol(Events, asyncio.Protocol):
         if connection is not None:
             connection.receive(data, len(data))
         elif self._reader is not None:
-            self._in_head = True
-            try:
-                self._receive_head(self._reader, data)
-            finally:
-                self._in_head = False
-        elif not self.transport.is_closing():
-            # The client must wait for the response (RFC 6455 section 4.1), so this does not have to be fast.
+            self._receive_head(self._reader, data)
+        elif self._expected == _NOTHING_YET:
+            # The client must wait for the response (RFC 6455 section 4.1), so this does not have to be fast. Reading
+            # goes on, because otherwise the end of the client would not be seen.
             self._early += data
-            self.transport.pause_reading()
+            if len(self._early) > _MAX_EARLY:
+                reason = f"the client sent more than {_MAX_EARLY} bytes before it was accepted"
+                self._refuse(error_response(HandshakeRefused(400, reason)), reason)
 
     def pause_writing(self) -> None:
         if self._connection is not None:
             self._connection.pause_writing()
-        elif self._writable is None:
-            self._writable = self.loop.create_future()
+        else:
+            self._writing_paused = True
 
     def resume_writing(self) -> None:
         if self._connection is not None:
             self._connection.resume_writing()
-        elif self._writable is not None:
-            self._writable.set_result(None)
-            self._writable = None
+        else:
+            self.transport.set_write_buffer_limits()  # the usual ones; `_installed` may have changed them
+            self._writing_paused = False
+            self._wake()
+
+    def _installed(self) -> None:
+        """Find out whether writing is paused: uvicorn has made this the protocol of the transport."""
+        if self.transport.is_closing():
+            return
+        if self.transport.get_write_buffer_size() == 0:
+            self._writing_paused = False
+            self._wake()
+        else:
+            # The client has not read the response to an earlier request. If writing is paused, only uvicorn's own
+            # protocol was told. In any case, `resume_writing` is called when everything is written.
+            self.transport.set_write_buffer_limits(high=0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._connection is not None:
@@ -264,6 +299,8 @@ class Protocol(Events, asyncio.Protocol):
     def _end(self) -> None:
         """Note that the transport is closed."""
         self._lost = True
+        self._wake()
+        self._shared.environment.close_deadlines.discard(self.transport.abort)
         self._server_state.connections.discard(self)
         self._trace("WebSocket connection lost", self.transport)
         connection = self._connection
@@ -273,8 +310,6 @@ class Protocol(Events, asyncio.Protocol):
             if _logger.isEnabledFor(logging.INFO):
                 log_end(connection, connection.peer(), "%s: %s")
         self.close_sending()
-        self.resume_writing()
-        self._wake_receives()
 
     def _trace(self, line: str, transport: asyncio.Transport) -> None:
         if self._logger.level <= TRACE_LOG_LEVEL:
@@ -289,8 +324,10 @@ class Protocol(Events, asyncio.Protocol):
             connection.begin_close(CloseCode.SERVICE_RESTART, "")
             connection.inbox.end()
             return
-        if self._expected == _NOTHING_YET and not self.transport.is_closing():
-            self._respond(stopping_response())
+        if self._expected == _NOTHING_YET:
+            self._respond(stopping_response(), _ANSWERED)
+        elif self._expected == _BODY:
+            self._end_response(_ANSWERED)
         self.transport.close()
 
     # The opening handshake -------------------------------------------------------------------------------------
@@ -307,6 +344,9 @@ class Protocol(Events, asyncio.Protocol):
             agreement = accept_request(request, reader.fields, self._shared.policy)
         except HandshakeRefused as error:
             self._refuse(error_response(error), error.reason)
+            return
+        if self._shared.invalid:
+            self._refuse(failure_response(), "an option of uvicorn is not valid; see the error above")
             return
         limit = self._shared.environment.limits.max_clients
         if limit is not None and self._shared.clients >= limit:
@@ -336,6 +376,7 @@ class Protocol(Events, asyncio.Protocol):
         }
 
     def _start_application(self) -> None:
+        self.loop.call_soon(self._installed)  # before the application runs, unless its task is eager
         application: Any = self._config.loaded_app
         try:
             # No coroutine of ours around it: each message that wakes the application would pass through that too.
@@ -354,12 +395,36 @@ class Protocol(Events, asyncio.Protocol):
         address = get_remote_addr(self.transport)
         shown = address_text(address) if address else ""
         self._logger.info('%s - "WebSocket" %d: %s', shown, response.status, reason)
-        self._respond(response)
-        self.transport.close()
+        self._respond(response, _ANSWERED)
 
-    def _respond(self, response: Response) -> None:
-        self.transport.write(response.encode())
-        self._expected = _NO_MORE
+    def _respond(self, response: Response, expected: int) -> None:
+        """Send a response other than 101.
+
+        :param expected: what the application may send next.
+        """
+        if not self.transport.is_closing():
+            self.transport.write(response.encode())
+        self._end_response(expected)
+
+    def _end_response(self, expected: int) -> None:
+        """Close the sending side only, if the transport can, and discard what the client still sends.
+
+        Closing both sides while the client is sending would reset the TCP connection, and the client might never read
+        the response.
+        """
+        self._expected = expected
+        self._early = b""
+        self._wake()
+        transport = self.transport
+        if transport.is_closing():
+            return
+        self._shared.environment.close_deadlines.add(transport.abort)
+        if transport.can_write_eof():
+            # If the client is gone and has reset the connection, the transport reports that next.
+            with suppress(OSError):
+                transport.write_eof()
+        else:
+            transport.close()
 
     def _log_answer(self, answer: str) -> None:
         self._logger.info(
@@ -389,7 +454,6 @@ class Protocol(Events, asyncio.Protocol):
         self._agreement = None
         self._expected = _MESSAGES
         shared = self._shared
-        self.transport.write(b"HTTP/1.1 101 Switching Protocols%b%b\r\n\r\n" % (agreement.fields, added))
         connection = self._connection = _Connection(shared.environment, True, _OPENED)
         connection.connection_made(self.transport)
         connection.start(shared.policy.compression, agreement.terms)
@@ -397,27 +461,14 @@ class Protocol(Events, asyncio.Protocol):
         connection.on_lost = self._end
         shared.clients += 1
         self._logger.info("connection open")
-        if self._writable is not None:
-            connection.pause_writing()
-            self.resume_writing()
+        self.transport.set_protocol(connection)
+        self.transport.write(b"HTTP/1.1 101 Switching Protocols%b%b\r\n\r\n" % (agreement.fields, added))
         self.open_sending(connection)
         if self._connect_told:
             self.open_receiving(connection)
-        if self._in_head:  # the application has accepted before it had to wait, in an eager task
-            self.loop.call_soon(self._hand_over)
-        else:
-            self._hand_over()
-        self._wake_receives()
-
-    def _hand_over(self) -> None:
-        """Let the transport call the connection directly."""
-        connection = self._connection
-        if connection is None or self._lost:
-            return
-        self.transport.set_protocol(connection)
+        self._wake()
         early, self._early = self._early, b""
         if early:
-            self.transport.resume_reading()
             connection.receive(early, len(early))
 
     # Events ----------------------------------------------------------------------------------------------------
@@ -431,17 +482,23 @@ class Protocol(Events, asyncio.Protocol):
                 return {"type": "websocket.connect"}
             if self._connection is not None:
                 return await self.receive()
-            if (self._lost or self._expected == _NO_MORE) and not self.told:
+            if (self._lost or self._expected in (_NO_MORE, _ANSWERED)) and not self.told:
                 self.told = True
                 return self.disconnect_event()
-            future = self.loop.create_future()
-            self._waiting_receives.append(future)
-            await future
+            await self._wait()
 
-    def _wake_receives(self) -> None:
-        """Let the tasks that wait in `receive_event` look again."""
-        waiting, self._waiting_receives = self._waiting_receives, []
-        for future in waiting:
+    async def _wait(self) -> None:
+        """Wait until the state changes while there is no connection."""
+        future = self.loop.create_future()
+        self._waiting.append(future)
+        try:
+            await future
+        finally:
+            self._waiting.remove(future)
+
+    def _wake(self) -> None:
+        """Let the tasks in `_wait` look again."""
+        for future in self._waiting:
             if not future.done():
                 future.set_result(None)
 
@@ -455,13 +512,12 @@ class Protocol(Events, asyncio.Protocol):
 
     async def send_event(self, message: Mapping[str, Any]) -> None:
         kind = message["type"]
+        while self._writing_paused and self._connection is None and not self._lost and self._expected != _ANSWERED:
+            await self._wait()
         connection = self._connection
-        if connection is None:
-            if self._writable is not None:
-                await self._writable
-        elif kind == "websocket.send" and connection.outbox.paused:  # the close of a slow client does not wait
-            await connection.outbox.drain()
-        if self._lost:
+        if connection is not None and kind == "websocket.send" and connection.outbox.paused:
+            await connection.outbox.drain()  # the close of a slow client does not wait
+        if self._lost or self._expected == _ANSWERED:
             raise ClientDisconnected
         if self._expected == _MESSAGES:
             assert connection is not None
@@ -510,9 +566,7 @@ class Protocol(Events, asyncio.Protocol):
             self._accept(message)
         elif kind == "websocket.close":
             self._log_answer("403")
-            self._respond(Response(403))
-            self.transport.close()
-            self._wake_receives()
+            self._respond(Response(403), _NO_MORE)
         elif kind == "websocket.http.response.start":
             status = message["status"]
             if not 200 <= status < 600:
@@ -531,9 +585,7 @@ class Protocol(Events, asyncio.Protocol):
         assert self._denial is not None
         self.transport.write(self._denial.encode(body, more))
         if not more:
-            self._expected = _NO_MORE
-            self.transport.close()
-            self._wake_receives()
+            self._end_response(_NO_MORE)
 
     # The end of the application --------------------------------------------------------------------------------
 
@@ -583,11 +635,13 @@ class Protocol(Events, asyncio.Protocol):
 
     def _finish_response(self) -> None:
         if self._expected == _NOTHING_YET:
+            response = Response(500, b"Internal Server Error", content_type="text/plain; charset=utf-8")
+            self._respond(response, _NO_MORE)
+        elif self._expected == _BODY:
+            assert self._denial is not None
             if not self.transport.is_closing():
-                self._respond(Response(500, b"Internal Server Error", content_type="text/plain; charset=utf-8"))
-        elif self._denial is not None and not self.transport.is_closing():
-            self.transport.write(self._denial.end())
-        self.transport.close()
+                self.transport.write(self._denial.end())
+            self._end_response(_NO_MORE)
 
 
 async def _wait_for(awaitable: Awaitable[object]) -> object:

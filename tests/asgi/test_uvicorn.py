@@ -18,7 +18,7 @@ from asgi.applications import ACCEPT, Event, Receive, Recorder, Send, Serve, ech
 from helpers.frames import BINARY, CLOSE, PING, PONG, TEXT, request
 from helpers.peers import Peer, open_peer
 from helpers.processes import python_environment
-from helpers.waiting import iterations, until, within
+from helpers.waiting import cancelled, iterations, until, within
 from streamws import Compression, Limits, Timeouts, connect
 from streamws.asgi.uvicorn import Protocol
 
@@ -40,6 +40,11 @@ class Holding:
         self.receive, self.send = receive, send
         self.opened.set()
         await self.leave.wait()
+
+
+async def cancelled_by_test(task: "asyncio.Task[Any]") -> bool:
+    task.cancel()
+    return await cancelled(task)
 
 
 async def refusal(peer: Peer, *changes: Any, **more: Any) -> bytes:
@@ -95,6 +100,24 @@ async def test_silent_peer_is_closed_after_ws_ping_timeout(serve: Serve) -> None
         "code": 1011,
         "reason": "keepalive ping timeout",
     }
+
+
+async def test_zero_switches_pings_and_their_deadline_off(serve: Serve) -> None:
+    served = await serve(echo, ws_ping_interval=0, ws_ping_timeout=0)
+    peer = await open_peer(served.port)
+    peer.send(TEXT, b"x")
+    assert await within(peer.read_frame()) == (TEXT, b"x")
+    await peer.close()
+
+
+async def test_bad_option_is_logged_once_and_requests_get_500(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    served = await serve(never, ws_max_size=0)
+    for _ in range(2):
+        assert (await refusal(await served.open())).startswith(b"HTTP/1.1 500 ")
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert errors[0].startswith("cannot serve WebSockets with ws_max_size=0, ")
+    assert "must be" in errors[0]
 
 
 async def test_forwarded_address_is_in_scope_and_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
@@ -339,6 +362,31 @@ async def test_client_that_leaves_before_the_accept_is_told_to_the_application(s
     assert raised == [ClientDisconnected]
 
 
+async def test_receive_that_is_cancelled_before_the_accept_leaves_nothing_behind(serve: Serve) -> None:
+    connected = asyncio.Event()
+    application = Holding()
+
+    async def unanswered(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        application.receive = receive
+        connected.set()
+        await application.leave.wait()
+
+    served = await serve(unanswered)
+    peer = await served.open()
+    peer.write(request())
+    await within(connected.wait())
+    for _ in range(3):
+        waiting = asyncio.create_task(application.receive())
+        await iterations(1)
+        assert await cancelled_by_test(waiting)
+    (protocol,) = served.server.server_state.connections
+    assert isinstance(protocol, Protocol)
+    assert protocol._waiting == []
+    application.leave.set()
+    await peer.close()
+
+
 async def test_application_in_anyio_task_groups_and_cancel_scopes(serve: Serve) -> None:
     async def application(scope: Any, receive: Receive, send: Send) -> None:
         with anyio.fail_after(5):
@@ -368,6 +416,111 @@ async def test_application_in_anyio_task_groups_and_cancel_scopes(serve: Serve) 
             assert await within(client.read_message()) == f"{number}"
             if number % 5 == 0:
                 await asyncio.sleep(0.01)  # longer than the application waits at a time
+
+
+class Unanswered:
+    """An application that receives, and answers when a test says so."""
+
+    def __init__(self, answer: Event) -> None:
+        self.answer = answer
+        self.connected = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.raised: list[type[BaseException]] = []
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        self.connected.set()
+        receiving = asyncio.ensure_future(receive())
+        receiving.add_done_callback(lambda task: self.events.put_nowait(task.result()))
+        await self.go_on.wait()
+        try:
+            await send(self.answer)
+        except OSError as error:
+            self.raised.append(type(error))
+            raise
+        finally:
+            await asyncio.wait([receiving])
+
+
+DISCONNECT: Event = {"type": "websocket.disconnect", "code": 1006}
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+async def test_end_of_a_client_that_sent_too_early_is_told_to_the_application(serve: Serve, how: str) -> None:
+    application = Unanswered(ACCEPT)
+    peer = await (await serve(application)).open()
+    peer.write(request())
+    await within(application.connected.wait())
+    for _ in range(2):
+        peer.send(PING, b"early")
+        await iterations()
+    if how == "RST":
+        peer.reset()
+    await peer.close()
+    assert await within(application.events.get()) == DISCONNECT
+    application.go_on.set()
+    await until(lambda: application.raised == [ClientDisconnected])
+
+
+@pytest.mark.parametrize("size", [65536, 65537])
+async def test_client_may_send_64_kib_before_the_accept(serve: Serve, size: int) -> None:
+    application = Unanswered(ACCEPT)
+    served = await serve(application)
+    peer = await served.open()
+    peer.write(request())
+    await within(application.connected.wait())
+    early = peer.frame(BINARY, bytes(size - 8))
+    assert len(early) == size
+    peer.write(early)
+    if size > 65536:
+        assert await within(application.events.get()) == DISCONNECT
+        response = await within(peer.read_rest())
+        assert response.startswith(b"HTTP/1.1 400 ")
+        assert response.endswith(b"the client sent more than 65536 bytes before it was accepted\n")
+        application.go_on.set()
+        await until(lambda: application.raised == [ClientDisconnected])
+    else:
+        (protocol,) = served.server.server_state.connections
+        assert isinstance(protocol, Protocol)
+        await until(lambda: len(protocol._early) == size)
+        application.go_on.set()
+        assert (await within(peer.read_head())).startswith(b"HTTP/1.1 101 ")
+        assert len((await within(application.events.get()))["bytes"]) == size - 8
+    await peer.close()
+
+
+async def test_refusal_reaches_a_client_that_goes_on_sending(serve: Serve) -> None:
+    application = Unanswered({"type": "websocket.close"})
+    peer = await (await serve(application)).open()
+    peer.write(request())
+    await within(application.connected.wait())
+    for _ in range(2):
+        peer.send(BINARY, b"early")
+        await iterations()
+    application.go_on.set()
+    assert await within(application.events.get()) == DISCONNECT
+    for _ in range(20):  # without a reset
+        peer.send(BINARY, bytes(100_000))
+        await within(peer.writer.drain())
+    response = await within(peer.reader.read())
+    assert response.startswith(b"HTTP/1.1 403 ")
+    await peer.close()
+
+
+class Impatient(Protocol):
+    timeouts = Timeouts(close=0.01, ping_interval=None)
+
+
+async def test_refused_client_that_does_not_close_is_dropped_after_the_deadline(serve: Serve) -> None:
+    application = Unanswered({"type": "websocket.close"})
+    served = await serve(application, ws=Impatient)
+    peer = await served.open()
+    peer.write(request())
+    application.go_on.set()
+    assert (await within(peer.read_rest())).startswith(b"HTTP/1.1 403 ")
+    await until(lambda: not served.server.server_state.connections)
+    await peer.close()
 
 
 # Back-pressure --------------------------------------------------------------------------------------------------
@@ -415,6 +568,76 @@ async def test_send_that_waits_raises_os_error_when_the_client_is_lost(serve: Se
     peer.reset()
     with pytest.raises(ClientDisconnected):
         await within(sending)
+    application.leave.set()
+    await peer.close()
+
+
+@pytest.mark.parametrize("answer", ["accept", "response"])
+async def test_answer_waits_until_the_response_to_an_earlier_request_is_read(serve: Serve, answer: str) -> None:
+    """The transport has told uvicorn's protocol, not ours, that writing is paused."""
+    size = 8_000_000
+    connected = asyncio.Event()
+    answered = asyncio.Event()
+
+    async def application(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            fields = [(b"content-length", b"%d" % size)]
+            await send({"type": "http.response.start", "status": 200, "headers": fields})
+            await send({"type": "http.response.body", "body": bytes(size)})
+            return
+        await receive()
+        connected.set()
+        if answer == "accept":
+            await send(ACCEPT)
+        else:
+            await send({"type": "websocket.http.response.start", "status": 401})
+            await send({"type": "websocket.http.response.body"})
+        answered.set()
+
+    served = await serve(application)
+    peer = await served.open()
+    peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    peer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await until(lambda: served.server.server_state.total_requests == 1 and not served.server.server_state.tasks)
+    peer.write(request())
+    await within(connected.wait())
+    await iterations(10)
+    assert not answered.is_set()
+    peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    await within(peer.read_head())
+    await within(peer.reader.readexactly(size))
+    status = b"101" if answer == "accept" else b"401"
+    assert (await within(peer.read_head())).startswith(b"HTTP/1.1 " + status)
+    await within(answered.wait())
+    await peer.close()
+
+
+async def test_cancelled_send_of_a_response_breaks_neither_the_next_one_nor_the_disconnect(serve: Serve) -> None:
+    started = asyncio.Event()
+    application = Holding()
+    part: Event = {"type": "websocket.http.response.body", "body": bytes(20_000_000), "more_body": True}
+
+    async def refusing(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
+        await send(part)
+        application.receive, application.send = receive, send
+        started.set()
+        await application.leave.wait()
+
+    peer = await (await serve(refusing)).open()
+    peer.write(request())
+    await within(started.wait())
+    first, second = (asyncio.create_task(application.send(part)) for _ in range(2))
+    receiving = asyncio.create_task(application.receive())
+    await iterations()
+    assert await cancelled_by_test(first)
+    await iterations()
+    assert not second.done()
+    peer.reset()
+    with pytest.raises(ClientDisconnected):
+        await within(second)
+    assert await within(receiving) == {"type": "websocket.disconnect", "code": 1006}
     application.leave.set()
     await peer.close()
 
@@ -487,6 +710,54 @@ async def test_opening_handshake_gets_503_at_the_stop(serve: Serve) -> None:
     await peer.close()
 
 
+@pytest.mark.parametrize("answer", [ACCEPT, {"type": "websocket.close"}])
+async def test_answer_after_the_stop_raises_client_disconnected_which_is_not_logged(
+    serve: Serve, answer: Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    application = Unanswered(answer)
+    served = await serve(application)
+    peer = await served.open()
+    peer.write(request())
+    await within(application.connected.wait())
+    stopping = asyncio.ensure_future(served.stop())
+    assert await within(application.events.get()) == DISCONNECT
+    application.go_on.set()
+    assert (await within(peer.read_rest())).startswith(b"HTTP/1.1 503 ")
+    await peer.close()
+    await within(stopping)
+    assert application.raised == [ClientDisconnected]
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_response_is_cut_off_at_the_stop(serve: Serve) -> None:
+    part: Event = {"type": "websocket.http.response.body", "body": b"part", "more_body": True}
+    started = asyncio.Event()
+    raised: list[type[BaseException]] = []
+    application = Holding()
+
+    async def refusing(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
+        await send(part)
+        started.set()
+        await application.leave.wait()
+        try:
+            await send(part)
+        except OSError as error:
+            raised.append(type(error))
+
+    served = await serve(refusing)
+    peer = await served.open()
+    peer.write(request())
+    await within(started.wait())
+    stopping = asyncio.ensure_future(served.stop())
+    assert (await within(peer.read_rest())).endswith(b"part\r\n")
+    application.leave.set()
+    await within(stopping)
+    assert raised == [ClientDisconnected]
+    await peer.close()
+
+
 async def test_application_that_ignores_the_stop_is_cancelled_after_timeout_graceful_shutdown(serve: Serve) -> None:
     cancelled = asyncio.Event()
 
@@ -527,6 +798,29 @@ if sys.version_info >= (3, 12):
                 assert await within(peer.read_frame()) == (TEXT, b"%d" % number)
             peer.send_close()
             assert await within(peer.read_close()) == (1000, "")
+            await peer.close()
+        finally:
+            loop.set_task_factory(None)
+
+    async def test_send_of_an_eager_task_waits_while_the_client_reads_nothing(serve: Serve) -> None:
+        sent = 0
+
+        async def application(scope: Any, receive: Receive, send: Send) -> None:
+            nonlocal sent
+            await receive()
+            await send(ACCEPT)
+            for _ in range(20):
+                await send({"type": "websocket.send", "bytes": bytes(4_000_000)})
+                sent += 1
+
+        loop = asyncio.get_running_loop()
+        served = await serve(application)
+        loop.set_task_factory(start_eagerly)
+        try:
+            peer = await open_peer(served.port, small_buffers=True)
+            await iterations(20)
+            assert sent < 20
+            peer.reset()
             await peer.close()
         finally:
             loop.set_task_factory(None)
