@@ -6,9 +6,7 @@ import logging
 import re
 import ssl
 import threading
-import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from helpers.fixtures import url_of
 from helpers.frames import PING, TEXT, answer, frame
 from helpers.peers import Peer, answering, silent
 from helpers.processes import free_port
+from helpers.threads import Background, until
 from helpers.waiting import PATIENCE
 from streamws import (
     Cause,
@@ -52,39 +51,6 @@ from streamws.hints import SYNC_HINTS
 from streamws.messages import Json
 from streamws.sync import Client as Blocking
 from streamws.sync import connect
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition that another thread brings about."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
-class Background(threading.Thread):
-    """Calls a function in another thread; `get` returns its result or raises its exception."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any, name: str | None = None) -> None:
-        super().__init__(name=name, daemon=True)
-        self._call = partial(function, *arguments)
-        self._result: Any = None
-        self._error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self._result = self._call()
-        except BaseException as error:
-            self._error = error
-
-    def get(self) -> Any:
-        self.join(PATIENCE)
-        assert not self.is_alive()
-        if self._error is not None:
-            raise self._error
-        return self._result
-
 
 # Messages -------------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from helpers.elsewhere import Elsewhere
+from helpers.threads import Background, until
 from helpers.waiting import PATIENCE
 from streamws import Cause, Client, CloseCode, ConcurrencyError, ConnectionClosed, Limits
 from streamws.sync import connect, link, loop_thread
-
-from .test_client import Background, until
 
 Link = link.Link
 
