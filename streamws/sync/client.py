@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from threading import TIMEOUT_MAX
 from types import TracebackType
 from typing import TypeVar
 
@@ -29,8 +30,10 @@ class Client:
     of an event loop, which all blocking connections of the process share: pings are answered while your program does
     something else.
 
-    If `KeyboardInterrupt` or another exception of a signal handler interrupts a method that waits, the connection stays
-    usable, and no message is lost.
+    `KeyboardInterrupt`, or another exception of a signal handler, may interrupt every method. The connection stays
+    usable, and no received message is lost: the next read gets it. (A message that a read has returned is yours. In
+    `next(iter(ws))` or `list(ws)`, the exception can arrive after that, and before you have stored it.) On PyPy and on
+    free-threaded Python, this is true only of a method that waits. Signal handlers and finalizers may call the methods.
 
     After `os.fork`, the connection belongs to the parent process. In the child, its methods raise `UsageError`.
     """
@@ -64,6 +67,8 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._link.thread.inherited:
+            return  # it belongs to the parent process
         if error is None or isinstance(error, ConnectionClosed):
             self.close()
         else:
@@ -92,13 +97,13 @@ class Client:
         :raises ConnectionClosed: if no more messages will arrive; `ConnectionClosedError` after an unclean end.
         :raises IncompleteMessage: if the connection ended inside a message.
         :raises ConcurrencyError: if another thread waits for a message of this connection.
-        :raises UsageError: in the thread of the event loop, or in a child process.
+        :raises UsageError: if it would have to wait in the thread of the event loop, or in a child process.
         :raises ValueError, TypeError: if the timeout is not a number from 0.
 
         A message over `Limits.max_message_size` closes the connection with 1009. (RFC 6455 section 5.6)
         """
         if timeout is not None:
-            check_timeout(timeout)
+            timeout = check_timeout(timeout)
         return self._link.read(timeout, "ws.read_message()")
 
     # Writing ---------------------------------------------------------------------------------------------------
@@ -116,7 +121,7 @@ class Client:
         :raises ConnectionClosed: if the connection is closing or closed; nothing is sent then.
         :raises TypeError: if `data` is neither `str` nor bytes-like.
         :raises UnicodeError: if `data` is a `str` with a lone surrogate, or if `text` is true and it is not UTF-8.
-        :raises UsageError: in the thread of the event loop, or in a child process.
+        :raises UsageError: if it would have to wait in the thread of the event loop, or in a child process.
 
         If `KeyboardInterrupt` interrupts it while it waits, the message is not sent. (RFC 6455 section 5.6; RFC 7692)
         """
@@ -137,7 +142,7 @@ class Client:
         Any number of threads may ping. (RFC 6455 section 5.5.2)
         """
         if timeout is not None:
-            check_timeout(timeout)
+            timeout = check_timeout(timeout)
         client = self._link.client
         try:
             return self._link.run(lambda: client.writer.ping(payload), "ws.ping()", timeout)
@@ -165,6 +170,10 @@ class Client:
         """Fail the connection because a message cannot be decoded; nothing more is read."""
         self._link.fail_message(reason)
 
+    def _put_back(self, message: str | bytes) -> None:
+        """Let the next read get a message again."""
+        self._link.put_back(message)
+
     # Closing ---------------------------------------------------------------------------------------------------
 
     def close(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> None:
@@ -183,8 +192,9 @@ class Client:
         code has no effect. A thread that waits for a message, or iterates, sees the end of the connection. Any number
         of threads may call it. (RFC 6455 section 7.1.2)
         """
-        client = self._link.client
-        self._link.run(lambda: client.close(code, reason, timeout=timeout), "ws.close()")
+        if isinstance(timeout, (int, float)) and timeout > TIMEOUT_MAX:
+            timeout = TIMEOUT_MAX
+        self._link.close(code, reason, timeout, "ws.close()")
 
     def abort(self) -> None:
         """End the connection at once, without a closing handshake. What was not written to the socket is discarded.
@@ -290,15 +300,17 @@ class _Messages:
             raise StopIteration from None
 
 
-def check_timeout(timeout: float) -> None:
+def check_timeout(timeout: float) -> float:
     """Check the argument of a call that waits.
 
+    :returns: the seconds, or the most that a thread can wait.
     :raises ValueError, TypeError: unless it is a number from 0.
     """
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
     if not timeout >= 0:
         raise ValueError(f"timeout must be 0 seconds or more, not {timeout!r}")
+    return min(timeout, TIMEOUT_MAX)
 
 
 def _checked(data: str | Buffer, text: bool) -> str | bytes:

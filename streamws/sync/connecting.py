@@ -72,8 +72,8 @@ def connect(
     :raises InvalidURL, InvalidHeader, ValueError, TypeError: if an argument is not valid.
     :raises UsageError: in the thread of the event loop, or while the program ends.
 
-    Any thread may call it, also one with a running event loop, which it blocks. If `KeyboardInterrupt` interrupts it,
-    nothing is left open.
+    Any thread may call it. In a thread with a running event loop, it blocks that loop. If `KeyboardInterrupt`
+    interrupts it, nothing is left open.
     """
     limits = options_of("limits", Limits, limits)
     # The other half of the unread bytes is in `Link`.
@@ -98,9 +98,12 @@ def connect(
     )
     thread = loop_thread(_CALL)
     links: list[Link] = []
+    abandoned = False
 
     async def open_link() -> None:
         links.append(Link(thread, await connecting, halves))
+        if abandoned:
+            forget()
 
     def forget() -> None:
         for link in links:
@@ -111,6 +114,7 @@ def connect(
         return Client(links[0])
     except BaseException:
         # The attempt may have succeeded before it could be cancelled.
+        abandoned = True
         with suppress(RuntimeError):  # the loop is closed
             thread.loop.call_soon_threadsafe(forget)
         raise

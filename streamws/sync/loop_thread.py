@@ -9,13 +9,12 @@ import atexit
 import os
 import signal
 import sys
-from _thread import interrupt_main
+from _thread import LockType, interrupt_main
 from collections.abc import Callable, Coroutine
-from concurrent.futures import wait
 from contextlib import suppress
 from threading import TIMEOUT_MAX, Lock, Thread, get_ident
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import UsageError
 from ..net.loops import fast_loops
@@ -36,9 +35,6 @@ class Served(Protocol):
 
     async def end_with_program(self, seconds: float) -> None:
         """Close the connection within some seconds, because the program ends."""
-
-    def leave_to_parent(self) -> None:
-        """Belong to the parent process: this is a child made by `fork`."""
 
 
 if sys.platform == "win32":
@@ -68,6 +64,55 @@ def _make_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def wait(lock: LockType, deadline: float | None) -> bool:
+    """Wait until another thread releases a lock. An exception of a signal handler interrupts it.
+
+    :param deadline: the latest time, by `monotonic`; None for no limit.
+    :returns: whether it was released.
+    """
+    while not lock.acquire(
+        True, LONGEST_WAIT if deadline is None else max(0.0, min(LONGEST_WAIT, deadline - monotonic()))
+    ):
+        if deadline is not None and monotonic() >= deadline:
+            return False
+    return True
+
+
+class _Call(Generic[_T]):
+    """A coroutine that runs in the loop for another thread.
+
+    The futures of asyncio and concurrent.futures are not used, because an exception of a signal handler may leave their
+    locks locked. Only the loop releases `done`.
+    """
+
+    __slots__ = ("_make", "_task", "abandoned", "done", "error", "result")
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, _T]]) -> None:
+        self._make = make
+        self._task: asyncio.Task[None] | None = None
+        self.abandoned = False  # whether the thread does not wait any more
+        self.done = Lock()
+        self.done.acquire()
+        self.result: list[_T] = []
+        self.error: BaseException | None = None
+
+    def start(self) -> None:
+        if not self.abandoned:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            self.result.append(await self._make())
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.done.release()
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
 class LoopThread:
     """A thread that runs an event loop until the program ends."""
 
@@ -75,15 +120,27 @@ class LoopThread:
         self.loop: asyncio.AbstractEventLoop = _make_loop()
         self.served: set[Served] = set()
         """The connections that have not ended. Only this thread changes it."""
+        self.inherited: bool = False
+        """Whether it belongs to the parent process: this is a child made by `fork`."""
+        self._number: int | None = None
         # A daemon, because the interpreter would wait for another thread before it calls `stop`.
         self._thread = Thread(target=self._run, name="streamws.sync", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
-        self._number = self._thread.ident
+
+    def discard(self) -> None:
+        """End the thread, which has no connections."""
+        if self._thread.ident is None:
+            self.loop.close()
+        else:
+            self.loop.call_soon_threadsafe(self.loop.stop)
 
     def check_caller(self, call: str) -> None:
         """Raise `UsageError` if the caller runs in this thread, which would wait for itself.
 
-        :param call: the call that may wait.
+        :param call: the call that would wait.
         """
         if get_ident() == self._number:
             raise UsageError(
@@ -102,31 +159,34 @@ class LoopThread:
         If an exception such as `KeyboardInterrupt` interrupts the wait, the coroutine is cancelled.
         """
         self.check_caller(call)
-
-        async def made() -> _T:
-            return await make()
-
-        coroutine = made()
+        made = _Call(make)
+        deadline = None if timeout is None else monotonic() + timeout
         try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        except RuntimeError:  # the loop is closed
-            coroutine.close()
-            raise _ended(call) from None
-        deadline = monotonic() + (TIMEOUT_MAX if timeout is None else timeout)
-        try:
-            while not wait((future,), max(0.0, min(LONGEST_WAIT, deadline - monotonic()))).done:
-                if monotonic() >= deadline:
-                    raise TimeoutError
+            try:
+                self.loop.call_soon_threadsafe(made.start)
+            except RuntimeError:  # the loop is closed
+                raise _ended(call) from None
+            if not wait(made.done, deadline):
+                raise TimeoutError
         except BaseException:
-            future.cancel()
+            made.abandoned = True
+            with suppress(RuntimeError):  # the loop is closed
+                self.loop.call_soon_threadsafe(made.cancel)
             raise
-        return future.result()
+        if made.error is None:
+            return made.result[0]
+        error, made.error = made.error, None
+        try:
+            raise error
+        finally:
+            del error, made  # the traceback of the error refers to this frame: both would live until a collection
 
     def _run(self) -> None:
         if hasattr(signal, "pthread_sigmask"):
             # The main thread processes signals. They interrupt its waits only if it receives them itself.
             faults = {getattr(signal, name) for name in _FAULTS}
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
+        self._number = get_ident()
         loop = self.loop
         while True:
             try:
@@ -140,7 +200,8 @@ class LoopThread:
         """Close all connections with 1001, and end the thread. It takes little more than a second at most."""
         with suppress(RuntimeError):  # the loop is closed
             asyncio.run_coroutine_threadsafe(self._stop(), self.loop)
-        self._thread.join(2 * _GRACE)
+        if self._thread.ident != get_ident():
+            self._thread.join(2 * _GRACE)
 
     async def _stop(self) -> None:
         loop = self.loop
@@ -164,7 +225,6 @@ class _Process:
     """The loop thread of this process."""
 
     def __init__(self) -> None:
-        self.lock = Lock()
         self.thread: LoopThread | None = None
         self.ending = False  # whether the interpreter is shutting down
         self.inherited: list[LoopThread] = []  # of the parent processes; kept, because they must not be cleaned up
@@ -179,31 +239,46 @@ def loop_thread(call: str) -> LoopThread:
     :param call: the call that needs it, for an error.
     :raises UsageError: if the interpreter is shutting down.
     """
-    with _process.lock:
-        if _process.ending:
-            raise _ended(call)
-        if _process.thread is None:
-            _process.thread = LoopThread()
-        return _process.thread
+    thread = _process.thread
+    if thread is not None:
+        return thread
+    if _process.ending:
+        raise _ended(call)
+    made = LoopThread()
+    try:
+        made.start()
+        _stop_with_child()
+        # Another thread, or a signal handler, may have made one too. No function is called here, so this is atomic.
+        if _process.thread is None and not _process.ending:
+            _process.thread = made
+    finally:
+        if _process.thread is not made:
+            made.discard()
+    return loop_thread(call)
+
+
+def _stop_with_child() -> None:
+    """Call `_stop` at the end of a child process of multiprocessing, which may not call the functions of atexit."""
+    util = sys.modules.get("multiprocessing.util")
+    process = sys.modules.get("multiprocessing.process")
+    if util is not None and process is not None and process.parent_process() is not None:
+        util.Finalize(None, _stop, exitpriority=-100)  # after those of the application
 
 
 def _stop() -> None:
     """Stop the loop thread: the interpreter is shutting down."""
-    with _process.lock:
-        _process.ending = True
-        thread, _process.thread = _process.thread, None
+    _process.ending = True
+    thread, _process.thread = _process.thread, None
     if thread is not None:
         thread.stop()
 
 
 def _leave_to_parent() -> None:
     """Forget the loop thread of the parent process: this is a child, in which only the thread that forked runs."""
-    _process.lock = Lock()  # another thread may have held it
     thread, _process.thread = _process.thread, None
     if thread is not None:
+        thread.inherited = True
         _process.inherited.append(thread)
-        for served in thread.served:
-            served.leave_to_parent()
 
 
 # Functions that the application registers later are called earlier, and can still use their connections.

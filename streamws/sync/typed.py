@@ -21,6 +21,8 @@ class Channel(Protocol):
 
     def _fail_message(self, reason: str) -> None: ...
 
+    def _put_back(self, message: str | bytes) -> None: ...
+
     @property
     def outcome(self) -> CloseOutcome | None:
         """How the connection ended or is about to end."""
@@ -89,6 +91,9 @@ class Typed(Generic[Received, Sent]):
                 return self._codec.decode(data)
             except Exception as error:
                 self._reject(data, error)
+            except BaseException:  # of a signal handler
+                self._channel._put_back(data)
+                raise
 
     def _reject(self, data: str | bytes, error: Exception) -> None:
         """Process a message that cannot be decoded.

@@ -190,6 +190,54 @@ except ConnectionClosed as error:
     assert await handler.code() == 4000
 
 
+@one_loop
+async def test_signals_at_any_moment_lose_nothing_and_wedge_nothing(serve: Serve, program: Make) -> None:
+    source = """
+import signal
+def handle(number, frame):
+    global count
+    count += 1
+    if count % 3 == 0:
+        ws.ping(timeout=20)
+    elif armed:
+        raise KeyboardInterrupt
+count = sent = received = 0
+armed = False
+ws = connect(url)
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+while count < 600 and sent < 20_000:
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        armed = True
+        while True:
+            if sent > received + 50:
+                message = ws.read_message(0)
+                received += 1  # no function is called between the two, so no signal is processed
+            ws.send("x")
+            sent += 1
+    except KeyboardInterrupt:
+        armed = False
+    except TimeoutError:
+        armed = False
+        time.sleep(0.001)
+signal.setitimer(signal.ITIMER_REAL, 0)
+armed = False
+ws.send("last")
+received += 1
+while ws.read_message(20) != "last":
+    received += 1
+assert received == ws.stats.messages_sent
+ws.close()
+print("done", flush=True)
+"""
+    handler = Server()
+    async with program(source, url_of(await serve(handler))) as run:
+        assert await run.end() == 0, run.stderr
+        assert (run.stdout, run.stderr) == ("done\n", "")
+    assert await handler.code() == 1000
+
+
 # The end of the program -------------------------------------------------------------------------------------------
 
 
@@ -290,13 +338,18 @@ async def test_child_connects_anew_and_leaves_the_parent_alone(serve: Serve, pro
     source = """
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # fork in a process with threads
+ended = connect(url)
+ended.close()
 ws = connect(url)
 ws.send("unread")
 while not ws._link._messages:
     time.sleep(0.001)
 child = os.fork()
 if child == 0:
+    with ended, ws:  # which does not close them
+        pass
     calls = [lambda: ws.send("x"), ws.read_message, lambda: next(iter(ws)), ws.ping, ws.close, ws.abort]
+    calls += [ended.read_message, ended.close]
     for call in calls:
         try:
             call()
@@ -320,7 +373,7 @@ ws.close()
         assert await run.end() == 0
         assert run.stderr == ""
         assert run.stdout.splitlines() == ["child", "unread", "parent True"]
-    assert [await handler.code() for _ in range(2)] == [1000, 1000]
+    assert [await handler.code() for _ in range(3)] == [1000, 1000, 1000]
 
 
 @one_loop
@@ -353,6 +406,37 @@ print("done")
     async with program(source, url_of(await serve(echo))) as run:
         assert await run.end() == 0
         assert (run.stdout, run.stderr) == ("done\n", "")
+
+
+@one_loop
+async def test_child_of_multiprocessing_sends_and_closes_at_its_end(serve: Serve, program: Make) -> None:
+    source = """
+import multiprocessing, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+def work():
+    global ws
+    ws = connect(url)
+    ws.send("of the child")
+child = multiprocessing.get_context("fork").Process(target=work)
+child.start()
+child.join()
+print(child.exitcode)
+"""
+    received: list[str | bytes] = []
+    handler = Server()
+
+    async def remember(client: Client) -> None:
+        try:
+            async for message in client:
+                received.append(message)
+        finally:
+            handler.outcomes.put_nowait(client.outcome)
+
+    async with program(source, url_of(await serve(remember))) as run:
+        assert await run.end() == 0
+        assert (run.stdout, run.stderr) == ("0\n", "")
+    assert await handler.code() == 1001
+    assert received == ["of the child"]
 
 
 # Notebooks --------------------------------------------------------------------------------------------------------
