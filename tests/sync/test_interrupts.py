@@ -4,7 +4,7 @@ import gc
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -14,6 +14,7 @@ from helpers.elsewhere import Elsewhere
 from helpers.threads import Background, until
 from helpers.waiting import PATIENCE
 from streamws import Cause, Client, CloseCode, ConcurrencyError, ConnectionClosed, Limits
+from streamws.sync import Client as Blocking
 from streamws.sync import connect, link, loop_thread
 
 Link = link.Link
@@ -122,6 +123,20 @@ def test_finalizer_in_the_thread_of_the_loop_may_send(elsewhere: Elsewhere) -> N
         assert ws.read_message() == "bye"
 
 
+def interrupts(call: Callable[[], object]) -> bool:
+    """Return whether `KeyboardInterrupt` ended a call."""
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def read_for_ever(ws: Blocking, read: list[int]) -> None:
+    while True:
+        read.append(int(ws.read_message(PATIENCE)))
+
+
 # Exceptions of handlers -------------------------------------------------------------------------------------------
 
 
@@ -133,10 +148,10 @@ def test_interrupted_read_loses_nothing_and_reading_goes_on(elsewhere: Elsewhere
         for number in [*lines, *lines]:
             until(lambda: ws._link._room)
             at_line(Link._ask_for_room.__code__, number, interrupt)
-            with suppress(KeyboardInterrupt):
-                while True:
-                    assert int(ws.read_message(PATIENCE)) == expected
-                    expected += 1
+            read: list[int] = []
+            assert interrupts(partial(read_for_ever, ws, read))
+            assert read == list(range(expected, expected + len(read)))
+            expected += len(read)
         assert [int(ws.read_message(PATIENCE)) for _ in range(400 - expected)] == list(range(expected, 400))
 
 
@@ -152,35 +167,35 @@ def test_interrupted_schedule_does_not_wedge_reading(elsewhere: Elsewhere, monke
         until(lambda: ws._link._room)
         monkeypatch.setattr(Link, "_schedule", interrupted)
         read: list[int] = []
-        with suppress(KeyboardInterrupt):
-            while True:
-                read.append(int(ws.read_message(PATIENCE)))
+        assert interrupts(partial(read_for_ever, ws, read))
         read += [int(ws.read_message(PATIENCE)) for _ in range(200 - len(read))]
         assert read == list(range(200))
 
 
 def test_interrupted_send_does_not_wedge_the_next(elsewhere: Elsewhere) -> None:
     for function in (Link.send, Link._ask_to_flush, Link._schedule):
+        reached = 0
         for number in line_numbers(function.__code__):
             with connect(elsewhere.url()) as ws:
                 at_line(function.__code__, number, interrupt)
-                with suppress(KeyboardInterrupt):
-                    ws.send("interrupted")
+                reached += interrupts(partial(ws.send, "interrupted"))
                 sys.settrace(None)
                 ws.send("next")
                 message = ws.read_message(PATIENCE)
                 assert (ws.read_message(PATIENCE) if message == "interrupted" else message) == "next"
+        assert reached
 
 
 def test_interrupted_ping_leaves_the_connection_usable(elsewhere: Elsewhere) -> None:
     function = loop_thread.LoopThread.run
+    reached = 0
     with connect(elsewhere.url()) as ws:
         for number in line_numbers(function.__code__):
             at_line(function.__code__, number, interrupt)
-            with suppress(KeyboardInterrupt):
-                ws.ping(timeout=PATIENCE)
+            reached += interrupts(partial(ws.ping, timeout=PATIENCE))
             sys.settrace(None)
             assert ws.ping(timeout=PATIENCE) > 0
+    assert reached
 
 
 def test_interrupted_connect_leaves_nothing_open(elsewhere: Elsewhere) -> None:
@@ -188,13 +203,14 @@ def test_interrupted_connect_leaves_nothing_open(elsewhere: Elsewhere) -> None:
     thread = loop_thread._process.thread
     assert thread is not None
     for function in (loop_thread.LoopThread.run, loop_thread.wait):
+        reached = 0
         for number in line_numbers(function.__code__):
             at_line(function.__code__, number, interrupt)
-            with suppress(KeyboardInterrupt):
-                connect(elsewhere.url()).close()
+            reached += interrupts(lambda: connect(elsewhere.url()).close())
             sys.settrace(None)
             connect(elsewhere.url()).close()
             until(lambda: not thread.served)
+        assert reached
 
 
 def test_interrupted_decoding_puts_the_message_back(elsewhere: Elsewhere) -> None:
