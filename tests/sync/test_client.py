@@ -50,7 +50,7 @@ from streamws import (
 from streamws.hints import SYNC_HINTS
 from streamws.messages import Json
 from streamws.sync import Client as Blocking
-from streamws.sync import connect
+from streamws.sync import connect, loop_thread
 
 # Messages -------------------------------------------------------------------------------------------------------
 
@@ -390,6 +390,9 @@ def test_connection_that_is_forgotten_warns_and_closes(elsewhere: Elsewhere) -> 
     assert elsewhere.outcomes[0] is not None
     assert elsewhere.outcomes[0].received is not None
     assert elsewhere.outcomes[0].received.code == 1001
+    thread = loop_thread._process.thread
+    assert thread is not None
+    until(lambda: not thread.served)  # the server has seen the end first
 
 
 def test_closed_connection_that_was_not_read_to_its_end_is_freed(elsewhere: Elsewhere) -> None:
