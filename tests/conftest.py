@@ -88,8 +88,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("every_case"):
         return
     tests: defaultdict[object, list[pytest.Function]] = defaultdict(list)
+    paths = {path for path in {item.path for item in items} if any(path.is_relative_to(place) for place in PAIRWISE)}
     for item in items:
-        if isinstance(item, pytest.Function) and any(item.path.is_relative_to(place) for place in PAIRWISE):
+        if isinstance(item, pytest.Function) and item.path in paths:
             parameters = item.callspec.params if hasattr(item, "callspec") else {}
             tests[item.path, item.originalname, parameters.get("wire"), parameters.get("server")].append(item)
     left_out: set[pytest.Item] = set()

@@ -4,6 +4,7 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -59,6 +60,7 @@ def load_pure(name: str = "streamws_pure") -> ModuleType:
     return importlib.import_module(name)
 
 
+@cache
 def is_compiled() -> bool:
     """Return whether the installed package is compiled. It may not be compiled in part."""
     kinds = {str(importlib.import_module(f"streamws.{name}").__file__).endswith(".py") for name in compiled_modules()}
