@@ -8,7 +8,7 @@ import asyncio
 import hmac
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -47,7 +47,7 @@ class Rooms:
         self._members: defaultdict[str, set[WebSocket]] = defaultdict(set)
 
     @asynccontextmanager
-    async def join(self, room: str, member: WebSocket) -> AsyncIterator[None]:
+    async def join(self, room: str, member: WebSocket) -> AsyncGenerator[None]:
         """Be in a room during the block."""
         members = self._members[room]
         members.add(member)
