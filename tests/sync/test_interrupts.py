@@ -3,7 +3,7 @@
 import gc
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -29,6 +29,14 @@ def counting(count: int, size: int = 1) -> Callable[[Client], Any]:
         await client.wait_closed()
 
     return handler
+
+
+@pytest.fixture(autouse=True)
+def restored_tracer() -> Iterator[None]:
+    """Restore the tracer, which measures the coverage, and which the tests replace."""
+    before = sys.gettrace()
+    yield
+    sys.settrace(before)
 
 
 def at_line(code: Any, number: int, action: Callable[[], object]) -> None:
