@@ -7,6 +7,8 @@ a name in `python.inv`. Inside the docstrings of a class, the names of its membe
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
@@ -118,6 +120,10 @@ class Linking(SphinxPostTransform):
 def _is_no_class(target: str) -> bool:
     """Return whether an annotation has a type variable, or a special form that Python's documentation lacks."""
     module, _, name = target.rpartition(".")
+    if module.startswith("streamws."):
+        # When only some pages are built again, nothing else may have imported the module.
+        with suppress(ImportError):
+            import_module(module)
     return module == "typing_extensions" or isinstance(getattr(sys.modules.get(module), name, None), TypeVar)
 
 
