@@ -7,7 +7,6 @@ a name in `python.inv`. Inside the docstrings of a class, the names of its membe
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
@@ -120,10 +119,6 @@ class Linking(SphinxPostTransform):
 def _is_no_class(target: str) -> bool:
     """Return whether an annotation has a type variable, or a special form that Python's documentation lacks."""
     module, _, name = target.rpartition(".")
-    if module.startswith("streamws."):
-        # When only some pages are built again, nothing else may have imported the module.
-        with suppress(ImportError):
-            import_module(module)
     return module == "typing_extensions" or isinstance(getattr(sys.modules.get(module), name, None), TypeVar)
 
 
@@ -161,5 +156,8 @@ def _with_rfcs(text: nodes.Text) -> Iterator[nodes.Node]:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
+    # Their type variables must be known when only other pages are built again.
+    for package in ("asgi", "connecting.connect", "messages", "sync"):
+        import_module(f"streamws.{package}")
     app.add_post_transform(Linking)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
