@@ -1,15 +1,12 @@
 """HTTP header fields as ASGI has them, and the response of an application that refuses a WebSocket."""
 
-import re
 from collections.abc import Iterable
 
 from ..errors import InvalidHeader
 from ..handshake.head import reason_phrase
-from ..handshake.headers import is_token
+from ..handshake.headers import check_field
 
 RawFields = list[tuple[bytes, bytes]]
-
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def decode_fields(wire: bytes) -> RawFields:
@@ -34,10 +31,7 @@ def encode_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
         for part in (name, value):
             if not isinstance(part, bytes):  # the application need not keep to the types
                 raise InvalidHeader(f"header name and value must be bytes, not {part!r:.80}")
-        if not is_token(name.decode("latin-1")):
-            raise InvalidHeader(f"header name {name!r:.80} is not a token (RFC 9110 section 5.6.2)")
-        if _CONTROL.search(value):
-            raise InvalidHeader(f"the value of header {name.decode()} contains a control character: {value!r:.80}")
+        check_field(name.decode("latin-1"), value.decode("latin-1"))
         lines.append(b"\r\n%b: %b" % (name, value))
     return b"".join(lines)
 

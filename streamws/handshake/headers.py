@@ -7,7 +7,7 @@ from typing import cast
 
 from ..errors import InvalidHeader
 
-__all__ = ["TCHAR", "HeaderFields", "Headers", "encode_field", "is_token", "reserved_name"]
+__all__ = ["TCHAR", "HeaderFields", "Headers", "check_field", "encode_field", "is_token", "reserved_name"]
 
 TCHAR = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 """Regular expression for one character of a token (RFC 9110 section 5.6.2)."""
@@ -55,15 +55,23 @@ def encode_field(name: object, value: object) -> bytes:
     """
     if not (isinstance(name, str) and isinstance(value, str)):
         raise InvalidHeader(f"header name and value must be str, not {name!r:.80} and {value!r:.80}")
-    if not is_token(name):
-        raise InvalidHeader(f"header name {name!r:.80} is not a token (RFC 9110 section 5.6.2)")
-    if _CONTROL.search(value):
-        raise InvalidHeader(f"the value of header {name} contains a control character: {value!r:.80}")
+    check_field(name, value)
     value = value.strip(" \t")
     try:
         return f"\r\n{name}: {value}".encode()
     except UnicodeEncodeError as error:
         raise InvalidHeader(f"the value of header {name} cannot be encoded as UTF-8: {value!r:.80}") from error
+
+
+def check_field(name: str, value: str) -> None:
+    """Check one header field.
+
+    :raises InvalidHeader: if the name is not a token, or the value contains a control character such as CR, LF or NUL.
+    """
+    if not is_token(name):
+        raise InvalidHeader(f"header name {name!r:.80} is not a token (RFC 9110 section 5.6.2)")
+    if _CONTROL.search(value):
+        raise InvalidHeader(f"the value of header {name} contains a control character: {value!r:.80}")
 
 
 class Headers(Mapping[str, str]):

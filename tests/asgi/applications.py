@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import uvicorn
 
 from helpers.peers import Peer
+from helpers.uvicorn_servers import start_server
 from helpers.waiting import until
 from streamws.asgi.uvicorn import Protocol as WebSocketProtocol
 
@@ -61,10 +62,7 @@ async def serving(http: str) -> AsyncIterator[Serve]:
 
     async def start(application: Application, **options: Any) -> Served:
         usual: dict[str, Any] = {"http": http, "port": 0, "lifespan": "off", "log_config": None}
-        server = uvicorn.Server(uvicorn.Config(application, **{"ws": WebSocketProtocol} | usual | options))
-        server.config.load()
-        server.lifespan = server.config.lifespan_class(server.config)
-        await server.startup()
+        server, _ = await start_server(uvicorn.Config(application, **{"ws": WebSocketProtocol} | usual | options))
         await server.on_tick(0)  # sets the fields of every response
         started.append(Served(server))
         return started[-1]

@@ -9,6 +9,7 @@ import uvicorn
 
 from asgi.application import application
 from asgi.conversations import Conversations, Server
+from helpers.uvicorn_servers import start_server
 from streamws.asgi.uvicorn import Protocol
 
 
@@ -16,13 +17,9 @@ from streamws.asgi.uvicorn import Protocol
 async def serving(app: Any, ws: Any) -> AsyncIterator[str]:
     """Run an application under uvicorn; give its URL."""
     config = uvicorn.Config(app, port=0, ws=ws, log_config=None, lifespan="on", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
-    # The steps of `serve()`, without its signal handlers, and without the clock of its main loop, which takes 0.1 s.
-    config.load()
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
+    server, port = await start_server(config)
     try:
-        yield f"ws://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"ws://127.0.0.1:{port}"
     finally:
         await server.shutdown()
 

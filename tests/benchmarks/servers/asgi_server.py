@@ -75,6 +75,8 @@ def in_fastapi() -> Application:
 async def serve_uvicorn(arguments: AsgiArguments, application: Application) -> int:
     import uvicorn
 
+    from helpers.uvicorn_servers import start_server
+
     warnings.simplefilter("ignore")  # the class `websockets` is deprecated
     config = uvicorn.Config(
         application,
@@ -87,11 +89,7 @@ async def serve_uvicorn(arguments: AsgiArguments, application: Application) -> i
         backlog=arguments.backlog,
         log_config=None,
     )
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
-    port: int = server.servers[0].sockets[0].getsockname()[1]
+    _, port = await start_server(config)
     return port
 
 

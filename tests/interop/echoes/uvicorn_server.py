@@ -18,6 +18,7 @@ def main(arguments: Arguments) -> None:
     # Not at the top, because the lines above decide which build is imported.
     import uvicorn
 
+    from helpers.uvicorn_servers import start_server
     from streamws import Compression
     from streamws.asgi.uvicorn import Protocol
 
@@ -42,11 +43,7 @@ def main(arguments: Arguments) -> None:
             lifespan="off",
             log_level="warning",
         )
-        config.load()
-        server = uvicorn.Server(config)
-        server.lifespan = config.lifespan_class(config)
-        await server.startup()
-        port: int = server.servers[0].sockets[0].getsockname()[1]
+        _, port = await start_server(config)
         return port
 
     serve(start)
