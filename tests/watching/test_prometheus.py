@@ -37,6 +37,8 @@ async def scraping(
     registry = CollectorRegistry(auto_describe=True)
     registry.register(Collector(servers))
     server, thread = start_http_server(0, "127.0.0.1", registry)
+    # `server_close()` waits for the threads of its requests only if they are no daemons: each closes its socket last.
+    server.daemon_threads = False  # type: ignore[attr-defined]
     accept = {"Accept": CONTENT_TYPE_LATEST} if openmetrics else {}
 
     def scrape() -> str:
