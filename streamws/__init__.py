@@ -10,6 +10,8 @@ from .codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side
 from .connecting.connect import Connecting, Target, connect
 from .connecting.reconnecting import is_transient
 from .errors import (
+    BrokerError,
+    BrokerUnavailable,
     ConcurrencyError,
     ConnectError,
     ConnectionClosed,
@@ -23,9 +25,11 @@ from .errors import (
     InvalidHandshake,
     InvalidHeader,
     InvalidURL,
+    LimitExceeded,
     MissingExtra,
     ProtocolViolation,
     ProxyError,
+    PublishTimeout,
     ReadError,
     ReconnectError,
     RedirectError,
@@ -57,6 +61,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Accept",
     "Backoff",
+    "BrokerError",
+    "BrokerUnavailable",
     "Cause",
     "Client",
     "Close",
@@ -84,6 +90,7 @@ __all__ = [
     "InvalidHeader",
     "InvalidURL",
     "Key",
+    "LimitExceeded",
     "Limits",
     "MessageReader",
     "MissingExtra",
@@ -92,6 +99,7 @@ __all__ = [
     "PeerCertificate",
     "ProtocolViolation",
     "ProxyError",
+    "PublishTimeout",
     "Query",
     "ReadError",
     "ReconnectError",

@@ -19,6 +19,11 @@ def _positive_int(instance: object, attribute: "attrs.Attribute[Any]", value: in
         raise ValueError(f"{attribute.name} must be at least 1, not {value!r}")
 
 
+def check_positive_int(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
+    """Validate an attribute of a class of attrs: an int of at least 1."""
+    _positive_int(instance, attribute, value)
+
+
 def _positive_int_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
     if value is not None:
         _positive_int(instance, attribute, value)
@@ -296,3 +301,45 @@ class Backoff:
             raise ValueError(f"jitter must be from 0 to 1, not {self.jitter!r}")
         if self.first > self.most:
             raise ValueError(f"first ({self.first}) must not be above most ({self.most})")
+
+
+@attrs.frozen(kw_only=True)
+class TopicLimits:
+    """Bounds and deadlines of `Topics`."""
+
+    max_topics_per_client: int = attrs.field(default=256, validator=_positive_int)
+    """The most topics that one connection follows or is present in at once. One more raises `LimitExceeded`."""
+
+    max_name: int = attrs.field(default=255, validator=_positive_int)
+    """The longest name of a topic, in bytes of UTF-8. A longer one raises `LimitExceeded`."""
+
+    max_publication_size: int = attrs.field(default=MiB, validator=_positive_int)
+    """The largest publication, in bytes (characters for text). A larger one raises `LimitExceeded`."""
+
+    max_publications_per_client: float | None = attrs.field(default=None, validator=_positive_seconds_or_none)
+    """The most publications a second of one connection, for those that name their connection. A connection that was
+    quiet may publish so many at once, at least one. More raise `LimitExceeded`. `None` means no limit."""
+
+    max_publish_soon: int = attrs.field(default=16 * MiB, validator=_positive_int)
+    """The most bytes that wait in `publish_soon`; each publication counts 64 bytes more than its payload. It returns
+    False for one more."""
+
+    max_held: int = attrs.field(default=MiB, validator=_positive_int)
+    """The most bytes that one topic holds back while it reads the history: because a follower joins, or because the
+    broker has lost publications. If more are published meanwhile, the history is read again."""
+
+    publish_timeout: float = attrs.field(default=10.0)
+    """The seconds after which `publish` raises `PublishTimeout`, and after which a publication of `publish_soon` has
+    failed if the broker is not available."""
+
+    broker_timeout: float = attrs.field(default=10.0)
+    """The seconds after which any other call of the broker has failed."""
+
+    close_timeout: float = attrs.field(default=10.0)
+    """The seconds for which leaving `Topics` waits for the publications of `publish_soon`, and again for the broker."""
+
+    @publish_timeout.validator
+    @broker_timeout.validator
+    @close_timeout.validator
+    def _check_seconds(self, attribute: "attrs.Attribute[float]", value: float) -> None:
+        check_seconds(attribute.name, value)

@@ -1,0 +1,50 @@
+"""Topics: one message to all who follow a topic."""
+
+from ..channel import Recipient
+from ..options import TopicLimits
+from .broker import Broker, Outgoing, Page, Receiver
+from .memory import MemoryBroker
+from .presence import Presence
+from .subscription import Subscription
+from .topic import Topic
+from .topics import Topics
+from .values import (
+    Connection,
+    Gap,
+    History,
+    HistoryPage,
+    Joined,
+    Member,
+    Position,
+    PresenceCount,
+    PresenceEvent,
+    Publication,
+    Published,
+    Record,
+)
+
+__all__ = [
+    "Broker",
+    "Connection",
+    "Gap",
+    "History",
+    "HistoryPage",
+    "Joined",
+    "Member",
+    "MemoryBroker",
+    "Outgoing",
+    "Page",
+    "Position",
+    "Presence",
+    "PresenceCount",
+    "PresenceEvent",
+    "Publication",
+    "Published",
+    "Receiver",
+    "Recipient",
+    "Record",
+    "Subscription",
+    "Topic",
+    "TopicLimits",
+    "Topics",
+]
