@@ -29,6 +29,7 @@ LAYERS = """
     messages.typed
     topics.values topics.broker topics.memory topics.retrying topics.attendance topics.publishing topics.outlet
     topics.group topics.audience topics.core topics.presence topics.subscription topics.topic topics.topics
+    topics.centrifugo_protocol topics.centrifugo_session topics.centrifugo
     connection callbacks watching.stats watching.counting watching.records client watching.observer
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
     serving lifespan server hints routing watching.prometheus

@@ -3,6 +3,9 @@
 from ..channel import Recipient
 from ..options import TopicLimits
 from .broker import Broker, Outgoing, Page, Receiver
+from .centrifugo import CentrifugoEndpoint, Rpc
+from .centrifugo_protocol import CentrifugoDisconnect, CentrifugoError, JsonValue
+from .centrifugo_session import Connected
 from .memory import MemoryBroker
 from .presence import Presence
 from .subscription import Subscription
@@ -25,11 +28,16 @@ from .values import (
 
 __all__ = [
     "Broker",
+    "CentrifugoDisconnect",
+    "CentrifugoEndpoint",
+    "CentrifugoError",
+    "Connected",
     "Connection",
     "Gap",
     "History",
     "HistoryPage",
     "Joined",
+    "JsonValue",
     "Member",
     "MemoryBroker",
     "Outgoing",
@@ -43,6 +51,7 @@ __all__ = [
     "Receiver",
     "Recipient",
     "Record",
+    "Rpc",
     "Subscription",
     "Topic",
     "TopicLimits",

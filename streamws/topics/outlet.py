@@ -55,6 +55,7 @@ class Follower:
         "size",
         "skip",
         "slow",
+        "slow_code",
         "waiting",
     )
 
@@ -66,9 +67,11 @@ class Follower:
         frame: Callable[[Any], str | bytes] | None,
         presence_frame: Callable[[Any], str | bytes] | None,
         on_gap: Callable[[Gap], None],
+        slow_code: int = CloseCode.TRY_AGAIN_LATER,
     ) -> None:
         self.outlet = outlet
         self.slow = slow
+        self.slow_code = slow_code
         self.backlog = backlog
         self.frame = frame
         self.presence_frame = presence_frame
@@ -305,4 +308,4 @@ class Outlet:
             other.lost += len(other.waiting or ())
         reason = f"too slow: {follower.size} bytes of a topic wait"
         self._end()
-        self._spawn(self.channel.close(CloseCode.TRY_AGAIN_LATER, reason))
+        self._spawn(self.channel.close(follower.slow_code, reason))

@@ -8,6 +8,7 @@ from inspect import isawaitable
 from typing import Generic, TypeVar
 
 from ..channel import Recipient
+from ..codes import CloseCode
 from ..errors import LimitExceeded, UsageError
 from ..messages.codec import Codec
 from ..options import MiB
@@ -138,6 +139,7 @@ class Topic(Generic[T]):
         *,
         since: Position | None = None,
         slow: Slow = "disconnect",
+        slow_code: int = CloseCode.TRY_AGAIN_LATER,
         backlog: int = MiB,
         frame: Callable[[Publication[T]], str | bytes] | None = None,
         on_gap: OnGap[AnyRecipient] | None = None,
@@ -150,8 +152,9 @@ class Topic(Generic[T]):
         :param since: the position after which it continues, such as that of the last publication it has got; None to
             begin with the next publication.
         :param slow: what happens if more than `backlog` bytes wait, because the connection reads too slowly:
-            `"disconnect"` closes it with 1013; `"drop-oldest"` and `"drop-newest"` drop publications; `"latest"` keeps
-            the last one of each key among those that wait, and drops the oldest ones if they are still too many.
+            `"disconnect"` closes it with `slow_code`; `"drop-oldest"` and `"drop-newest"` drop publications; `"latest"`
+            keeps the last one of each key among those that wait, and drops the oldest ones if they are still too many.
+        :param slow_code: the close code for `"disconnect"`.
         :param backlog: the most bytes of this topic that wait for this connection, in addition to
             `Limits.write_high` bytes of the connection and the history that it asked for with `since`. Publications
             that wait for several connections exist once.
@@ -181,7 +184,7 @@ class Topic(Generic[T]):
             raise UsageError(f"the connection follows topic {name!r} already: call leave() first")
         core.check_room(outlet, name)
         tell = partial(self._tell_gap, client, on_gap)
-        follower = Follower(outlet, slow, backlog, frame, presence_frame, tell)
+        follower = Follower(outlet, slow, backlog, frame, presence_frame, tell, slow_code)
         outlet.followers[name] = follower
         audience = core.audience(self)
         try:
