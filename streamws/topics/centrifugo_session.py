@@ -296,7 +296,8 @@ class Session(Generic[AnyClient]):
         except DecodeError as error:
             await self._refuse(number, CentrifugoError(ErrorCode.BAD_REQUEST, f"bad request: {error.reason}"))
         except LimitExceeded as error:
-            await self._refuse(number, CentrifugoError(ErrorCode.LIMIT_EXCEEDED, f"limit exceeded: {error}"))
+            logger.info("Centrifugo client %s of user %r: %s", self._id, self._user, error)
+            await self._refuse(number, CentrifugoError(ErrorCode.LIMIT_EXCEEDED))
         except BrokerError as error:
             logger.warning("Centrifugo client %s: a command has failed: %s", self._id, describe(error))
             await self._refuse(number, CentrifugoError(ErrorCode.INTERNAL))
@@ -446,8 +447,13 @@ class Session(Generic[AnyClient]):
             # It is sent now: later publications come after it.
             sending.append(self._client.send(protocol.reply(command.id, "subscribe", result)))
 
-        async def lose(*_: object) -> None:
+        async def unsubscribe() -> None:
             await self.unsubscribe(channel, UnsubscribeCode.INSUFFICIENT_STATE, "insufficient state")
+
+        def lose(*_: object) -> Coroutine[object, None, None]:
+            # The subscription ends now: the client must not get what follows the gap.
+            topic._stop(self._client)
+            return unsubscribe()
 
         self._channels[channel] = topic
         try:

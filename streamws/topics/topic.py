@@ -211,8 +211,13 @@ class Topic(Generic[T]):
 
         It has no effect if the connection does not follow the topic. What waits for the connection is dropped.
         """
+        self._core.check_open()
+        self._stop(client)
+        await self.presence.leave(client)
+
+    def _stop(self, client: Recipient) -> None:
+        """Stop to send the publications to a connection."""
         core = self._core
-        core.check_open()
         outlet = core.outlets.get(client)
         if outlet is None:
             return
@@ -223,7 +228,6 @@ class Topic(Generic[T]):
             if audience is not None:
                 audience.remove(follower)
         core.forget_unused(outlet)
-        await self.presence.leave(client)
 
     def lost(self, client: Recipient) -> int:
         """Return how many publications were dropped, because the connection reads too slowly, since it joined."""

@@ -128,7 +128,7 @@ def test_batch_gives_its_commands_up_to_the_first_bad_one() -> None:
     assert next(commands) == Connect(1, "", None, "", "")
     assert next(commands) == Call(3, "a\nb", None)
     assert next(commands) == Pong()
-    with pytest.raises(BadRequest, match="^not JSON$"):
+    with pytest.raises(BadRequest, match=r"^not JSON$"):
         next(commands)
     assert list(commands) == []
 
@@ -153,12 +153,11 @@ MEMBERS = ["channel", "data", "token", "epoch", "offset", "since", "limit", "rec
 )
 def test_any_message_gives_commands_or_a_bad_request(message: str | bytes) -> None:
     try:
-        commands = list(decode_commands(message))
+        found = [repr(command) for command in decode_commands(message)]
     except BadRequest as error:
-        assert str(error).isprintable()
-        assert len(str(error)) < 100
-    else:
-        assert commands
+        found = [str(error)]
+    assert found
+    assert all(map(str.isprintable, found))
 
 
 # Values ------------------------------------------------------------------------------------------------------------
