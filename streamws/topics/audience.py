@@ -177,7 +177,8 @@ class Audience:
                     except Exception as failure:
                         error = broker_error(failure, "subscribe")
                         self._wanted = False
-                        await self._unsubscribe()  # it may have been done
+                        if not isinstance(failure, BrokerUnavailable):
+                            await self._unsubscribe()  # it may have been done
                         return
                     self._subscribed = True
                 else:
@@ -373,9 +374,11 @@ class Audience:
                     self._live = tuple(self._groups.values())
         elif member in self._feeds:
             self._feeds = tuple(feed for feed in self._feeds if feed is not member)
-        if not self._members and (self._wanted or self._subscribed):
+        if not self._members:
             self._wanted = False
-            self._begin_transition()
+            if self._subscribed:
+                self._begin_transition()
+            self.check_idle()
 
     # Delivery --------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """`Broker`: keeps topics and delivers publications, for one process or for several."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..errors import BrokerError
 from .values import Connection, History, Position, PresenceEvent, Published, Record
@@ -128,4 +128,16 @@ class Broker(Protocol):
 
     async def connections(self, topic: str) -> Mapping[str, Connection]:
         """Return who is present in a topic, by the ids of the connections, in the order in which they entered."""
+        ...
+
+
+@runtime_checkable
+class ImmediateBroker(Protocol):
+    """A broker that publishes without waiting. That saves the deadline for each publication."""
+
+    def publish_now(self, message: Outgoing) -> Published:
+        """Publish a message.
+
+        :raises BrokerError: if it fails.
+        """
         ...

@@ -18,6 +18,9 @@ _MOST_REMEMBERED = 100_000
 """The most idempotency keys that are remembered."""
 
 
+_NOT_OPEN = "this MemoryBroker is not open"
+
+
 class _Kept:
     """What the broker keeps of one topic."""
 
@@ -150,17 +153,19 @@ class MemoryBroker:
 
     def _receive(self) -> Receiver:
         if self._receiver is None:
-            raise BrokerUnavailable("this MemoryBroker is not open")
+            raise BrokerUnavailable(_NOT_OPEN)
         return self._receiver
 
     # Publications ----------------------------------------------------------------------------------------------
 
     async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Published | BrokerError]:
         """Publish messages, and deliver them at once; see `Broker.publish`."""
-        self._receive()
-        return [self._publish(message) for message in batch]
+        return [self.publish_now(message) for message in batch]
 
-    def _publish(self, message: Outgoing) -> Published:
+    def publish_now(self, message: Outgoing) -> Published:
+        """Publish a message without waiting; see `ImmediateBroker`."""
+        if self._receiver is None:
+            raise BrokerUnavailable(_NOT_OPEN)
         store = self._store
         name, payload, key, idempotency, history = message
         if idempotency is not None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..errors import BrokerError, BrokerUnavailable, PublishTimeout, describe
 from ..options import ITEM_OVERHEAD, TopicLimits
-from .broker import Broker, Outgoing
+from .broker import Broker, ImmediateBroker, Outgoing
 from .retrying import Waits, broker_error
 from .values import Published
 
@@ -32,10 +32,11 @@ class Publisher:
     :param on_error: called with the topic and the error for each publication of `publish_soon` that has failed.
     """
 
-    __slots__ = ("_broker", "_closed", "_limits", "_on_error", "_queue", "_size", "_task", "failed")
+    __slots__ = ("_broker", "_closed", "_limits", "_on_error", "_publish_now", "_queue", "_size", "_task", "failed")
 
     def __init__(self, broker: Broker, limits: TopicLimits, on_error: OnError | None) -> None:
         self._broker = broker
+        self._publish_now = broker.publish_now if isinstance(broker, ImmediateBroker) else None
         self._limits = limits
         self._on_error = on_error
         self._queue: deque[_Waiting] = deque()  # of `publish_soon`; those under way are its first ones
@@ -57,6 +58,8 @@ class Publisher:
         :raises PublishTimeout: if the broker does not answer in time.
         :raises BrokerError: if the broker fails otherwise.
         """
+        if self._publish_now is not None:
+            return self._publish_now(message)
         seconds = self._limits.publish_timeout if timeout is None else timeout
         try:
             async with asyncio.timeout(seconds):
