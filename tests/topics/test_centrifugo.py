@@ -998,13 +998,16 @@ async def test_slow_client_is_disconnected(house: Open) -> None:
 
 
 async def test_endpoint_checks_its_numbers() -> None:
+    def wrong(name: str) -> dict[str, Any]:
+        return {name: 0}
+
     topics = Topics(MemoryBroker())
     for name in ("ping_interval", "pong_timeout", "connect_timeout", "expiry_grace"):
         with pytest.raises(ValueError, match=f"^{name} must be more than 0 seconds"):
-            CentrifugoEndpoint(topics, **{name: 0})
+            CentrifugoEndpoint(topics, **wrong(name))
     for name in ("max_history", "max_calls", "backlog"):
         with pytest.raises(ValueError, match=f"^{name} must be at least 1, not 0$"):
-            CentrifugoEndpoint(topics, **{name: 0})
+            CentrifugoEndpoint(topics, **wrong(name))
     with pytest.raises(ValueError, match=r"^pong_timeout \(30\) must be below ping_interval \(25\)$"):
         CentrifugoEndpoint(topics, pong_timeout=30, ping_interval=25)
     with pytest.raises(ValueError, match=r"^max_command_rate must be more than 0, or None, not 0$"):
