@@ -1,4 +1,4 @@
-// What a user of the library `centrifuge` does with the server of test_centrifuge.py: the same in Node.js and in a page.
+// What a user of the library `centrifuge` does with the server of interop/centrifugo.py: the same in Node.js and in a page.
 // Returns what happened, step by step.
 globalThis.scenario = async (Centrifuge, url, options) => {
   const happened = [];
