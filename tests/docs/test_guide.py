@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -1184,3 +1185,72 @@ async def _(server: Running) -> None:
     await server.program.logs(r"WARNING:feed:127\.0\.0\.1:[0-9]+ is slow: [0-9]+ bytes wait")
     peer.reset()
     await server.program.logs("INFO:feed:127.0.0.1:[0-9]+ left after [0-9]+ messages: reset")
+
+
+# Topics in the browser ---------------------------------------------------------------------------------------------
+
+
+async def ask(peer: ClientConnection, number: int, method: str, /, **parameters: object) -> Any:
+    """Send a command of Centrifugo's protocol and return the reply, after pushes."""
+    await peer.send(json.dumps({"id": number, method: parameters}))
+    while (reply := json.loads(await peer.recv())).get("id") != number:
+        pass
+    return reply.get(method, reply.get("error"))
+
+
+@drives("browser-clients")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await ask(peer, 1, "connect")
+        position = await ask(peer, 2, "subscribe", channel="prices")
+        assert position["recoverable"]
+        push = json.loads(await peer.recv())["push"]
+        assert push["channel"] == "prices"
+        assert 1 <= push["pub"]["data"]["EUR/USD"] <= 2
+        page = await ask(peer, 3, "history", channel="prices", limit=20, reverse=True)
+        assert page["publications"][0] == push["pub"]
+        refused = await ask(peer, 4, "publish", channel="prices", data={"EUR/USD": 9})
+        assert refused == {"code": 103, "message": "permission denied"}
+    async with server.connect() as peer:
+        await ask(peer, 1, "connect")
+        since = {"epoch": position["epoch"], "offset": position["offset"]}
+        again = await ask(peer, 2, "subscribe", channel="prices", recover=True, **since)
+        assert again["recovered"]
+        assert again["publications"][0] == push["pub"]
+
+
+@drives("browser-calls")
+async def _(server: Running) -> None:
+    async with server.connect() as ada:
+        await ask(ada, 1, "connect", data="Ada")
+        await ask(ada, 2, "subscribe", channel="room", join_leave=True)
+        join = json.loads(await ada.recv())["push"]["join"]
+        assert join["info"]["conn_info"] == {"name": "Ada"}
+        assert await ask(ada, 3, "rpc", method="buy", data={"pair": "EUR/USD", "amount": 10}) == {"data": {"number": 7}}
+        refused = await ask(ada, 4, "rpc", method="buy", data={"pair": "EUR/USD", "amount": 101})
+        assert refused == {"code": 400, "message": "at most 100"}
+        assert (await ask(ada, 5, "rpc", method="buy", data={"pair": "EUR/USD"}))["code"] == 107
+        assert await ask(ada, 6, "publish", channel="room", data="hello") == {}
+        assert (await ask(ada, 7, "publish", channel="room", data=5))["code"] == 107
+        assert len((await ask(ada, 8, "presence", channel="room"))["presence"]) == 1
+
+
+@drives("permissions")
+async def _(server: Running) -> None:
+    def token(user: str, seconds: float) -> str:
+        expires_at = str(time.time() + seconds)
+        signed = hmac.new(b"change me", f"{user} {expires_at}".encode(), "sha256").hexdigest()
+        return f"{user} {expires_at} {signed}"
+
+    async with server.connect() as peer:
+        await peer.send(json.dumps({"id": 1, "connect": {"token": token("ada", 60) + "0"}}))
+        assert await closed(peer) == (3500, "invalid token")
+    async with server.connect() as peer:
+        assert await ask(peer, 1, "connect", token=token("ada", -1)) == {"code": 109, "message": "token expired"}
+    async with server.connect() as bob:
+        assert (await ask(bob, 1, "connect", token=token("bob", 60)))["ttl"] in (59, 60)
+        assert (await ask(bob, 2, "subscribe", channel="room:1"))["recoverable"]
+        for channel in ("room:2", "room:3"):
+            assert (await ask(bob, 3, "subscribe", channel=channel))["code"] == 103
+        assert (await ask(bob, 4, "refresh", token=token("bob", 90)))["ttl"] in (89, 90)
+        assert await ask(bob, 5, "publish", channel="room:1", data="hello") == {}
