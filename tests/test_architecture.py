@@ -34,7 +34,7 @@ LAYERS = """
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
     serving lifespan server hints routing watching.prometheus
     __init__
-    cli.terminal cli.connect cli.echo cli.main __main__
+    cli.terminal cli.connect cli.site cli.echo cli.demo cli.main __main__
 """
 # What a package may see of the others, and what of the outside it may not.
 SEES = {"wire": "wire about codes errors options", "handshake": "handshake codes errors options keys extra_info"}

@@ -23,7 +23,7 @@ from sphinx.util.rst import escape
 
 import streamws
 import streamws.messages
-from streamws.cli import connect, echo
+from streamws.cli import connect, demo, echo
 
 STATEMENTS = {
     "Client.__aiter__": "async for message in client",
@@ -202,8 +202,9 @@ class Arguments(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         commands = argparse.ArgumentParser().add_subparsers()
         echo.add_echo(commands)
+        demo.add_demo(commands)
         connect.add_connect(commands)
-        for module in (echo, connect):
+        for module in (echo, connect, demo):
             self.env.note_dependency(inspect.getfile(module))
         command = commands.choices[self.arguments[0]]
         formatter = command._get_formatter()
