@@ -150,13 +150,17 @@ class Audience:
 
     # The subscription ------------------------------------------------------------------------------------------
 
-    async def _subscribe(self) -> None:
+    async def _subscribe(self, member: "Follower | Feed") -> None:
         """Wait until the subscription has begun.
 
         :raises BrokerError: if it cannot begin.
+        :raises UsageError: if the member has left meanwhile.
         """
-        self._wanted = True
-        while not self._subscribed:
+        while True:
+            self._check_left(member)
+            self._wanted = True
+            if self._subscribed:
+                break
             self._begin_transition()
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(future)
@@ -165,6 +169,10 @@ class Audience:
             finally:
                 if future in self._waiters:
                     self._waiters.remove(future)
+
+    def _check_left(self, member: "Follower | Feed") -> None:
+        if member.left:
+            raise UsageError(f"left topic {self.name!r} while joining it")
 
     def _begin_transition(self) -> None:
         if self._transition is None:
@@ -256,14 +264,13 @@ class Audience:
         self._joining += 1
         try:
             for attempt in range(_MOST_READS):
-                await self._subscribe()
+                await self._subscribe(member)
                 generation = self._generation
                 page: Page | None = None
                 position = None if self._recovery else self.position
                 if position is None or not (since is None or since == position):
                     page = await self.read(since, 0 if since is None else None)
-                if member.left:
-                    raise UsageError(f"left topic {self.name!r} while joining it")
+                self._check_left(member)
                 stale = generation != self._generation
                 if stale and attempt < _MOST_READS - 1:
                     continue
@@ -330,8 +337,7 @@ class Audience:
                 position = current
         joined = Joined(position, recovered)
         self._replay(member, joined, records, replay)
-        if member.left:  # the connection was too slow for the history
-            raise UsageError(f"left topic {self.name!r} while joining it")
+        self._check_left(member)  # the application may have made it leave
         if member.skip is None:
             self._add_live(member)
         else:

@@ -314,7 +314,7 @@ class TopicUse(RuleBasedStateMachine):
         assert self.topics._core.outlets == {}
         for _ in range(4):
             self.pass_time(200)
-        assert len(self.memory) == 0
+        assert self.memory.kept == 0
         assert self.topics.followed == 0
         self.run(self.topics.__aexit__(None, None, None))
         self.run(self.publisher.__aexit__(None, None, None))
