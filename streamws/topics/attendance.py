@@ -98,8 +98,7 @@ class Attendance:
                     uncertain = False
                 except Exception as failure:
                     self._wake(broker_error(failure, "change the presence"))
-                    if self._wish is wish:
-                        self._wish = None
+                    self._wish = None  # all who wait are told that it failed
                     uncertain = self._known is not None
                     await waits.pause()
             self._wake(None)

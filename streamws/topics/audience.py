@@ -93,6 +93,7 @@ class Audience:
         "_members",
         "_messages",
         "_on_idle",
+        "_pause",
         "_recent",
         "_recent_size",
         "_recovery",
@@ -133,6 +134,7 @@ class Audience:
         self._wanted = False
         self._subscribed = False
         self._transition: asyncio.Task[None] | None = None
+        self._pause: asyncio.Future[None] | None = None  # of the transition, after a failure
         self._waiters: list[asyncio.Future[None]] = []  # of followers that wait for the subscription
         # Joining.
         self._joining = 0  # the number of followers that join
@@ -148,10 +150,17 @@ class Audience:
 
     # The subscription ------------------------------------------------------------------------------------------
 
-    async def _subscribe(self) -> None:
-        """Wait until the subscription has begun."""
-        self._wanted = True
-        while not self._subscribed or self._transition is not None:
+    async def _subscribe(self, member: "Follower | Feed") -> None:
+        """Wait until the subscription has begun.
+
+        :raises BrokerError: if it cannot begin.
+        :raises UsageError: if the member has left meanwhile.
+        """
+        while True:
+            self._check_left(member)
+            self._wanted = True
+            if self._subscribed:
+                break
             self._begin_transition()
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(future)
@@ -161,48 +170,61 @@ class Audience:
                 if future in self._waiters:
                     self._waiters.remove(future)
 
+    def _check_left(self, member: "Follower | Feed") -> None:
+        if member.left:
+            raise UsageError(f"left topic {self.name!r} while joining it")
+
     def _begin_transition(self) -> None:
         if self._transition is None:
             self._transition = self._spawn(self._transit())
+        elif self._pause is not None and not self._pause.done():
+            self._pause.set_result(None)
 
     async def _transit(self) -> None:
         """Subscribe or unsubscribe, until that is what was last wished."""
-        error: Exception = BrokerUnavailable("the topics are being closed")
+        waits = Waits()
+        uncertain = False  # whether there may be a subscription that is not wanted
         try:
-            while self._wanted != self._subscribed:
+            while self._wanted != self._subscribed or (uncertain and not self._wanted):
                 if self._wanted:
                     try:
-                        async with asyncio.timeout(self._limits.broker_timeout):
-                            await self._broker.subscribe(self.name)
-                    except Exception as failure:
-                        error = broker_error(failure, "subscribe")
+                        await self._call(self._broker.subscribe(self.name))
+                    except Exception as error:
+                        uncertain = uncertain or not isinstance(error, BrokerUnavailable)
                         self._wanted = False
-                        if not isinstance(failure, BrokerUnavailable):
-                            await self._unsubscribe()  # it may have been done
-                        return
-                    self._subscribed = True
+                        self._wake_waiters(broker_error(error, f"subscribe to topic {self.name!r}"))
+                    else:
+                        self._subscribed = True
+                        self._wake_waiters(None)
                 else:
                     self._reset()
-                    await self._unsubscribe()
+                    uncertain = True
+                    try:
+                        await self._call(self._broker.unsubscribe(self.name))
+                        uncertain = False
+                    except Exception as error:
+                        logger.warning("topic %r: cannot unsubscribe: %s; trying again", self.name, describe(error))
+                        self._pause = asyncio.get_running_loop().create_future()
+                        await asyncio.wait([self._pause], timeout=waits.next())
+                        self._pause = None
         finally:
             self._transition = None
-            waiters, self._waiters = self._waiters, []
-            for future in waiters:
-                if not future.done():
-                    if self._subscribed:
-                        future.set_result(None)
-                    else:
-                        future.set_exception(error)
+            self._wake_waiters(BrokerUnavailable("the topics are closed"))
             self.check_idle()
 
-    async def _unsubscribe(self) -> None:
-        self._subscribed = False
-        try:
-            async with asyncio.timeout(self._limits.broker_timeout):
-                await self._broker.unsubscribe(self.name)
-        except Exception as error:
-            # What arrives without followers is ignored.
-            logger.warning("topic %r: cannot unsubscribe: %s", self.name, describe(error))
+    async def _call(self, call: Coroutine[Any, Any, None]) -> None:
+        async with asyncio.timeout(self._limits.broker_timeout):
+            await call
+
+    def _wake_waiters(self, error: BrokerError | None) -> None:
+        waiters, self._waiters = self._waiters, []
+        for future in waiters:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
 
     def close(self) -> None:
         """End everything: the topics are closed."""
@@ -216,6 +238,7 @@ class Audience:
 
     def _reset(self) -> None:
         """Forget the position: publications will be missed from now on."""
+        self._subscribed = False
         self.position = None
         self._generation += 1
         self._drop_held()
@@ -241,14 +264,13 @@ class Audience:
         self._joining += 1
         try:
             for attempt in range(_MOST_READS):
-                await self._subscribe()
+                await self._subscribe(member)
                 generation = self._generation
                 page: Page | None = None
                 position = None if self._recovery else self.position
                 if position is None or not (since is None or since == position):
                     page = await self.read(since, 0 if since is None else None)
-                if member.left:
-                    raise UsageError(f"left topic {self.name!r} while joining it")
+                self._check_left(member)
                 stale = generation != self._generation
                 if stale and attempt < _MOST_READS - 1:
                     continue
@@ -315,8 +337,7 @@ class Audience:
                 position = current
         joined = Joined(position, recovered)
         self._replay(member, joined, records, replay)
-        if member.left:  # the connection was too slow for the history
-            raise UsageError(f"left topic {self.name!r} while joining it")
+        self._check_left(member)  # the application may have made it leave
         if member.skip is None:
             self._add_live(member)
         else:

@@ -132,8 +132,9 @@ class MemoryBroker:
         self._subscribed: set[str] = set()
         self._present: set[tuple[str, str]] = set()  # topic and connection
 
-    def __len__(self) -> int:
-        """Return the number of topics that are kept, because they have followers, a history, or members."""
+    @property
+    def kept(self) -> int:
+        """The number of topics that are kept, because they have followers, a history, or members."""
         return len(self._store.topics)
 
     async def open(self, receiver: Receiver) -> None:

@@ -205,6 +205,9 @@ class Outlet:
     def forget(self) -> None:
         """Stop to watch the connection, which follows nothing any more."""
         self.closed = True
+        self._queue.clear()
+        if self.writer is not None and self._pumping:
+            self.writer.held = False  # the callback of this outlet does nothing more
         if self._waiter is not None:
             self._waiter.cancel()
 

@@ -18,10 +18,15 @@ class Waits:
     def __init__(self) -> None:
         self._seconds = _FIRST_WAIT
 
-    async def pause(self) -> None:
-        """Wait before the next attempt: longer each time, and up to twice as long by chance."""
-        await asyncio.sleep(self._seconds * random.uniform(1, 2))
+    def next(self) -> float:
+        """Return the seconds to wait before the next attempt: longer each time, and up to twice as long by chance."""
+        seconds = self._seconds * random.uniform(1, 2)
         self._seconds = min(2 * self._seconds, _LONGEST_WAIT)
+        return seconds
+
+    async def pause(self) -> None:
+        """Wait before the next attempt."""
+        await asyncio.sleep(self.next())
 
 
 def broker_error(error: Exception, action: str) -> BrokerError:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from ..channel import Recipient
 from ..codes import CloseCode
-from ..errors import LimitExceeded, UsageError
+from ..errors import ConnectionClosed, LimitExceeded, UsageError
 from ..messages.codec import Codec
 from ..options import MiB
 from .broker import Outgoing
@@ -189,10 +189,12 @@ class Topic(Generic[T]):
         audience = core.audience(self)
         try:
             return await audience.join(follower, since, on_joined)
-        except BaseException:
+        except BaseException as error:
             if outlet.followers.get(name) is follower:
                 del outlet.followers[name]
             core.forget_unused(outlet)
+            if isinstance(error, UsageError) and client.outcome is not None:
+                raise ConnectionClosed(client.outcome, "cannot join") from None
             raise
 
     def _tell_gap(self, client: AnyRecipient, on_gap: OnGap[AnyRecipient] | None, gap: Gap) -> None:

@@ -311,11 +311,11 @@ class TopicUse(RuleBasedStateMachine):
         while self.someone(0) is not None:
             self.vanish(0)
         assert self.run(self.memory.connections("t")) == {}
-        assert self.topics.followed == 0
         assert self.topics._core.outlets == {}
-        for _ in range(3):
+        for _ in range(4):
             self.pass_time(200)
-        assert len(self.memory) == 0
+        assert self.memory.kept == 0
+        assert self.topics.followed == 0
         self.run(self.topics.__aexit__(None, None, None))
         self.run(self.publisher.__aexit__(None, None, None))
 
