@@ -590,6 +590,43 @@ async def test_topic_without_history_cannot_be_recovered(house: Open) -> None:
     )
 
 
+async def test_client_that_was_alone_in_a_quiet_channel_has_missed_nothing(house: Open) -> None:
+    made = await house(authorize=allow)
+    topic = await news(made)
+    peer = await made.visit("")
+    for number in (2, 4):
+        recover = ',"recover":true,"epoch":"e1"' if number == 4 else ""
+        first, last = ('"recovered":true,', ',"was_recovering":true') if number == 4 else ("", "")
+        await peer.ask(
+            f'{{"id":{number},"subscribe":{{"channel":"news"{recover}}}}}',
+            f'{{"id":{number},"subscribe":{{{POSITION},{first}"offset":0,"positioned":true{last}}}}}',
+        )
+        await peer.ask(
+            f'{{"id":{number + 1},"unsubscribe":{{"channel":"news"}}}}', f'{{"id":{number + 1},"unsubscribe":{{}}}}'
+        )
+        await until(lambda: made.topics.followed == 0)
+    await topic.publish(10)
+    await peer.ask(
+        '{"id":6,"subscribe":{"channel":"news","recover":true,"epoch":"e1"}}',
+        f'{{"id":6,"subscribe":{{{POSITION},"publications":[{publications(1)}],"recovered":true,"offset":1,'
+        '"positioned":true,"was_recovering":true}}',
+    )
+
+
+async def test_publication_that_nobody_could_get_ends_the_epoch(house: Open) -> None:
+    topics = (await house()).topics
+    topic = topics.topic("quiet", Json(int))
+    async with topic.subscribe() as feed:
+        position = feed.joined.position
+    await until(lambda: topics.followed == 0)
+    async with topic.subscribe(since=position) as feed:
+        assert feed.joined.recovered
+    await until(lambda: topics.followed == 0)
+    await topic.publish(1)
+    async with topic.subscribe(since=position) as feed:
+        assert not feed.joined.recovered
+
+
 async def test_client_is_unsubscribed_to_recover_if_the_broker_has_lost_something(house: Open) -> None:
     made = await house(authorize=allow)
     topic = await news(made, 10)
