@@ -4,8 +4,9 @@ import argparse
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from time import time
 from typing import Any, TypedDict
 
@@ -115,7 +116,7 @@ class DemoServer(WebSocketServer):
         super().__init__(address, port, handler=endpoint, lifespan=self._live)
         self._host = address
         content = page("demo.html")
-        self.request(lambda request: answer(request, content))
+        self.request(partial(answer, content))
 
     async def start(self) -> Server:
         """Start listening, and print the addresses."""
@@ -125,7 +126,7 @@ class DemoServer(WebSocketServer):
         return server
 
     @asynccontextmanager
-    async def _live(self, _: WebSocketServer) -> AsyncIterator[None]:
+    async def _live(self, _: WebSocketServer) -> AsyncGenerator[None, None]:
         async with self._topics, asyncio.TaskGroup() as tasks:
             clock = tasks.create_task(self._count())
             yield
@@ -156,13 +157,13 @@ class DemoServer(WebSocketServer):
 
     async def _say(self, client: Client, data: JsonValue) -> object:
         """Publish a message with the name of its sender, which a publication of the client itself would not prove."""
-        match data:
-            case {"channel": str(channel), "text": str(text)} if channel in self._rooms:
-                if not text.strip() or len(text) > MAX_TEXT:
-                    raise CentrifugoError(400, f"a message of 1 to {MAX_TEXT} characters is required")
-                await self._publish(channel, client[_USER], text)
-                return None
-        raise DecodeError("expected a channel and a text")
+        channel, text = (data.get("channel"), data.get("text")) if isinstance(data, dict) else (None, None)
+        if not isinstance(channel, str) or channel not in self._rooms or not isinstance(text, str):
+            raise DecodeError("expected a channel and a text")
+        if not text.strip() or len(text) > MAX_TEXT:
+            raise CentrifugoError(400, f"a message of 1 to {MAX_TEXT} characters is required")
+        await self._publish(channel, client[_USER], text)
+        return None
 
 
 def _greeting(host: str, addresses: Sequence[Any]) -> list[str]:

@@ -4,6 +4,7 @@ import argparse
 import logging
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from ssl import Purpose, SSLContext, create_default_context
 from typing import Any, Literal
 
@@ -89,7 +90,7 @@ class EchoServer(WebSocketServer):
         self._host = address
         self._secure = ssl is not None
         content = page("chat.html")
-        self.request(lambda request: answer(request, content))
+        self.request(partial(answer, content))
 
     async def start(self) -> Server:
         """Start listening, and print the addresses."""

@@ -22,7 +22,7 @@ def fail(reason: str) -> int:
     return 1
 
 
-def answer(request: Request, content: Response) -> Response | None:
+def answer(content: Response, request: Request) -> Response | None:
     """Answer plain HTTP: with the page at /, and with 200 at /healthz.
 
     :returns: None for a request of a WebSocket.

@@ -13,7 +13,7 @@ from .centrifugo_session import (
     AnyTopic,
     Authorize,
     Connect,
-    Connection,
+    EndpointClient,
     OnMessage,
     Session,
     Settings,
@@ -22,7 +22,7 @@ from .topics import Topics
 
 _Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
-_Caller = TypeVar("_Caller", bound=Connection, contravariant=True)
+_Caller = TypeVar("_Caller", bound=EndpointClient, contravariant=True)
 
 
 class Rpc(Generic[_Caller]):
@@ -155,7 +155,7 @@ class CentrifugoEndpoint(Generic[AnyClient]):
             max_command_rate=max_command_rate,
             backlog=backlog,
         )
-        self._sessions: dict[Connection, Session[AnyClient]] = {}
+        self._sessions: dict[EndpointClient, Session[AnyClient]] = {}
 
     async def __call__(self, client: AnyClient) -> None:
         """Serve one connection until it ends."""

@@ -291,11 +291,18 @@ def decode_commands(message: str | bytes) -> Iterator[Command]:
             message = message.decode()
         except UnicodeDecodeError:
             raise BadRequest("not JSON: the message is binary") from None
-    lines = [line for line in message.split("\n") if line and not line.isspace()]
-    if not lines:
+    begin, length, empty = 0, len(message), True
+    while begin < length:  # line by line, because a message may have very many lines
+        end = message.find("\n", begin)
+        if end < 0:
+            end = length
+        line = message[begin:end]
+        begin = end + 1
+        if line and not line.isspace():
+            empty = False
+            yield _decode_command(line)
+    if empty:
         raise BadRequest("empty message")
-    for line in lines:
-        yield _decode_command(line)
 
 
 def _refuse_constant(name: str) -> None:

@@ -51,7 +51,7 @@ _BURST = 10.0
 class Connected:
     """Who has connected: the result of the `connect` function of a `CentrifugoEndpoint`."""
 
-    user: str = ""
+    user: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     """The id of the user; empty for an anonymous one."""
 
     data: object = attrs.field(default=None, kw_only=True)
@@ -65,11 +65,11 @@ class Connected:
     to send a new token. None if it never expires."""
 
 
-class Connection(Channel, Recipient, Protocol):
+class EndpointClient(Channel, Recipient, Protocol):
     """The methods of a connection that an endpoint needs. `Client` has them."""
 
 
-AnyClient = TypeVar("AnyClient", bound=Connection, default=Connection)
+AnyClient = TypeVar("AnyClient", bound=EndpointClient, default=EndpointClient)
 
 AnyTopic: TypeAlias = Topic[Any]
 
@@ -144,7 +144,9 @@ class Settings(Generic[AnyClient]):
     max_calls: int
     max_command_rate: float | None
     backlog: int
-    presence_frames: "WeakValueDictionary[str, PresenceFrame]" = attrs.field(factory=WeakValueDictionary, init=False)
+    presence_frames: "WeakValueDictionary[str, PresenceFrame]" = attrs.field(
+        factory=lambda: WeakValueDictionary[str, PresenceFrame](), init=False
+    )
     """One for each topic, so that the connections share what is sent."""
 
 
@@ -328,6 +330,8 @@ class Session(Generic[AnyClient]):
                 self._begin_call(command)
             case protocol.NotServed():
                 raise CentrifugoError(command.code)
+            case protocol.Pong() | protocol.Send():
+                pass  # they have no reply, and `_process` has carried them out
 
     # Who the client is -----------------------------------------------------------------------------------------
 
@@ -371,7 +375,7 @@ class Session(Generic[AnyClient]):
         if expires_at is None:
             return None
         self._check_expiry()
-        return min(max(1, int(expires_at - time())), _MAX_TTL)
+        return max(1, int(min(expires_at - time(), _MAX_TTL)))
 
     def _check_expiry(self) -> None:
         assert self._expires_at is not None

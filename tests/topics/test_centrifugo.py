@@ -36,6 +36,8 @@ from streamws.topics import (
     centrifugo_session,
     memory,
 )
+from streamws.wire.frames import Buffer
+from topics.channels import Channel
 
 
 class Price(msgspec.Struct):
@@ -1032,6 +1034,49 @@ async def test_slow_client_is_disconnected(house: Open) -> None:
             await asyncio.sleep(0)
     assert client.outcome.sent is not None
     assert client.outcome.sent.code == 3008
+
+
+class Foreign(Channel):
+    """A connection that is not of streamws. Its `send` does nothing before it is awaited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def send(self, data: str | Buffer, *, text: bool = False) -> None:
+        await super().send(data)
+
+    async def read_message(self) -> str:
+        message = await self.received.get()
+        if message is None:
+            self.end()
+            assert self.outcome is not None
+            raise ConnectionClosed(self.outcome)
+        return message
+
+
+async def test_connection_that_is_not_of_streamws_is_served() -> None:
+    async def allow_any(client: object, action: str, topic: str) -> bool:
+        return True
+
+    async with asyncio.timeout(10), Topics(MemoryBroker()) as topics:
+        topic = topics.topic("news", Json(int), history=History())
+        foreign = Foreign()
+        serving = asyncio.create_task(CentrifugoEndpoint(topics, authorize=allow_any)(foreign))
+        foreign.received.put_nowait('{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"news"}}')
+        await until(lambda: len(foreign.sent) == 2)
+        await topic.publish(1)
+        foreign.received.put_nowait('{"id":3,"presence_stats":{"channel":"news"}}')
+        await until(lambda: len(foreign.sent) == 4)
+        assert foreign.sent[1:] == [
+            f'{{"id":2,"subscribe":{{{POSITION},"offset":0,"positioned":true}}}}',
+            '{"push":{"channel":"news","pub":{"data":1,"offset":1}}}',
+            '{"id":3,"presence_stats":{"num_clients":1,"num_users":1}}',
+        ]
+        foreign.received.put_nowait(None)
+        await serving
+        await until(lambda: topics.followed == 0)
+        assert await topic.presence.connections() == {}
 
 
 async def test_endpoint_checks_its_numbers() -> None:
