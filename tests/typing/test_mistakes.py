@@ -44,4 +44,4 @@ def test_mypy_reports_each_mistake_and_agrees_with_each_asserted_type(tmp_path: 
 
 
 def test_mypy_confirms_every_asserted_type() -> None:
-    assert check(HERE / "test_public_interface.py", HERE / "test_messages.py") == []
+    assert check(HERE / "test_public_interface.py", HERE / "test_messages.py", HERE / "test_topics.py") == []
