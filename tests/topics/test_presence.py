@@ -9,7 +9,7 @@ from helpers.waiting import iterations, until, within
 from streamws import BrokerError, BrokerUnavailable, ConnectionClosed
 from streamws.topics import Connection, Member, MemoryBroker, PresenceCount, PresenceEvent, Topic, Topics
 from topics.channels import Channel
-from topics.conftest import OpenTopics
+from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
 
 

@@ -8,7 +8,7 @@ from helpers.waiting import iterations, until, within
 from streamws import LimitExceeded
 from streamws.topics import Gap, History, MemoryBroker, Position, Publication, TopicLimits, Topics
 from topics.channels import Channel
-from topics.conftest import OpenTopics
+from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
 
 
