@@ -34,6 +34,11 @@ def _positive_seconds_or_none(instance: object, attribute: "attrs.Attribute[Any]
         check_seconds(attribute.name, value, "; None disables it")
 
 
+def check_positive_seconds(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    """Validate an attribute of a class of attrs: a deadline, in seconds."""
+    check_seconds(attribute.name, value)
+
+
 def check_seconds(name: str, value: float, hint: str = "") -> None:
     """Check a deadline, in seconds.
 
@@ -303,6 +308,15 @@ class Backoff:
             raise ValueError(f"first ({self.first}) must not be above most ({self.most})")
 
 
+def _rate_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{attribute.name} must be a number a second or None, not {value!r}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{attribute.name} must be more than 0 a second, not {value!r}; None disables it")
+
+
 @attrs.frozen(kw_only=True)
 class TopicLimits:
     """Bounds and deadlines of `Topics`."""
@@ -316,7 +330,7 @@ class TopicLimits:
     max_publication_size: int = attrs.field(default=MiB, validator=_positive_int)
     """The largest publication, in bytes (characters for text). A larger one raises `LimitExceeded`."""
 
-    max_publications_per_client: float | None = attrs.field(default=None, validator=_positive_seconds_or_none)
+    max_publications_per_client: float | None = attrs.field(default=None, validator=_rate_or_none)
     """The most publications a second of one connection, for those that name their connection. A connection that was
     quiet may publish so many at once, at least one. More raise `LimitExceeded`. `None` means no limit."""
 
@@ -328,18 +342,12 @@ class TopicLimits:
     """The most bytes that one topic holds back while it reads the history: because a follower joins, or because the
     broker has lost publications. If more are published meanwhile, the history is read again."""
 
-    publish_timeout: float = attrs.field(default=10.0)
+    publish_timeout: float = attrs.field(default=10.0, validator=check_positive_seconds)
     """The seconds after which `publish` raises `PublishTimeout`, and after which a publication of `publish_soon` has
     failed if the broker is not available."""
 
-    broker_timeout: float = attrs.field(default=10.0)
+    broker_timeout: float = attrs.field(default=10.0, validator=check_positive_seconds)
     """The seconds after which any other call of the broker has failed."""
 
-    close_timeout: float = attrs.field(default=10.0)
+    close_timeout: float = attrs.field(default=10.0, validator=check_positive_seconds)
     """The seconds for which leaving `Topics` waits for the publications of `publish_soon`, and again for the broker."""
-
-    @publish_timeout.validator
-    @broker_timeout.validator
-    @close_timeout.validator
-    def _check_seconds(self, attribute: "attrs.Attribute[float]", value: float) -> None:
-        check_seconds(attribute.name, value)

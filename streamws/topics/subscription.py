@@ -14,46 +14,7 @@ from .values import Gap, Joined, Position, PresenceEvent, Publication, SlowFeed
 T = TypeVar("T")
 
 
-class Queued(Generic[T]):
-    """Items of a topic that wait for the task that reads them."""
-
-    __slots__ = ("_core", "_ended", "_future", "_name", "_ready", "audience", "left", "skip")
-
-    def __init__(self, core: Core, name: str) -> None:
-        self._core = core
-        self._name = name
-        self._ready: OrderedDict[object, tuple[T, int]] = OrderedDict()  # the items and their sizes
-        self._future: asyncio.Future[None] | None = None  # of the task that waits for an item
-        self._ended = False  # whether no more items will arrive
-        self.audience: Audience | None = None
-        """The followers of the topic, while this is one of them."""
-        self.skip: Position | None = None
-        self.left: bool = False
-
-    def end(self) -> None:
-        """End the iteration: the topics are closed."""
-        self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-    async def _wait(self) -> None:
-        """Wait until there is an item, or the end.
-
-        :raises ConcurrencyError: if another task waits already.
-        """
-        if self._future is not None:
-            raise ConcurrencyError(f"another task is already reading this subscription of topic {self._name!r}")
-        self._future = asyncio.get_running_loop().create_future()
-        try:
-            await self._future
-        finally:
-            self._future = None
-
-
-class Subscription(Queued[Any], Generic[T]):
+class Subscription(Generic[T]):
     """The publications of a topic, as an async iterator. `Topic.subscribe` makes one.
 
     `async with topic.subscribe() as feed: async for item in feed: ...`. Each item is a `Publication` or a `Gap`. The
@@ -61,18 +22,25 @@ class Subscription(Queued[Any], Generic[T]):
     """
 
     __slots__ = (
+        "_audience",
         "_backlog",
         "_behind",
+        "_core",
+        "_ended",
+        "_future",
         "_joined",
         "_number",
         "_position",
+        "_ready",
         "_since",
         "_size",
         "_slow",
         "_told",
         "_too_slow",
         "_topic",
+        "left",
         "lost",
+        "skip",
     )
 
     def __init__(
@@ -83,12 +51,16 @@ class Subscription(Queued[Any], Generic[T]):
         slow: SlowFeed,
         backlog: int,
     ) -> None:
-        super().__init__(core, topic.name)
+        self._core = core
         self._topic = topic
         self._since = since
         self._slow = slow
         self._backlog = backlog
         self._joined: Joined | None = None
+        self._audience: Audience | None = None  # the followers of the topic, while this is one of them
+        self._ready: OrderedDict[object, tuple[Publication[Any] | Gap, int]] = OrderedDict()  # items and their sizes
+        self._future: asyncio.Future[None] | None = None  # of the task that waits for an item
+        self._ended = False  # whether no more items will arrive
         self._size = 0  # the bytes of the publications that wait
         self._number = 0
         self._behind = False  # with `wait`: whether later publications have to be read from the history
@@ -97,6 +69,8 @@ class Subscription(Queued[Any], Generic[T]):
         self._too_slow = False  # whether it has ended, because it was read too slowly
         self.lost: int = 0
         """The number of publications that were dropped, because they were read too slowly."""
+        self.skip: Position | None = None
+        self.left: bool = False
 
     @property
     def joined(self) -> Joined:
@@ -114,21 +88,21 @@ class Subscription(Queued[Any], Generic[T]):
         :raises BrokerError: if the broker has failed.
         """
         self._core.check_open()
-        if self.audience is not None or self._joined is not None:
+        if self._audience is not None or self._joined is not None:
             raise UsageError("this subscription was already entered: make another one with topic.subscribe()")
-        self.audience = self._core.audience(self._topic)
+        self._audience = self._core.audience(self._topic)
         try:
-            self._joined = await self.audience.join(self, self._since, self._begin)
+            self._joined = await self._audience.join(self, self._since, self._begin)
         except BaseException:
-            self.audience = None
+            self._audience = None
             raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Stop to follow the topic."""
-        if self.audience is not None:
-            self.audience.remove(self)
-            self.audience = None
+        if self._audience is not None:
+            self._audience.remove(self)
+            self._audience = None
         self._ready.clear()
         self.end()
 
@@ -212,6 +186,15 @@ class Subscription(Queued[Any], Generic[T]):
     def put_event(self, event: PresenceEvent) -> None:
         """Ignore presence events."""
 
+    def end(self) -> None:
+        """End the iteration: the topics are closed."""
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
     # Reading ---------------------------------------------------------------------------------------------------
 
     def __aiter__(self) -> "Subscription[T]":
@@ -227,20 +210,32 @@ class Subscription(Queued[Any], Generic[T]):
             self._told = False
             if self._too_slow:
                 raise LimitExceeded(
-                    f"the subscription of topic {self._name!r} was read too slowly: over {self._backlog} bytes waited"
+                    f"topic {self._topic.name!r} was read too slowly: over {self._backlog} bytes waited"
                 )
             if self._ended:
                 raise StopAsyncIteration
-            if self.audience is None:
+            if self._audience is None:
                 raise UsageError("this subscription has not begun: write `async with topic.subscribe() as feed:`")
             if self._behind:
-                await self._catch_up(self.audience)
+                await self._catch_up(self._audience)
             else:
                 await self._wait()
         _, (item, size) = self._ready.popitem(last=False)
         self._size -= size
-        result: Publication[T] | Gap = item
-        return result
+        return item
+
+    async def _wait(self) -> None:
+        """Wait until there is an item, or the end.
+
+        :raises ConcurrencyError: if another task waits already.
+        """
+        if self._future is not None:
+            raise ConcurrencyError(f"another task is already reading this subscription of topic {self._topic.name!r}")
+        self._future = asyncio.get_running_loop().create_future()
+        try:
+            await self._future
+        finally:
+            self._future = None
 
     async def _catch_up(self, audience: Audience) -> None:
         """Join again behind the last publication that was read, because others were not queued."""

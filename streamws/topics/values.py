@@ -7,7 +7,7 @@ import attrs
 
 from ..errors import DecodeError, describe
 from ..messages.codec import Codec
-from ..options import MiB, check_positive_int, check_seconds
+from ..options import MiB, check_positive_int, check_positive_seconds
 
 T = TypeVar("T")
 
@@ -146,15 +146,11 @@ class History:
     size: int = attrs.field(default=100, validator=check_positive_int)
     """The most publications."""
 
-    seconds: float = attrs.field(default=300.0)
+    seconds: float = attrs.field(default=300.0, validator=check_positive_seconds)
     """How long a publication is kept, in seconds."""
 
     max_bytes: int = attrs.field(default=MiB, validator=check_positive_int)
     """The most bytes of all publications together. Each counts 64 bytes more than its payload."""
-
-    @seconds.validator
-    def _check(self, attribute: "attrs.Attribute[float]", value: float) -> None:
-        check_seconds(attribute.name, value)
 
 
 class Connection(NamedTuple):

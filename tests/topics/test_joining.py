@@ -9,7 +9,7 @@ from helpers.waiting import cancelled, iterations, until, within
 from streamws import BrokerError, BrokerUnavailable, ConnectionClosed, LimitExceeded, UsageError
 from streamws.topics import Gap, History, Joined, MemoryBroker, Position, Publication, TopicLimits, Topics
 from topics.channels import Channel
-from topics.conftest import OpenTopics
+from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
 
 Raw = Publication[str | bytes]

@@ -9,14 +9,14 @@ from helpers.waiting import iterations, until, within
 from streamws import BrokerError, BrokerUnavailable, ConnectionClosed
 from streamws.topics import Connection, Member, MemoryBroker, PresenceCount, PresenceEvent, Topic, Topics
 from topics.channels import Channel
-from topics.conftest import OpenTopics
+from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
 
 
 async def until_present(room: Topic[str | bytes], users: list[str]) -> None:
     """Wait until some users are present, and no others."""
     async with asyncio.timeout(10):
-        while [*await room.presence.members()] != users:
+        while [*await room.presence.members()] != users:  # noqa: ASYNC110 (the broker has no event for it)
             await asyncio.sleep(0.01)
 
 

@@ -18,7 +18,7 @@ from streamws import (
 from streamws.messages import Json
 from streamws.topics import History, MemoryBroker, Outgoing, Position, Published, TopicLimits, Topics
 from topics.channels import Channel
-from topics.conftest import OpenTopics
+from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
 
 

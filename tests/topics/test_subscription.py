@@ -8,7 +8,7 @@ import pytest
 from helpers.waiting import cancelled, iterations, until, within
 from streamws import BrokerUnavailable, ConcurrencyError, LimitExceeded, UsageError
 from streamws.topics import Gap, History, MemoryBroker, Publication, Subscription, Topic, Topics
-from topics.conftest import OpenTopics
+from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
 
 Raw = Topic[str | bytes]
