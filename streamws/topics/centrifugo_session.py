@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-import random
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from math import ceil
+from random import random
 from time import time
 from typing import Any, Generic, Literal, Protocol, TypeAlias
 from uuid import uuid4
@@ -349,7 +349,7 @@ class Session(Generic[AnyClient]):
         self._connected = True
         self._ping.cancel()
         # Clients that connect at the same time should not all be pinged at the same time.
-        self._ping = self._loop.call_later(self._settings.ping_interval * random.random(), self._send_ping)
+        self._ping = self._loop.call_later(self._settings.ping_interval * random(), self._send_ping)
         ping = ceil(self._settings.ping_interval)
         await self._reply(command.id, "connect", protocol.connect_result(self._id, data=data, ttl=ttl, ping=ping))
 

@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from helpers.programs import SECONDS, Program
-from streamws.about import BUILD, __version__
+from streamws.about import __version__
 from streamws.cli.main import main
 
 
@@ -47,7 +47,7 @@ async def test_demo_serves_chat_at_printed_url() -> None:
             presence = (await ask(ada, "presence", channel="room:lobby"))["presence"]
             assert [member["user"] for member in presence.values()] == ["Ada"]
         assert await program.interrupt() == 0
-        assert program.stdout.startswith(f"Chat (streamws {__version__}, {BUILD}) on 127.0.0.1:")
+        assert program.stdout.startswith(f"Chat (streamws {__version__}, ")
         assert program.stderr == ""
 
 

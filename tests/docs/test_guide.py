@@ -1198,13 +1198,20 @@ async def ask(peer: ClientConnection, number: int, method: str, /, **parameters:
     return reply.get(method, reply.get("error"))
 
 
+async def pushed(peer: ClientConnection) -> Any:
+    """Return the next push, after pings."""
+    while not (message := json.loads(await peer.recv())):
+        pass
+    return message["push"]
+
+
 @drives("browser-clients")
 async def _(server: Running) -> None:
     async with server.connect() as peer:
         await ask(peer, 1, "connect")
         position = await ask(peer, 2, "subscribe", channel="prices")
         assert position["recoverable"]
-        push = json.loads(await peer.recv())["push"]
+        push = await pushed(peer)
         assert push["channel"] == "prices"
         assert 1 <= push["pub"]["data"]["EUR/USD"] <= 2
         page = await ask(peer, 3, "history", channel="prices", limit=20, reverse=True)
@@ -1224,7 +1231,7 @@ async def _(server: Running) -> None:
     async with server.connect() as ada:
         await ask(ada, 1, "connect", data="Ada")
         await ask(ada, 2, "subscribe", channel="room", join_leave=True)
-        join = json.loads(await ada.recv())["push"]["join"]
+        join = (await pushed(ada))["join"]
         assert join["info"]["conn_info"] == {"name": "Ada"}
         assert await ask(ada, 3, "rpc", method="buy", data={"pair": "EUR/USD", "amount": 10}) == {"data": {"number": 7}}
         refused = await ask(ada, 4, "rpc", method="buy", data={"pair": "EUR/USD", "amount": 101})

@@ -51,8 +51,9 @@ USER: Key[str] = Key("user")
 
 @pytest.fixture(autouse=True)
 def _known_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Number the connections and the epochs, so that what is sent is known."""
+    """Number the connections and the epochs, and send no early pings, so that what is sent is known."""
     clients, epochs = itertools.count(1), itertools.count(1)
+    monkeypatch.setattr(centrifugo_session, "random", lambda: 1.0)
     monkeypatch.setattr(centrifugo_session, "uuid4", lambda: f"c{next(clients)}")
     monkeypatch.setattr(memory, "token_hex", lambda _: f"e{next(epochs)}")
 
