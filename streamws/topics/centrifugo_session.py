@@ -291,7 +291,7 @@ class Session(Generic[AnyClient]):
         """
         try:
             await work
-        except (BadRequest, CentrifugoDisconnect, ConnectionClosed):
+        except (BadRequest, CentrifugoDisconnect):
             raise
         except CentrifugoError as error:
             await self._refuse(number, error)
@@ -303,7 +303,9 @@ class Session(Generic[AnyClient]):
         except BrokerError as error:
             logger.warning("Centrifugo client %s: a command has failed: %s", self._id, describe(error))
             await self._refuse(number, CentrifugoError(ErrorCode.INTERNAL))
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ConnectionClosed) and self._client.outcome is not None:
+                raise  # this connection has ended; not another one, to which the application has sent something
             logger.exception("Centrifugo client %s: a command has failed", self._id)
             await self._refuse(number, CentrifugoError(ErrorCode.INTERNAL))
 
@@ -608,7 +610,9 @@ class Session(Generic[AnyClient]):
             raise CentrifugoDisconnect(DisconnectCode.NOT_AVAILABLE)
         try:
             await on_message(self._client, command.data)
-        except (CentrifugoDisconnect, ConnectionClosed):
+        except CentrifugoDisconnect:
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ConnectionClosed) and self._client.outcome is not None:
+                raise
             logger.exception("Centrifugo client %s: the function for messages raised", self._id)

@@ -13,6 +13,7 @@ import pytest
 from helpers.fixtures import Serve, url_of
 from helpers.waiting import iterations, until, within
 from streamws import (
+    BrokerUnavailable,
     Client,
     ConnectionClosed,
     Key,
@@ -22,6 +23,7 @@ from streamws import (
 )
 from streamws.messages import Json
 from streamws.topics import (
+    Broker,
     CentrifugoDisconnect,
     CentrifugoEndpoint,
     CentrifugoError,
@@ -38,6 +40,7 @@ from streamws.topics import (
 )
 from streamws.wire.frames import Buffer
 from topics.channels import Channel
+from topics.flaky import FlakyBroker
 
 
 class Price(msgspec.Struct):
@@ -138,8 +141,10 @@ async def house(serve: Serve) -> AsyncIterator[Open]:
     async with asyncio.timeout(20):
         opened: list[tuple[House, Topics]] = []
 
-        async def start(limits: TopicLimits | None = None, server: Any = None, **options: Any) -> House:
-            topics = Topics(MemoryBroker(), limits=limits)
+        async def start(
+            limits: TopicLimits | None = None, server: Any = None, broker: Broker | None = None, **options: Any
+        ) -> House:
+            topics = Topics(broker or MemoryBroker(), limits=limits)
             await topics.__aenter__()
             endpoint: CentrifugoEndpoint[Any] = CentrifugoEndpoint(topics, **options)
             made = House(topics, endpoint, await serve(endpoint, **(server or {})))
@@ -1035,6 +1040,89 @@ async def test_slow_client_is_disconnected(house: Open) -> None:
             await asyncio.sleep(0)
     assert client.outcome.sent is not None
     assert client.outcome.sent.code == 3008
+
+
+async def test_end_of_another_connection_is_an_error_of_the_function(
+    house: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone: list[Client] = []
+
+    async def tell(client: Client, data: JsonValue) -> object:
+        await gone[0].send("hello")
+        return None
+
+    async def note(client: Client, data: JsonValue) -> None:
+        await gone[0].send("hello")
+
+    async def ask(client: Client, action: str, topic: str) -> bool:
+        await gone[0].send("hello")
+        return True
+
+    made = await house(authorize=ask, rpc={"tell": Rpc(tell)}, message=note)
+    other = await made.visit("")
+    gone += made.served()
+    await other.client.close()
+    peer = await made.visit("")
+    internal = '"error":{"code":100,"message":"internal server error","temporary":true}'
+    await peer.ask('{"id":2,"rpc":{"method":"tell"}}', f'{{"id":2,{internal}}}')
+    await peer.say('{"send":{"data":1}}')
+    await peer.ask('{"id":3,"history":{"channel":"news"}}', f'{{"id":3,{internal}}}')
+    assert caplog.text.count("ConnectionClosed: cannot send: ") == 3
+
+
+async def test_server_closes_clients_with_the_code_of_the_protocol(
+    house: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = await house(authorize=allow)
+    _topic = made.topics.topic("news", Json(int))
+    peer = await made.visit("")
+    await peer.ask('{"id":2,"subscribe":{"channel":"news"}}', '{"id":2,"subscribe":{}}')
+    closing = asyncio.create_task(made.server.close(3001, "shutdown"))
+    assert await peer.end() == (3001, "shutdown")
+    await closing
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_client_is_told_that_the_broker_has_failed(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+    broker = FlakyBroker()
+    made = await house(broker=broker, authorize=allow)
+    topic = made.topics.topic("news", Json(int), history=History())
+    peer = await made.visit("")
+    broker.fail()
+    commands = ["subscribe", "publish", "presence", "presence_stats", "history"]
+    for number, command in enumerate(commands, 2):
+        await peer.ask(
+            f'{{"id":{number},"{command}":{{"channel":"news","data":1}}}}',
+            f'{{"id":{number},"error":{{"code":100,"message":"internal server error","temporary":true}}}}',
+        )
+    assert "Traceback" not in caplog.text
+    assert [record.levelname for record in caplog.records if "a command has failed" in record.message] == [
+        "WARNING"
+    ] * 5
+    broker.recover()
+    await peer.ask(
+        '{"id":9,"subscribe":{"channel":"news"}}',
+        f'{{"id":9,"subscribe":{{{POSITION},"offset":0,"positioned":true}}}}',
+    )
+    # What was lost while the broker was away is in the history, and is delivered.
+    broker.lose = 1
+    await topic.publish(1)
+    await topic.publish(2)
+    await peer.hear(*(f'{{"push":{{"channel":"news","pub":{{"data":{n},"offset":{n}}}}}}}' for n in (1, 2)))
+
+
+async def test_client_follows_although_its_presence_has_failed(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+    class NoPresence(MemoryBroker):
+        async def enter(self, topic: str, connection: str, user: str, data: str) -> None:
+            raise BrokerUnavailable("no presence today")
+
+    made = await house(broker=NoPresence(), authorize=allow)
+    topic = made.topics.topic("news", Json(int))
+    peer = await made.visit("")
+    await peer.ask('{"id":2,"subscribe":{"channel":"news"}}', '{"id":2,"subscribe":{}}')
+    await topic.publish(1)
+    await peer.hear('{"push":{"channel":"news","pub":{"data":1}}}')
+    await until(lambda: "Centrifugo client c1 is not present in 'news'" in caplog.text)
 
 
 class Foreign(Channel):
