@@ -18,6 +18,9 @@ _MOST_REMEMBERED = 100_000
 """The most idempotency keys that are remembered."""
 
 
+_MOST_FORGOTTEN = 10_000
+"""The most unused topics whose positions are remembered."""
+
 _NOT_OPEN = "this MemoryBroker is not open"
 
 
@@ -68,10 +71,13 @@ def _size(record: Record) -> int:
 class _Store:
     """The topics of one `MemoryBroker`, or of several that share them."""
 
-    __slots__ = ("published", "timer", "timer_loop", "topics")
+    __slots__ = ("forgotten", "published", "timer", "timer_loop", "topics")
 
     def __init__(self) -> None:
         self.topics: dict[str, _Kept] = {}
+        self.forgotten: OrderedDict[str, Position] = OrderedDict()
+        """The positions of topics that were forgotten, and in which nothing was published since. With them, a follower
+        that comes back to a quiet topic is told that it has missed nothing."""
         self.published: OrderedDict[tuple[str, str], tuple[float, Published]] = OrderedDict()
         """When and how each publication with an idempotency key was made, oldest first."""
         self.timer: asyncio.TimerHandle | None = None
@@ -81,6 +87,9 @@ class _Store:
         kept = self.topics.get(name)
         if kept is None:
             kept = self.topics[name] = _Kept()
+            position = self.forgotten.pop(name, None)
+            if position is not None:
+                kept.epoch, kept.offset = position
         return kept
 
     def forget_unused(self, name: str) -> None:
@@ -88,6 +97,9 @@ class _Store:
         kept = self.topics.get(name)
         if kept is not None and not (kept.subscribers or kept.records or kept.connections):
             del self.topics[name]
+            self.forgotten[name] = kept.position
+            if len(self.forgotten) > _MOST_FORGOTTEN:
+                self.forgotten.popitem(last=False)
 
     def expire_later(self, loop: asyncio.AbstractEventLoop) -> None:
         """Drop histories that are too old, even if nobody uses their topics any more."""
@@ -177,6 +189,7 @@ class MemoryBroker:
         if kept is None:
             if history is None:
                 # Nobody could receive it, or ask for it later.
+                store.forgotten.pop(name, None)
                 return self._remember(name, idempotency, Published(None))
             kept = store.topic(name)
         kept.offset += 1
@@ -232,7 +245,8 @@ class MemoryBroker:
         self._receive()
         kept = self._store.topics.get(topic)
         if kept is None:
-            return Page((), Position("", 0), since is None)
+            forgotten = self._store.forgotten.get(topic)
+            return Page((), forgotten or Position("", 0), since is None or since == forgotten)
         kept.expire(asyncio.get_running_loop().time())
         position = kept.position
         first = position.offset - len(kept.records) + 1  # the offset of the oldest record
