@@ -23,6 +23,7 @@ from sphinx.util.rst import escape
 
 import streamws
 import streamws.messages
+import streamws.topics
 from streamws.cli import connect, demo, echo
 
 STATEMENTS = {
@@ -36,6 +37,9 @@ STATEMENTS = {
     "Connecting.__aiter__": "async for client in connect(url)",
     "MessageReader.__aiter__": "async for piece in reader",
     "Router.route": '@router.route("/rooms/<name>")',
+    "Subscription.__aenter__": "async with topic.subscribe() as feed",
+    "Subscription.__aiter__": "async for item in feed",
+    "Topics.__aenter__": "async with Topics(broker) as topics",
     "Typed.__aiter__": "async for message in messages",
     "Typed.message": "@messages.message",
     "WebSocketServer.connection": "@socket.connection",
@@ -51,9 +55,10 @@ for name, owner in ("Client", "client"), ("Request", "request"):
 
 GIVEN = {"Server", "Client", "Connecting", "MessageReader", "Writer", "FragmentWriter", "DataFrameWriter"}
 GIVEN |= {"Close", "CloseOutcome", "DeflateTerms", "Request", "Query", "ConnectionStats", "ServerStats"}
+GIVEN |= {"Topic", "Subscription", "Presence", "Publication"}
 """Classes whose constructors are not shown, since the library creates their objects."""
 
-OPTIONS = {"Limits", "Timeouts", "Compression", "Backoff"}
+OPTIONS = {"Limits", "Timeouts", "Compression", "Backoff", "TopicLimits", "History"}
 """Classes whose constructors are not shown, since their attributes say the same."""
 
 INTERNAL = {"Headers.from_wire", "Headers.wire", "Response.encode", "Response.from_wire"}
@@ -68,9 +73,9 @@ KiB = 1024
 
 
 def resolve(name: str) -> Any:
-    """Return the object that has a dotted name in the package or in `streamws.messages`, or None."""
+    """Return the object that has a dotted name in the package, `streamws.messages` or `streamws.topics`, or None."""
     first, *others = name.split(".")
-    package = streamws.messages if first in streamws.messages.__all__ else streamws
+    package = next((part for part in (streamws.messages, streamws.topics) if first in part.__all__), streamws)
     found: Any = getattr(package, first, None)  # some names of the package are loaded when they are used
     for part in others:
         found = inspect.getattr_static(found, part, None)

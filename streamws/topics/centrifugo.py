@@ -75,9 +75,9 @@ class CentrifugoEndpoint(Generic[AnyClient]):
     The clients of Centrifugo for browsers and for other languages work without a change. A channel of a client is a
     topic. The payloads of these topics must be JSON.
 
-    The functions are called with the connection. They may raise `CentrifugoError` to answer with an error, `DecodeError`
-    to refuse data that is not valid, and `CentrifugoDisconnect` to close the connection. Other exceptions are logged,
-    and the client gets the error 100.
+    The functions are called with the connection. They may raise `CentrifugoError` to answer with an error,
+    `DecodeError` to refuse data that is not valid, and `CentrifugoDisconnect` to close the connection. Other exceptions
+    are logged, and the client gets the error 100.
 
     The commands of a client are carried out one after the other. Only the functions of `rpc` run beside them; they are
     cancelled when the connection ends.

@@ -198,6 +198,13 @@ class Subscription(Generic[T]):
     # Reading ---------------------------------------------------------------------------------------------------
 
     def __aiter__(self) -> "Subscription[T]":
+        """Iterate over the publications, with a `Gap` where some are missing.
+
+        The iteration ends when the topics are closed. Cancelling it loses nothing, and it can be continued.
+
+        :raises LimitExceeded: with `slow="disconnect"`, if more than `backlog` bytes waited.
+        :raises ConcurrencyError: if another task is reading the subscription.
+        """
         return self
 
     async def __anext__(self) -> Publication[T] | Gap:

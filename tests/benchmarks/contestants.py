@@ -33,6 +33,7 @@ _TYPED: dict[str, list[str]] = {
     "streamws-pydantic-by-hand": ["streamws", "--way", "pydantic-by-hand"],
     "streamws-pydantic": ["streamws", "--way", "pydantic"],
 }
+_TOPICS: dict[str, list[str]] = {"streamws-topics": ["streamws", "--way", "topics"]}
 _ENGINES: dict[str, list[str]] = {
     "wse-server": ["wse_engine"],
     "wse-server-cores": ["wse_engine", "--all-cores"],
@@ -48,9 +49,11 @@ WAYS = ("streamws", *_WAYS)
 """`async for` and the other ways to read messages with streamws, which the case `callbacks` compares."""
 TYPED = ("streamws", *_TYPED)
 """Text as it is, JSON by hand, and typed messages, which the case `typed` compares."""
+TOPICS = ("streamws", *_TOPICS)
+"""`broadcast`, and a topic that all connections follow."""
 ENGINES = tuple(_ENGINES)
 """Servers that are no libraries for asyncio. They take part where they can do the same as the libraries."""
-SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_ENGINES)
+SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_TOPICS, *_ENGINES)
 SERVERS_WITH_ZLIB_NG = tuple(_WITH_ZLIB_NG)
 """Measured only if named, and only in cases with compression."""
 
@@ -85,7 +88,7 @@ def command(server: str, role: Role, settings: Settings | None = None) -> list[s
 
     :returns: The path of the script in this folder, then its options.
     """
-    name, *options = (_SCRIPTS | _WAYS | _TYPED | _ENGINES | _WITH_ZLIB_NG)[server]
+    name, *options = (_SCRIPTS | _WAYS | _TYPED | _TOPICS | _ENGINES | _WITH_ZLIB_NG)[server]
     script = [f"{role}s/{name}_{role}.py", *options]
     if settings is not None:
         script += ["--deflate", str(settings)]

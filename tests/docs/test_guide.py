@@ -1187,6 +1187,40 @@ async def _(server: Running) -> None:
     await server.program.logs("INFO:feed:127.0.0.1:[0-9]+ left after [0-9]+ messages: reset")
 
 
+# Topics --------------------------------------------------------------------------------------------------------
+
+
+@drives("rooms")
+async def _(server: Running) -> None:
+    async def next_of(peer: ClientConnection) -> Any:
+        return json.loads(await peer.recv())
+
+    async with server.connect("/kitchen?name=Ada") as ada, server.connect("/garden?name=Eve") as eve:
+        assert await next_of(ada) == {"join": "Ada", "member": True}
+        assert await next_of(ada) == {"members": ["Ada"], "recovered": False}
+        async with server.connect("/kitchen?name=Bob") as bob:
+            assert await next_of(ada) == {"join": "Bob", "member": True}
+            assert await next_of(bob) == {"join": "Bob", "member": True}
+            assert await next_of(bob) == {"members": ["Ada", "Bob"], "recovered": False}
+            await ada.send("hello")
+            said = await next_of(ada)
+            assert (said["name"], said["text"]) == ("Ada", "hello")
+            assert await next_of(bob) == said
+        assert await next_of(ada) == {"leave": "Bob", "member": True}
+        await ada.send("are you there?")
+        missed = await next_of(ada)
+        epoch, offset = said["position"]
+        async with server.connect(f"/kitchen?name=Bob&epoch={epoch}&offset={offset}") as bob:
+            assert await next_of(bob) == missed
+            assert await next_of(bob) == {"join": "Bob", "member": True}
+            assert await next_of(bob) == {"members": ["Ada", "Bob"], "recovered": True}
+        async with server.connect("/kitchen?name=Bob&epoch=other&offset=7") as bob:
+            assert [await next_of(bob), await next_of(bob)] == [said, missed]
+            assert await next_of(bob) == {"join": "Bob", "member": True}
+            assert await next_of(bob) == {"members": ["Ada", "Bob"], "recovered": False}
+        assert await next_of(eve) == {"join": "Eve", "member": True}
+
+
 # Topics in the browser ---------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.virtual import VirtualLoop
 from streamws import BrokerError, BrokerUnavailable
-from streamws.topics import History, MemoryBroker, Outgoing
+from streamws.topics import History, MemoryBroker, Outgoing, Position, Published, memory
 from topics.broker_contract import BrokerContract, Collector, MakeBroker, Node
 
 
@@ -31,17 +31,34 @@ async def test_broker_works_for_one_receiver_while_it_is_open() -> None:
         assert len((await node.read()).records) == 1
 
 
-async def test_topic_that_was_forgotten_gets_another_epoch() -> None:
+async def test_quiet_topic_keeps_its_epoch_until_something_is_lost() -> None:
     async with Node(MemoryBroker()) as node:
         await node.broker.subscribe("t")
         first = (await node.publish("1", history=None)).position
         await node.broker.unsubscribe("t")
+        assert (await node.read(since=first)).complete
         await node.broker.subscribe("t")
         second = (await node.publish("2", history=None)).position
+        await node.broker.unsubscribe("t")
+        assert await node.publish("to nobody", history=None) == Published(None)
+        assert not (await node.read(since=second)).complete
+        await node.broker.subscribe("t")
+        third = (await node.publish("3", history=None)).position
     assert first is not None
-    assert second is not None
-    assert first.epoch != second.epoch
-    assert second.offset == 1
+    assert second == Position(first.epoch, 2)
+    assert third is not None
+    assert third.epoch != first.epoch
+    assert third.offset == 1
+
+
+async def test_positions_of_quiet_topics_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_MOST_FORGOTTEN", 10)
+    async with Node(MemoryBroker()) as node:
+        for number in range(100):
+            await node.broker.subscribe(str(number))
+            await node.broker.unsubscribe(str(number))
+        assert isinstance(node.broker, MemoryBroker)
+        assert [*node.broker._store.forgotten] == [str(number) for number in range(90, 100)]
 
 
 async def test_publication_without_history_ends_the_history() -> None:
