@@ -479,7 +479,7 @@ class Session(Generic[AnyClient]):
                 coroutine.close()
             raise
         await sending[0]
-        if present:
+        if present and channel in self._channels:  # the program may have ended the subscription meanwhile
             try:
                 await topic.presence.enter(self._client, self._user, self._info, connection=self._id)
             except BrokerError as error:
@@ -585,7 +585,7 @@ class Session(Generic[AnyClient]):
         if self._calls >= self._settings.max_calls:
             raise CentrifugoError(ErrorCode.TOO_MANY_REQUESTS)
         self._calls += 1
-        self._spawn(self._attempt_beside(command.id, self._call(command, function)))
+        self._spawn(self._call_beside(command, function))
 
     async def _call(self, command: protocol.Call, function: Function[AnyClient]) -> None:
         try:
@@ -594,13 +594,11 @@ class Session(Generic[AnyClient]):
             self._calls -= 1
         await self._reply(command.id, "rpc", protocol.encode_object([("data", result)]))
 
-    async def _attempt_beside(self, number: int, work: Awaitable[None]) -> None:
+    async def _call_beside(self, command: protocol.Call, function: Function[AnyClient]) -> None:
         try:
-            await self._attempt(number, work)
+            await self._attempt(command.id, self._call(command, function))
         except ConnectionClosed:
             pass
-        except BadRequest as error:
-            await self._disconnect(DisconnectCode.BAD_REQUEST, f"bad request: {error}")
         except CentrifugoDisconnect as error:
             await self._disconnect(error.code, error.reason)
 

@@ -1,6 +1,7 @@
 """`CentrifugoEndpoint` on real sockets, with exact JSON."""
 
 import asyncio
+import gc
 import itertools
 import json
 import time
@@ -1166,6 +1167,22 @@ async def test_connection_that_is_not_of_streamws_is_served() -> None:
         await serving
         await until(lambda: topics.followed == 0)
         assert await topic.presence.connections() == {}
+
+
+async def test_function_that_has_not_begun_when_the_connection_ends_is_never_called() -> None:
+    calls: list[JsonValue] = []
+
+    async def note(client: Foreign, data: JsonValue) -> object:
+        calls.append(data)
+        return None
+
+    async with asyncio.timeout(10), Topics(MemoryBroker()) as topics:
+        foreign = Foreign()
+        for message in ('{"id":1,"connect":{}}', '{"id":2,"rpc":{"method":"note"}}', None):
+            foreign.received.put_nowait(message)
+        await CentrifugoEndpoint(topics, rpc={"note": Rpc(note)})(foreign)
+    assert calls == []
+    gc.collect()  # a coroutine that was never awaited would warn now
 
 
 async def test_endpoint_checks_its_numbers() -> None:

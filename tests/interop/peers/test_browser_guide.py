@@ -50,7 +50,7 @@ async def test_script_of_the_guide_prints_what_the_server_sends(server: str, scr
         async with running(*command, folder=FOLDER) as process:
             assert process.stdout is not None
             wanted = re.compile(line)
-            printed = set()
+            printed: set[str] = set()
             while len(printed) < line.count("|") + 1:
                 said = (await process.stdout.readline()).decode().strip()
                 assert said, await process.stderr.read() if process.stderr else ""
