@@ -35,7 +35,7 @@ class Attendance:
         self,
         topic: str,
         broker: Broker,
-        timeout: float,
+        timeout: float | None,
         spawn: "Callable[[Coroutine[object, None, None]], asyncio.Task[None]]",
         on_absent: Callable[[], None],
     ) -> None:

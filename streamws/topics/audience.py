@@ -38,10 +38,6 @@ class Feed(Protocol):
         """Take note of a gap."""
         ...
 
-    def put_event(self, event: PresenceEvent) -> None:
-        """Take a presence event."""
-        ...
-
     def end(self) -> None:
         """End: the topics are closed."""
         ...
@@ -99,6 +95,7 @@ class Audience:
         "_recovery",
         "_spawn",
         "_subscribed",
+        "_timeout",
         "_topic",
         "_transition",
         "_waiters",
@@ -111,6 +108,7 @@ class Audience:
         self,
         topic: "AnyTopic",
         broker: Broker,
+        timeout: float | None,
         limits: TopicLimits,
         spawn: "Callable[[Coroutine[object, None, None]], asyncio.Task[None]]",
         on_idle: "Callable[[Audience], None]",
@@ -120,6 +118,7 @@ class Audience:
         self._codec = topic.codec
         self._history = topic.history
         self._broker = broker
+        self._timeout = timeout  # of the calls of the broker, in seconds
         self._limits = limits
         self._spawn = spawn
         self._on_idle = on_idle
@@ -213,7 +212,7 @@ class Audience:
             self.check_idle()
 
     async def _call(self, call: Coroutine[Any, Any, None]) -> None:
-        async with asyncio.timeout(self._limits.broker_timeout):
+        async with asyncio.timeout(self._timeout):
             await call
 
     def _wake_waiters(self, error: BrokerError | None) -> None:
@@ -286,6 +285,8 @@ class Audience:
             if not self._joining:
                 self._forget_recent()
                 self._messages.clear()
+                if not all(self._live):
+                    self._drop_empty_groups()
 
     async def read(self, since: Position | None, limit: int | None = None, reverse: bool = False) -> Page:
         """Read the history.
@@ -293,7 +294,7 @@ class Audience:
         :raises BrokerError: if that fails.
         """
         try:
-            async with asyncio.timeout(self._limits.broker_timeout):
+            async with asyncio.timeout(self._timeout):
                 return await self._broker.read_history(self.name, self._history, since, limit, reverse)
         except Exception as error:
             raise broker_error(error, "read the history") from error
@@ -391,8 +392,7 @@ class Audience:
             if group is not None:
                 group.remove(member)
                 if not group and not self._joining:
-                    del self._groups[frames]
-                    self._live = tuple(self._groups.values())
+                    self._drop_empty_groups()
         elif member in self._feeds:
             self._feeds = tuple(feed for feed in self._feeds if feed is not member)
         if not self._members:
@@ -400,6 +400,10 @@ class Audience:
             if self._subscribed:
                 self._begin_transition()
             self.check_idle()
+
+    def _drop_empty_groups(self) -> None:
+        self._groups = {frames: group for frames, group in self._groups.items() if group}
+        self._live = tuple(self._groups.values())
 
     # Delivery --------------------------------------------------------------------------------------------------
 
@@ -427,17 +431,22 @@ class Audience:
         if self._joining:
             self._remember(record)
         publication: Publication[Any] | None = None
+        messages: dict[Frame | None, SharedMessage | None] = {}
         for group in self._live:
-            if group.frame is None:
-                message = SharedMessage(record.payload, None)
+            frame = group.frame
+            if frame in messages:
+                message = messages[frame]
+            elif frame is None:
+                message = messages[None] = SharedMessage(record.payload, None)
             else:
                 publication = publication or Publication(self.name, record, self._codec)
-                try:
-                    message = SharedMessage(group.frame(publication), None)
-                except Exception:
-                    self._fail_frame(group.frame, group, record.position)
-                    continue
-            group.send(message, record.position, record.key)
+                message = messages[frame] = self._frame(frame, publication)
+            if message is not None:
+                group.send(message, record.position, record.key)
+            else:
+                gap = Gap(Position(record.position.epoch, record.position.offset - 1))
+                for follower in group.followers():
+                    follower.on_gap(gap)
         if self._feeds:
             publication = publication or Publication(self.name, record, self._codec)
             for feed in self._feeds:
@@ -445,12 +454,13 @@ class Audience:
         if self._ahead:
             self._deliver_ahead(record)
 
-    def _fail_frame(self, frame: Frame, group: Group, position: Position) -> None:
-        """Tell of a publication whose frame function has raised."""
-        logger.exception("topic %r: %r raised; the publication is not sent", self.name, frame)
-        gap = Gap(Position(position.epoch, position.offset - 1))
-        for follower in group.followers():
-            follower.on_gap(gap)
+    def _frame(self, frame: Frame, item: Publication[Any] | PresenceEvent) -> SharedMessage | None:
+        """Make a message; None if the function of the application raises."""
+        try:
+            return SharedMessage(frame(item), None)
+        except Exception:
+            logger.exception("topic %r: %r raised; nothing is sent", self.name, frame)
+            return None
 
     def _deliver_ahead(self, record: Record) -> None:
         """Deliver to the followers that are ahead; those that are not ahead any more become live."""
@@ -479,10 +489,11 @@ class Audience:
         group = self._group(follower)
         message = self._messages.get((group, record.position))
         if message is None:
-            try:
-                message = self._encode(group.frame, record)
-            except Exception:
-                logger.exception("topic %r: %r raised; the publication is not sent", self.name, group.frame)
+            if group.frame is None:
+                message = SharedMessage(record.payload, None)
+            else:
+                message = self._frame(group.frame, Publication(self.name, record, self._codec))
+            if message is None:
                 follower.on_gap(Gap(Position(record.position.epoch, record.position.offset - 1)))
                 return
             if self._joining:
@@ -492,27 +503,23 @@ class Audience:
             delivery.size = 0
         follower.outlet.offer(follower, delivery)
 
-    def _encode(self, frame: Frame | None, record: Record) -> SharedMessage:
-        if frame is None:
-            return SharedMessage(record.payload, None)
-        return SharedMessage(frame(Publication(self.name, record, self._codec)), None)
-
     def presence_changed(self, event: PresenceEvent) -> None:
         """Send a presence event to the followers that want it."""
+        messages: dict[Frame, SharedMessage | None] = {}
+
+        def message_of(frame: Frame | None) -> SharedMessage | None:
+            if frame is not None and frame not in messages:
+                messages[frame] = self._frame(frame, event)
+            return None if frame is None else messages[frame]
+
         for group in self._live:
-            if group.presence_frame is None:
-                continue
-            try:
-                message = SharedMessage(group.presence_frame(event), None)
-            except Exception:
-                logger.exception("topic %r: %r raised", self.name, group.presence_frame)
-                continue
-            group.send(message, None, None)
-            for member in self._ahead:
-                if isinstance(member, Follower) and member.presence_frame == group.presence_frame:
-                    member.outlet.offer(member, Delivery(message, None, None))
-        for feed in self._feeds:
-            feed.put_event(event)
+            message = message_of(group.presence_frame)
+            if message is not None:
+                group.send(message, None, None)
+        for member in self._ahead[:]:
+            message = message_of(member.presence_frame) if isinstance(member, Follower) else None
+            if isinstance(member, Follower) and message is not None:
+                member.outlet.offer(member, Delivery(message, None, None))
 
     # Holding back ----------------------------------------------------------------------------------------------
 

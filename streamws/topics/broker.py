@@ -133,7 +133,7 @@ class Broker(Protocol):
 
 @runtime_checkable
 class ImmediateBroker(Protocol):
-    """A broker that publishes without waiting. That saves the deadline for each publication."""
+    """A broker that never waits, such as `MemoryBroker`. That saves the deadline of each call."""
 
     def publish_now(self, message: Outgoing) -> Published:
         """Publish a message.

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from asyncio import _get_running_loop
 from collections.abc import Coroutine, Sequence
 from secrets import token_hex
 
@@ -10,7 +11,7 @@ from ..errors import ConnectionClosed, LimitExceeded, UsageError
 from ..options import TopicLimits
 from .attendance import Attendance
 from .audience import AnyTopic, Audience
-from .broker import Broker
+from .broker import Broker, ImmediateBroker
 from .outlet import Outlet
 from .publishing import OnError, Publisher
 from .values import PresenceEvent, Record
@@ -21,11 +22,25 @@ logger = logging.getLogger("streamws.topics")
 class Core:
     """The state of one `Topics`. To the broker, it is the `Receiver`."""
 
-    __slots__ = ("_ids", "_loop", "_node", "_open", "_tasks", "audiences", "broker", "limits", "outlets", "publisher")
+    __slots__ = (
+        "_ids",
+        "_loop",
+        "_node",
+        "_open",
+        "_tasks",
+        "audiences",
+        "broker",
+        "limits",
+        "outlets",
+        "publisher",
+        "timeout",
+    )
 
     def __init__(self, broker: Broker, limits: TopicLimits, on_error: OnError | None) -> None:
         self.broker = broker
         self.limits = limits
+        self.timeout: float | None = None if isinstance(broker, ImmediateBroker) else limits.broker_timeout
+        """The seconds after which a call of the broker has failed; None if it never waits."""
         self.audiences: dict[str, Audience] = {}
         """The topics that have followers in this process, by their names."""
         self.outlets: dict[Recipient, Outlet] = {}
@@ -74,6 +89,11 @@ class Core:
         """Check that the topics are used inside of their `async with`, on their loop."""
         if not self._open:
             raise UsageError("these topics are not open: use them inside of `async with Topics(broker) as topics:`")
+        if _get_running_loop() is not self._loop:
+            raise UsageError(
+                "these topics belong to another event loop: write a coroutine that uses them, and run it with "
+                "asyncio.run_coroutine_threadsafe(coroutine, loop)"
+            )
 
     def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task, which is cancelled when the topics are closed."""
@@ -96,7 +116,7 @@ class Core:
         """Return the followers of a topic."""
         audience = self.audiences.get(topic.name)
         if audience is None:
-            audience = Audience(topic, self.broker, self.limits, self.spawn, self._forget_audience)
+            audience = Audience(topic, self.broker, self.timeout, self.limits, self.spawn, self._forget_audience)
             self.audiences[topic.name] = audience
         return audience
 
@@ -130,8 +150,11 @@ class Core:
             raise LimitExceeded(f"the connection uses {used} topics already (max_topics_per_client: {most})")
 
     def forget_unused(self, outlet: Outlet) -> None:
-        """Forget a connection that neither follows a topic nor is present in one."""
-        if not (outlet.followers or outlet.present or outlet.limited) and not outlet.closed:
+        """Forget a connection that neither follows a topic nor is present in one.
+
+        A connection of streamws is remembered until it ends: each outlet asks it to be told of that.
+        """
+        if outlet.writer is None and not (outlet.followers or outlet.present or outlet.limited) and not outlet.closed:
             outlet.forget()
             self.outlets.pop(outlet.channel, None)
 
@@ -159,7 +182,7 @@ class Core:
                     del outlet.present[name]
                     self.forget_unused(outlet)
 
-            attendance = Attendance(name, self.broker, self.limits.broker_timeout, self.spawn, forget)
+            attendance = Attendance(name, self.broker, self.timeout, self.spawn, forget)
             outlet.present[name] = attendance
         return attendance
 

@@ -1,5 +1,6 @@
 """The way of publications to one connection, and what happens if that is too slow."""
 
+import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +13,8 @@ from ..streams.shared import SharedMessage
 from ..streams.writer import Writer
 from .attendance import Attendance
 from .values import Gap, Position, Slow
+
+logger = logging.getLogger("streamws.topics")
 
 Spawn = Callable[[Coroutine[object, None, None]], object]
 
@@ -300,6 +303,9 @@ class Outlet:
                     return
                 await self.channel.send(delivery.message.data)
         except ConnectionClosed:
+            self._end()
+        except Exception:
+            logger.exception("cannot send publications by %r; it follows no topics any more", self.channel)
             self._end()
         finally:
             self._pumping = False

@@ -9,7 +9,7 @@ from ..options import ITEM_OVERHEAD
 from .audience import AnyTopic, Audience
 from .core import Core
 from .retrying import Waits
-from .values import Gap, Joined, Position, PresenceEvent, Publication, SlowFeed
+from .values import Gap, Joined, Position, Publication, SlowFeed
 
 T = TypeVar("T")
 
@@ -183,9 +183,6 @@ class Subscription(Generic[T]):
         if not (self._behind or self._ended):
             self._append_gap(gap)
 
-    def put_event(self, event: PresenceEvent) -> None:
-        """Ignore presence events."""
-
     def end(self) -> None:
         """End the iteration: the topics are closed."""
         self._ended = True
@@ -247,15 +244,19 @@ class Subscription(Generic[T]):
     async def _catch_up(self, audience: Audience) -> None:
         """Join again behind the last publication that was read, because others were not queued."""
         waits = Waits()
+        audience.remove(self)
         while True:
-            audience.remove(self)
-            self.left = False
+            self.left = self._behind = False
             self.skip = None
             self._since = self._position
-            self._behind = False
+            # Not the same one: after a failure, the core may have forgotten it.
+            self._audience = self._core.audience(self._topic)
             try:
-                await audience.join(self, self._since, self._begin)
+                await self._audience.join(self, self._since, self._begin)
                 return
             except BrokerError:
                 self._behind = True
                 await waits.pause()
+            except BaseException:
+                self._behind = True
+                raise

@@ -527,6 +527,20 @@ async def test_topics_must_be_open(channel: Channel) -> None:
     assert channel.outcome is None
 
 
+def test_topics_belong_to_their_event_loop() -> None:
+    topics = Topics(MemoryBroker())
+
+    async def enter() -> None:
+        await topics.__aenter__()
+
+    async def publish() -> None:
+        with pytest.raises(UsageError, match="belong to another event loop"):
+            topics.topic("news").publish_soon("1")
+
+    asyncio.run(enter())
+    asyncio.run(publish())
+
+
 async def test_closing_gives_up_a_broker_that_hangs(channel: Channel, caplog: pytest.LogCaptureFixture) -> None:
     class Hanging(FlakyBroker):
         async def close(self) -> None:

@@ -148,13 +148,16 @@ class TopicUse(RuleBasedStateMachine):
             self.loop.create_task(self.topic.leave(person.client))
             self.loop.settle()
 
-    @rule(choice=choices)
-    def join_and_leave_at_once(self, choice: int) -> None:
-        person = self.someone(choice)
-        if person is not None and not person.follows:
-            self.loop.create_task(self.join_topic(person))
+    @rule(slow=policies, steps=st.integers(1, 5))
+    def join_and_leave_at_once(self, slow: Any, steps: int) -> None:
+        person = Person(self.loop, slow, None)
+        self.people.append(person)
+        self.loop.create_task(self.join_topic(person))
+        for _ in range(steps):
             self.loop.iterate()
-            self.leave(self.people.index(person))
+        person.follows = False
+        self.loop.create_task(self.topic.leave(person.client))
+        self.loop.settle()
 
     @rule(choice=choices)
     def vanish(self, choice: int) -> None:

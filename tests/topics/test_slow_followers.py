@@ -11,7 +11,7 @@ from helpers.fixtures import Connect, Serve, client_of
 from helpers.waiting import iterations, until, within
 from streamws import Client, Compression, Limits, Opcode, Timeouts, WebSocketServer
 from streamws import connect as connect_client
-from streamws.topics import Gap, History, MemoryBroker, Publication, Topic, Topics
+from streamws.topics import Gap, History, MemoryBroker, PresenceEvent, Publication, Topic, Topics
 from topics.channels import Channel
 
 Raw = Publication[str | bytes]
@@ -241,6 +241,78 @@ async def test_connection_that_is_not_of_streamws_is_closed_with_1013(topics: To
     assert channel.closed_with is not None
     assert channel.closed_with[0] == 1013
     await until(lambda: topics.followed == 0)
+
+
+async def test_connection_that_joins_again_and_again_collects_nothing(
+    topics: Topics, serve: Serve, connect: Connect
+) -> None:
+    server = await serve(hold, timeouts=QUIET)
+    raw = await connect(server)
+    await until(lambda: len(server.clients) == 1)
+    client = client_of(server, raw)
+    outlets = set()
+    for number in range(50):
+        topic = topics.topic(f"news {number}")
+        await topic.join(client, frame=lambda publication: b"new")
+        outlets.add(topics._core.outlets[client])
+        await topic.leave(client)
+    assert len(outlets) == 1  # the connection knows it until its end
+    await until(lambda: topics.followed == 0)
+    raw.close()
+    await until(lambda: topics._core.outlets == {})
+
+
+async def test_groups_without_followers_are_dropped(topics: Topics, channel: Channel) -> None:
+    topic = topics.topic("news", history=History())
+    other = Channel()
+    await topic.join(other)
+    await topic.publish("1")
+    for _ in range(10):
+        await topic.join(channel, frame=lambda publication: b"new", since=(await topic.read_history()).position)
+        await topic.leave(channel)
+    assert len(topics._core.audiences["news"]._groups) == 1
+    other.end()
+
+
+async def test_functions_are_called_once_for_all_their_combinations(topics: Topics) -> None:
+    topic = topics.topic("news")
+    calls: list[str] = []
+
+    def frame(publication: Raw) -> str:
+        calls.append("publication")
+        return "publication"
+
+    def presence_frame(event: PresenceEvent) -> str:
+        calls.append("event")
+        return "event"
+
+    channels = [Channel() for _ in range(4)]
+    for channel in channels[:2]:
+        await topic.join(channel, frame=frame)
+    await topic.join(channels[2], presence_frame=presence_frame)
+    await topic.join(channels[3], frame=frame, presence_frame=presence_frame)
+    await topic.publish("1")
+    await topic.presence.enter(channels[0], "ann")
+    await until(lambda: channels[3].sent == ["publication", "event"])
+    assert [channel.sent for channel in channels[:3]] == [["publication"], ["publication"], ["1", "event"]]
+    assert calls == ["publication", "event"]
+    for channel in channels:
+        channel.end()
+
+
+async def test_connection_that_fails_to_send_follows_no_more(
+    topics: Topics, channel: Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Channel):
+        async def send(self, data: object) -> None:
+            raise RuntimeError("the application has ended")
+
+    broken = Broken()
+    await topics.topic("news").join(broken)
+    await topics.topic("news").publish("1")
+    await until(lambda: topics.followed == 0)
+    assert "the application has ended" in caplog.text
+    broken.end()
 
 
 # Encoding once -------------------------------------------------------------------------------------------------

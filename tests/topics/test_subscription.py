@@ -188,6 +188,32 @@ async def test_wait_tries_again_while_the_broker_is_down(
         assert await within(reading) == PAYLOADS[5:]
 
 
+async def test_wait_goes_on_after_the_broker_was_down_for_everyone(
+    open_topics: OpenTopics, flaky: FlakyBroker, fast_timers: None
+) -> None:
+    topics = await open_topics(flaky)
+    topic = topics.topic("kept", history=History(size=50))
+    async with topic.subscribe(backlog=500) as feed:
+        for payload in PAYLOADS:
+            await topic.publish(payload)
+        assert await within(take(feed, 5)) == PAYLOADS[:5]
+        flaky.fail()
+        items: list[Any] = []
+
+        async def read() -> None:
+            async for item in feed:
+                items.append(item.data if isinstance(item, Publication) else item)
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.5)
+        flaky.recover()
+        await until(lambda: len(items) == 25)
+        await topic.publish("live")
+        await until(lambda: items == [*PAYLOADS[5:], "live"])
+        reading.cancel()
+        assert await cancelled(reading)
+
+
 async def test_disconnect_ends_the_iteration_with_an_error(topic: Raw) -> None:
     async with topic.subscribe(slow="disconnect", backlog=500) as feed:
         for payload in PAYLOADS:
