@@ -147,6 +147,7 @@ async def test_switch_cuts_the_connection_and_missed_messages_are_recovered(tmp_
         ]
         await ada.evaluate("people('Ada', 'Bob')")
         await ada.evaluate("room('python').click()")
+        await ada.evaluate("lines(2)")
         assert await ada.evaluate("log()") == ["connection cut", "connected again: nothing was missed"]
         assert await bob.evaluate("log()") == ["Ada|before|", "Bob|missed|", "Bob|too|"]
 
@@ -205,7 +206,13 @@ async def test_page_fits_the_screen_and_can_be_read(tmp_path: Path, width: int, 
                 ),
                 beside: box("side").left >= box("log").right,
                 dark: light(behind(page("log"))) < 0.5,
-                contrast: contrast("header *, #rooms *, #log li *, #send-text, #side h2, #people li, #events li *"),
+                contrast: Math.min(
+                  contrast("header :not(input), #rooms *, #log li *, #send-text, #side h2, #people li, #events li *"),
+                  ...Array.from({ length: 36 }, (_, tenth) => {
+                    document.querySelector(".own .name").style.setProperty("--hue", 10 * tenth);
+                    return contrast(".own .name");
+                  }),
+                ),
               };
             })()
         """)
