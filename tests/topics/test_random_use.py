@@ -97,6 +97,8 @@ class TopicUse(RuleBasedStateMachine):
         self.people: list[Person] = []
         self.presence: dict[Client, str] = {}
         self.count = 0
+        self.works = True
+        """Whether the broker neither hangs nor is down."""
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         task = self.loop.create_task(coroutine)
@@ -119,6 +121,12 @@ class TopicUse(RuleBasedStateMachine):
     def come_back(self, choice: int, slow: Any) -> None:
         earlier = self.people[choice % len(self.people)]
         self.start(Person(self.loop, slow, earlier.position))
+
+    @rule(back=st.integers(0, 12), slow=policies)
+    @precondition(lambda self: self.log)
+    def come_back_from_anywhere(self, back: int, slow: Any) -> None:
+        positions = [*self.log]
+        self.start(Person(self.loop, slow, positions[max(0, len(positions) - 1 - back)]))
 
     def start(self, person: Person) -> None:
         if len([person for person in self.people if not person.gone]) >= 6:
@@ -143,9 +151,7 @@ class TopicUse(RuleBasedStateMachine):
     def leave(self, choice: int) -> None:
         person = self.someone(choice)
         if person is not None:
-            person.follows = False
-            self.presence.pop(person.client, None)
-            self.loop.create_task(self.topic.leave(person.client))
+            self.loop.create_task(self.leave_topic(person))
             self.loop.settle()
 
     @rule(slow=policies, steps=st.integers(1, 5))
@@ -155,9 +161,13 @@ class TopicUse(RuleBasedStateMachine):
         self.loop.create_task(self.join_topic(person))
         for _ in range(steps):
             self.loop.iterate()
-        person.follows = False
-        self.loop.create_task(self.topic.leave(person.client))
+        self.loop.create_task(self.leave_topic(person))
         self.loop.settle()
+
+    async def leave_topic(self, person: Person) -> None:
+        person.follows = False
+        self.presence.pop(person.client, None)
+        await self.topic.leave(person.client)
 
     @rule(choice=choices)
     def vanish(self, choice: int) -> None:
@@ -225,52 +235,51 @@ class TopicUse(RuleBasedStateMachine):
                 self.epochs.append(position.epoch)
             self.log[position] = payload
 
+    @rule(count=st.integers(1, 3))
+    def publish_some(self, count: int) -> None:
+        self.publish(count, None)
+
     # The broker ------------------------------------------------------------------------------------------------
 
     @rule(count=st.sampled_from([1, 2, 10]))
     def lose(self, count: int) -> None:
         self.flaky.lose = count
 
-    @rule(repeat=st.booleans())
-    def repeat(self, repeat: bool) -> None:
+    @rule(repeat=st.booleans(), late=st.booleans())
+    def deliver_otherwise(self, repeat: bool, late: bool) -> None:
         self.flaky.repeat = repeat
-
-    @rule()
-    def deliver_late(self) -> None:
-        self.flaky.late = True
+        self.flaky.late = late
+        if not late:
+            self.deliver(None)
 
     @rule(count=st.integers(1, 5))
-    def deliver(self, count: int) -> None:
+    @precondition(lambda self: self.flaky.late)
+    def deliver(self, count: int | None) -> None:
         self.flaky.deliver(count)
         self.loop.settle()
 
-    @rule()
-    def deliver_at_once(self) -> None:
-        self.flaky.late = False
-        self.flaky.deliver()
-        self.loop.settle()
+    @rule(fault=st.sampled_from(["hang", "fail", "forget"]))
+    @precondition(lambda self: self.works)
+    def break_down(self, fault: str) -> None:
+        self.works = fault == "forget"
+        getattr(self.flaky, fault)()
 
     @rule()
-    def hang(self) -> None:
-        self.flaky.hang()
-
-    @rule()
-    def go_on(self) -> None:
+    @precondition(lambda self: not self.works)
+    def work_again(self) -> None:
+        self.works = True
         self.flaky.go_on()
-        self.loop.settle()
-
-    @rule()
-    def fail(self) -> None:
-        self.flaky.fail()
-
-    @rule()
-    def recover(self) -> None:
         self.flaky.recover()
         self.loop.settle()
 
     @rule()
-    def forget(self) -> None:
-        self.flaky.forget()
+    @precondition(lambda self: not self.works)
+    def go_on_for_a_moment(self) -> None:
+        """Let the calls that wait go on, and hang again: only some of their steps are made."""
+        self.flaky.go_on()
+        for _ in range(2):
+            self.loop.iterate()
+        self.flaky.hang()
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 11.0, 150.0]))
     def pass_time(self, seconds: float) -> None:
@@ -325,9 +334,8 @@ class TopicUse(RuleBasedStateMachine):
     def heal(self) -> None:
         """Let the broker work and everyone read."""
         self.flaky.lose = 0
-        self.deliver_at_once()
-        self.go_on()
-        self.recover()
+        self.deliver_otherwise(False, False)
+        self.work_again()
         for _ in range(4):
             self.pass_time(5.0)
             self.read_all()
