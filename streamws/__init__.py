@@ -8,6 +8,8 @@ from .about import __version__ as __version__
 from .client import Client
 from .codes import Cause, Close, CloseCode, CloseOutcome, Opcode, Side
 from .errors import (
+    BrokerError,
+    BrokerUnavailable,
     ConcurrencyError,
     ConnectError,
     ConnectionClosed,
@@ -21,9 +23,11 @@ from .errors import (
     InvalidHandshake,
     InvalidHeader,
     InvalidURL,
+    LimitExceeded,
     MissingExtra,
     ProtocolViolation,
     ProxyError,
+    PublishTimeout,
     ReadError,
     ReconnectError,
     RedirectError,
@@ -59,6 +63,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Accept",
     "Backoff",
+    "BrokerError",
+    "BrokerUnavailable",
     "Cause",
     "Client",
     "Close",
@@ -86,6 +92,7 @@ __all__ = [
     "InvalidHeader",
     "InvalidURL",
     "Key",
+    "LimitExceeded",
     "Limits",
     "MessageReader",
     "MissingExtra",
@@ -94,6 +101,7 @@ __all__ = [
     "PeerCertificate",
     "ProtocolViolation",
     "ProxyError",
+    "PublishTimeout",
     "Query",
     "ReadError",
     "ReconnectError",

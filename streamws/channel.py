@@ -1,4 +1,4 @@
-"""`Channel`: the interface between typed messages and a connection."""
+"""`Channel` and `Recipient`: the interfaces between a connection and typed messages, and between it and topics."""
 
 from collections.abc import Coroutine
 from typing import Protocol
@@ -24,6 +24,27 @@ class Channel(Protocol):
 
     def close(self, code: int = 1000, reason: str = "") -> Coroutine[object, None, None]:
         """Close the connection."""
+        ...
+
+    @property
+    def outcome(self) -> CloseOutcome | None:
+        """How the connection ended or is about to end; None while it is open."""
+        ...
+
+
+class Recipient(Protocol):
+    """The methods of a connection that topics need. `Client` has them."""
+
+    def send(self, data: str | Buffer) -> Coroutine[object, None, None]:
+        """Send one message: `str` as text, bytes-like as binary."""
+        ...
+
+    def close(self, code: int = 1000, reason: str = "") -> Coroutine[object, None, None]:
+        """Close the connection."""
+        ...
+
+    def wait_closed(self) -> Coroutine[object, None, None]:
+        """Wait until the connection has ended."""
         ...
 
     @property

@@ -325,6 +325,10 @@ class Client:
         self._connection.outbox.check_await("client.wait_closed()")
         await self._connection.wait_closed()
 
+    def _call_when_closed(self, callback: Callable[[], None]) -> None:
+        """Call a function when the connection has ended; for topics."""
+        self._connection.call_when_closed(callback)
+
     # About the connection --------------------------------------------------------------------------------------
 
     @property

@@ -617,6 +617,17 @@ class Connection(Receiver):
             if self._closed is not None:
                 self._closed.remove(future)  # the wait was cancelled
 
+    def call_when_closed(self, callback: Callable[[], None]) -> None:
+        """Call a function in a later loop iteration than that in which the connection ends."""
+        if self.is_closed:
+            self.environment.loop.call_soon(callback)
+            return
+        if self._closed is None:
+            self._closed = []
+        future: Future[None] = self.environment.loop.create_future()
+        future.add_done_callback(lambda _: callback())
+        self._closed.append(future)
+
     async def wait_gone(self) -> None:
         """Wait until the transport is closed, whether or not the handshake succeeded."""
         if self.transport is None and self._opening is None:

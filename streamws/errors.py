@@ -21,6 +21,10 @@ StreamwsError
 ├── InvalidHeader               a header name or value that must not be sent; also a ValueError
 ├── DecodeError                 a received message cannot be decoded; also a ValueError
 ├── EncodeError                 a message cannot be encoded, and was not sent; also a ValueError
+├── BrokerError                 the broker of topics has failed
+│   ├── BrokerUnavailable       ... it cannot be reached, and did nothing
+│   └── PublishTimeout          ... it did not answer in time: the publication may have been made; also a TimeoutError
+├── LimitExceeded               a limit of `TopicLimits` does not allow it; nothing was done
 ├── MissingExtra                an optional package is not installed; also an ImportError
 └── UsageError                  not possible in this state; the message says what to call; also a RuntimeError
 """
@@ -31,6 +35,8 @@ from itertools import groupby
 from .codes import CloseCode, CloseOutcome
 
 __all__ = [
+    "BrokerError",
+    "BrokerUnavailable",
     "ConcurrencyError",
     "ConnectError",
     "ConnectTimeout",
@@ -44,9 +50,11 @@ __all__ = [
     "InvalidHandshake",
     "InvalidHeader",
     "InvalidURL",
+    "LimitExceeded",
     "MissingExtra",
     "ProtocolViolation",
     "ProxyError",
+    "PublishTimeout",
     "ReadError",
     "ReconnectError",
     "RedirectError",
@@ -295,6 +303,25 @@ class DecodeError(StreamwsError, ValueError):
 
 class EncodeError(StreamwsError, ValueError):
     """A message cannot be encoded; nothing was sent. `__cause__` is the error of the library that encodes."""
+
+
+class BrokerError(StreamwsError):
+    """The broker of topics has failed. What it was asked to do may have been done."""
+
+
+class BrokerUnavailable(BrokerError):
+    """The broker cannot be reached now. It has not done what it was asked to do."""
+
+
+class PublishTimeout(BrokerError, TimeoutError):
+    """The broker did not answer in time. The publication may have been made.
+
+    To try again without publishing it twice, pass the same idempotency key both times.
+    """
+
+
+class LimitExceeded(StreamwsError):
+    """A limit of `TopicLimits` does not allow this; nothing was done. The error message names the limit."""
 
 
 class MissingExtra(StreamwsError, ImportError):

@@ -21,6 +21,11 @@ def _positive_int(instance: object, attribute: "attrs.Attribute[Any]", value: in
         raise ValueError(f"{attribute.name} must be at least 1, not {value!r}")
 
 
+def check_positive_int(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
+    """Validate an attribute of a class of attrs: an int of at least 1."""
+    _positive_int(instance, attribute, value)
+
+
 def _positive_int_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
     if value is not None:
         _positive_int(instance, attribute, value)
@@ -29,6 +34,11 @@ def _positive_int_or_none(instance: object, attribute: "attrs.Attribute[Any]", v
 def _positive_seconds_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
     if value is not None:
         check_seconds(attribute.name, value, "; None disables it")
+
+
+def check_positive_seconds(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    """Validate an attribute of a class of attrs: a deadline, in seconds."""
+    check_seconds(attribute.name, value)
 
 
 def check_seconds(name: str, value: float, hint: str = "") -> None:
@@ -281,6 +291,49 @@ class Backoff:
             raise ValueError(f"jitter must be from 0 to 1, not {self.jitter!r}")
         if self.first > self.most:
             raise ValueError(f"first ({self.first}) must not be above most ({self.most})")
+
+
+def _rate_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{attribute.name} must be a number a second or None, not {value!r}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{attribute.name} must be more than 0 a second, not {value!r}; None disables it")
+
+
+@attrs.frozen(kw_only=True)
+class TopicLimits:
+    """Bounds and deadlines of `Topics`.
+
+    :param max_topics_per_client: the most topics that one connection follows or is present in at once. One more
+        raises `LimitExceeded`.
+    :param max_name: the longest name of a topic, in bytes of UTF-8. A longer one raises `LimitExceeded`.
+    :param max_publication_size: the largest publication, in bytes (characters for text). A larger one raises
+        `LimitExceeded`.
+    :param max_publications_per_client: the most publications a second of one connection, for those that name their
+        connection. A connection that was quiet may publish so many at once, at least one. More raise
+        `LimitExceeded`. `None` means no limit.
+    :param max_publish_soon: the most bytes that wait in `publish_soon`; each publication counts 64 bytes more than
+        its payload. It returns False for one more.
+    :param max_held: the most bytes that one topic holds back while it reads the history: because a follower joins,
+        or because the broker has lost publications. If more are published meanwhile, the history is read again.
+    :param publish_timeout: the seconds after which `publish` raises `PublishTimeout`, and after which a publication
+        of `publish_soon` has failed if the broker is not available.
+    :param broker_timeout: the seconds after which any other call of the broker has failed.
+    :param close_timeout: the seconds for which leaving `Topics` waits for the publications of `publish_soon`, and
+        again for the broker.
+    """
+
+    max_topics_per_client: int = attrs.field(default=256, validator=_positive_int)
+    max_name: int = attrs.field(default=255, validator=_positive_int)
+    max_publication_size: int = attrs.field(default=MiB, validator=_positive_int)
+    max_publications_per_client: float | None = attrs.field(default=None, validator=_rate_or_none)
+    max_publish_soon: int = attrs.field(default=16 * MiB, validator=_positive_int)
+    max_held: int = attrs.field(default=MiB, validator=_positive_int)
+    publish_timeout: float = attrs.field(default=10.0, validator=check_positive_seconds)
+    broker_timeout: float = attrs.field(default=10.0, validator=check_positive_seconds)
+    close_timeout: float = attrs.field(default=10.0, validator=check_positive_seconds)
 
 
 def options_of(name: str, kind: type[_Kind], value: _Kind | None) -> _Kind:

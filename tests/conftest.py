@@ -73,6 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
         use_pure()
     config.pluginmanager.import_plugin("helpers.fixtures")
     config.pluginmanager.import_plugin("helpers.certificates")
+    config.pluginmanager.import_plugin("topics.fixtures")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

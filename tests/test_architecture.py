@@ -27,6 +27,9 @@ LAYERS = """
     streams.writer
     messages.backend messages.msgspec_json messages.pydantic_json messages.cattrs_json messages.codec messages.json
     messages.typed
+    topics.values topics.broker topics.memory topics.retrying topics.attendance topics.publishing topics.outlet
+    topics.group topics.audience topics.core topics.presence topics.subscription topics.topic topics.topics
+    topics.centrifugo_protocol topics.centrifugo_session topics.centrifugo
     connection callbacks watching.stats watching.counting watching.records client watching.observer
     serving lifespan server hints
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
@@ -34,7 +37,7 @@ LAYERS = """
     routing watching.prometheus
     asgi.events asgi.denial asgi.uvicorn asgi.scope asgi.receiving asgi.missing asgi.client
     __init__
-    cli.terminal cli.connect cli.echo cli.main __main__
+    cli.terminal cli.connect cli.site cli.echo cli.demo cli.main __main__
 """
 # What a package may see of the others, and what of the outside it may not.
 SEES = {"wire": "wire about codes errors options", "handshake": "handshake codes errors options keys extra_info"}
@@ -42,6 +45,7 @@ SEES["awaiting"] = SEES["wire"] + " awaiting"
 SEES["net"] = SEES["awaiting"] + " net"
 SEES["streams"] = SEES["net"] + " streams"
 SEES["messages"] = "wire channel messages about codes errors options"
+SEES["topics"] = SEES["streams"] + " messages channel topics"
 KEEPS_OUT = {"wire": {"asyncio", "httptools", "socket", "ssl"}, "handshake": {"asyncio", "socket", "ssl"}}
 
 ORDER = {name: (row, place) for row, line in enumerate(LAYERS.splitlines()) for place, name in enumerate(line.split())}
@@ -123,7 +127,7 @@ def test_package_init_holds_public_names_and_nothing_else() -> None:
     # The docstring; names for type checkers; __all__; names that are loaded when used, and __getattr__ for them.
     assert kinds == [ast.Expr, ast.If, ast.Assign, ast.Assign, ast.If]
     inner = {name: SOURCES[name] for name in SOURCES if name.endswith(".__init__")}
-    for package in ("messages", "asgi", "sync"):
+    for package in ("messages", "topics", "asgi", "sync"):
         body = ast.parse(inner.pop(f"{package}.__init__").read_text()).body
         assert [type(node) for node in body if not isinstance(node, ast.ImportFrom)] == [ast.Expr, ast.Assign]
     assert [path.read_text() for path in inner.values()] == [""] * 9

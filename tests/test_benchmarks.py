@@ -244,6 +244,7 @@ def test_cases_can_be_left_out() -> None:
         ("small", [name for name in GENERAL if name != "streamws-speed"]),
         ("callbacks", ["streamws", "streamws-messages", "streamws-callback"]),
         ("broadcast-20", [*(name for name in GENERAL if name != "streamws-speed"), "wse-server", "wse-server-cores"]),
+        ("topics-20", ["streamws", "streamws-topics", "wse-server", "wse-server-cores"]),
         ("json-equal", [name for name in GENERAL if name != "picows"]),
         ("client-small", [name for name in GENERAL if name != "streamws-speed"]),
         ("sync", ["streamws-sync", "websockets-sync", "websocket-client"]),

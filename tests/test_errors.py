@@ -8,6 +8,8 @@ import pytest
 
 import streamws
 from streamws import (
+    BrokerError,
+    BrokerUnavailable,
     Cause,
     Close,
     CloseOutcome,
@@ -25,9 +27,11 @@ from streamws import (
     InvalidHandshake,
     InvalidHeader,
     InvalidURL,
+    LimitExceeded,
     MissingExtra,
     ProtocolViolation,
     ProxyError,
+    PublishTimeout,
     ReadError,
     ReconnectError,
     RedirectError,
@@ -64,6 +68,10 @@ TREE: dict[type[BaseException], type[BaseException]] = {
     InvalidHeader: StreamwsError,
     DecodeError: StreamwsError,
     EncodeError: StreamwsError,
+    BrokerError: StreamwsError,
+    BrokerUnavailable: BrokerError,
+    PublishTimeout: BrokerError,
+    LimitExceeded: StreamwsError,
     MissingExtra: StreamwsError,
     UsageError: StreamwsError,
 }
@@ -102,6 +110,10 @@ EXAMPLES: list[tuple[StreamwsError, str]] = [
     (InvalidHeader("said"), "said"),
     (DecodeError("said", OUTCOME), "cannot decode the message: said"),
     (EncodeError("said"), "said"),
+    (BrokerError("said"), "said"),
+    (BrokerUnavailable("said"), "said"),
+    (PublishTimeout("said"), "said"),
+    (LimitExceeded("said"), "said"),
     (MissingExtra("said"), "said"),
     (UsageError("said"), "said"),
 ]
@@ -143,6 +155,7 @@ def test_errors_are_public() -> None:
         (InvalidHeader, ValueError),
         (InvalidURL, ValueError),
         (MissingExtra, ImportError),
+        (PublishTimeout, TimeoutError),
         (UsageError, RuntimeError),
         (ConnectError, OSError),
         (ProxyError, OSError),

@@ -7,7 +7,8 @@ import attrs
 import pytest
 
 from streamws import Backoff, Compression, Limits, Timeouts, WebSocketServer, connect
-from streamws.options import KiB, MiB, compression_of
+from streamws.options import KiB, MiB, TopicLimits, compression_of
+from streamws.topics import History
 
 GiB = 1024 * MiB
 SIZES = {
@@ -279,3 +280,36 @@ def test_backoff_of_another_type_is_an_error_that_says_what_to_write() -> None:
         message = f"backoff must be a Backoff, not {value!r}: write backoff=Backoff(first=...)"
         with pytest.raises(TypeError, match=re.escape(message)):
             connect("ws://localhost/", backoff=value)  # type: ignore[arg-type]
+
+
+def test_topic_limits_have_defaults_and_are_checked() -> None:
+    assert attrs.asdict(TopicLimits()) == {
+        "max_topics_per_client": 256,
+        "max_name": 255,
+        "max_publication_size": MiB,
+        "max_publications_per_client": None,
+        "max_publish_soon": 16 * MiB,
+        "max_held": MiB,
+        "publish_timeout": 10.0,
+        "broker_timeout": 10.0,
+        "close_timeout": 10.0,
+    }
+    for name, value in attrs.asdict(TopicLimits()).items():
+        for wrong in (0, -1):
+            with pytest.raises(ValueError, match=f"{name} must be "):
+                TopicLimits(**{name: wrong})
+        wrong_types: list[Any] = ["1", True, [1]] + ([] if value is None else [None])
+        for wrong_type in wrong_types:
+            with pytest.raises(TypeError, match=f"{name} must be "):
+                TopicLimits(**{name: wrong_type})
+    assert TopicLimits(max_publications_per_client=0.5).max_publications_per_client == 0.5
+
+
+def test_history_is_checked() -> None:
+    assert attrs.asdict(History()) == {"size": 100, "seconds": 300.0, "max_bytes": MiB}
+    for name in attrs.asdict(History()):
+        with pytest.raises(ValueError, match=f"{name} must be "):
+            History(**{name: 0})
+        wrong: Any = "1"
+        with pytest.raises(TypeError, match=f"{name} must be "):
+            History(**{name: wrong})

@@ -23,7 +23,8 @@ from sphinx.util.rst import escape
 
 import streamws
 import streamws.messages
-from streamws.cli import connect, echo
+import streamws.topics
+from streamws.cli import connect, demo, echo
 from streamws.hints import Hint
 
 STATEMENTS = {
@@ -37,6 +38,9 @@ STATEMENTS = {
     "Connecting.__aiter__": "async for client in connect(url)",
     "MessageReader.__aiter__": "async for piece in reader",
     "Router.route": '@router.route("/rooms/<name>")',
+    "Subscription.__aenter__": "async with topic.subscribe() as feed",
+    "Subscription.__aiter__": "async for item in feed",
+    "Topics.__aenter__": "async with Topics(broker) as topics",
     "Typed.__aiter__": "async for message in messages",
     "Typed.message": "@messages.message",
     "WebSocketServer.connection": "@socket.connection",
@@ -52,9 +56,10 @@ for name, owner in ("Client", "client"), ("Request", "request"):
 
 GIVEN = {"Server", "Client", "Connecting", "MessageReader", "Writer", "FragmentWriter", "DataFrameWriter"}
 GIVEN |= {"Close", "CloseOutcome", "DeflateTerms", "Request", "Query", "ConnectionStats", "ServerStats"}
+GIVEN |= {"Topic", "Subscription", "Presence", "Publication"}
 """Classes whose constructors are not shown, since the library creates their objects."""
 
-OPTIONS = {"Limits", "Timeouts", "Compression", "Backoff"}
+OPTIONS = {"Limits", "Timeouts", "Compression", "Backoff", "TopicLimits", "History"}
 """Classes whose constructors are not shown, since their attributes say the same."""
 
 INTERNAL = {"Headers.from_wire", "Headers.wire", "Response.encode", "Response.from_wire"}
@@ -69,9 +74,9 @@ KiB = 1024
 
 
 def resolve(name: str) -> Any:
-    """Return the object that has a dotted name in the package or in `streamws.messages`, or None."""
+    """Return the object that has a dotted name in the package, `streamws.messages` or `streamws.topics`, or None."""
     first, *others = name.split(".")
-    package = streamws.messages if first in streamws.messages.__all__ else streamws
+    package = next((part for part in (streamws.messages, streamws.topics) if first in part.__all__), streamws)
     found: Any = getattr(package, first, None)  # some names of the package are loaded when they are used
     for part in others:
         found = inspect.getattr_static(found, part, None)
@@ -221,8 +226,9 @@ class Arguments(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         commands = argparse.ArgumentParser().add_subparsers()
         echo.add_echo(commands)
+        demo.add_demo(commands)
         connect.add_connect(commands)
-        for module in (echo, connect):
+        for module in (echo, connect, demo):
             self.env.note_dependency(inspect.getfile(module))
         command = commands.choices[self.arguments[0]]
         formatter = command._get_formatter()

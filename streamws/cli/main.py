@@ -12,6 +12,7 @@ from ..about import BUILD, PLAIN, __version__
 from ..net.transports import new_loop
 from ..wire.deflate import codec, igzip
 from .connect import add_connect
+from .demo import add_demo
 from .echo import add_echo
 
 
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_echo(commands)
     add_connect(commands)
+    add_demo(commands)
     options = parser.parse_args(arguments)
     code: int = options.run(options)
     return code

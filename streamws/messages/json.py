@@ -57,7 +57,7 @@ class Json(Generic[Message]):
     If the library does not support the type, the library's own error is raised.
     """
 
-    __slots__ = ("_backend",)
+    __slots__ = ("_backend", "_kind", "_using")
 
     text: bool = True
     """JSON is sent as text."""
@@ -69,6 +69,17 @@ class Json(Generic[Message]):
     def __init__(self, kind: TypeForm[Message], *, using: Library | JsonConverter | None = None) -> None: ...
     def __init__(self, kind: object, *, using: Library | JsonConverter | None = None) -> None:
         self._backend = _make_backend(kind, using)
+        self._kind = kind
+        self._using = using
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other codec is made from the same type and library."""
+        if not isinstance(other, Json):
+            return NotImplemented
+        return self is other or (self._kind == other._kind and self._using == other._using)
+
+    def __hash__(self) -> int:
+        return hash(Json)  # not of the type, which need not be hashable: an `Annotated` with a list, for example
 
     def encode(self, message: Message) -> bytes:
         """Encode a message as JSON in UTF-8.

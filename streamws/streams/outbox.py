@@ -7,6 +7,7 @@ Nothing waits for a timer.
 """
 
 from asyncio import AbstractEventLoop, Future, sleep
+from collections.abc import Callable
 from weakref import ReferenceType
 
 from ..codes import Cause, CloseCode
@@ -394,6 +395,17 @@ class Outbox(Flushable):
             finally:
                 if self._drained is not None:
                     self._drained.pop(future, None)
+
+    def call_when_drained(self, callback: Callable[[], None]) -> None:
+        """Call a function in a later loop iteration, when senders need not wait or the connection has ended."""
+        if not self.paused:
+            self._loop.call_soon(callback)
+            return
+        future: Future[None] = self._loop.create_future()
+        future.add_done_callback(lambda _: callback())
+        if self._drained is None:
+            self._drained = {}
+        self._drained[future] = None
 
     def close(self) -> None:
         """Discard everything and wake waiting senders: the transport is closed."""

@@ -17,6 +17,7 @@ cdef class Writer:
     cdef object _pings
     cdef object _hub
     cdef bint _by_frames
+    cdef public bint held
     @cython.locals(protocol=Protocol)
     cdef object _send(self, object data, object compress)
     @cython.locals(protocol=Protocol, outbox=Outbox)
@@ -25,3 +26,6 @@ cdef class Writer:
     cpdef bint _send_shared(self, SharedMessage message) except -1
     @cython.locals(frame=bytes)
     cdef bint _send_shared_in_turn(self, SharedMessage message) except -1
+
+@cython.locals(writer=Writer, others=list, place=Py_ssize_t)
+cpdef list send_to_ready(SharedMessage message, tuple writers)

@@ -1,7 +1,7 @@
 """`Writer`: sends messages, fragments, frames, pings and pongs for the application."""
 
 from asyncio import CancelledError, sleep
-from collections.abc import AsyncIterable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from operator import index
 from typing import Any
 from weakref import ReferenceType
@@ -32,7 +32,7 @@ _LONG = 64 * 1024
 class Writer:
     """Sends data and control frames on one connection. A `Client` has it as its `writer`."""
 
-    __slots__ = ("_by_frames", "_hub", "_outbox", "_pings", "_protocol", "_turns")
+    __slots__ = ("_by_frames", "_hub", "_outbox", "_pings", "_protocol", "_turns", "held")
 
     def __init__(self, protocol: Protocol, outbox: Outbox, turns: Turns, pings: Pings, hub: ReferenceType[Hub]) -> None:
         self._protocol = protocol
@@ -41,6 +41,7 @@ class Writer:
         self._pings = pings
         self._hub = hub
         self._by_frames = False  # whether a message sent with `write_frame` is incomplete
+        self.held: bool = False  # whether messages of topics wait until this writer is ready
 
     # Whole messages --------------------------------------------------------------------------------------------
 
@@ -183,6 +184,27 @@ class Writer:
             self._outbox.share(len(frame))
             self._outbox.put(frame)
         return self._protocol.open
+
+    # Messages of topics ----------------------------------------------------------------------------------------
+
+    def _is_ready(self) -> bool:
+        """Return whether a message would be sent at once: no other message is under way, and writing is not paused."""
+        return self._protocol.open and not self._outbox.paused and not self._turns.busy
+
+    def _call_when_ready(self, callback: Callable[[], None]) -> None:
+        """Call a function in a later loop iteration, when this writer may be ready, or the connection has ended.
+
+        This does not count as a sender: a message in parts may begin before the function is called.
+        """
+        if self._protocol.open and not self._outbox.paused and self._turns.busy:
+            turn = self._turns.add()
+            turn.ready.add_done_callback(lambda _: self._pass_turn(turn, callback))
+        else:
+            self._outbox.call_when_drained(callback)
+
+    def _pass_turn(self, turn: Turn, callback: Callable[[], None]) -> None:
+        self._turns.forget(turn)
+        callback()
 
     # Messages in parts -----------------------------------------------------------------------------------------
 
@@ -356,3 +378,14 @@ class Writer:
     async def _pong_from_another_thread(self, payload: bytes) -> None:
         self._outbox.check_await("client.writer.pong(...)")
         await self.pong(payload)
+
+
+def send_to_ready(message: SharedMessage, writers: tuple[Writer, ...]) -> list[int]:
+    """Send a message by each writer that is ready and holds no earlier message; return the places of the others."""
+    others: list[int] = []
+    place = 0
+    for writer in writers:
+        if writer.held or writer._outbox.paused or writer._turns.busy or not writer._send_shared(message):
+            others.append(place)
+        place += 1  # noqa: SIM113 (`enumerate` would make a tuple for each)
+    return others

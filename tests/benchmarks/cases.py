@@ -5,7 +5,7 @@ from dataclasses import replace
 from benchmarks.broadcasts import BroadcastCase
 from benchmarks.case import ServerCase
 from benchmarks.compression import CompressedEchoCase
-from benchmarks.contestants import ASGI, BLOCKING, ENGINES, GENERAL, TYPED, WAYS
+from benchmarks.contestants import ASGI, BLOCKING, ENGINES, GENERAL, TOPICS, TYPED, WAYS
 from benchmarks.deflate import Settings
 from benchmarks.echoes import AsgiEchoCase, ClientEchoCase, EchoCase, JsonEchoCase
 from benchmarks.fairness import FairnessCase
@@ -54,6 +54,8 @@ _ALL: list[Case] = [
     BroadcastCase("broadcast-1", 300, turns=1, in_turn=1, contestants=(*GENERAL, *ENGINES)),
     BroadcastCase("broadcast-20", 300, turns=1, in_turn=20, contestants=(*GENERAL, *ENGINES)),
     BroadcastCase("broadcast-500", 300, turns=1, in_turn=500, contestants=(*GENERAL, *ENGINES)),
+    BroadcastCase("topics", 300, turns=100, in_turn=1, contestants=TOPICS),
+    BroadcastCase("topics-20", 300, turns=1, in_turn=20, contestants=(*TOPICS, *ENGINES)),
     IdleCase("idle", connections=3000),
     IdleCase("idle-tls", connections=500, tls=True),
     IdleCase("asgi-idle", connections=1000, contestants=ASGI),

@@ -34,6 +34,7 @@ _TYPED: dict[str, list[str]] = {
     "streamws-pydantic-by-hand": ["streamws", "--way", "pydantic-by-hand"],
     "streamws-pydantic": ["streamws", "--way", "pydantic"],
 }
+_TOPICS: dict[str, list[str]] = {"streamws-topics": ["streamws", "--way", "topics"]}
 _ENGINES: dict[str, list[str]] = {
     "wse-server": ["wse_engine"],
     "wse-server-cores": ["wse_engine", "--all-cores"],
@@ -65,13 +66,15 @@ WAYS = ("streamws", *_WAYS)
 """`async for` and the other ways to read messages with streamws, which the case `callbacks` compares."""
 TYPED = ("streamws", *_TYPED)
 """Text as it is, JSON by hand, and typed messages, which the case `typed` compares."""
+TOPICS = ("streamws", *_TOPICS)
+"""`broadcast`, and a topic that all connections follow."""
 ENGINES = tuple(_ENGINES)
 """Servers that are no libraries for asyncio. They take part where they can do the same as the libraries."""
 BLOCKING = tuple(_BLOCKING)
 """Blocking clients, which the cases `sync` and `sync-one` compare."""
 ASGI = tuple(_ASGI)
 """Servers of ASGI applications; uvicorn with its WebSocket classes and ours."""
-SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_ENGINES, *_BLOCKING, *_ASGI)
+SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_TOPICS, *_ENGINES, *_BLOCKING, *_ASGI)
 SERVERS_WITH_ZLIB_NG = tuple(_WITH_ZLIB_NG)
 """Measured only if named, and only in cases with compression."""
 
@@ -114,7 +117,8 @@ def command(server: str, role: Role, settings: Settings | None = None) -> list[s
 
     :returns: The path of the script in this folder, then its options.
     """
-    name, *options = (_SCRIPTS | _WAYS | _TYPED | _ENGINES | _BLOCKING | _ASGI | _WITH_ZLIB_NG)[server]
+    scripts = _SCRIPTS | _WAYS | _TYPED | _TOPICS | _ENGINES | _BLOCKING | _ASGI | _WITH_ZLIB_NG
+    name, *options = scripts[server]
     script = [f"{role}s/{name}_{role}.py", *options]
     if settings is not None:
         script += ["--deflate", str(settings)]

@@ -21,8 +21,9 @@ from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 
 from helpers.programs import SECONDS, Program
 from streamws.about import BUILD, __version__
-from streamws.cli.echo import _greeting, _page
+from streamws.cli.echo import _greeting
 from streamws.cli.main import main
+from streamws.cli.site import page as page_of
 
 CERTIFICATE = str(Path(__file__).parents[1] / "helpers" / "localhost.pem")
 
@@ -165,8 +166,9 @@ async def test_echo_serves_plain_http_as_well() -> None:
         assert await program.interrupt() == 0
 
 
-def test_page_policy_allows_only_its_own_script_and_style() -> None:
-    response = _page()
+@pytest.mark.parametrize("name", ["chat.html", "demo.html"])
+def test_page_policy_allows_only_its_own_script_and_style(name: str) -> None:
+    response = page_of(name)
     page = response.body.decode()
     rules = dict(rule.split(" ", 1) for rule in response.headers["Content-Security-Policy"].split("; "))
     for element in ("script", "style"):
@@ -177,8 +179,9 @@ def test_page_policy_allows_only_its_own_script_and_style() -> None:
     assert "unsafe" not in response.headers["Content-Security-Policy"]
 
 
-def test_page_loads_nothing_external_and_never_inserts_messages_as_html() -> None:
-    page = _page().body.decode()
+@pytest.mark.parametrize("name", ["chat.html", "demo.html"])
+def test_page_loads_nothing_external_and_never_inserts_messages_as_html(name: str) -> None:
+    page = page_of(name).body.decode()
     assert re.findall(r'(?:src|href|action)="([^"]*)"', page) == ["data:,"]
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\son[a-z]+=|\sstyle=", page)
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -1249,3 +1250,111 @@ async def _(server: Running) -> None:
         assert peer.response.headers["X-Room"] == "red"
         await peer.send("hello")
         assert await peer.recv() == "hello"
+# Topics --------------------------------------------------------------------------------------------------------
+
+
+@drives("rooms")
+async def _(server: Running) -> None:
+    async def next_of(peer: ClientConnection) -> Any:
+        return json.loads(await peer.recv())
+
+    async with server.connect("/kitchen?name=Ada") as ada, server.connect("/garden?name=Eve") as eve:
+        assert await next_of(ada) == {"join": "Ada", "member": True}
+        assert await next_of(ada) == {"members": ["Ada"], "recovered": False}
+        async with server.connect("/kitchen?name=Bob") as bob:
+            assert await next_of(ada) == {"join": "Bob", "member": True}
+            assert await next_of(bob) == {"join": "Bob", "member": True}
+            assert await next_of(bob) == {"members": ["Ada", "Bob"], "recovered": False}
+            await ada.send("hello")
+            said = await next_of(ada)
+            assert (said["name"], said["text"]) == ("Ada", "hello")
+            assert await next_of(bob) == said
+        assert await next_of(ada) == {"leave": "Bob", "member": True}
+        await ada.send("are you there?")
+        missed = await next_of(ada)
+        epoch, offset = said["position"]
+        async with server.connect(f"/kitchen?name=Bob&epoch={epoch}&offset={offset}") as bob:
+            assert await next_of(bob) == missed
+            assert await next_of(bob) == {"join": "Bob", "member": True}
+            assert await next_of(bob) == {"members": ["Ada", "Bob"], "recovered": True}
+        async with server.connect("/kitchen?name=Bob&epoch=other&offset=7") as bob:
+            assert [await next_of(bob), await next_of(bob)] == [said, missed]
+            assert await next_of(bob) == {"join": "Bob", "member": True}
+            assert await next_of(bob) == {"members": ["Ada", "Bob"], "recovered": False}
+        assert await next_of(eve) == {"join": "Eve", "member": True}
+
+
+# Topics in the browser ---------------------------------------------------------------------------------------------
+
+
+async def ask(peer: ClientConnection, number: int, method: str, /, **parameters: object) -> Any:
+    """Send a command of Centrifugo's protocol and return the reply, after pushes."""
+    await peer.send(json.dumps({"id": number, method: parameters}))
+    while (reply := json.loads(await peer.recv())).get("id") != number:
+        pass
+    return reply.get(method, reply.get("error"))
+
+
+async def pushed(peer: ClientConnection) -> Any:
+    """Return the next push, after pings."""
+    while not (message := json.loads(await peer.recv())):
+        pass
+    return message["push"]
+
+
+@drives("browser-clients")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await ask(peer, 1, "connect")
+        position = await ask(peer, 2, "subscribe", channel="prices")
+        assert position["recoverable"]
+        push = await pushed(peer)
+        assert push["channel"] == "prices"
+        assert 1 <= push["pub"]["data"]["EUR/USD"] <= 2
+        page = await ask(peer, 3, "history", channel="prices", limit=20, reverse=True)
+        assert page["publications"][0] == push["pub"]
+        refused = await ask(peer, 4, "publish", channel="prices", data={"EUR/USD": 9})
+        assert refused == {"code": 103, "message": "permission denied"}
+    async with server.connect() as peer:
+        await ask(peer, 1, "connect")
+        since = {"epoch": position["epoch"], "offset": position["offset"]}
+        again = await ask(peer, 2, "subscribe", channel="prices", recover=True, **since)
+        assert again["recovered"]
+        assert again["publications"][0] == push["pub"]
+
+
+@drives("browser-calls")
+async def _(server: Running) -> None:
+    async with server.connect() as ada:
+        await ask(ada, 1, "connect", data="Ada")
+        await ask(ada, 2, "subscribe", channel="room", join_leave=True)
+        join = (await pushed(ada))["join"]
+        assert join["info"]["conn_info"] == {"name": "Ada"}
+        assert await ask(ada, 3, "rpc", method="buy", data={"pair": "EUR/USD", "amount": 10}) == {"data": {"number": 7}}
+        refused = await ask(ada, 4, "rpc", method="buy", data={"pair": "EUR/USD", "amount": 101})
+        assert refused == {"code": 400, "message": "at most 100"}
+        assert (await ask(ada, 5, "rpc", method="buy", data={"pair": "EUR/USD"}))["code"] == 107
+        assert await ask(ada, 6, "publish", channel="room", data="hello") == {}
+        assert (await ask(ada, 7, "publish", channel="room", data=5))["code"] == 107
+        assert len((await ask(ada, 8, "presence", channel="room"))["presence"]) == 1
+
+
+@drives("permissions")
+async def _(server: Running) -> None:
+    def token(user: str, seconds: float) -> str:
+        expires_at = str(time.time() + seconds)
+        signed = hmac.new(b"change me", f"{user} {expires_at}".encode(), "sha256").hexdigest()
+        return f"{user} {expires_at} {signed}"
+
+    async with server.connect() as peer:
+        await peer.send(json.dumps({"id": 1, "connect": {"token": token("ada", 60) + "0"}}))
+        assert await closed(peer) == (3500, "invalid token")
+    async with server.connect() as peer:
+        assert await ask(peer, 1, "connect", token=token("ada", -1)) == {"code": 109, "message": "token expired"}
+    async with server.connect() as bob:
+        assert (await ask(bob, 1, "connect", token=token("bob", 60)))["ttl"] in (59, 60)
+        assert (await ask(bob, 2, "subscribe", channel="room:1"))["recoverable"]
+        for channel in ("room:2", "room:3"):
+            assert (await ask(bob, 3, "subscribe", channel=channel))["code"] == 103
+        assert (await ask(bob, 4, "refresh", token=token("bob", 90)))["ttl"] in (89, 90)
+        assert await ask(bob, 5, "publish", channel="room:1", data="hello") == {}

@@ -18,7 +18,7 @@ import pytest
 import streamws
 from helpers.blocks import ROOT
 from streamws import about
-from streamws.cli import echo
+from streamws.cli import demo, echo
 from streamws.cli.main import main
 
 DOCS = ROOT / "docs"
@@ -59,6 +59,8 @@ def test_reference_has_what_the_command_line_says() -> None:
     greeting = echo._greeting("localhost", False, [("127.0.0.1", 8765)])
     text = "\n".join(greeting).replace(about.BUILD, "compiled", 1)
     assert "$ streamws echo\n" + text + "\n```" in page("command-line.md")
+    text = "\n".join(demo._greeting("localhost", [("127.0.0.1", 8765)])).replace(about.BUILD, "compiled", 1)
+    assert "$ streamws demo\n" + text + "\n```" in page("command-line.md")
 
 
 def test_inventory_of_python_has_names_that_exist() -> None:

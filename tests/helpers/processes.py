@@ -26,16 +26,18 @@ class Finished(NamedTuple):
 async def running(
     *command: str | Path,
     environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
     output: int | BinaryIO = PIPE,
     errors: int | BinaryIO = PIPE,
 ) -> AsyncIterator[Process]:
     """Run a program while the block runs; then kill it and all processes in its group.
 
+    :param folder: the folder in which it runs; by default that of the tests.
     :param output: standard output. A program that runs for long should not fill a pipe.
     :param errors: standard error.
     """
     process = await create_subprocess_exec(
-        *command, stdin=DEVNULL, stdout=output, stderr=errors, env=environment, start_new_session=True
+        *command, stdin=DEVNULL, stdout=output, stderr=errors, env=environment, cwd=folder, start_new_session=True
     )
     try:
         yield process

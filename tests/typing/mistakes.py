@@ -25,6 +25,7 @@ from streamws import (
     connect,
 )
 from streamws.messages import Json, Typed
+from streamws.topics import History, MemoryBroker, Position, Publication, Topic, TopicLimits, Topics
 
 
 async def sending(client: Client, writer: Writer) -> None:
@@ -269,3 +270,38 @@ def configuring(loop: asyncio.AbstractEventLoop) -> None:
     Compression().level = 1  # type: ignore[misc]
     Response("200")  # type: ignore[arg-type]
     Response(200, {"json": True})  # type: ignore[arg-type]
+
+
+def of_bytes(publication: Publication[bytes]) -> str:
+    return str(publication.data)
+
+
+def number_of(publication: Publication[int]) -> int:
+    return publication.data
+
+
+async def topics(topics: Topics, topic: Topic[int], client: Client) -> None:
+    await topic.publish("text")  # type: ignore[arg-type]
+    topic.publish_soon(b"bytes")  # type: ignore[arg-type]
+    await topic.publish(1, key=1)  # type: ignore[arg-type]
+    await topic.publish(1, "key")  # type: ignore[call-arg]
+    await topic.join(1)  # type: ignore[type-var]
+    await topic.join(client, slow="wait")  # type: ignore[arg-type]
+    await topic.join(client, slow="never")  # type: ignore[arg-type]
+    await topic.join(client, since=3)  # type: ignore[arg-type]
+    await topic.join(client, since=("epoch", 3))  # type: ignore[arg-type]
+    await topic.join(client, frame=of_bytes)  # type: ignore[arg-type]
+    await topic.join(client, frame=number_of)  # type: ignore[arg-type]
+    topic.subscribe(slow="never")  # type: ignore[arg-type]
+    topics.topic("name", int)  # type: ignore[call-overload]
+    topics.topic("name", Json(int), history=10)  # type: ignore[call-overload]
+    topics.topic(1, Json(int))  # type: ignore[call-overload]
+    other: Topic[str] = topics.topic("name", Json(int))  # type: ignore[arg-type]
+    other.name = "other"
+    await topic.presence.enter(client, 1)  # type: ignore[arg-type]
+    Topics()  # type: ignore[call-arg]
+    Topics(MemoryBroker)  # type: ignore[arg-type]
+    Topics(MemoryBroker(), limits=Limits())  # type: ignore[arg-type]
+    TopicLimits(max_name="many")  # type: ignore[arg-type]
+    History(size=1.5)  # type: ignore[arg-type]
+    Position("epoch", "3")  # type: ignore[arg-type]

@@ -44,4 +44,5 @@ def test_mypy_reports_each_mistake_and_agrees_with_each_asserted_type(tmp_path: 
 
 
 def test_mypy_confirms_every_asserted_type() -> None:
-    assert check(HERE / "test_public_interface.py", HERE / "test_messages.py") == []
+    names = ("public_interface", "messages", "topics", "centrifugo")
+    assert check(*(HERE / f"test_{name}.py" for name in names)) == []

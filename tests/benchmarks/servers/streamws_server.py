@@ -1,6 +1,8 @@
 """streamws: the compiled build, or the pure build (`--pure`); with or without the `speed` extra (`--no-speed`)."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from benchmarks.deflate import Settings
 from benchmarks.servers.common import (
@@ -25,6 +27,7 @@ def main(arguments: Arguments) -> None:
     # Not at the top, because the line above decides which build is imported.
     from streamws import Client, MessageReader, Opcode, WebSocketServer
     from streamws.options import Compression, Limits, Timeouts
+    from streamws.topics import MemoryBroker, Topics
 
     def compression(settings: Settings | None) -> Compression | bool:
         if settings is None:
@@ -58,6 +61,23 @@ def main(arguments: Arguments) -> None:
                     socket.broadcast(BROADCAST)
                 await asyncio.sleep(0)
 
+    topics = Topics(MemoryBroker())
+    topic = topics.topic("all")
+
+    @asynccontextmanager
+    async def lifespan(socket: WebSocketServer) -> AsyncIterator[None]:
+        async with topics:
+            yield
+
+    async def publish_on_command(client: Client) -> None:
+        await topic.join(client)
+        async for message in client:
+            turns, in_turn = map(int, message.split())
+            for _ in range(turns):
+                for _ in range(in_turn):
+                    await topic.publish(BROADCAST)
+                await asyncio.sleep(0)
+
     async def upload(client: Client) -> None:
         buffer = bytearray(PIECE_SIZE)
         received = 0
@@ -77,14 +97,14 @@ def main(arguments: Arguments) -> None:
                 for _ in range(size // PIECE_SIZE):
                     await frame.write(piece)
 
-    echoes = {"iterator": echo, "callback": echo, "messages": echo_streams}
+    echoes = {"iterator": echo, "callback": echo, "topics": echo, "messages": echo_streams}
     if arguments.way not in echoes:
         from benchmarks.servers.typed import HANDLERS
 
         echoes.update(HANDLERS)
     handlers = {
         "echo": echoes[arguments.way],
-        "broadcast": broadcast_on_command,
+        "broadcast": publish_on_command if arguments.way == "topics" else broadcast_on_command,
         "upload": upload,
         "download": download,
         "tight-send": tight_send,
@@ -100,6 +120,7 @@ def main(arguments: Arguments) -> None:
         timeouts=Timeouts(ping_interval=arguments.ping),
         compression=compression(arguments.deflate),
         loop=loop,
+        lifespan=lifespan if arguments.way == "topics" else None,
     )
     if arguments.way == "callback":
         socket.connection(echo_in_callbacks)
@@ -111,6 +132,16 @@ def main(arguments: Arguments) -> None:
 if __name__ == "__main__":
     options = parser()
     add_build_options(options)
-    ways = ["iterator", "messages", "callback", "json", "msgspec-by-hand", "msgspec", "pydantic-by-hand", "pydantic"]
+    ways = [
+        "iterator",
+        "messages",
+        "callback",
+        "topics",
+        "json",
+        "msgspec-by-hand",
+        "msgspec",
+        "pydantic-by-hand",
+        "pydantic",
+    ]
     options.add_argument("--way", choices=ways, default="iterator", help="how to read messages to echo")
     main(options.parse_args(namespace=Arguments()))

@@ -105,6 +105,11 @@ class ChromiumPage(Page):
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         await self._call("Emulation.setDeviceMetricsOverride", **size)
 
+    async def prefer(self, scheme: str) -> None:
+        """Choose the color scheme, as a user does: `light` or `dark`."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        await self._call("Emulation.setEmulatedMedia", features=[feature])
+
     async def close(self) -> None:
         self._session = {}
         await self._call("Target.closeTarget", targetId=self._target)

@@ -1,0 +1,59 @@
+"""Topics: one message to all who follow a topic."""
+
+from ..channel import Recipient
+from ..options import TopicLimits
+from .broker import Broker, Outgoing, Page, Receiver
+from .centrifugo import CentrifugoEndpoint, Rpc
+from .centrifugo_protocol import CentrifugoDisconnect, CentrifugoError, JsonValue
+from .centrifugo_session import Connected
+from .memory import MemoryBroker
+from .presence import Presence
+from .subscription import Subscription
+from .topic import Topic
+from .topics import Topics
+from .values import (
+    Connection,
+    Gap,
+    History,
+    HistoryPage,
+    Joined,
+    Member,
+    Position,
+    PresenceCount,
+    PresenceEvent,
+    Publication,
+    Published,
+    Record,
+)
+
+__all__ = [
+    "Broker",
+    "CentrifugoDisconnect",
+    "CentrifugoEndpoint",
+    "CentrifugoError",
+    "Connected",
+    "Connection",
+    "Gap",
+    "History",
+    "HistoryPage",
+    "Joined",
+    "JsonValue",
+    "Member",
+    "MemoryBroker",
+    "Outgoing",
+    "Page",
+    "Position",
+    "Presence",
+    "PresenceCount",
+    "PresenceEvent",
+    "Publication",
+    "Published",
+    "Receiver",
+    "Recipient",
+    "Record",
+    "Rpc",
+    "Subscription",
+    "Topic",
+    "TopicLimits",
+    "Topics",
+]

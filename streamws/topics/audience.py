@@ -1,0 +1,650 @@
+"""The followers of one topic in this process, and the state of its subscription."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from ..errors import BrokerError, BrokerUnavailable, UsageError, describe
+from ..messages.codec import Codec
+from ..options import ITEM_OVERHEAD, TopicLimits
+from ..streams.shared import SharedMessage
+from .broker import Broker, Page
+from .group import Frame, Group
+from .outlet import Delivery, Follower
+from .retrying import Waits, broker_error
+from .values import Gap, History, Joined, Position, PresenceEvent, Publication, Record
+
+logger = logging.getLogger("streamws.topics")
+
+_MOST_READS = 5
+"""How often a joining follower reads the history, if more is published meanwhile than `TopicLimits.max_held`."""
+
+
+class Feed(Protocol):
+    """A follower inside the program."""
+
+    skip: Position | None
+    """The position up to which it has got the publications already, if it is ahead of the topic."""
+
+    left: bool
+    """Whether it follows the topic no longer."""
+
+    def put(self, publication: Publication[Any]) -> None:
+        """Take the next publication."""
+        ...
+
+    def put_gap(self, gap: Gap) -> None:
+        """Take note of a gap."""
+        ...
+
+    def end(self) -> None:
+        """End: the topics are closed."""
+        ...
+
+
+class AnyTopic(Protocol):
+    """A `Topic` with messages of any type."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def codec(self) -> Codec[Any, Any]: ...
+
+    @property
+    def history(self) -> History | None: ...
+
+
+Replay = Callable[[Joined, list[Publication[Any]]], None]
+"""Takes the publications that a new follower has missed, instead of the follower itself."""
+
+
+class Audience:
+    """The followers of one topic in this process.
+
+    At most one transition is under way at a time: it subscribes at the broker or unsubscribes, as was last wished.
+    All live followers have got all publications up to `position`. A follower that joins reads the history after the
+    subscription has begun, and becomes live in one step with what it read. If its history was newer than what the
+    broker has delivered, it is ahead for a while, and skips what it knows.
+
+    If the broker has lost publications, the audience holds back what arrives, reads the history, and delivers both. It
+    tells of a gap where publications are missing then.
+    """
+
+    __slots__ = (
+        "_again",
+        "_ahead",
+        "_broker",
+        "_codec",
+        "_feeds",
+        "_generation",
+        "_groups",
+        "_held",
+        "_held_size",
+        "_history",
+        "_joining",
+        "_limits",
+        "_live",
+        "_members",
+        "_messages",
+        "_on_idle",
+        "_pause",
+        "_recent",
+        "_recent_size",
+        "_recovery",
+        "_spawn",
+        "_subscribed",
+        "_timeout",
+        "_topic",
+        "_transition",
+        "_waiters",
+        "_wanted",
+        "name",
+        "position",
+    )
+
+    def __init__(
+        self,
+        topic: "AnyTopic",
+        broker: Broker,
+        timeout: float | None,
+        limits: TopicLimits,
+        spawn: "Callable[[Coroutine[object, None, None]], asyncio.Task[None]]",
+        on_idle: "Callable[[Audience], None]",
+    ) -> None:
+        self._topic = topic  # kept, so that `Topics.find` finds it
+        self.name = topic.name
+        self._codec = topic.codec
+        self._history = topic.history
+        self._broker = broker
+        self._timeout = timeout  # of the calls of the broker, in seconds
+        self._limits = limits
+        self._spawn = spawn
+        self._on_idle = on_idle
+        self.position: Position | None = None
+        """The position of the last publication that was delivered; None before the first follower is live."""
+        self._members: dict[Follower | Feed, None] = {}  # those that are joining too
+        self._groups: dict[tuple[Frame | None, Frame | None], Group] = {}  # the live connections
+        self._live: tuple[Group, ...] = ()  # the same groups
+        self._feeds: tuple[Feed, ...] = ()  # the live feeds
+        self._ahead: list[Follower | Feed] = []  # those that have got later publications than `position`
+        # The subscription.
+        self._wanted = False
+        self._subscribed = False
+        self._transition: asyncio.Task[None] | None = None
+        self._pause: asyncio.Future[None] | None = None  # of the transition, after a failure
+        self._waiters: list[asyncio.Future[None]] = []  # of followers that wait for the subscription
+        # Joining.
+        self._joining = 0  # the number of followers that join
+        self._recent: list[Record] = []  # what was delivered since the first of them began
+        self._recent_size = 0
+        self._generation = 0  # changes when a history that was read before may lack something
+        self._messages: dict[tuple[Group, Position], SharedMessage] = {}  # of the history, for those that join
+        # Recovery.
+        self._recovery: asyncio.Task[None] | None = None
+        self._again = False  # whether the history has to be read once more
+        self._held: list[Record] = []  # what arrived during the recovery, or before the first follower is live
+        self._held_size = 0
+
+    # The subscription ------------------------------------------------------------------------------------------
+
+    async def _subscribe(self, member: "Follower | Feed") -> None:
+        """Wait until the subscription has begun.
+
+        :raises BrokerError: if it cannot begin.
+        :raises UsageError: if the member has left meanwhile.
+        """
+        while True:
+            self._check_left(member)
+            self._wanted = True
+            if self._subscribed:
+                break
+            self._begin_transition()
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(future)
+            try:
+                await future
+            finally:
+                if future in self._waiters:
+                    self._waiters.remove(future)
+
+    def _check_left(self, member: "Follower | Feed") -> None:
+        if member.left:
+            raise UsageError(f"left topic {self.name!r} while joining it")
+
+    def _begin_transition(self) -> None:
+        if self._transition is None:
+            self._transition = self._spawn(self._transit())
+        elif self._pause is not None and not self._pause.done():
+            self._pause.set_result(None)
+
+    async def _transit(self) -> None:
+        """Subscribe or unsubscribe, until that is what was last wished."""
+        waits = Waits()
+        uncertain = False  # whether there may be a subscription that is not wanted
+        try:
+            while self._wanted != self._subscribed or (uncertain and not self._wanted):
+                if self._wanted:
+                    try:
+                        await self._call(self._broker.subscribe(self.name))
+                    except Exception as error:
+                        uncertain = uncertain or not isinstance(error, BrokerUnavailable)
+                        self._wanted = False
+                        self._wake_waiters(broker_error(error, f"subscribe to topic {self.name!r}"))
+                    else:
+                        self._subscribed = True
+                        self._wake_waiters(None)
+                else:
+                    self._reset()
+                    uncertain = True
+                    try:
+                        await self._call(self._broker.unsubscribe(self.name))
+                        uncertain = False
+                    except Exception as error:
+                        logger.warning("topic %r: cannot unsubscribe: %s; trying again", self.name, describe(error))
+                        self._pause = asyncio.get_running_loop().create_future()
+                        await asyncio.wait([self._pause], timeout=waits.next())
+                        self._pause = None
+        finally:
+            self._transition = None
+            self._wake_waiters(BrokerUnavailable("the topics are closed"))
+            self.check_idle()
+
+    async def _call(self, call: Coroutine[Any, Any, None]) -> None:
+        async with asyncio.timeout(self._timeout):
+            await call
+
+    def _wake_waiters(self, error: BrokerError | None) -> None:
+        waiters, self._waiters = self._waiters, []
+        for future in waiters:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+    def close(self) -> None:
+        """End everything: the topics are closed."""
+        self._wanted = False
+        self._reset()
+        for member in [*self._members]:
+            member.left = True
+            if not isinstance(member, Follower):
+                member.end()
+        self._members.clear()
+
+    def _reset(self) -> None:
+        """Forget the position: publications will be missed from now on."""
+        self._subscribed = False
+        self.position = None
+        self._generation += 1
+        self._drop_held()
+        if self._recovery is not None:
+            self._recovery.cancel()
+            self._recovery = None
+
+    def check_idle(self) -> None:
+        if not (self._members or self._subscribed or self._transition):
+            self._on_idle(self)
+
+    # Joining and leaving ---------------------------------------------------------------------------------------
+
+    async def join(self, member: Follower | Feed, since: Position | None, replay: Replay | None = None) -> Joined:
+        """Add a follower.
+
+        :param since: the position up to which it has got the publications; None to begin with the next one.
+        :param replay: takes the publications that it has missed; None to send them.
+        :raises BrokerError: if the broker has failed.
+        :raises UsageError: if it has left meanwhile.
+        """
+        self._members[member] = None
+        self._joining += 1
+        try:
+            for attempt in range(_MOST_READS):
+                await self._subscribe(member)
+                generation = self._generation
+                page: Page | None = None
+                position = None if self._recovery else self.position
+                if position is None or not (since is None or since == position):
+                    page = await self.read(since, 0 if since is None else None)
+                self._check_left(member)
+                stale = generation != self._generation
+                if stale and attempt < _MOST_READS - 1:
+                    continue
+                joined = self._go_live(member, since, page, replay, stale)
+                if joined is not None:
+                    return joined
+            raise BrokerError(f"cannot join topic {self.name!r}: its history does not agree with its publications")
+        except BaseException:
+            self.remove(member)
+            raise
+        finally:
+            self._joining -= 1
+            if not self._joining:
+                self._forget_recent()
+                self._messages.clear()
+                if not all(self._live):
+                    self._drop_empty_groups()
+
+    async def read(self, since: Position | None, limit: int | None = None, reverse: bool = False) -> Page:
+        """Read the history.
+
+        :raises BrokerError: if that fails.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._broker.read_history(self.name, self._history, since, limit, reverse)
+        except Exception as error:
+            raise broker_error(error, "read the history") from error
+
+    def _go_live(
+        self, member: Follower | Feed, since: Position | None, page: Page | None, replay: Replay | None, stale: bool
+    ) -> Joined | None:
+        """Make a follower live; return None if the history does not reach up to what was delivered meanwhile.
+
+        :param page: the history since the position; None if nothing was missed.
+        :param stale: whether the history may lack something.
+        """
+        records: list[Record] = []
+        first = self.position is None
+        if page is None:
+            assert self.position is not None
+            position = self.position
+            recovered = since is not None
+        else:
+            position = page.position
+            recovered = since is not None and page.complete and not stale
+            if since is not None:
+                records += page.records
+            current = self.position
+            if current is None:
+                self.position = position
+            elif position.epoch != current.epoch:
+                # The broker has lost its memory, and the topic has not noticed yet.
+                member.skip = position
+                self.recover()
+            elif position.offset > current.offset:
+                member.skip = position
+            elif position.offset < current.offset:
+                if since is not None:
+                    later = [record for record in self._recent if _is_after(record.position, position)]
+                    if len(later) < current.offset - position.offset:
+                        if not stale:
+                            return None
+                        recovered = False
+                    records += later
+                position = current
+        joined = Joined(position, recovered)
+        self._replay(member, joined, records, replay)
+        self._check_left(member)  # the application may have made it leave
+        if member.skip is None:
+            self._add_live(member)
+        else:
+            self._ahead.append(member)
+        if first:
+            held, self._held = self._held, []
+            self._held_size = 0
+            for record in held:
+                self.received(record)
+            if self._again:
+                self.recover()
+        return joined
+
+    def _replay(self, member: Follower | Feed, joined: Joined, records: list[Record], replay: Replay | None) -> None:
+        if replay is not None:
+            replay(joined, [Publication(self.name, record, self._codec) for record in records])
+        elif isinstance(member, Follower):
+            for record in records:
+                self._send_to_one(member, record, exempt=True)
+        else:
+            for record in records:
+                member.put(Publication(self.name, record, self._codec))
+
+    def _group(self, follower: Follower) -> Group:
+        frames = follower.frame, follower.presence_frame
+        group = self._groups.get(frames)
+        if group is None:
+            group = self._groups[frames] = Group(*frames)
+            self._live = tuple(self._groups.values())
+        return group
+
+    def _add_live(self, member: Follower | Feed) -> None:
+        member.skip = None
+        if isinstance(member, Follower):
+            self._group(member).add(member)
+        else:
+            self._feeds += (member,)
+
+    def remove(self, member: Follower | Feed) -> None:
+        """Remove a follower."""
+        member.left = True
+        if member not in self._members:
+            return
+        del self._members[member]
+        if member.skip is not None and member in self._ahead:
+            self._ahead.remove(member)
+        if isinstance(member, Follower):
+            member.clear()
+            frames = member.frame, member.presence_frame
+            group = self._groups.get(frames)
+            if group is not None:
+                group.remove(member)
+                if not group and not self._joining:
+                    self._drop_empty_groups()
+        elif member in self._feeds:
+            self._feeds = tuple(feed for feed in self._feeds if feed is not member)
+        if not self._members:
+            self._wanted = False
+            if self._subscribed:
+                self._begin_transition()
+            self.check_idle()
+
+    def _drop_empty_groups(self) -> None:
+        self._groups = {frames: group for frames, group in self._groups.items() if group}
+        self._live = tuple(self._groups.values())
+
+    # Delivery --------------------------------------------------------------------------------------------------
+
+    def received(self, record: Record) -> None:
+        """Deliver a publication, unless it was delivered before or others are missing."""
+        if not self._wanted:
+            return
+        position = self.position
+        if position is None or self._recovery is not None:
+            self._hold(record)
+            return
+        epoch, offset = record.position
+        if epoch == position.epoch:
+            if offset == position.offset + 1:
+                self._deliver(record)
+                return
+            if offset <= position.offset:
+                return
+        self._hold(record)
+        self.recover()
+
+    def _deliver(self, record: Record) -> None:
+        """Send a publication to all live followers."""
+        self.position = record.position
+        if self._joining:
+            self._remember(record)
+        publication: Publication[Any] | None = None
+        messages: dict[Frame | None, SharedMessage | None] = {}
+        for group in self._live:
+            frame = group.frame
+            if frame in messages:
+                message = messages[frame]
+            elif frame is None:
+                message = messages[None] = SharedMessage(record.payload, None)
+            else:
+                publication = publication or Publication(self.name, record, self._codec)
+                message = messages[frame] = self._frame(frame, publication)
+            if message is not None:
+                group.send(message, record.position, record.key)
+            else:
+                gap = Gap(Position(record.position.epoch, record.position.offset - 1))
+                for follower in group.followers():
+                    follower.on_gap(gap)
+        if self._feeds:
+            publication = publication or Publication(self.name, record, self._codec)
+            for feed in self._feeds:
+                feed.put(publication)
+        if self._ahead:
+            self._deliver_ahead(record)
+
+    def _frame(self, frame: Frame, item: Publication[Any] | PresenceEvent) -> SharedMessage | None:
+        """Make a message; None if the function of the application raises."""
+        try:
+            return SharedMessage(frame(item), None)
+        except Exception:
+            logger.exception("topic %r: %r raised; nothing is sent", self.name, frame)
+            return None
+
+    def _deliver_ahead(self, record: Record) -> None:
+        """Deliver to the followers that are ahead; those that are not ahead any more become live."""
+        position = record.position
+        for member in self._ahead[:]:
+            skip = member.skip
+            if skip is None or skip.epoch != position.epoch or member.left:
+                continue
+            if position.offset > skip.offset:
+                self._send_one(member, record)
+            if position.offset >= skip.offset and not member.left:
+                self._ahead.remove(member)
+                self._add_live(member)
+
+    def _send_one(self, member: Follower | Feed, record: Record) -> None:
+        if isinstance(member, Follower):
+            self._send_to_one(member, record)
+        else:
+            member.put(Publication(self.name, record, self._codec))
+
+    def _send_to_one(self, follower: Follower, record: Record, exempt: bool = False) -> None:
+        """Send a publication to one follower.
+
+        :param exempt: whether it does not count against the backlog: it is part of the history.
+        """
+        group = self._group(follower)
+        message = self._messages.get((group, record.position))
+        if message is None:
+            if group.frame is None:
+                message = SharedMessage(record.payload, None)
+            else:
+                message = self._frame(group.frame, Publication(self.name, record, self._codec))
+            if message is None:
+                follower.on_gap(Gap(Position(record.position.epoch, record.position.offset - 1)))
+                return
+            if self._joining:
+                self._messages[group, record.position] = message
+        delivery = Delivery(message, record.position, record.key)
+        if exempt:
+            delivery.size = 0
+        follower.outlet.offer(follower, delivery)
+
+    def presence_changed(self, event: PresenceEvent) -> None:
+        """Send a presence event to the followers that want it."""
+        messages: dict[Frame, SharedMessage | None] = {}
+
+        def message_of(frame: Frame | None) -> SharedMessage | None:
+            if frame is not None and frame not in messages:
+                messages[frame] = self._frame(frame, event)
+            return None if frame is None else messages[frame]
+
+        for group in self._live:
+            message = message_of(group.presence_frame)
+            if message is not None:
+                group.send(message, None, None)
+        for member in self._ahead[:]:
+            message = message_of(member.presence_frame) if isinstance(member, Follower) else None
+            if isinstance(member, Follower) and message is not None:
+                member.outlet.offer(member, Delivery(message, None, None))
+
+    # Holding back ----------------------------------------------------------------------------------------------
+
+    def _hold(self, record: Record) -> None:
+        """Hold a publication back."""
+        self._held.append(record)
+        self._held_size += _size(record)
+        if self._held_size > self._limits.max_held:
+            self._drop_held()
+            self._again = True  # the history has them, or else there is a gap
+
+    def _drop_held(self) -> None:
+        self._held = []
+        self._held_size = 0
+
+    def _remember(self, record: Record) -> None:
+        """Keep a publication that was delivered, for the followers that are reading the history."""
+        self._recent.append(record)
+        self._recent_size += _size(record)
+        if self._recent_size > self._limits.max_held:
+            self._forget_recent()
+            self._generation += 1
+
+    def _forget_recent(self) -> None:
+        self._recent = []
+        self._recent_size = 0
+
+    # Recovery --------------------------------------------------------------------------------------------------
+
+    def lost(self) -> None:
+        """Publications may be missing: read the history, and deliver them or tell of a gap."""
+        self._generation += 1
+        if self.position is not None and self._wanted:
+            self.recover()
+
+    def recover(self) -> None:
+        """Read the history, and deliver what is missing."""
+        self._again = True
+        if self._recovery is None:
+            self._recovery = self._spawn(self._recover())
+
+    async def _recover(self) -> None:
+        waits = Waits()
+        task = asyncio.current_task()
+        try:
+            while self._again and self._members and self.position is not None:
+                self._again = False
+                try:
+                    page = await self.read(self.position)
+                except BrokerError as error:
+                    logger.warning("topic %r: %s; trying again", self.name, describe(error))
+                    self._again = True
+                    await waits.pause()
+                else:
+                    self._catch_up(page)
+        finally:
+            if self._recovery is task:
+                self._recovery = None
+
+    def _catch_up(self, page: Page) -> None:
+        """Deliver the publications that were missing, and those that were held back."""
+        before = self.position
+        assert before is not None
+        held = self._held
+        self._drop_held()
+        position = page.position
+        epoch = position.epoch
+        for record in held:
+            if record.position.epoch not in (epoch, before.epoch):
+                # There is a still newer epoch.
+                self._again = True
+        missing = {
+            record.position.offset: record
+            for record in (*held, *page.records)
+            if record.position.epoch == epoch and (epoch != before.epoch or record.position.offset > before.offset)
+        }
+        current = before
+        told = False  # whether the last thing that was told is a gap
+        if epoch != before.epoch:
+            current = Position(epoch, min(missing, default=position.offset + 1) - 1)
+            self._tell_gap(Gap(before), current)
+            told = True
+        for offset in sorted(missing):
+            if offset != current.offset + 1 and not told:
+                self._tell_gap(Gap(current), Position(epoch, offset - 1))
+            told = False
+            record = missing[offset]
+            self._deliver(record)
+            current = record.position
+        if position.offset > current.offset and not told:
+            self._tell_gap(Gap(current), position)
+
+    def _tell_gap(self, gap: Gap, position: Position) -> None:
+        """Tell all followers of a gap.
+
+        :param position: the position after the gap.
+        """
+        self.position = position
+        self._forget_recent()
+        self._generation += 1
+        for group in self._live:
+            for follower in group.followers():
+                follower.on_gap(gap)
+        for feed in self._feeds:
+            feed.put_gap(gap)
+        for member in self._ahead[:]:
+            skip = member.skip
+            if skip is None:
+                continue
+            if skip.epoch != position.epoch or skip.offset < position.offset:
+                # Of an older epoch, or inside the gap.
+                if isinstance(member, Follower):
+                    member.on_gap(Gap(skip))
+                else:
+                    member.put_gap(Gap(skip))
+            elif skip.offset > position.offset:
+                continue
+            if member in self._ahead:
+                self._ahead.remove(member)
+                self._add_live(member)
+
+
+def _is_after(position: Position, other: Position) -> bool:
+    return position.epoch == other.epoch and position.offset > other.offset
+
+
+def _size(record: Record) -> int:
+    return len(record.payload) + ITEM_OVERHEAD

@@ -1,0 +1,143 @@
+"""`Broker`: keeps topics and delivers publications, for one process or for several."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from ..errors import BrokerError
+from .values import Connection, History, Position, PresenceEvent, Published, Record
+
+
+class Outgoing(NamedTuple):
+    """A publication for a broker."""
+
+    topic: str
+    payload: str | bytes
+    """The encoded message: `str` is text, `bytes` is binary."""
+
+    key: str | None
+    idempotency: str | None
+    """Publications of a topic with the same idempotency key are published once."""
+
+    history: History | None
+    """How many publications of the topic to keep; None to keep none."""
+
+
+class Page(NamedTuple):
+    """What a broker has in the history of a topic."""
+
+    records: Sequence[Record]
+    """Oldest first, without gaps in their offsets."""
+
+    position: Position
+    """The position of the topic: that of its last publication."""
+
+    complete: bool
+    """Whether the records contain all publications after `since`, or would do so without `limit`.
+
+    That is so if `since` is of the epoch of `position` and the first publication after it is still there, or if there
+    is none. Without `since`, it is True if the history still has the first publication of the epoch.
+    """
+
+
+class Receiver(Protocol):
+    """Takes what a broker delivers. `Topics` gives one to its broker. Its methods return at once and never raise."""
+
+    def received(self, topic: str, record: Record) -> None:
+        """A publication has arrived. Publications of topics that have no subscription any more are ignored."""
+        ...
+
+    def lost(self, topics: Sequence[str] | None = None) -> None:
+        """Publications may be missing from what was delivered for these topics; None for all.
+
+        To be called when the subscriptions work again, so that no later publication is missing.
+        """
+        ...
+
+    def presence_changed(self, topic: str, event: PresenceEvent) -> None:
+        """A connection has entered a topic or left it."""
+        ...
+
+
+class Broker(Protocol):
+    """Keeps topics and delivers publications. A broker may fail, hang and lose publications; it must not hide that.
+
+    Its promises:
+
+    - The publications of a topic have the offsets 1, 2, 3, ... in an epoch, and are delivered in this order. A broker
+      may lose some of those that it delivers, and deliver some twice. It calls `Receiver.lost` if it may have lost the
+      last one: otherwise, the next one shows the loss.
+    - When a broker has lost its memory of a topic (its last offset), the topic gets a new epoch.
+    - After `subscribe` has returned, all later publications are delivered, until `unsubscribe` is called. The broker
+      renews its subscriptions by itself after a failure, and then calls `Receiver.lost`.
+    - Methods raise `BrokerUnavailable` if the broker cannot be reached, and has done nothing; `BrokerError` for other
+      failures. They may take long: `Topics` sets deadlines, and cancels them.
+    - `Topics` makes at most one call of `subscribe` or `unsubscribe` for a topic at a time.
+    """
+
+    async def open(self, receiver: Receiver) -> None:
+        """Begin to work for one `Topics`. Called once, before all other methods.
+
+        It need not wait until the broker can be reached.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End all subscriptions and release everything. Nothing is delivered afterwards."""
+        ...
+
+    async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Published | BrokerError]:
+        """Publish messages, in this order.
+
+        :returns: the result or the error of each. The publications of one topic that come after one that has failed
+            may have been made.
+        :raises BrokerError: if all have failed.
+        """
+        ...
+
+    async def subscribe(self, topic: str) -> None:
+        """Begin to deliver the publications and presence events of a topic."""
+        ...
+
+    async def unsubscribe(self, topic: str) -> None:
+        """Stop to deliver those of a topic. It has no effect if there is no subscription."""
+        ...
+
+    async def read_history(
+        self, topic: str, history: History | None, since: Position | None, limit: int | None, reverse: bool
+    ) -> Page:
+        """Read the history of a topic.
+
+        :param history: how many publications the topic keeps; None if it keeps none.
+        :param since: read what came after this; None for all that is kept.
+        :param limit: the most records; None for no limit. 0 only asks for the position.
+        :param reverse: whether the limit keeps the newest records, instead of the oldest.
+        """
+        ...
+
+    async def enter(self, topic: str, connection: str, user: str, data: str) -> None:
+        """Make a connection present in a topic; replace its data if it is present already.
+
+        A broker for several processes must notice the end of a process, and then make its connections leave. It may
+        forget connections while it fails, but it remembers those of this process itself and restores them.
+        """
+        ...
+
+    async def exit(self, topic: str, connection: str) -> None:
+        """Make a connection leave a topic. It has no effect if it is not present."""
+        ...
+
+    async def connections(self, topic: str) -> Mapping[str, Connection]:
+        """Return who is present in a topic, by the ids of the connections, in the order in which they entered."""
+        ...
+
+
+@runtime_checkable
+class ImmediateBroker(Protocol):
+    """A broker that never waits, such as `MemoryBroker`. That saves the deadline of each call."""
+
+    def publish_now(self, message: Outgoing) -> Published:
+        """Publish a message.
+
+        :raises BrokerError: if it fails.
+        """
+        ...

@@ -1,0 +1,207 @@
+"""What the topics of one `Topics` share: the broker, the connections and the tasks."""
+
+import asyncio
+import logging
+from asyncio import _get_running_loop
+from collections.abc import Coroutine, Sequence
+from secrets import token_hex
+
+from ..channel import Recipient
+from ..errors import ConnectionClosed, LimitExceeded, UsageError
+from ..options import TopicLimits
+from .attendance import Attendance
+from .audience import AnyTopic, Audience
+from .broker import Broker, ImmediateBroker
+from .outlet import Outlet
+from .publishing import OnError, Publisher
+from .values import PresenceEvent, Record
+
+logger = logging.getLogger("streamws.topics")
+
+
+class Core:
+    """The state of one `Topics`. To the broker, it is the `Receiver`."""
+
+    __slots__ = (
+        "_ids",
+        "_loop",
+        "_node",
+        "_open",
+        "_tasks",
+        "audiences",
+        "broker",
+        "limits",
+        "outlets",
+        "publisher",
+        "timeout",
+    )
+
+    def __init__(self, broker: Broker, limits: TopicLimits, on_error: OnError | None) -> None:
+        self.broker = broker
+        self.limits = limits
+        self.timeout: float | None = None if isinstance(broker, ImmediateBroker) else limits.broker_timeout
+        """The seconds after which a call of the broker has failed; None if it never waits."""
+        self.audiences: dict[str, Audience] = {}
+        """The topics that have followers in this process, by their names."""
+        self.outlets: dict[Recipient, Outlet] = {}
+        """The connections that follow topics or are present in them."""
+        self.publisher = Publisher(broker, limits, on_error)
+        self._node = token_hex(6)
+        self._ids = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # Opening and closing ---------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the broker."""
+        if self._loop is not None:
+            raise UsageError("these topics were already entered: make a new Topics")
+        self._loop = asyncio.get_running_loop()
+        await self.broker.open(self)
+        self._open = True
+
+    async def close(self) -> None:
+        """Wait for the publications under way, end all subscriptions, and close the broker."""
+        timeout = self.limits.close_timeout
+        try:
+            await self.publisher.close(timeout)
+        finally:
+            self._open = False
+            for outlet in [*self.outlets.values()]:
+                outlet.forget()
+            self.outlets.clear()
+            for audience in [*self.audiences.values()]:
+                audience.close()
+            self.audiences.clear()
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            try:
+                async with asyncio.timeout(timeout):
+                    await self.broker.close()
+            except TimeoutError:
+                logger.warning("the broker did not close within %g s", timeout)
+
+    def check_open(self) -> None:
+        """Check that the topics are used inside of their `async with`, on their loop."""
+        if not self._open:
+            raise UsageError("these topics are not open: use them inside of `async with Topics(broker) as topics:`")
+        if _get_running_loop() is not self._loop:
+            raise UsageError(
+                "these topics belong to another event loop: write a coroutine that uses them, and run it with "
+                "asyncio.run_coroutine_threadsafe(coroutine, loop)"
+            )
+
+    def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
+        """Start a task, which is cancelled when the topics are closed."""
+        assert self._loop is not None
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._end_task)
+        return task
+
+    def _end_task(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            if error is not None and not isinstance(error, ConnectionClosed):
+                logger.error("a task of the topics has failed", exc_info=error)
+
+    # Topics and connections ------------------------------------------------------------------------------------
+
+    def audience(self, topic: AnyTopic) -> Audience:
+        """Return the followers of a topic."""
+        audience = self.audiences.get(topic.name)
+        if audience is None:
+            audience = Audience(topic, self.broker, self.timeout, self.limits, self.spawn, self._forget_audience)
+            self.audiences[topic.name] = audience
+        return audience
+
+    def _forget_audience(self, audience: Audience) -> None:
+        if self.audiences.get(audience.name) is audience:
+            del self.audiences[audience.name]
+
+    def outlet(self, channel: Recipient) -> Outlet:
+        """Return the way to a connection, which may be new.
+
+        :raises ConnectionClosed: if the connection has ended or is closing.
+        """
+        outcome = channel.outcome
+        if outcome is not None:
+            raise ConnectionClosed(outcome, "cannot join")
+        outlet = self.outlets.get(channel)
+        if outlet is None:
+            self._ids += 1
+            outlet = Outlet(channel, f"{self._node}-{self._ids}", self._end_outlet, self.spawn)
+            self.outlets[channel] = outlet
+        return outlet
+
+    def check_room(self, outlet: Outlet, name: str) -> None:
+        """Check that a connection may follow one more topic, or be present in it.
+
+        :raises LimitExceeded: if it may not.
+        """
+        used = len(outlet.followers.keys() | outlet.present.keys())
+        most = self.limits.max_topics_per_client
+        if used >= most and name not in outlet.followers and name not in outlet.present:
+            raise LimitExceeded(f"the connection uses {used} topics already (max_topics_per_client: {most})")
+
+    def forget_unused(self, outlet: Outlet) -> None:
+        """Forget a connection that neither follows a topic nor is present in one.
+
+        A connection of streamws is remembered until it ends: each outlet asks it to be told of that.
+        """
+        if outlet.writer is None and not (outlet.followers or outlet.present or outlet.limited) and not outlet.closed:
+            outlet.forget()
+            self.outlets.pop(outlet.channel, None)
+
+    def _end_outlet(self, outlet: Outlet) -> None:
+        """End everything of a connection that has ended."""
+        self.outlets.pop(outlet.channel, None)
+        for name, follower in [*outlet.followers.items()]:
+            audience = self.audiences.get(name)
+            follower.left = True
+            if audience is not None:
+                audience.remove(follower)
+        outlet.followers.clear()
+        for attendance in [*outlet.present.values()]:
+            attendance.leave_soon()
+
+    # Presence --------------------------------------------------------------------------------------------------
+
+    def attendance(self, outlet: Outlet, name: str) -> Attendance:
+        """Return the presence of a connection in a topic, which may be new."""
+        attendance = outlet.present.get(name)
+        if attendance is None:
+
+            def forget() -> None:
+                if outlet.present.get(name) is attendance:
+                    del outlet.present[name]
+                    self.forget_unused(outlet)
+
+            attendance = Attendance(name, self.broker, self.timeout, self.spawn, forget)
+            outlet.present[name] = attendance
+        return attendance
+
+    # From the broker -------------------------------------------------------------------------------------------
+
+    def received(self, topic: str, record: Record) -> None:
+        """Deliver a publication; see `Receiver`."""
+        audience = self.audiences.get(topic)
+        if audience is not None:
+            audience.received(record)
+
+    def lost(self, topics: Sequence[str] | None = None) -> None:
+        """Replay publications that may be missing; see `Receiver`."""
+        for audience in [*self.audiences.values()]:
+            if topics is None or audience.name in topics:
+                audience.lost()
+
+    def presence_changed(self, topic: str, event: PresenceEvent) -> None:
+        """Deliver a presence event; see `Receiver`."""
+        audience = self.audiences.get(topic)
+        if audience is not None:
+            audience.presence_changed(event)

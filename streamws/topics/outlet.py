@@ -1,0 +1,320 @@
+"""The way of publications to one connection, and what happens if that is too slow."""
+
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, runtime_checkable
+
+from ..channel import Recipient
+from ..codes import CloseCode
+from ..errors import ConnectionClosed
+from ..options import ITEM_OVERHEAD
+from ..streams.shared import SharedMessage
+from ..streams.writer import Writer
+from .attendance import Attendance
+from .values import Gap, Position, Slow
+
+logger = logging.getLogger("streamws.topics")
+
+Spawn = Callable[[Coroutine[object, None, None]], object]
+
+
+@runtime_checkable
+class _Direct(Protocol):
+    """A connection of ours: messages for many connections are written to it without a task. `Client` is one."""
+
+    @property
+    def writer(self) -> Writer: ...
+
+    def _call_when_closed(self, callback: Callable[[], None]) -> None: ...
+
+
+class Delivery:
+    """One message for the followers of a topic that share a frame function."""
+
+    __slots__ = ("key", "message", "position", "size")
+
+    def __init__(self, message: SharedMessage, position: Position | None, key: str | None) -> None:
+        self.message = message
+        self.position = position
+        """The position of the publication; None for a presence event."""
+        self.key = key
+        self.size = len(message.data) + ITEM_OVERHEAD
+
+
+class Follower:
+    """One connection in one topic. It holds the messages that wait because the connection is slow."""
+
+    __slots__ = (
+        "_number",
+        "_told",
+        "backlog",
+        "frame",
+        "left",
+        "lost",
+        "on_gap",
+        "outlet",
+        "presence_frame",
+        "size",
+        "skip",
+        "slow",
+        "slow_code",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        outlet: "Outlet",
+        slow: Slow,
+        backlog: int,
+        frame: Callable[[Any], str | bytes] | None,
+        presence_frame: Callable[[Any], str | bytes] | None,
+        on_gap: Callable[[Gap], None],
+        slow_code: int = CloseCode.TRY_AGAIN_LATER,
+    ) -> None:
+        self.outlet = outlet
+        self.slow = slow
+        self.slow_code = slow_code
+        self.backlog = backlog
+        self.frame = frame
+        self.presence_frame = presence_frame
+        self.on_gap = on_gap
+        self.left = False
+        """Whether it follows the topic no longer."""
+        self.skip: Position | None = None
+        """The position up to which this follower has got the publications already, if it is ahead of the topic."""
+        self.lost = 0
+        """The number of messages that were dropped because the connection is slow."""
+        self.waiting: OrderedDict[object, Delivery] | None = None
+        """The messages that wait, by their key with the policy `latest`, and else by a number."""
+        self.size = 0
+        """The bytes of the messages that wait."""
+        self._number = 0
+        self._told = False  # whether `on_gap` was called since messages wait
+
+    def hold(self, delivery: Delivery) -> bool:
+        """Let a message wait until the connection is ready, or drop messages.
+
+        :returns: False if the connection must be closed, because it is too slow.
+        """
+        waiting = self.waiting
+        if waiting is None:
+            waiting = self.waiting = OrderedDict()
+        slow = self.slow
+        if slow == "latest" and delivery.position is not None:
+            name: object = ("key", delivery.key)
+            earlier = waiting.pop(name, None)
+            if earlier is not None:
+                self.size -= earlier.size
+                self.lost += 1
+        else:
+            self._number += 1
+            name = self._number
+        # A message that is larger than the backlog may wait alone.
+        if waiting and self.size + delivery.size > self.backlog:
+            if slow == "disconnect":
+                return False
+            if slow == "drop-newest":
+                self._drop(delivery)
+                return True
+            while waiting and self.size + delivery.size > self.backlog:
+                _, oldest = waiting.popitem(last=False)
+                self.size -= oldest.size
+                self._drop(oldest)
+        waiting[name] = delivery
+        self.size += delivery.size
+        return True
+
+    def _drop(self, delivery: Delivery) -> None:
+        """Count a message that is dropped, and tell of the first one since messages wait."""
+        self.lost += 1
+        if delivery.position is not None and not self._told:
+            self._told = True
+            epoch, offset = delivery.position
+            self.on_gap(Gap(Position(epoch, offset - 1)))
+
+    def take(self) -> Delivery | None:
+        """Remove the message that waits for longest."""
+        if not self.waiting:
+            return None
+        _, delivery = self.waiting.popitem(last=False)
+        self.size -= delivery.size
+        if not self.waiting:
+            self.waiting = None
+            self._told = False
+        return delivery
+
+    def clear(self) -> None:
+        """Drop all messages that wait, because the follower has left."""
+        self.waiting = None
+        self.size = 0
+
+
+class Outlet:
+    """The way of publications to one connection, for all topics that it follows.
+
+    :param channel: the connection.
+    :param on_closed: called once when the connection has ended.
+    :param spawn: starts a task.
+    """
+
+    __slots__ = (
+        "_pumping",
+        "_queue",
+        "_refilled",
+        "_spawn",
+        "_tokens",
+        "_waiter",
+        "channel",
+        "closed",
+        "followers",
+        "id",
+        "on_closed",
+        "present",
+        "writer",
+    )
+
+    def __init__(self, channel: Recipient, id: str, on_closed: Callable[["Outlet"], None], spawn: Spawn) -> None:
+        self.channel = channel
+        self.id = id
+        """The id of the connection in all processes."""
+        self.on_closed = on_closed
+        self._spawn = spawn
+        self.followers: dict[str, Follower] = {}
+        """The followers, by the topics."""
+        self.present: dict[str, Attendance] = {}
+        """The presence, by the topics."""
+        self.closed = False
+        self._tokens = 0.0  # how many publications the connection may make now
+        self._refilled = 0.0  # when that was last increased, by the clock of the loop; 0 before the first publication
+        self._queue: deque[Follower] = deque()  # the followers with messages that wait, in turn
+        self._pumping = False  # whether a callback or task will send the messages that wait
+        self.writer: Writer | None = None
+        """Writes messages for many connections; None for other connections than those of streamws."""
+        self._waiter: Any = None
+        if isinstance(channel, _Direct):
+            self.writer = channel.writer
+            channel._call_when_closed(self._end)
+        else:
+            self._waiter = spawn(self._wait_closed())
+
+    async def _wait_closed(self) -> None:
+        try:
+            await self.channel.wait_closed()
+        finally:
+            self._waiter = None
+            self._end()
+
+    def forget(self) -> None:
+        """Stop to watch the connection, which follows nothing any more."""
+        self.closed = True
+        self._queue.clear()
+        if self.writer is not None and self._pumping:
+            self.writer.held = False  # the callback of this outlet does nothing more
+        if self._waiter is not None:
+            self._waiter.cancel()
+
+    def _end(self) -> None:
+        """The connection has ended, or is about to."""
+        if not self.closed:
+            self.closed = True
+            self._queue.clear()
+            self.on_closed(self)
+
+    def admit(self, rate: float, now: float) -> bool:
+        """Return whether the connection may make a publication now.
+
+        :param rate: the most publications a second.
+        """
+        most = max(rate, 1.0)
+        self._tokens = min(most, self._tokens + rate * (now - self._refilled)) if self._refilled else most
+        self._refilled = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    @property
+    def limited(self) -> bool:
+        """Whether the connection has made publications that count against its limit."""
+        return self._refilled > 0.0
+
+    # Sending ---------------------------------------------------------------------------------------------------
+
+    def offer(self, follower: Follower, delivery: Delivery) -> None:
+        """Send a message, or let it wait."""
+        if self.closed or follower.left:
+            return
+        writer = self.writer
+        if writer is not None:
+            if not writer.held and writer._is_ready():
+                writer._send_shared(delivery.message)
+                return
+            if not writer._protocol.open:
+                return  # the connection is closing
+        was_empty = not follower.waiting
+        if not follower.hold(delivery):
+            self._disconnect(follower)
+            return
+        if was_empty and follower.waiting:
+            self._queue.append(follower)
+        if not self._pumping:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Send the messages that wait as soon as the connection is ready."""
+        self._pumping = True
+        if self.writer is not None:
+            self.writer.held = True
+            self.writer._call_when_ready(self._flush)
+        else:
+            self._spawn(self._send_all())
+
+    def _next(self) -> Delivery | None:
+        """Return the next message that waits: one of each follower in turn."""
+        while self._queue:
+            follower = self._queue.popleft()
+            delivery = follower.take()
+            if delivery is not None:
+                if follower.waiting:
+                    self._queue.append(follower)
+                return delivery
+        return None
+
+    def _flush(self) -> None:
+        """Write messages that wait, until writing is paused again."""
+        writer = self.writer
+        assert writer is not None
+        while not self.closed and writer._is_ready():
+            delivery = self._next()
+            if delivery is None:
+                self._pumping = writer.held = False
+                return
+            writer._send_shared(delivery.message)
+        if not self.closed and writer._protocol.open:
+            writer._call_when_ready(self._flush)
+
+    async def _send_all(self) -> None:
+        """Send the messages that wait, one after the other."""
+        try:
+            while not self.closed:
+                delivery = self._next()
+                if delivery is None:
+                    return
+                await self.channel.send(delivery.message.data)
+        except ConnectionClosed:
+            self._end()
+        except Exception:
+            logger.exception("cannot send publications by %r; it follows no topics any more", self.channel)
+            self._end()
+        finally:
+            self._pumping = False
+
+    def _disconnect(self, follower: Follower) -> None:
+        """Close the connection: it reads too slowly."""
+        follower.lost += 1
+        for other in self.followers.values():
+            other.lost += len(other.waiting or ())
+        reason = f"too slow: {follower.size} bytes of a topic wait"
+        self._end()
+        self._spawn(self.channel.close(follower.slow_code, reason))

@@ -1,0 +1,151 @@
+"""Publishing: with a deadline, or soon."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ..errors import BrokerError, BrokerUnavailable, PublishTimeout, describe
+from ..options import ITEM_OVERHEAD, TopicLimits
+from .broker import Broker, ImmediateBroker, Outgoing
+from .retrying import Waits, broker_error
+from .values import Published
+
+logger = logging.getLogger("streamws.topics")
+
+OnError = Callable[[str, BrokerError], None]
+
+_BATCH = 512
+"""The most publications in one call of the broker."""
+
+
+class _Waiting(NamedTuple):
+    message: Outgoing
+    size: int
+    deadline: float
+
+
+class Publisher:
+    """Makes the publications of one `Topics`.
+
+    :param on_error: called with the topic and the error for each publication of `publish_soon` that has failed.
+    """
+
+    __slots__ = ("_broker", "_closed", "_limits", "_on_error", "_publish_now", "_queue", "_size", "_task", "failed")
+
+    def __init__(self, broker: Broker, limits: TopicLimits, on_error: OnError | None) -> None:
+        self._broker = broker
+        self._publish_now = broker.publish_now if isinstance(broker, ImmediateBroker) else None
+        self._limits = limits
+        self._on_error = on_error
+        self._queue: deque[_Waiting] = deque()  # of `publish_soon`; those under way are its first ones
+        self._size = 0  # the bytes in the queue
+        self._task: asyncio.Task[None] | None = None  # works the queue off
+        self._closed = False
+        self.failed = 0
+        """The number of publications of `publish_soon` that have failed after it had returned True."""
+
+    @property
+    def waiting(self) -> int:
+        """The bytes of the publications of `publish_soon` that wait, with `ITEM_OVERHEAD` for each."""
+        return self._size
+
+    async def publish(self, message: Outgoing, timeout: float | None) -> Published:  # noqa: ASYNC109
+        """Publish one message.
+
+        :param timeout: the seconds; None for `TopicLimits.publish_timeout`.
+        :raises PublishTimeout: if the broker does not answer in time.
+        :raises BrokerError: if the broker fails otherwise.
+        """
+        if self._publish_now is not None:
+            return self._publish_now(message)
+        seconds = self._limits.publish_timeout if timeout is None else timeout
+        try:
+            async with asyncio.timeout(seconds):
+                (result,) = await self._broker.publish((message,))
+        except TimeoutError as error:
+            if isinstance(error, BrokerError):
+                raise
+            raise PublishTimeout(
+                f"the broker did not answer within {seconds:g} s: topic {message.topic!r} may have got the publication"
+            ) from error
+        except Exception as error:
+            if isinstance(error, BrokerError):
+                raise
+            raise broker_error(error, f"publish in topic {message.topic!r}") from error
+        if isinstance(result, BrokerError):
+            raise result
+        return result
+
+    def publish_soon(self, message: Outgoing) -> bool:
+        """Publish one message later; return False if too much waits already."""
+        size = len(message.payload) + ITEM_OVERHEAD
+        if self._closed or self._size + size > self._limits.max_publish_soon:
+            return False
+        loop = asyncio.get_running_loop()
+        self._queue.append(_Waiting(message, size, loop.time() + self._limits.publish_timeout))
+        self._size += size
+        if self._task is None:
+            self._task = loop.create_task(self._work())
+        return True
+
+    async def _work(self) -> None:
+        """Publish what waits, in order, one batch at a time."""
+        waits = Waits()
+        loop = asyncio.get_running_loop()
+        try:
+            while self._queue:
+                batch = [self._queue[place] for place in range(min(len(self._queue), _BATCH))]
+                try:
+                    async with asyncio.timeout_at(max(batch[-1].deadline, loop.time())):
+                        results = await self._broker.publish([waiting.message for waiting in batch])
+                except BrokerUnavailable as error:
+                    # Nothing was published. The first ones have failed if their time is over.
+                    late = [waiting for waiting in batch if waiting.deadline <= loop.time()]
+                    self._remove([error] * len(late))
+                    if self._queue:
+                        await waits.pause()
+                    continue
+                except Exception as error:
+                    if isinstance(error, TimeoutError) and not isinstance(error, BrokerError):
+                        failure: BrokerError = PublishTimeout("the broker did not answer in time")
+                    else:
+                        failure = broker_error(error, "publish")
+                    self._remove([failure] * len(batch))
+                    continue
+                waits = Waits()
+                self._remove(results)
+        finally:
+            self._task = None
+
+    def _remove(self, results: Sequence[Published | BrokerError]) -> None:
+        """Remove the first publications of the queue, and report those that have failed."""
+        for result in results:
+            waiting = self._queue.popleft()
+            self._size -= waiting.size
+            if isinstance(result, BrokerError):
+                self._report(waiting.message.topic, result)
+
+    def _report(self, topic: str, error: BrokerError) -> None:
+        self.failed += 1
+        if self._on_error is None:
+            logger.warning("publish_soon in topic %r has failed: %s", topic, describe(error))
+            return
+        try:
+            self._on_error(topic, error)
+        except Exception:
+            logger.exception("on_error of the topics raised")
+
+    async def close(self, timeout: float) -> None:  # noqa: ASYNC109
+        """Wait for the publications of `publish_soon`; give up those that take longer than some seconds."""
+        self._closed = True
+        task = self._task
+        if task is not None:
+            await asyncio.wait([task], timeout=timeout)
+            task.cancel()
+            await asyncio.wait([task])
+        left = len(self._queue)
+        if left:
+            error = BrokerError(f"not published within {timeout:g} s after the end of the topics")
+            self._remove([error] * left)

@@ -1,0 +1,204 @@
+"""Values of topics: positions, publications, gaps, and the settings of a history."""
+
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, final
+
+import attrs
+
+from ..errors import DecodeError, describe
+from ..messages.codec import Codec
+from ..options import MiB, check_positive_int, check_positive_seconds
+
+T = TypeVar("T")
+
+Slow = Literal["disconnect", "drop-oldest", "drop-newest", "latest"]
+"""What happens to a follower that reads too slowly; see `Topic.join`."""
+
+SlowFeed = Literal["wait", "disconnect", "drop-oldest", "drop-newest", "latest"]
+"""What happens to a subscription that is read too slowly; see `Topic.subscribe`."""
+
+
+class Position(NamedTuple):
+    """A place in a topic: after the publication with this offset."""
+
+    epoch: str
+    """Changes whenever the broker has lost the publications of the topic: offsets of two epochs cannot be compared."""
+
+    offset: int
+    """The number of publications of the topic in this epoch, up to here."""
+
+
+class Gap(NamedTuple):
+    """Publications are missing: some of those after a position, up to the next one that is delivered."""
+
+    since: Position
+    """The last position up to which nothing is missing."""
+
+
+class Published(NamedTuple):
+    """The result of a publication."""
+
+    position: Position | None
+    """The position of the publication. None if the broker did not keep it: the topic has no follower and no history."""
+
+    duplicate: bool = False
+    """Whether nothing was published, because there was a publication with the same idempotency key before."""
+
+
+class Joined(NamedTuple):
+    """The result of joining a topic."""
+
+    position: Position
+    """The follower gets all publications after this position."""
+
+    recovered: bool
+    """Whether nothing is missing between `since` and `position`. False without `since`."""
+
+
+class Record(NamedTuple):
+    """A publication as a broker keeps and delivers it: encoded."""
+
+    payload: str | bytes
+    """The encoded message: `str` is text, `bytes` is binary."""
+
+    position: Position
+
+    key: str | None
+    """What the message is about, for the policy `latest`."""
+
+    time: float
+    """When it was published, in seconds since 1970."""
+
+
+@final
+class Publication(Generic[T]):
+    """A message that was published in a topic."""
+
+    __slots__ = ("_codec", "_data", "_record", "topic")
+
+    def __init__(self, topic: str, record: Record, codec: Codec[T, Any]) -> None:
+        self.topic: str = topic
+        """The name of the topic."""
+        self._record = record
+        self._codec: Codec[T, Any] | None = codec  # None once `_data` is decoded
+        self._data: T
+
+    @property
+    def data(self) -> T:
+        """The message. It is decoded when it is first asked for; all followers of this process share the object.
+
+        :raises DecodeError: if it cannot be decoded.
+        """
+        codec = self._codec
+        if codec is not None:
+            try:
+                self._data = codec.decode(self._record.payload)
+            except DecodeError:
+                raise
+            except Exception as error:
+                raise DecodeError(describe(error)) from error
+            self._codec = None
+        return self._data
+
+    @property
+    def payload(self) -> str | bytes:
+        """The encoded message: `str` is sent as text, `bytes` as binary."""
+        return self._record.payload
+
+    @property
+    def position(self) -> Position:
+        """The position after this publication. To continue behind it later, pass it as `since`."""
+        return self._record.position
+
+    @property
+    def key(self) -> str | None:
+        """What the message is about, as given to `publish`."""
+        return self._record.key
+
+    @property
+    def time(self) -> float:
+        """When it was published, in seconds since 1970, by the clock of the broker."""
+        return self._record.time
+
+    def __repr__(self) -> str:
+        epoch, offset = self.position
+        key = "" if self.key is None else f", key {self.key!r}"
+        return f"<Publication {offset} in {self.topic!r}, epoch {epoch}{key}>"
+
+
+class HistoryPage(NamedTuple, Generic[T]):
+    """Publications that were read from the history of a topic."""
+
+    publications: tuple[Publication[T], ...]
+    """Oldest first."""
+
+    position: Position
+    """The position of the topic: that of its last publication, whether or not the history still has it."""
+
+    complete: bool
+    """Whether nothing is missing between `since` and `position`, apart from what `limit` left out."""
+
+
+@attrs.frozen
+class History:
+    """How many publications a topic keeps. The oldest ones are dropped as soon as one of the bounds is exceeded."""
+
+    size: int = attrs.field(default=100, validator=check_positive_int)
+    """The most publications."""
+
+    seconds: float = attrs.field(default=300.0, validator=check_positive_seconds)
+    """How long a publication is kept, in seconds."""
+
+    max_bytes: int = attrs.field(default=MiB, validator=check_positive_int)
+    """The most bytes of all publications together. Each counts 64 bytes more than its payload."""
+
+
+class Connection(NamedTuple):
+    """One connection of a member."""
+
+    user: str
+    """The user whose connection it is."""
+
+    data: str
+    """What the application has given to `Presence.enter`."""
+
+
+class Member(NamedTuple):
+    """A user that is present in a topic, with one connection or several."""
+
+    user: str
+    """The user, as given to `Presence.enter`."""
+
+    data: str
+    """The data of the connection that entered last."""
+
+    connections: Mapping[str, str]
+    """The data of each connection, by the ids of the connections, in the order in which they entered."""
+
+
+class PresenceCount(NamedTuple):
+    """How many are present in a topic."""
+
+    members: int
+    """The number of users."""
+
+    connections: int
+    """The number of their connections."""
+
+
+class PresenceEvent(NamedTuple):
+    """A connection has entered a topic or left it."""
+
+    kind: Literal["join", "leave"]
+
+    user: str
+    """Whose connection it is."""
+
+    data: str
+    """The data of the connection."""
+
+    connection: str
+    """The id of the connection."""
+
+    changed: bool
+    """Whether the member itself has come or gone: this is the user's first connection, or was the last one."""

@@ -1,0 +1,252 @@
+"""`subscribe`: a topic as an async iterator, read fast and slowly."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from helpers.waiting import cancelled, iterations, until, within
+from streamws import BrokerUnavailable, ConcurrencyError, LimitExceeded, UsageError
+from streamws.topics import Gap, History, MemoryBroker, Publication, Subscription, Topic, Topics
+from topics.fixtures import OpenTopics
+from topics.flaky import FlakyBroker
+
+Raw = Topic[str | bytes]
+
+
+async def take(feed: Subscription[str | bytes], count: int) -> list[Any]:
+    """Read some items: the data of publications, and gaps."""
+    items: list[Any] = []
+    async for item in feed:
+        items.append(item.data if isinstance(item, Publication) else item)
+        if len(items) == count:
+            break
+    return items
+
+
+@pytest.fixture
+def topic(topics: Topics) -> Raw:
+    return topics.topic("news")
+
+
+@pytest.fixture
+def kept(topics: Topics) -> Raw:
+    return topics.topic("kept", history=History(size=50))
+
+
+async def test_subscription_gets_what_is_published_after_it_began(topic: Raw, topics: Topics) -> None:
+    async with topic.subscribe() as feed:
+        await topic.publish("1")
+        await topic.publish("2")
+        assert await within(take(feed, 2)) == ["1", "2"]
+        reading = asyncio.create_task(take(feed, 1))
+        await iterations()
+        await topic.publish("3")
+        assert await within(reading) == ["3"]
+        assert not feed.joined.recovered
+    await until(lambda: topics.followed == 0)
+
+
+async def test_subscription_continues_from_a_position(kept: Raw) -> None:
+    first = (await kept.publish("1")).position
+    await kept.publish("2")
+    async with kept.subscribe(since=first) as feed:
+        assert feed.joined.recovered
+        await kept.publish("3")
+        assert await within(take(feed, 2)) == ["2", "3"]
+
+
+async def test_subscription_that_cannot_continue_begins_with_a_gap(topics: Topics) -> None:
+    topic = topics.topic("short", history=History(size=1))
+    first = (await topic.publish("1")).position
+    assert first is not None
+    await topic.publish("2")
+    await topic.publish("3")
+    async with topic.subscribe(since=first) as feed:
+        assert await within(take(feed, 2)) == [Gap(first), "3"]
+
+
+async def test_iteration_ends_when_the_topics_are_closed(memory: MemoryBroker) -> None:
+    async with Topics(memory) as topics:
+        topic = topics.topic("news")
+        async with topic.subscribe() as feed:
+            await topic.publish("1")
+            reading = asyncio.create_task(take(feed, 5))
+            await iterations()
+            await topics._core.close()
+            assert await within(reading) == ["1"]
+
+
+async def test_cancelled_read_loses_nothing(topic: Raw) -> None:
+    async with topic.subscribe() as feed:
+        reading = asyncio.create_task(take(feed, 1))
+        await iterations()
+        reading.cancel()
+        assert await cancelled(reading)
+        await topic.publish("1")
+        assert await within(take(feed, 1)) == ["1"]
+        reading = asyncio.create_task(take(feed, 1))
+        await iterations()
+        await topic.publish("2")
+        reading.cancel()
+        assert await cancelled(reading)
+        assert await within(take(feed, 1)) == ["2"]
+
+
+async def test_two_readers_at_once_are_an_error_for_the_second(topic: Raw) -> None:
+    async with topic.subscribe() as feed:
+        reading = asyncio.create_task(take(feed, 1))
+        await iterations()
+        with pytest.raises(ConcurrencyError, match="another task is already reading"):
+            await anext(feed)
+        await topic.publish("1")
+        assert await within(reading) == ["1"]
+
+
+async def test_wrong_use_is_an_error(topic: Raw) -> None:
+    feed = topic.subscribe()
+    with pytest.raises(UsageError, match="has not begun"):
+        await anext(feed)
+    with pytest.raises(UsageError, match="has not begun"):
+        _ = feed.joined
+    async with feed:
+        with pytest.raises(UsageError, match="already entered"):
+            await feed.__aenter__()
+    with pytest.raises(UsageError, match="already entered"):
+        await feed.__aenter__()
+    with pytest.raises(StopAsyncIteration):
+        await anext(feed)
+    with pytest.raises(ValueError, match="slow must be 'wait' or one of"):
+        topic.subscribe(slow="never")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="backlog must be at least 1"):
+        topic.subscribe(backlog=0)
+
+
+async def test_subscription_fails_if_the_broker_is_down(open_topics: OpenTopics, flaky: FlakyBroker) -> None:
+    topics = await open_topics(flaky)
+    flaky.fail()
+    with pytest.raises(BrokerUnavailable):
+        await topics.topic("news").subscribe().__aenter__()
+    await until(lambda: topics.followed == 0)
+
+
+# Reading too slowly --------------------------------------------------------------------------------------------
+
+PAYLOADS = [f"{number:036}" for number in range(30)]  # each counts 100 bytes
+
+
+async def test_wait_reads_the_rest_from_the_history(kept: Raw) -> None:
+    async with kept.subscribe(backlog=500) as feed:
+        for payload in PAYLOADS:
+            await kept.publish(payload)
+        assert len(feed._ready) == 5
+        assert await within(take(feed, 30)) == PAYLOADS
+        await kept.publish("live")
+        assert await within(take(feed, 1)) == ["live"]
+        assert feed.lost == 0
+
+
+async def test_wait_tells_of_a_gap_if_the_history_is_too_short(topics: Topics) -> None:
+    topic = topics.topic("short", history=History(size=10))
+    async with topic.subscribe(backlog=500) as feed:
+        for payload in PAYLOADS:
+            await topic.publish(payload)
+        items = await within(take(feed, 16))
+        assert items[:5] == PAYLOADS[:5]
+        assert isinstance(items[5], Gap)
+        assert items[5].since.offset == 5
+        assert items[6:] == PAYLOADS[20:]
+
+
+async def test_wait_without_a_history_tells_of_a_gap(topic: Raw) -> None:
+    async with topic.subscribe(backlog=500) as feed:
+        for payload in PAYLOADS:
+            await topic.publish(payload)
+        assert await within(take(feed, 5)) == PAYLOADS[:5]
+        reading = asyncio.create_task(take(feed, 2))
+        await iterations()
+        await topic.publish("live")
+        gap, live = await within(reading)
+        assert isinstance(gap, Gap)
+        assert gap.since.offset == 5
+        assert live == "live"
+
+
+async def test_wait_tries_again_while_the_broker_is_down(
+    open_topics: OpenTopics, flaky: FlakyBroker, fast_timers: None
+) -> None:
+    topics = await open_topics(flaky)
+    topic = topics.topic("kept", history=History(size=50))
+    async with topic.subscribe(backlog=500) as feed:
+        for payload in PAYLOADS:
+            await topic.publish(payload)
+        assert await within(take(feed, 5)) == PAYLOADS[:5]
+        flaky.error = BrokerUnavailable("down")
+        reading = asyncio.create_task(take(feed, 25))
+        await asyncio.sleep(0.2)
+        flaky.error = None
+        assert await within(reading) == PAYLOADS[5:]
+
+
+async def test_wait_goes_on_after_the_broker_was_down_for_everyone(
+    open_topics: OpenTopics, flaky: FlakyBroker, fast_timers: None
+) -> None:
+    topics = await open_topics(flaky)
+    topic = topics.topic("kept", history=History(size=50))
+    async with topic.subscribe(backlog=500) as feed:
+        for payload in PAYLOADS:
+            await topic.publish(payload)
+        assert await within(take(feed, 5)) == PAYLOADS[:5]
+        flaky.fail()
+        items: list[Any] = []
+
+        async def read() -> None:
+            async for item in feed:
+                items.append(item.data if isinstance(item, Publication) else item)
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.5)
+        flaky.recover()
+        await until(lambda: len(items) == 25)
+        await topic.publish("live")
+        await until(lambda: items == [*PAYLOADS[5:], "live"])
+        reading.cancel()
+        assert await cancelled(reading)
+
+
+async def test_disconnect_ends_the_iteration_with_an_error(topic: Raw) -> None:
+    async with topic.subscribe(slow="disconnect", backlog=500) as feed:
+        for payload in PAYLOADS:
+            await topic.publish(payload)
+        assert await within(take(feed, 5)) == PAYLOADS[:5]
+        with pytest.raises(LimitExceeded, match="read too slowly: over 500 bytes waited"):
+            await anext(feed)
+
+
+async def test_drop_oldest_keeps_the_newest_behind_a_gap(topic: Raw) -> None:
+    async with topic.subscribe(slow="drop-oldest", backlog=500) as feed:
+        for payload in PAYLOADS:
+            await topic.publish(payload)
+        gap, *rest = await within(take(feed, 6))
+        assert gap == Gap(feed.joined.position)
+        assert rest == PAYLOADS[25:]
+        assert feed.lost == 25
+
+
+async def test_drop_newest_keeps_the_oldest_and_tells_of_a_gap(topic: Raw) -> None:
+    async with topic.subscribe(slow="drop-newest", backlog=500) as feed:
+        for payload in PAYLOADS:
+            await topic.publish(payload)
+        items = await within(take(feed, 6))
+        assert [item for item in items if isinstance(item, str)] == PAYLOADS[:5]
+        (gap,) = [item for item in items if isinstance(item, Gap)]
+        assert gap.since.offset == 5
+        assert feed.lost == 25
+
+
+async def test_latest_keeps_the_last_of_each_key(topic: Raw) -> None:
+    async with topic.subscribe(slow="latest", backlog=500) as feed:
+        for number, key in enumerate("abacb"):
+            await topic.publish(f"{key}{number}", key=key)
+        assert await within(take(feed, 3)) == ["a2", "c3", "b4"]
+        assert feed.lost == 2
