@@ -56,7 +56,8 @@ for name, owner in ("Client", "client"), ("Request", "request"):
 
 GIVEN = {"Server", "Client", "Connecting", "MessageReader", "Writer", "FragmentWriter", "DataFrameWriter"}
 GIVEN |= {"Close", "CloseOutcome", "DeflateTerms", "Request", "Query", "ConnectionStats", "ServerStats"}
-GIVEN |= {"Topic", "Subscription", "Presence", "Publication"}
+GIVEN |= {"Topic", "Subscription", "Presence", "Publication", "Position", "Gap", "Published", "Joined", "Record"}
+GIVEN |= {"HistoryPage", "Connection", "Member", "PresenceCount", "PresenceEvent", "Outgoing", "Page"}
 """Classes whose constructors are not shown, since the library creates their objects."""
 
 OPTIONS = {"Limits", "Timeouts", "Compression", "Backoff", "TopicLimits", "History"}
@@ -130,11 +131,11 @@ def shorten_signature(
 
 def move_fields(app: Sphinx, what: str, name: str, obj: Any, options: object, lines: list[str]) -> None:
     """Show the `:param:` fields of a class with its attributes, if its constructor is not shown."""
-    owner, _, member = name.removeprefix("streamws.").rpartition(".")
+    owner, _, member = re.sub(r"^streamws\.([a-z]+\.)*", "", name).rpartition(".")
     if isinstance(obj, type) and obj.__name__ in GIVEN | OPTIONS:
         lines[:] = split_fields(obj)[0].splitlines()
-    elif what == "attribute" and not lines and owner in GIVEN | OPTIONS:
-        lines[:] = [split_fields(resolve(owner))[1].get(member, "")]
+    elif owner in GIVEN | OPTIONS and member in (fields := split_fields(resolve(owner))[1]):
+        lines[:] = [fields[member]]
 
 
 def is_awaited(function: object) -> bool:

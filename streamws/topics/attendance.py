@@ -13,11 +13,14 @@ logger = logging.getLogger("streamws.topics")
 
 
 class Entry(NamedTuple):
-    """How a connection is to be present in a topic."""
+    """How a connection is to be present in a topic.
+
+    :param connection: the id of the connection.
+    :param user: the user whose connection it is.
+    :param data: what others may see of the connection.
+    """
 
     connection: str
-    """The id of the connection."""
-
     user: str
     data: str
 

@@ -8,35 +8,35 @@ from .values import Connection, History, Position, PresenceEvent, Published, Rec
 
 
 class Outgoing(NamedTuple):
-    """A publication for a broker."""
+    """A publication for a broker.
+
+    :param topic: the name of the topic.
+    :param payload: the encoded message: `str` is text, `bytes` is binary.
+    :param key: what the message is about, for the policy `latest`.
+    :param idempotency: publications of a topic with the same idempotency key are published once.
+    :param history: how many publications of the topic to keep; None to keep none.
+    """
 
     topic: str
     payload: str | bytes
-    """The encoded message: `str` is text, `bytes` is binary."""
-
     key: str | None
     idempotency: str | None
-    """Publications of a topic with the same idempotency key are published once."""
-
     history: History | None
-    """How many publications of the topic to keep; None to keep none."""
 
 
 class Page(NamedTuple):
-    """What a broker has in the history of a topic."""
+    """What a broker has in the history of a topic.
+
+    :param records: oldest first, without gaps in their offsets.
+    :param position: the position of the topic: that of its last publication.
+    :param complete: whether the records contain all publications after `since`, or would do so without `limit`.
+        That is so if `since` is of the epoch of `position` and the first publication after it is still there, or if
+        there is none. Without `since`, it is True if the history still has the first publication of the epoch.
+    """
 
     records: Sequence[Record]
-    """Oldest first, without gaps in their offsets."""
-
     position: Position
-    """The position of the topic: that of its last publication."""
-
     complete: bool
-    """Whether the records contain all publications after `since`, or would do so without `limit`.
-
-    That is so if `since` is of the epoch of `position` and the first publication after it is still there, or if there
-    is none. Without `since`, it is True if the history still has the first publication of the epoch.
-    """
 
 
 class Receiver(Protocol):

@@ -49,20 +49,19 @@ _BURST = 10.0
 
 @attrs.frozen
 class Connected:
-    """Who has connected: the result of the `connect` function of a `CentrifugoEndpoint`."""
+    """Who has connected: the result of the `connect` function of a `CentrifugoEndpoint`.
+
+    :param user: the id of the user; empty for an anonymous one.
+    :param data: anything that JSON can express, for the client: it gets this with its event `connected`.
+    :param info: anything that JSON can express, for others: presence, joins and leaves have it as `conn_info`.
+    :param expires_at: when the connection expires, in seconds since 1970, as the claim `exp` of a token says. Until
+        then the client has to send a new token. None if it never expires.
+    """
 
     user: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
-    """The id of the user; empty for an anonymous one."""
-
     data: object = attrs.field(default=None, kw_only=True)
-    """Anything that JSON can express, for the client: it gets this with its event `connected`."""
-
     info: object = attrs.field(default=None, kw_only=True)
-    """Anything that JSON can express, for others: presence, joins and leaves have it as `conn_info`."""
-
     expires_at: float | None = attrs.field(default=None, kw_only=True)
-    """When the connection expires, in seconds since 1970, as the claim `exp` of a token says. Until then the client has
-    to send a new token. None if it never expires."""
 
 
 class EndpointClient(Channel, Recipient, Protocol):

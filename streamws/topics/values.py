@@ -19,55 +19,63 @@ SlowFeed = Literal["wait", "disconnect", "drop-oldest", "drop-newest", "latest"]
 
 
 class Position(NamedTuple):
-    """A place in a topic: after the publication with this offset."""
+    """A place in a topic: after the publication with this offset.
+
+    :param epoch: changes whenever the broker has lost the publications of the topic: offsets of two epochs cannot
+        be compared.
+    :param offset: the number of publications of the topic in this epoch, up to here.
+    """
 
     epoch: str
-    """Changes whenever the broker has lost the publications of the topic: offsets of two epochs cannot be compared."""
-
     offset: int
-    """The number of publications of the topic in this epoch, up to here."""
 
 
 class Gap(NamedTuple):
-    """Publications are missing: some of those after a position, up to the next one that is delivered."""
+    """Publications are missing: some of those after a position, up to the next one that is delivered.
+
+    :param since: the last position up to which nothing is missing.
+    """
 
     since: Position
-    """The last position up to which nothing is missing."""
 
 
 class Published(NamedTuple):
-    """The result of a publication."""
+    """The result of a publication.
+
+    :param position: the position of the publication. None if the broker did not keep it: the topic has no follower
+        and no history.
+    :param duplicate: whether nothing was published, because there was a publication with the same idempotency key
+        before.
+    """
 
     position: Position | None
-    """The position of the publication. None if the broker did not keep it: the topic has no follower and no history."""
-
     duplicate: bool = False
-    """Whether nothing was published, because there was a publication with the same idempotency key before."""
 
 
 class Joined(NamedTuple):
-    """The result of joining a topic."""
+    """The result of joining a topic.
+
+    :param position: the follower gets all publications after this position.
+    :param recovered: whether nothing is missing between `since` and `position`. False without `since`.
+    """
 
     position: Position
-    """The follower gets all publications after this position."""
-
     recovered: bool
-    """Whether nothing is missing between `since` and `position`. False without `since`."""
 
 
 class Record(NamedTuple):
-    """A publication as a broker keeps and delivers it: encoded."""
+    """A publication as a broker keeps and delivers it: encoded.
+
+    :param payload: the encoded message: `str` is text, `bytes` is binary.
+    :param position: the position after it.
+    :param key: what the message is about, for the policy `latest`.
+    :param time: when it was published, in seconds since 1970.
+    """
 
     payload: str | bytes
-    """The encoded message: `str` is text, `bytes` is binary."""
-
     position: Position
-
     key: str | None
-    """What the message is about, for the policy `latest`."""
-
     time: float
-    """When it was published, in seconds since 1970."""
 
 
 @final
@@ -127,78 +135,82 @@ class Publication(Generic[T]):
 
 
 class HistoryPage(NamedTuple, Generic[T]):
-    """Publications that were read from the history of a topic."""
+    """Publications that were read from the history of a topic.
+
+    :param publications: oldest first.
+    :param position: the position of the topic: that of its last publication, whether or not the history still has
+        it.
+    :param complete: whether nothing is missing between `since` and `position`, apart from what `limit` left out.
+    """
 
     publications: tuple[Publication[T], ...]
-    """Oldest first."""
-
     position: Position
-    """The position of the topic: that of its last publication, whether or not the history still has it."""
-
     complete: bool
-    """Whether nothing is missing between `since` and `position`, apart from what `limit` left out."""
 
 
 @attrs.frozen
 class History:
-    """How many publications a topic keeps. The oldest ones are dropped as soon as one of the bounds is exceeded."""
+    """How many publications a topic keeps. The oldest ones are dropped as soon as one of the bounds is exceeded.
+
+    :param size: the most publications.
+    :param seconds: how long a publication is kept, in seconds.
+    :param max_bytes: the most bytes of all publications together. Each counts 64 bytes more than its payload.
+    """
 
     size: int = attrs.field(default=100, validator=check_positive_int)
-    """The most publications."""
-
     seconds: float = attrs.field(default=300.0, validator=check_positive_seconds)
-    """How long a publication is kept, in seconds."""
-
     max_bytes: int = attrs.field(default=MiB, validator=check_positive_int)
-    """The most bytes of all publications together. Each counts 64 bytes more than its payload."""
 
 
 class Connection(NamedTuple):
-    """One connection of a member."""
+    """One connection of a member.
+
+    :param user: the user whose connection it is.
+    :param data: what the application has given to `Presence.enter`.
+    """
 
     user: str
-    """The user whose connection it is."""
-
     data: str
-    """What the application has given to `Presence.enter`."""
 
 
 class Member(NamedTuple):
-    """A user that is present in a topic, with one connection or several."""
+    """A user that is present in a topic, with one connection or several.
+
+    :param user: the user, as given to `Presence.enter`.
+    :param data: the data of the connection that entered last.
+    :param connections: the data of each connection, by the ids of the connections, in the order in which they
+        entered.
+    """
 
     user: str
-    """The user, as given to `Presence.enter`."""
-
     data: str
-    """The data of the connection that entered last."""
-
     connections: Mapping[str, str]
-    """The data of each connection, by the ids of the connections, in the order in which they entered."""
 
 
 class PresenceCount(NamedTuple):
-    """How many are present in a topic."""
+    """How many are present in a topic.
+
+    :param members: the number of users.
+    :param connections: the number of their connections.
+    """
 
     members: int
-    """The number of users."""
-
     connections: int
-    """The number of their connections."""
 
 
 class PresenceEvent(NamedTuple):
-    """A connection has entered a topic or left it."""
+    """A connection has entered a topic or left it.
+
+    :param kind: what has happened, `"join"` or `"leave"`.
+    :param user: whose connection it is.
+    :param data: the data of the connection.
+    :param connection: the id of the connection.
+    :param changed: whether the member itself has come or gone: this is the user's first connection, or was the last
+        one.
+    """
 
     kind: Literal["join", "leave"]
-
     user: str
-    """Whose connection it is."""
-
     data: str
-    """The data of the connection."""
-
     connection: str
-    """The id of the connection."""
-
     changed: bool
-    """Whether the member itself has come or gone: this is the user's first connection, or was the last one."""

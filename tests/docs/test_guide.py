@@ -1250,6 +1250,8 @@ async def _(server: Running) -> None:
         assert peer.response.headers["X-Room"] == "red"
         await peer.send("hello")
         assert await peer.recv() == "hello"
+
+
 # Topics --------------------------------------------------------------------------------------------------------
 
 

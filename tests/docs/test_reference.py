@@ -16,6 +16,7 @@ import attrs
 import pytest
 
 import streamws
+import streamws.topics
 from helpers.blocks import ROOT
 from streamws import about
 from streamws.cli import demo, echo
@@ -92,7 +93,7 @@ SUMS = {"messages_received", "messages_sent", "bytes_received", "bytes_sent"} | 
     [
         *(streamws.Limits, streamws.Timeouts, streamws.Compression, streamws.Backoff, streamws.Target),
         *(streamws.ConnectionStats, streamws.ServerStats, streamws.CloseOutcome, streamws.DeflateTerms),
-        streamws.Request,
+        *(streamws.Request, streamws.topics.TopicLimits, streamws.topics.History, streamws.topics.Connected),
     ],
 )
 def test_help_describes_every_attribute_with_its_default(kind: type[attrs.AttrsInstance]) -> None:
@@ -106,6 +107,16 @@ def test_help_describes_every_attribute_with_its_default(kind: type[attrs.AttrsI
             assert parameters[field.name].default == field.default
     text = pydoc.plain(pydoc.render_doc(kind))
     assert all(line in text for line in shown.splitlines())
+
+
+TUPLES = [kind for kind in vars(streamws.topics).values() if hasattr(kind, "_fields")]
+
+
+def test_help_describes_every_field_of_a_named_tuple() -> None:
+    assert len(TUPLES) > 10
+    for kind in TUPLES:
+        described = re.findall(r"^:param (\w+): \w", inspect.getdoc(kind) or "", re.MULTILINE)
+        assert described == list(kind._fields), kind
 
 
 def test_sums_of_a_server_are_counters_of_its_connections() -> None:
