@@ -1,5 +1,8 @@
 """Topics: one message to all who follow a topic."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from ..channel import Recipient
 from ..options import TopicLimits
 from .broker import Broker, Outgoing, Page, Receiver
@@ -25,6 +28,9 @@ from .values import (
     Published,
     Record,
 )
+
+if TYPE_CHECKING:
+    from .redis import RedisBroker as RedisBroker
 
 __all__ = [
     "Broker",
@@ -57,3 +63,18 @@ __all__ = [
     "TopicLimits",
     "Topics",
 ]
+
+# Not in __all__: `from streamws.topics import *` needs no extra.
+_LOADED_WHEN_USED = {"RedisBroker": "redis"}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in _LOADED_WHEN_USED:
+            found = getattr(import_module(f"{__name__}.{_LOADED_WHEN_USED[name]}"), name)
+            globals()[name] = found
+            return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LOADED_WHEN_USED})

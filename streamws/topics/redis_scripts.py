@@ -1,0 +1,282 @@
+"""What `RedisBroker` keeps in Redis: the keys, the scripts that change them, and the form of what is kept.
+
+A topic has, in one slot of a cluster:
+
+- the channel `{prefix:topic}` for publications and presence events;
+- the hash `{prefix:topic}:meta`: `epoch`, `offset`, `run` (of the server that made the last change), `former` (the
+  epochs of earlier runs, newest first, and the offset at which each has ended), and for its history `bytes` and `ms`;
+- the stream `{prefix:topic}:stream`: its history. The id of a publication is its offset and the size of its payload;
+- the keys `{prefix:topic}:once:...`: the idempotency keys, with the epoch and the offset of their publications;
+- the hashes `{prefix:topic}:members` and `{prefix:topic}:users`: who is present, and with how many connections.
+
+If Redis was restarted or has failed over, it may have lost its last changes, and give the same offsets again. So each
+run has an epoch of its own. It continues the epoch before: a position of that one is still valid up to its end.
+"""
+
+import hashlib
+import json
+from typing import Literal
+
+from .values import Connection, Position, PresenceEvent, Record
+
+_TOPIC = """
+local meta, stream = KEYS[1], KEYS[2]
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local known = redis.call('HMGET', meta, 'epoch', 'offset', 'run', 'former', 'bytes', 'ms')
+local epoch, offset, former = known[1], tonumber(known[2] or 0), known[4] or ''
+if not epoch or known[3] ~= ARGV[1] then
+  local fresh = redis.sha1hex(ARGV[1] .. meta .. clock[1] .. '.' .. clock[2])
+  if epoch then
+    former = epoch .. ':' .. offset .. ' ' .. former
+    if #former > 500 then
+      former = string.match(string.sub(former, 1, 500), '^.* ')
+    end
+    epoch = string.sub(epoch, 1, 12) .. string.sub(fresh, 1, 8)
+  else
+    redis.call('DEL', stream)
+    epoch = string.sub(fresh, 1, 20)
+  end
+  redis.call('HSET', meta, 'epoch', epoch, 'offset', offset, 'run', ARGV[1], 'former', former)
+end
+redis.call('PEXPIRE', meta, ARGV[2])
+
+local function trim(bytes, size, ms, most)
+  local count = redis.call('XLEN', stream)
+  while count > 0 do
+    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    local time = tonumber(string.match(oldest[2][2], '^%a (%d+)'))
+    if count <= size and bytes <= most and now < time + ms then
+      return bytes
+    end
+    redis.call('XDEL', stream, oldest[1])
+    bytes = bytes - tonumber(string.match(oldest[1], '%d+$')) - 64
+    count = count - 1
+  end
+  return 0
+end
+"""
+"""The beginning of the scripts for a topic. KEYS: meta, stream. ARGV: run, milliseconds to remember the topic."""
+
+_PUBLISH = """
+if KEYS[3] then
+  local earlier = redis.call('GET', KEYS[3])
+  if earlier then
+    return {string.match(earlier, '^%S+'), tonumber(string.match(earlier, '%d+$')), 1}
+  end
+end
+local channel, kind, key, body = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local size, ms, most = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+offset = offset + 1
+local message = kind .. ' ' .. now .. ' ' .. offset .. ' ' .. epoch .. ' ' .. key .. '\\n' .. body
+if size > 0 then
+  local length = #body - math.max(tonumber(key), 0)
+  local bytes = tonumber(known[5] or 0)
+  if redis.call('XLEN', stream) == 0 then
+    bytes = 0
+  end
+  redis.call('XADD', stream, offset .. '-' .. length, 'm', message)
+  redis.call('HSET', meta, 'offset', offset, 'bytes', trim(bytes + length + 64, size, ms, most), 'ms', ms)
+  redis.call('PEXPIRE', stream, ms)
+else
+  redis.call('HSET', meta, 'offset', offset)
+  redis.call('DEL', stream)
+end
+if KEYS[3] then
+  redis.call('SET', KEYS[3], epoch .. ' ' .. offset, 'PX', ARGV[10])
+end
+redis.call('PUBLISH', channel, message)
+return {epoch, offset, 0}
+"""
+"""KEYS: and the idempotency key, if there is one. ARGV: channel, kind, length of the key or -1, key and payload; size,
+milliseconds and bytes of the history, or 0; milliseconds to remember the idempotency key."""
+
+_READ = """
+local since, at, limit, reverse = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+if known[6] then
+  local bytes = trim(tonumber(known[5]), math.huge, tonumber(known[6]), math.huge)
+  redis.call('HSET', meta, 'bytes', bytes)
+end
+local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+local first = oldest and tonumber(string.match(oldest[1], '^%d+')) or offset + 1
+local after, valid = 0, at < 0
+if at >= 0 and since == epoch then
+  after, valid = at, true
+elseif at >= 0 and string.sub(since, 1, 12) == string.sub(epoch, 1, 12) then
+  after = tonumber(string.match(former, ':(%d+)') or 0)
+  for other, last in string.gmatch(former, '(%S+):(%d+)') do
+    if other == since then
+      after, valid = math.min(at, tonumber(last)), at <= tonumber(last)
+    end
+  end
+end
+local complete = valid and first - 1 <= after and after <= offset
+local entries = {}
+if limit ~= 0 and after < offset then
+  local command = {reverse and 'XREVRANGE' or 'XRANGE', stream}
+  local low = string.format('%.0f', after + 1)
+  command[3], command[4] = reverse and '+' or low, reverse and low or '+'
+  if limit > 0 then
+    command[5], command[6] = 'COUNT', limit
+  end
+  entries = redis.call(unpack(command))
+end
+return {epoch, offset, complete and 1 or 0, entries}
+"""
+"""ARGV: epoch and offset of the position, or -1; the most publications or -1, whether these are the newest ones."""
+
+_ENTER = """
+local members, users, channel = KEYS[1], KEYS[2], ARGV[1]
+local connection, node, user, data, quiet = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
+local function tell(kind, user, data, changed)
+  if not quiet then
+    redis.call('PUBLISH', channel, kind .. cjson.encode({user, data, connection, changed}))
+  end
+end
+local known = redis.call('HGET', members, connection)
+if known then
+  known = cjson.decode(known)
+  if known[3] == user then
+    redis.call('HSET', members, connection, cjson.encode({known[1], node, user, data}))
+    return 0
+  end
+  local left = redis.call('HINCRBY', users, known[3], -1)
+  if left <= 0 then
+    redis.call('HDEL', users, known[3])
+  end
+  tell('l', known[3], known[4], left <= 0)
+end
+local number = redis.call('HINCRBY', members, '', 1)
+redis.call('HSET', members, connection, cjson.encode({number, node, user, data}))
+tell('j', user, data, redis.call('HINCRBY', users, user, 1) == 1)
+return 1
+"""
+"""KEYS: members, users. ARGV: channel, connection, node, user, data, whether to tell nobody."""
+
+_EXIT = """
+local members, users, channel = KEYS[1], KEYS[2], ARGV[1]
+local connection, node, quiet = ARGV[2], ARGV[3], ARGV[4] == '1'
+local known = redis.call('HGET', members, connection)
+if not known then
+  return 0
+end
+known = cjson.decode(known)
+if known[2] ~= node then
+  return 0
+end
+redis.call('HDEL', members, connection)
+local left = redis.call('HINCRBY', users, known[3], -1)
+if left <= 0 then
+  redis.call('HDEL', users, known[3])
+end
+if redis.call('HLEN', members) == 1 then
+  redis.call('DEL', members)
+end
+if not quiet then
+  redis.call('PUBLISH', channel, 'l' .. cjson.encode({known[3], known[4], connection, left <= 0}))
+end
+return 1
+"""
+"""KEYS: members, users. ARGV: channel, connection, node, whether to tell nobody."""
+
+_BEAT = """
+local nodes, clock = KEYS[1], redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local before = redis.call('ZSCORE', nodes, ARGV[1])
+redis.call('ZADD', nodes, now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', nodes, '(' .. 86400000 - now, '(0')
+local dead = redis.call('ZRANGEBYSCORE', nodes, '(0', now, 'LIMIT', 0, 10)
+local state = before and (tonumber(before) < 0 and 'dead' or 'alive') or 'unknown'
+return {state, redis.call('SCARD', KEYS[2]), dead}
+"""
+"""KEYS: nodes, entries of the node. ARGV: node, milliseconds to live. A node that has died has a negative score, minus
+the time at which it was found to be dead, for a day."""
+
+_BURY = """
+local nodes, clock = KEYS[1], redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local ends = tonumber(redis.call('ZSCORE', nodes, ARGV[1]) or -1)
+if ends < 0 or now < ends then
+  return 0
+end
+if ARGV[2] == '1' then
+  redis.call('ZADD', nodes, -now, ARGV[1])
+  redis.call('DEL', KEYS[2])
+end
+return 1
+"""
+"""KEYS: nodes, entries of the node. ARGV: node, whether to mark it as dead. Returns whether it is."""
+
+
+class Script:
+    """A script for Redis."""
+
+    __slots__ = ("sha", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+PUBLISH = Script(_TOPIC + _PUBLISH)
+READ = Script(_TOPIC + _READ)
+ENTER = Script(_ENTER)
+EXIT = Script(_EXIT)
+BEAT = Script(_BEAT)
+BURY = Script(_BURY)
+
+
+class Keys:
+    """The names of the keys and channels with a prefix."""
+
+    __slots__ = ("_prefix", "nodes")
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self.nodes = f"{{{prefix}}}:nodes"
+
+    def channel(self, topic: str) -> str:
+        """Return the channel of a topic; the keys of the topic begin with it."""
+        return f"{{{self._prefix}:{topic}}}"
+
+    def once(self, topic: str, idempotency: str) -> str:
+        """Return the key for an idempotency key. It is hashed, so that it has no braces."""
+        digest = hashlib.blake2b(idempotency.encode(), digest_size=16).hexdigest()
+        return f"{self.channel(topic)}:once:{digest}"
+
+    def entries(self, node: str) -> str:
+        """Return the key of the set of a node's connections in topics."""
+        return f"{self.nodes}:{node}"
+
+
+def parse_record(message: bytes, epoch: str | None = None) -> Record:
+    """Parse a publication.
+
+    :param epoch: the epoch of its position, if it was continued; None for the epoch in which it was made.
+    """
+    head, _, body = message.partition(b"\n")
+    kind, time, offset, made, size = head.split(b" ")
+    key = None
+    if size != b"-1":
+        length = int(size)
+        key = body[:length].decode()
+        body = body[length:]
+    position = Position(made.decode() if epoch is None else epoch, int(offset))
+    return Record(body.decode() if kind == b"t" else body, position, key, int(time) / 1000)
+
+
+def parse_event(message: bytes) -> PresenceEvent:
+    """Parse a presence event."""
+    kind: Literal["join", "leave"] = "join" if message[:1] == b"j" else "leave"
+    user, data, connection, changed = json.loads(message[1:])
+    return PresenceEvent(kind, user, data, connection, changed)
+
+
+def parse_members(reply: list[bytes]) -> dict[str, Connection]:
+    """Parse who is present in a topic: the fields and values of the hash."""
+    found: list[tuple[int, str, Connection]] = []
+    for place in range(0, len(reply), 2):
+        if reply[place]:
+            number, _, user, data = json.loads(reply[place + 1])
+            found.append((number, reply[place].decode(), Connection(user, data)))
+    return {connection: value for _, connection, value in sorted(found)}
