@@ -591,14 +591,18 @@ class Audience:
             if record.position.epoch not in (epoch, before.epoch):
                 # There is a still newer epoch.
                 self._again = True
+        continued = epoch == before.epoch or page.complete  # whether nothing of the position's epoch is missing
         missing = {
             record.position.offset: record
             for record in (*held, *page.records)
-            if record.position.epoch == epoch and (epoch != before.epoch or record.position.offset > before.offset)
+            if record.position.epoch == epoch and not (continued and record.position.offset <= before.offset)
         }
         current = before
         told = False  # whether the last thing that was told is a gap
-        if epoch != before.epoch:
+        if epoch != before.epoch and continued:
+            current = self.position = Position(epoch, before.offset)
+            self._continue_ahead(epoch)
+        elif epoch != before.epoch:
             current = Position(epoch, min(missing, default=position.offset + 1) - 1)
             self._tell_gap(Gap(before), current)
             told = True
@@ -611,6 +615,21 @@ class Audience:
             current = record.position
         if position.offset > current.offset and not told:
             self._tell_gap(Gap(current), position)
+
+    def _continue_ahead(self, epoch: str) -> None:
+        """Let the followers that are ahead continue in a new epoch.
+
+        The broker has said that nothing is missing up to the position of the topic. Theirs is a later one.
+        """
+        for member in self._ahead[:]:
+            skip = member.skip
+            if skip is None or skip.epoch == epoch:
+                continue
+            member.skip = Position(epoch, skip.offset)
+            if isinstance(member, Follower):
+                member.on_gap(Gap(skip))
+            else:
+                member.put_gap(Gap(skip))
 
     def _tell_gap(self, gap: Gap, position: Position) -> None:
         """Tell all followers of a gap.

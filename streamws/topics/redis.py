@@ -1,6 +1,5 @@
 """`RedisBroker`: keeps topics in Redis, for several processes."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ class RedisBroker:
     """A broker in Redis or Valkey, for all processes that use the same server and prefix.
 
     :param url: where Redis is, as for redis-py: `redis://user:password@host:port/database`, `rediss://...` with TLS, or
-        `unix:///path`. Its query may have `db`, `client_name`, `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` and others.
+        `unix:///path`. Its query may have `db`, `client_name`, `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` and more.
     :param prefix: begins the names of all keys and channels. Applications with different prefixes share nothing.
     :param timeout: the seconds after which a server that gives no sign of life is taken for dead; also those that an
         attempt to connect may take.
@@ -114,8 +113,9 @@ class RedisBroker:
                 replies[place] = reply
             checked(await loading)
         results = [_published(reply) for reply in replies]
-        if all(isinstance(result, BrokerUnavailable) for result in results):
-            raise results[0]
+        unavailable = [result for result in results if isinstance(result, BrokerUnavailable)]
+        if unavailable and len(unavailable) == len(results):
+            raise unavailable[0]
         return results
 
     async def _send(

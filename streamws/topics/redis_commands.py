@@ -1,12 +1,9 @@
 """The connection on which one process runs its scripts at Redis."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import hiredis
-
-from .redis_link import Address, Argument, Keeper, Link, checked
+from .redis_link import Address, Argument, Keeper, Link, checked, is_error
 from .redis_scripts import BEAT, BURY, ENTER, EXIT, PUBLISH, READ, Script
 
 _SCRIPTS = (PUBLISH, READ, ENTER, EXIT, BEAT, BURY)
@@ -14,7 +11,7 @@ _SCRIPTS = (PUBLISH, READ, ENTER, EXIT, BEAT, BURY)
 
 def is_forgotten(reply: Any) -> bool:
     """Return whether Redis has forgotten a script. The script has not run."""
-    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
+    return is_error(reply, "NOSCRIPT")
 
 
 class Commands:
@@ -42,10 +39,6 @@ class Commands:
         :raises BrokerUnavailable: if there is none.
         """
         return self._keeper.link
-
-    def begin(self, script: Script, keys: Sequence[str], *arguments: Argument) -> "asyncio.Future[Any]":
-        """Send a script; see `Link.call`."""
-        return self.link.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
         """Run a script.

@@ -49,11 +49,16 @@ def reply_error(error: object) -> BrokerError:
     return BrokerError(f"Redis has failed: {text}")
 
 
+def is_error(reply: Any, beginning: str = "") -> bool:
+    """Return whether a reply is an error of the server, whose text has a certain beginning."""
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith(beginning)
+
+
 def checked(reply: Any) -> Any:
     """Return a reply; raise it if it is an error."""
     if isinstance(reply, BrokerError):
         raise reply
-    if isinstance(reply, hiredis.ReplyError):
+    if is_error(reply):
         raise reply_error(reply)
     return reply
 
@@ -141,7 +146,7 @@ class Link(asyncio.Protocol):
             future = self._calls.popleft()
             if not future.done():
                 future.set_result(reply)
-            if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("READONLY"):
+            if is_error(reply, "READONLY"):
                 self._loop.call_soon(self.abort, "the server is a replica now")
         else:
             self.abort(f"received a reply without a request: {reply!r}")

@@ -53,10 +53,10 @@ class RedisPresence:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        entries = [*self._present]
+        self._present.clear()
         try:
             link = self._commands.link
-            entries = [*self._present]
-            self._present.clear()
             await self._exit_all(link, self._node, entries, quiet=False)
             for call in (
                 link.call("ZREM", self._keys.nodes, self._node),
@@ -64,7 +64,8 @@ class RedisPresence:
             ):
                 checked(await call)
         except BrokerError as error:
-            logger.warning("cannot end the presence of this process: %s", describe(error))
+            if entries:
+                logger.warning("cannot end the presence of %d connections: %s", len(entries), describe(error))
 
     # Changes of one connection ---------------------------------------------------------------------------------
 
@@ -139,7 +140,7 @@ class RedisPresence:
     # The heartbeat ---------------------------------------------------------------------------------------------
 
     async def beat(self, link: Link) -> list[str]:
-        """Tell that this process lives, and restore its connections if Redis has lost some.
+        """Give a sign of life, and restore its connections if Redis has lost some.
 
         :returns: nodes that have died.
         """
@@ -156,13 +157,20 @@ class RedisPresence:
             self._run = link.run
         return [node.decode() for node in dead]
 
+    async def look_after(self) -> None:
+        """Give a sign of life, and make the connections of processes leave that have died.
+
+        :raises BrokerError: if that fails.
+        """
+        link = self._commands.link
+        for node in await self.beat(link):
+            await self._bury(link, node)
+
     async def _beat_on(self) -> None:
         while True:
             await asyncio.sleep(self._interval * random.uniform(0.8, 1))
             try:
-                link = self._commands.link
-                for node in await self.beat(link):
-                    await self._bury(link, node)
+                await self.look_after()
             except BrokerError as error:
                 logger.debug("no heartbeat: %s", describe(error))
 

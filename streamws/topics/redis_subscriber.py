@@ -6,11 +6,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import hiredis
-
 from ..errors import BrokerError
 from .broker import Receiver
-from .redis_link import Address, Keeper, Link, reply_error
+from .redis_link import Address, Keeper, Link, is_error, reply_error
 from .redis_scripts import Keys, parse_event, parse_record
 
 logger = logging.getLogger("streamws.topics")
@@ -75,7 +73,7 @@ class SubscriberLink(Link):
             if kind in (b"subscribe", b"unsubscribe"):
                 self._confirm()
                 return
-        elif isinstance(reply, hiredis.ReplyError) and self._sizes and not self._calls:
+        elif is_error(reply) and self._sizes and not self._calls:
             error = reply_error(reply)
             for _ in range(self._sizes.popleft()):
                 _fail(self._unconfirmed.popleft(), error)

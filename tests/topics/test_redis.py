@@ -1,29 +1,552 @@
 """`RedisBroker`: the promises of a broker, and what happens when Redis fails."""
 
-from collections.abc import Iterator
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from streamws.topics import RedisBroker
-from topics.broker_contract import BrokerContract, MakeBroker
+from helpers.programs import script
+from helpers.waiting import PATIENCE, until, within
+from streamws import BrokerError, BrokerUnavailable, PublishTimeout
+from streamws.topics import Gap, History, Outgoing, Position, Publication, RedisBroker, Topic, TopicLimits, Topics
+from topics.broker_contract import HISTORY, BrokerContract, Collector, MakeBroker, Node
+from topics.fixtures import OpenTopics
 from topics.redis_server import RedisServer
+
+T = TypeVar("T")
+
+PATIENT = TopicLimits(publish_timeout=5)
+DATA = ("--appendonly", "yes", "--appendfsync", "always")
+"""Options of a server that loses nothing when it is killed."""
 
 prefixes = (f"test-{number}" for number in count())
 
 
 @pytest.fixture(scope="module")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server for the tests that do not disturb it."""
+    """A server for the tests that do not disturb others."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
     server.kill()
 
 
+@pytest.fixture
+def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """A server of the test's own, which runs. The parameter is its options."""
+    server = RedisServer(tmp_path, *getattr(request, "param", ()))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def make_broker(shared_server: RedisServer) -> MakeBroker:
+    """Makes brokers with a prefix of the test's own."""
+    prefix = next(prefixes)
+    return lambda: RedisBroker(shared_server.url, prefix=prefix)
+
+
 class TestRedisBroker(BrokerContract):
-    @pytest.fixture
-    def make_broker(self, shared_server: RedisServer) -> MakeBroker:
-        prefix = next(prefixes)
-        return lambda: RedisBroker(shared_server.url, prefix=prefix)
+    pass
+
+
+async def available(call: Callable[[], Awaitable[T]]) -> T:
+    """Call a function of the broker again and again until it succeeds."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return await call()
+            except BrokerError:
+                await asyncio.sleep(0.005)
+
+
+async def unavailable(call: Callable[[], Awaitable[object]]) -> None:
+    """Call a function of the broker again and again until the broker is not available."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await call()
+            except BrokerUnavailable:
+                return
+            except BrokerError:
+                await asyncio.sleep(0)
+
+
+class Follower:
+    """Follows a topic, and notes what it gets: the payloads, and `"gap"`."""
+
+    def __init__(self, topic: Topic[str | bytes]) -> None:
+        self._topic = topic
+        self.items: list[str | bytes] = []
+        self.gaps: list[Gap] = []
+        self.last: Position | None = None
+        self.recovered = False
+
+    async def follow(self, begun: "asyncio.Future[None]", since: Position | None) -> None:
+        feed = await available(lambda: self._topic.subscribe(since=since).__aenter__())
+        try:
+            self.recovered = feed.joined.recovered
+            begun.set_result(None)
+            async for item in feed:
+                if isinstance(item, Publication):
+                    self.items.append(item.data)
+                    self.last = item.position
+                else:
+                    self.items.append("gap")
+                    self.gaps.append(item)
+        finally:
+            await feed.__aexit__()
+
+    async def has(self, *items: str) -> None:
+        await until(lambda: len(self.items) >= len(items))
+        assert self.items == [*items]
+
+
+@asynccontextmanager
+async def following(topic: Topic[str | bytes], since: Position | None = None) -> AsyncIterator[Follower]:
+    """Follow a topic while the block runs."""
+    follower = Follower(topic)
+    begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(follower.follow(begun, since))
+    await within(begun)
+    yield follower
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def published(topic: Topic[str | bytes], *payloads: str) -> None:
+    """Publish each payload once, as soon as the broker is available again."""
+    for payload in payloads:
+        await available(partial(topic.publish, payload, idempotency=payload))
+
+
+# Opening ---------------------------------------------------------------------------------------------------------
+
+
+async def test_server_that_is_down_at_the_start_is_used_when_it_is_there(
+    open_topics: OpenTopics, tmp_path: Path
+) -> None:
+    server = RedisServer(tmp_path)
+    topics = await open_topics(RedisBroker(server.url))
+    topic = topics.topic("t")
+    with pytest.raises(
+        BrokerUnavailable, match=rf"Redis at 127\.0\.0\.1:{server.port} is not available: ConnectionRefused"
+    ):
+        await topic.publish("1")
+    with pytest.raises(BrokerUnavailable, match="not available"):
+        await topic.subscribe().__aenter__()
+    try:
+        server.start()
+        await published(topic, "1")
+        async with following(topic) as follower:
+            await published(topic, "2")
+            await follower.has("2")
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("server", [("--requirepass", "s3cret/%")], indirect=True)
+async def test_login_and_database(server: RedisServer) -> None:
+    place = f"127.0.0.1:{server.port}"
+    for login, reason in (("", "NOAUTH"), (":wrong@", "WRONGPASS"), ("nobody:s3cret%2F%25@", "WRONGPASS")):
+        broker = RedisBroker(f"redis://{login}{place}")
+        with pytest.raises(BrokerError, match=f"Redis at {place} cannot be used: .*{reason}"):
+            await broker.open(Collector())
+    with pytest.raises(BrokerError, match=r"cannot be used: .*DB index is out of range"):
+        await RedisBroker(f"redis://:s3cret%2F%25@{place}/99").open(Collector())
+    broker = RedisBroker(f"redis://default:s3cret%2F%25@{place}/3?client_name=chat")
+    assert repr(broker) == f"<RedisBroker at {place}>"
+    async with Node(broker) as node:
+        await node.publish("1")
+        with pytest.raises(BrokerError, match="is in use"):
+            await broker.open(Collector())
+    async with Node(RedisBroker(f"redis://:s3cret%2F%25@{place}/4")) as node:
+        assert not (await node.read()).records
+    async with Node(RedisBroker(f"redis://:s3cret%2F%25@{place}?db=3")) as node:
+        assert [record.payload for record in (await node.read()).records] == ["1"]
+
+
+async def test_unix_socket(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, "--unixsocket", "redis.sock")
+    server.start()
+    try:
+        async with Node(RedisBroker(f"unix://{tmp_path}/redis.sock")) as node:
+            await node.publish("1")
+            assert [record.payload for record in (await node.read()).records] == ["1"]
+    finally:
+        server.kill()
+
+
+async def test_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    file, key = certificate
+    options = ["--tls-cert-file", str(file), "--tls-key-file", str(key), "--tls-auth-clients", "no"]
+    port = RedisServer(tmp_path).port
+    server = RedisServer(tmp_path, "--tls-port", str(port), *options)
+    server.start()
+    try:
+        with pytest.raises(BrokerError, match=r"cannot be used: .*certificate verify failed"):
+            await RedisBroker(f"rediss://localhost:{port}").open(Collector())
+        async with Node(RedisBroker(f"rediss://localhost:{port}?ssl_ca_certs={file}")) as node:
+            await node.broker.subscribe("t")
+            await node.publish("1")
+            await node.receive(1)
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("http://localhost", "Redis URL must specify one of the following schemes"),
+        ("redis://localhost?timeout=5", "not a valid Redis URL: .*timeout"),
+    ],
+)
+def test_invalid_url_is_an_error(url: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        RedisBroker(url)
+
+
+@pytest.mark.parametrize("name", ["timeout", "presence_timeout", "remember"])
+def test_seconds_must_be_positive(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a positive number of seconds, not 0"):
+        RedisBroker("redis://localhost", **{name: 0})  # type: ignore[arg-type]
+
+
+async def test_without_the_extra_the_error_says_what_to_install() -> None:
+    source = """
+import sys
+sys.modules["hiredis"] = None
+import streamws.topics
+assert "RedisBroker" in dir(streamws.topics)
+try:
+    streamws.topics.RedisBroker
+except streamws.MissingExtra as error:
+    print(error)
+    assert isinstance(error, ImportError)
+"""
+    async with script(source) as program:
+        assert await program.end() == 0, program.stderr
+        assert program.stdout == "RedisBroker needs redis-py and hiredis: pip install 'streamws[redis]'\n"
+
+
+# Failures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", [DATA], indirect=True)
+async def test_restart_with_the_data_loses_nothing(server: RedisServer, open_topics: OpenTopics) -> None:
+    topics = await open_topics(RedisBroker(server.url), limits=PATIENT)
+    other = await open_topics(RedisBroker(server.url))
+    topic, elsewhere = (opened.topic("t", history=History()) for opened in (topics, other))
+    async with following(topic) as follower:
+        await published(topic, "1", "2")
+        await follower.has("1", "2")
+        before = follower.last
+        server.restart()
+        await published(elsewhere, "3", "4")
+        await follower.has("1", "2", "3", "4")
+        assert follower.last is not None
+        assert before is not None
+        assert follower.last.offset == 4
+        async with following(elsewhere, since=before) as another:
+            await another.has("3", "4")
+            assert another.recovered
+
+
+async def test_restart_without_the_data_is_a_gap(server: RedisServer, open_topics: OpenTopics) -> None:
+    topics = await open_topics(RedisBroker(server.url))
+    topic = topics.topic("t", history=History())
+    async with following(topic) as follower:
+        await published(topic, "1", "2")
+        await follower.has("1", "2")
+        before = follower.last
+        server.restart()
+        await until(lambda: follower.gaps)
+        await published(topic, "3")
+        await follower.has("1", "2", "gap", "3")
+        assert follower.gaps == [Gap(before)] if before else False
+        async with following(topic, since=before) as another:
+            await another.has("gap", "3")
+            assert not another.recovered
+
+
+async def test_restart_with_older_data_is_a_gap_without_duplicates(
+    server: RedisServer, open_topics: OpenTopics
+) -> None:
+    topics = await open_topics(RedisBroker(server.url))
+    topic = topics.topic("t", history=History())
+    async with following(topic) as follower:
+        await published(topic, "1", "2")
+        await follower.has("1", "2")
+        second = follower.last
+        assert b"OK" in server.ask("SAVE")
+        await published(topic, "3 lost", "4 lost")
+        await follower.has("1", "2", "3 lost", "4 lost")
+        fourth = follower.last
+        for number in range(2):  # the second one forgets the first one, too
+            server.restart()
+            await published(topic, f"new {number}", f"newer {number}", f"newest {number}")
+            await until(lambda: follower.items[-1] == f"newest {number}")  # noqa: B023
+        assert follower.items == [
+            *("1", "2", "3 lost", "4 lost"),
+            *("gap", "new 0", "newer 0", "newest 0"),
+            *("gap", "new 1", "newer 1", "newest 1"),
+        ]
+        for since, recovered in ((second, True), (fourth, False), (follower.gaps[1].since, False)):
+            async with following(topic, since=since) as another:
+                await until(lambda: another.items[-1:] == ["newest 1"])
+                assert another.items == [*["gap"] * (not recovered), "new 1", "newer 1", "newest 1"]
+                assert another.recovered is recovered
+
+
+async def test_server_that_hangs(server: RedisServer, open_topics: OpenTopics) -> None:
+    topics = await open_topics(RedisBroker(server.url, timeout=0.1))
+    topic = topics.topic("t", history=History())
+    async with following(topic) as follower:
+        await published(topic, "1")
+        server.signal(signal.SIGSTOP)
+        with pytest.raises(PublishTimeout):
+            await topic.publish("2", timeout=0.01, idempotency="2")
+        with pytest.raises(BrokerError, match=r"no sign of life for 0\.1 s"):
+            await topic.publish("2", idempotency="2")
+        with pytest.raises(BrokerUnavailable, match="not available"):
+            await topic.publish("2", idempotency="2")
+        server.signal(signal.SIGCONT)
+        await published(topic, "2", "3")
+        await follower.has("1", "2", "3")
+
+
+async def test_subscriber_that_is_thrown_out_misses_nothing(server: RedisServer, open_topics: OpenTopics) -> None:
+    topics = await open_topics(RedisBroker(server.url))
+    topic = topics.topic("t", history=History())
+    without = topics.topic("without history")
+    async with following(topic) as follower, following(without) as other:
+        await published(topic, "1")
+        await published(without, "1")
+        await follower.has("1")
+        await other.has("1")
+        assert b":1" in server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        await published(topic, "2", "3")
+        await published(without, "2")
+        await follower.has("1", "2", "3")
+        # Without a history, what was published before the subscription was renewed is lost.
+        await until(lambda: other.gaps)
+        await published(without, "3")
+        await other.has("1", "gap", "3")
+
+
+async def test_subscriber_whose_output_buffer_is_full_misses_nothing(
+    server: RedisServer, open_topics: OpenTopics
+) -> None:
+    assert b"OK" in server.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 200kb 0 0")
+    topics = await open_topics(RedisBroker(server.url))
+    topic = topics.topic("t", history=History(size=100, max_bytes=10_000_000))
+    async with following(topic) as follower:
+        for _ in range(40):
+            assert topic.publish_soon("x" * 20_000)
+        await until(lambda: len(follower.items) == 40)
+        await published(topic, "end")
+        await until(lambda: follower.items[-1] == "end")
+        assert not follower.gaps
+        assert b"omem" in server.ask("CLIENT", "LIST")
+        assert b"client-output-buffer-limit" in server.ask("CONFIG", "GET", "client-output-buffer-limit")
+
+
+async def test_order_of_publish_soon_is_kept_while_the_server_is_away(
+    server: RedisServer, open_topics: OpenTopics
+) -> None:
+    topics = await open_topics(RedisBroker(server.url), limits=PATIENT)
+    topic = topics.topic("t", history=History(size=1000))
+    server.kill()
+    await unavailable(topic.read_history)
+    for number in range(600):
+        assert topic.publish_soon(str(number))
+    await asyncio.sleep(0.02)
+    server.start()
+    await until(lambda: topics._core.publisher.waiting == 0)
+    page = await topic.read_history()
+    assert [publication.data for publication in page.publications] == [str(number) for number in range(600)]
+    assert topics.failed == 0
+
+
+async def test_flushed_scripts_are_loaded_again(server: RedisServer) -> None:
+    async with Node(RedisBroker(server.url)) as node:
+        await node.broker.subscribe("t")
+        for number in range(3):
+            assert b"OK" in server.ask("SCRIPT", "FLUSH")
+            if number == 0:
+                await node.publish("0")
+            elif number == 1:
+                assert len((await node.read()).records) == 1
+            else:
+                batch = [Outgoing("t", str(place), None, None, HISTORY) for place in range(1, 6)]
+                assert len(await node.broker.publish(batch)) == 5
+        await node.receive(6)
+        assert node.receiver.payloads == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_publications_of_one_loop_iteration_leave_in_one_write(make_broker: MakeBroker) -> None:
+    async with Node(make_broker()) as node:
+        link = node.broker._commands.link  # type: ignore[attr-defined]
+        writes: list[bytes] = []
+        transport, link._transport = link._transport, type("", (), {"write": writes.append})
+        tasks = [asyncio.create_task(node.publish(str(number))) for number in range(10)]
+        await until(lambda: writes)
+        assert len(writes) == 1
+        link._transport = transport
+        transport.write(writes[0])
+        await asyncio.gather(*tasks)
+        assert [record.payload for record in (await node.read()).records] == ["5", "6", "7", "8", "9"]
+
+
+async def test_many_topics_are_subscribed_again(server: RedisServer) -> None:
+    async with Node(RedisBroker(server.url)) as node:
+        await asyncio.gather(*(node.broker.subscribe(f"t{number}") for number in range(1100)))
+        await asyncio.gather(*(node.broker.unsubscribe(f"t{number}") for number in range(50)))
+        assert b":1" in server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: node.receiver.losses == 1)
+        for number in (0, 49, 50, 1099):
+            await node.publish("1", topic=f"t{number}")
+        await node.receive(2)
+        assert node.receiver.topics == ["t50", "t1099"]
+
+
+async def test_history_is_bounded_in_bytes(make_broker: MakeBroker) -> None:
+    async with Node(make_broker()) as node:
+        small = History(size=100, max_bytes=1000)
+        for number in range(10):
+            await node.publish(str(number) * 100, history=small)
+        page = await node.read(history=small)
+        assert [str(record.payload)[0] for record in page.records] == ["4", "5", "6", "7", "8", "9"]  # 164 bytes each
+        await node.publish("x" * 2000, history=small)
+        assert not (await node.read(history=small)).records
+
+
+async def test_publication_that_cannot_be_encoded_fails_alone(make_broker: MakeBroker) -> None:
+    async with Node(make_broker()) as node:
+        batch = [Outgoing("t", payload, None, None, HISTORY) for payload in ("1", "\ud800", "2")]
+        results = await node.broker.publish(batch)
+        assert [isinstance(result, BrokerError) for result in results] == [False, True, False]
+        assert [record.payload for record in (await node.read()).records] == ["1", "2"]
+
+
+# Presence --------------------------------------------------------------------------------------------------------
+
+
+async def die(broker: RedisBroker) -> None:
+    """End a broker as the death of its process would: it tells nobody."""
+    task = broker._presence._task
+    assert task is not None
+    task.cancel()
+    await broker._end()
+
+
+def let_time_pass(server: RedisServer, prefix: str, broker: RedisBroker) -> None:
+    """Let the last sign of life of a process be long ago."""
+    server.ask("ZADD", f"{{{prefix}}}:nodes", "1", broker._presence._node)
+
+
+async def test_connections_of_a_process_that_dies_leave_once(shared_server: RedisServer) -> None:
+    prefix = next(prefixes)
+    brokers = [RedisBroker(shared_server.url, prefix=prefix) for _ in range(2)]
+    async with Node(brokers[0]) as one, Node(brokers[1]) as two:
+        dying = RedisBroker(shared_server.url, prefix=prefix)
+        await dying.open(Collector())
+        for broker in brokers:
+            await broker.subscribe("t")
+        for number in range(3):
+            await dying.enter("t", f"c{number}", "ann", "")
+        await one.broker.enter("t", "stays", "bob", "")
+        await die(dying)
+        await one.broker._presence.look_after()  # type: ignore[attr-defined]
+        assert len(await one.broker.connections("t")) == 4
+        let_time_pass(shared_server, prefix, dying)
+        await asyncio.gather(*(broker._presence.look_after() for broker in brokers * 2))
+        assert [*await one.broker.connections("t")] == ["stays"]
+        await one.publish("end")
+        for node in (one, two):
+            await node.receive(1)
+            assert [event.kind for event in node.receiver.events] == ["join"] * 4 + ["leave"] * 3
+            assert [event.changed for event in node.receiver.events[-3:]] == [False, False, True]
+
+
+async def test_heartbeat_stops_with_the_process(shared_server: RedisServer) -> None:
+    prefix = next(prefixes)
+    dying, other = (RedisBroker(shared_server.url, prefix=prefix, presence_timeout=0.05) for _ in range(2))
+    async with Node(other) as node:
+        await dying.open(Collector())
+        await node.broker.subscribe("t")
+        await dying.enter("t", "c1", "ann", "")
+        await die(dying)
+        await until(lambda: [event.kind for event in node.receiver.events][-1:] == ["leave"])
+
+
+async def test_process_that_was_taken_for_dead_is_present_again(shared_server: RedisServer) -> None:
+    prefix = next(prefixes)
+    late, other = (RedisBroker(shared_server.url, prefix=prefix) for _ in range(2))
+    async with Node(late) as node, Node(other):
+        await node.broker.subscribe("t")
+        await node.broker.enter("t", "c1", "ann", "")
+        let_time_pass(shared_server, prefix, late)
+        await other._presence.look_after()
+        assert await other.connections("t") == {}
+        await late._presence.look_after()
+        assert [*await other.connections("t")] == ["c1"]
+        await until(lambda: len(node.receiver.events) == 3)
+        assert [event.kind for event in node.receiver.events] == ["join", "leave", "join"]
+
+
+@pytest.mark.parametrize("restart", [True, False], ids=["restart", "flush"])
+async def test_presence_is_restored_after_the_server_has_lost_it(server: RedisServer, restart: bool) -> None:
+    brokers = [RedisBroker(server.url) for _ in range(2)]
+    async with Node(brokers[0]) as one, Node(brokers[1]) as two:
+        await one.broker.subscribe("t")
+        await one.broker.enter("t", "c1", "ann", "busy")
+        await two.broker.enter("t", "c2", "bob", "")
+        await until(lambda: len(one.receiver.events) == 2)
+        if restart:
+            server.restart()
+        else:
+            server.ask("FLUSHALL")
+        for broker in brokers:
+            await available(broker._presence.look_after)
+        assert sorted(await one.broker.connections("t")) == ["c1", "c2"]
+        await available(lambda: one.broker.subscribe("another"))  # the subscriptions work again, too
+        await two.broker.exit("t", "c2")
+        await until(lambda: len(one.receiver.events) == 3)
+        assert [event.kind for event in one.receiver.events] == ["join", "join", "leave"]
+
+
+async def test_connection_that_left_while_the_server_was_away_is_gone(tmp_path: Path, open_topics: OpenTopics) -> None:
+    server = RedisServer(tmp_path, *DATA)
+    server.start()
+    try:
+        async with Node(RedisBroker(server.url)) as node:
+            for name in ("c1", "c2"):
+                await node.broker.enter("t", name, "ann", "")
+            server.kill()
+            await unavailable(lambda: node.broker.exit("t", "c1"))
+            with pytest.raises(BrokerUnavailable):
+                await node.broker.enter("t", "c3", "eve", "")
+            server.start()
+            await available(lambda: node.broker.exit("t", "c1"))
+            assert [*await node.broker.connections("t")] == ["c2"]
+    finally:
+        server.kill()
+
+
+async def test_topics_find_out_that_all_has_been_deleted(server: RedisServer, open_topics: OpenTopics) -> None:
+    topics: Topics = await open_topics(RedisBroker(server.url))
+    topic = topics.topic("t", history=History())
+    async with following(topic) as follower:
+        await published(topic, "1")
+        await follower.has("1")
+        server.ask("FLUSHALL")
+        await published(topic, "2")
+        await follower.has("1", "gap", "2")
