@@ -5,7 +5,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..errors import BrokerError, BrokerUnavailable, MissingExtra, describe
 from ..options import MiB
@@ -124,9 +124,8 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to watch the connection."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(_MOST_WAITING)
+        self._transport = cast("asyncio.Transport", transport)  # that of uvloop is no subclass
+        self._transport.set_write_buffer_limits(_MOST_WAITING)
         self._timer = self._loop.call_later(self._interval, self._check)
 
     def data_received(self, data: bytes) -> None:

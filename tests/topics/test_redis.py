@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,6 +19,8 @@ from streamws.topics import Gap, History, Outgoing, Position, Publication, Redis
 from topics.broker_contract import HISTORY, BrokerContract, Collector, MakeBroker, Node
 from topics.fixtures import OpenTopics
 from topics.redis_server import RedisServer
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no Redis for Windows")
 
 T = TypeVar("T")
 
