@@ -38,6 +38,8 @@ class FlakyBroker:
         """How many of the next deliveries are lost."""
         self.repeat = False
         """Whether each publication is delivered twice."""
+        self._continued: dict[str, str] = {}
+        """The next name of each epoch that was continued."""
         self._hanging: asyncio.Event | None = None
         self._waiting: deque[Callable[[], None]] = deque()
 
@@ -72,6 +74,27 @@ class FlakyBroker:
             kept.offset = kept.size = 0
             kept.records.clear()
             kept.times.clear()
+
+    def restart(self) -> None:
+        """Restart with all data: the epochs continue under new names."""
+        for kept in self.memory._store.topics.values():
+            kept.epoch = self._continue(kept.epoch)
+            for place, record in enumerate(kept.records):
+                kept.records[place] = record._replace(position=Position(kept.epoch, record.position.offset))
+        forgotten = self.memory._store.forgotten
+        for name, (epoch, offset) in forgotten.items():
+            forgotten[name] = Position(self._continue(epoch), offset)
+
+    def _continue(self, epoch: str) -> str:
+        self._continued[epoch] = fresh = token_hex(8)
+        return fresh
+
+    def current(self, position: Position) -> Position:
+        """Return a position with the name that its epoch has now."""
+        epoch, offset = position
+        while epoch in self._continued:
+            epoch = self._continued[epoch]
+        return Position(epoch, offset)
 
     def deliver(self, count: int | None = None) -> None:
         """Deliver what waits, or the first part of it."""
@@ -136,6 +159,7 @@ class FlakyBroker:
         self, topic: str, history: History | None, since: Position | None, limit: int | None, reverse: bool
     ) -> Page:
         await self._pass()
+        since = since and self.current(since)
         page = await self.memory.read_history(topic, history, since, limit, reverse)
         await self._pass()
         return page

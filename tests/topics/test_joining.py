@@ -446,6 +446,36 @@ async def test_history_that_is_lost_is_a_gap_and_a_new_epoch(
     assert gaps == [Gap(first)]
 
 
+async def test_epoch_that_continues_the_one_before_is_no_gap(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    history = History()
+    topic, source = topics.topic("news", history=history), publisher.topic("news", history=history)
+    gaps: list[Gap] = []
+    await topic.join(channel, frame=numbered, on_gap=lambda _, gap: gaps.append(gap))
+    first = (await source.publish("1")).position
+    flaky.fail()
+    await source.publish("2")
+    flaky.restart()
+    third = (await source.publish("3")).position
+    flaky.recover()
+    await until(lambda: len(channel.sent) == 3)
+    flaky.restart()
+    await source.publish("4")  # the first that the topic learns of the restart
+    await until(lambda: len(channel.sent) == 4)
+    assert channel.sent == ["1:1", "2:2", "3:3", "4:4"]
+    assert gaps == []
+    assert first is not None
+    assert third is not None
+    assert first.epoch != third.epoch
+    late = Channel()
+    joined = await topic.join(late, frame=numbered, since=first)
+    await until(lambda: len(late.sent) == 3)
+    assert late.sent == ["2:2", "3:3", "4:4"]
+    assert joined.recovered
+
+
 async def test_recovery_is_tried_again_until_the_broker_answers(
     open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel, fast_timers: None
 ) -> None:

@@ -258,10 +258,10 @@ class TopicUse(RuleBasedStateMachine):
         self.flaky.deliver(count)
         self.loop.settle()
 
-    @rule(fault=st.sampled_from(["hang", "fail", "forget"]))
+    @rule(fault=st.sampled_from(["hang", "fail", "forget", "restart"]))
     @precondition(lambda self: self.works)
     def break_down(self, fault: str) -> None:
-        self.works = fault == "forget"
+        self.works = fault in ("forget", "restart")
         getattr(self.flaky, fault)()
 
     @rule()
@@ -312,6 +312,10 @@ class TopicUse(RuleBasedStateMachine):
         self.heal()
         self.count += 1
         self.publish(1, None)
+        # From here on, all positions have the last names of their epochs.
+        current = self.flaky.current
+        self.epochs = [current(Position(epoch, 0)).epoch for epoch in self.epochs]
+        self.log = {current(position): payload for position, payload in self.log.items()}
         last = next(reversed(self.log))
         self.read_all()
         for person in self.people:
@@ -345,7 +349,8 @@ class TopicUse(RuleBasedStateMachine):
         return self.epochs.index(position.epoch) if position.epoch in self.epochs else -1, position.offset
 
     def check(self, person: Person, last: Position) -> None:
-        received = person.received
+        current = self.flaky.current
+        received = [current(position) for position in person.received]
         places = [self.place(position) for position in received]
         assert places == sorted(set(places)), "order is kept, and nothing arrives twice"
         assert person.payloads == [self.log[position] for position in received]
@@ -358,8 +363,8 @@ class TopicUse(RuleBasedStateMachine):
             if not joined.recovered:
                 person.gaps.append(Gap(person.since))
             start = person.since
-        told = {gap.since for gap in person.gaps}
-        before = start
+        told = {current(gap.since) for gap in person.gaps}
+        before = current(start)
         for position in received:
             adjoining = position == Position(before.epoch, before.offset + 1)
             if not adjoining and person.slow != "latest":
