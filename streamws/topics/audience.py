@@ -600,8 +600,8 @@ class Audience:
         current = before
         told = False  # whether the last thing that was told is a gap
         if epoch != before.epoch and continued:
-            current = self.position = Position(epoch, before.offset)
-            self._continue_ahead(epoch)
+            current = Position(epoch, before.offset)
+            self._continue(current)
         elif epoch != before.epoch:
             current = Position(epoch, min(missing, default=position.offset + 1) - 1)
             self._tell_gap(Gap(before), current)
@@ -616,16 +616,22 @@ class Audience:
         if position.offset > current.offset and not told:
             self._tell_gap(Gap(current), position)
 
-    def _continue_ahead(self, epoch: str) -> None:
-        """Let the followers that are ahead continue in a new epoch.
+    def _continue(self, position: Position) -> None:
+        """Continue in a new epoch, although nothing is missing.
 
-        The broker has said that nothing is missing up to the position of the topic. Theirs is a later one.
+        :param position: the position of the topic, in the new epoch.
         """
+        self.position = position
+        for group in self._live:
+            for follower in group.followers():
+                if follower.on_epoch is not None:
+                    follower.on_epoch(position)
         for member in self._ahead[:]:
             skip = member.skip
-            if skip is None or skip.epoch == epoch:
+            if skip is None or skip.epoch == position.epoch:
                 continue
-            member.skip = Position(epoch, skip.offset)
+            # The broker has not said whether anything is missing up to this later position.
+            member.skip = Position(position.epoch, skip.offset)
             if isinstance(member, Follower):
                 member.on_gap(Gap(skip))
             else:

@@ -30,8 +30,9 @@ class Page(NamedTuple):
     :param records: oldest first, without gaps in their offsets.
     :param position: the position of the topic: that of its last publication.
     :param complete: whether the records contain all publications after `since`, or would do so without `limit`.
-        That is so if `since` is of the epoch of `position`, or of one that this epoch continues, and the first
-        publication after it is still there, or there is none. Without `since`, it is True if the history still has the first publication of the epoch.
+        That is so if `since` is of the epoch of `position`, or of one that this epoch continues, and if the first
+        publication after it is still there or does not exist yet. Without `since`, it is True if the history still has
+        the first publication of the epoch.
     """
 
     records: Sequence[Record]
@@ -66,9 +67,9 @@ class Broker(Protocol):
     - The publications of a topic have the offsets 1, 2, 3, ... in an epoch, and are delivered in this order. A broker
       may lose some of those that it delivers, and deliver some twice. It calls `Receiver.lost` if it may have lost the
       last one: otherwise, the next one shows the loss.
-    - When a broker has lost its memory of a topic (its last offset), the topic gets a new epoch. A new epoch may continue
-      the one before, with the next offset; then `Page.complete` is also true for those positions of the one before up
-      to which both agree.
+    - When a broker has lost its memory of a topic (its last offset), the topic gets a new epoch. A new epoch may
+      continue the one before, with the next offset; then `Page.complete` is also true for those positions of the one
+      before up to which both agree.
     - After `subscribe` has returned, all later publications are delivered, until `unsubscribe` is called. The broker
       renews its subscriptions by itself after a failure, and then calls `Receiver.lost`.
     - Methods raise `BrokerUnavailable` if the broker cannot be reached, and has done nothing; `BrokerError` for other

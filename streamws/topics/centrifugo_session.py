@@ -456,7 +456,7 @@ class Session(Generic[AnyClient]):
             await self.unsubscribe(channel, UnsubscribeCode.INSUFFICIENT_STATE, "insufficient state")
 
         def lose(*_: object) -> Coroutine[object, None, None]:
-            # The subscription ends now: the client must not get what follows the gap.
+            # The subscription ends now: the client must not get what follows the gap, or is of another epoch.
             topic._stop(self._client)
             return unsubscribe()
 
@@ -470,6 +470,7 @@ class Session(Generic[AnyClient]):
                 frame=publication_frame(positioned, trusted),
                 presence_frame=self._presence_frame(channel) if present and command.join_leave else None,
                 on_gap=lose,
+                on_epoch=lose if positioned else None,
                 on_joined=reply,
             )
         except BaseException:

@@ -52,6 +52,7 @@ class Follower:
         "frame",
         "left",
         "lost",
+        "on_epoch",
         "on_gap",
         "outlet",
         "presence_frame",
@@ -71,6 +72,7 @@ class Follower:
         presence_frame: Callable[[Any], str | bytes] | None,
         on_gap: Callable[[Gap], None],
         slow_code: int = CloseCode.TRY_AGAIN_LATER,
+        on_epoch: Callable[[Position], None] | None = None,
     ) -> None:
         self.outlet = outlet
         self.slow = slow
@@ -79,6 +81,7 @@ class Follower:
         self.frame = frame
         self.presence_frame = presence_frame
         self.on_gap = on_gap
+        self.on_epoch = on_epoch
         self.left = False
         """Whether it follows the topic no longer."""
         self.skip: Position | None = None

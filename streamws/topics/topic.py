@@ -31,9 +31,11 @@ from .values import (
 )
 
 T = TypeVar("T")
+V = TypeVar("V")
 AnyRecipient = TypeVar("AnyRecipient", bound=Recipient)
 
 OnGap = Callable[[AnyRecipient, Gap], Awaitable[None] | None]
+OnEpoch = Callable[[AnyRecipient, Position], Awaitable[None] | None]
 
 logger = logging.getLogger("streamws.topics")
 
@@ -145,6 +147,7 @@ class Topic(Generic[T]):
         on_gap: OnGap[AnyRecipient] | None = None,
         presence_frame: Callable[[PresenceEvent], str | bytes] | None = None,
         on_joined: Callable[[Joined, Sequence[Publication[T]]], None] | None = None,
+        on_epoch: OnEpoch[AnyRecipient] | None = None,
     ) -> Joined:
         """Send the publications of the topic to a connection, until it leaves or ends.
 
@@ -164,6 +167,9 @@ class Topic(Generic[T]):
         :param on_gap: called with the client and a `Gap` when publications are missing. It may be a coroutine function.
         :param presence_frame: makes the message to send from a presence event. By default, none are sent.
         :param on_joined: called once with the result and the publications since `since`, which are then not sent.
+        :param on_epoch: called with the client and its position when the topic has got a new epoch, but nothing is
+            missing: the broker was restarted with its data. Only needed if `frame` leaves out the epochs. It may be a
+            coroutine function.
         :returns: the position, and whether the connection has got everything since `since`.
         :raises ConnectionClosed: if the connection has ended or is closing.
         :raises LimitExceeded: if it uses `TopicLimits.max_topics_per_client` topics already.
@@ -183,8 +189,9 @@ class Topic(Generic[T]):
         if name in outlet.followers:
             raise UsageError(f"the connection follows topic {name!r} already: call leave() first")
         core.check_room(outlet, name)
-        tell = partial(self._tell_gap, client, on_gap)
-        follower = Follower(outlet, slow, backlog, frame, presence_frame, tell, slow_code)
+        tell_gap = partial(self._tell, client, on_gap)
+        tell_epoch = None if on_epoch is None else partial(self._tell, client, on_epoch)
+        follower = Follower(outlet, slow, backlog, frame, presence_frame, tell_gap, slow_code, tell_epoch)
         outlet.followers[name] = follower
         audience = core.audience(self)
         try:
@@ -197,13 +204,16 @@ class Topic(Generic[T]):
                 raise ConnectionClosed(client.outcome, "cannot join") from None
             raise
 
-    def _tell_gap(self, client: AnyRecipient, on_gap: OnGap[AnyRecipient] | None, gap: Gap) -> None:
-        if on_gap is None:
+    def _tell(
+        self, client: AnyRecipient, function: Callable[[AnyRecipient, V], Awaitable[None] | None] | None, value: V
+    ) -> None:
+        """Call `on_gap` or `on_epoch`."""
+        if function is None:
             return
         try:
-            result = on_gap(client, gap)
+            result = function(client, value)
         except Exception:
-            logger.exception("topic %r: on_gap raised", self.name)
+            logger.exception("topic %r: %r raised", self.name, function)
             return
         if isawaitable(result):
             self._core.spawn(_wait_for(result))

@@ -636,6 +636,26 @@ async def test_publication_that_nobody_could_get_ends_the_epoch(house: Open) -> 
         assert not feed.joined.recovered
 
 
+async def test_client_recovers_at_once_with_the_new_epoch_after_a_restart_with_all_data(house: Open) -> None:
+    broker = FlakyBroker()
+    made = await house(broker=broker, authorize=allow)
+    topic = await news(made, 10)
+    peer = await made.visit("")
+    await peer.ask(
+        '{"id":2,"subscribe":{"channel":"news"}}',
+        f'{{"id":2,"subscribe":{{{POSITION},"offset":1,"positioned":true}}}}',
+    )
+    broker.restart()
+    await topic.publish(20)
+    epoch = broker.memory._store.topics["news"].epoch
+    await peer.hear('{"push":{"channel":"news","unsubscribe":{"code":2500,"reason":"insufficient state"}}}')
+    await peer.ask(
+        '{"id":3,"subscribe":{"channel":"news","recover":true,"epoch":"e1","offset":1}}',
+        f'{{"id":3,"subscribe":{{"recoverable":true,"epoch":"{epoch}","publications":[{{"data":20,"offset":2}}],'
+        '"recovered":true,"offset":2,"positioned":true,"was_recovering":true}}',
+    )
+
+
 async def test_client_is_unsubscribed_to_recover_if_the_broker_has_lost_something(house: Open) -> None:
     made = await house(authorize=allow)
     topic = await news(made, 10)

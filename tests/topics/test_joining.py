@@ -453,7 +453,13 @@ async def test_epoch_that_continues_the_one_before_is_no_gap(
     history = History()
     topic, source = topics.topic("news", history=history), publisher.topic("news", history=history)
     gaps: list[Gap] = []
-    await topic.join(channel, frame=numbered, on_gap=lambda _, gap: gaps.append(gap))
+    epochs: list[Position] = []
+    await topic.join(
+        channel,
+        frame=numbered,
+        on_gap=lambda _, gap: gaps.append(gap),
+        on_epoch=lambda _, position: epochs.append(position),
+    )
     first = (await source.publish("1")).position
     flaky.fail()
     await source.publish("2")
@@ -469,6 +475,8 @@ async def test_epoch_that_continues_the_one_before_is_no_gap(
     assert first is not None
     assert third is not None
     assert first.epoch != third.epoch
+    assert [position.offset for position in epochs] == [1, 3]
+    assert epochs[0].epoch == third.epoch
     late = Channel()
     joined = await topic.join(late, frame=numbered, since=first)
     await until(lambda: len(late.sent) == 3)

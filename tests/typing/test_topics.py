@@ -58,6 +58,10 @@ def on_gap(client: Client, gap: Gap) -> None:
     assert_type(gap.since, Position)
 
 
+def on_epoch(client: Client, position: Position) -> None:
+    assert_type(position.epoch, str)
+
+
 async def on_gap_later(client: Channel, gap: Gap) -> None:
     await client.close()
 
@@ -81,6 +85,7 @@ async def use(client: Client, channel: Channel) -> None:
             await prices.join(client, since=Position("", 0), slow="latest", backlog=1, frame=frame, on_gap=on_gap),
             Joined,
         )
+        await prices.join(client, on_epoch=on_epoch)
         await prices.join(channel, on_gap=on_gap_later, presence_frame=member_frame, on_joined=on_joined)
         await prices.leave(client)
         assert_type(prices.lost(client), int)
