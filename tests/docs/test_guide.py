@@ -102,8 +102,11 @@ async def test_documentation_program_does_what_its_page_says(
     if '"ca.pem"' in source:
         folder = request.getfixturevalue("authority")
         source = PEM.sub(lambda found: repr(str(folder / found[1])), source)
+    if "redis://localhost" in source:
+        source = source.replace("redis://localhost", request.getfixturevalue("redis_server").url)
     with reserved_port() as port:
         for name, stand_in in {
+            '"PORT", "8765"': '"PORT", "0"',
             '"localhost", 8765': '"127.0.0.1", 0',  # localhost may be two addresses, with two ports
             '"127.0.0.1", 8765': f'"127.0.0.1", {port}',
             '"", 8765': '"127.0.0.1", 0',
@@ -1253,6 +1256,30 @@ async def _(server: Running) -> None:
 
 
 # Topics --------------------------------------------------------------------------------------------------------
+
+
+@drives("several-processes")
+async def _(server: Running) -> None:
+    async with Program(*server.program.arguments) as second:
+        other = Running(second, await second.logs("serving on (.*)"), server.files)
+        async with server.connect("/red?name=Ada") as ada, other.connect("/red?name=Bob") as bob:
+            assert sorted(json.loads(await bob.recv())["members"]) in (["Ada", "Bob"], ["Bob"])
+            assert "Ada" in json.loads(await ada.recv())["members"]
+            positions = []
+            for text in ("hello", "again"):
+                await ada.send(text)
+                said = json.loads(await bob.recv())
+                assert said["text"] == json.loads(await ada.recv())["text"] == text
+                positions.append(said["position"])
+        epoch, offset = positions[0]
+        async with other.connect(f"/red?epoch={epoch}&offset={offset}") as peer:
+            assert json.loads(await peer.recv()) == {"text": "again", "position": positions[1]}
+            assert "somebody" in json.loads(await peer.recv())["members"]
+        async with server.connect("/red?epoch=unknown&offset=7") as peer:
+            assert [json.loads(text)["text"] for text in await heard(peer, 2)] == ["hello", "again"]
+            assert json.loads(await peer.recv()) == {"missing since": 7}
+        assert await second.interrupt() == 0
+        assert "Traceback" not in second.stderr
 
 
 @drives("rooms")

@@ -1,7 +1,8 @@
 """Fixtures for topics."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from streamws.topics import Broker, MemoryBroker, Topics
 from topics.channels import Channel
 from topics.flaky import FlakyBroker
+from topics.redis_server import RedisServer
 
 OpenTopics = Callable[..., Awaitable[Topics]]
 
@@ -22,6 +24,15 @@ async def open_topics() -> AsyncIterator[OpenTopics]:
             return await stack.enter_async_context(Topics(broker or MemoryBroker(), **options))
 
         yield start
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """A server of the test's own, which runs. The parameter is its options."""
+    server = RedisServer(tmp_path, *getattr(request, "param", ()))
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`RedisBroker`: the promises of a broker, and what happens when Redis fails."""
 
 import asyncio
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 import pytest
 
+from helpers.blocks import ROOT
 from helpers.programs import script
 from helpers.waiting import PATIENCE, until, within
 from streamws import BrokerError, BrokerUnavailable, PublishTimeout
@@ -35,15 +37,6 @@ prefixes = (f"test-{number}" for number in count())
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A server for the tests that do not disturb others."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """A server of the test's own, which runs. The parameter is its options."""
-    server = RedisServer(tmp_path, *getattr(request, "param", ()))
     server.start()
     yield server
     server.kill()
@@ -155,9 +148,9 @@ async def test_server_that_is_down_at_the_start_is_used_when_it_is_there(
         server.kill()
 
 
-@pytest.mark.parametrize("server", [("--requirepass", "s3cret/%")], indirect=True)
-async def test_login_and_database(server: RedisServer) -> None:
-    place = f"127.0.0.1:{server.port}"
+@pytest.mark.parametrize("redis_server", [("--requirepass", "s3cret/%")], indirect=True)
+async def test_login_and_database(redis_server: RedisServer) -> None:
+    place = f"127.0.0.1:{redis_server.port}"
     for login, reason in (("", "NOAUTH"), (":wrong@", "WRONGPASS"), ("nobody:s3cret%2F%25@", "WRONGPASS")):
         broker = RedisBroker(f"redis://{login}{place}")
         with pytest.raises(BrokerError, match=f"Redis at {place} cannot be used: .*{reason}"):
@@ -174,6 +167,28 @@ async def test_login_and_database(server: RedisServer) -> None:
         assert not (await node.read()).records
     async with Node(RedisBroker(f"redis://:s3cret%2F%25@{place}?db=3")) as node:
         assert [record.payload for record in (await node.read()).records] == ["1"]
+
+
+async def test_user_of_the_guide_may_do_everything(redis_server: RedisServer) -> None:
+    (command,) = re.findall("`ACL (SETUSER chat .*)`", (ROOT / "docs/howto/several-processes.md").read_text("utf-8"))
+    assert b"OK" in redis_server.ask("ACL", *command.split())
+    url = redis_server.url.replace("//", "//chat:password@")
+    async with Node(RedisBroker(url, prefix="chat")) as node:
+        await node.broker.subscribe("t")
+        await node.publish("1", idempotency="1")
+        assert len((await node.read()).records) == 1
+        await node.broker.enter("t", "c1", "ann", "")
+        await node.broker.enter("t", "c1", "bob", "")
+        await node.broker.exit("t", "c1")
+        await node.receive(1)
+        assert b"OK" in redis_server.ask("SCRIPT", "FLUSH")
+        await node.publish("2")
+        await node.broker._presence.look_after()  # type: ignore[attr-defined]
+        await node.broker.unsubscribe("t")
+    async with Node(RedisBroker(url, prefix="chat")) as node:
+        assert await node.broker.connections("t") == {}
+    with pytest.raises(BrokerError, match=r"cannot be used: .*NOPERM"):
+        await RedisBroker(url, prefix="other").open(Collector())
 
 
 async def test_unix_socket(tmp_path: Path) -> None:
@@ -242,16 +257,16 @@ except streamws.MissingExtra as error:
 # Failures --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("server", [DATA], indirect=True)
-async def test_restart_with_the_data_loses_nothing(server: RedisServer, open_topics: OpenTopics) -> None:
-    topics = await open_topics(RedisBroker(server.url), limits=PATIENT)
-    other = await open_topics(RedisBroker(server.url))
+@pytest.mark.parametrize("redis_server", [DATA], indirect=True)
+async def test_restart_with_the_data_loses_nothing(redis_server: RedisServer, open_topics: OpenTopics) -> None:
+    topics = await open_topics(RedisBroker(redis_server.url), limits=PATIENT)
+    other = await open_topics(RedisBroker(redis_server.url))
     topic, elsewhere = (opened.topic("t", history=History()) for opened in (topics, other))
     async with following(topic) as follower:
         await published(topic, "1", "2")
         await follower.has("1", "2")
         before = follower.last
-        server.restart()
+        redis_server.restart()
         await published(elsewhere, "3", "4")
         await follower.has("1", "2", "3", "4")
         assert follower.last is not None
@@ -262,14 +277,14 @@ async def test_restart_with_the_data_loses_nothing(server: RedisServer, open_top
             assert another.recovered
 
 
-async def test_restart_without_the_data_is_a_gap(server: RedisServer, open_topics: OpenTopics) -> None:
-    topics = await open_topics(RedisBroker(server.url))
+async def test_restart_without_the_data_is_a_gap(redis_server: RedisServer, open_topics: OpenTopics) -> None:
+    topics = await open_topics(RedisBroker(redis_server.url))
     topic = topics.topic("t", history=History())
     async with following(topic) as follower:
         await published(topic, "1", "2")
         await follower.has("1", "2")
         before = follower.last
-        server.restart()
+        redis_server.restart()
         await until(lambda: follower.gaps)
         await published(topic, "3")
         await follower.has("1", "2", "gap", "3")
@@ -280,20 +295,20 @@ async def test_restart_without_the_data_is_a_gap(server: RedisServer, open_topic
 
 
 async def test_restart_with_older_data_is_a_gap_without_duplicates(
-    server: RedisServer, open_topics: OpenTopics
+    redis_server: RedisServer, open_topics: OpenTopics
 ) -> None:
-    topics = await open_topics(RedisBroker(server.url))
+    topics = await open_topics(RedisBroker(redis_server.url))
     topic = topics.topic("t", history=History())
     async with following(topic) as follower:
         await published(topic, "1", "2")
         await follower.has("1", "2")
         second = follower.last
-        assert b"OK" in server.ask("SAVE")
+        assert b"OK" in redis_server.ask("SAVE")
         await published(topic, "3 lost", "4 lost")
         await follower.has("1", "2", "3 lost", "4 lost")
         fourth = follower.last
         for number in range(2):  # the second one forgets the first one, too
-            server.restart()
+            redis_server.restart()
             await published(topic, f"new {number}", f"newer {number}", f"newest {number}")
             await until(lambda: follower.items[-1] == f"newest {number}")  # noqa: B023
         assert follower.items == [
@@ -308,25 +323,25 @@ async def test_restart_with_older_data_is_a_gap_without_duplicates(
                 assert another.recovered is recovered
 
 
-async def test_server_that_hangs(server: RedisServer, open_topics: OpenTopics) -> None:
-    topics = await open_topics(RedisBroker(server.url, timeout=0.1))
+async def test_server_that_hangs(redis_server: RedisServer, open_topics: OpenTopics) -> None:
+    topics = await open_topics(RedisBroker(redis_server.url, timeout=0.1))
     topic = topics.topic("t", history=History())
     async with following(topic) as follower:
         await published(topic, "1")
-        server.signal(signal.SIGSTOP)
+        redis_server.signal(signal.SIGSTOP)
         with pytest.raises(PublishTimeout):
             await topic.publish("2", timeout=0.01, idempotency="2")
         with pytest.raises(BrokerError, match=r"no sign of life for 0\.1 s"):
             await topic.publish("2", idempotency="2")
         with pytest.raises(BrokerUnavailable, match="not available"):
             await topic.publish("2", idempotency="2")
-        server.signal(signal.SIGCONT)
+        redis_server.signal(signal.SIGCONT)
         await published(topic, "2", "3")
         await follower.has("1", "2", "3")
 
 
-async def test_subscriber_that_is_thrown_out_misses_nothing(server: RedisServer, open_topics: OpenTopics) -> None:
-    topics = await open_topics(RedisBroker(server.url))
+async def test_subscriber_that_is_thrown_out_misses_nothing(redis_server: RedisServer, open_topics: OpenTopics) -> None:
+    topics = await open_topics(RedisBroker(redis_server.url))
     topic = topics.topic("t", history=History())
     without = topics.topic("without history")
     async with following(topic) as follower, following(without) as other:
@@ -334,7 +349,7 @@ async def test_subscriber_that_is_thrown_out_misses_nothing(server: RedisServer,
         await published(without, "1")
         await follower.has("1")
         await other.has("1")
-        assert b":1" in server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        assert b":1" in redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
         await published(topic, "2", "3")
         await published(without, "2")
         await follower.has("1", "2", "3")
@@ -345,10 +360,10 @@ async def test_subscriber_that_is_thrown_out_misses_nothing(server: RedisServer,
 
 
 async def test_subscriber_whose_output_buffer_is_full_misses_nothing(
-    server: RedisServer, open_topics: OpenTopics
+    redis_server: RedisServer, open_topics: OpenTopics
 ) -> None:
-    assert b"OK" in server.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 200kb 0 0")
-    topics = await open_topics(RedisBroker(server.url))
+    assert b"OK" in redis_server.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 200kb 0 0")
+    topics = await open_topics(RedisBroker(redis_server.url))
     topic = topics.topic("t", history=History(size=100, max_bytes=10_000_000))
     async with following(topic) as follower:
         for _ in range(40):
@@ -357,32 +372,32 @@ async def test_subscriber_whose_output_buffer_is_full_misses_nothing(
         await published(topic, "end")
         await until(lambda: follower.items[-1] == "end")
         assert not follower.gaps
-        assert b"omem" in server.ask("CLIENT", "LIST")
-        assert b"client-output-buffer-limit" in server.ask("CONFIG", "GET", "client-output-buffer-limit")
+        assert b"omem" in redis_server.ask("CLIENT", "LIST")
+        assert b"client-output-buffer-limit" in redis_server.ask("CONFIG", "GET", "client-output-buffer-limit")
 
 
 async def test_order_of_publish_soon_is_kept_while_the_server_is_away(
-    server: RedisServer, open_topics: OpenTopics
+    redis_server: RedisServer, open_topics: OpenTopics
 ) -> None:
-    topics = await open_topics(RedisBroker(server.url), limits=PATIENT)
+    topics = await open_topics(RedisBroker(redis_server.url), limits=PATIENT)
     topic = topics.topic("t", history=History(size=1000))
-    server.kill()
+    redis_server.kill()
     await unavailable(topic.read_history)
     for number in range(600):
         assert topic.publish_soon(str(number))
     await asyncio.sleep(0.02)
-    server.start()
+    redis_server.start()
     await until(lambda: topics._core.publisher.waiting == 0)
     page = await topic.read_history()
     assert [publication.data for publication in page.publications] == [str(number) for number in range(600)]
     assert topics.failed == 0
 
 
-async def test_flushed_scripts_are_loaded_again(server: RedisServer) -> None:
-    async with Node(RedisBroker(server.url)) as node:
+async def test_flushed_scripts_are_loaded_again(redis_server: RedisServer) -> None:
+    async with Node(RedisBroker(redis_server.url)) as node:
         await node.broker.subscribe("t")
         for number in range(3):
-            assert b"OK" in server.ask("SCRIPT", "FLUSH")
+            assert b"OK" in redis_server.ask("SCRIPT", "FLUSH")
             if number == 0:
                 await node.publish("0")
             elif number == 1:
@@ -408,11 +423,11 @@ async def test_publications_of_one_loop_iteration_leave_in_one_write(make_broker
         assert [record.payload for record in (await node.read()).records] == ["5", "6", "7", "8", "9"]
 
 
-async def test_many_topics_are_subscribed_again(server: RedisServer) -> None:
-    async with Node(RedisBroker(server.url)) as node:
+async def test_many_topics_are_subscribed_again(redis_server: RedisServer) -> None:
+    async with Node(RedisBroker(redis_server.url)) as node:
         await asyncio.gather(*(node.broker.subscribe(f"t{number}") for number in range(1100)))
         await asyncio.gather(*(node.broker.unsubscribe(f"t{number}") for number in range(50)))
-        assert b":1" in server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        assert b":1" in redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
         await until(lambda: node.receiver.losses == 1)
         for number in (0, 49, 50, 1099):
             await node.publish("1", topic=f"t{number}")
@@ -450,9 +465,9 @@ async def die(broker: RedisBroker) -> None:
     await broker._end()
 
 
-def let_time_pass(server: RedisServer, prefix: str, broker: RedisBroker) -> None:
+def let_time_pass(redis_server: RedisServer, prefix: str, broker: RedisBroker) -> None:
     """Let the last sign of life of a process be long ago."""
-    server.ask("ZADD", f"{{{prefix}}}:nodes", "1", broker._presence._node)
+    redis_server.ask("ZADD", f"{{{prefix}}}:nodes", "1", broker._presence._node)
 
 
 async def test_connections_of_a_process_that_dies_leave_once(shared_server: RedisServer) -> None:
@@ -506,17 +521,17 @@ async def test_process_that_was_taken_for_dead_is_present_again(shared_server: R
 
 
 @pytest.mark.parametrize("restart", [True, False], ids=["restart", "flush"])
-async def test_presence_is_restored_after_the_server_has_lost_it(server: RedisServer, restart: bool) -> None:
-    brokers = [RedisBroker(server.url) for _ in range(2)]
+async def test_presence_is_restored_after_the_server_has_lost_it(redis_server: RedisServer, restart: bool) -> None:
+    brokers = [RedisBroker(redis_server.url) for _ in range(2)]
     async with Node(brokers[0]) as one, Node(brokers[1]) as two:
         await one.broker.subscribe("t")
         await one.broker.enter("t", "c1", "ann", "busy")
         await two.broker.enter("t", "c2", "bob", "")
         await until(lambda: len(one.receiver.events) == 2)
         if restart:
-            server.restart()
+            redis_server.restart()
         else:
-            server.ask("FLUSHALL")
+            redis_server.ask("FLUSHALL")
         for broker in brokers:
             await available(broker._presence.look_after)
         assert sorted(await one.broker.connections("t")) == ["c1", "c2"]
@@ -544,12 +559,12 @@ async def test_connection_that_left_while_the_server_was_away_is_gone(tmp_path: 
         server.kill()
 
 
-async def test_topics_find_out_that_all_has_been_deleted(server: RedisServer, open_topics: OpenTopics) -> None:
-    topics: Topics = await open_topics(RedisBroker(server.url))
+async def test_topics_find_out_that_all_has_been_deleted(redis_server: RedisServer, open_topics: OpenTopics) -> None:
+    topics: Topics = await open_topics(RedisBroker(redis_server.url))
     topic = topics.topic("t", history=History())
     async with following(topic) as follower:
         await published(topic, "1")
         await follower.has("1")
-        server.ask("FLUSHALL")
+        redis_server.ask("FLUSHALL")
         await published(topic, "2")
         await follower.has("1", "gap", "2")
