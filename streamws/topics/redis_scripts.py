@@ -32,11 +32,10 @@ if not epoch or known[3] ~= ARGV[1] then
     if #former > 500 then
       former = string.match(string.sub(former, 1, 500), '^.* ')
     end
-    epoch = string.sub(epoch, 1, 12) .. string.sub(fresh, 1, 8)
   else
     redis.call('DEL', stream)
-    epoch = string.sub(fresh, 1, 20)
   end
+  epoch = string.sub(fresh, 1, 16)
   redis.call('HSET', meta, 'epoch', epoch, 'offset', offset, 'run', ARGV[1], 'former', former)
 end
 redis.call('PEXPIRE', meta, ARGV[2])
@@ -102,7 +101,8 @@ local first = oldest and tonumber(string.match(oldest[1], '^%d+')) or offset + 1
 local after, valid = 0, at < 0
 if at >= 0 and since == epoch then
   after, valid = at, true
-elseif at >= 0 and string.sub(since, 1, 12) == string.sub(epoch, 1, 12) then
+elseif at >= 0 then
+  -- What is older than this run may be known already, if the epoch has been lost with the last changes.
   after = tonumber(string.match(former, ':(%d+)') or 0)
   for other, last in string.gmatch(former, '(%S+):(%d+)') do
     if other == since then

@@ -323,6 +323,22 @@ async def test_restart_with_older_data_is_a_gap_without_duplicates(
                 assert another.recovered is recovered
 
 
+async def test_older_data_after_all_has_been_deleted_are_a_gap_without_duplicates(
+    redis_server: RedisServer, open_topics: OpenTopics
+) -> None:
+    topics = await open_topics(RedisBroker(redis_server.url))
+    topic = topics.topic("t", history=History())
+    async with following(topic) as follower:
+        await published(topic, "1", "2")
+        assert b"OK" in redis_server.ask("SAVE")
+        assert b"OK" in redis_server.ask("FLUSHALL")
+        await published(topic, "3")
+        await follower.has("1", "2", "gap", "3")
+        redis_server.restart()
+        await published(topic, "4")
+        await follower.has("1", "2", "gap", "3", "gap", "4")
+
+
 async def test_server_that_hangs(redis_server: RedisServer, open_topics: OpenTopics) -> None:
     topics = await open_topics(RedisBroker(redis_server.url, timeout=0.1))
     topic = topics.topic("t", history=History())
