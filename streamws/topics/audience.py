@@ -34,8 +34,11 @@ class Feed(Protocol):
         """Take the next publication."""
         ...
 
-    def put_gap(self, gap: Gap) -> None:
-        """Take note of a gap."""
+    def put_gap(self, gap: Gap, position: Position) -> None:
+        """Take note of a gap.
+
+        :param position: the position after it.
+        """
         ...
 
     def end(self) -> None:
@@ -624,7 +627,7 @@ class Audience:
             for follower in group.followers():
                 follower.on_gap(gap)
         for feed in self._feeds:
-            feed.put_gap(gap)
+            feed.put_gap(gap, position)
         for member in self._ahead[:]:
             skip = member.skip
             if skip is None:
@@ -634,7 +637,7 @@ class Audience:
                 if isinstance(member, Follower):
                     member.on_gap(Gap(skip))
                 else:
-                    member.put_gap(Gap(skip))
+                    member.put_gap(Gap(skip), position)
             elif skip.offset > position.offset:
                 continue
             if member in self._ahead:

@@ -26,10 +26,10 @@ class Core:
         "_ids",
         "_loop",
         "_node",
-        "_open",
         "_tasks",
         "audiences",
         "broker",
+        "is_open",
         "limits",
         "outlets",
         "publisher",
@@ -49,7 +49,8 @@ class Core:
         self._node = token_hex(6)
         self._ids = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open = False
+        self.is_open = False
+        """Whether the topics are used inside of their `async with`."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # Opening and closing ---------------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ class Core:
             raise UsageError("these topics were already entered: make a new Topics")
         self._loop = asyncio.get_running_loop()
         await self.broker.open(self)
-        self._open = True
+        self.is_open = True
 
     async def close(self) -> None:
         """Wait for the publications under way, end all subscriptions, and close the broker."""
@@ -68,7 +69,7 @@ class Core:
         try:
             await self.publisher.close(timeout)
         finally:
-            self._open = False
+            self.is_open = False
             for outlet in [*self.outlets.values()]:
                 outlet.forget()
             self.outlets.clear()
@@ -87,7 +88,7 @@ class Core:
 
     def check_open(self) -> None:
         """Check that the topics are used inside of their `async with`, on their loop."""
-        if not self._open:
+        if not self.is_open:
             raise UsageError("these topics are not open: use them inside of `async with Topics(broker) as topics:`")
         if _get_running_loop() is not self._loop:
             raise UsageError(

@@ -90,7 +90,7 @@ class Follower:
         self.size = 0
         """The bytes of the messages that wait."""
         self._number = 0
-        self._told = False  # whether `on_gap` was called since messages wait
+        self._told = False  # whether `on_gap` was called for the messages that are dropped at one place
 
     def hold(self, delivery: Delivery) -> bool:
         """Let a message wait until the connection is ready, or drop messages.
@@ -121,12 +121,14 @@ class Follower:
                 _, oldest = waiting.popitem(last=False)
                 self.size -= oldest.size
                 self._drop(oldest)
+        elif slow == "drop-newest":
+            self._told = False  # what is dropped later is missing at another place
         waiting[name] = delivery
         self.size += delivery.size
         return True
 
     def _drop(self, delivery: Delivery) -> None:
-        """Count a message that is dropped, and tell of the first one since messages wait."""
+        """Count a message that is dropped, and tell of the first one at each place."""
         self.lost += 1
         if delivery.position is not None and not self._told:
             self._told = True
@@ -141,7 +143,8 @@ class Follower:
         self.size -= delivery.size
         if not self.waiting:
             self.waiting = None
-            self._told = False
+        if self.slow != "drop-newest":
+            self._told = False  # what is dropped later is missing at another place
         return delivery
 
     def clear(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -228,6 +229,31 @@ async def test_connection_that_is_not_of_streamws_is_slow_too(topics: Topics, ch
     channel.move()
     await until(lambda: len(channel.sent) == 2)
     assert [int(str(payload)) for payload in channel.sent] == [0, 9]
+
+
+@pytest.mark.parametrize("slow", ["drop-oldest", "drop-newest", "latest"])
+async def test_each_place_where_publications_are_missing_is_told_once(
+    topics: Topics, channel: Channel, slow: Any
+) -> None:
+    """The connection reads one of four publications, and never all that wait."""
+    topic = topics.topic("news")
+    gaps: list[int] = []
+    channel.stick()
+    await topic.join(channel, slow=slow, backlog=300, on_gap=lambda _, gap: gaps.append(gap.since.offset))
+    for number in range(1, 41):
+        await topic.publish(f"{number}", key=f"{number}")
+        await iterations()
+        if number % 4 == 0:
+            channel.move_one()
+            await iterations()
+    channel.move()
+    await iterations()
+    sent = [int(str(payload)) for payload in channel.sent]
+    assert sent == sorted(sent)
+    missing = [before for before, after in pairwise([*sent, 41]) if after != before + 1]
+    assert len(missing) > 5
+    assert gaps == missing
+    assert topic.lost(channel) == 40 - len(sent)
 
 
 async def test_connection_that_is_not_of_streamws_is_closed_with_1013(topics: Topics, channel: Channel) -> None:
