@@ -460,7 +460,10 @@ class Audience:
     def _frame(self, frame: Frame, item: Publication[Any] | PresenceEvent) -> SharedMessage | None:
         """Make a message; None if the function of the application raises."""
         try:
-            return SharedMessage(frame(item), None)
+            message = SharedMessage(frame(item), None)
+            if isinstance(message.data, str) and not message.data.isascii():
+                message.data.encode()  # now, not for one connection after another
+            return message
         except Exception:
             logger.exception("topic %r: %r raised; nothing is sent", self.name, frame)
             return None

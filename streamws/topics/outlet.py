@@ -26,6 +26,9 @@ class _Direct(Protocol):
     @property
     def writer(self) -> Writer: ...
 
+    @property
+    def _shares_frames(self) -> bool: ...
+
     def _call_when_closed(self, callback: Callable[[], None]) -> None: ...
 
 
@@ -193,9 +196,9 @@ class Outlet:
         self._queue: deque[Follower] = deque()  # the followers with messages that wait, in turn
         self._pumping = False  # whether a callback or task will send the messages that wait
         self.writer: Writer | None = None
-        """Writes messages for many connections; None for other connections than those of streamws."""
+        """Writes messages for many connections; None for other connections than those of a server of streamws."""
         self._waiter: Any = None
-        if isinstance(channel, _Direct):
+        if isinstance(channel, _Direct) and channel._shares_frames:
             self.writer = channel.writer
             channel._call_when_closed(self._end)
         else:

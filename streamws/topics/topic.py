@@ -9,9 +9,10 @@ from typing import Generic, TypeVar
 
 from ..channel import Recipient
 from ..codes import CloseCode
-from ..errors import ConnectionClosed, LimitExceeded, UsageError
+from ..errors import ConnectionClosed, EncodeError, LimitExceeded, UsageError, describe
 from ..messages.codec import Codec
 from ..options import MiB
+from ..wire.protocol import unchanging
 from .broker import Outgoing
 from .core import Core
 from .outlet import Follower
@@ -116,7 +117,12 @@ class Topic(Generic[T]):
     def _outgoing(self, message: T, key: str | None, idempotency: str | None) -> Outgoing:
         payload = self.codec.encode(message)
         if not isinstance(payload, str):
-            payload = payload.decode() if self.codec.text else bytes(payload)
+            payload = bytes(payload).decode() if self.codec.text else unchanging(payload)
+        elif not payload.isascii():
+            try:
+                payload.encode()
+            except UnicodeEncodeError as error:
+                raise EncodeError(f"the message is not valid Unicode: {describe(error)}") from error
         most = self._core.limits.max_publication_size
         if len(payload) > most:
             raise LimitExceeded(

@@ -382,6 +382,33 @@ async def test_publication_is_compressed_once_for_each_window(topics: Topics, se
         assert ratios[1] < 1000 < ratios[2]
 
 
+async def test_client_of_another_server_follows_too(topics: Topics, serve: Serve) -> None:
+    """Its frames are masked, so that they cannot be shared."""
+    received: list[str] = []
+
+    async def note(client: Client) -> None:
+        async for message in client.text():
+            received.append(message)
+
+    server, other = await serve(hold, compression=Compression(threshold=0)), await serve(note)
+    topic = topics.topic("news")
+    async with (
+        connect_client(f"ws://127.0.0.1:{server.port}/") as peer,
+        connect_client(f"ws://127.0.0.1:{other.port}/") as one,
+        connect_client(f"ws://127.0.0.1:{other.port}/") as two,
+    ):
+        await until(lambda: len(server.clients) == 1)
+        for client in (*server.clients.values(), one, two):
+            await topic.join(client)
+        for number in range(3):
+            await topic.publish(f"{number} " * 100)
+            assert await within(peer.read_message()) == f"{number} " * 100
+        await until(lambda: len(received) == 6)
+        assert sorted(received) == sorted(f"{number} " * 100 for number in [0, 1, 2] * 2)
+    await until(lambda: topics.followed == 0)
+    assert topics._core.outlets == {}
+
+
 async def story() -> None:
     """A server with followers that come, fall behind, recover and go."""
     async with Topics(MemoryBroker()) as topics:
