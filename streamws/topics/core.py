@@ -125,15 +125,30 @@ class Core:
         if self.audiences.get(audience.name) is audience:
             del self.audiences[audience.name]
 
-    def outlet(self, channel: Recipient) -> Outlet:
+    def find_outlet(self, channel: Recipient) -> Outlet | None:
+        """Return the way to a connection; None if it neither follows a topic nor is present in one.
+
+        :raises TypeError: if it is no connection.
+        """
+        outlet = self.outlets.get(channel)
+        if outlet is None and not hasattr(channel, "outcome"):
+            raise TypeError(
+                f"client must be a connection of streamws, such as a Client, not {channel!r}; inside of an ASGI "
+                "application, make one with streamws.asgi.from_scope or from_websocket"
+            )
+        return outlet
+
+    def outlet(self, channel: Recipient, action: str) -> Outlet:
         """Return the way to a connection, which may be new.
 
+        :param action: what the connection is going to do, for the error.
         :raises ConnectionClosed: if the connection has ended or is closing.
+        :raises TypeError: if it is no connection.
         """
+        outlet = self.find_outlet(channel)
         outcome = channel.outcome
         if outcome is not None:
-            raise ConnectionClosed(outcome, "cannot join")
-        outlet = self.outlets.get(channel)
+            raise ConnectionClosed(outcome, f"cannot {action}")
         if outlet is None:
             self._ids += 1
             outlet = Outlet(channel, f"{self._node}-{self._ids}", self._end_outlet, self.spawn)

@@ -3,7 +3,9 @@
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
+from weakref import ReferenceType, ref
 
 from ..channel import Recipient
 from ..codes import CloseCode
@@ -30,6 +32,13 @@ class _Direct(Protocol):
     def _shares_frames(self) -> bool: ...
 
     def _call_when_closed(self, callback: Callable[[], None]) -> None: ...
+
+
+def _end_weakly(outlet: "ReferenceType[Outlet]") -> None:
+    """End an outlet, if it still exists. The connection must not keep it, and so the topics, until it ends."""
+    existing = outlet()
+    if existing is not None:
+        existing._end()
 
 
 class Delivery:
@@ -165,6 +174,7 @@ class Outlet:
     """
 
     __slots__ = (
+        "__weakref__",
         "_pumping",
         "_queue",
         "_refilled",
@@ -200,7 +210,7 @@ class Outlet:
         self._waiter: Any = None
         if isinstance(channel, _Direct) and channel._shares_frames:
             self.writer = channel.writer
-            channel._call_when_closed(self._end)
+            channel._call_when_closed(partial(_end_weakly, ref(self)))
         else:
             self._waiter = spawn(self._wait_closed())
 

@@ -89,6 +89,9 @@ class Subscription(Generic[T]):
         self.skip: Position | None = None
         self.left: bool = False
 
+    def __repr__(self) -> str:
+        return f"<Subscription of {self._topic.name!r}, {len(self._ready)} publications wait>"
+
     @property
     def joined(self) -> Joined:
         """Where the subscription began, and whether it has everything since the given position.

@@ -14,6 +14,7 @@ from ..messages.codec import Codec
 from ..options import MiB
 from ..wire.protocol import unchanging
 from .broker import Outgoing
+from .checks import check_backlog, check_function, check_limit, check_since, check_slow_code, check_text
 from .core import Core
 from .outlet import Follower
 from .presence import Presence
@@ -92,6 +93,8 @@ class Topic(Generic[T]):
         one task are delivered in their order.
         """
         self._core.check_open()
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
         outgoing = self._outgoing(message, key, idempotency)
         if client is not None:
             self._admit(client)
@@ -115,6 +118,10 @@ class Topic(Generic[T]):
         return self._core.publisher.publish_soon(self._outgoing(message, key, idempotency))
 
     def _outgoing(self, message: T, key: str | None, idempotency: str | None) -> Outgoing:
+        if key is not None:
+            check_text("key", key)
+        if idempotency is not None:
+            check_text("idempotency", idempotency)
         payload = self.codec.encode(message)
         if not isinstance(payload, str):
             payload = bytes(payload).decode() if self.codec.text else unchanging(payload)
@@ -132,7 +139,7 @@ class Topic(Generic[T]):
 
     def _admit(self, client: Recipient) -> None:
         rate = self._core.limits.max_publications_per_client
-        if rate is not None and not self._core.outlet(client).admit(rate, asyncio.get_running_loop().time()):
+        if rate is not None and not self._core.outlet(client, "publish").admit(rate, asyncio.get_running_loop().time()):
             raise LimitExceeded(
                 f"too many publications of one connection (TopicLimits.max_publications_per_client: {rate:g} a second)"
             )
@@ -182,9 +189,15 @@ class Topic(Generic[T]):
         core.check_open()
         if slow not in _SLOW:
             raise ValueError(f"slow must be one of {', '.join(map(repr, _SLOW))}, not {slow!r}")
-        if backlog < 1:
-            raise ValueError(f"backlog must be at least 1 byte, not {backlog!r}")
-        outlet = core.outlet(client)
+        check_slow_code(slow_code)
+        check_since(since)
+        check_backlog(backlog)
+        check_function("frame", frame)
+        check_function("presence_frame", presence_frame)
+        check_function("on_joined", on_joined)
+        if on_gap is not None and not callable(on_gap):
+            raise TypeError(f"on_gap must be a function, not {on_gap!r}")
+        outlet = core.outlet(client, "join")
         name = self.name
         if name in outlet.followers:
             raise UsageError(f"the connection follows topic {name!r} already: call leave() first")
@@ -226,7 +239,7 @@ class Topic(Generic[T]):
     def _stop(self, client: Recipient) -> None:
         """Stop to send the publications to a connection."""
         core = self._core
-        outlet = core.outlets.get(client)
+        outlet = core.find_outlet(client)
         if outlet is None:
             return
         follower = outlet.followers.pop(self.name, None)
@@ -239,7 +252,7 @@ class Topic(Generic[T]):
 
     def lost(self, client: Recipient) -> int:
         """Return how many publications were dropped, because the connection reads too slowly, since it joined."""
-        outlet = self._core.outlets.get(client)
+        outlet = self._core.find_outlet(client)
         follower = None if outlet is None else outlet.followers.get(self.name)
         return 0 if follower is None else follower.lost
 
@@ -260,8 +273,8 @@ class Topic(Generic[T]):
         """
         if slow != "wait" and slow not in _SLOW:
             raise ValueError(f"slow must be 'wait' or one of {', '.join(map(repr, _SLOW))}, not {slow!r}")
-        if backlog < 1:
-            raise ValueError(f"backlog must be at least 1 byte, not {backlog!r}")
+        check_since(since)
+        check_backlog(backlog)
         return Subscription(self._core, self, since, slow, backlog)
 
     async def read_history(
@@ -277,6 +290,8 @@ class Topic(Generic[T]):
         """
         core = self._core
         core.check_open()
+        check_since(since)
+        check_limit(limit)
         audience = core.audience(self)
         try:
             page = await audience.read(since, limit, newest)

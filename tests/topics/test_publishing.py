@@ -147,7 +147,7 @@ async def test_messages_without_a_codec_are_str_or_bytes(topics: Topics, channel
 async def test_text_that_is_not_valid_unicode_is_not_published(topics: Topics, channel: Channel) -> None:
     topic = topics.topic("news", history=History())
     await topic.join(channel)
-    with pytest.raises(EncodeError, match="the message is not valid Unicode: UnicodeEncodeError: .*surrogates"):
+    with pytest.raises(EncodeError, match=r"the message is not valid Unicode: UnicodeEncodeError: .*surrogates"):
         await topic.publish("lone \ud800")
     await topic.publish("€")
     await until(lambda: channel.sent == ["€"])
