@@ -234,10 +234,7 @@ class Outlet:
 
     def forget(self) -> None:
         """Stop to watch the connection, which follows nothing any more."""
-        self.closed = True
-        self._queue.clear()
-        if self.writer is not None and self._pumping:
-            self.writer.held = False  # the callback of this outlet does nothing more
+        self._stop()
         if self._waiter is not None:
             self._waiter.cancel()
 
@@ -248,9 +245,14 @@ class Outlet:
     def _end(self) -> None:
         """The connection has ended, or is about to."""
         if not self.closed:
-            self.closed = True
-            self._queue.clear()
+            self._stop()
             self.on_closed(self)
+
+    def _stop(self) -> None:
+        self.closed = True
+        self._queue.clear()
+        if self.writer is not None and self._pumping:
+            self.writer.held -= 1
 
     def admit(self, rate: float, now: float) -> bool:
         """Return whether the connection may make a publication now.
@@ -301,7 +303,7 @@ class Outlet:
         """Send the messages that wait as soon as the connection is ready."""
         self._pumping = True
         if self.writer is not None:
-            self.writer.held = True
+            self.writer.held += 1
             self.writer._call_when_ready(self._flush)
         else:
             self._spawn(self._send_all())
@@ -324,7 +326,8 @@ class Outlet:
         while not self.closed and writer._is_ready():
             delivery = self._next()
             if delivery is None:
-                self._pumping = writer.held = False
+                self._pumping = False
+                writer.held -= 1
                 return
             writer._send_shared(delivery.message)
         if not self.closed and writer._protocol.open:
