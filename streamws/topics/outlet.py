@@ -44,13 +44,15 @@ def _end_weakly(outlet: "ReferenceType[Outlet]") -> None:
 class Delivery:
     """One message for the followers of a topic that share a frame function."""
 
-    __slots__ = ("key", "message", "position", "size")
+    __slots__ = ("event", "key", "message", "position", "size")
 
-    def __init__(self, message: SharedMessage, position: Position | None, key: str | None) -> None:
+    def __init__(self, message: SharedMessage, position: Position | None, key: str | None, event: bool = False) -> None:
         self.message = message
         self.position = position
-        """The position of the publication; None for a presence event."""
+        """The position of the publication; for a presence event, that of the last one before it."""
         self.key = key
+        self.event = event
+        """Whether it is a presence event."""
         self.size = len(message.data) + ITEM_OVERHEAD
 
 
@@ -113,7 +115,7 @@ class Follower:
         if waiting is None:
             waiting = self.waiting = OrderedDict()
         slow = self.slow
-        if slow == "latest" and delivery.position is not None:
+        if slow == "latest" and not delivery.event:
             name: object = ("key", delivery.key)
             earlier = waiting.pop(name, None)
             if earlier is not None:
@@ -145,7 +147,7 @@ class Follower:
         if delivery.position is not None and not self._told:
             self._told = True
             epoch, offset = delivery.position
-            self.on_gap(Gap(Position(epoch, offset - 1)))
+            self.on_gap(Gap(Position(epoch, offset if delivery.event else offset - 1)))
 
     def take(self) -> Delivery | None:
         """Remove the message that waits for longest."""

@@ -15,7 +15,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from helpers.virtual import ALL, VirtualLoop, connected
 from streamws import BrokerError, Client, ConnectionClosed, LimitExceeded, UsageError
-from streamws.topics import Gap, History, Joined, MemoryBroker, Position, Publication, Topic, TopicLimits, Topics
+from streamws.topics import (
+    Gap,
+    History,
+    Joined,
+    MemoryBroker,
+    Position,
+    PresenceEvent,
+    Publication,
+    Topic,
+    TopicLimits,
+    Topics,
+)
 from topics.flaky import FlakyBroker
 
 EXAMPLES = int(os.environ.get("STREAMWS_TOPICS") or 0)
@@ -44,6 +55,10 @@ def frame(publication: Publication[str | bytes]) -> str:
     return f"{epoch}/{offset}/{publication.payload!s}"
 
 
+def presence_frame(event: PresenceEvent) -> str:
+    return f"{event.kind}/{event.connection}/{event.user}"
+
+
 class Person:
     """One connection: its two ends, and what it has received and was told."""
 
@@ -59,6 +74,9 @@ class Person:
         self.received: list[Position] = []
         self.payloads: list[str] = []
         self.gaps: list[Gap] = []
+        self.present: dict[str, str] | None = None
+        """Who is present, as far as the connection was told: the users, by their connections."""
+        self.events = 0
         self.follows = False
         """Whether it has joined, and was not told to leave."""
         self.gone = False
@@ -68,10 +86,22 @@ class Person:
         try:
             while True:
                 epoch, offset, payload = str(await self.peer.read_message()).split("/")
+                if epoch in ("join", "leave"):
+                    self.note_presence(epoch, offset, payload)
+                    continue
                 self.received.append(Position(epoch, int(offset)))
                 self.payloads.append(payload)
         except ConnectionClosed:
             pass
+
+    def note_presence(self, kind: str, connection: str, user: str) -> None:
+        self.events += 1
+        if self.present is None:
+            return
+        if kind == "join":
+            self.present[connection] = user
+        else:
+            self.present.pop(connection, None)
 
     @property
     def position(self) -> Position | None:
@@ -178,9 +208,17 @@ class TopicUse(RuleBasedStateMachine):
 
         try:
             person.joined = await self.topic.join(
-                person.client, since=person.since, slow=person.slow, backlog=BACKLOG, frame=frame, on_gap=on_gap
+                person.client,
+                since=person.since,
+                slow=person.slow,
+                backlog=BACKLOG,
+                frame=frame,
+                on_gap=on_gap,
+                presence_frame=presence_frame,
             )
             person.follows = True
+            connections = await self.memory.connections("t")
+            person.present = {id: connection.user for id, connection in connections.items()}
         except (BrokerError, UsageError, ConnectionClosed):
             pass
 
@@ -387,8 +425,12 @@ class TopicUse(RuleBasedStateMachine):
         self.publish(1, None)
         last = next(reversed(self.log))
         self.read_all()
+        connections = self.run(self.memory.connections("t"))
+        present = {id: connection.user for id, connection in connections.items()}
         for person in self.people:
             self.check(person, last)
+            if person.follows and person.client.outcome is None and person.slow == "disconnect":
+                assert person.present == present
         for listener in self.listeners:
             self.check_items(listener, last)
             listener.stopping = True
