@@ -81,7 +81,6 @@ class Audience:
         "_broker",
         "_codec",
         "_feeds",
-        "_feeds_now",
         "_generation",
         "_groups",
         "_held",
@@ -131,8 +130,7 @@ class Audience:
         self._members: dict[Follower | Feed, None] = {}  # those that are joining too
         self._groups: dict[tuple[Frame | None, Frame | None], Group] = {}  # the live connections
         self._live: tuple[Group, ...] = ()  # the same groups
-        self._feeds: dict[Feed, None] = {}  # the live feeds
-        self._feeds_now: tuple[Feed, ...] | None = None  # the same, for the next publication; None to make it anew
+        self._feeds: tuple[Feed, ...] = ()  # the live feeds
         self._ahead: list[Follower | Feed] = []  # those that have got later publications than `position`
         # The subscription.
         self._wanted = False
@@ -380,8 +378,7 @@ class Audience:
         if isinstance(member, Follower):
             self._group(member).add(member)
         else:
-            self._feeds[member] = None
-            self._feeds_now = None
+            self._feeds += (member,)
 
     def remove(self, member: Follower | Feed) -> None:
         """Remove a follower."""
@@ -400,8 +397,7 @@ class Audience:
                 if not group and not self._joining:
                     self._drop_empty_groups()
         elif member in self._feeds:
-            del self._feeds[member]
-            self._feeds_now = None
+            self._feeds = tuple(feed for feed in self._feeds if feed is not member)
         if not self._members:
             self._wanted = False
             if self._subscribed:
@@ -456,17 +452,10 @@ class Audience:
                     follower.on_gap(gap)
         if self._feeds:
             publication = publication or Publication(self.name, record, self._codec)
-            for feed in self._copied_feeds():
+            for feed in self._feeds:
                 feed.put(publication)
         if self._ahead:
             self._deliver_ahead(record)
-
-    def _copied_feeds(self) -> tuple[Feed, ...]:
-        """Return the live feeds. One may end while a publication is delivered."""
-        feeds = self._feeds_now
-        if feeds is None:
-            feeds = self._feeds_now = tuple(self._feeds)
-        return feeds
 
     def _frame(self, frame: Frame, item: Publication[Any] | PresenceEvent) -> SharedMessage | None:
         """Make a message; None if the function of the application raises."""
@@ -640,7 +629,7 @@ class Audience:
         for group in self._live:
             for follower in group.followers():
                 follower.on_gap(gap)
-        for feed in self._copied_feeds():
+        for feed in self._feeds:
             feed.put_gap(gap, position)
         for member in self._ahead[:]:
             skip = member.skip
