@@ -161,8 +161,10 @@ class Core:
 
         :raises LimitExceeded: if it may not.
         """
-        used = len(outlet.followers.keys() | outlet.present.keys())
         most = self.limits.max_topics_per_client
+        if len(outlet.followers) + len(outlet.present) < most:
+            return
+        used = len(outlet.followers.keys() | outlet.present.keys())
         if used >= most and name not in outlet.followers and name not in outlet.present:
             raise LimitExceeded(f"the connection uses {used} topics already (max_topics_per_client: {most})")
 

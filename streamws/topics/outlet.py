@@ -277,6 +277,14 @@ class Outlet:
 
     # Sending ---------------------------------------------------------------------------------------------------
 
+    def send_now(self, message: SharedMessage) -> bool:
+        """Write a message if the connection is ready; return whether it was."""
+        writer = self.writer
+        if writer is None or self.closed or writer.held or not writer._is_ready():
+            return False
+        writer._send_shared(message)
+        return True
+
     def offer(self, follower: Follower, delivery: Delivery) -> None:
         """Send a message, or let it wait."""
         if self.closed or follower.left:
