@@ -152,7 +152,7 @@ class Core:
             raise ConnectionClosed(outcome, f"cannot {action}")
         if outlet is None:
             self._ids += 1
-            outlet = Outlet(channel, f"{self._node}-{self._ids}", self._end_outlet, self.forget_unused, self.spawn)
+            outlet = Outlet(channel, f"{self._node}-{self._ids}", self)
             self.outlets[channel] = outlet
         return outlet
 
@@ -178,7 +178,7 @@ class Core:
             outlet.forget()
             self.outlets.pop(outlet.channel, None)
 
-    def _end_outlet(self, outlet: Outlet) -> None:
+    def end_outlet(self, outlet: Outlet) -> None:
         """End everything of a connection that has ended."""
         self.outlets.pop(outlet.channel, None)
         for name, follower in [*outlet.followers.items()]:
