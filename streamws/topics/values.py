@@ -11,6 +11,10 @@ from ..options import MiB, check_positive_int, check_positive_seconds
 
 T = TypeVar("T")
 
+new_tuple = tuple.__new__
+"""Makes a `NamedTuple` from a tuple of all fields. Its own constructor is a Python function, which takes twice as long;
+several are made for each publication."""
+
 Slow = Literal["disconnect", "drop-oldest", "drop-newest", "latest"]
 """What happens to a follower that reads too slowly; see `Topic.join`."""
 
