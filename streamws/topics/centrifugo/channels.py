@@ -7,7 +7,7 @@ from typing import Any, Generic
 
 import attrs
 
-from ...errors import BrokerError, ConnectionClosed, DecodeError, describe
+from ...errors import BrokerError, ConnectionClosed, DecodeError, LimitExceeded, UsageError, describe
 from ...messages.json import Json
 from ..values import Joined, Position, Publication
 from . import commands, replies
@@ -15,7 +15,7 @@ from .codes import CentrifugoError, DisconnectCode, ErrorCode, UnsubscribeCode
 from .commands import JsonValue
 from .frames import PresenceFrame, encode_info, encode_publication, publication_frame
 from .replies import Encoded
-from .settings import Action, AnyClient, AnyTopic, Settings
+from .settings import Action, AnyClient, AnyTopic, Settings, check_type
 
 logger = logging.getLogger("streamws.topics")
 
@@ -37,13 +37,15 @@ class Identity:
 class Channels(Generic[AnyClient]):
     """The subscriptions of one connection, and its questions about topics."""
 
-    __slots__ = ("_channels", "_client", "_identity", "_settings")
+    __slots__ = ("_beginning", "_channels", "_client", "_identity", "_settings")
 
     def __init__(self, client: AnyClient, settings: Settings[AnyClient], identity: Identity) -> None:
         self._client = client
         self._settings = settings
         self._identity = identity
         self._channels: dict[str, AnyTopic] = {}  # those to which the client has subscribed
+        # The channel to which the client is about to subscribe. None if there is none, or if the program has ended it.
+        self._beginning: str | None = None
 
     async def _find(self, action: Action, channel: str) -> AnyTopic:
         """Return a topic of which the client may make use.
@@ -55,17 +57,36 @@ class Channels(Generic[AnyClient]):
         topic = self._settings.find(channel)
         if topic is None:
             raise CentrifugoError(ErrorCode.UNKNOWN_CHANNEL)
+        if topic.name != channel:
+            raise ValueError(f"find({channel!r}) must return the topic of this name, not {topic!r}")
         return topic
 
     async def _is_allowed(self, action: Action, channel: str) -> bool:
-        authorize = self._settings.authorize
-        return authorize is not None and await authorize(self._client, action, channel)
+        settings = self._settings
+        if settings.authorize is None:
+            return False
+        size = len(channel.encode())
+        if size > settings.max_name:
+            raise LimitExceeded(f"the name of a channel has {size} bytes (TopicLimits.max_name: {settings.max_name})")
+        allowed = await settings.authorize(self._client, action, channel)
+        return check_type("authorize", allowed, bool)
 
     async def subscribe(self, command: commands.Subscribe) -> None:
         """Begin a subscription, and reply."""
         channel = command.channel
         if channel in self._channels:
             raise CentrifugoError(ErrorCode.ALREADY_SUBSCRIBED)
+        self._beginning = channel
+        try:
+            await self._begin(command)
+        except UsageError:
+            self._check_beginning()
+            raise
+        finally:
+            self._beginning = None
+
+    async def _begin(self, command: commands.Subscribe) -> None:
+        channel = command.channel
         topic = await self._find("subscribe", channel)
         present = await self._is_allowed("presence", channel)
         positioned = topic.history is not None
@@ -73,19 +94,23 @@ class Channels(Generic[AnyClient]):
         since = None
         if command.since is not None and positioned:
             since = await self._position(topic, command.since)
+        self._check_beginning()
         sending: list[Coroutine[object, None, None]] = []
 
         def reply(joined: Joined, publications: Sequence[Publication[Any]]) -> None:
             recovered = joined.recovered and len(publications) <= self._settings.max_history
-            if command.reject_unrecovered and command.since is not None and not recovered:
+            if command.reject_unrecovered and since is not None and not recovered:
                 raise CentrifugoError(ErrorCode.UNRECOVERABLE_POSITION)
             missed = [encode_publication(publication, True, trusted) for publication in publications if recovered]
+            # A client that recovers keeps its position, and moves on with each publication that it handles.
+            position = since if recovered else joined.position
             result = replies.subscribe_result(
-                joined.position if positioned else None,
+                position if positioned else None,
                 recovering=command.since is not None,
                 recovered=recovered,
                 publications=missed,
             )
+            self._beginning = None
             # It is sent now: later publications come after it.
             sending.append(self._client.send(replies.reply(command.id, "subscribe", result)))
 
@@ -122,6 +147,11 @@ class Channels(Generic[AnyClient]):
             except BrokerError as error:
                 logger.warning("Centrifugo client %s is not present in %r: %s", who.id, channel, describe(error))
 
+    def _check_beginning(self) -> None:
+        """Check that the program has not ended the subscription that is about to begin."""
+        if self._beginning is None:
+            raise CentrifugoError(ErrorCode.PERMISSION_DENIED)
+
     def _presence_frame(self, channel: str) -> PresenceFrame:
         frames = self._settings.presence_frames
         frame = frames.get(channel)
@@ -146,6 +176,10 @@ class Channels(Generic[AnyClient]):
 
     async def unsubscribe(self, channel: str, code: int, reason: str) -> bool:
         """End a subscription and tell the client; return whether there was one."""
+        if channel == self._beginning:
+            self._beginning = None  # the reply will be an error
+            await self.leave(channel)
+            return True
         if not await self.leave(channel):
             return False
         with suppress(ConnectionClosed):
@@ -194,15 +228,14 @@ class Channels(Generic[AnyClient]):
         since = None if command.since is None else await self._position(topic, command.since)
         if since is not None and command.reverse:
             page = await topic.read_history()
-            if page.position.epoch != since.epoch:
-                raise CentrifugoError(ErrorCode.UNRECOVERABLE_POSITION)
             before = [publication for publication in page.publications if publication.position.offset < since.offset]
             publications = before[len(before) - limit :] if limit < len(before) else before
         else:
             page = await topic.read_history(since=since, limit=limit, newest=command.reverse)
-            if since is not None and not page.complete:
-                raise CentrifugoError(ErrorCode.UNRECOVERABLE_POSITION)
             publications = [*page.publications]
+        # In the same epoch, the offsets tell the client what is missing.
+        if since is not None and since.epoch != page.position.epoch:
+            raise CentrifugoError(ErrorCode.UNRECOVERABLE_POSITION)
         if command.reverse:
             publications.reverse()
         trusted = isinstance(topic.codec, Json)

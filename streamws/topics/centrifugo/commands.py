@@ -6,6 +6,7 @@ method. `{}` is a pong.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from math import isinf
 from typing import Final, TypeAlias, TypeVar
 
 import attrs
@@ -176,7 +177,14 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-decoder: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+def _decode_float(digits: str) -> float:
+    number = float(digits)
+    if isinf(number):  # JSON could not express it again
+        raise ValueError(f"{digits} is too large")
+    return number
+
+
+decoder: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_decode_float)
 
 
 def _decode_command(line: str) -> Command:
@@ -266,8 +274,8 @@ _REJECT_UNRECOVERED = 2
 
 def _subscribe(number: int, members: _Members) -> Command:
     channel = _channel(members)
-    if _integer(members, "type", 0, 2**31 - 1):
-        return NotServed(number, ErrorCode.NOT_AVAILABLE)  # maps, and other kinds of subscriptions
+    if _integer(members, "type", 0, 2**31 - 1) or members.get("tf") is not None:
+        return NotServed(number, ErrorCode.NOT_AVAILABLE)  # maps, other kinds of subscriptions, and filters by tags
     since = _position(members) if _boolean(members, "recover") else None
     reject = bool(_integer(members, "flag", 0, 2**63 - 1) & _REJECT_UNRECOVERED)
     return Subscribe(number, channel, since, _boolean(members, "join_leave"), reject)

@@ -150,6 +150,7 @@ class CentrifugoEndpoint(Generic[AnyClient]):
             max_calls=max_calls,
             max_command_rate=max_command_rate,
             backlog=backlog,
+            max_name=topics.limits.max_name,
         )
         self._sessions: dict[EndpointClient, Session[AnyClient]] = {}
 

@@ -17,7 +17,7 @@ from .channels import Channels, Identity
 from .codes import CentrifugoDisconnect, CentrifugoError, DisconnectCode, ErrorCode, UnsubscribeCode
 from .commands import BadRequest, Command
 from .replies import Encoded
-from .settings import AnyClient, Connected, Function, Settings
+from .settings import AnyClient, Connected, Function, Settings, check_type
 
 logger = logging.getLogger("streamws.topics")
 
@@ -226,6 +226,7 @@ class Session(Generic[AnyClient]):
         self._unusable = True  # unless it succeeds: clients do not try again on the same connection
         connect = self._settings.connect
         connected = Connected() if connect is None else await connect(self._client, command.token, command.data)
+        check_type("connect", connected, Connected)
         expires_at = connected.expires_at
         if expires_at is not None and expires_at <= time():
             raise CentrifugoError(ErrorCode.TOKEN_EXPIRED)
@@ -244,12 +245,20 @@ class Session(Generic[AnyClient]):
         connect = self._settings.connect
         if connect is None:
             raise CentrifugoError(ErrorCode.NOT_AVAILABLE)
-        connected = await connect(self._client, command.token, None)
+        try:
+            connected = await connect(self._client, command.token, None)
+        except CentrifugoError as error:
+            if error.code not in (ErrorCode.TOKEN_EXPIRED, ErrorCode.EXPIRED):
+                raise
+            # An error would end the client for good. After this code it connects again, with another token.
+            raise CentrifugoDisconnect(DisconnectCode.EXPIRED) from error
+        check_type("connect", connected, Connected)
         if connected.user != self._identity.user:
             raise CentrifugoDisconnect(DisconnectCode.INVALID_TOKEN, "invalid token: it is for another user")
         expires_at = connected.expires_at
         if expires_at is not None and expires_at <= time():
-            raise CentrifugoError(ErrorCode.EXPIRED)
+            raise CentrifugoDisconnect(DisconnectCode.EXPIRED)
+        self._identity.info = "" if connected.info is None else replies.encode(connected.info)
         ttl = self._expire_at(expires_at)
         return replies.refresh_result(self._identity.id, ttl=ttl)
 

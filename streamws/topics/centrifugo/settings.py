@@ -17,6 +17,25 @@ Action: TypeAlias = Literal["subscribe", "publish", "presence", "history"]
 """What a client may be allowed to do with a topic."""
 
 
+_T = TypeVar("_T")
+
+
+def _check_time(_: object, field: "attrs.Attribute[float | None]", value: float | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{field.name} must be a number of seconds since 1970, or None, not {value!r}")
+    if value != value:
+        raise ValueError(f"{field.name} must be a number of seconds since 1970, or None, not {value!r}")
+
+
+def check_type(function: str, result: object, kind: type[_T]) -> _T:
+    """Return what a function of the application returned, after a check of its type."""
+    if not isinstance(result, kind):
+        raise TypeError(f"{function} must return {kind.__name__}, not {type(result).__name__}")
+    return result
+
+
 @attrs.frozen
 class Connected:
     """Who has connected: the result of the `connect` function of a `CentrifugoEndpoint`.
@@ -31,7 +50,7 @@ class Connected:
     user: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     data: object = attrs.field(default=None, kw_only=True)
     info: object = attrs.field(default=None, kw_only=True)
-    expires_at: float | None = attrs.field(default=None, kw_only=True)
+    expires_at: float | None = attrs.field(default=None, kw_only=True, validator=_check_time)
 
 
 class EndpointClient(Channel, Recipient, Protocol):
@@ -66,6 +85,7 @@ class Settings(Generic[AnyClient]):
     max_calls: int
     max_command_rate: float | None
     backlog: int
+    max_name: int
     presence_frames: "WeakValueDictionary[str, PresenceFrame]" = attrs.field(
         factory=lambda: WeakValueDictionary[str, PresenceFrame](), init=False
     )

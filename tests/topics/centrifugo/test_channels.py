@@ -1,16 +1,26 @@
 """Subscriptions, recovery, history and presence, with exact JSON on real sockets."""
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from helpers.waiting import iterations, until
+from helpers.waiting import iterations, until, within
 from streamws import Client
 from streamws.messages import Json
-from streamws.topics import CentrifugoDisconnect, CentrifugoError, History, MemoryBroker, Topic, TopicLimits
+from streamws.topics import (
+    CentrifugoDisconnect,
+    CentrifugoError,
+    Connected,
+    History,
+    JsonValue,
+    MemoryBroker,
+    Topic,
+    TopicLimits,
+)
 from topics.centrifugo.house import POSITION, PRICE, USER, House, Open, Price, allow, by_token, news, publications
-
-# Subscribing ---------------------------------------------------------------------------------------------------------
+from topics.flaky import FlakyBroker
 
 
 async def test_client_subscribes_publishes_and_unsubscribes(house: Open) -> None:
@@ -98,6 +108,22 @@ async def test_authorize_that_raises_is_logged(house: Open, caplog: pytest.LogCa
     assert await peer.end() == (4501, "go away")
 
 
+@pytest.mark.parametrize("answer", [None, 1, "yes", asyncio.Event()])
+async def test_authorize_must_return_a_bool(house: Open, caplog: pytest.LogCaptureFixture, answer: Any) -> None:
+    async def vague(client: Client, action: str, topic: str) -> bool:
+        return answer  # type: ignore[no-any-return]
+
+    made = await house(authorize=vague)
+    _topic = made.topics.topic("news", Json(int))
+    peer = await made.visit("")
+    await peer.ask(
+        '{"id":2,"subscribe":{"channel":"news"}}',
+        '{"id":2,"error":{"code":100,"message":"internal server error","temporary":true}}',
+    )
+    assert f"TypeError: authorize must return bool, not {type(answer).__name__}" in caplog.text
+    assert made.topics.followed == 0
+
+
 async def test_topic_that_the_program_does_not_use_is_unknown(house: Open) -> None:
     peer = await (await house(authorize=allow)).visit("")
     await peer.ask(
@@ -121,6 +147,21 @@ async def test_find_makes_topics_when_they_are_asked_for(house: Open) -> None:
     )
 
 
+async def test_find_must_return_the_topic_of_the_name(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+    made: House
+
+    def find(name: str) -> Topic[int]:
+        return made.topics.topic(name.lower(), Json(int))
+
+    made = await house(authorize=allow, find=find)
+    peer = await made.visit("")
+    await peer.ask(
+        '{"id":2,"subscribe":{"channel":"News"}}',
+        '{"id":2,"error":{"code":100,"message":"internal server error","temporary":true}}',
+    )
+    assert "ValueError: find('News') must return the topic of this name, not <Topic 'news'>" in caplog.text
+
+
 async def test_second_subscription_of_a_channel_is_refused(house: Open) -> None:
     made = await house(authorize=allow)
     _topic = made.topics.topic("news", Json(int))
@@ -140,12 +181,19 @@ async def test_number_of_channels_and_their_names_are_limited(house: Open) -> No
     def find(name: str) -> Topic[int]:
         return made.topics.topic(name, Json(int))
 
-    made = await house(limits, authorize=allow, find=find)
+    asked: list[str] = []
+
+    async def authorize(client: Client, action: str, topic: str) -> bool:
+        asked.append(topic)
+        return True
+
+    made = await house(limits, authorize=authorize, find=find)
     peer = await made.visit("")
-    for name in "ab":
+    for name in ("a", "éé"):
         await peer.ask(f'{{"id":2,"subscribe":{{"channel":"{name}"}}}}', '{"id":2,"subscribe":{}}')
-    await peer.say('{"id":3,"subscribe":{"channel":"c"}}', '{"id":4,"publish":{"channel":"abcdef","data":1}}')
+    await peer.say('{"id":3,"subscribe":{"channel":"c"}}', '{"id":4,"publish":{"channel":"ééé","data":1}}')
     await peer.hear(*(f'{{"id":{number},"error":{{"code":106,"message":"limit exceeded"}}}}' for number in (3, 4)))
+    assert "ééé" not in asked
 
 
 async def test_several_subscriptions_are_independent(house: Open) -> None:
@@ -171,6 +219,48 @@ async def test_program_ends_a_subscription(house: Open) -> None:
     await peer.hear('{"push":{"channel":"news","unsubscribe":{"code":2000,"reason":"no longer allowed"}}}')
     assert not await made.endpoint.unsubscribe(client, "news")
     await peer.ask('{"id":3,"subscribe":{"channel":"news"}}', '{"id":3,"subscribe":{}}')
+
+
+async def test_program_ends_a_subscription_before_it_has_begun(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def slow(client: Client, action: str, topic: str) -> bool:
+        asked.set()
+        await answered.wait()
+        return True
+
+    made = await house(authorize=slow)
+    topic = made.topics.topic("news", Json(int))
+    peer = await made.visit("")
+    await peer.say('{"id":2,"subscribe":{"channel":"news"}}')
+    await within(asked.wait())
+    (client,) = made.served()
+    assert await made.endpoint.unsubscribe(client, "news")
+    assert not await made.endpoint.unsubscribe(client, "news")
+    answered.set()
+    await peer.hear('{"id":2,"error":{"code":103,"message":"permission denied"}}')
+    await topic.publish(1)
+    await peer.ask('{"id":3,"subscribe":{"channel":"news"}}', '{"id":3,"subscribe":{}}')
+    assert caplog.text == ""
+
+
+async def test_program_ends_a_subscription_while_the_broker_is_asked(
+    house: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = FlakyBroker()
+    made = await house(broker=broker, authorize=allow)
+    topic = made.topics.topic("news", Json(int))
+    peer = await made.visit("")
+    broker.hang()
+    await peer.say('{"id":2,"subscribe":{"channel":"news"}}')
+    await until(lambda: made.topics.followed == 1)
+    (client,) = made.served()
+    assert await made.endpoint.unsubscribe(client, "news")
+    broker.go_on()
+    await peer.hear('{"id":2,"error":{"code":103,"message":"permission denied"}}')
+    await topic.publish(1)
+    await peer.ask('{"id":3,"presence":{"channel":"news"}}', '{"id":3,"presence":{"presence":{}}}')
+    assert caplog.text == ""
 
 
 async def test_payloads_of_other_codecs_reach_clients_as_json(house: Open) -> None:
@@ -216,7 +306,8 @@ async def test_client_recovers_what_it_has_missed(house: Open, offset: int, miss
     found = f'"publications":[{publications(*missed)}],' if missed else ""
     await peer.ask(
         f'{{"id":2,"subscribe":{{"channel":"news","recover":true,{epoch}"offset":{offset}}}}}',
-        f'{{"id":2,"subscribe":{{{POSITION},{found}"recovered":true,"offset":4,"positioned":true,'
+        # As in Centrifugo, the position is that of the client: it moves on with each publication that it handles.
+        f'{{"id":2,"subscribe":{{{POSITION},{found}"recovered":true,"offset":{offset},"positioned":true,'
         '"was_recovering":true}}',
     )
     await topic.publish(50)
@@ -256,10 +347,12 @@ async def test_topic_without_history_cannot_be_recovered(house: Open) -> None:
     made = await house(authorize=allow)
     _topic = made.topics.topic("news", Json(int))
     peer = await made.visit("")
-    await peer.ask(
-        '{"id":2,"subscribe":{"channel":"news","recover":true,"epoch":"e1","offset":0}}',
-        '{"id":2,"subscribe":{"was_recovering":true}}',
-    )
+    for flag in (0, 2):  # 2 rejects positions that cannot be recovered: a client would ask again and again
+        await peer.ask(
+            f'{{"id":2,"subscribe":{{"channel":"news","recover":true,"epoch":"e1","offset":0,"flag":{flag}}}}}',
+            '{"id":2,"subscribe":{"was_recovering":true}}',
+        )
+        await peer.ask('{"id":3,"unsubscribe":{"channel":"news"}}', '{"id":3,"unsubscribe":{}}')
 
 
 async def test_client_that_was_alone_in_a_quiet_channel_has_missed_nothing(house: Open) -> None:
@@ -280,7 +373,7 @@ async def test_client_that_was_alone_in_a_quiet_channel_has_missed_nothing(house
     await topic.publish(10)
     await peer.ask(
         '{"id":6,"subscribe":{"channel":"news","recover":true,"epoch":"e1"}}',
-        f'{{"id":6,"subscribe":{{{POSITION},"publications":[{publications(1)}],"recovered":true,"offset":1,'
+        f'{{"id":6,"subscribe":{{{POSITION},"publications":[{publications(1)}],"recovered":true,"offset":0,'
         '"positioned":true,"was_recovering":true}}',
     )
 
@@ -339,6 +432,8 @@ async def test_client_is_unsubscribed_to_recover_if_the_broker_has_lost_somethin
         ('"limit":9,"since":{"offset":4,"epoch":"e1"},"reverse":true', [3, 2]),
         ('"limit":1,"since":{"offset":4,"epoch":"e1"},"reverse":true', [3]),
         ('"limit":0,"since":{"offset":4,"epoch":"e1"},"reverse":true', []),
+        ('"limit":9,"since":{"offset":0,"epoch":"e1"}', [2, 3, 4]),
+        ('"limit":9,"since":{"offset":9,"epoch":"e1"}', []),
     ],
 )
 async def test_client_reads_the_history(house: Open, parameters: str, found: Sequence[int]) -> None:
@@ -352,16 +447,8 @@ async def test_client_reads_the_history(house: Open, parameters: str, found: Seq
     )
 
 
-@pytest.mark.parametrize(
-    "since",
-    [
-        '{"offset":0,"epoch":"e1"}',
-        '{"offset":9,"epoch":"e1"}',
-        '{"offset":4,"epoch":"other"}',
-        '{"offset":4,"epoch":"other"},"reverse":true',
-    ],
-)
-async def test_history_that_is_gone_is_an_error(house: Open, since: str) -> None:
+@pytest.mark.parametrize("since", ['{"offset":4,"epoch":"other"}', '{"offset":4,"epoch":"other"},"reverse":true'])
+async def test_history_of_another_epoch_is_an_error(house: Open, since: str) -> None:
     made = await house(authorize=allow)
     _topic = await news(made, 10, 20, 30, 40)
     peer = await made.visit("")
@@ -443,6 +530,21 @@ async def test_client_that_may_not_use_presence_is_not_present(house: Open) -> N
     )
     # No join came before this reply.
     await guest.ask('{"id":3,"rpc":{}}', '{"id":3,"error":{"code":108,"message":"not available"}}')
+
+
+async def test_refresh_changes_what_others_see_from_then_on(house: Open) -> None:
+    async def connect(client: Client, token: str, data: JsonValue) -> Connected:
+        return Connected("ada", info=token)
+
+    made = await house(connect=connect, authorize=allow)
+    _topic = made.topics.topic("news", Json(int))
+    peer = await made.visit("first")
+    await peer.ask('{"id":2,"refresh":{"token":"second"}}', '{"id":2,"refresh":{"client":"c1"}}')
+    await peer.ask('{"id":3,"subscribe":{"channel":"news"}}', '{"id":3,"subscribe":{}}')
+    await peer.ask(
+        '{"id":4,"presence":{"channel":"news"}}',
+        '{"id":4,"presence":{"presence":{"c1":{"user":"ada","client":"c1","conn_info":"second"}}}}',
+    )
 
 
 async def test_members_that_the_program_has_entered_are_shown(house: Open) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,27 @@ async def test_connect_function_that_raises_is_logged(house: Open, caplog: pytes
     assert "LookupError: secret" in caplog.text
 
 
+async def test_connect_function_must_return_connected(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+    async def forget(client: Client, token: str, data: JsonValue) -> Any:
+        return Connected() if token == "t" else None
+
+    made = await house(connect=forget)
+    internal = '"error":{"code":100,"message":"internal server error","temporary":true}'
+    await (await made.visit()).ask('{"id":1,"connect":{}}', f'{{"id":1,{internal}}}')
+    await (await made.visit("t")).ask('{"id":2,"refresh":{"token":"x"}}', f'{{"id":2,{internal}}}')
+    assert caplog.text.count("TypeError: connect must return Connected, not NoneType") == 2
+
+
+def test_connected_checks_its_values() -> None:
+    wrong: dict[str, Any]
+    for wrong in ({"user": 5}, {"user": None}, {"expires_at": "tomorrow"}, {"expires_at": True}):
+        with pytest.raises(TypeError, match=next(iter(wrong))):
+            Connected(**wrong)
+    with pytest.raises(ValueError, match="expires_at"):
+        Connected(expires_at=float("nan"))
+    assert Connected(expires_at=5).expires_at == 5
+
+
 async def test_token_that_has_expired_is_refused(house: Open) -> None:
     async def late(client: Client, token: str, data: JsonValue) -> Connected:
         return Connected(expires_at=time.time() - 1)
@@ -103,9 +125,43 @@ async def test_token_is_refreshed(house: Open) -> None:
     await peer.ask(
         '{"id":2,"refresh":{"token":"second"}}', '{"id":2,"refresh":{"client":"c1","expires":true,"ttl":90}}'
     )
-    await peer.ask('{"id":3,"refresh":{"token":"short"}}', '{"id":3,"error":{"code":110,"message":"expired"}}')
     await peer.ask('{"id":4,"refresh":{"token":"for ever"}}', '{"id":4,"refresh":{"client":"c1"}}')
-    assert calls == [("first", None), ("second", None), ("short", None), ("for ever", None)]
+    await peer.say('{"id":3,"refresh":{"token":"short"}}')
+    # Clients connect again after this code, with another token. After an error they would not.
+    assert await peer.end() == (3005, "connection expired")
+    assert calls == [("first", None), ("second", None), ("for ever", None), ("short", None)]
+
+
+@pytest.mark.parametrize("code", [109, 110])
+async def test_refresh_with_an_expired_token_lets_the_client_connect_again(house: Open, code: int) -> None:
+    async def check(client: Client, token: str, data: JsonValue) -> Connected:
+        if token == "old":
+            raise CentrifugoError(code)
+        return Connected("ada")
+
+    peer = await (await house(connect=check)).visit("new")
+    await peer.say('{"id":2,"refresh":{"token":"old"}}')
+    assert await peer.end() == (3005, "connection expired")
+
+
+async def test_refresh_that_fails_leaves_the_connection_open(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+    async def check(client: Client, token: str, data: JsonValue) -> Connected:
+        if token == "fail":
+            raise LookupError("no database")
+        if token == "refuse":
+            raise CentrifugoError(103)
+        return Connected("ada")
+
+    peer = await (await house(connect=check)).visit("new")
+    await peer.ask(
+        '{"id":2,"refresh":{"token":"fail"}}',
+        '{"id":2,"error":{"code":100,"message":"internal server error","temporary":true}}',
+    )
+    assert "LookupError: no database" in caplog.text
+    await peer.ask(
+        '{"id":3,"refresh":{"token":"refuse"}}', '{"id":3,"error":{"code":103,"message":"permission denied"}}'
+    )
+    await peer.ask('{"id":4,"refresh":{"token":"good"}}', '{"id":4,"refresh":{"client":"c1"}}')
 
 
 async def test_token_of_another_user_is_refused(house: Open) -> None:
