@@ -158,7 +158,7 @@ def decode_commands(message: str | bytes) -> Iterator[Command]:
         try:
             message = message.decode()
         except UnicodeDecodeError:
-            raise BadRequest("not JSON: the message is binary") from None
+            raise BadRequest("not JSON, but binary: the Protobuf protocol is not served") from None
     begin, length, empty = 0, len(message), True
     while begin < length:  # line by line, because a message may have very many lines
         end = message.find("\n", begin)
@@ -283,11 +283,9 @@ def _subscribe(number: int, members: _Members) -> Command:
 
 def _publish(number: int, members: _Members) -> Command:
     channel = _channel(members)
-    if "data" not in members:
-        raise BadRequest("data is required")
     if _integer(members, "type", 0, 2**31 - 1):
         return NotServed(number, ErrorCode.NOT_AVAILABLE)  # maps
-    return Publish(number, channel, members["data"])
+    return Publish(number, channel, members.get("data"))
 
 
 def _history(number: int, members: _Members) -> History:

@@ -20,7 +20,7 @@ FIRST = "bad request: the first command must be connect"
     ("message", "reason"),
     [
         ("hello", "bad request: not JSON"),
-        (b"\x08\xff\x12", "bad request: not JSON: the message is binary"),
+        (b"\x08\xff\x12", "bad request: not JSON, but binary: the Protobuf protocol is not served"),
         ("", "bad request: empty message"),
         ("[" * 50_000, "bad request: not JSON"),
         ('{"id":1,"subscribe":{"channel":"news"}}', FIRST),
