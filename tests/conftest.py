@@ -105,10 +105,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
-def pytest_collection_finish() -> None:
-    # Thousands of test items live until the end. Frozen, they do not slow down the collection after each test.
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    # Thousands of test items live until the end. They would be visited again and again while they are made; and after
+    # each test, if they were not frozen.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def _description(config: pytest.Config) -> str:
