@@ -34,8 +34,11 @@ class Feed(Protocol):
         """Take the next publication."""
         ...
 
-    def put_gap(self, gap: Gap) -> None:
-        """Take note of a gap."""
+    def put_gap(self, gap: Gap, position: Position) -> None:
+        """Take note of a gap.
+
+        :param position: the position after it.
+        """
         ...
 
     def end(self) -> None:
@@ -457,7 +460,10 @@ class Audience:
     def _frame(self, frame: Frame, item: Publication[Any] | PresenceEvent) -> SharedMessage | None:
         """Make a message; None if the function of the application raises."""
         try:
-            return SharedMessage(frame(item), None)
+            message = SharedMessage(frame(item), None)
+            if isinstance(message.data, str) and not message.data.isascii():
+                message.data.encode()  # now, not for one connection after another
+            return message
         except Exception:
             logger.exception("topic %r: %r raised; nothing is sent", self.name, frame)
             return None
@@ -624,7 +630,7 @@ class Audience:
             for follower in group.followers():
                 follower.on_gap(gap)
         for feed in self._feeds:
-            feed.put_gap(gap)
+            feed.put_gap(gap, position)
         for member in self._ahead[:]:
             skip = member.skip
             if skip is None:
@@ -634,7 +640,7 @@ class Audience:
                 if isinstance(member, Follower):
                     member.on_gap(Gap(skip))
                 else:
-                    member.put_gap(Gap(skip))
+                    member.put_gap(Gap(skip), position)
             elif skip.offset > position.offset:
                 continue
             if member in self._ahead:

@@ -26,10 +26,10 @@ class Core:
         "_ids",
         "_loop",
         "_node",
-        "_open",
         "_tasks",
         "audiences",
         "broker",
+        "is_open",
         "limits",
         "outlets",
         "publisher",
@@ -49,7 +49,8 @@ class Core:
         self._node = token_hex(6)
         self._ids = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open = False
+        self.is_open = False
+        """Whether the topics are used inside of their `async with`."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # Opening and closing ---------------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ class Core:
             raise UsageError("these topics were already entered: make a new Topics")
         self._loop = asyncio.get_running_loop()
         await self.broker.open(self)
-        self._open = True
+        self.is_open = True
 
     async def close(self) -> None:
         """Wait for the publications under way, end all subscriptions, and close the broker."""
@@ -68,7 +69,7 @@ class Core:
         try:
             await self.publisher.close(timeout)
         finally:
-            self._open = False
+            self.is_open = False
             for outlet in [*self.outlets.values()]:
                 outlet.forget()
             self.outlets.clear()
@@ -87,7 +88,7 @@ class Core:
 
     def check_open(self) -> None:
         """Check that the topics are used inside of their `async with`, on their loop."""
-        if not self._open:
+        if not self.is_open:
             raise UsageError("these topics are not open: use them inside of `async with Topics(broker) as topics:`")
         if _get_running_loop() is not self._loop:
             raise UsageError(
@@ -124,15 +125,30 @@ class Core:
         if self.audiences.get(audience.name) is audience:
             del self.audiences[audience.name]
 
-    def outlet(self, channel: Recipient) -> Outlet:
+    def find_outlet(self, channel: Recipient) -> Outlet | None:
+        """Return the way to a connection; None if it neither follows a topic nor is present in one.
+
+        :raises TypeError: if it is no connection.
+        """
+        outlet = self.outlets.get(channel)
+        if outlet is None and not hasattr(channel, "outcome"):
+            raise TypeError(
+                f"client must be a connection of streamws, such as a Client, not {channel!r}; inside of an ASGI "
+                "application, make one with streamws.asgi.from_scope or from_websocket"
+            )
+        return outlet
+
+    def outlet(self, channel: Recipient, action: str) -> Outlet:
         """Return the way to a connection, which may be new.
 
+        :param action: what the connection is going to do, for the error.
         :raises ConnectionClosed: if the connection has ended or is closing.
+        :raises TypeError: if it is no connection.
         """
+        outlet = self.find_outlet(channel)
         outcome = channel.outcome
         if outcome is not None:
-            raise ConnectionClosed(outcome, "cannot join")
-        outlet = self.outlets.get(channel)
+            raise ConnectionClosed(outcome, f"cannot {action}")
         if outlet is None:
             self._ids += 1
             outlet = Outlet(channel, f"{self._node}-{self._ids}", self._end_outlet, self.spawn)

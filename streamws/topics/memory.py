@@ -139,10 +139,15 @@ class MemoryBroker:
     """
 
     def __init__(self, shared: "MemoryBroker | None" = None) -> None:
+        if not isinstance(shared, MemoryBroker | None):
+            raise TypeError(f"shared must be another MemoryBroker, not {shared!r}")
         self._store: _Store = _Store() if shared is None else shared._store
         self._receiver: Receiver | None = None
         self._subscribed: set[str] = set()
         self._present: set[tuple[str, str]] = set()  # topic and connection
+
+    def __repr__(self) -> str:
+        return f"<MemoryBroker, {self.kept} topics>"
 
     @property
     def kept(self) -> int:

@@ -3,7 +3,9 @@
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
+from weakref import ReferenceType, ref
 
 from ..channel import Recipient
 from ..codes import CloseCode
@@ -26,7 +28,17 @@ class _Direct(Protocol):
     @property
     def writer(self) -> Writer: ...
 
+    @property
+    def _shares_frames(self) -> bool: ...
+
     def _call_when_closed(self, callback: Callable[[], None]) -> None: ...
+
+
+def _end_weakly(outlet: "ReferenceType[Outlet]") -> None:
+    """End an outlet, if it still exists. The connection must not keep it, and so the topics, until it ends."""
+    existing = outlet()
+    if existing is not None:
+        existing._end()
 
 
 class Delivery:
@@ -90,7 +102,7 @@ class Follower:
         self.size = 0
         """The bytes of the messages that wait."""
         self._number = 0
-        self._told = False  # whether `on_gap` was called since messages wait
+        self._told = False  # whether `on_gap` was called for the messages that are dropped at one place
 
     def hold(self, delivery: Delivery) -> bool:
         """Let a message wait until the connection is ready, or drop messages.
@@ -121,12 +133,14 @@ class Follower:
                 _, oldest = waiting.popitem(last=False)
                 self.size -= oldest.size
                 self._drop(oldest)
+        elif slow == "drop-newest":
+            self._told = False  # what is dropped later is missing at another place
         waiting[name] = delivery
         self.size += delivery.size
         return True
 
     def _drop(self, delivery: Delivery) -> None:
-        """Count a message that is dropped, and tell of the first one since messages wait."""
+        """Count a message that is dropped, and tell of the first one at each place."""
         self.lost += 1
         if delivery.position is not None and not self._told:
             self._told = True
@@ -141,7 +155,8 @@ class Follower:
         self.size -= delivery.size
         if not self.waiting:
             self.waiting = None
-            self._told = False
+        if self.slow != "drop-newest":
+            self._told = False  # what is dropped later is missing at another place
         return delivery
 
     def clear(self) -> None:
@@ -159,6 +174,7 @@ class Outlet:
     """
 
     __slots__ = (
+        "__weakref__",
         "_pumping",
         "_queue",
         "_refilled",
@@ -190,11 +206,11 @@ class Outlet:
         self._queue: deque[Follower] = deque()  # the followers with messages that wait, in turn
         self._pumping = False  # whether a callback or task will send the messages that wait
         self.writer: Writer | None = None
-        """Writes messages for many connections; None for other connections than those of streamws."""
+        """Writes messages for many connections; None for other connections than those of a server of streamws."""
         self._waiter: Any = None
-        if isinstance(channel, _Direct):
+        if isinstance(channel, _Direct) and channel._shares_frames:
             self.writer = channel.writer
-            channel._call_when_closed(self._end)
+            channel._call_when_closed(partial(_end_weakly, ref(self)))
         else:
             self._waiter = spawn(self._wait_closed())
 

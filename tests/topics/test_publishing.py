@@ -1,6 +1,7 @@
 """Publishing: results, idempotency, deadlines, limits, and `publish_soon`."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -128,6 +129,29 @@ async def test_message_that_cannot_be_encoded_is_not_published(topics: Topics) -
     with pytest.raises(EncodeError):
         await topic.publish(Price("EUR", {1j}))  # type: ignore[arg-type]
     assert (await topic.read_history()).publications == ()
+
+
+@pytest.mark.parametrize("message", [5, {"a": 1}, [1, 2], None], ids=repr)
+async def test_messages_without_a_codec_are_str_or_bytes(topics: Topics, channel: Channel, message: Any) -> None:
+    topic = topics.topic("news", history=History())
+    await topic.join(channel)
+    with pytest.raises(TypeError, match="message must be str or bytes-like, not "):
+        await topic.publish(message)
+    with pytest.raises(TypeError, match="message must be str or bytes-like, not "):
+        topic.publish_soon(message)
+    await topic.publish(bytearray(b"1"))  # type: ignore[arg-type]
+    await topic.publish(memoryview(b"2"))  # type: ignore[arg-type]
+    await until(lambda: channel.sent == [b"1", b"2"])
+
+
+async def test_text_that_is_not_valid_unicode_is_not_published(topics: Topics, channel: Channel) -> None:
+    topic = topics.topic("news", history=History())
+    await topic.join(channel)
+    with pytest.raises(EncodeError, match=r"the message is not valid Unicode: UnicodeEncodeError: .*surrogates"):
+        await topic.publish("lone \ud800")
+    await topic.publish("€")
+    await until(lambda: channel.sent == ["€"])
+    assert (await topic.read_history()).position.offset == 1
 
 
 async def test_size_of_a_publication_is_limited(open_topics: OpenTopics) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -230,6 +231,31 @@ async def test_connection_that_is_not_of_streamws_is_slow_too(topics: Topics, ch
     assert [int(str(payload)) for payload in channel.sent] == [0, 9]
 
 
+@pytest.mark.parametrize("slow", ["drop-oldest", "drop-newest", "latest"])
+async def test_each_place_where_publications_are_missing_is_told_once(
+    topics: Topics, channel: Channel, slow: Any
+) -> None:
+    """The connection reads one of four publications, and never all that wait."""
+    topic = topics.topic("news")
+    gaps: list[int] = []
+    channel.stick()
+    await topic.join(channel, slow=slow, backlog=300, on_gap=lambda _, gap: gaps.append(gap.since.offset))
+    for number in range(1, 41):
+        await topic.publish(f"{number}", key=f"{number}")
+        await iterations()
+        if number % 4 == 0:
+            channel.move_one()
+            await iterations()
+    channel.move()
+    await iterations()
+    sent = [int(str(payload)) for payload in channel.sent]
+    assert sent == sorted(sent)
+    missing = [before for before, after in pairwise([*sent, 41]) if after != before + 1]
+    assert len(missing) > 5
+    assert gaps == missing
+    assert topic.lost(channel) == 40 - len(sent)
+
+
 async def test_connection_that_is_not_of_streamws_is_closed_with_1013(topics: Topics, channel: Channel) -> None:
     topic = topics.topic("news")
     channel.stick()
@@ -354,6 +380,33 @@ async def test_publication_is_compressed_once_for_each_window(topics: Topics, se
             assert await within(peer.read_message()) == "text " * 1000
         ratios = sorted(client.stats.bytes_sent for client in server.clients.values())
         assert ratios[1] < 1000 < ratios[2]
+
+
+async def test_client_of_another_server_follows_too(topics: Topics, serve: Serve) -> None:
+    """Its frames are masked, so that they cannot be shared."""
+    received: list[str] = []
+
+    async def note(client: Client) -> None:
+        async for message in client.text():
+            received.append(message)
+
+    server, other = await serve(hold, compression=Compression(threshold=0)), await serve(note)
+    topic = topics.topic("news")
+    async with (
+        connect_client(f"ws://127.0.0.1:{server.port}/") as peer,
+        connect_client(f"ws://127.0.0.1:{other.port}/") as one,
+        connect_client(f"ws://127.0.0.1:{other.port}/") as two,
+    ):
+        await until(lambda: len(server.clients) == 1)
+        for client in (*server.clients.values(), one, two):
+            await topic.join(client)
+        for number in range(3):
+            await topic.publish(f"{number} " * 100)
+            assert await within(peer.read_message()) == f"{number} " * 100
+        await until(lambda: len(received) == 6)
+        assert sorted(received) == sorted(f"{number} " * 100 for number in [0, 1, 2] * 2)
+    await until(lambda: topics.followed == 0)
+    assert topics._core.outlets == {}
 
 
 async def story() -> None:
