@@ -3,22 +3,15 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
-from ..errors import DecodeError
-from ..messages.codec import Codec
-from ..options import MiB, check_seconds
-from . import centrifugo_protocol as protocol
-from .centrifugo_protocol import Encoded, JsonValue
-from .centrifugo_session import (
-    AnyClient,
-    AnyTopic,
-    Authorize,
-    Connect,
-    EndpointClient,
-    OnMessage,
-    Session,
-    Settings,
-)
-from .topics import Topics
+from ...errors import DecodeError
+from ...messages.codec import Codec
+from ...options import MiB, check_seconds
+from ..topics import Topics
+from . import replies
+from .commands import JsonValue
+from .replies import Encoded
+from .session import Session
+from .settings import AnyClient, AnyTopic, Authorize, Connect, EndpointClient, OnMessage, Settings
 
 _Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
@@ -56,15 +49,15 @@ class Rpc(Generic[_Caller]):
 
         async def call(client: _Caller, data: JsonValue) -> Encoded:
             if request is None or result is None:
-                return protocol.encode(await function(client, data))
+                return replies.encode(await function(client, data))
             try:
-                decoded = request.decode(protocol.encode(data))
+                decoded = request.decode(replies.encode(data))
             except DecodeError:
                 raise
             except Exception as error:
                 # The text of the error may not be meant for clients.
                 raise DecodeError("the data is not valid for this function") from error
-            return protocol.embed(result.encode(await function(client, decoded)), trusted=False)
+            return replies.embed(result.encode(await function(client, decoded)), trusted=False)
 
         self._call: Callable[[_Caller, JsonValue], Awaitable[Encoded]] = call
 
@@ -157,6 +150,7 @@ class CentrifugoEndpoint(Generic[AnyClient]):
             max_calls=max_calls,
             max_command_rate=max_command_rate,
             backlog=backlog,
+            max_name=topics.limits.max_name,
         )
         self._sessions: dict[EndpointClient, Session[AnyClient]] = {}
 
@@ -180,5 +174,4 @@ class CentrifugoEndpoint(Generic[AnyClient]):
         :returns: whether there was a subscription.
         """
         session = self._sessions.get(client)
-        code = protocol.UnsubscribeCode.SERVER
-        return session is not None and await session.unsubscribe(topic, code, reason or "server unsubscribed")
+        return session is not None and await session.unsubscribe(topic, reason or "server unsubscribed")
