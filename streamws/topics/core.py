@@ -99,7 +99,8 @@ class Core:
     def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task, which is cancelled when the topics are closed."""
         assert self._loop is not None
-        task = self._loop.create_task(coroutine)
+        # Not by the task factory of the loop: with an eager one, the task would begin before the caller knows it.
+        task = asyncio.Task(coroutine, loop=self._loop)
         self._tasks.add(task)
         task.add_done_callback(self._end_task)
         return task
@@ -151,7 +152,7 @@ class Core:
             raise ConnectionClosed(outcome, f"cannot {action}")
         if outlet is None:
             self._ids += 1
-            outlet = Outlet(channel, f"{self._node}-{self._ids}", self._end_outlet, self.spawn)
+            outlet = Outlet(channel, f"{self._node}-{self._ids}", self._end_outlet, self.forget_unused, self.spawn)
             self.outlets[channel] = outlet
         return outlet
 
@@ -170,7 +171,8 @@ class Core:
 
         A connection of streamws is remembered until it ends: each outlet asks it to be told of that.
         """
-        if outlet.writer is None and not (outlet.followers or outlet.present or outlet.limited) and not outlet.closed:
+        used = outlet.followers or outlet.present or outlet.limited or outlet.sending
+        if outlet.writer is None and not used and not outlet.closed:
             outlet.forget()
             self.outlets.pop(outlet.channel, None)
 
@@ -212,8 +214,9 @@ class Core:
 
     def lost(self, topics: Sequence[str] | None = None) -> None:
         """Replay publications that may be missing; see `Receiver`."""
-        for audience in [*self.audiences.values()]:
-            if topics is None or audience.name in topics:
+        for name in [*(self.audiences if topics is None else topics)]:
+            audience = self.audiences.get(name)
+            if audience is not None:
                 audience.lost()
 
     def presence_changed(self, topic: str, event: PresenceEvent) -> None:

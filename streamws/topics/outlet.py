@@ -1,7 +1,7 @@
 """The way of publications to one connection, and what happens if that is too slow."""
 
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -163,6 +163,7 @@ class Follower:
         """Drop all messages that wait, because the follower has left."""
         self.waiting = None
         self.size = 0
+        self.outlet.forget_follower(self)
 
 
 class Outlet:
@@ -170,11 +171,13 @@ class Outlet:
 
     :param channel: the connection.
     :param on_closed: called once when the connection has ended.
+    :param on_sent: called when all messages that waited were sent.
     :param spawn: starts a task.
     """
 
     __slots__ = (
         "__weakref__",
+        "_on_sent",
         "_pumping",
         "_queue",
         "_refilled",
@@ -190,11 +193,19 @@ class Outlet:
         "writer",
     )
 
-    def __init__(self, channel: Recipient, id: str, on_closed: Callable[["Outlet"], None], spawn: Spawn) -> None:
+    def __init__(
+        self,
+        channel: Recipient,
+        id: str,
+        on_closed: Callable[["Outlet"], None],
+        on_sent: Callable[["Outlet"], None],
+        spawn: Spawn,
+    ) -> None:
         self.channel = channel
         self.id = id
         """The id of the connection in all processes."""
         self.on_closed = on_closed
+        self._on_sent = on_sent
         self._spawn = spawn
         self.followers: dict[str, Follower] = {}
         """The followers, by the topics."""
@@ -203,7 +214,7 @@ class Outlet:
         self.closed = False
         self._tokens = 0.0  # how many publications the connection may make now
         self._refilled = 0.0  # when that was last increased, by the clock of the loop; 0 before the first publication
-        self._queue: deque[Follower] = deque()  # the followers with messages that wait, in turn
+        self._queue: OrderedDict[Follower, None] = OrderedDict()  # the followers with messages that wait, in turn
         self._pumping = False  # whether a callback or task will send the messages that wait
         self.writer: Writer | None = None
         """Writes messages for many connections; None for other connections than those of a server of streamws."""
@@ -230,6 +241,10 @@ class Outlet:
         if self._waiter is not None:
             self._waiter.cancel()
 
+    def forget_follower(self, follower: Follower) -> None:
+        """Send nothing more to a follower that has left."""
+        self._queue.pop(follower, None)
+
     def _end(self) -> None:
         """The connection has ended, or is about to."""
         if not self.closed:
@@ -255,6 +270,11 @@ class Outlet:
         """Whether the connection has made publications that count against its limit."""
         return self._refilled > 0.0
 
+    @property
+    def sending(self) -> bool:
+        """Whether a message is under way, or waits."""
+        return self._pumping
+
     # Sending ---------------------------------------------------------------------------------------------------
 
     def offer(self, follower: Follower, delivery: Delivery) -> None:
@@ -273,7 +293,7 @@ class Outlet:
             self._disconnect(follower)
             return
         if was_empty and follower.waiting:
-            self._queue.append(follower)
+            self._queue[follower] = None
         if not self._pumping:
             self._pump()
 
@@ -289,11 +309,11 @@ class Outlet:
     def _next(self) -> Delivery | None:
         """Return the next message that waits: one of each follower in turn."""
         while self._queue:
-            follower = self._queue.popleft()
+            follower, _ = self._queue.popitem(last=False)
             delivery = follower.take()
             if delivery is not None:
                 if follower.waiting:
-                    self._queue.append(follower)
+                    self._queue[follower] = None
                 return delivery
         return None
 
@@ -325,6 +345,7 @@ class Outlet:
             self._end()
         finally:
             self._pumping = False
+            self._on_sent(self)
 
     def _disconnect(self, follower: Follower) -> None:
         """Close the connection: it reads too slowly."""

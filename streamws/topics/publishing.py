@@ -87,7 +87,7 @@ class Publisher:
         self._queue.append(_Waiting(message, size, loop.time() + self._limits.publish_timeout))
         self._size += size
         if self._task is None:
-            self._task = loop.create_task(self._work())
+            self._task = asyncio.Task(self._work(), loop=loop)  # never an eager one, which would begin at once
         return True
 
     async def _work(self) -> None:

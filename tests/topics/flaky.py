@@ -38,6 +38,8 @@ class FlakyBroker:
         """How many of the next deliveries are lost."""
         self.repeat = False
         """Whether each publication is delivered twice."""
+        self.slow = 0
+        """How many iterations of the loop each call takes."""
         self._hanging: asyncio.Event | None = None
         self._waiting: deque[Callable[[], None]] = deque()
 
@@ -79,6 +81,8 @@ class FlakyBroker:
             self._waiting.popleft()()
 
     async def _pass(self) -> None:
+        for _ in range(self.slow):
+            await asyncio.sleep(0)
         while self._hanging is not None:
             await self._hanging.wait()
         if self.error is not None:
