@@ -233,7 +233,7 @@ class Outlet:
             self._end()
 
     def forget(self) -> None:
-        """Stop to watch the connection, which follows nothing any more."""
+        """Stop watching the connection, which follows nothing any more."""
         self.closed = True
         self._queue.clear()
         if self.writer is not None and self._pumping:

@@ -25,7 +25,7 @@ class Rpc(Generic[_Caller]):
     :param function: a coroutine function, called with the client and the decoded data. What it returns is the result.
     :param request: the codec of the data, such as `Json(Order)`. Without codecs, the function takes what JSON contains,
         and returns anything that JSON can express.
-    :param result: the codec of the result.
+    :param result: the codec of the result; `Json(None)` if there is none.
     """
 
     __slots__ = ("_call",)
@@ -93,7 +93,7 @@ class CentrifugoEndpoint(Generic[AnyClient]):
     :param ping_interval: the seconds between two pings. Clients that miss them connect again.
     :param pong_timeout: the seconds in which a client must answer a ping.
     :param connect_timeout: the seconds in which a client must send its first command.
-    :param expiry_grace: the seconds for which a connection lives on after it has expired.
+    :param expiry_grace: the seconds for which a connection stays open after it has expired.
     :param max_history: the most publications in a reply. A client that has missed more cannot recover them.
     :param max_calls: the most functions that one client calls at the same time.
     :param max_command_rate: the most commands of one client a second; None for no limit. A client that was quiet may

@@ -55,7 +55,8 @@ class Connected:
 
     :param user: the id of the user; empty for an anonymous one.
     :param data: anything that JSON can express, for the client: it gets this with its event `connected`.
-    :param info: anything that JSON can express, for others: presence, joins and leaves have it as `conn_info`.
+    :param info: anything that JSON can express, for others: presence, joins and leaves have it as `conn_info`
+        (`connInfo` in JavaScript).
     :param expires_at: when the connection expires, in seconds since 1970, as the claim `exp` of a token says. Until
         then the client has to send a new token. None if it never expires.
     """
