@@ -68,8 +68,8 @@ class Rpc(Generic[_Caller]):
 class CentrifugoEndpoint(Generic[AnyClient]):
     """A handler that speaks the JSON client protocol of Centrifugo: `WebSocketServer(..., handler=endpoint)`.
 
-    The clients of Centrifugo for browsers and for other languages work without a change. A channel of a client is a
-    topic. The payloads of these topics must be JSON.
+    The clients of Centrifugo that speak JSON, such as those for JavaScript and Python, work without a change. What they
+    call a channel is a topic. The payloads of these topics must be JSON.
 
     The functions are called with the connection. They may raise `CentrifugoError` to answer with an error,
     `DecodeError` to refuse data that is not valid, and `CentrifugoDisconnect` to close the connection. Other exceptions
