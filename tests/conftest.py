@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import none
 
 from helpers.builds import is_compiled, package_folder, use_pure
 from helpers.leaks import LeakCheck
 from helpers.pairwise import covering
 
-pytest.register_assert_rewrite("helpers.fixtures", "helpers.frames", "helpers.peers")
+pytest.register_assert_rewrite("helpers.fixtures", "helpers.frames", "helpers.peers", "topics.centrifugo.house")
 
 PATIENCE = 60.0
 """Seconds that a test may take."""
@@ -74,6 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.import_plugin("helpers.fixtures")
     config.pluginmanager.import_plugin("helpers.certificates")
     config.pluginmanager.import_plugin("topics.fixtures")
+    config.pluginmanager.import_plugin("topics.centrifugo.house")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -105,6 +108,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
+@given(none())
+def _draws_nothing(_: None) -> None:
+    """Make Hypothesis create its source of random numbers. It warns if nothing refers to that but frozen objects."""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     # Thousands of test items live until the end. They would be visited again and again while they are made; and after
@@ -113,6 +121,7 @@ def pytest_collection() -> Iterator[None]:
     try:
         return (yield)
     finally:
+        _draws_nothing()
         gc.collect()
         gc.freeze()
         gc.enable()

@@ -57,7 +57,7 @@ class RedisPresence:
         self._present.clear()
         try:
             link = self._commands.link
-            await self._exit_all(link, self._node, entries, quiet=False)
+            await self._exit_all(link, self._node, entries)
             for call in (
                 link.call("ZREM", self._keys.nodes, self._node),
                 link.call("DEL", self._keys.entries(self._node)),
@@ -77,7 +77,7 @@ class RedisPresence:
         added = link.call("SADD", self._keys.entries(self._node), json.dumps(entry))
         self._present[entry] = value
         try:
-            await run(link, ENTER, self._hashes(topic), *self._entering(entry, value, quiet=False))
+            await run(link, ENTER, self._hashes(topic), *self._entering(entry, value))
             checked(await added)
         except BaseException:
             if self._present.get(entry) is value:
@@ -90,7 +90,7 @@ class RedisPresence:
         self._present.pop((topic, connection), None)
         self._leaving += 1
         try:
-            await self._exit_all(link, self._node, [(topic, connection)], quiet=False)
+            await self._exit_all(link, self._node, [(topic, connection)])
         finally:
             self._leaving -= 1
 
@@ -103,36 +103,36 @@ class RedisPresence:
         channel = self._keys.channel(topic)
         return f"{channel}:members", f"{channel}:users"
 
-    def _entering(self, entry: Entry, value: Connection, quiet: bool) -> tuple[str | int, ...]:
+    def _entering(self, entry: Entry, value: Connection) -> tuple[str | int, ...]:
         topic, connection = entry
-        return self._keys.channel(topic), connection, self._node, value.user, value.data, int(quiet)
+        return self._keys.channel(topic), connection, self._node, value.user, value.data
 
     # Changes of many -------------------------------------------------------------------------------------------
 
-    async def _exit_all(self, link: Link, node: str, entries: Sequence[Entry], quiet: bool) -> None:
+    async def _exit_all(self, link: Link, node: str, entries: Sequence[Entry]) -> None:
         """Make connections of a node leave."""
         known = self._keys.entries(node)
         for start in range(0, len(entries), _BATCH):
             batch = entries[start : start + _BATCH]
             calls = [
-                (self._hashes(topic), (self._keys.channel(topic), connection, node, int(quiet)))
+                (self._hashes(topic), (self._keys.channel(topic), connection, node))
                 for topic, connection in batch
             ]
             await run_all(link, EXIT, calls)
             checked(await link.call("SREM", known, *map(json.dumps, batch)))
 
-    async def _restore(self, link: Link, quiet: bool) -> None:
+    async def _restore(self, link: Link) -> None:
         """Make Redis know the same connections as this process."""
         known = self._keys.entries(self._node)
         found = {_entry(entry) for entry in checked(await link.call("SMEMBERS", known))}
-        await self._exit_all(link, self._node, [*found - self._present.keys()], quiet)
+        await self._exit_all(link, self._node, [*found - self._present.keys()])
         entries = iter([*self._present])
         while batch := [*islice(entries, _BATCH)]:
             batch = [entry for entry in batch if entry in self._present]
             if batch:
                 added = link.call("SADD", known, *map(json.dumps, batch))
                 calls = [
-                    (self._hashes(entry[0]), self._entering(entry, self._present[entry], quiet)) for entry in batch
+                    (self._hashes(entry[0]), self._entering(entry, self._present[entry])) for entry in batch
                 ]
                 await run_all(link, ENTER, calls)
                 checked(await added)
@@ -149,11 +149,9 @@ class RedisPresence:
         reply = await run(
             link, BEAT, (self._keys.nodes, self._keys.entries(self._node)), self._node, self._milliseconds
         )
-        state, known, dead = reply
-        if state == b"dead" or not fewest <= known <= most or self._run != link.run:
-            # Others were told if this process was taken for dead, but not if Redis has lost its memory.
-            quiet = state == b"unknown" or (state == b"alive" and self._run != link.run)
-            await self._restore(link, quiet)
+        alive, known, dead = reply
+        if not (alive and fewest <= known <= most and self._run == link.run):
+            await self._restore(link)
             self._run = link.run
         return [node.decode() for node in dead]
 
@@ -181,7 +179,7 @@ class RedisPresence:
         for start in range(0, len(found), _BATCH):
             if not await run(link, BURY, keys, node, 0):
                 return  # it lives again
-            await self._exit_all(link, node, found[start : start + _BATCH], quiet=False)
+            await self._exit_all(link, node, found[start : start + _BATCH])
         await run(link, BURY, keys, node, 1)
 
 

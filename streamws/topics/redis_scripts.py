@@ -127,12 +127,7 @@ return {epoch, offset, complete and 1 or 0, entries}
 
 _ENTER = """
 local members, users, channel = KEYS[1], KEYS[2], ARGV[1]
-local connection, node, user, data, quiet = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
-local function tell(kind, user, data, changed)
-  if not quiet then
-    redis.call('PUBLISH', channel, kind .. cjson.encode({user, data, connection, changed}))
-  end
-end
+local connection, node, user, data = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local known = redis.call('HGET', members, connection)
 if known then
   known = cjson.decode(known)
@@ -144,18 +139,19 @@ if known then
   if left <= 0 then
     redis.call('HDEL', users, known[3])
   end
-  tell('l', known[3], known[4], left <= 0)
+  redis.call('PUBLISH', channel, 'l' .. cjson.encode({known[3], known[4], connection, left <= 0}))
 end
 local number = redis.call('HINCRBY', members, '', 1)
 redis.call('HSET', members, connection, cjson.encode({number, node, user, data}))
-tell('j', user, data, redis.call('HINCRBY', users, user, 1) == 1)
+local first = redis.call('HINCRBY', users, user, 1) == 1
+redis.call('PUBLISH', channel, 'j' .. cjson.encode({user, data, connection, first}))
 return 1
 """
-"""KEYS: members, users. ARGV: channel, connection, node, user, data, whether to tell nobody."""
+"""KEYS: members, users. ARGV: channel, connection, node, user, data."""
 
 _EXIT = """
 local members, users, channel = KEYS[1], KEYS[2], ARGV[1]
-local connection, node, quiet = ARGV[2], ARGV[3], ARGV[4] == '1'
+local connection, node = ARGV[2], ARGV[3]
 local known = redis.call('HGET', members, connection)
 if not known then
   return 0
@@ -172,40 +168,36 @@ end
 if redis.call('HLEN', members) == 1 then
   redis.call('DEL', members)
 end
-if not quiet then
-  redis.call('PUBLISH', channel, 'l' .. cjson.encode({known[3], known[4], connection, left <= 0}))
-end
+redis.call('PUBLISH', channel, 'l' .. cjson.encode({known[3], known[4], connection, left <= 0}))
 return 1
 """
-"""KEYS: members, users. ARGV: channel, connection, node, whether to tell nobody."""
+"""KEYS: members, users. ARGV: channel, connection, node."""
 
 _BEAT = """
 local nodes, clock = KEYS[1], redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local before = redis.call('ZSCORE', nodes, ARGV[1])
 redis.call('ZADD', nodes, now + ARGV[2], ARGV[1])
-redis.call('ZREMRANGEBYSCORE', nodes, '(' .. 86400000 - now, '(0')
-local dead = redis.call('ZRANGEBYSCORE', nodes, '(0', now, 'LIMIT', 0, 10)
-local state = before and (tonumber(before) < 0 and 'dead' or 'alive') or 'unknown'
-return {state, redis.call('SCARD', KEYS[2]), dead}
+local dead = redis.call('ZRANGEBYSCORE', nodes, '-inf', now, 'LIMIT', 0, 10)
+return {before and 1 or 0, redis.call('SCARD', KEYS[2]), dead}
 """
-"""KEYS: nodes, entries of the node. ARGV: node, milliseconds to live. A node that has died has a negative score, minus
-the time at which it was found to be dead, for a day."""
+"""KEYS: nodes, with the time at which each is dead; entries of the node. ARGV: node, milliseconds to live. Returns whether
+the node was known, the number of its entries, and nodes that are dead."""
 
 _BURY = """
 local nodes, clock = KEYS[1], redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local ends = tonumber(redis.call('ZSCORE', nodes, ARGV[1]) or -1)
-if ends < 0 or now < ends then
+local ends = redis.call('ZSCORE', nodes, ARGV[1])
+if not ends or now < tonumber(ends) then
   return 0
 end
 if ARGV[2] == '1' then
-  redis.call('ZADD', nodes, -now, ARGV[1])
+  redis.call('ZREM', nodes, ARGV[1])
   redis.call('DEL', KEYS[2])
 end
 return 1
 """
-"""KEYS: nodes, entries of the node. ARGV: node, whether to mark it as dead. Returns whether it is."""
+"""KEYS: nodes, entries of the node. ARGV: node, whether to forget it. Returns whether it is dead."""
 
 
 class Script:

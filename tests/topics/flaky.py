@@ -26,6 +26,7 @@ class FlakyBroker:
     def __init__(self, shared: MemoryBroker | None = None) -> None:
         self.memory = MemoryBroker(shared)
         self.receiver: Receiver
+        self.closed = False
         self.calls: list[str] = []
         """The calls of `subscribe` and `unsubscribe`."""
         self.down = False
@@ -40,6 +41,8 @@ class FlakyBroker:
         """Whether each publication is delivered twice."""
         self._continued: dict[str, str] = {}
         """The next name of each epoch that was continued."""
+        self.slow = 0
+        """How many iterations of the loop each call takes."""
         self._hanging: asyncio.Event | None = None
         self._waiting: deque[Callable[[], None]] = deque()
 
@@ -102,6 +105,8 @@ class FlakyBroker:
             self._waiting.popleft()()
 
     async def _pass(self) -> None:
+        for _ in range(self.slow):
+            await asyncio.sleep(0)
         while self._hanging is not None:
             await self._hanging.wait()
         if self.error is not None:
@@ -139,6 +144,7 @@ class FlakyBroker:
         await self.memory.open(self)
 
     async def close(self) -> None:
+        self.closed = True
         await self.memory.close()
 
     async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Published | BrokerError]:

@@ -278,6 +278,19 @@ async def test_one_transition_at_a_time_carries_out_the_latest_wish(
     assert flaky.calls == ["subscribe news"]
 
 
+async def test_leaving_before_the_broker_is_asked_ends_joining(
+    open_topics: OpenTopics, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics = await open_topics(flaky)
+    topic = topics.topic("news")
+    joining = asyncio.create_task(topic.join(channel))
+    await asyncio.sleep(0)  # it has begun; the task that asks the broker has not
+    await topic.leave(channel)
+    with pytest.raises(UsageError, match="left topic 'news' while joining"):
+        await within(joining)
+    assert flaky.calls == []
+
+
 async def test_leaving_and_joining_during_the_end_of_a_subscription_begins_another(
     open_topics: OpenTopics, flaky: FlakyBroker, channel: Channel
 ) -> None:
@@ -533,6 +546,8 @@ async def test_frame_function_that_raises_is_logged_and_told(
     def frame(publication: Raw) -> str:
         if publication.payload == "bad":
             raise ValueError("no frame for that")
+        if publication.payload == "worse":
+            return "lone \ud800"
         return str(publication.payload)
 
     joined = await topic.join(channel, frame=frame, on_gap=lambda _, gap: gaps.append(gap))
@@ -540,10 +555,14 @@ async def test_frame_function_that_raises_is_logged_and_told(
     await topic.join(other)
     await topic.publish("bad")
     await topic.publish("good")
-    await until(lambda: channel.sent == ["good"])
-    await until(lambda: other.sent == ["bad", "good"])
-    assert gaps == [Gap(joined.position)]
+    second = (await topic.publish("g€€d")).position
+    await topic.publish("worse")
+    await until(lambda: channel.sent == ["good", "g€€d"])
+    await until(lambda: other.sent == ["bad", "good", "g€€d", "worse"])
+    assert second is not None
+    assert gaps == [Gap(joined.position), Gap(second)]
     assert "no frame for that" in caplog.text
+    assert "surrogates not allowed" in caplog.text
     other.end()
 
 
