@@ -799,11 +799,11 @@ class Audience:
         :param position: the position of the topic, in the new epoch.
         """
         self.position = position
-        for group in self._live:
+        for group in self._live_groups():
             for follower in group.followers():
                 if follower.on_epoch is not None:
                     follower.on_epoch(position)
-        for member in self._ahead[:]:
+        for member in tuple(self._ahead):
             skip = member.skip
             if skip is None or skip.epoch == position.epoch:
                 continue
@@ -812,7 +812,7 @@ class Audience:
             if isinstance(member, Follower):
                 member.on_gap(Gap(skip))
             else:
-                member.put_gap(Gap(skip))
+                member.put_gap(Gap(skip), member.skip)
 
     def _tell_gap(self, gap: Gap, position: Position) -> None:
         """Tell all followers of a gap.

@@ -115,8 +115,7 @@ class RedisPresence:
         for start in range(0, len(entries), _BATCH):
             batch = entries[start : start + _BATCH]
             calls = [
-                (self._hashes(topic), (self._keys.channel(topic), connection, node))
-                for topic, connection in batch
+                (self._hashes(topic), (self._keys.channel(topic), connection, node)) for topic, connection in batch
             ]
             await run_all(link, EXIT, calls)
             checked(await link.call("SREM", known, *map(json.dumps, batch)))
@@ -131,9 +130,7 @@ class RedisPresence:
             batch = [entry for entry in batch if entry in self._present]
             if batch:
                 added = link.call("SADD", known, *map(json.dumps, batch))
-                calls = [
-                    (self._hashes(entry[0]), self._entering(entry, self._present[entry])) for entry in batch
-                ]
+                calls = [(self._hashes(entry[0]), self._entering(entry, self._present[entry])) for entry in batch]
                 await run_all(link, ENTER, calls)
                 checked(await added)
 

@@ -19,6 +19,7 @@ from helpers.waiting import PATIENCE, until, within
 from streamws import BrokerError, BrokerUnavailable, PublishTimeout
 from streamws.topics import Gap, History, Outgoing, Position, Publication, RedisBroker, Topic, TopicLimits, Topics
 from topics.broker_contract import HISTORY, BrokerContract, Collector, MakeBroker, Node
+from topics.channels import Channel
 from topics.fixtures import OpenTopics
 from topics.redis_server import RedisServer
 
@@ -553,8 +554,29 @@ async def test_presence_is_restored_after_the_server_has_lost_it(redis_server: R
         assert sorted(await one.broker.connections("t")) == ["c1", "c2"]
         await available(lambda: one.broker.subscribe("another"))  # the subscriptions work again, too
         await two.broker.exit("t", "c2")
-        await until(lambda: len(one.receiver.events) == 3)
-        assert [event.kind for event in one.receiver.events] == ["join", "join", "leave"]
+        await until(lambda: one.receiver.events[-1].kind == "leave")
+        assert [*await one.broker.connections("t")] == ["c1"]
+
+
+async def test_followers_are_told_once_of_each_member_whatever_happens(
+    redis_server: RedisServer, open_topics: OpenTopics, channel: Channel
+) -> None:
+    topics, other = [await open_topics(RedisBroker(redis_server.url)) for _ in range(2)]
+    topic, elsewhere = topics.topic("t"), other.topic("t")
+    await topic.join(channel, presence_frame=lambda event: f"{event.kind} {event.user}")
+    gone = Channel()
+    await topic.presence.enter(channel, "ann")
+    await elsewhere.presence.enter(gone, "bob")
+    await until(lambda: channel.sent == ["join ann", "join bob"])
+    redis_server.ask("FLUSHALL")
+    for broker in (topics._core.broker, other._core.broker):
+        await broker._presence.look_after()  # type: ignore[attr-defined]
+    redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+    await elsewhere.presence.leave(gone)  # it may be told, or be found out
+    await until(lambda: "leave bob" in channel.sent)
+    await topic.publish("end")
+    await until(lambda: channel.sent[-1] == "end")
+    assert channel.sent == ["join ann", "join bob", "leave bob", "end"]
 
 
 async def test_connection_that_left_while_the_server_was_away_is_gone(tmp_path: Path, open_topics: OpenTopics) -> None:
