@@ -17,7 +17,7 @@ import hashlib
 import json
 from typing import Literal
 
-from .values import Connection, Position, PresenceEvent, Record
+from .values import Connection, Position, PresenceEvent, Record, new_tuple
 
 _TOPIC = """
 local meta, stream = KEYS[1], KEYS[2]
@@ -246,15 +246,15 @@ def parse_record(message: bytes, epoch: str | None = None) -> Record:
 
     :param epoch: the epoch of its position, if it was continued; None for the epoch in which it was made.
     """
-    head, _, body = message.partition(b"\n")
-    kind, time, offset, made, size = head.split(b" ")
+    kind, time, offset, made, rest = message.split(b" ", 4)
+    size, _, body = rest.partition(b"\n")
     key = None
     if size != b"-1":
         length = int(size)
         key = body[:length].decode()
         body = body[length:]
-    position = Position(made.decode() if epoch is None else epoch, int(offset))
-    return Record(body.decode() if kind == b"t" else body, position, key, int(time) / 1000)
+    position = new_tuple(Position, (epoch or made.decode(), int(offset)))
+    return new_tuple(Record, (body.decode() if kind == b"t" else body, position, key, int(time) / 1000))
 
 
 def parse_event(message: bytes) -> PresenceEvent:
