@@ -4,18 +4,21 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from time import time
 from typing import Any, TypedDict
 
+from .. import topics
 from ..about import BUILD, __version__
 from ..client import Client
-from ..errors import DecodeError
+from ..errors import BrokerError, DecodeError, MissingExtra, describe
 from ..keys import Key
 from ..net.accepting import Server
 from ..server import WebSocketServer
+from ..topics.broker import Broker
 from ..topics.centrifugo.codes import CentrifugoError
 from ..topics.centrifugo.commands import JsonValue
 from ..topics.centrifugo.endpoint import CentrifugoEndpoint, Rpc
@@ -25,6 +28,8 @@ from ..topics.topic import Topic
 from ..topics.topics import Topics
 from ..topics.values import History
 from .site import DEFAULT_HOST, DEFAULT_PORT, STOP, answer, authorities, authority, fail, page
+
+logger = logging.getLogger("streamws.demo")
 
 ROOMS = ("lobby", "python", "clock")
 """The server itself writes to the last one."""
@@ -54,6 +59,11 @@ def add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         default=DEFAULT_PORT,
         help=f"port to listen on, 0 for any free port (default: {DEFAULT_PORT})",
     )
+    parser.add_argument(
+        "--redis",
+        metavar="URL",
+        help="share the rooms with all processes that use the same Redis, such as redis://localhost",
+    )
     parser.add_argument("--verbose", action="store_true", help="log each connection on stderr")
     parser.set_defaults(run=_demo, parser=parser)
 
@@ -64,7 +74,10 @@ def _demo(options: argparse.Namespace) -> int:
         format="%(asctime)s %(levelname)s %(message)s",
     )
     try:
-        server = DemoServer(options.host, options.port)
+        broker = None if options.redis is None else topics.RedisBroker(options.redis, prefix="streamws-demo")
+        server = DemoServer(options.host, options.port, broker)
+    except MissingExtra as error:
+        return fail(str(error))
     except ValueError as error:
         parser: argparse.ArgumentParser = options.parser
         parser.error(str(error))
@@ -72,6 +85,8 @@ def _demo(options: argparse.Namespace) -> int:
         server.run()
     except OSError as error:
         return fail(error.strerror or str(error))
+    except BrokerError as error:
+        return fail(str(error))
     return 0
 
 
@@ -103,9 +118,13 @@ _USER: Key[str] = Key("user")
 class DemoServer(WebSocketServer):
     """A server of the chat, which answers plain HTTP with the web page, and prints where it listens."""
 
-    def __init__(self, address: str, port: int) -> None:
-        """Create the server; the arguments are those of `WebSocketServer`."""
-        self._topics = Topics(MemoryBroker())
+    def __init__(self, address: str, port: int, broker: Broker | None = None) -> None:
+        """Create the server; the first arguments are those of `WebSocketServer`.
+
+        :param broker: keeps the topics; without one, this process does.
+        """
+        self._topics = Topics(broker or MemoryBroker())
+        self._clock = "Clock" if broker is None else f"Clock of process {os.getpid()}"
         codec = _Messages()
         history = History(size=100, seconds=3600)
         self._rooms: dict[str, Topic[Message]] = {
@@ -138,7 +157,10 @@ class DemoServer(WebSocketServer):
         number = 0
         while True:
             number += 1
-            await self._publish(f"room:{ROOMS[-1]}", "Clock", f"tick {number}")
+            try:
+                await self._publish(f"room:{ROOMS[-1]}", self._clock, f"tick {number}")
+            except BrokerError as error:
+                logger.warning("tick %d is lost: %s", number, describe(error))
             await asyncio.sleep(INTERVAL)
 
     async def _publish(self, channel: str, name: str, text: str) -> None:

@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from helpers.programs import SECONDS, Program
 from streamws.about import __version__
 from streamws.cli.main import main
+from topics.redis_server import RedisServer
 
 
 def demo(*arguments: str, port: str = "0") -> Program:
@@ -49,6 +50,33 @@ async def test_demo_serves_chat_at_printed_url() -> None:
         assert await program.interrupt() == 0
         assert program.stdout.startswith(f"Chat (streamws {__version__}, ")
         assert program.stderr == ""
+
+
+async def test_two_demos_share_their_rooms_through_redis(redis_server: RedisServer) -> None:
+    async with demo("--redis", redis_server.url) as one, demo("--redis", redis_server.url) as two:
+        urls = [(await program.says(r"(http://\S+)")).replace("http:", "ws:") for program in (one, two)]
+        async with connect(urls[0], proxy=None) as ada, connect(urls[1], proxy=None) as bob:
+            for peer, name in ((ada, "Ada"), (bob, "Bob")):
+                await ask(peer, "connect", data={"name": name})
+                await ask(peer, "subscribe", channel="room:lobby")
+            await ask(ada, "rpc", method="say", data={"channel": "room:lobby", "text": "hello"})
+            page = await ask(bob, "history", channel="room:lobby", limit=10)
+            assert [publication["data"]["text"] for publication in page["publications"]] == ["hello"]
+            presence = (await ask(bob, "presence", channel="room:lobby"))["presence"]
+            assert sorted(member["user"] for member in presence.values()) == ["Ada", "Bob"]
+            redis_server.kill()
+            await one.logs("lost the connection to Redis")
+        assert await one.interrupt() == 0
+        assert await two.interrupt() == 0
+        assert "Traceback" not in one.stderr + two.stderr
+
+
+@pytest.mark.parametrize("redis_server", [("--requirepass", "secret")], indirect=True)
+async def test_demo_prints_one_line_and_exits_with_1_when_redis_refuses_it(redis_server: RedisServer) -> None:
+    async with demo("--redis", redis_server.url) as program:
+        assert await program.end() == 1
+    (line,) = program.stderr.splitlines()
+    assert line.startswith(f"streamws: Redis at 127.0.0.1:{redis_server.port} cannot be used: ")
 
 
 async def test_demo_refuses_what_the_page_does_not_send() -> None:
@@ -98,3 +126,7 @@ def test_demo_names_invalid_arguments_and_exits_with_2(capsys: pytest.CaptureFix
         main(["demo", "--port", "65536"])
     assert ended.value.code == 2
     assert "port must be from 0 to 65535" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--redis", "localhost"])
+    assert ended.value.code == 2
+    assert "Redis URL must specify one of the following schemes" in capsys.readouterr().err
