@@ -32,8 +32,8 @@ LAYERS = """
     topics.topic topics.topics
     topics.centrifugo.codes topics.centrifugo.commands topics.centrifugo.replies topics.centrifugo.frames
     topics.centrifugo.settings topics.centrifugo.channels topics.centrifugo.session topics.centrifugo.endpoint
-    topics.redis_link topics.redis_scripts topics.redis_commands topics.redis_presence topics.redis_subscriber
-    topics.redis
+    topics.redis_link topics.redis_address topics.redis_keeper topics.redis_scripts topics.redis_commands
+    topics.redis_presence topics.redis_subscriber topics.redis
     connection callbacks watching.stats watching.counting watching.records client watching.observer
     serving lifespan server hints
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect

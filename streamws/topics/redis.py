@@ -5,8 +5,9 @@ from typing import Any
 
 from ..errors import BrokerError, BrokerUnavailable
 from .broker import Outgoing, Page, Receiver
+from .redis_address import Address
 from .redis_commands import Commands, is_forgotten
-from .redis_link import Address, Argument, Link, checked, reply_error
+from .redis_link import Argument, Link, checked, reply_error
 from .redis_presence import RedisPresence
 from .redis_scripts import PUBLISH, READ, Keys, parse_record
 from .redis_subscriber import Subscriber
@@ -21,6 +22,8 @@ class RedisBroker:
 
     :param url: where Redis is, as for redis-py: `redis://user:password@host:port/database`, `rediss://...` with TLS, or
         `unix:///path`. Its query may have `db`, `client_name`, `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` and more.
+    :param sentinels: the URLs of Redis Sentinels, such as `redis://host:26379`. Then the host of `url` is the name of
+        the master, such as `redis://:password@mymaster/0`. The Sentinels know where it is, also after a failover.
     :param prefix: begins the names of all keys and channels. Applications with different prefixes share nothing.
     :param timeout: the seconds after which a server that gives no sign of life is taken for dead; also those that an
         attempt to connect may take.
@@ -38,6 +41,7 @@ class RedisBroker:
         self,
         url: str,
         *,
+        sentinels: Sequence[str] = (),
         prefix: str = "streamws",
         timeout: float = 5.0,
         presence_timeout: float = 30.0,
@@ -46,7 +50,7 @@ class RedisBroker:
         for name, value in {"timeout": timeout, "presence_timeout": presence_timeout, "remember": remember}.items():
             if not value > 0:
                 raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
-        self._address = Address(url)
+        self._address = Address(url, sentinels)
         self._keys = Keys(prefix)
         self._timeout = timeout
         self._remember = int(remember * 1000)

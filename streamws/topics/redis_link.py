@@ -1,24 +1,16 @@
-"""Connections to Redis: where it is, one connection, and one that is renewed."""
+"""One connection to Redis, and the errors of its replies."""
 
 import asyncio
-import logging
-import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from ..errors import BrokerError, BrokerUnavailable, MissingExtra, describe
 from ..options import MiB
-from .retrying import Waits
 
 try:
     import hiredis
-    from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
-    from redis.exceptions import RedisError
 except ImportError as _error:
     raise MissingExtra("RedisBroker needs redis-py and hiredis: pip install 'streamws[redis]'") from _error
-
-logger = logging.getLogger("streamws.topics")
 
 Argument = str | bytes | int
 
@@ -30,9 +22,6 @@ _NOTHING_DONE = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN",
 
 _REFUSED = ("WRONGPASS", "NOAUTH", "NOPERM", "DENIED", "ERR invalid password", "ERR AUTH", "ERR DB", "ERR invalid DB")
 """Errors of a login that will fail in the same way again."""
-
-_STEADY = 10.0
-"""The seconds after which a connection counts as a success, and the waits between attempts begin anew."""
 
 
 class Refused(BrokerError):
@@ -188,185 +177,3 @@ class Link(asyncio.Protocol):
             self._ping = self._loop.create_future()  # what waits is enough to be answered
         else:
             self._ping = self.call("PING")
-
-
-AnyLink = TypeVar("AnyLink", bound=Link)
-
-
-class Address:
-    """Where Redis is, and how to log in.
-
-    :param url: as for redis-py: `redis://user:password@host:port/database`, `rediss://` for TLS, or `unix://path`.
-    :raises ValueError: if the URL is not valid.
-    """
-
-    def __init__(self, url: str) -> None:
-        options: dict[str, Any] = {**parse_url(url)}
-        kind: type[AbstractConnection] = options.pop("connection_class", Connection)
-        try:
-            connection: Any = kind(**options)
-        except (TypeError, RedisError) as error:
-            raise ValueError(f"not a valid Redis URL: {error}") from error
-        self._path: str | None = getattr(connection, "path", None)
-        self._host: str = getattr(connection, "host", "")
-        self._port: int = getattr(connection, "port", 0)
-        self._ssl: ssl.SSLContext | None = None
-        if isinstance(connection, SSLConnection):
-            self._ssl = connection.ssl_context.get()
-        self._database = int(connection.db)
-        self._login: tuple[str, ...] = tuple(part for part in (connection.username, connection.password) if part)
-        self._name: str | None = connection.client_name
-
-    def __str__(self) -> str:
-        """Return the address without user and password."""
-        return self._path or f"{self._host}:{self._port}"
-
-    async def connect(self, make: Callable[[], AnyLink]) -> AnyLink:
-        """Connect and log in.
-
-        :raises OSError: if that fails.
-        :raises BrokerError: if the server refuses it.
-        """
-        loop = asyncio.get_running_loop()
-        if self._path is not None:
-            _, link = await loop.create_unix_connection(make, self._path)
-        else:
-            name = None if self._ssl is None else self._host
-            _, link = await loop.create_connection(make, self._host, self._port, ssl=self._ssl, server_hostname=name)
-        try:
-            calls = [link.call("AUTH", *self._login)] if self._login else []
-            if self._database:
-                calls.append(link.call("SELECT", self._database))
-            if self._name:
-                calls.append(link.call("CLIENT", "SETNAME", self._name))
-            calls.append(link.call("INFO", "server"))
-            for call in calls:
-                reply = checked(await call)
-            for line in reply.splitlines():
-                if line.startswith(b"run_id:"):
-                    link.run = line[7:].decode()
-        except BaseException:
-            link.abort("not logged in")
-            await asyncio.wait([link.ended])
-            raise
-        return link
-
-
-class Keeper:
-    """Keeps one connection to Redis: connects again, after random waits, whenever it has ended.
-
-    :param make: makes the protocol of each connection.
-    :param prepare: called with each new connection, before others use it.
-    :param purpose: what the connection is for, for the log.
-    """
-
-    def __init__(
-        self,
-        address: Address,
-        timeout: float,
-        make: Callable[[], AnyLink],
-        prepare: Callable[[AnyLink], Awaitable[None]],
-        purpose: str,
-    ) -> None:
-        self._address = address
-        self._timeout = timeout
-        self._connect: Callable[[], Awaitable[Link]] = lambda: self._connect_with(make, prepare)
-        self._purpose = purpose
-        self._task: asyncio.Task[None] | None = None
-        self._current: Link | None = None
-        self._last: Link | None = None  # `_current`, or the one before
-        self._failure = "not connected yet"
-
-    @property
-    def link(self) -> Link:
-        """The connection.
-
-        :raises BrokerUnavailable: if there is none.
-        """
-        if self._current is None:
-            raise self.unavailable()
-        return self._current
-
-    def unavailable(self) -> BrokerUnavailable:
-        """Return the error to raise while there is no connection."""
-        return BrokerUnavailable(f"Redis at {self._address} is not available: {self._failure}")
-
-    async def open(self) -> None:
-        """Connect, and keep the connection from now on. If there is no server, other attempts follow.
-
-        :raises BrokerError: if the server refuses it.
-        """
-        loop = asyncio.get_running_loop()
-        first = loop.create_future()
-        self._task = loop.create_task(self._keep(first))
-        await first
-
-    async def close(self) -> None:
-        """End the connection."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-        if self._last is not None:
-            await asyncio.wait([self._last.ended])
-
-    async def _connect_with(
-        self, make: Callable[[], AnyLink], prepare: Callable[[AnyLink], Awaitable[None]]
-    ) -> AnyLink:
-        async with asyncio.timeout(self._timeout):
-            link = await self._address.connect(make)
-        # Without a deadline: the connection ends if there is no sign of life.
-        try:
-            await prepare(link)
-        except BaseException:
-            link.abort("not prepared")
-            await asyncio.wait([link.ended])
-            raise
-        return link
-
-    async def _keep(self, first: "asyncio.Future[None]") -> None:
-        waits = Waits()
-        loop = asyncio.get_running_loop()
-        told = False
-        while True:
-            try:
-                link = await self._connect()
-            except (OSError, BrokerError) as error:
-                self._failure = describe(error) if str(error) else f"no answer within {self._timeout:g} s"
-                if not first.done() and _is_final(error):
-                    first.set_exception(BrokerError(f"Redis at {self._address} cannot be used: {self._failure}"))
-                    return
-                if not told:
-                    logger.warning(
-                        "cannot connect to Redis at %s for %s: %s; trying again",
-                        self._address,
-                        self._purpose,
-                        self._failure,
-                    )
-                    told = True
-                if not first.done():
-                    first.set_result(None)
-            else:
-                begun = loop.time()
-                self._current = self._last = link
-                if told:
-                    logger.info("connected to Redis at %s for %s again", self._address, self._purpose)
-                if not first.done():
-                    first.set_result(None)
-                try:
-                    await asyncio.wait([link.ended])
-                finally:
-                    self._current = None
-                    link.abort("closed")
-                    self._failure = link.reason
-                logger.warning(
-                    "lost the connection to Redis at %s for %s: %s", self._address, self._purpose, self._failure
-                )
-                told = True
-                if loop.time() - begun > _STEADY:
-                    waits = Waits()
-            await waits.pause()
-
-
-def _is_final(error: Exception) -> bool:
-    """Return whether another attempt would fail in the same way."""
-    return isinstance(error, (Refused, ssl.SSLCertVerificationError))

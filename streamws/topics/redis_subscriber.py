@@ -8,7 +8,9 @@ from typing import Any
 
 from ..errors import BrokerError
 from .broker import Receiver
-from .redis_link import Address, Keeper, Link, is_error, reply_error
+from .redis_address import Address
+from .redis_keeper import Keeper
+from .redis_link import Link, is_error, reply_error
 from .redis_scripts import Keys, parse_event, parse_record
 
 logger = logging.getLogger("streamws.topics")

@@ -77,3 +77,20 @@ class RedisServer:
         """Kill it and start it again."""
         self.kill()
         self.start()
+
+
+class Sentinel(RedisServer):
+    """A Redis Sentinel that watches one master, under the name `mymaster`, and decides alone."""
+
+    def __init__(self, folder: Path, master: RedisServer) -> None:
+        super().__init__(folder)
+        file = folder / "sentinel.conf"
+        lines = [
+            f"sentinel monitor mymaster 127.0.0.1 {master.port} 1",
+            "sentinel down-after-milliseconds mymaster 200",
+            "sentinel failover-timeout mymaster 2000",
+            f"logfile {folder / 'redis.log'}",
+        ]
+        file.write_text("\n".join(lines))
+        program, *_ = self._command
+        self._command = [program, str(file), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]

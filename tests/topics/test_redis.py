@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -21,7 +21,7 @@ from streamws.topics import Gap, History, Outgoing, Position, Publication, Redis
 from topics.broker_contract import HISTORY, BrokerContract, Collector, MakeBroker, Node
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
-from topics.redis_server import RedisServer
+from topics.redis_server import RedisServer, Sentinel, free_port
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no Redis for Windows")
 
@@ -54,9 +54,9 @@ class TestRedisBroker(BrokerContract):
     pass
 
 
-async def available(call: Callable[[], Awaitable[T]]) -> T:
+async def available(call: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
     """Call a function of the broker again and again until it succeeds."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(patience):
         while True:
             try:
                 return await call()
@@ -408,6 +408,47 @@ async def test_order_of_publish_soon_is_kept_while_the_server_is_away(
     page = await topic.read_history()
     assert [publication.data for publication in page.publications] == [str(number) for number in range(600)]
     assert topics.failed == 0
+
+
+async def test_failover_by_sentinel(tmp_path: Path, open_topics: OpenTopics) -> None:
+    with ExitStack() as stack:
+
+        def started(server: RedisServer) -> RedisServer:
+            server.start()
+            stack.callback(server.kill)
+            return server
+
+        folders = [tmp_path / name for name in ("master", "replica", "sentinel")]
+        for folder in folders:
+            folder.mkdir()
+        master = started(RedisServer(folders[0], "--repl-diskless-sync-delay", "0"))
+        replica = started(RedisServer(folders[1], "--replicaof", "127.0.0.1", str(master.port)))
+        sentinel = started(Sentinel(folders[2], master))
+        await until(lambda: b"slaves=1" in sentinel.ask("INFO", "sentinel"))
+        nobody = f"redis://127.0.0.1:{free_port()}"
+        broker = RedisBroker("redis://mymaster/0", sentinels=[nobody, sentinel.url])
+        assert repr(broker) == "<RedisBroker at mymaster (by Sentinel)>"
+        topics = await open_topics(broker)
+        topic = topics.topic("t", history=History())
+        async with following(topic) as follower:
+            await published(topic, "1", "2")
+            await follower.has("1", "2")
+            await until(lambda: b":2" in replica.ask("XLEN", "{streamws:t}:stream"))
+            master.kill()
+            await available(partial(topic.publish, "3", idempotency="3"), patience=40)
+            await follower.has("1", "2", "3")
+            assert b":3" in replica.ask("XLEN", "{streamws:t}:stream")
+
+
+async def test_sentinels_that_do_not_know_the_master(redis_server: RedisServer, open_topics: OpenTopics) -> None:
+    with pytest.raises(ValueError, match="with sentinels, the host of the URL must be the name of the master"):
+        RedisBroker("unix:///run/redis.sock", sentinels=["redis://localhost:26379"])
+    nobody = f"redis://127.0.0.1:{free_port()}"
+    topics = await open_topics(RedisBroker("redis://mymaster", sentinels=[nobody, redis_server.url]))
+    with pytest.raises(
+        BrokerUnavailable, match=r"no Sentinel has the address of the master: .*Refused.*unknown command"
+    ):
+        await topics.topic("t").publish("1")
 
 
 async def test_flushed_scripts_are_loaded_again(redis_server: RedisServer) -> None:

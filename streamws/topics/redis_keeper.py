@@ -1,0 +1,135 @@
+"""One connection to Redis that is renewed whenever it has ended."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+
+from ..errors import BrokerError, BrokerUnavailable, describe
+from .redis_address import Address, AnyLink
+from .redis_link import Link, Refused
+from .retrying import Waits
+
+logger = logging.getLogger("streamws.topics")
+
+_STEADY = 10.0
+"""The seconds after which a connection counts as a success, and the waits between attempts begin anew."""
+
+
+class Keeper:
+    """Keeps one connection to Redis: connects again, after random waits, whenever it has ended.
+
+    :param make: makes the protocol of each connection.
+    :param prepare: called with each new connection, before others use it.
+    :param purpose: what the connection is for, for the log.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        timeout: float,
+        make: Callable[[], AnyLink],
+        prepare: Callable[[AnyLink], Awaitable[None]],
+        purpose: str,
+    ) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._connect: Callable[[], Awaitable[Link]] = lambda: self._connect_with(make, prepare)
+        self._purpose = purpose
+        self._task: asyncio.Task[None] | None = None
+        self._current: Link | None = None
+        self._last: Link | None = None  # `_current`, or the one before
+        self._failure = "not connected yet"
+
+    @property
+    def link(self) -> Link:
+        """The connection.
+
+        :raises BrokerUnavailable: if there is none.
+        """
+        if self._current is None:
+            raise self.unavailable()
+        return self._current
+
+    def unavailable(self) -> BrokerUnavailable:
+        """Return the error to raise while there is no connection."""
+        return BrokerUnavailable(f"Redis at {self._address} is not available: {self._failure}")
+
+    async def open(self) -> None:
+        """Connect, and keep the connection from now on. If there is no server, other attempts follow.
+
+        :raises BrokerError: if the server refuses it.
+        """
+        loop = asyncio.get_running_loop()
+        first = loop.create_future()
+        self._task = loop.create_task(self._keep(first))
+        await first
+
+    async def close(self) -> None:
+        """End the connection."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._last is not None:
+            await asyncio.wait([self._last.ended])
+
+    async def _connect_with(
+        self, make: Callable[[], AnyLink], prepare: Callable[[AnyLink], Awaitable[None]]
+    ) -> AnyLink:
+        link = await self._address.connect(make, self._timeout)
+        # Without a deadline: the connection ends if there is no sign of life.
+        try:
+            await prepare(link)
+        except BaseException:
+            link.abort("not prepared")
+            await asyncio.wait([link.ended])
+            raise
+        return link
+
+    async def _keep(self, first: "asyncio.Future[None]") -> None:
+        waits = Waits()
+        loop = asyncio.get_running_loop()
+        told = False
+        while True:
+            try:
+                link = await self._connect()
+            except (OSError, BrokerError) as error:
+                self._failure = describe(error) if str(error) else f"no answer within {self._timeout:g} s"
+                if not first.done() and _is_final(error):
+                    first.set_exception(BrokerError(f"Redis at {self._address} cannot be used: {self._failure}"))
+                    return
+                if not told:
+                    logger.warning(
+                        "cannot connect to Redis at %s for %s: %s; trying again",
+                        self._address,
+                        self._purpose,
+                        self._failure,
+                    )
+                    told = True
+                if not first.done():
+                    first.set_result(None)
+            else:
+                begun = loop.time()
+                self._current = self._last = link
+                if told:
+                    logger.info("connected to Redis at %s for %s again", self._address, self._purpose)
+                if not first.done():
+                    first.set_result(None)
+                try:
+                    await asyncio.wait([link.ended])
+                finally:
+                    self._current = None
+                    link.abort("closed")
+                    self._failure = link.reason
+                logger.warning(
+                    "lost the connection to Redis at %s for %s: %s", self._address, self._purpose, self._failure
+                )
+                told = True
+                if loop.time() - begun > _STEADY:
+                    waits = Waits()
+            await waits.pause()
+
+
+def _is_final(error: Exception) -> bool:
+    """Return whether another attempt would fail in the same way."""
+    return isinstance(error, (Refused, ssl.SSLCertVerificationError))
