@@ -16,7 +16,7 @@ from .retrying import Waits, broker_error
 from .roster import Roster
 from .values import Connection, Gap, History, Joined, Position, PresenceEvent, Publication, Record
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _MOST_READS = 5
 """How often a joining follower reads the history, if more is published meanwhile than `TopicLimits.max_held`."""
@@ -126,7 +126,7 @@ class Audience:
         on_idle: "Callable[[Audience], None]",
     ) -> None:
         self._topic = topic  # kept, so that `Topics.find` finds it
-        self.name = topic.name
+        self.name: str = topic.name
         self._codec = topic.codec
         self._history = topic.history
         self._broker = broker

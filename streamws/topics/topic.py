@@ -38,7 +38,7 @@ AnyRecipient = TypeVar("AnyRecipient", bound=Recipient)
 
 OnGap = Callable[[AnyRecipient, Gap], Awaitable[None] | None]
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _SLOW = ("disconnect", "drop-oldest", "drop-newest", "latest")
 
