@@ -172,7 +172,7 @@ def test_plan_is_that_of_a_small_cluster() -> None:
     cluster = Cluster(
         connections=1000, machines=2, processes=1, brokers=1, room=1, personal_rate=1.0, room_rate=1.0, payload=100
     )
-    values = {name: 100.0 for name in FIGURES} | {"memory": 6.0, "kernel": 4.0, "keepalive": 400.0}
+    values = dict.fromkeys(FIGURES, 100.0) | {"memory": 6.0, "kernel": 2.0, "followed": 2.0, "keepalive": 400.0}
     values |= {"delivery": 50.0, "opening": 300.0}
     found = plan(cluster, values)
     assert found["connections of a node"] == "500"
@@ -217,5 +217,5 @@ def test_tables_of_the_page_are_those_of_the_program() -> None:
     }
     assert simulate_scale.fill(page, tables) == page
     _, result = simulate(scenarios(Cluster())["process"], Cluster())
-    *_, row = simulate_scale.markdown(simulate_scale.results_table([result])).splitlines()
+    *_, row = simulate_scale.markdown(simulate_scale.storms_table([result])).splitlines()
     assert row in page.splitlines()

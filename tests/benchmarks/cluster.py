@@ -36,6 +36,7 @@ _CENTRIFUGO = "[Centrifugo](https://centrifugal.dev/blog/2022/12/20/improving-re
 FIGURES: Mapping[str, Figure] = {
     "memory": Figure(5.68, "KiB", "memory of the process for an idle connection", True, _SCALE),
     "kernel": Figure(4.0, "KiB", "memory of the kernel for it", True, "`/proc/slabinfo`, Linux 6.18"),
+    "followed": Figure(6.0, "KiB", "memory of the process for its two topics", True, "20,000 joins without sockets"),
     "keepalive": Figure(28.7, "µs", "node: a ping and its pong", True, _SCALE),
     "delivery": Figure(5.24, "µs", "node: a message to one client", True, _SCALE),
     "publication": Figure(7.6, "µs", "node: a publication to its topic", True, "`followers.py`, 2,000 topics"),
@@ -134,12 +135,14 @@ def plan(cluster: Cluster, values: Mapping[str, float]) -> dict[str, str]:
     published = cluster.connections * (cluster.personal_rate + cluster.room_rate / cluster.room)
     arriving = cluster.connections * (cluster.personal_rate + cluster.room_rate * nodes_of_room(cluster) / cluster.room)
     frame = cluster.payload + 4 + PACKET
+    memory = values["memory"] + values["kernel"] + values["followed"]
     sent = each * (received * frame + (2 + PACKET) / cluster.ping_interval)
     kept = min(cluster.history_size, cluster.personal_rate * cluster.history_seconds)
+    kept += min(cluster.history_size, cluster.room_rate * cluster.history_seconds) / cluster.room
     return {
         "nodes": f"{nodes} on {cluster.machines} machines",
         "connections of a node": f"{each:,.0f}",
-        "memory of a node for them": f"{each * (values['memory'] + values['kernel']) / KiB:,.0f} MiB",
+        "memory of a node for them": f"{each * memory / KiB:,.0f} MiB",
         "pings a second of a node": f"{each / cluster.ping_interval:,.0f}",
         "messages a second of a node": f"{each * received:,.0f}",
         "core of a node in use": f"{each * costs.connection:.0%}",

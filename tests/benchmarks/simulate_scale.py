@@ -23,6 +23,7 @@ PAGE = Path("docs/topics/scaling.md")
 PLOT = Path("docs/_static/benchmarks/storms.svg")
 
 Row = Sequence[str]
+BACK = ("half back", "99 % back", "all back")
 
 
 def figures_table(values: Mapping[str, float]) -> list[Row]:
@@ -41,36 +42,27 @@ def plan_table(cluster: Cluster, values: Mapping[str, float]) -> list[Row]:
     return [("while nothing fails", ""), *plan(cluster, values).items()]
 
 
-def results_table(results: Sequence[Result]) -> list[Row]:
-    rows: list[Row] = [
-        (
-            "what happens",
-            "the clients wait",
-            "lost",
-            "attempts a second",
-            "failed",
-            "wait for a node",
-            "wait for a broker",
-            "half back",
-            "99 % back",
-            "all back",
-            "gaps told",
-        )
-    ]
+def storms_table(results: Sequence[Result]) -> list[Row]:
+    """Return what followed when nodes ended."""
+    rows: list[Row] = [("what happens", "the clients wait", "lost", "attempts a second", "failed", *BACK)]
     for result in results:
-        waits = [result.node_wait, result.broker_wait, *(result.back[share] for share in SHARES)]
-        rows.append(
-            (
-                result.scenario.title,
-                result.scenario.clients,
-                f"{result.lost:,}",
-                f"{result.peak:,.0f}",
-                f"{result.failed:,}",
-                *(f"{wait:.1f} s" for wait in waits),
-                f"{result.gaps:,}",
-            )
-        )
+        counts = (result.lost, round(result.peak), result.failed)
+        scenario = result.scenario
+        rows.append((scenario.title, scenario.clients, *(f"{count:,}" for count in counts), *_back(result)))
     return rows
+
+
+def brokers_table(results: Sequence[Result]) -> list[Row]:
+    """Return what followed when a broker was away."""
+    rows: list[Row] = [("what happens", "topics", "reads", "failed", "longest wait", *BACK, "gaps told")]
+    for result in results:
+        counts = (f"{count:,}" for count in (result.lost, result.reads, result.failed))
+        rows.append((result.scenario.title, *counts, f"{result.broker_wait:.1f} s", *_back(result), f"{result.gaps:,}"))
+    return rows
+
+
+def _back(result: Result) -> Row:
+    return [f"{result.back[share]:.1f} s" for share in SHARES]
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -98,25 +90,26 @@ def fill(page: str, tables: Mapping[str, Sequence[Row]]) -> str:
 
 
 def plot(path: Path, results: Sequence[Result]) -> None:
-    """Draw the attempts to connect, and the connections that are not back, over the time."""
+    """Draw the attempts to connect, and the connections that are not open, over the time."""
     plt = plots.load_pyplot()
-    figure, panels = plt.subplots(1, 2, figsize=(11, 3.6), squeeze=False)
+    figure, (attempts, away) = plt.subplots(1, 2, figsize=(11, 3.6))
+    window = round(1 / STEP)
     for result in results:
-        label = f"{result.scenario.title}, {result.scenario.clients.strip('`')}"
-        times = [row[0] for row in result.series]
-        window = round(1 / STEP)
-        attempts = [row[1] for row in result.series]
-        means = [sum(attempts[max(0, end - window) : end]) / window for end in range(1, len(attempts) + 1)]
-        panels[0][0].plot(times, means, label=label)
-        panels[0][1].plot(times, [row[2] for row in result.series])
-    panels[0][0].set_title("attempts to connect in a second")
-    panels[0][0].set_yscale("symlog", linthresh=1000)
-    panels[0][1].set_title("connections that are not open")
-    for panel in panels[0]:
+        points = range(0, len(result.series), window // 4)
+        times = [result.series[point][0] for point in points]
+        means = [sum(row[1] for row in result.series[max(0, end - window) : end]) / window for end in points]
+        waits = result.scenario.clients.strip("`")
+        attempts.plot(times, means, label=f"{result.scenario.title}; the clients wait: {waits}")
+        away.plot(times, [result.series[point][2] / 1000 for point in points])
+    attempts.set_title("attempts to connect in a second")
+    attempts.set_yscale("log")
+    attempts.set_ylim(bottom=1000)
+    away.set_title("connections that are not open, in thousands")
+    away.set_ylim(bottom=0)
+    for panel in (attempts, away):
         panel.set_xlabel("seconds")
-        panel.set_xlim(-1, 60)
-        panel.set_ylim(bottom=0)
-    handles, labels = panels[0][0].get_legend_handles_labels()
+        panel.set_xlim(0, 60)
+    handles, labels = attempts.get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncols=2, bbox_to_anchor=(0.5, 0.0))
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
@@ -234,17 +227,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = {"figures": figures_table(values), "plan": plan_table(cluster, values)}
     print(text(tables["figures"]), text(tables["plan"]), sep="\n\n", flush=True)
     gc.disable()  # millions of tuples, and no cycles
-    results = {
-        name: Simulation(cluster, scenario, values, chosen.seed).run()
+    results = [
+        Simulation(cluster, scenario, values, chosen.seed).run()
         for name, scenario in scenarios(cluster).items()
-        if name in (chosen.scenario or scenarios(cluster))
-    }
-    tables["results"] = results_table([*results.values()])
-    print("", text(tables["results"]), sep="\n")
+        if chosen.scenario is None or name in chosen.scenario
+    ]
+    if storms := [result for result in results if result.scenario.lost]:
+        tables["storms"] = storms_table(storms)
+        print("", text(tables["storms"]), sep="\n")
+    if brokers := [result for result in results if not result.scenario.lost]:
+        tables["brokers"] = brokers_table(brokers)
+        print("", text(tables["brokers"]), sep="\n")
     if chosen.docs is not None:
         chosen.docs.write_text(fill(chosen.docs.read_text(), tables))
     if chosen.plot is not None:
-        plot(chosen.plot, [result for result in results.values() if result.scenario.replaced])
+        plot(chosen.plot, [result for result in results if result.scenario.replaced])
 
 
 if __name__ == "__main__":

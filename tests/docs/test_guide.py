@@ -1162,6 +1162,16 @@ async def _(server: Running) -> None:
     await server.program.says("^drained$")
 
 
+@drives("large-node")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "hello"
+        server.signal(signal.SIGTERM)
+        assert (await closed(peer))[0] == 1012
+    await server.program.says("^drained$")
+
+
 @drives("abort")
 async def _(server: Running) -> None:
     raw = await open_peer(_split(server.address)[1], small_buffers=True)
