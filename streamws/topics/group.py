@@ -44,14 +44,14 @@ class Group:
         """Return the followers."""
         return tuple(self._followers)
 
-    def send(self, message: SharedMessage, position: Position | None, key: str | None) -> None:
+    def send(self, message: SharedMessage, position: Position | None, key: str | None, event: bool = False) -> None:
         """Send a message to all followers. The caller has to catch the errors of the frame function."""
         direct = self._direct
         if direct is None:
             direct = self._sort()
         others = send_to_ready(message, self._writers)
         if others or self._others:
-            delivery = Delivery(message, position, key)
+            delivery = Delivery(message, position, key, event)
             for place in others:
                 follower = direct[place]
                 follower.outlet.offer(follower, delivery)

@@ -71,7 +71,7 @@ def _size(record: Record) -> int:
 class _Store:
     """The topics of one `MemoryBroker`, or of several that share them."""
 
-    __slots__ = ("forgotten", "published", "timer", "timer_loop", "topics")
+    __slots__ = ("_delivering", "_undelivered", "forgotten", "published", "timer", "timer_loop", "topics")
 
     def __init__(self) -> None:
         self.topics: dict[str, _Kept] = {}
@@ -82,6 +82,31 @@ class _Store:
         """When and how each publication with an idempotency key was made, oldest first."""
         self.timer: asyncio.TimerHandle | None = None
         self.timer_loop: asyncio.AbstractEventLoop | None = None
+        self._delivering = False
+        self._undelivered: deque[tuple[str, _Kept, Record | PresenceEvent]] = deque()
+
+    def deliver(self, name: str, kept: _Kept, item: Record | PresenceEvent) -> None:
+        """Deliver something to all subscribers of a topic.
+
+        If a receiver publishes something meanwhile, the others get that later, so that all have the same order.
+        """
+        if self._delivering:
+            self._undelivered.append((name, kept, item))
+            return
+        self._delivering = True
+        try:
+            while True:
+                if isinstance(item, Record):
+                    for receiver in kept.subscribers:
+                        receiver.received(name, item)
+                else:
+                    for receiver in kept.subscribers:
+                        receiver.presence_changed(name, item)
+                if not self._undelivered:
+                    return
+                name, kept, item = self._undelivered.popleft()
+        finally:
+            self._delivering = False
 
     def topic(self, name: str) -> _Kept:
         kept = self.topics.get(name)
@@ -139,10 +164,15 @@ class MemoryBroker:
     """
 
     def __init__(self, shared: "MemoryBroker | None" = None) -> None:
+        if not isinstance(shared, MemoryBroker | None):
+            raise TypeError(f"shared must be another MemoryBroker, not {shared!r}")
         self._store: _Store = _Store() if shared is None else shared._store
         self._receiver: Receiver | None = None
         self._subscribed: set[str] = set()
         self._present: set[tuple[str, str]] = set()  # topic and connection
+
+    def __repr__(self) -> str:
+        return f"<MemoryBroker, {self.kept} topics>"
 
     @property
     def kept(self) -> int:
@@ -205,8 +235,7 @@ class MemoryBroker:
             kept.times.clear()
             kept.size = 0
         published = self._remember(name, idempotency, Published(record.position))
-        for receiver in kept.subscribers:
-            receiver.received(name, record)
+        store.deliver(name, kept, record)
         if not (kept.records or kept.subscribers):
             store.forget_unused(name)
         return published
@@ -273,7 +302,7 @@ class MemoryBroker:
         kept.connections[connection] = Connection(user, data)
         kept.users[user] += 1
         self._present.add((topic, connection))
-        self._tell(topic, kept, PresenceEvent("join", user, data, connection, kept.users[user] == 1))
+        self._store.deliver(topic, kept, PresenceEvent("join", user, data, connection, kept.users[user] == 1))
 
     async def exit(self, topic: str, connection: str) -> None:
         """Make a connection leave a topic; see `Broker.exit`."""
@@ -287,12 +316,8 @@ class MemoryBroker:
         last = kept.users[gone.user] == 0
         if last:
             del kept.users[gone.user]
-        self._tell(topic, kept, PresenceEvent("leave", gone.user, gone.data, connection, last))
+        self._store.deliver(topic, kept, PresenceEvent("leave", gone.user, gone.data, connection, last))
         self._store.forget_unused(topic)
-
-    def _tell(self, topic: str, kept: _Kept, event: PresenceEvent) -> None:
-        for receiver in kept.subscribers:
-            receiver.presence_changed(topic, event)
 
     async def connections(self, topic: str) -> Mapping[str, Connection]:
         """Return who is present in a topic; see `Broker.connections`."""

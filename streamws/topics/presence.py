@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from ..channel import Recipient
 from ..errors import BrokerError
 from .attendance import Entry
+from .checks import check_text
 from .core import Core
 from .retrying import broker_error
 from .values import Connection, Member, PresenceCount
@@ -20,6 +21,9 @@ class Presence:
         self._core = core
         self._name = name
 
+    def __repr__(self) -> str:
+        return f"<Presence in {self._name!r}>"
+
     async def enter(self, client: Recipient, user: str, data: str = "", *, connection: str | None = None) -> None:
         """Make a connection present, until it leaves or ends. It need not follow the topic.
 
@@ -33,7 +37,11 @@ class Presence:
         """
         core = self._core
         core.check_open()
-        outlet = core.outlet(client)
+        check_text("user", user)
+        check_text("data", data)
+        if connection is not None:
+            check_text("connection", connection)
+        outlet = core.outlet(client, "enter")
         core.check_room(outlet, self._name)
         await core.attendance(outlet, self._name).enter(Entry(connection or outlet.id, user, data))
 
@@ -43,7 +51,7 @@ class Presence:
         If the broker is not available, this returns after the first attempt, and others follow.
         """
         self._core.check_open()
-        outlet = self._core.outlets.get(client)
+        outlet = self._core.find_outlet(client)
         attendance = None if outlet is None else outlet.present.get(self._name)
         if attendance is not None:
             await attendance.leave()

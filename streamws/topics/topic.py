@@ -9,10 +9,12 @@ from typing import Generic, TypeVar
 
 from ..channel import Recipient
 from ..codes import CloseCode
-from ..errors import ConnectionClosed, LimitExceeded, UsageError
+from ..errors import ConnectionClosed, EncodeError, LimitExceeded, UsageError, describe
 from ..messages.codec import Codec
 from ..options import MiB
+from ..wire.protocol import unchanging
 from .broker import Outgoing
+from .checks import check_backlog, check_function, check_limit, check_since, check_slow_code, check_text
 from .core import Core
 from .outlet import Follower
 from .presence import Presence
@@ -91,6 +93,8 @@ class Topic(Generic[T]):
         one task are delivered in their order.
         """
         self._core.check_open()
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
         outgoing = self._outgoing(message, key, idempotency)
         if client is not None:
             self._admit(client)
@@ -114,9 +118,18 @@ class Topic(Generic[T]):
         return self._core.publisher.publish_soon(self._outgoing(message, key, idempotency))
 
     def _outgoing(self, message: T, key: str | None, idempotency: str | None) -> Outgoing:
+        if key is not None:
+            check_text("key", key)
+        if idempotency is not None:
+            check_text("idempotency", idempotency)
         payload = self.codec.encode(message)
         if not isinstance(payload, str):
-            payload = payload.decode() if self.codec.text else bytes(payload)
+            payload = bytes(payload).decode() if self.codec.text else unchanging(payload)
+        elif not payload.isascii():
+            try:
+                payload.encode()
+            except UnicodeEncodeError as error:
+                raise EncodeError(f"the message is not valid Unicode: {describe(error)}") from error
         most = self._core.limits.max_publication_size
         if len(payload) > most:
             raise LimitExceeded(
@@ -126,7 +139,7 @@ class Topic(Generic[T]):
 
     def _admit(self, client: Recipient) -> None:
         rate = self._core.limits.max_publications_per_client
-        if rate is not None and not self._core.outlet(client).admit(rate, asyncio.get_running_loop().time()):
+        if rate is not None and not self._core.outlet(client, "publish").admit(rate, asyncio.get_running_loop().time()):
             raise LimitExceeded(
                 f"too many publications of one connection (TopicLimits.max_publications_per_client: {rate:g} a second)"
             )
@@ -176,9 +189,15 @@ class Topic(Generic[T]):
         core.check_open()
         if slow not in _SLOW:
             raise ValueError(f"slow must be one of {', '.join(map(repr, _SLOW))}, not {slow!r}")
-        if backlog < 1:
-            raise ValueError(f"backlog must be at least 1 byte, not {backlog!r}")
-        outlet = core.outlet(client)
+        check_slow_code(slow_code)
+        check_since(since)
+        check_backlog(backlog)
+        check_function("frame", frame)
+        check_function("presence_frame", presence_frame)
+        check_function("on_joined", on_joined)
+        if on_gap is not None and not callable(on_gap):
+            raise TypeError(f"on_gap must be a function, not {on_gap!r}")
+        outlet = core.outlet(client, "join")
         name = self.name
         if name in outlet.followers:
             raise UsageError(f"the connection follows topic {name!r} already: call leave() first")
@@ -220,7 +239,7 @@ class Topic(Generic[T]):
     def _stop(self, client: Recipient) -> None:
         """Stop to send the publications to a connection."""
         core = self._core
-        outlet = core.outlets.get(client)
+        outlet = core.find_outlet(client)
         if outlet is None:
             return
         follower = outlet.followers.pop(self.name, None)
@@ -233,7 +252,7 @@ class Topic(Generic[T]):
 
     def lost(self, client: Recipient) -> int:
         """Return how many publications were dropped, because the connection reads too slowly, since it joined."""
-        outlet = self._core.outlets.get(client)
+        outlet = self._core.find_outlet(client)
         follower = None if outlet is None else outlet.followers.get(self.name)
         return 0 if follower is None else follower.lost
 
@@ -254,8 +273,8 @@ class Topic(Generic[T]):
         """
         if slow != "wait" and slow not in _SLOW:
             raise ValueError(f"slow must be 'wait' or one of {', '.join(map(repr, _SLOW))}, not {slow!r}")
-        if backlog < 1:
-            raise ValueError(f"backlog must be at least 1 byte, not {backlog!r}")
+        check_since(since)
+        check_backlog(backlog)
         return Subscription(self._core, self, since, slow, backlog)
 
     async def read_history(
@@ -271,6 +290,8 @@ class Topic(Generic[T]):
         """
         core = self._core
         core.check_open()
+        check_since(since)
+        check_limit(limit)
         audience = core.audience(self)
         try:
             page = await audience.read(since, limit, newest)
