@@ -209,6 +209,18 @@ def test_command_refuses_bad_options(arguments: list[str], error: str, capsys: p
     assert error in capsys.readouterr().err
 
 
+def test_command_refuses_a_scenario_in_which_no_node_is_left() -> None:
+    with pytest.raises(SystemExit, match="too small for machine: no node would be left"):
+        simulate_scale.main(["--machines", "1", "--scenario", "machine", "--sample", "100"])
+
+
+def test_overloaded_cluster_never_recovers() -> None:
+    busy = replace(SMALL, personal_rate=1.0)
+    result = Simulation(busy, scenarios(busy)["broker-alone"], VALUES).run(horizon=30.0)
+    *_, row = simulate_scale.brokers_table([result])
+    assert row[-4:-1] == ("never", "never", "never")
+
+
 def test_tables_of_the_page_are_those_of_the_program() -> None:
     page = PAGE.read_text()
     tables = {

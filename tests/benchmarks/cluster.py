@@ -7,7 +7,6 @@ Users are spread over the nodes, and topics over the brokers, by a hash.
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 from random import Random
 from typing import NamedTuple
 from zlib import crc32
@@ -130,7 +129,7 @@ def plan(cluster: Cluster, values: Mapping[str, float]) -> dict[str, str]:
     nodes, brokers = cluster.nodes, cluster.brokers
     costs = Costs(replace(cluster, sample=1), values)
     each = cluster.connections / nodes
-    lost = cluster.connections / (nodes - cluster.processes) if cluster.machines > 1 else inf
+    left = nodes - cluster.processes
     received = cluster.personal_rate + cluster.room_rate
     published = cluster.connections * (cluster.personal_rate + cluster.room_rate / cluster.room)
     arriving = cluster.connections * (cluster.personal_rate + cluster.room_rate * nodes_of_room(cluster) / cluster.room)
@@ -146,7 +145,7 @@ def plan(cluster: Cluster, values: Mapping[str, float]) -> dict[str, str]:
         "pings a second of a node": f"{each / cluster.ping_interval:,.0f}",
         "messages a second of a node": f"{each * received:,.0f}",
         "core of a node in use": f"{each * costs.connection:.0%}",
-        "the same, one machine down": f"{lost * costs.connection:.0%}",
+        "the same, one machine down": f"{cluster.connections / left * costs.connection:.0%}" if left else "-",
         "network of a node": f"{8 * sent / 1e6:,.0f} Mbit/s",
         "handshakes a second of a node": f"{1e6 / (values['opening'] + 2 * values['join']):,.0f}, with 2 joins each",
         "publications a second": f"{published:,.0f}",

@@ -11,13 +11,14 @@ import gc
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import plots
 from benchmarks.cluster import FIGURES, Cluster, plan
-from benchmarks.storms import SHARES, STEP, Result, Simulation, scenarios
+from benchmarks.storms import STEP, Result, Simulation, scenarios
 
 PAGE = Path("docs/topics/scaling.md")
 PLOT = Path("docs/_static/benchmarks/storms.svg")
@@ -46,7 +47,7 @@ def storms_table(results: Sequence[Result]) -> list[Row]:
     """Return what followed when nodes ended."""
     rows: list[Row] = [("what happens", "the clients wait", "lost", "attempts a second", "failed", *BACK)]
     for result in results:
-        counts = (result.lost, round(result.peak), result.failed)
+        counts = (result.lost, result.peak, result.failed)
         scenario = result.scenario
         rows.append((scenario.title, scenario.clients, *(f"{count:,}" for count in counts), *_back(result)))
     return rows
@@ -62,7 +63,7 @@ def brokers_table(results: Sequence[Result]) -> list[Row]:
 
 
 def _back(result: Result) -> Row:
-    return [f"{result.back[share]:.1f} s" for share in SHARES]
+    return [f"{seconds:.1f} s" if seconds < inf else "never" for seconds in result.back.values()]
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -226,10 +227,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     values = {name: figure.value for name, figure in FIGURES.items()} | dict(chosen.assume)
     tables = {"figures": figures_table(values), "plan": plan_table(cluster, values)}
     print(text(tables["figures"]), text(tables["plan"]), sep="\n\n", flush=True)
+    known = scenarios(cluster)
+    if missing := set(chosen.scenario or ()) - known.keys():
+        raise SystemExit(f"error: this cluster is too small for {', '.join(missing)}: no node would be left")
     gc.disable()  # millions of tuples, and no cycles
     results = [
         Simulation(cluster, scenario, values, chosen.seed).run()
-        for name, scenario in scenarios(cluster).items()
+        for name, scenario in known.items()
         if chosen.scenario is None or name in chosen.scenario
     ]
     if storms := [result for result in results if result.scenario.lost]:

@@ -47,7 +47,6 @@ class Scenario:
 BEGIN = 1.0
 """The second in which something happens."""
 HORIZON = 900.0
-"""The second in which a simulation ends, even if not all are back."""
 SHARES = (0.5, 0.99, 1.0)
 
 
@@ -129,7 +128,7 @@ class Result(NamedTuple):
     scenario: Scenario
     lost: int
     """Connections that were lost, or topics of nodes whose broker went away."""
-    peak: float
+    peak: int
     """The most attempts to connect in a second."""
     failed: int
     """Attempts to connect, to join or to read a history that failed."""
@@ -210,10 +209,11 @@ class Simulation:
     def _later(self, seconds: float, call: Callable[[int, int], None], number: int, attempt: int) -> None:
         self._due[self._step + 1 + int(seconds / STEP)].append((call, number, attempt))
 
-    def run(self, on_step: Callable[[], None] = lambda: None) -> Result:
+    def run(self, on_step: Callable[[], None] = lambda: None, horizon: float = HORIZON) -> Result:
         """Simulate until all are back.
 
         :param on_step: called after each step.
+        :param horizon: the second in which the simulation ends, even if not all are back.
         """
         scenario, costs, sample = self.scenario, self.costs, self.cluster.sample
         connecting: deque[int] = deque(maxlen=round(1 / STEP))  # attempts in the steps of the last second
@@ -236,7 +236,7 @@ class Simulation:
             series.append((self.now - BEGIN, connecting[-1] * sample / STEP, self.away * sample))
             returned.append(self.returned)
             on_step()
-            if self.now > HORIZON:
+            if self.now > horizon:
                 break
             busy = self.away or any(core.jobs for core in (*self.nodes, *self.brokers))
             if not busy and self.now > BEGIN + (scenario.drain or 0.0):
