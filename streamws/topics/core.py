@@ -157,7 +157,7 @@ class Core:
             raise ConnectionClosed(outcome, f"cannot {action}")
         if outlet is None:
             self._ids += 1
-            outlet = Outlet(channel, f"{self._node}-{self._ids}", self._end_outlet, self.forget_unused, self.spawn)
+            outlet = Outlet(channel, f"{self._node}-{self._ids}", self)
             self.outlets[channel] = outlet
         return outlet
 
@@ -166,8 +166,10 @@ class Core:
 
         :raises LimitExceeded: if it may not.
         """
-        used = len(outlet.followers.keys() | outlet.present.keys())
         most = self.limits.max_topics_per_client
+        if len(outlet.followers) + len(outlet.present) < most:
+            return
+        used = len(outlet.followers.keys() | outlet.present.keys())
         if used >= most and name not in outlet.followers and name not in outlet.present:
             raise LimitExceeded(f"the connection uses {used} topics already (max_topics_per_client: {most})")
 
@@ -181,7 +183,7 @@ class Core:
             outlet.forget()
             self.outlets.pop(outlet.channel, None)
 
-    def _end_outlet(self, outlet: Outlet) -> None:
+    def end_outlet(self, outlet: Outlet) -> None:
         """End everything of a connection that has ended."""
         self.outlets.pop(outlet.channel, None)
         for name, follower in [*outlet.followers.items()]:
