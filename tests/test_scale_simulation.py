@@ -193,7 +193,7 @@ def test_command_prints_all_tables(capsys: pytest.CaptureFixture[str], tmp_path:
     simulate_scale.main(["--sample", "100", "--scenario", "process", "--set", "opening=80", "--docs", str(page)])
     printed = capsys.readouterr().out
     assert "`opening`      80 µs" in printed
-    assert "handshakes a second of a node          5,382, with 2 joins each" in printed
+    assert "handshakes a second of a node          5,556, with 2 joins each" in printed
     assert printed.splitlines()[-1].startswith("a process dies  `Backoff()`")
     assert "| connections of a node | 50,000 |\n" in page.read_text()
     assert "old" not in page.read_text()

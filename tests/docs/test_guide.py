@@ -198,7 +198,9 @@ def test_documentation_comments_are_all_understood() -> None:
     assert len(comments) + len(re.findall(r"(?<!-->)\n```python\n", text)) == sum(e.blocks for e in examples())
     figures = text.count("<!-- figures: ")
     assert text.count("<!-- end of figures -->") == figures
-    assert len(re.findall("<!--", text)) == len(comments) + text.count("<!-- output: ") + 2 * figures
+    simulated = text.count("<!-- simulation: ")
+    assert text.count("<!-- end of simulation -->") == simulated
+    assert len(re.findall("<!--", text)) == len(comments) + text.count("<!-- output: ") + 2 * (figures + simulated)
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
