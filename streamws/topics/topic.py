@@ -87,7 +87,8 @@ class Topic(Generic[T]):
         :raises BrokerUnavailable: if the broker cannot be reached.
         :raises BrokerError: if the broker fails otherwise. The publication may have been made.
         :raises EncodeError: if the message cannot be encoded; other codecs may raise other errors.
-        :raises LimitExceeded: if the publication is too large, or the connection publishes too often.
+        :raises LimitExceeded: if the publication or a key is too large, or the connection publishes too often.
+        :raises ConnectionClosed: if a connection whose publications are limited has ended.
 
         If it is cancelled, the publication may have been made: try again with the same idempotency key. Publications of
         one task are delivered in their order.
@@ -108,7 +109,7 @@ class Topic(Generic[T]):
         :param idempotency: as for `publish`.
         :returns: False if nothing was done, because `TopicLimits.max_publish_soon` bytes wait already.
         :raises EncodeError: if the message cannot be encoded.
-        :raises LimitExceeded: if the publication is too large.
+        :raises LimitExceeded: if the publication or a key is too large.
 
         If it fails later, it is counted in `Topics.failed`, and `on_error` of the topics is called. While the broker is
         not available, the publication waits for up to `TopicLimits.publish_timeout`. Those of one process are made in
@@ -119,9 +120,9 @@ class Topic(Generic[T]):
 
     def _outgoing(self, message: T, key: str | None, idempotency: str | None) -> Outgoing:
         if key is not None:
-            check_text("key", key)
+            self._check_length("key", key)
         if idempotency is not None:
-            check_text("idempotency", idempotency)
+            self._check_length("idempotency", idempotency)
         payload = self.codec.encode(message)
         if not isinstance(payload, str):
             payload = bytes(payload).decode() if self.codec.text else unchanging(payload)
@@ -136,6 +137,12 @@ class Topic(Generic[T]):
                 f"a publication of {len(payload)} bytes is too large (TopicLimits.max_publication_size: {most})"
             )
         return Outgoing(self.name, payload, key, idempotency, self.history)
+
+    def _check_length(self, name: str, value: str) -> None:
+        check_text(name, value)
+        most = self._core.limits.max_name
+        if len(value) > most:
+            raise LimitExceeded(f"{name} has {len(value)} characters (TopicLimits.max_name: {most})")
 
     def _admit(self, client: Recipient) -> None:
         rate = self._core.limits.max_publications_per_client

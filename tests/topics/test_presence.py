@@ -229,6 +229,20 @@ async def test_followers_are_told_of_changes_while_the_broker_was_gone(
         connection.end()
 
 
+async def test_followers_that_come_back_are_told_of_those_who_came_meanwhile(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one = Channel()
+    await room.join(channel, presence_frame=described)
+    await room.leave(channel)
+    await others.presence.enter(one, "ann")
+    await room.join(channel, presence_frame=described)
+    await others.presence.leave(one)
+    await until(lambda: channel.sent == ["leave ann  True"])
+
+
 class Answering(FlakyBroker):
     """A broker that answers later who is present."""
 
