@@ -181,7 +181,8 @@ class Topic(Generic[T]):
         :param frame: makes the message to send from a publication. It is called once for each publication, whatever the
             number of connections with the same function: pass the same function object for all of them. By default, the
             message is the payload.
-        :param on_gap: called with the client and a `Gap` when publications are missing. It may be a coroutine function.
+        :param on_gap: called with the client and a `Gap` for each place where publications, or presence events, are
+            missing. It may be a coroutine function.
         :param presence_frame: makes the message to send from a presence event. By default, none are sent.
         :param on_joined: called once with the result and the publications since `since`, which are then not sent.
         :returns: the position, and whether the connection has got everything since `since`.
@@ -274,7 +275,7 @@ class Topic(Generic[T]):
         :param slow: what happens if more than `backlog` bytes wait, because the items are read too slowly. `"wait"`
             stops to queue publications, and reads them from the history later: without a history, or if it is too
             short, there is a `Gap`. `"disconnect"` ends the iteration with `LimitExceeded`. The others are as for
-            `join`; a `Gap` tells of what was dropped, except with `"latest"`.
+            `join`. A `Gap` is where publications were dropped, except those that `"latest"` replaces.
         :param backlog: the most bytes that wait, in addition to the history since `since`.
         :returns: an async context manager and iterator, whose items are `Publication` or `Gap`.
         """
