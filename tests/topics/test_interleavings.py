@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from helpers.waiting import cancelled, iterations, until, within
-from streamws import BrokerError, UsageError
+from streamws import UsageError
 from streamws.topics import (
     Gap,
     History,
@@ -257,20 +257,24 @@ async def test_join_can_be_cancelled_at_each_step(
     other.end()
 
 
-async def test_joins_under_way_end_with_the_topics(flaky: FlakyBroker) -> None:
+async def test_joins_under_way_end_with_the_topics(flaky: FlakyBroker, caplog: pytest.LogCaptureFixture) -> None:
     channels = [Channel() for _ in range(3)]
     async with Topics(flaky, limits=TopicLimits(close_timeout=0.01)) as topics:
         topic = topics.topic("news", history=HISTORY)
         await topic.join(channels[0])
+        await topic.presence.enter(channels[0], "ann")
         flaky.hang()
         joins = [
             asyncio.create_task(topic.join(channels[1], since=Position("other", 1))),
             asyncio.create_task(topics.topic("other").join(channels[2])),
         ]
+        leaving = asyncio.create_task(topic.presence.leave(channels[0]))
         await iterations()
     flaky.go_on()
+    await within(leaving)
+    assert caplog.text == ""
     for task in joins:
-        with pytest.raises((BrokerError, UsageError)):
+        with pytest.raises(UsageError, match="the topics were closed while joining topic"):
             await within(task)
     assert topics._core.outlets == {}
     assert topics.followed == 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from helpers.fixtures import Connect, Serve, client_of
-from helpers.waiting import iterations, until, within
+from helpers.waiting import cancelled, iterations, until, within
 from streamws import BrokerError, BrokerUnavailable, ConnectionClosed
 from streamws.topics import Connection, Member, MemoryBroker, PresenceCount, PresenceEvent, Topic, TopicLimits, Topics
 from topics.channels import Channel
@@ -363,6 +363,29 @@ async def test_failure_to_ask_who_is_present_is_raised(
     await topics.topic("room").join(channel, presence_frame=described)
     await topics.topic("room").presence.enter(channel, "ann")
     await until(lambda: channel.sent == ["join ann  True"])
+    other.end()
+
+
+async def test_events_that_arrive_before_a_failure_to_ask_are_forgotten(
+    open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
+) -> None:
+    broker = Answering(memory)
+    topics, other_process = await open_topics(broker), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one, other = Channel(), Channel()
+    await room.join(other)
+    broker.answer.clear()
+    joining = asyncio.create_task(room.join(channel, presence_frame=described))
+    await iterations()
+    await others.presence.enter(one, "ann")
+    joining.cancel()
+    assert await cancelled(joining)
+    await others.presence.leave(one)
+    broker.answer.set()
+    await room.join(channel, presence_frame=described)
+    broker.receiver.lost()
+    await iterations()
+    assert channel.sent == []
     other.end()
 
 
