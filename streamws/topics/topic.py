@@ -30,6 +30,7 @@ from .values import (
     Published,
     Slow,
     SlowFeed,
+    new_tuple,
 )
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ AnyRecipient = TypeVar("AnyRecipient", bound=Recipient)
 
 OnGap = Callable[[AnyRecipient, Gap], Awaitable[None] | None]
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _SLOW = ("disconnect", "drop-oldest", "drop-newest", "latest")
 
@@ -77,11 +78,12 @@ class Topic(Generic[T]):
     ) -> Published:
         """Publish a message to all who follow the topic, in all processes.
 
-        :param message: the message. It may be changed after the call.
+        :param message: the message. You may change it after the call.
         :param key: what the message is about; with the policy `latest`, slow followers get the last one of each key.
-        :param idempotency: a key for this publication. A second one with the same key is not made, for some minutes.
+        :param idempotency: a key of this publication. For some minutes, a second one with the same key is not made.
         :param timeout: the seconds after which this raises `PublishTimeout`; None for `TopicLimits.publish_timeout`.
-        :param client: the connection that publishes, to count it against `max_publications_per_client`.
+        :param client: the connection that publishes, if there is one; its publications are counted for
+            `TopicLimits.max_publications_per_client`.
         :returns: the position of the publication, and whether it was made before.
         :raises PublishTimeout: if the broker does not answer in time. The publication may have been made.
         :raises BrokerUnavailable: if the broker cannot be reached.
@@ -99,12 +101,15 @@ class Topic(Generic[T]):
         outgoing = self._outgoing(message, key, idempotency)
         if client is not None:
             self._admit(client)
-        return await self._core.publisher.publish(outgoing, timeout)
+        publisher = self._core.publisher
+        if publisher.publish_now is not None:
+            return publisher.publish_now(outgoing)
+        return await publisher.publish(outgoing, timeout)
 
     def publish_soon(self, message: T, *, key: str | None = None, idempotency: str | None = None) -> bool:
         """Publish a message without waiting.
 
-        :param message: the message. It may be changed after the call.
+        :param message: the message. You may change it after the call.
         :param key: as for `publish`.
         :param idempotency: as for `publish`.
         :returns: False if nothing was done, because `TopicLimits.max_publish_soon` bytes wait already.
@@ -136,7 +141,7 @@ class Topic(Generic[T]):
             raise LimitExceeded(
                 f"a publication of {len(payload)} bytes is too large (TopicLimits.max_publication_size: {most})"
             )
-        return Outgoing(self.name, payload, key, idempotency, self.history)
+        return new_tuple(Outgoing, (self.name, payload, key, idempotency, self.history))
 
     def _check_length(self, name: str, value: str) -> None:
         check_text(name, value)
@@ -176,15 +181,16 @@ class Topic(Generic[T]):
             keeps the last one of each key among those that wait, and drops the oldest ones if they are still too many.
         :param slow_code: the close code for `"disconnect"`.
         :param backlog: the most bytes of this topic that wait for this connection, in addition to
-            `Limits.write_high` bytes of the connection and the history that it asked for with `since`. Publications
-            that wait for several connections exist once.
+            `Limits.write_high` bytes of the connection and the history that it asked for with `since`. A publication
+            that waits for several connections is stored once.
         :param frame: makes the message to send from a publication. It is called once for each publication, whatever the
             number of connections with the same function: pass the same function object for all of them. By default, the
             message is the payload.
         :param on_gap: called with the client and a `Gap` for each place where publications, or presence events, are
             missing. It may be a coroutine function.
         :param presence_frame: makes the message to send from a presence event. By default, none are sent.
-        :param on_joined: called once with the result and the publications since `since`, which are then not sent.
+        :param on_joined: called once with the result and the publications that the connection has missed. They are then
+            not sent: the function has to send them.
         :returns: the position, and whether the connection has got everything since `since`.
         :raises ConnectionClosed: if the connection has ended or is closing.
         :raises LimitExceeded: if it uses `TopicLimits.max_topics_per_client` topics already.
@@ -210,7 +216,7 @@ class Topic(Generic[T]):
         if name in outlet.followers:
             raise UsageError(f"the connection follows topic {name!r} already: call leave() first")
         core.check_room(outlet, name)
-        tell = partial(self._tell_gap, client, on_gap)
+        tell = _ignore_gap if on_gap is None else partial(self._tell_gap, client, on_gap)
         follower = Follower(outlet, slow, backlog, frame, presence_frame, tell, slow_code)
         outlet.followers[name] = follower
         audience = core.audience(self)
@@ -224,9 +230,7 @@ class Topic(Generic[T]):
                 raise ConnectionClosed(client.outcome, "cannot join") from None
             raise
 
-    def _tell_gap(self, client: AnyRecipient, on_gap: OnGap[AnyRecipient] | None, gap: Gap) -> None:
-        if on_gap is None:
-            return
+    def _tell_gap(self, client: AnyRecipient, on_gap: OnGap[AnyRecipient], gap: Gap) -> None:
         try:
             result = on_gap(client, gap)
         except Exception:
@@ -236,7 +240,7 @@ class Topic(Generic[T]):
             self._core.spawn(_wait_for(result))
 
     async def leave(self, client: Recipient) -> None:
-        """Stop to send the publications to a connection; it is not present any more either.
+        """Stop sending the publications to a connection, and end its presence.
 
         It has no effect if the connection does not follow the topic. What waits for the connection is dropped.
         """
@@ -245,7 +249,7 @@ class Topic(Generic[T]):
         await self.presence.leave(client)
 
     def _stop(self, client: Recipient) -> None:
-        """Stop to send the publications to a connection."""
+        """Stop sending the publications to a connection."""
         core = self._core
         outlet = core.find_outlet(client)
         if outlet is None:
@@ -259,7 +263,7 @@ class Topic(Generic[T]):
         core.forget_unused(outlet)
 
     def lost(self, client: Recipient) -> int:
-        """Return how many publications were dropped, because the connection reads too slowly, since it joined."""
+        """Return how many publications were dropped since the connection joined, because it reads too slowly."""
         outlet = self._core.find_outlet(client)
         follower = None if outlet is None else outlet.followers.get(self.name)
         return 0 if follower is None else follower.lost
@@ -273,7 +277,7 @@ class Topic(Generic[T]):
 
         :param since: the position after which to continue; None to begin with the next publication.
         :param slow: what happens if more than `backlog` bytes wait, because the items are read too slowly. `"wait"`
-            stops to queue publications, and reads them from the history later: without a history, or if it is too
+            stops queueing publications, and reads them from the history later. Without a history, or if it is too
             short, there is a `Gap`. `"disconnect"` ends the iteration with `LimitExceeded`. The others are as for
             `join`. A `Gap` is where publications were dropped, except those that `"latest"` replaces.
         :param backlog: the most bytes that wait, in addition to the history since `since`.
@@ -288,7 +292,7 @@ class Topic(Generic[T]):
     async def read_history(
         self, *, since: Position | None = None, limit: int | None = None, newest: bool = False
     ) -> HistoryPage[T]:
-        """Read what the history has.
+        """Read publications from the history.
 
         :param since: the position after which to begin; None for all.
         :param limit: the most publications; None for no limit. With 0, only the position is read.
@@ -307,6 +311,10 @@ class Topic(Generic[T]):
             audience.check_idle()
         publications = tuple(Publication(self.name, record, self.codec) for record in page.records)
         return HistoryPage(publications, page.position, page.complete)
+
+
+def _ignore_gap(gap: Gap) -> None:
+    pass
 
 
 async def _wait_for(awaitable: Awaitable[None]) -> None:

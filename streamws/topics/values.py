@@ -1,7 +1,7 @@
 """Values of topics: positions, publications, gaps, and the settings of a history."""
 
 from collections.abc import Mapping
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, final
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, final
 
 import attrs
 
@@ -10,6 +10,17 @@ from ..messages.codec import Codec
 from ..options import MiB, check_positive_int, check_positive_seconds
 
 T = TypeVar("T")
+
+_Tuple = TypeVar("_Tuple", bound=tuple[Any, ...])
+
+
+class _NewTuple(Protocol):
+    def __call__(self, kind: type[_Tuple], fields: tuple[object, ...], /) -> _Tuple: ...
+
+
+new_tuple: _NewTuple = tuple.__new__
+"""Makes a `NamedTuple` from a tuple of all fields. Its own constructor is a Python function, which takes twice as long;
+several are made for each publication."""
 
 Slow = Literal["disconnect", "drop-oldest", "drop-newest", "latest"]
 """What happens to a follower that reads too slowly; see `Topic.join`."""
@@ -31,7 +42,7 @@ class Position(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Publications are missing: some of those after a position, up to the next one that is delivered.
+    """Publications are missing, between a position and the next publication that is delivered.
 
     :param since: the last position up to which nothing is missing.
     """
@@ -115,7 +126,7 @@ class Publication(Generic[T]):
 
     @property
     def position(self) -> Position:
-        """The position after this publication. To continue behind it later, pass it as `since`."""
+        """The position after this publication. To continue after it later, pass it as `since`."""
         return self._record.position
 
     @property
