@@ -66,7 +66,8 @@ class Attendance:
         try:
             await self._wait()
         except BrokerError as error:
-            logger.warning("presence in topic %r: %s; trying again", self._topic, describe(error))
+            if self._task is not None:
+                logger.warning("presence in topic %r: %s; trying again", self._topic, describe(error))
 
     def leave_soon(self) -> None:
         """End the presence as soon as the broker is available."""
