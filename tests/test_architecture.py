@@ -27,8 +27,9 @@ LAYERS = """
     streams.writer
     messages.backend messages.msgspec_json messages.pydantic_json messages.cattrs_json messages.codec messages.json
     messages.typed
-    topics.values topics.checks topics.broker topics.memory topics.retrying topics.attendance topics.publishing topics.outlet
-    topics.group topics.audience topics.core topics.presence topics.subscription topics.topic topics.topics
+    topics.values topics.checks topics.roster topics.broker topics.memory topics.retrying topics.attendance
+    topics.publishing topics.outlet topics.group topics.audience topics.core topics.presence topics.subscription
+    topics.topic topics.topics
     topics.centrifugo_protocol topics.centrifugo_session topics.centrifugo
     connection callbacks watching.stats watching.counting watching.records client watching.observer
     serving lifespan server hints

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from ..errors import BrokerError, BrokerUnavailable, UsageError, describe
@@ -13,7 +13,8 @@ from .broker import Broker, Page
 from .group import Frame, Group
 from .outlet import Delivery, Follower
 from .retrying import Waits, broker_error
-from .values import Gap, History, Joined, Position, PresenceEvent, Publication, Record
+from .roster import Roster
+from .values import Connection, Gap, History, Joined, Position, PresenceEvent, Publication, Record
 
 logger = logging.getLogger("streamws.topics")
 
@@ -72,14 +73,16 @@ class Audience:
     broker has delivered, it is ahead for a while, and skips what it knows.
 
     If the broker has lost publications, the audience holds back what arrives, reads the history, and delivers both. It
-    tells of a gap where publications are missing then.
+    tells of a gap where publications are missing then. It also compares who is present with what its followers know.
     """
 
     __slots__ = (
         "_again",
         "_ahead",
+        "_asking",
         "_broker",
         "_codec",
+        "_events",
         "_feeds",
         "_forgetting",
         "_generation",
@@ -90,6 +93,7 @@ class Audience:
         "_joining",
         "_limits",
         "_live",
+        "_losses",
         "_members",
         "_messages",
         "_messages_size",
@@ -99,6 +103,7 @@ class Audience:
         "_recent",
         "_recent_size",
         "_recovery",
+        "_roster",
         "_spawn",
         "_starting",
         "_subscribed",
@@ -157,6 +162,11 @@ class Audience:
         self._again = False  # whether the history has to be read once more
         self._held: list[Record] = []  # what arrived during the recovery, or before the first follower is live
         self._held_size = 0
+        # Presence.
+        self._roster: Roster | None = None  # what is told; None without followers that want it, or if nothing gets lost
+        self._asking = 0  # the number of followers that join and ask who is present
+        self._events: list[PresenceEvent] = []  # what arrived meanwhile, or during the recovery
+        self._losses = 0  # how often events may have been lost
 
     # The subscription ------------------------------------------------------------------------------------------
 
@@ -280,6 +290,8 @@ class Audience:
         self.position = None
         self._generation += 1
         self._again = False
+        self._roster = None
+        self._events = []
         self._drop_held()
         if self._recovery is not None:
             self._recovery.cancel()
@@ -304,6 +316,8 @@ class Audience:
         try:
             for attempt in range(_MOST_READS):
                 await self._subscribe(member)
+                if isinstance(member, Follower) and member.presence_frame is not None:
+                    await self._begin_roster()
                 generation = self._generation
                 page: Page | None = None
                 position = None if self._recovery else self.position
@@ -591,7 +605,64 @@ class Audience:
         self._messages_size = 0
         self._forgetting = False
 
+    # Presence --------------------------------------------------------------------------------------------------
+
+    async def _begin_roster(self) -> None:
+        """Find out who is present, for the first follower that is told of changes.
+
+        :raises BrokerError: if that fails.
+        """
+        if self._roster is not None or self._timeout is None:  # a broker that never waits loses nothing
+            return
+        self._asking += 1
+        try:
+            while self._roster is None:
+                losses = self._losses
+                connections = await self._connections()
+                if losses == self._losses:
+                    self._set_roster(connections)
+        finally:
+            self._asking -= 1
+            if not self._asking and self._recovery is None:
+                self._events = []  # told already, if it did not fail
+
+    def _set_roster(self, connections: Mapping[str, Connection]) -> None:
+        if self._roster is None:  # another follower may have been faster
+            self._roster = Roster(connections)
+            if self._recovery is None:
+                self._tell_events()
+
+    async def _connections(self) -> Mapping[str, Connection]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._broker.connections(self.name)
+        except Exception as error:
+            raise broker_error(error, "ask who is present") from error
+
     def presence_changed(self, event: PresenceEvent) -> None:
+        """Take a presence event."""
+        if self._roster is None:
+            if not self._asking:
+                self._send_event(event)
+                return
+        elif self._recovery is None:
+            if self._roster.apply(event):
+                self._send_event(event)
+            return
+        self._events.append(event)
+        if len(self._events) * ITEM_OVERHEAD > self._limits.max_held:
+            self._events = []
+            self._losses += 1
+            self._again = self._recovery is not None
+
+    def _tell_events(self) -> None:
+        """Send the presence events that were held back, unless they are known."""
+        events, self._events = self._events, []
+        for event in events:
+            if self._roster is not None and self._roster.apply(event):
+                self._send_event(event)
+
+    def _send_event(self, event: PresenceEvent) -> None:
         """Send a presence event to the followers that want it."""
         messages: dict[Frame, SharedMessage | None] = {}
 
@@ -603,11 +674,11 @@ class Audience:
         for group in self._live_groups():
             message = message_of(group.presence_frame)
             if message is not None:
-                group.send(message, None, None)
+                group.send(message, self.position, None, event=True)
         for member in tuple(self._ahead):
             message = message_of(member.presence_frame) if isinstance(member, Follower) else None
             if isinstance(member, Follower) and message is not None:
-                member.outlet.offer(member, Delivery(message, None, None))
+                member.outlet.offer(member, Delivery(message, self.position, None, event=True))
 
     # Holding back ----------------------------------------------------------------------------------------------
 
@@ -640,8 +711,11 @@ class Audience:
     def lost(self) -> None:
         """Publications may be missing: read the history, and deliver them or tell of a gap."""
         self._generation += 1
+        self._losses += 1
         if self.position is not None and self._wanted:
             self.recover()
+        else:
+            self._roster = None
 
     def recover(self) -> None:
         """Read the history, and deliver what is missing."""
@@ -656,8 +730,11 @@ class Audience:
         try:
             while self._again and self._members and self.position is not None:
                 self._again = False
+                connections: Mapping[str, Connection] | None = None
                 try:
                     page = await self.read(self.position)
+                    if self._roster is not None:
+                        connections = await self._connections()
                 except BrokerError as error:
                     if not logged:
                         logger.warning("topic %r: %s; trying again", self.name, describe(error))
@@ -666,6 +743,10 @@ class Audience:
                     await waits.pause()
                 else:
                     self._catch_up(page)
+                    if self._roster is not None and connections is not None:
+                        for event in self._roster.compare(connections):
+                            self._send_event(event)
+                    self._tell_events()
                     self._again = self._again or bool(self._held)  # published by a callback of the application
         finally:
             if self._recovery is task:

@@ -76,15 +76,20 @@ class Core:
             for audience in [*self.audiences.values()]:
                 audience.close()
             self.audiences.clear()
-            for task in self._tasks:
-                task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
             try:
-                async with asyncio.timeout(timeout):
-                    await self.broker.close()
-            except TimeoutError:
-                logger.warning("the broker did not close within %g s", timeout)
+                await self._end_tasks()
+            finally:
+                try:
+                    async with asyncio.timeout(timeout):
+                        await self.broker.close()
+                except TimeoutError:
+                    logger.warning("the broker did not close within %g s", timeout)
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def check_open(self) -> None:
         """Check that the topics are used inside of their `async with`, on their loop."""

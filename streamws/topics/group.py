@@ -50,7 +50,7 @@ class Group:
         """Return the followers."""
         return (*self._with_writers, *self._without_writers)
 
-    def send(self, message: SharedMessage, position: Position | None, key: str | None) -> None:
+    def send(self, message: SharedMessage, position: Position | None, key: str | None, event: bool = False) -> None:
         """Send a message to all followers. The caller has to catch the errors of the frame function."""
         places = self._places
         if places is None:
@@ -59,7 +59,7 @@ class Group:
             self._others = tuple(self._without_writers)
         late = send_to_ready(message, self._writers)
         if late or self._others:
-            delivery = Delivery(message, position, key)
+            delivery = Delivery(message, position, key, event)
             for place in late:
                 follower = places[place]
                 follower.outlet.offer(follower, delivery)

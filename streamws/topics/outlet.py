@@ -62,13 +62,15 @@ def _end_weakly(outlet: "ReferenceType[Outlet]") -> None:
 class Delivery:
     """One message for the followers of a topic that share a frame function."""
 
-    __slots__ = ("key", "message", "position", "size")
+    __slots__ = ("event", "key", "message", "position", "size")
 
-    def __init__(self, message: SharedMessage, position: Position | None, key: str | None) -> None:
+    def __init__(self, message: SharedMessage, position: Position | None, key: str | None, event: bool = False) -> None:
         self.message = message
         self.position = position
-        """The position of the publication; None for a presence event."""
+        """The position of the publication; for a presence event, that of the last one before it."""
         self.key = key
+        self.event = event
+        """Whether it is a presence event."""
         self.size = len(message.data) + ITEM_OVERHEAD
 
 
@@ -131,7 +133,7 @@ class Follower:
         if waiting is None:
             waiting = self.waiting = OrderedDict()
         slow = self.slow
-        if slow == "latest" and delivery.position is not None:
+        if slow == "latest" and not delivery.event:
             name: object = ("key", delivery.key)
             earlier = waiting.pop(name, None)
             if earlier is not None:
@@ -163,7 +165,7 @@ class Follower:
         if delivery.position is not None and not self._told:
             self._told = True
             epoch, offset = delivery.position
-            self.on_gap(Gap(Position(epoch, offset - 1)))
+            self.on_gap(Gap(Position(epoch, offset if delivery.event else offset - 1)))
 
     def take(self) -> Delivery | None:
         """Remove the message that waits for longest."""
@@ -240,10 +242,7 @@ class Outlet:
 
     def forget(self) -> None:
         """Stop to watch the connection, which follows nothing any more."""
-        self.closed = True
-        self._queue = None
-        if self.writer is not None and self._pumping:
-            self.writer.held = False  # the callback of this outlet does nothing more
+        self._stop()
         if self._waiter is not None:
             self._waiter.cancel()
 
@@ -255,9 +254,14 @@ class Outlet:
     def _end(self) -> None:
         """The connection has ended, or is about to."""
         if not self.closed:
-            self.closed = True
-            self._queue = None
+            self._stop()
             self._owner.end_outlet(self)
+
+    def _stop(self) -> None:
+        self.closed = True
+        self._queue = None
+        if self.writer is not None and self._pumping:
+            self.writer.held -= 1
 
     def admit(self, rate: float, now: float) -> bool:
         """Return whether the connection may make a publication now.
@@ -318,7 +322,7 @@ class Outlet:
         """Send the messages that wait as soon as the connection is ready."""
         self._pumping = True
         if self.writer is not None:
-            self.writer.held = True
+            self.writer.held += 1
             self.writer._call_when_ready(self._flush)
         else:
             self._owner.spawn(self._send_all())
@@ -342,7 +346,8 @@ class Outlet:
         while not self.closed and writer._is_ready():
             delivery = self._next()
             if delivery is None:
-                self._pumping = writer.held = False
+                self._pumping = False
+                writer.held -= 1
                 return
             writer._send_shared(delivery.message)
         if not self.closed and writer._protocol.open:

@@ -99,6 +99,8 @@ class Publisher:
                 try:
                     async with asyncio.timeout_at(max(batch[-1].deadline, loop.time())):
                         results = await self._broker.publish([waiting.message for waiting in batch])
+                    if len(results) != len(batch):
+                        raise BrokerError(f"the broker returned {len(results)} results for {len(batch)} publications")
                 except BrokerUnavailable as error:
                     # Nothing was published. The first ones have failed if their time is over.
                     late = [waiting for waiting in batch if waiting.deadline <= loop.time()]
@@ -115,6 +117,7 @@ class Publisher:
                     continue
                 waits = Waits()
                 self._remove(results)
+                await asyncio.sleep(0)  # a broker that never waits must not keep the other tasks waiting
         finally:
             self._task = None
 
@@ -140,11 +143,12 @@ class Publisher:
         """Wait for the publications of `publish_soon`; give up those that take longer than some seconds."""
         self._closed = True
         task = self._task
-        if task is not None:
+        if task is None:
+            return
+        try:
             await asyncio.wait([task], timeout=timeout)
+        finally:
             task.cancel()
             await asyncio.wait([task])
-        left = len(self._queue)
-        if left:
             error = BrokerError(f"not published within {timeout:g} s after the end of the topics")
-            self._remove([error] * left)
+            self._remove([error] * len(self._queue))

@@ -26,6 +26,7 @@ class FlakyBroker:
     def __init__(self, shared: MemoryBroker | None = None) -> None:
         self.memory = MemoryBroker(shared)
         self.receiver: Receiver
+        self.closed = False
         self.calls: list[str] = []
         """The calls of `subscribe` and `unsubscribe`."""
         self.down = False
@@ -120,6 +121,7 @@ class FlakyBroker:
         await self.memory.open(self)
 
     async def close(self) -> None:
+        self.closed = True
         await self.memory.close()
 
     async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Published | BrokerError]:

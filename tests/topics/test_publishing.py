@@ -331,6 +331,46 @@ async def test_leaving_topics_waits_for_publish_soon(memory: MemoryBroker) -> No
         assert page.position.offset == 3000
 
 
+async def test_leaving_topics_can_be_cancelled(flaky: FlakyBroker, channel: Channel) -> None:
+    topics = Topics(flaky)
+    await topics.__aenter__()
+    topic = topics.topic("news")
+    await topic.join(channel)
+    flaky.hang()
+    topic.publish_soon("1")
+    leaving = asyncio.create_task(topics.__aexit__(None, None, None))
+    await iterations()
+    leaving.cancel()
+    assert await cancelled(leaving)
+    assert topics.failed == 1
+    assert flaky.closed
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_broker_with_a_wrong_number_of_results_has_failed(open_topics: OpenTopics) -> None:
+    class Silent(FlakyBroker):
+        async def publish(self, batch: Any) -> list[Published | BrokerError]:
+            return []
+
+    told: list[str] = []
+    topics = await open_topics(Silent(), on_error=lambda topic, error: told.append(str(error)))
+    topic = topics.topic("news")
+    for number in "12":
+        topic.publish_soon(number)
+    await until(lambda: topics.failed == 2)
+    assert told == ["the broker returned 0 results for 2 publications"] * 2
+    with pytest.raises(BrokerError, match="cannot publish in topic 'news'"):
+        await topic.publish("3")
+
+
+async def test_publish_soon_lets_other_tasks_run(topics: Topics) -> None:
+    topic = topics.topic("news")
+    for number in range(2000):
+        topic.publish_soon(str(number))
+    await iterations(2)
+    assert 0 < topics._core.publisher.waiting < 2000 * 68
+
+
 async def test_leaving_topics_has_a_deadline(flaky: FlakyBroker) -> None:
     told: list[str] = []
     limits = TopicLimits(close_timeout=0.01)

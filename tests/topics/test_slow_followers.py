@@ -14,6 +14,7 @@ from streamws import Client, Compression, Limits, Opcode, Timeouts, WebSocketSer
 from streamws import connect as connect_client
 from streamws.topics import Gap, History, MemoryBroker, PresenceEvent, Publication, Topic, Topics
 from topics.channels import Channel
+from topics.fixtures import OpenTopics
 
 Raw = Publication[str | bytes]
 QUIET = Timeouts(ping_interval=None)
@@ -33,6 +34,14 @@ def offset_of(payload: bytes) -> int:
 
 def large(number: int) -> str:
     return f"{number:08}" + "x" * SIZE
+
+
+def str_of(publication: Raw) -> str:
+    return str(publication.payload)
+
+
+def str_of_other(publication: Raw) -> str:
+    return f"{publication.payload!s}o"
 
 
 class Slow:
@@ -216,6 +225,35 @@ async def test_publication_waits_for_a_message_in_parts(topics: Topics, serve: S
     assert [payload for _, payload in frames if payload] == [b"one ", b"message", b"inside", b"again"]
     await topic.publish("behind")
     assert await raw.read_frame() == (FINAL | Opcode.TEXT, b"behind")
+
+
+async def test_connection_of_two_topics_objects_keeps_the_order_in_both(
+    topics: Topics, open_topics: OpenTopics, serve: Serve, connect: Connect
+) -> None:
+    server = await serve(hold, limits=LIMITS, timeouts=QUIET, compression=None)
+    raw = await connect(server, receive_buffer=4096)
+    await until(lambda: len(server.clients) == 1)
+    client = client_of(server, raw)
+    both = [topics.topic("news"), (await open_topics()).topic("news")]
+    for topic, frame in zip(both, (str_of, str_of_other), strict=True):
+        await topic.join(client, backlog=100 * SIZE, frame=frame)
+    async with client.writer.fragment(Opcode.TEXT) as stream:
+        await stream.send("part")
+        for topic in both:
+            await topic.publish(large(0))
+    for number in range(1, 20):
+        for topic, times in zip(both, (1, 2), strict=True):
+            for _ in range(times):
+                await topic.publish(large(number))
+        await iterations(1)
+    sizes: dict[int, list[int]] = {SIZE + 8: [], SIZE + 9: []}
+    while sum(map(len, sizes.values())) < 2 + 19 * 3:
+        _, payload = await raw.read_frame()
+        if len(payload) in sizes:
+            sizes[len(payload)].append(offset_of(payload))
+    assert sizes[SIZE + 8] == [*range(20)]
+    assert sizes[SIZE + 9] == sorted([0, *range(1, 20), *range(1, 20)])
+    assert client.writer.held == 0
 
 
 async def test_connection_that_is_not_of_streamws_is_slow_too(topics: Topics, channel: Channel) -> None:
