@@ -82,6 +82,7 @@ class Audience:
         "_asking",
         "_broker",
         "_codec",
+        "_ending",
         "_events",
         "_feeds",
         "_forgetting",
@@ -144,6 +145,7 @@ class Audience:
         # The subscription.
         self._wanted = False
         self._subscribed = False
+        self._ending = False  # whether it will end in the next iteration of the loop, if nobody joins
         self._transition: asyncio.Task[None] | None = None
         self._pause: asyncio.Future[None] | None = None  # of the transition, after a failure
         self._waiters: dict[asyncio.Future[None], None] = {}  # of followers that wait for the subscription
@@ -247,6 +249,7 @@ class Audience:
 
     def _unsubscribe_now(self) -> None:
         """Unsubscribe at a broker that never waits, unless there are followers again."""
+        self._ending = False
         if self._wanted or not self._subscribed or self._transition is not None:
             return
         call = self._broker.unsubscribe(self.name)
@@ -470,7 +473,9 @@ class Audience:
             self._reset()
             if self._subscribed:
                 if self._timeout is None and self._transition is None:
-                    asyncio.get_running_loop().call_soon(self._unsubscribe_now)
+                    if not self._ending:
+                        self._ending = True
+                        asyncio.get_running_loop().call_soon(self._unsubscribe_now)
                 else:
                     self._begin_transition()
             self.check_idle()

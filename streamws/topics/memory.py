@@ -284,6 +284,8 @@ class MemoryBroker:
         first = position.offset - len(kept.records) + 1  # the offset of the oldest record
         after = 0 if since is None or since.epoch != position.epoch else since.offset
         complete = (since is None or since.epoch == position.epoch) and first - 1 <= after <= position.offset
+        if limit == 0:
+            return Page((), position, complete)
         start = min(max(after + 1 - first, 0), len(kept.records))
         stop = len(kept.records)
         if limit is not None:
