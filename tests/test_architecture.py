@@ -30,7 +30,8 @@ LAYERS = """
     topics.values topics.checks topics.roster topics.broker topics.memory topics.retrying topics.attendance
     topics.publishing topics.outlet topics.group topics.audience topics.core topics.presence topics.subscription
     topics.topic topics.topics
-    topics.centrifugo_protocol topics.centrifugo_session topics.centrifugo
+    topics.centrifugo.codes topics.centrifugo.commands topics.centrifugo.replies topics.centrifugo.frames
+    topics.centrifugo.settings topics.centrifugo.channels topics.centrifugo.session topics.centrifugo.endpoint
     connection callbacks watching.stats watching.counting watching.records client watching.observer
     serving lifespan server hints
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect
@@ -131,7 +132,7 @@ def test_package_init_holds_public_names_and_nothing_else() -> None:
     for package in ("messages", "topics", "asgi", "sync"):
         body = ast.parse(inner.pop(f"{package}.__init__").read_text()).body
         assert [type(node) for node in body if not isinstance(node, ast.ImportFrom)] == [ast.Expr, ast.Assign]
-    assert [path.read_text() for path in inner.values()] == [""] * 9
+    assert [path.read_text() for path in inner.values()] == [""] * 10
 
 
 def test_modules_are_found() -> None:

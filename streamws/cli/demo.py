@@ -16,9 +16,10 @@ from ..errors import DecodeError
 from ..keys import Key
 from ..net.accepting import Server
 from ..server import WebSocketServer
-from ..topics.centrifugo import CentrifugoEndpoint, Rpc
-from ..topics.centrifugo_protocol import CentrifugoError, JsonValue
-from ..topics.centrifugo_session import Connected
+from ..topics.centrifugo.codes import CentrifugoError
+from ..topics.centrifugo.commands import JsonValue
+from ..topics.centrifugo.endpoint import CentrifugoEndpoint, Rpc
+from ..topics.centrifugo.settings import Connected
 from ..topics.memory import MemoryBroker
 from ..topics.topic import Topic
 from ..topics.topics import Topics

@@ -3,9 +3,10 @@
 from ..channel import Recipient
 from ..options import TopicLimits
 from .broker import Broker, Outgoing, Page, Receiver
-from .centrifugo import CentrifugoEndpoint, Rpc
-from .centrifugo_protocol import CentrifugoDisconnect, CentrifugoError, JsonValue
-from .centrifugo_session import Connected
+from .centrifugo.codes import CentrifugoDisconnect, CentrifugoError
+from .centrifugo.commands import JsonValue
+from .centrifugo.endpoint import CentrifugoEndpoint, Rpc
+from .centrifugo.settings import Connected
 from .memory import MemoryBroker
 from .presence import Presence
 from .subscription import Subscription

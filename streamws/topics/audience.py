@@ -242,6 +242,7 @@ class Audience:
                         self._pause = asyncio.get_running_loop().create_future()
                         await asyncio.wait([self._pause], timeout=waits.next())
                         self._pause = None
+            self._wake_waiters(None)  # they have left meanwhile, or subscribe again
         finally:
             self._transition = None
             self._wake_waiters(BrokerUnavailable("the topics are closed"))

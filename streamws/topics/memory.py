@@ -261,7 +261,7 @@ class MemoryBroker:
             self._store.topic(topic).subscribers += (receiver,)
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver those of a topic; see `Broker.unsubscribe`."""
+        """Stop delivering those of a topic; see `Broker.unsubscribe`."""
         receiver = self._receive()
         if topic in self._subscribed:
             self._subscribed.remove(topic)

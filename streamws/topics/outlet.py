@@ -241,7 +241,7 @@ class Outlet:
             self._end()
 
     def forget(self) -> None:
-        """Stop to watch the connection, which follows nothing any more."""
+        """Stop watching the connection, which follows nothing any more."""
         self._stop()
         if self._waiter is not None:
             self._waiter.cancel()

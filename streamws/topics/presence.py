@@ -48,7 +48,7 @@ class Presence:
     async def leave(self, client: Recipient) -> None:
         """Make a connection leave. It has no effect if it is not present.
 
-        If the broker is not available, this returns after the first attempt, and others follow.
+        If the broker is not available, this returns after the first attempt, and continues in the background.
         """
         self._core.check_open()
         outlet = self._core.find_outlet(client)

@@ -119,7 +119,7 @@ class Subscription(Generic[T]):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Stop to follow the topic."""
+        """Stop following the topic."""
         if self._audience is not None:
             self._audience.remove(self)
             self._audience = None

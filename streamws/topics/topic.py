@@ -78,11 +78,12 @@ class Topic(Generic[T]):
     ) -> Published:
         """Publish a message to all who follow the topic, in all processes.
 
-        :param message: the message. It may be changed after the call.
+        :param message: the message. You may change it after the call.
         :param key: what the message is about; with the policy `latest`, slow followers get the last one of each key.
-        :param idempotency: a key for this publication. A second one with the same key is not made, for some minutes.
+        :param idempotency: a key of this publication. For some minutes, a second one with the same key is not made.
         :param timeout: the seconds after which this raises `PublishTimeout`; None for `TopicLimits.publish_timeout`.
-        :param client: the connection that publishes, to count it against `max_publications_per_client`.
+        :param client: the connection that publishes, if there is one; its publications are counted for
+            `TopicLimits.max_publications_per_client`.
         :returns: the position of the publication, and whether it was made before.
         :raises PublishTimeout: if the broker does not answer in time. The publication may have been made.
         :raises BrokerUnavailable: if the broker cannot be reached.
@@ -107,7 +108,7 @@ class Topic(Generic[T]):
     def publish_soon(self, message: T, *, key: str | None = None, idempotency: str | None = None) -> bool:
         """Publish a message without waiting.
 
-        :param message: the message. It may be changed after the call.
+        :param message: the message. You may change it after the call.
         :param key: as for `publish`.
         :param idempotency: as for `publish`.
         :returns: False if nothing was done, because `TopicLimits.max_publish_soon` bytes wait already.
@@ -173,14 +174,15 @@ class Topic(Generic[T]):
             keeps the last one of each key among those that wait, and drops the oldest ones if they are still too many.
         :param slow_code: the close code for `"disconnect"`.
         :param backlog: the most bytes of this topic that wait for this connection, in addition to
-            `Limits.write_high` bytes of the connection and the history that it asked for with `since`. Publications
-            that wait for several connections exist once.
+            `Limits.write_high` bytes of the connection and the history that it asked for with `since`. A publication
+            that waits for several connections is stored once.
         :param frame: makes the message to send from a publication. It is called once for each publication, whatever the
             number of connections with the same function: pass the same function object for all of them. By default, the
             message is the payload.
         :param on_gap: called with the client and a `Gap` when publications are missing. It may be a coroutine function.
         :param presence_frame: makes the message to send from a presence event. By default, none are sent.
-        :param on_joined: called once with the result and the publications since `since`, which are then not sent.
+        :param on_joined: called once with the result and the publications that the connection has missed. They are then
+            not sent: the function has to send them.
         :returns: the position, and whether the connection has got everything since `since`.
         :raises ConnectionClosed: if the connection has ended or is closing.
         :raises LimitExceeded: if it uses `TopicLimits.max_topics_per_client` topics already.
@@ -230,7 +232,7 @@ class Topic(Generic[T]):
             self._core.spawn(_wait_for(result))
 
     async def leave(self, client: Recipient) -> None:
-        """Stop to send the publications to a connection; it is not present any more either.
+        """Stop sending the publications to a connection, and end its presence.
 
         It has no effect if the connection does not follow the topic. What waits for the connection is dropped.
         """
@@ -239,7 +241,7 @@ class Topic(Generic[T]):
         await self.presence.leave(client)
 
     def _stop(self, client: Recipient) -> None:
-        """Stop to send the publications to a connection."""
+        """Stop sending the publications to a connection."""
         core = self._core
         outlet = core.find_outlet(client)
         if outlet is None:
@@ -253,7 +255,7 @@ class Topic(Generic[T]):
         core.forget_unused(outlet)
 
     def lost(self, client: Recipient) -> int:
-        """Return how many publications were dropped, because the connection reads too slowly, since it joined."""
+        """Return how many publications were dropped since the connection joined, because it reads too slowly."""
         outlet = self._core.find_outlet(client)
         follower = None if outlet is None else outlet.followers.get(self.name)
         return 0 if follower is None else follower.lost
@@ -267,7 +269,7 @@ class Topic(Generic[T]):
 
         :param since: the position after which to continue; None to begin with the next publication.
         :param slow: what happens if more than `backlog` bytes wait, because the items are read too slowly. `"wait"`
-            stops to queue publications, and reads them from the history later: without a history, or if it is too
+            stops queueing publications, and reads them from the history later. Without a history, or if it is too
             short, there is a `Gap`. `"disconnect"` ends the iteration with `LimitExceeded`. The others are as for
             `join`; a `Gap` tells of what was dropped, except with `"latest"`.
         :param backlog: the most bytes that wait, in addition to the history since `since`.
@@ -282,7 +284,7 @@ class Topic(Generic[T]):
     async def read_history(
         self, *, since: Position | None = None, limit: int | None = None, newest: bool = False
     ) -> HistoryPage[T]:
-        """Read what the history has.
+        """Read publications from the history.
 
         :param since: the position after which to begin; None for all.
         :param limit: the most publications; None for no limit. With 0, only the position is read.

@@ -112,9 +112,9 @@ class Topics:
         return topic
 
     def find(self, name: str) -> Topic[object] | None:
-        """Return a topic that the program uses; None if there is none of this name.
+        """Return the topic of a name if the program uses it, otherwise None.
 
-        That is so while the program refers to the object, or connections follow it.
+        A program uses a topic while it refers to the `Topic`, or while connections follow it.
         """
         return self._topics.get(name)
 

@@ -35,7 +35,7 @@ class Position(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Publications are missing: some of those after a position, up to the next one that is delivered.
+    """Publications are missing, between a position and the next publication that is delivered.
 
     :param since: the last position up to which nothing is missing.
     """
@@ -119,7 +119,7 @@ class Publication(Generic[T]):
 
     @property
     def position(self) -> Position:
-        """The position after this publication. To continue behind it later, pass it as `since`."""
+        """The position after this publication. To continue after it later, pass it as `since`."""
         return self._record.position
 
     @property

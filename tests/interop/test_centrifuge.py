@@ -128,7 +128,7 @@ async def test_client_uses_everything_that_is_served() -> None:
         lost = [("connecting", 3011, "force reconnect"), ("subscribing", 1, "transport closed"), connected]
         assert sorted(await diary.next(3)) == sorted(lost)
         assert await diary.next(4) == [
-            ("subscribed", True, True, 4),
+            ("subscribed", True, True, 2),
             ("publication", {"n": 3}, 3),
             ("publication", {"n": 4}, 4),
             ("join", MEMBER),

@@ -278,6 +278,19 @@ async def test_one_transition_at_a_time_carries_out_the_latest_wish(
     assert flaky.calls == ["subscribe news"]
 
 
+async def test_leaving_before_the_broker_is_asked_ends_joining(
+    open_topics: OpenTopics, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics = await open_topics(flaky)
+    topic = topics.topic("news")
+    joining = asyncio.create_task(topic.join(channel))
+    await asyncio.sleep(0)  # it has begun; the task that asks the broker has not
+    await topic.leave(channel)
+    with pytest.raises(UsageError, match="left topic 'news' while joining"):
+        await within(joining)
+    assert flaky.calls == []
+
+
 async def test_leaving_and_joining_during_the_end_of_a_subscription_begins_another(
     open_topics: OpenTopics, flaky: FlakyBroker, channel: Channel
 ) -> None:

@@ -19,7 +19,7 @@ from streamws.topics import (
     Topic,
     Topics,
 )
-from streamws.topics.centrifugo_session import EndpointClient
+from streamws.topics.centrifugo.settings import EndpointClient
 
 
 class Order(msgspec.Struct):

@@ -57,7 +57,7 @@ EXPECTED: list[Any] = [
     ["subscribing", [1, "transport closed"]],
     ["connecting", [3011, "force reconnect"]],
     CONNECTED,
-    subscribed(4, True, True),
+    subscribed(2, True, True),  # the position from which it continues
     ["publications", [[{"n": 3}, 3], [{"n": 4}, 4]]],
     ["join", ADA],
     # The server cuts it again, and the history does not have all publications any more.

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamws.topics import centrifugo_protocol as protocol
-from streamws.topics.centrifugo_protocol import (
+from streamws.topics import Position
+from streamws.topics.centrifugo import replies
+from streamws.topics.centrifugo.codes import DisconnectCode, ErrorCode
+from streamws.topics.centrifugo.commands import (
     BadRequest,
     Call,
     Command,
     Connect,
-    DisconnectCode,
-    ErrorCode,
     History,
     NotServed,
     Pong,
@@ -39,12 +39,15 @@ COMMANDS: list[tuple[str, Command]] = [
     ('{"id":3,"subscribe":{"channel":"news"}}', Subscribe(3, "news", None, False, False)),
     (
         '{"id":3,"subscribe":{"channel":"news","recover":true,"epoch":"e","offset":7,"join_leave":true,"flag":3}}',
-        Subscribe(3, "news", ("e", 7), True, True),
+        Subscribe(3, "news", Position("e", 7), True, True),
     ),
-    ('{"id":3,"subscribe":{"channel":"news","recover":true}}', Subscribe(3, "news", ("", 0), False, False)),
+    ('{"id":3,"subscribe":{"channel":"news","recover":true}}', Subscribe(3, "news", Position("", 0), False, False)),
     ('{"id":3,"subscribe":{"channel":"news","epoch":"e","flag":1}}', Subscribe(3, "news", None, False, False)),
     ('{"id":3,"subscribe":{"channel":"news","type":1}}', NotServed(3, ErrorCode.NOT_AVAILABLE)),
+    ('{"id":3,"subscribe":{"channel":"news","tf":{"op":"eq"}}}', NotServed(3, ErrorCode.NOT_AVAILABLE)),
+    ('{"id":3,"subscribe":{"channel":"news","tf":null}}', Subscribe(3, "news", None, False, False)),
     ('{"id":4,"unsubscribe":{"channel":"news"}}', Unsubscribe(4, "news")),
+    ('{"id":5,"publish":{"channel":"news"}}', Publish(5, "news", None)),
     ('{"id":5,"publish":{"channel":"news","data":null}}', Publish(5, "news", None)),
     ('{"id":5,"publish":{"channel":"news","data":[1,"\\u00e9"]}}', Publish(5, "news", [1, "é"])),
     ('{"id":5,"publish":{"channel":"news","data":1,"type":1,"key":"k"}}', NotServed(5, ErrorCode.NOT_AVAILABLE)),
@@ -53,7 +56,7 @@ COMMANDS: list[tuple[str, Command]] = [
     ('{"id":8,"history":{"channel":"news"}}', History(8, "news", 0, None, False)),
     (
         '{"id":8,"history":{"channel":"news","limit":-1,"since":{"offset":3,"epoch":"e"},"reverse":true}}',
-        History(8, "news", -1, ("e", 3), True),
+        History(8, "news", -1, Position("e", 3), True),
     ),
     ('{"id":9,"rpc":{"method":"add","data":[1,2]}}', Call(9, "add", [1, 2])),
     ('{"id":9,"rpc":{}}', Call(9, "", None)),
@@ -77,16 +80,19 @@ def test_command_is_decoded(line: str, command: Command) -> None:
 
 
 BAD: list[tuple[str | bytes, str]] = [
-    ("", "empty message"),
-    (" \n\r\n", "empty message"),
+    ("", "not JSON"),
+    ("\n", "not JSON"),
+    (" ", "not JSON"),
     ("hello", "not JSON"),
     ('{"id":1', "not JSON"),
     ('{"id":NaN}', "not JSON"),
     ('{"id":1,"rpc":{"data":-Infinity}}', "not JSON"),
     ('{"id":' + "1" * 5000 + "}", "not JSON"),
+    ('{"id":1,"rpc":{"data":[1e999]}}', "not JSON"),
+    ('{"id":1,"rpc":{"data":-1e999}}', "not JSON"),
     ("[" * 100_000, "not JSON"),
     ('{"id":1}{"id":2}', "not JSON"),
-    (b"\x08\xff", "not JSON: the message is binary"),
+    (b"\x08\xff", "not JSON, but binary: the Protobuf protocol is not served"),
     ("[]", "a command must be an object"),
     ("null", "a command must be an object"),
     ('{"id":-1,"rpc":{}}', "id must be an integer from 0 to 4294967295"),
@@ -109,7 +115,6 @@ BAD: list[tuple[str | bytes, str]] = [
         '{"id":1,"subscribe":{"channel":"news","recover":true,"offset":-1}}',
         "offset must be an integer from 0 to 18446744073709551615",
     ),
-    ('{"id":1,"publish":{"channel":"news"}}', "data is required"),
     ('{"id":1,"publish":{"channel":"","data":1}}', "a channel is required"),
     ('{"id":1,"history":{"channel":"news","since":3}}', "since must be an object"),
     ('{"id":1,"presence":{}}', "a channel is required"),
@@ -124,13 +129,25 @@ def test_anything_else_is_a_bad_request(message: str | bytes, reason: str) -> No
 
 
 def test_batch_gives_its_commands_up_to_the_first_bad_one() -> None:
-    commands = decode_commands('{"id":1,"connect":{}}\n\n{"id":3,"rpc":{"method":"a\\nb"}}\r\n{}\nhello\n{}\n')
+    commands = decode_commands('{"id":1,"connect":{}}\n{"id":3,"rpc":{"method":"a\\nb"}}\r\n {}\nhello\n{}\n')
     assert next(commands) == Connect(1, "", None, "", "")
     assert next(commands) == Call(3, "a\nb", None)
     assert next(commands) == Pong()
     with pytest.raises(BadRequest, match=r"^not JSON$"):
         next(commands)
     assert list(commands) == []
+
+
+@pytest.mark.parametrize("message", ["{}", "{}\n", b"{}\n", " {} "])
+def test_last_line_may_end(message: str | bytes) -> None:
+    assert list(decode_commands(message)) == [Pong()]
+
+
+@pytest.mark.parametrize("message", ["{}\n\n", "\n{}", "{}\n\n{}", "{}\n \n"])
+def test_empty_line_is_a_bad_request(message: str) -> None:
+    # A message could have a million of them.
+    with pytest.raises(BadRequest, match=r"^not JSON$"):
+        list(decode_commands(message))
 
 
 JSON = st.recursive(
@@ -165,20 +182,20 @@ def test_any_message_gives_commands_or_a_bad_request(message: str | bytes) -> No
 
 @given(JSON)
 def test_encoded_value_is_one_line_that_decodes_to_it(value: Any) -> None:
-    text = protocol.encode(value)
+    text = replies.encode(value)
     assert "\n" not in text
     assert json.loads(text.encode()) == value
-    assert json.loads(protocol.embed(json.dumps(value, indent=1), trusted=True)) == value
+    assert json.loads(replies.embed(json.dumps(value, indent=1), trusted=True)) == value
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", object(), {1, 2}])
 def test_value_that_json_cannot_express_is_refused(value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
-        protocol.encode(value)
+        replies.encode(value)
 
 
 def test_half_of_a_surrogate_pair_is_escaped() -> None:
-    assert protocol.encode("é\ud800") == '"\\u00e9\\ud800"'
+    assert replies.encode("é\ud800") == '"\\u00e9\\ud800"'
 
 
 @pytest.mark.parametrize(
@@ -191,13 +208,13 @@ def test_half_of_a_surrogate_pair_is_escaped() -> None:
     ],
 )
 def test_payload_is_embedded_in_one_line(payload: str | bytes, trusted: bool, embedded: str) -> None:
-    assert protocol.embed(payload, trusted=trusted) == embedded
+    assert replies.embed(payload, trusted=trusted) == embedded
 
 
 @pytest.mark.parametrize("payload", ["hello", '{"a":1}}', "", b"\xff", "NaN", "\n", "1\n2"])
 def test_payload_that_is_not_json_is_refused(payload: str | bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the text is that of the decoder
-        protocol.embed(payload, trusted=False)
+        replies.embed(payload, trusted=False)
 
 
 # Replies and pushes --------------------------------------------------------------------------------------------------
@@ -206,33 +223,33 @@ def test_payload_that_is_not_json_is_refused(payload: str | bytes) -> None:
 @pytest.mark.parametrize(
     ("encoded", "expected"),
     [
-        (protocol.reply(3, "unsubscribe", "{}"), '{"id":3,"unsubscribe":{}}'),
+        (replies.reply(3, "unsubscribe", "{}"), '{"id":3,"unsubscribe":{}}'),
         (
-            protocol.error_reply(3, 103, "permission denied", False),
+            replies.error_reply(3, 103, "permission denied", False),
             '{"id":3,"error":{"code":103,"message":"permission denied"}}',
         ),
         (
-            protocol.error_reply(3, 400, 'a "b"\n', True),
+            replies.error_reply(3, 400, 'a "b"\n', True),
             '{"id":3,"error":{"code":400,"message":"a \\"b\\"\\n","temporary":true}}',
         ),
         (
-            protocol.connect_result("c", data=None, ttl=None, ping=25),
+            replies.connect_result("c", data=None, ttl=None, ping=25),
             '{"client":"c","ping":25,"pong":true}',
         ),
         (
-            protocol.connect_result("c", data='{"a":1}', ttl=60, ping=5),
+            replies.connect_result("c", data='{"a":1}', ttl=60, ping=5),
             '{"client":"c","expires":true,"ttl":60,"data":{"a":1},"ping":5,"pong":true}',
         ),
-        (protocol.refresh_result("c", ttl=None), '{"client":"c"}'),
-        (protocol.refresh_result("c", ttl=60), '{"client":"c","expires":true,"ttl":60}'),
-        (protocol.subscribe_result(None, recovering=False, recovered=False, publications=[]), "{}"),
+        (replies.refresh_result("c", ttl=None), '{"client":"c"}'),
+        (replies.refresh_result("c", ttl=60), '{"client":"c","expires":true,"ttl":60}'),
+        (replies.subscribe_result(None, recovering=False, recovered=False, publications=[]), "{}"),
         (
-            protocol.subscribe_result(("e", 0), recovering=False, recovered=False, publications=[]),
+            replies.subscribe_result(Position("e", 0), recovering=False, recovered=False, publications=[]),
             '{"recoverable":true,"epoch":"e","offset":0,"positioned":true}',
         ),
         (
-            protocol.subscribe_result(
-                ("e", 2),
+            replies.subscribe_result(
+                Position("e", 2),
                 recovering=True,
                 recovered=True,
                 publications=['{"data":1,"offset":1}', '{"data":2,"offset":2}'],
@@ -240,21 +257,21 @@ def test_payload_that_is_not_json_is_refused(payload: str | bytes) -> None:
             '{"recoverable":true,"epoch":"e","publications":[{"data":1,"offset":1},{"data":2,"offset":2}],'
             '"recovered":true,"offset":2,"positioned":true,"was_recovering":true}',
         ),
-        (protocol.publication("1", offset=0), '{"data":1}'),
-        (protocol.publication("1", offset=7, key="k"), '{"data":1,"offset":7,"key":"k"}'),
-        (protocol.client_info("u", "c", None), '{"user":"u","client":"c"}'),
-        (protocol.client_info("u", "c", "[1]"), '{"user":"u","client":"c","conn_info":[1]}'),
-        (protocol.presence_result({}), '{"presence":{}}'),
-        (protocol.presence_result({"c": "{}", "d": "{}"}), '{"presence":{"c":{},"d":{}}}'),
-        (protocol.presence_stats_result(3, 2), '{"num_clients":3,"num_users":2}'),
-        (protocol.history_result([], ("e", 5)), '{"publications":[],"epoch":"e","offset":5}'),
-        (protocol.history_result(["{}", "{}"], ("e", 5)), '{"publications":[{},{}],"epoch":"e","offset":5}'),
-        (protocol.push('a"b', "pub", '{"data":1}'), '{"push":{"channel":"a\\"b","pub":{"data":1}}}'),
+        (replies.publication("1", offset=0), '{"data":1}'),
+        (replies.publication("1", offset=7, key="k"), '{"data":1,"offset":7,"key":"k"}'),
+        (replies.client_info("u", "c", None), '{"user":"u","client":"c"}'),
+        (replies.client_info("u", "c", "[1]"), '{"user":"u","client":"c","conn_info":[1]}'),
+        (replies.presence_result({}), '{"presence":{}}'),
+        (replies.presence_result({"c": "{}", "d": "{}"}), '{"presence":{"c":{},"d":{}}}'),
+        (replies.presence_stats_result(3, 2), '{"num_clients":3,"num_users":2}'),
+        (replies.history_result([], Position("e", 5)), '{"publications":[],"epoch":"e","offset":5}'),
+        (replies.history_result(["{}", "{}"], Position("e", 5)), '{"publications":[{},{}],"epoch":"e","offset":5}'),
+        (replies.push('a"b', "pub", '{"data":1}'), '{"push":{"channel":"a\\"b","pub":{"data":1}}}'),
         (
-            protocol.unsubscribe_push("a", 2500, "insufficient state"),
+            replies.unsubscribe_push("a", 2500, "insufficient state"),
             '{"push":{"channel":"a","unsubscribe":{"code":2500,"reason":"insufficient state"}}}',
         ),
-        (protocol.message_push("[1]"), '{"push":{"message":{"data":[1]}}}'),
+        (replies.message_push("[1]"), '{"push":{"message":{"data":[1]}}}'),
     ],
 )
 def test_reply_is_exact(encoded: str, expected: str) -> None:
