@@ -110,7 +110,16 @@ def bench(session: nox.Session) -> None:
     session.install(".[bench]")
     brief = ["--rounds", "1", "--seconds", "0.1", "--loops", "uvloop", "--plot", session.create_tmp()]
     brief += ["--without", "scale-5k", "scale-10k", "scale-19k", "scale-3x5k"]  # they take minutes
-    brief += ["--servers", "streamws", "streamws-messages", "streamws-callback", "picows", "wse-server"]
+    brief += ["topics-one-10k", "topics-each-10k", "topics-several-10k", "topics-return-10k"]
+    brief += [
+        "--servers",
+        "streamws",
+        "streamws-topics",
+        "streamws-messages",
+        "streamws-callback",
+        "picows",
+        "wse-server",
+    ]
     brief += ["uvicorn-streamws", "uvicorn-websockets-sansio"]
     session.run("python", "tests/benchmarks/run.py", *(session.posargs or brief))
 

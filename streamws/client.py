@@ -329,6 +329,11 @@ class Client:
         """Call a function when the connection has ended; for topics."""
         self._connection.call_when_closed(callback)
 
+    @property
+    def _shares_frames(self) -> bool:
+        """Whether other connections may get the same frames. Those of a client are masked (RFC 6455 section 5.3)."""
+        return self._connection._server
+
     # About the connection --------------------------------------------------------------------------------------
 
     @property

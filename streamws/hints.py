@@ -18,7 +18,9 @@ _ALREADY_OPEN = "the connection is open already; leave this call out"
 _OUTCOME = "ask `client.outcome`, which is None while the connection is open"
 _TYPED = "make `messages = client.typed(Json(Message))` with `streamws.messages.Json`"
 _SEND_JSON = f"{_TYPED}, and write `await messages.send(value)`"
-_ROOMS = "keep a set of clients for each room, and write `socket.broadcast(message, to=clients)`"
+_ENTER = "make a topic for each room (`streamws.topics`), and write `await topic.join(client)`"
+_PUBLISH = "make a topic (`streamws.topics`), and write `await topic.publish(message)`"
+_LEAVE = "make a topic for each room (`streamws.topics`), and write `await topic.leave(client)`"
 _PARAMETERS = "a `streamws.Router` passes the parameters of a path to the handler, as keyword arguments"
 
 HINTS: dict[type, dict[str, str]] = {
@@ -79,9 +81,12 @@ HINTS: dict[type, dict[str, str]] = {
         "emit": "write `await client.send(json.dumps([event, data]))`; there are no events, only messages",
         "on": "there are no events, only messages: write `async for message in client`, or `@client.message`",
         "event": "there are no events, only messages: write `async for message in client`, or `@client.message`",
-        "join": _ROOMS,
-        "enter_room": _ROOMS,
-        "leave_room": _ROOMS,
+        "join": _ENTER,
+        "subscribe": _ENTER,
+        "unsubscribe": _LEAVE,
+        "publish": _PUBLISH,
+        "enter_room": _ENTER,
+        "leave_room": _LEAVE,
         "sid": "write `client.id`",
         # Tornado, asyncio, and JavaScript
         "write_message": "write `await client.send(message)`",
@@ -118,8 +123,9 @@ HINTS: dict[type, dict[str, str]] = {
         "on": "register a callback for each connection with `@socket.connection`, or pass a handler to the server",
         "event": "register a callback for each connection with `@socket.connection`, or pass a handler to the server",
         "message": "register `@client.message` for each client, in the `@socket.connection` callback",
-        "enter_room": _ROOMS,
-        "leave_room": _ROOMS,
+        "publish": _PUBLISH,
+        "enter_room": _ENTER,
+        "leave_room": _LEAVE,
         "websocket": 'make a `streamws.Router`: write `@router.route("/path")`, and pass handler=router',
         "websocket_route": 'make a `streamws.Router`: write `@router.route("/path")`, and pass handler=router',
         "route": 'make a `streamws.Router`: write `@router.route("/path")`, and pass handler=router',

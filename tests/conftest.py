@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import none
 
 from helpers.builds import is_compiled, package_folder, use_pure
 from helpers.leaks import LeakCheck
@@ -106,10 +108,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
-def pytest_collection_finish() -> None:
-    # Thousands of test items live until the end. Frozen, they do not slow down the collection after each test.
-    gc.collect()
-    gc.freeze()
+@given(none())
+def _draws_nothing(_: None) -> None:
+    """Make Hypothesis create its source of random numbers. It warns if nothing refers to that but frozen objects."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    # Thousands of test items live until the end. They would be visited again and again while they are made; and after
+    # each test, if they were not frozen.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        _draws_nothing()
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def _description(config: pytest.Config) -> str:

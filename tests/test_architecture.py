@@ -27,8 +27,9 @@ LAYERS = """
     streams.writer
     messages.backend messages.msgspec_json messages.pydantic_json messages.cattrs_json messages.codec messages.json
     messages.typed
-    topics.values topics.broker topics.memory topics.retrying topics.attendance topics.publishing topics.outlet
-    topics.group topics.audience topics.core topics.presence topics.subscription topics.topic topics.topics
+    topics.values topics.checks topics.roster topics.broker topics.memory topics.retrying topics.attendance
+    topics.publishing topics.outlet topics.group topics.audience topics.core topics.presence topics.subscription
+    topics.topic topics.topics
     topics.centrifugo.codes topics.centrifugo.commands topics.centrifugo.replies topics.centrifugo.frames
     topics.centrifugo.settings topics.centrifugo.channels topics.centrifugo.session topics.centrifugo.endpoint
     connection callbacks watching.stats watching.counting watching.records client watching.observer

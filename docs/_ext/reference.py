@@ -64,12 +64,16 @@ OPTIONS = {"Limits", "Timeouts", "Compression", "Backoff", "TopicLimits", "Histo
 """Classes whose constructors are not shown, since their attributes say the same."""
 
 INTERNAL = {"Headers.from_wire", "Headers.wire", "Response.encode", "Response.from_wire"}
+INTERNAL |= {"Subscription.put", "Subscription.put_gap", "Subscription.end"}
 """Methods that only the library itself calls."""
 
 SECONDS = {"Timeouts", "Backoff"}
 """Classes whose options are in seconds, except for `NUMBERS`."""
 
 NUMBERS = {"factor", "jitter", "max_attempts"}
+
+JSON_VALUE = re.compile(r"bool \| int \| float \| str \| list\[bool.*?\] \| dict\[str, bool.*?\| None\] \| None")
+"""How the type alias appears in a signature."""
 
 KiB = 1024
 
@@ -123,6 +127,7 @@ def shorten_signature(
                 r"attr_dict\['(\w+)'\]\.default", lambda found: f"{default_of(obj, found[1])}", arguments
             )
     arguments = arguments.replace("*misplaced: ~typing.Never", "*")  # there only for the error about it
+    arguments = JSON_VALUE.sub("~streamws.topics.JsonValue", arguments)
     arguments = arguments.replace("streamws.serving.Routes", "streamws.routing.Router")  # the only implementation
     if returned is not None:
         returned = re.sub(r"^\S*\bCoroutine\[\w+, \w+, (.*)\]$", r"\1", returned)

@@ -17,7 +17,7 @@ cdef class Writer:
     cdef object _pings
     cdef object _hub
     cdef bint _by_frames
-    cdef public bint held
+    cdef public int held
     @cython.locals(protocol=Protocol)
     cdef object _send(self, object data, object compress)
     @cython.locals(protocol=Protocol, outbox=Outbox)

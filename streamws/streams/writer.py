@@ -41,7 +41,7 @@ class Writer:
         self._pings = pings
         self._hub = hub
         self._by_frames = False  # whether a message sent with `write_frame` is incomplete
-        self.held: bool = False  # whether messages of topics wait until this writer is ready
+        self.held: int = 0  # the number of outlets of topics whose messages wait until this writer is ready
 
     # Whole messages --------------------------------------------------------------------------------------------
 
@@ -203,8 +203,11 @@ class Writer:
             self._outbox.call_when_drained(callback)
 
     def _pass_turn(self, turn: Turn, callback: Callable[[], None]) -> None:
-        self._turns.forget(turn)
-        callback()
+        self._turns.busy = False  # until another one gets its turn
+        try:
+            callback()
+        finally:
+            self._turns.forget(turn)
 
     # Messages in parts -----------------------------------------------------------------------------------------
 

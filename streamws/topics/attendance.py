@@ -61,7 +61,7 @@ class Attendance:
         await self._wait()
 
     async def leave(self) -> None:
-        """Stop to be present. Returns after the first attempt, even if the broker has failed."""
+        """End the presence. Returns after the first attempt, even if the broker has failed."""
         self.leave_soon()
         try:
             await self._wait()
@@ -69,7 +69,7 @@ class Attendance:
             logger.warning("presence in topic %r: %s; trying again", self._topic, describe(error))
 
     def leave_soon(self) -> None:
-        """Stop to be present, as soon as the broker is available."""
+        """End the presence as soon as the broker is available."""
         self._wish = None
         self._begin()
 

@@ -99,7 +99,7 @@ class Broker(Protocol):
         ...
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver those of a topic. It has no effect if there is no subscription."""
+        """Stop delivering those of a topic. It has no effect if there is no subscription."""
         ...
 
     async def read_history(

@@ -26,10 +26,10 @@ class Core:
         "_ids",
         "_loop",
         "_node",
-        "_open",
         "_tasks",
         "audiences",
         "broker",
+        "is_open",
         "limits",
         "outlets",
         "publisher",
@@ -49,7 +49,8 @@ class Core:
         self._node = token_hex(6)
         self._ids = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open = False
+        self.is_open = False
+        """Whether the topics are used inside of their `async with`."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # Opening and closing ---------------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ class Core:
             raise UsageError("these topics were already entered: make a new Topics")
         self._loop = asyncio.get_running_loop()
         await self.broker.open(self)
-        self._open = True
+        self.is_open = True
 
     async def close(self) -> None:
         """Wait for the publications under way, end all subscriptions, and close the broker."""
@@ -68,26 +69,31 @@ class Core:
         try:
             await self.publisher.close(timeout)
         finally:
-            self._open = False
+            self.is_open = False
             for outlet in [*self.outlets.values()]:
                 outlet.forget()
             self.outlets.clear()
             for audience in [*self.audiences.values()]:
                 audience.close()
             self.audiences.clear()
-            for task in self._tasks:
-                task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
             try:
-                async with asyncio.timeout(timeout):
-                    await self.broker.close()
-            except TimeoutError:
-                logger.warning("the broker did not close within %g s", timeout)
+                await self._end_tasks()
+            finally:
+                try:
+                    async with asyncio.timeout(timeout):
+                        await self.broker.close()
+                except TimeoutError:
+                    logger.warning("the broker did not close within %g s", timeout)
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def check_open(self) -> None:
         """Check that the topics are used inside of their `async with`, on their loop."""
-        if not self._open:
+        if not self.is_open:
             raise UsageError("these topics are not open: use them inside of `async with Topics(broker) as topics:`")
         if _get_running_loop() is not self._loop:
             raise UsageError(
@@ -98,7 +104,8 @@ class Core:
     def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task, which is cancelled when the topics are closed."""
         assert self._loop is not None
-        task = self._loop.create_task(coroutine)
+        # Not by the task factory of the loop: with an eager one, the task would begin before the caller knows it.
+        task = asyncio.Task(coroutine, loop=self._loop)
         self._tasks.add(task)
         task.add_done_callback(self._end_task)
         return task
@@ -124,18 +131,33 @@ class Core:
         if self.audiences.get(audience.name) is audience:
             del self.audiences[audience.name]
 
-    def outlet(self, channel: Recipient) -> Outlet:
+    def find_outlet(self, channel: Recipient) -> Outlet | None:
+        """Return the way to a connection; None if it neither follows a topic nor is present in one.
+
+        :raises TypeError: if it is no connection.
+        """
+        outlet = self.outlets.get(channel)
+        if outlet is None and not hasattr(channel, "outcome"):
+            raise TypeError(
+                f"client must be a connection of streamws, such as a Client, not {channel!r}; inside of an ASGI "
+                "application, make one with streamws.asgi.from_scope or from_websocket"
+            )
+        return outlet
+
+    def outlet(self, channel: Recipient, action: str) -> Outlet:
         """Return the way to a connection, which may be new.
 
+        :param action: what the connection is going to do, for the error.
         :raises ConnectionClosed: if the connection has ended or is closing.
+        :raises TypeError: if it is no connection.
         """
+        outlet = self.find_outlet(channel)
         outcome = channel.outcome
         if outcome is not None:
-            raise ConnectionClosed(outcome, "cannot join")
-        outlet = self.outlets.get(channel)
+            raise ConnectionClosed(outcome, f"cannot {action}")
         if outlet is None:
             self._ids += 1
-            outlet = Outlet(channel, f"{self._node}-{self._ids}", self._end_outlet, self.spawn)
+            outlet = Outlet(channel, f"{self._node}-{self._ids}", self)
             self.outlets[channel] = outlet
         return outlet
 
@@ -144,8 +166,10 @@ class Core:
 
         :raises LimitExceeded: if it may not.
         """
-        used = len(outlet.followers.keys() | outlet.present.keys())
         most = self.limits.max_topics_per_client
+        if len(outlet.followers) + len(outlet.present) < most:
+            return
+        used = len(outlet.followers.keys() | outlet.present.keys())
         if used >= most and name not in outlet.followers and name not in outlet.present:
             raise LimitExceeded(f"the connection uses {used} topics already (max_topics_per_client: {most})")
 
@@ -154,11 +178,12 @@ class Core:
 
         A connection of streamws is remembered until it ends: each outlet asks it to be told of that.
         """
-        if outlet.writer is None and not (outlet.followers or outlet.present or outlet.limited) and not outlet.closed:
+        used = outlet.followers or outlet.present or outlet.limited or outlet.sending
+        if outlet.writer is None and not used and not outlet.closed:
             outlet.forget()
             self.outlets.pop(outlet.channel, None)
 
-    def _end_outlet(self, outlet: Outlet) -> None:
+    def end_outlet(self, outlet: Outlet) -> None:
         """End everything of a connection that has ended."""
         self.outlets.pop(outlet.channel, None)
         for name, follower in [*outlet.followers.items()]:
@@ -196,8 +221,9 @@ class Core:
 
     def lost(self, topics: Sequence[str] | None = None) -> None:
         """Replay publications that may be missing; see `Receiver`."""
-        for audience in [*self.audiences.values()]:
-            if topics is None or audience.name in topics:
+        for name in [*(self.audiences if topics is None else topics)]:
+            audience = self.audiences.get(name)
+            if audience is not None:
                 audience.lost()
 
     def presence_changed(self, topic: str, event: PresenceEvent) -> None:

@@ -1,7 +1,7 @@
 """`MemoryBroker`: keeps topics in the memory of this process."""
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from time import time
@@ -9,7 +9,7 @@ from time import time
 from ..errors import BrokerError, BrokerUnavailable
 from ..options import ITEM_OVERHEAD
 from .broker import Outgoing, Page, Receiver
-from .values import Connection, History, Position, PresenceEvent, Published, Record
+from .values import Connection, History, Position, PresenceEvent, Published, Record, new_tuple
 
 _REMEMBERED = 300.0
 """The seconds for which an idempotency key is remembered."""
@@ -29,16 +29,15 @@ class _Kept:
 
     __slots__ = ("connections", "epoch", "offset", "records", "seconds", "size", "subscribers", "times", "users")
 
-    def __init__(self) -> None:
-        self.epoch = token_hex(8)
-        self.offset = 0  # of the last publication
+    def __init__(self, position: Position) -> None:
+        self.epoch, self.offset = position  # of the last publication
         self.records: deque[Record] = deque()  # the history; the offsets have no gaps
         self.times: deque[float] = deque()  # when each of the records was published, by the clock of the loop
         self.size = 0  # the bytes of the records
         self.seconds = 0.0  # how long the history keeps a record
         self.subscribers: tuple[Receiver, ...] = ()
         self.connections: dict[str, Connection] = {}
-        self.users: Counter[str] = Counter()  # the number of connections of each
+        self.users: dict[str, int] = {}  # the number of connections of each
 
     @property
     def position(self) -> Position:
@@ -71,7 +70,7 @@ def _size(record: Record) -> int:
 class _Store:
     """The topics of one `MemoryBroker`, or of several that share them."""
 
-    __slots__ = ("forgotten", "published", "timer", "timer_loop", "topics")
+    __slots__ = ("_delivering", "_undelivered", "forgotten", "published", "timer", "timer_loop", "topics")
 
     def __init__(self) -> None:
         self.topics: dict[str, _Kept] = {}
@@ -82,14 +81,37 @@ class _Store:
         """When and how each publication with an idempotency key was made, oldest first."""
         self.timer: asyncio.TimerHandle | None = None
         self.timer_loop: asyncio.AbstractEventLoop | None = None
+        self._delivering = False
+        self._undelivered: deque[tuple[str, _Kept, Record | PresenceEvent]] = deque()
+
+    def deliver(self, name: str, kept: _Kept, item: Record | PresenceEvent) -> None:
+        """Deliver something to all subscribers of a topic.
+
+        If a receiver publishes something meanwhile, the others get that later, so that all have the same order.
+        """
+        if self._delivering:
+            self._undelivered.append((name, kept, item))
+            return
+        self._delivering = True
+        try:
+            while True:
+                if isinstance(item, Record):
+                    for receiver in kept.subscribers:
+                        receiver.received(name, item)
+                else:
+                    for receiver in kept.subscribers:
+                        receiver.presence_changed(name, item)
+                if not self._undelivered:
+                    return
+                name, kept, item = self._undelivered.popleft()
+        finally:
+            self._delivering = False
 
     def topic(self, name: str) -> _Kept:
         kept = self.topics.get(name)
         if kept is None:
-            kept = self.topics[name] = _Kept()
-            position = self.forgotten.pop(name, None)
-            if position is not None:
-                kept.epoch, kept.offset = position
+            position = self.forgotten.pop(name, None) or Position(token_hex(8), 0)
+            kept = self.topics[name] = _Kept(position)
         return kept
 
     def forget_unused(self, name: str) -> None:
@@ -139,10 +161,15 @@ class MemoryBroker:
     """
 
     def __init__(self, shared: "MemoryBroker | None" = None) -> None:
+        if not isinstance(shared, MemoryBroker | None):
+            raise TypeError(f"shared must be another MemoryBroker, not {shared!r}")
         self._store: _Store = _Store() if shared is None else shared._store
         self._receiver: Receiver | None = None
         self._subscribed: set[str] = set()
         self._present: set[tuple[str, str]] = set()  # topic and connection
+
+    def __repr__(self) -> str:
+        return f"<MemoryBroker, {self.kept} topics>"
 
     @property
     def kept(self) -> int:
@@ -190,10 +217,14 @@ class MemoryBroker:
             if history is None:
                 # Nobody could receive it, or ask for it later.
                 store.forgotten.pop(name, None)
-                return self._remember(name, idempotency, Published(None))
+                published = Published(None)
+                if idempotency is not None:
+                    self._remember(name, idempotency, published)
+                return published
             kept = store.topic(name)
         kept.offset += 1
-        record = Record(payload, Position(kept.epoch, kept.offset), key, time())
+        position = new_tuple(Position, (kept.epoch, kept.offset))
+        record = new_tuple(Record, (payload, position, key, time()))
         if history is not None:
             loop = asyncio.get_running_loop()
             kept.add(record, history, loop.time())
@@ -204,23 +235,22 @@ class MemoryBroker:
             kept.records.clear()
             kept.times.clear()
             kept.size = 0
-        published = self._remember(name, idempotency, Published(record.position))
-        for receiver in kept.subscribers:
-            receiver.received(name, record)
+        published = new_tuple(Published, (position, False))
+        if idempotency is not None:
+            self._remember(name, idempotency, published)
+        store.deliver(name, kept, record)
         if not (kept.records or kept.subscribers):
             store.forget_unused(name)
         return published
 
-    def _remember(self, name: str, idempotency: str | None, published: Published) -> Published:
-        if idempotency is not None:
-            loop = asyncio.get_running_loop()
-            remembered = self._store.published
-            remembered[name, idempotency] = loop.time(), published
-            if len(remembered) > _MOST_REMEMBERED:
-                remembered.popitem(last=False)
-            if self._store.timer is None:
-                self._store.expire_later(loop)
-        return published
+    def _remember(self, name: str, idempotency: str, published: Published) -> None:
+        loop = asyncio.get_running_loop()
+        remembered = self._store.published
+        remembered[name, idempotency] = loop.time(), published
+        if len(remembered) > _MOST_REMEMBERED:
+            remembered.popitem(last=False)
+        if self._store.timer is None:
+            self._store.expire_later(loop)
 
     async def subscribe(self, topic: str) -> None:
         """Begin to deliver the publications of a topic; see `Broker.subscribe`."""
@@ -230,7 +260,7 @@ class MemoryBroker:
             self._store.topic(topic).subscribers += (receiver,)
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver those of a topic; see `Broker.unsubscribe`."""
+        """Stop delivering those of a topic; see `Broker.unsubscribe`."""
         receiver = self._receive()
         if topic in self._subscribed:
             self._subscribed.remove(topic)
@@ -271,9 +301,9 @@ class MemoryBroker:
         await self.exit(topic, connection)
         kept = self._store.topic(topic)
         kept.connections[connection] = Connection(user, data)
-        kept.users[user] += 1
+        kept.users[user] = kept.users.get(user, 0) + 1
         self._present.add((topic, connection))
-        self._tell(topic, kept, PresenceEvent("join", user, data, connection, kept.users[user] == 1))
+        self._store.deliver(topic, kept, PresenceEvent("join", user, data, connection, kept.users[user] == 1))
 
     async def exit(self, topic: str, connection: str) -> None:
         """Make a connection leave a topic; see `Broker.exit`."""
@@ -287,12 +317,8 @@ class MemoryBroker:
         last = kept.users[gone.user] == 0
         if last:
             del kept.users[gone.user]
-        self._tell(topic, kept, PresenceEvent("leave", gone.user, gone.data, connection, last))
+        self._store.deliver(topic, kept, PresenceEvent("leave", gone.user, gone.data, connection, last))
         self._store.forget_unused(topic)
-
-    def _tell(self, topic: str, kept: _Kept, event: PresenceEvent) -> None:
-        for receiver in kept.subscribers:
-            receiver.presence_changed(topic, event)
 
     async def connections(self, topic: str) -> Mapping[str, Connection]:
         """Return who is present in a topic; see `Broker.connections`."""

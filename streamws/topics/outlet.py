@@ -1,9 +1,11 @@
 """The way of publications to one connection, and what happens if that is too slow."""
 
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, Protocol, TypeGuard
+from weakref import ReferenceType, ref
 
 from ..channel import Recipient
 from ..codes import CloseCode
@@ -16,29 +18,59 @@ from .values import Gap, Position, Slow
 
 logger = logging.getLogger("streamws.topics")
 
-Spawn = Callable[[Coroutine[object, None, None]], object]
+
+class _Owner(Protocol):
+    """What an outlet belongs to: the topics."""
+
+    def spawn(self, coroutine: Coroutine[object, None, None]) -> object:
+        """Start a task."""
+        ...
+
+    def end_outlet(self, outlet: "Outlet") -> None:
+        """End everything of a connection that has ended."""
+        ...
+
+    def forget_unused(self, outlet: "Outlet") -> None:
+        """Forget a connection that uses the topics no longer: all messages that waited for it were sent."""
+        ...
 
 
-@runtime_checkable
 class _Direct(Protocol):
     """A connection of ours: messages for many connections are written to it without a task. `Client` is one."""
 
     @property
     def writer(self) -> Writer: ...
 
+    @property
+    def _shares_frames(self) -> bool: ...
+
     def _call_when_closed(self, callback: Callable[[], None]) -> None: ...
+
+
+def _is_direct(channel: object) -> TypeGuard[_Direct]:
+    # `isinstance` with a protocol looks each name up in Python, which would take longer than all else that a join does.
+    return hasattr(channel, "_call_when_closed")
+
+
+def _end_weakly(outlet: "ReferenceType[Outlet]") -> None:
+    """End an outlet, if it still exists. The connection must not keep it, and so the topics, until it ends."""
+    existing = outlet()
+    if existing is not None:
+        existing._end()
 
 
 class Delivery:
     """One message for the followers of a topic that share a frame function."""
 
-    __slots__ = ("key", "message", "position", "size")
+    __slots__ = ("event", "key", "message", "position", "size")
 
-    def __init__(self, message: SharedMessage, position: Position | None, key: str | None) -> None:
+    def __init__(self, message: SharedMessage, position: Position | None, key: str | None, event: bool = False) -> None:
         self.message = message
         self.position = position
-        """The position of the publication; None for a presence event."""
+        """The position of the publication; for a presence event, that of the last one before it."""
         self.key = key
+        self.event = event
+        """Whether it is a presence event."""
         self.size = len(message.data) + ITEM_OVERHEAD
 
 
@@ -90,7 +122,7 @@ class Follower:
         self.size = 0
         """The bytes of the messages that wait."""
         self._number = 0
-        self._told = False  # whether `on_gap` was called since messages wait
+        self._told = False  # whether `on_gap` was called for the messages that are dropped at one place
 
     def hold(self, delivery: Delivery) -> bool:
         """Let a message wait until the connection is ready, or drop messages.
@@ -101,7 +133,7 @@ class Follower:
         if waiting is None:
             waiting = self.waiting = OrderedDict()
         slow = self.slow
-        if slow == "latest" and delivery.position is not None:
+        if slow == "latest" and not delivery.event:
             name: object = ("key", delivery.key)
             earlier = waiting.pop(name, None)
             if earlier is not None:
@@ -121,17 +153,19 @@ class Follower:
                 _, oldest = waiting.popitem(last=False)
                 self.size -= oldest.size
                 self._drop(oldest)
+        elif slow == "drop-newest":
+            self._told = False  # what is dropped later is missing at another place
         waiting[name] = delivery
         self.size += delivery.size
         return True
 
     def _drop(self, delivery: Delivery) -> None:
-        """Count a message that is dropped, and tell of the first one since messages wait."""
+        """Count a message that is dropped, and tell of the first one at each place."""
         self.lost += 1
         if delivery.position is not None and not self._told:
             self._told = True
             epoch, offset = delivery.position
-            self.on_gap(Gap(Position(epoch, offset - 1)))
+            self.on_gap(Gap(Position(epoch, offset if delivery.event else offset - 1)))
 
     def take(self) -> Delivery | None:
         """Remove the message that waits for longest."""
@@ -141,45 +175,45 @@ class Follower:
         self.size -= delivery.size
         if not self.waiting:
             self.waiting = None
-            self._told = False
+        if self.slow != "drop-newest":
+            self._told = False  # what is dropped later is missing at another place
         return delivery
 
     def clear(self) -> None:
         """Drop all messages that wait, because the follower has left."""
         self.waiting = None
         self.size = 0
+        self.outlet.forget_follower(self)
 
 
 class Outlet:
     """The way of publications to one connection, for all topics that it follows.
 
     :param channel: the connection.
-    :param on_closed: called once when the connection has ended.
-    :param spawn: starts a task.
+    :param owner: the topics.
     """
 
     __slots__ = (
+        "__weakref__",
+        "_owner",
         "_pumping",
         "_queue",
         "_refilled",
-        "_spawn",
         "_tokens",
         "_waiter",
         "channel",
         "closed",
         "followers",
         "id",
-        "on_closed",
         "present",
         "writer",
     )
 
-    def __init__(self, channel: Recipient, id: str, on_closed: Callable[["Outlet"], None], spawn: Spawn) -> None:
+    def __init__(self, channel: Recipient, id: str, owner: _Owner) -> None:
         self.channel = channel
         self.id = id
         """The id of the connection in all processes."""
-        self.on_closed = on_closed
-        self._spawn = spawn
+        self._owner = owner
         self.followers: dict[str, Follower] = {}
         """The followers, by the topics."""
         self.present: dict[str, Attendance] = {}
@@ -187,16 +221,17 @@ class Outlet:
         self.closed = False
         self._tokens = 0.0  # how many publications the connection may make now
         self._refilled = 0.0  # when that was last increased, by the clock of the loop; 0 before the first publication
-        self._queue: deque[Follower] = deque()  # the followers with messages that wait, in turn
+        # The followers with messages that wait, in turn; None if there has been none yet.
+        self._queue: OrderedDict[Follower, None] | None = None
         self._pumping = False  # whether a callback or task will send the messages that wait
         self.writer: Writer | None = None
-        """Writes messages for many connections; None for other connections than those of streamws."""
+        """Writes messages for many connections; None for other connections than those of a server of streamws."""
         self._waiter: Any = None
-        if isinstance(channel, _Direct):
+        if _is_direct(channel) and channel._shares_frames:
             self.writer = channel.writer
-            channel._call_when_closed(self._end)
+            channel._call_when_closed(partial(_end_weakly, ref(self)))
         else:
-            self._waiter = spawn(self._wait_closed())
+            self._waiter = owner.spawn(self._wait_closed())
 
     async def _wait_closed(self) -> None:
         try:
@@ -206,20 +241,27 @@ class Outlet:
             self._end()
 
     def forget(self) -> None:
-        """Stop to watch the connection, which follows nothing any more."""
-        self.closed = True
-        self._queue.clear()
-        if self.writer is not None and self._pumping:
-            self.writer.held = False  # the callback of this outlet does nothing more
+        """Stop watching the connection, which follows nothing any more."""
+        self._stop()
         if self._waiter is not None:
             self._waiter.cancel()
+
+    def forget_follower(self, follower: Follower) -> None:
+        """Send nothing more to a follower that has left."""
+        if self._queue is not None:
+            self._queue.pop(follower, None)
 
     def _end(self) -> None:
         """The connection has ended, or is about to."""
         if not self.closed:
-            self.closed = True
-            self._queue.clear()
-            self.on_closed(self)
+            self._stop()
+            self._owner.end_outlet(self)
+
+    def _stop(self) -> None:
+        self.closed = True
+        self._queue = None
+        if self.writer is not None and self._pumping:
+            self.writer.held -= 1
 
     def admit(self, rate: float, now: float) -> bool:
         """Return whether the connection may make a publication now.
@@ -239,7 +281,20 @@ class Outlet:
         """Whether the connection has made publications that count against its limit."""
         return self._refilled > 0.0
 
+    @property
+    def sending(self) -> bool:
+        """Whether a message is under way, or waits."""
+        return self._pumping
+
     # Sending ---------------------------------------------------------------------------------------------------
+
+    def send_now(self, message: SharedMessage) -> bool:
+        """Write a message if the connection is ready; return whether it was."""
+        writer = self.writer
+        if writer is None or self.closed or writer.held or not writer._is_ready():
+            return False
+        writer._send_shared(message)
+        return True
 
     def offer(self, follower: Follower, delivery: Delivery) -> None:
         """Send a message, or let it wait."""
@@ -257,7 +312,9 @@ class Outlet:
             self._disconnect(follower)
             return
         if was_empty and follower.waiting:
-            self._queue.append(follower)
+            if self._queue is None:
+                self._queue = OrderedDict()
+            self._queue[follower] = None
         if not self._pumping:
             self._pump()
 
@@ -265,19 +322,20 @@ class Outlet:
         """Send the messages that wait as soon as the connection is ready."""
         self._pumping = True
         if self.writer is not None:
-            self.writer.held = True
+            self.writer.held += 1
             self.writer._call_when_ready(self._flush)
         else:
-            self._spawn(self._send_all())
+            self._owner.spawn(self._send_all())
 
     def _next(self) -> Delivery | None:
         """Return the next message that waits: one of each follower in turn."""
-        while self._queue:
-            follower = self._queue.popleft()
+        queue = self._queue
+        while queue:
+            follower, _ = queue.popitem(last=False)
             delivery = follower.take()
             if delivery is not None:
                 if follower.waiting:
-                    self._queue.append(follower)
+                    queue[follower] = None
                 return delivery
         return None
 
@@ -288,7 +346,8 @@ class Outlet:
         while not self.closed and writer._is_ready():
             delivery = self._next()
             if delivery is None:
-                self._pumping = writer.held = False
+                self._pumping = False
+                writer.held -= 1
                 return
             writer._send_shared(delivery.message)
         if not self.closed and writer._protocol.open:
@@ -309,6 +368,7 @@ class Outlet:
             self._end()
         finally:
             self._pumping = False
+            self._owner.forget_unused(self)
 
     def _disconnect(self, follower: Follower) -> None:
         """Close the connection: it reads too slowly."""
@@ -317,4 +377,4 @@ class Outlet:
             other.lost += len(other.waiting or ())
         reason = f"too slow: {follower.size} bytes of a topic wait"
         self._end()
-        self._spawn(self.channel.close(follower.slow_code, reason))
+        self._owner.spawn(self.channel.close(follower.slow_code, reason))

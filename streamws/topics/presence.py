@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from ..channel import Recipient
 from ..errors import BrokerError
 from .attendance import Entry
+from .checks import check_text
 from .core import Core
 from .retrying import broker_error
 from .values import Connection, Member, PresenceCount
@@ -20,6 +21,9 @@ class Presence:
         self._core = core
         self._name = name
 
+    def __repr__(self) -> str:
+        return f"<Presence in {self._name!r}>"
+
     async def enter(self, client: Recipient, user: str, data: str = "", *, connection: str | None = None) -> None:
         """Make a connection present, until it leaves or ends. It need not follow the topic.
 
@@ -33,17 +37,21 @@ class Presence:
         """
         core = self._core
         core.check_open()
-        outlet = core.outlet(client)
+        check_text("user", user)
+        check_text("data", data)
+        if connection is not None:
+            check_text("connection", connection)
+        outlet = core.outlet(client, "enter")
         core.check_room(outlet, self._name)
         await core.attendance(outlet, self._name).enter(Entry(connection or outlet.id, user, data))
 
     async def leave(self, client: Recipient) -> None:
         """Make a connection leave. It has no effect if it is not present.
 
-        If the broker is not available, this returns after the first attempt, and others follow.
+        If the broker is not available, this returns after the first attempt, and continues in the background.
         """
         self._core.check_open()
-        outlet = self._core.outlets.get(client)
+        outlet = self._core.find_outlet(client)
         attendance = None if outlet is None else outlet.present.get(self._name)
         if attendance is not None:
             await attendance.leave()

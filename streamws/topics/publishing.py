@@ -32,11 +32,12 @@ class Publisher:
     :param on_error: called with the topic and the error for each publication of `publish_soon` that has failed.
     """
 
-    __slots__ = ("_broker", "_closed", "_limits", "_on_error", "_publish_now", "_queue", "_size", "_task", "failed")
+    __slots__ = ("_broker", "_closed", "_limits", "_on_error", "_queue", "_size", "_task", "failed", "publish_now")
 
     def __init__(self, broker: Broker, limits: TopicLimits, on_error: OnError | None) -> None:
         self._broker = broker
-        self._publish_now = broker.publish_now if isinstance(broker, ImmediateBroker) else None
+        self.publish_now = broker.publish_now if isinstance(broker, ImmediateBroker) else None
+        """Publishes one message without waiting; None if the broker cannot do that."""
         self._limits = limits
         self._on_error = on_error
         self._queue: deque[_Waiting] = deque()  # of `publish_soon`; those under way are its first ones
@@ -58,8 +59,6 @@ class Publisher:
         :raises PublishTimeout: if the broker does not answer in time.
         :raises BrokerError: if the broker fails otherwise.
         """
-        if self._publish_now is not None:
-            return self._publish_now(message)
         seconds = self._limits.publish_timeout if timeout is None else timeout
         try:
             async with asyncio.timeout(seconds):
@@ -87,7 +86,7 @@ class Publisher:
         self._queue.append(_Waiting(message, size, loop.time() + self._limits.publish_timeout))
         self._size += size
         if self._task is None:
-            self._task = loop.create_task(self._work())
+            self._task = asyncio.Task(self._work(), loop=loop)  # never an eager one, which would begin at once
         return True
 
     async def _work(self) -> None:
@@ -100,6 +99,8 @@ class Publisher:
                 try:
                     async with asyncio.timeout_at(max(batch[-1].deadline, loop.time())):
                         results = await self._broker.publish([waiting.message for waiting in batch])
+                    if len(results) != len(batch):
+                        raise BrokerError(f"the broker returned {len(results)} results for {len(batch)} publications")
                 except BrokerUnavailable as error:
                     # Nothing was published. The first ones have failed if their time is over.
                     late = [waiting for waiting in batch if waiting.deadline <= loop.time()]
@@ -116,6 +117,7 @@ class Publisher:
                     continue
                 waits = Waits()
                 self._remove(results)
+                await asyncio.sleep(0)  # a broker that never waits must not keep the other tasks waiting
         finally:
             self._task = None
 
@@ -141,11 +143,12 @@ class Publisher:
         """Wait for the publications of `publish_soon`; give up those that take longer than some seconds."""
         self._closed = True
         task = self._task
-        if task is not None:
+        if task is None:
+            return
+        try:
             await asyncio.wait([task], timeout=timeout)
+        finally:
             task.cancel()
             await asyncio.wait([task])
-        left = len(self._queue)
-        if left:
             error = BrokerError(f"not published within {timeout:g} s after the end of the topics")
-            self._remove([error] * left)
+            self._remove([error] * len(self._queue))

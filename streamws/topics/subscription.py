@@ -14,6 +14,19 @@ from .values import Gap, Joined, Position, Publication, SlowFeed
 T = TypeVar("T")
 
 
+class _Item:
+    """A publication that waits to be read."""
+
+    __slots__ = ("gap", "publication", "size")
+
+    def __init__(self, publication: Publication[Any], size: int, gap: Gap | None) -> None:
+        self.publication = publication
+        self.size = size
+        """The bytes that it counts."""
+        self.gap = gap
+        """The gap before it; None if nothing is missing there."""
+
+
 class Subscription(Generic[T]):
     """The publications of a topic, as an async iterator. `Topic.subscribe` makes one.
 
@@ -28,14 +41,16 @@ class Subscription(Generic[T]):
         "_core",
         "_ended",
         "_future",
+        "_gap",
         "_joined",
+        "_next",
         "_number",
         "_position",
+        "_reading",
         "_ready",
         "_since",
         "_size",
         "_slow",
-        "_told",
         "_too_slow",
         "_topic",
         "left",
@@ -58,19 +73,24 @@ class Subscription(Generic[T]):
         self._backlog = backlog
         self._joined: Joined | None = None
         self._audience: Audience | None = None  # the followers of the topic, while this is one of them
-        self._ready: OrderedDict[object, tuple[Publication[Any] | Gap, int]] = OrderedDict()  # items and their sizes
+        self._ready: OrderedDict[object, _Item] = OrderedDict()  # what waits, by key with `latest`, else by a number
+        self._gap: Gap | None = None  # the gap behind all that waits
+        self._next: Publication[Any] | None = None  # behind the gap that was read; it is not dropped any more
+        self._reading = False  # whether a task waits for an item
         self._future: asyncio.Future[None] | None = None  # of the task that waits for an item
         self._ended = False  # whether no more items will arrive
         self._size = 0  # the bytes of the publications that wait
         self._number = 0
         self._behind = False  # with `wait`: whether later publications have to be read from the history
-        self._position: Position | None = None  # with `wait`: of the last publication that waits, or was read
-        self._told = False  # whether a gap was told since publications wait
+        self._position: Position | None = None  # with `wait`: up to which everything is queued, or was read
         self._too_slow = False  # whether it has ended, because it was read too slowly
         self.lost: int = 0
         """The number of publications that were dropped, because they were read too slowly."""
         self.skip: Position | None = None
         self.left: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Subscription of {self._topic.name!r}, {len(self._ready)} publications wait>"
 
     @property
     def joined(self) -> Joined:
@@ -99,21 +119,21 @@ class Subscription(Generic[T]):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Stop to follow the topic."""
+        """Stop following the topic."""
         if self._audience is not None:
             self._audience.remove(self)
             self._audience = None
         self._ready.clear()
+        self._gap = self._next = None
         self.end()
 
     def _begin(self, joined: Joined, publications: "list[Publication[Any]]") -> None:
         """Take what was missed, all of it: it is in the history, so its size is limited."""
         if self._since is not None and not joined.recovered:
-            self._append_gap(Gap(self._since))
+            self._add_gap(Gap(self._since))
         for publication in publications:
             self._append(publication, 0)
-        if not publications:
-            self._position = joined.position
+        self._position = joined.position
 
     # From the topic --------------------------------------------------------------------------------------------
 
@@ -126,10 +146,7 @@ class Subscription(Generic[T]):
         name: object = None
         if slow == "latest":
             name = "key", publication.key
-            earlier = self._ready.pop(name, None)
-            if earlier is not None:
-                self._size -= earlier[1]
-                self.lost += 1
+            self._replace(name)
         if self._size and self._size + size > self._backlog:
             if slow == "wait":
                 self._behind = True
@@ -140,7 +157,8 @@ class Subscription(Generic[T]):
                 self.end()
                 return
             if slow == "drop-newest":
-                self._drop(publication)
+                self.lost += 1
+                self._add_gap(_gap_before(publication))
                 return
             self._make_room(size)
         self._append(publication, size, name)
@@ -149,39 +167,51 @@ class Subscription(Generic[T]):
         if name is None:
             self._number += 1
             name = self._number
-        self._ready[name] = publication, size
+        self._ready[name] = _Item(publication, size, self._gap)
+        self._gap = None
         self._size += size
         self._position = publication.position
         self._wake()
 
-    def _make_room(self, size: int) -> None:
-        for name in [*self._ready]:
-            if self._size + size <= self._backlog:
-                break
-            item, count = self._ready[name]
-            if isinstance(item, Publication):
-                del self._ready[name]
-                self._size -= count
-                self._drop(item)
-
-    def _drop(self, publication: Publication[Any]) -> None:
-        """Drop a publication, and tell of the first one since some wait, before those that wait."""
+    def _replace(self, name: object) -> None:
+        """Drop the publication with the same key. A gap before it is told before all that waits."""
+        item = self._ready.pop(name, None)
+        if item is None:
+            return
+        self._size -= item.size
         self.lost += 1
-        if not self._told:
-            self._told = True
-            epoch, offset = publication.position
-            self._append_gap(Gap(Position(epoch, offset - 1)))
-            self._ready.move_to_end(self._number, last=False)
+        if item.gap is not None:
+            first = next(iter(self._ready.values()), None)
+            if first is None:
+                self._gap = item.gap
+            elif first.gap is None:
+                first.gap = item.gap
 
-    def _append_gap(self, gap: Gap) -> None:
-        self._number += 1
-        self._ready[self._number] = gap, 0
-        self._wake()
+    def _make_room(self, size: int) -> None:
+        """Drop the oldest publications. One gap tells of all of them."""
+        gap: Gap | None = None
+        while self._ready and self._size + size > self._backlog:
+            _, item = self._ready.popitem(last=False)
+            self._size -= item.size
+            self.lost += 1
+            gap = gap or item.gap or _gap_before(item.publication)
+        first = next(iter(self._ready.values()), None)
+        if first is None:
+            self._gap = gap or self._gap
+        else:
+            first.gap = gap or first.gap
 
-    def put_gap(self, gap: Gap) -> None:
+    def _add_gap(self, gap: Gap) -> None:
+        """Tell of a gap behind all that waits, unless the last thing that waits is a gap, which then tells of both."""
+        if self._gap is None:
+            self._gap = gap
+            self._wake()
+
+    def put_gap(self, gap: Gap, position: Position) -> None:
         """Queue a gap."""
         if not (self._behind or self._ended):
-            self._append_gap(gap)
+            self._add_gap(gap)
+            self._position = position
 
     def end(self) -> None:
         """End the iteration: the topics are closed."""
@@ -210,31 +240,46 @@ class Subscription(Generic[T]):
         :raises LimitExceeded: with `slow="disconnect"`, if more waited than the backlog.
         :raises ConcurrencyError: if another task is reading the subscription.
         """
+        if self._next is not None:
+            publication, self._next = self._next, None
+            return publication
         while not self._ready:
-            self._told = False
-            if self._too_slow:
-                raise LimitExceeded(
-                    f"topic {self._topic.name!r} was read too slowly: over {self._backlog} bytes waited"
-                )
-            if self._ended:
-                raise StopAsyncIteration
-            if self._audience is None:
-                raise UsageError("this subscription has not begun: write `async with topic.subscribe() as feed:`")
+            gap = self._gap
+            if gap is not None:
+                self._gap = None
+                return gap
+            await self._refill()
+        _, item = self._ready.popitem(last=False)
+        self._size -= item.size
+        if item.gap is None:
+            return item.publication
+        self._next = item.publication
+        return item.gap
+
+    async def _refill(self) -> None:
+        """Wait until there may be an item.
+
+        :raises StopAsyncIteration: if there will be none.
+        """
+        if self._too_slow:
+            raise LimitExceeded(f"topic {self._topic.name!r} was read too slowly: over {self._backlog} bytes waited")
+        if self._ended:
+            raise StopAsyncIteration
+        if self._audience is None:
+            raise UsageError("this subscription has not begun: write `async with topic.subscribe() as feed:`")
+        if self._reading:
+            raise ConcurrencyError(f"another task is already reading this subscription of topic {self._topic.name!r}")
+        self._reading = True
+        try:
             if self._behind:
                 await self._catch_up(self._audience)
             else:
                 await self._wait()
-        _, (item, size) = self._ready.popitem(last=False)
-        self._size -= size
-        return item
+        finally:
+            self._reading = False
 
     async def _wait(self) -> None:
-        """Wait until there is an item, or the end.
-
-        :raises ConcurrencyError: if another task waits already.
-        """
-        if self._future is not None:
-            raise ConcurrencyError(f"another task is already reading this subscription of topic {self._topic.name!r}")
+        """Wait until there is an item, or the end."""
         self._future = asyncio.get_running_loop().create_future()
         try:
             await self._future
@@ -245,7 +290,11 @@ class Subscription(Generic[T]):
         """Join again behind the last publication that was read, because others were not queued."""
         waits = Waits()
         audience.remove(self)
-        while True:
+        self._behind = True
+        while not self._ended:
+            if not self._core.is_open:
+                self.end()
+                return
             self.left = self._behind = False
             self.skip = None
             self._since = self._position
@@ -256,7 +305,16 @@ class Subscription(Generic[T]):
                 return
             except BrokerError:
                 self._behind = True
-                await waits.pause()
+                await asyncio.wait([self._core.spawn(waits.pause())])  # ends if the topics are closed
+            except UsageError:
+                # It has left meanwhile: it or the topics were closed.
+                if not self._ended:
+                    raise
             except BaseException:
                 self._behind = True
                 raise
+
+
+def _gap_before(publication: Publication[Any]) -> Gap:
+    epoch, offset = publication.position
+    return Gap(Position(epoch, offset - 1))

@@ -9,10 +9,12 @@ from typing import Generic, TypeVar
 
 from ..channel import Recipient
 from ..codes import CloseCode
-from ..errors import ConnectionClosed, LimitExceeded, UsageError
+from ..errors import ConnectionClosed, EncodeError, LimitExceeded, UsageError, describe
 from ..messages.codec import Codec
 from ..options import MiB
+from ..wire.protocol import unchanging
 from .broker import Outgoing
+from .checks import check_backlog, check_function, check_limit, check_since, check_slow_code, check_text
 from .core import Core
 from .outlet import Follower
 from .presence import Presence
@@ -28,6 +30,7 @@ from .values import (
     Published,
     Slow,
     SlowFeed,
+    new_tuple,
 )
 
 T = TypeVar("T")
@@ -75,11 +78,12 @@ class Topic(Generic[T]):
     ) -> Published:
         """Publish a message to all who follow the topic, in all processes.
 
-        :param message: the message. It may be changed after the call.
+        :param message: the message. You may change it after the call.
         :param key: what the message is about; with the policy `latest`, slow followers get the last one of each key.
-        :param idempotency: a key for this publication. A second one with the same key is not made, for some minutes.
+        :param idempotency: a key of this publication. For some minutes, a second one with the same key is not made.
         :param timeout: the seconds after which this raises `PublishTimeout`; None for `TopicLimits.publish_timeout`.
-        :param client: the connection that publishes, to count it against `max_publications_per_client`.
+        :param client: the connection that publishes, if there is one; its publications are counted for
+            `TopicLimits.max_publications_per_client`.
         :returns: the position of the publication, and whether it was made before.
         :raises PublishTimeout: if the broker does not answer in time. The publication may have been made.
         :raises BrokerUnavailable: if the broker cannot be reached.
@@ -91,15 +95,20 @@ class Topic(Generic[T]):
         one task are delivered in their order.
         """
         self._core.check_open()
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
         outgoing = self._outgoing(message, key, idempotency)
         if client is not None:
             self._admit(client)
-        return await self._core.publisher.publish(outgoing, timeout)
+        publisher = self._core.publisher
+        if publisher.publish_now is not None:
+            return publisher.publish_now(outgoing)
+        return await publisher.publish(outgoing, timeout)
 
     def publish_soon(self, message: T, *, key: str | None = None, idempotency: str | None = None) -> bool:
         """Publish a message without waiting.
 
-        :param message: the message. It may be changed after the call.
+        :param message: the message. You may change it after the call.
         :param key: as for `publish`.
         :param idempotency: as for `publish`.
         :returns: False if nothing was done, because `TopicLimits.max_publish_soon` bytes wait already.
@@ -114,19 +123,28 @@ class Topic(Generic[T]):
         return self._core.publisher.publish_soon(self._outgoing(message, key, idempotency))
 
     def _outgoing(self, message: T, key: str | None, idempotency: str | None) -> Outgoing:
+        if key is not None:
+            check_text("key", key)
+        if idempotency is not None:
+            check_text("idempotency", idempotency)
         payload = self.codec.encode(message)
         if not isinstance(payload, str):
-            payload = payload.decode() if self.codec.text else bytes(payload)
+            payload = bytes(payload).decode() if self.codec.text else unchanging(payload)
+        elif not payload.isascii():
+            try:
+                payload.encode()
+            except UnicodeEncodeError as error:
+                raise EncodeError(f"the message is not valid Unicode: {describe(error)}") from error
         most = self._core.limits.max_publication_size
         if len(payload) > most:
             raise LimitExceeded(
                 f"a publication of {len(payload)} bytes is too large (TopicLimits.max_publication_size: {most})"
             )
-        return Outgoing(self.name, payload, key, idempotency, self.history)
+        return new_tuple(Outgoing, (self.name, payload, key, idempotency, self.history))
 
     def _admit(self, client: Recipient) -> None:
         rate = self._core.limits.max_publications_per_client
-        if rate is not None and not self._core.outlet(client).admit(rate, asyncio.get_running_loop().time()):
+        if rate is not None and not self._core.outlet(client, "publish").admit(rate, asyncio.get_running_loop().time()):
             raise LimitExceeded(
                 f"too many publications of one connection (TopicLimits.max_publications_per_client: {rate:g} a second)"
             )
@@ -156,14 +174,15 @@ class Topic(Generic[T]):
             keeps the last one of each key among those that wait, and drops the oldest ones if they are still too many.
         :param slow_code: the close code for `"disconnect"`.
         :param backlog: the most bytes of this topic that wait for this connection, in addition to
-            `Limits.write_high` bytes of the connection and the history that it asked for with `since`. Publications
-            that wait for several connections exist once.
+            `Limits.write_high` bytes of the connection and the history that it asked for with `since`. A publication
+            that waits for several connections is stored once.
         :param frame: makes the message to send from a publication. It is called once for each publication, whatever the
             number of connections with the same function: pass the same function object for all of them. By default, the
             message is the payload.
         :param on_gap: called with the client and a `Gap` when publications are missing. It may be a coroutine function.
         :param presence_frame: makes the message to send from a presence event. By default, none are sent.
-        :param on_joined: called once with the result and the publications since `since`, which are then not sent.
+        :param on_joined: called once with the result and the publications that the connection has missed. They are then
+            not sent: the function has to send them.
         :returns: the position, and whether the connection has got everything since `since`.
         :raises ConnectionClosed: if the connection has ended or is closing.
         :raises LimitExceeded: if it uses `TopicLimits.max_topics_per_client` topics already.
@@ -176,14 +195,20 @@ class Topic(Generic[T]):
         core.check_open()
         if slow not in _SLOW:
             raise ValueError(f"slow must be one of {', '.join(map(repr, _SLOW))}, not {slow!r}")
-        if backlog < 1:
-            raise ValueError(f"backlog must be at least 1 byte, not {backlog!r}")
-        outlet = core.outlet(client)
+        check_slow_code(slow_code)
+        check_since(since)
+        check_backlog(backlog)
+        check_function("frame", frame)
+        check_function("presence_frame", presence_frame)
+        check_function("on_joined", on_joined)
+        if on_gap is not None and not callable(on_gap):
+            raise TypeError(f"on_gap must be a function, not {on_gap!r}")
+        outlet = core.outlet(client, "join")
         name = self.name
         if name in outlet.followers:
             raise UsageError(f"the connection follows topic {name!r} already: call leave() first")
         core.check_room(outlet, name)
-        tell = partial(self._tell_gap, client, on_gap)
+        tell = _ignore_gap if on_gap is None else partial(self._tell_gap, client, on_gap)
         follower = Follower(outlet, slow, backlog, frame, presence_frame, tell, slow_code)
         outlet.followers[name] = follower
         audience = core.audience(self)
@@ -197,9 +222,7 @@ class Topic(Generic[T]):
                 raise ConnectionClosed(client.outcome, "cannot join") from None
             raise
 
-    def _tell_gap(self, client: AnyRecipient, on_gap: OnGap[AnyRecipient] | None, gap: Gap) -> None:
-        if on_gap is None:
-            return
+    def _tell_gap(self, client: AnyRecipient, on_gap: OnGap[AnyRecipient], gap: Gap) -> None:
         try:
             result = on_gap(client, gap)
         except Exception:
@@ -209,7 +232,7 @@ class Topic(Generic[T]):
             self._core.spawn(_wait_for(result))
 
     async def leave(self, client: Recipient) -> None:
-        """Stop to send the publications to a connection; it is not present any more either.
+        """Stop sending the publications to a connection, and end its presence.
 
         It has no effect if the connection does not follow the topic. What waits for the connection is dropped.
         """
@@ -218,9 +241,9 @@ class Topic(Generic[T]):
         await self.presence.leave(client)
 
     def _stop(self, client: Recipient) -> None:
-        """Stop to send the publications to a connection."""
+        """Stop sending the publications to a connection."""
         core = self._core
-        outlet = core.outlets.get(client)
+        outlet = core.find_outlet(client)
         if outlet is None:
             return
         follower = outlet.followers.pop(self.name, None)
@@ -232,8 +255,8 @@ class Topic(Generic[T]):
         core.forget_unused(outlet)
 
     def lost(self, client: Recipient) -> int:
-        """Return how many publications were dropped, because the connection reads too slowly, since it joined."""
-        outlet = self._core.outlets.get(client)
+        """Return how many publications were dropped since the connection joined, because it reads too slowly."""
+        outlet = self._core.find_outlet(client)
         follower = None if outlet is None else outlet.followers.get(self.name)
         return 0 if follower is None else follower.lost
 
@@ -246,7 +269,7 @@ class Topic(Generic[T]):
 
         :param since: the position after which to continue; None to begin with the next publication.
         :param slow: what happens if more than `backlog` bytes wait, because the items are read too slowly. `"wait"`
-            stops to queue publications, and reads them from the history later: without a history, or if it is too
+            stops queueing publications, and reads them from the history later. Without a history, or if it is too
             short, there is a `Gap`. `"disconnect"` ends the iteration with `LimitExceeded`. The others are as for
             `join`; a `Gap` tells of what was dropped, except with `"latest"`.
         :param backlog: the most bytes that wait, in addition to the history since `since`.
@@ -254,14 +277,14 @@ class Topic(Generic[T]):
         """
         if slow != "wait" and slow not in _SLOW:
             raise ValueError(f"slow must be 'wait' or one of {', '.join(map(repr, _SLOW))}, not {slow!r}")
-        if backlog < 1:
-            raise ValueError(f"backlog must be at least 1 byte, not {backlog!r}")
+        check_since(since)
+        check_backlog(backlog)
         return Subscription(self._core, self, since, slow, backlog)
 
     async def read_history(
         self, *, since: Position | None = None, limit: int | None = None, newest: bool = False
     ) -> HistoryPage[T]:
-        """Read what the history has.
+        """Read publications from the history.
 
         :param since: the position after which to begin; None for all.
         :param limit: the most publications; None for no limit. With 0, only the position is read.
@@ -271,6 +294,8 @@ class Topic(Generic[T]):
         """
         core = self._core
         core.check_open()
+        check_since(since)
+        check_limit(limit)
         audience = core.audience(self)
         try:
             page = await audience.read(since, limit, newest)
@@ -278,6 +303,10 @@ class Topic(Generic[T]):
             audience.check_idle()
         publications = tuple(Publication(self.name, record, self.codec) for record in page.records)
         return HistoryPage(publications, page.position, page.complete)
+
+
+def _ignore_gap(gap: Gap) -> None:
+    pass
 
 
 async def _wait_for(awaitable: Awaitable[None]) -> None:

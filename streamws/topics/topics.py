@@ -6,8 +6,9 @@ from weakref import WeakValueDictionary
 
 from ..errors import LimitExceeded, UsageError
 from ..messages.codec import Codec
-from ..options import TopicLimits
+from ..options import TopicLimits, options_of
 from .broker import Broker
+from .checks import check_function, check_text, is_broker, is_codec
 from .core import Core
 from .publishing import OnError
 from .topic import Topic
@@ -54,8 +55,15 @@ class Topics:
     """
 
     def __init__(self, broker: Broker, *, limits: TopicLimits | None = None, on_error: OnError | None = None) -> None:
-        self._core = Core(broker, limits or TopicLimits(), on_error)
+        if not is_broker(broker):
+            raise TypeError(f"broker must be a Broker, not {broker!r}: write Topics(MemoryBroker())")
+        check_function("on_error", on_error)
+        self._core = Core(broker, options_of("limits", TopicLimits, limits), on_error)
         self._topics: WeakValueDictionary[str, Topic[Any]] = WeakValueDictionary()
+
+    def __repr__(self) -> str:
+        state = "open" if self._core.is_open else "not open"
+        return f"<Topics on {self._core.broker!r}, {self.followed} followed, {state}>"
 
     async def __aenter__(self) -> "Topics":
         """Open the broker.
@@ -91,6 +99,10 @@ class Topics:
         topic = self._topics.get(name)
         if topic is None:
             self._check_name(name)
+            if not is_codec(codec):
+                raise TypeError(f"codec must be a Codec, not {codec!r}: write Json(Move), for example")
+            if history is not None:
+                options_of("history", History, history)
             topic = self._topics[name] = Topic(self._core, name, codec, history)
             return topic
         if topic.codec != codec:
@@ -100,18 +112,20 @@ class Topics:
         return topic
 
     def find(self, name: str) -> Topic[object] | None:
-        """Return a topic that the program uses; None if there is none of this name.
+        """Return the topic of a name if the program uses it, otherwise None.
 
-        That is so while the program refers to the object, or connections follow it.
+        A program uses a topic while it refers to the `Topic`, or while connections follow it.
         """
         return self._topics.get(name)
 
     def _check_name(self, name: str) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"the name of a topic must be str, not {type(name).__name__}")
+        check_text("the name of a topic", name)
         if not name:
             raise ValueError("the name of a topic must not be empty")
-        size = len(name.encode())
+        try:
+            size = len(name.encode())
+        except UnicodeEncodeError as error:
+            raise ValueError(f"the name of a topic must be valid Unicode: {error}") from error
         most = self._core.limits.max_name
         if size > most:
             raise LimitExceeded(f"the name of a topic has {size} bytes (TopicLimits.max_name: {most})")

@@ -11,6 +11,10 @@ from ..options import MiB, check_positive_int, check_positive_seconds
 
 T = TypeVar("T")
 
+new_tuple = tuple.__new__
+"""Makes a `NamedTuple` from a tuple of all fields. Its own constructor is a Python function, which takes twice as long;
+several are made for each publication."""
+
 Slow = Literal["disconnect", "drop-oldest", "drop-newest", "latest"]
 """What happens to a follower that reads too slowly; see `Topic.join`."""
 
@@ -31,7 +35,7 @@ class Position(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Publications are missing: some of those after a position, up to the next one that is delivered.
+    """Publications are missing, between a position and the next publication that is delivered.
 
     :param since: the last position up to which nothing is missing.
     """
@@ -115,7 +119,7 @@ class Publication(Generic[T]):
 
     @property
     def position(self) -> Position:
-        """The position after this publication. To continue behind it later, pass it as `since`."""
+        """The position after this publication. To continue after it later, pass it as `since`."""
         return self._record.position
 
     @property

@@ -1,6 +1,7 @@
 """Every client program of the documentation runs against a server, and prints what its page says."""
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -150,6 +151,24 @@ def _(folder: Path) -> AbstractAsyncContextManager[Mapping[str, str]]:
     async def handler(client: Client) -> None:
         last = int(client.request.query_string.removeprefix("after="))
         await client.send(f"{last + 1} {lines[last]}")
+        client._connection.transport.close()
+
+    return serving(handler)
+
+
+@surrounds("rooms-client")
+def _(folder: Path) -> AbstractAsyncContextManager[Mapping[str, str]]:
+    lines = ["hello", "are you there?", "good night"]
+
+    async def handler(client: Client) -> None:
+        query = client.request.query
+        assert (client.request.path, query["name"]) == ("/garden", "Ada")
+        comes_back = query.get("epoch") == "e"
+        since, until = (int(query["offset"]), len(lines)) if comes_back else (0, 1)
+        await client.send('{"join":"Ada","member":true}')
+        for offset in range(since, until):
+            await client.send(json.dumps({"name": "Bob", "text": lines[offset], "position": ["e", offset + 1]}))
+        await asyncio.sleep(0)  # in which they leave
         client._connection.transport.close()
 
     return serving(handler)

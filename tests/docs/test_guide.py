@@ -1325,6 +1325,20 @@ async def _(server: Running) -> None:
         assert again["publications"][0] == push["pub"]
 
 
+@drives("fastapi-topics")
+async def _(server: Running) -> None:
+    async with server.connect("/news") as program, server.connect("/connection") as page:
+        await ask(page, 1, "connect")
+        assert (await ask(page, 2, "subscribe", channel="news"))["recoverable"]
+        reader, writer = await asyncio.open_connection(*_split(server.address))
+        writer.write(b"POST /news?text=hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        assert await program.recv() == '"hello"'
+        assert (await pushed(page))["pub"]["data"] == "hello"
+        assert (await ask(page, 3, "publish", channel="news", data="hi"))["code"] == 103
+
+
 @drives("browser-calls")
 async def _(server: Running) -> None:
     async with server.connect() as ada:

@@ -25,6 +25,11 @@ class Channel:
         """Let what waits be sent."""
         self._moving.set()
 
+    def move_one(self) -> None:
+        """Let one message be sent, if it is waiting."""
+        self.move()
+        self.stick()
+
     def end(self, code: int = 1006) -> None:
         """End the connection."""
         if self._outcome is None:

@@ -26,6 +26,7 @@ class FlakyBroker:
     def __init__(self, shared: MemoryBroker | None = None) -> None:
         self.memory = MemoryBroker(shared)
         self.receiver: Receiver
+        self.closed = False
         self.calls: list[str] = []
         """The calls of `subscribe` and `unsubscribe`."""
         self.down = False
@@ -38,6 +39,8 @@ class FlakyBroker:
         """How many of the next deliveries are lost."""
         self.repeat = False
         """Whether each publication is delivered twice."""
+        self.slow = 0
+        """How many iterations of the loop each call takes."""
         self._hanging: asyncio.Event | None = None
         self._waiting: deque[Callable[[], None]] = deque()
 
@@ -79,6 +82,8 @@ class FlakyBroker:
             self._waiting.popleft()()
 
     async def _pass(self) -> None:
+        for _ in range(self.slow):
+            await asyncio.sleep(0)
         while self._hanging is not None:
             await self._hanging.wait()
         if self.error is not None:
@@ -116,6 +121,7 @@ class FlakyBroker:
         await self.memory.open(self)
 
     async def close(self) -> None:
+        self.closed = True
         await self.memory.close()
 
     async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Published | BrokerError]:

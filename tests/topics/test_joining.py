@@ -508,6 +508,8 @@ async def test_frame_function_that_raises_is_logged_and_told(
     def frame(publication: Raw) -> str:
         if publication.payload == "bad":
             raise ValueError("no frame for that")
+        if publication.payload == "worse":
+            return "lone \ud800"
         return str(publication.payload)
 
     joined = await topic.join(channel, frame=frame, on_gap=lambda _, gap: gaps.append(gap))
@@ -515,10 +517,14 @@ async def test_frame_function_that_raises_is_logged_and_told(
     await topic.join(other)
     await topic.publish("bad")
     await topic.publish("good")
-    await until(lambda: channel.sent == ["good"])
-    await until(lambda: other.sent == ["bad", "good"])
-    assert gaps == [Gap(joined.position)]
+    second = (await topic.publish("g€€d")).position
+    await topic.publish("worse")
+    await until(lambda: channel.sent == ["good", "g€€d"])
+    await until(lambda: other.sent == ["bad", "good", "g€€d", "worse"])
+    assert second is not None
+    assert gaps == [Gap(joined.position), Gap(second)]
     assert "no frame for that" in caplog.text
+    assert "surrogates not allowed" in caplog.text
     other.end()
 
 

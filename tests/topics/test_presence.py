@@ -1,13 +1,14 @@
 """Presence: who is in a topic, joins and leaves, and connections that vanish."""
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 
 from helpers.fixtures import Connect, Serve, client_of
 from helpers.waiting import iterations, until, within
 from streamws import BrokerError, BrokerUnavailable, ConnectionClosed
-from streamws.topics import Connection, Member, MemoryBroker, PresenceCount, PresenceEvent, Topic, Topics
+from streamws.topics import Connection, Member, MemoryBroker, PresenceCount, PresenceEvent, Topic, TopicLimits, Topics
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
@@ -185,3 +186,184 @@ async def test_closing_the_topics_ends_the_presence(memory: MemoryBroker, channe
             await topics.topic("room").presence.enter(channel, "ann")
             assert [*await watcher.topic("room").presence.members()] == ["ann"]
         assert await watcher.topic("room").presence.members() == {}
+
+
+# What followers were not told -----------------------------------------------------------------------------------
+
+
+async def test_followers_are_told_of_changes_while_the_broker_was_gone(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    connections = [Channel() for _ in range(6)]
+    await others.presence.enter(connections[0], "ann", "1", connection="a1")
+    await room.join(channel, presence_frame=described)
+    await others.presence.enter(connections[1], "ann", "2", connection="a2")
+    await others.presence.enter(connections[2], "bob", "3", connection="b")
+    await others.presence.enter(connections[3], "eve", "4", connection="e")
+    await until(lambda: len(channel.sent) == 3)
+    channel.sent.clear()
+    flaky.fail()
+    await others.presence.leave(connections[0])
+    await others.presence.leave(connections[1])
+    await others.presence.enter(connections[2], "bea", "3", connection="b")
+    await others.presence.enter(connections[4], "eve", "5", connection="e2")
+    await others.presence.enter(connections[5], "joe", "6", connection="j")
+    flaky.recover()
+    await until(lambda: len(channel.sent) == 6)
+    assert channel.sent == [
+        "leave ann 1 False",
+        "leave ann 2 True",
+        "leave bob 3 True",
+        "join bea 3 True",
+        "join eve 5 False",
+        "join joe 6 True",
+    ]
+    await others.presence.leave(connections[3])
+    await until(lambda: channel.sent[6:] == ["leave eve 4 False"])
+    flaky.receiver.lost()
+    await iterations()
+    assert len(channel.sent) == 7
+    for connection in connections:
+        connection.end()
+
+
+class Answering(FlakyBroker):
+    """A broker that answers later who is present."""
+
+    def __init__(self, memory: MemoryBroker) -> None:
+        super().__init__(memory)
+        self.answer = asyncio.Event()
+        self.answer.set()
+        self.asked = 0
+
+    async def connections(self, topic: str) -> Mapping[str, Connection]:
+        self.asked += 1
+        connections = await super().connections(topic)
+        await self.answer.wait()
+        return connections
+
+
+async def test_events_that_arrive_while_the_topic_asks_who_is_present_are_told_once(
+    open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
+) -> None:
+    broker = Answering(memory)
+    topics, other_process = await open_topics(broker), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one, two, three = (Channel() for _ in range(3))
+    # While a follower joins.
+    broker.answer.clear()
+    joining = asyncio.create_task(room.join(channel, presence_frame=described))
+    await iterations()
+    await others.presence.enter(one, "ann")
+    broker.answer.set()
+    await within(joining)
+    broker.receiver.lost()
+    await iterations()
+    assert channel.sent == []  # it has joined afterwards
+    # While it recovers.
+    broker.answer.clear()
+    broker.receiver.lost()
+    await iterations()
+    await others.presence.enter(two, "bob")
+    await others.presence.leave(one)
+    await others.presence.enter(three, "joe")
+    await others.presence.leave(three)
+    assert channel.sent == []
+    broker.answer.set()
+    expected = ["join bob  True", "leave ann  True", "join joe  True", "leave joe  True"]
+    await until(lambda: len(channel.sent) == 4)
+    assert channel.sent == expected
+    await iterations()
+    assert broker.asked == 3
+    two.end()
+
+
+async def test_loss_while_a_follower_joins_makes_it_ask_again(
+    open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
+) -> None:
+    broker = Answering(memory)
+    topics, other_process = await open_topics(broker), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    broker.answer.clear()
+    joining = asyncio.create_task(room.join(channel, presence_frame=described))
+    await iterations()
+    broker.down = True
+    one = Channel()
+    await others.presence.enter(one, "ann")
+    broker.recover()
+    broker.answer.set()
+    await within(joining)
+    assert broker.asked == 2
+    await others.presence.leave(one)
+    await until(lambda: channel.sent == ["leave ann  True"])
+
+
+async def test_events_that_are_held_back_are_bounded(
+    open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
+) -> None:
+    broker = Answering(memory)
+    topics = await open_topics(broker, limits=TopicLimits(max_held=640))
+    other_process = await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    broker.answer.clear()
+    joining = asyncio.create_task(room.join(channel, presence_frame=described))
+    await iterations()
+    connections = [Channel() for _ in range(30)]
+    audience = topics._core.audiences["room"]
+    for number, connection in enumerate(connections):
+        await others.presence.enter(connection, f"{number:02}")
+        assert len(audience._events) <= 10
+    broker.answer.set()
+    await within(joining)
+    assert broker.asked == 2
+    broker.answer.clear()
+    broker.receiver.lost()
+    await iterations()
+    for connection in connections:
+        await others.presence.leave(connection)
+        assert len(audience._events) <= 10
+    broker.answer.set()
+    await until(lambda: len(channel.sent) == 30)
+    assert sorted(map(str, channel.sent)) == [f"leave {number:02}  True" for number in range(30)]
+
+
+async def test_failure_to_ask_who_is_present_is_raised(
+    open_topics: OpenTopics, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics = await open_topics(flaky)
+    other = Channel()
+    await topics.topic("room").join(other)
+    flaky.fail()
+    with pytest.raises(BrokerUnavailable):
+        await topics.topic("room").join(channel, presence_frame=described)
+    flaky.recover()
+    await topics.topic("room").join(channel, presence_frame=described)
+    await topics.topic("room").presence.enter(channel, "ann")
+    await until(lambda: channel.sent == ["join ann  True"])
+    other.end()
+
+
+async def test_presence_events_that_are_dropped_are_a_gap(topics: Topics, channel: Channel) -> None:
+    room = topics.topic("room")
+    gaps: list[int] = []
+    channel.stick()
+    await room.join(
+        channel,
+        presence_frame=described,
+        slow="drop-oldest",
+        backlog=200,
+        on_gap=lambda _, gap: gaps.append(gap.since.offset),
+    )
+    await room.publish("1")
+    await iterations()
+    others = [Channel() for _ in range(4)]
+    for other in others:
+        await room.presence.enter(other, "ann")
+    assert room.lost(channel) == 2
+    assert gaps == [1]
+    channel.move()
+    await until(lambda: channel.sent == ["1", "join ann  False", "join ann  False"])
+    for other in others:
+        other.end()

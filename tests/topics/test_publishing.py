@@ -1,6 +1,7 @@
 """Publishing: results, idempotency, deadlines, limits, and `publish_soon`."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -128,6 +129,29 @@ async def test_message_that_cannot_be_encoded_is_not_published(topics: Topics) -
     with pytest.raises(EncodeError):
         await topic.publish(Price("EUR", {1j}))  # type: ignore[arg-type]
     assert (await topic.read_history()).publications == ()
+
+
+@pytest.mark.parametrize("message", [5, {"a": 1}, [1, 2], None], ids=repr)
+async def test_messages_without_a_codec_are_str_or_bytes(topics: Topics, channel: Channel, message: Any) -> None:
+    topic = topics.topic("news", history=History())
+    await topic.join(channel)
+    with pytest.raises(TypeError, match="message must be str or bytes-like, not "):
+        await topic.publish(message)
+    with pytest.raises(TypeError, match="message must be str or bytes-like, not "):
+        topic.publish_soon(message)
+    await topic.publish(bytearray(b"1"))  # type: ignore[arg-type]
+    await topic.publish(memoryview(b"2"))  # type: ignore[arg-type]
+    await until(lambda: channel.sent == [b"1", b"2"])
+
+
+async def test_text_that_is_not_valid_unicode_is_not_published(topics: Topics, channel: Channel) -> None:
+    topic = topics.topic("news", history=History())
+    await topic.join(channel)
+    with pytest.raises(EncodeError, match=r"the message is not valid Unicode: UnicodeEncodeError: .*surrogates"):
+        await topic.publish("lone \ud800")
+    await topic.publish("€")
+    await until(lambda: channel.sent == ["€"])
+    assert (await topic.read_history()).position.offset == 1
 
 
 async def test_size_of_a_publication_is_limited(open_topics: OpenTopics) -> None:
@@ -305,6 +329,46 @@ async def test_leaving_topics_waits_for_publish_soon(memory: MemoryBroker) -> No
     async with Topics(memory) as other:
         page = await other.topic("news", history=History()).read_history()
         assert page.position.offset == 3000
+
+
+async def test_leaving_topics_can_be_cancelled(flaky: FlakyBroker, channel: Channel) -> None:
+    topics = Topics(flaky)
+    await topics.__aenter__()
+    topic = topics.topic("news")
+    await topic.join(channel)
+    flaky.hang()
+    topic.publish_soon("1")
+    leaving = asyncio.create_task(topics.__aexit__(None, None, None))
+    await iterations()
+    leaving.cancel()
+    assert await cancelled(leaving)
+    assert topics.failed == 1
+    assert flaky.closed
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_broker_with_a_wrong_number_of_results_has_failed(open_topics: OpenTopics) -> None:
+    class Silent(FlakyBroker):
+        async def publish(self, batch: Any) -> list[Published | BrokerError]:
+            return []
+
+    told: list[str] = []
+    topics = await open_topics(Silent(), on_error=lambda topic, error: told.append(str(error)))
+    topic = topics.topic("news")
+    for number in "12":
+        topic.publish_soon(number)
+    await until(lambda: topics.failed == 2)
+    assert told == ["the broker returned 0 results for 2 publications"] * 2
+    with pytest.raises(BrokerError, match="cannot publish in topic 'news'"):
+        await topic.publish("3")
+
+
+async def test_publish_soon_lets_other_tasks_run(topics: Topics) -> None:
+    topic = topics.topic("news")
+    for number in range(2000):
+        topic.publish_soon(str(number))
+    await iterations(2)
+    assert 0 < topics._core.publisher.waiting < 2000 * 68
 
 
 async def test_leaving_topics_has_a_deadline(flaky: FlakyBroker) -> None:

@@ -4,8 +4,9 @@ Connections join, leave, read slowly, recover and vanish, and the broker fails, 
 and forgets, as hypothesis decides, on a loop whose time it scripts. All messages of a connection are checked.
 """
 
+import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -13,8 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from helpers.virtual import ALL, VirtualLoop, connected
-from streamws import BrokerError, Client, ConnectionClosed, UsageError
-from streamws.topics import Gap, History, Joined, MemoryBroker, Position, Publication, TopicLimits, Topics
+from streamws import BrokerError, Client, ConnectionClosed, LimitExceeded, UsageError
+from streamws.topics import (
+    Gap,
+    History,
+    Joined,
+    MemoryBroker,
+    Position,
+    PresenceEvent,
+    Publication,
+    Topic,
+    TopicLimits,
+    Topics,
+)
 from topics.flaky import FlakyBroker
 
 EXAMPLES = int(os.environ.get("STREAMWS_TOPICS") or 0)
@@ -34,12 +46,17 @@ fuzz = settings(
 )
 
 choices = st.integers(0, 7)
+feed_policies: st.SearchStrategy[Any] = st.sampled_from(["wait", "disconnect", "drop-oldest", "drop-newest", "latest"])
 policies: st.SearchStrategy[Any] = st.sampled_from(["disconnect", "drop-oldest", "drop-newest", "latest"])
 
 
 def frame(publication: Publication[str | bytes]) -> str:
     epoch, offset = publication.position
     return f"{epoch}/{offset}/{publication.payload!s}"
+
+
+def presence_frame(event: PresenceEvent) -> str:
+    return f"{event.kind}/{event.connection}/{event.user}"
 
 
 class Person:
@@ -57,6 +74,9 @@ class Person:
         self.received: list[Position] = []
         self.payloads: list[str] = []
         self.gaps: list[Gap] = []
+        self.present: dict[str, str] | None = None
+        """Who is present, as far as the connection was told: the users, by their connections."""
+        self.events = 0
         self.follows = False
         """Whether it has joined, and was not told to leave."""
         self.gone = False
@@ -66,10 +86,22 @@ class Person:
         try:
             while True:
                 epoch, offset, payload = str(await self.peer.read_message()).split("/")
+                if epoch in ("join", "leave"):
+                    self.note_presence(epoch, offset, payload)
+                    continue
                 self.received.append(Position(epoch, int(offset)))
                 self.payloads.append(payload)
         except ConnectionClosed:
             pass
+
+    def note_presence(self, kind: str, connection: str, user: str) -> None:
+        self.events += 1
+        if self.present is None:
+            return
+        if kind == "join":
+            self.present[connection] = user
+        else:
+            self.present.pop(connection, None)
 
     @property
     def position(self) -> Position | None:
@@ -77,6 +109,40 @@ class Person:
         if self.received:
             return self.received[-1]
         return self.joined.position if self.joined else None
+
+
+class Listener:
+    """A subscription of the program, which reads items when it is allowed to."""
+
+    def __init__(self, topic: Topic[str | bytes], slow: Any, since: Position | None) -> None:
+        self.feed = topic.subscribe(since=since, slow=slow, backlog=BACKLOG)
+        self.slow = slow
+        self.since = since
+        self.joined: Joined | None = None
+        self.items: list[Publication[str | bytes] | Gap] = []
+        self.allowed = asyncio.Semaphore(0)
+        self.stopping = False
+        self.ended = False
+        """Whether it reads no more."""
+
+    async def read(self) -> None:
+        try:
+            async with self.feed:
+                self.joined = self.feed.joined
+                while True:
+                    await self.allowed.acquire()
+                    if self.stopping:
+                        break
+                    self.items.append(await anext(self.feed))
+        except (BrokerError, UsageError, LimitExceeded, StopAsyncIteration):
+            pass
+        finally:
+            self.ended = True
+
+    def allow(self, count: int) -> None:
+        """Let some more items be read."""
+        for _ in range(count):
+            self.allowed.release()
 
 
 class TopicUse(RuleBasedStateMachine):
@@ -95,6 +161,7 @@ class TopicUse(RuleBasedStateMachine):
         self.epochs: list[str] = []
         self.log: dict[Position, str] = {}
         self.people: list[Person] = []
+        self.listeners: list[Listener] = []
         self.presence: dict[Client, str] = {}
         self.count = 0
         self.works = True
@@ -105,6 +172,11 @@ class TopicUse(RuleBasedStateMachine):
         self.loop.settle()
         assert task.done()
         return task.result()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function in the loop, as the network does."""
+        self.loop.call_soon(function)
+        self.loop.settle()
 
     def someone(self, choice: int) -> Person | None:
         people = [person for person in self.people if not person.gone]
@@ -141,9 +213,17 @@ class TopicUse(RuleBasedStateMachine):
 
         try:
             person.joined = await self.topic.join(
-                person.client, since=person.since, slow=person.slow, backlog=BACKLOG, frame=frame, on_gap=on_gap
+                person.client,
+                since=person.since,
+                slow=person.slow,
+                backlog=BACKLOG,
+                frame=frame,
+                on_gap=on_gap,
+                presence_frame=presence_frame,
             )
             person.follows = True
+            connections = await self.memory.connections("t")
+            person.present = {id: connection.user for id, connection in connections.items()}
         except (BrokerError, UsageError, ConnectionClosed):
             pass
 
@@ -176,25 +256,56 @@ class TopicUse(RuleBasedStateMachine):
             person.gone = True
             person.follows = False
             self.presence.pop(person.client, None)
-            person.transport.drop(None, keep=0)
-            person.peer_transport.drop(None, keep=0)
-            self.loop.settle()
+            self.call(lambda: person.transport.drop(None, keep=0))
+            self.call(lambda: person.peer_transport.drop(None, keep=0))
 
     @rule(choice=choices, size=st.sampled_from([50, 300, ALL, ALL]))
     def read(self, choice: int, size: int) -> None:
         person = self.someone(choice)
         if person is not None:
-            person.transport.move(size)
-            person.peer_transport.move(ALL)
-            self.loop.settle()
+            self.call(lambda: person.transport.move(size))
+            self.call(lambda: person.peer_transport.move(ALL))
 
     @rule()
     def read_all(self) -> None:
         for _ in range(50):
-            for person in self.people:
-                for end in person.transport, person.peer_transport:
-                    if end.can_move and not (end.lost or end.other.lost):
-                        end.move(ALL)
+            self.call(self.move_all)
+
+    def move_all(self) -> None:
+        for person in self.people:
+            for end in person.transport, person.peer_transport:
+                if end.can_move and not (end.lost or end.other.lost):
+                    end.move(ALL)
+
+    # The program itself ----------------------------------------------------------------------------------------
+
+    @rule(slow=feed_policies, back=st.none() | st.integers(0, 12))
+    def subscribe(self, slow: Any, back: int | None) -> None:
+        if len([listener for listener in self.listeners if not listener.ended]) >= 4:
+            self.unsubscribe(0)
+        since = None
+        if back is not None and self.log:
+            positions = [*self.log]
+            since = positions[max(0, len(positions) - 1 - back)]
+        listener = Listener(self.topic, slow, since)
+        self.listeners.append(listener)
+        self.loop.create_task(listener.read())
+        self.loop.settle()
+
+    @rule(choice=choices, count=st.integers(1, 6))
+    @precondition(lambda self: self.listeners)
+    def read_items(self, choice: int, count: int) -> None:
+        self.listeners[choice % len(self.listeners)].allow(count)
+        self.loop.settle()
+
+    @rule(choice=choices)
+    @precondition(lambda self: self.listeners)
+    def unsubscribe(self, choice: int) -> None:
+        listeners = [listener for listener in self.listeners if not listener.ended]
+        if listeners:
+            listener = listeners[choice % len(listeners)]
+            listener.stopping = True
+            listener.allow(1)
             self.loop.settle()
 
     # Presence --------------------------------------------------------------------------------------------------
@@ -296,6 +407,9 @@ class TopicUse(RuleBasedStateMachine):
             for follower in outlet.followers.values():
                 assert follower.size <= BACKLOG
                 assert len(follower.waiting or ()) <= BACKLOG // 64 + HISTORY.size + 1
+        for listener in self.listeners:
+            assert listener.feed._size <= BACKLOG
+            assert len(listener.feed._ready) <= BACKLOG // 64 + HISTORY.size + 1
 
     @invariant()
     def nothing_was_logged(self) -> None:
@@ -309,16 +423,28 @@ class TopicUse(RuleBasedStateMachine):
         assert self.loop.errors == []
 
     def finish(self) -> None:
+        for listener in self.listeners:
+            listener.allow(10_000)
         self.heal()
         self.count += 1
         self.publish(1, None)
         last = next(reversed(self.log))
         self.read_all()
+        connections = self.run(self.memory.connections("t"))
+        present = {id: connection.user for id, connection in connections.items()}
         for person in self.people:
             self.check(person, last)
+            if person.follows and person.client.outcome is None and person.slow == "disconnect":
+                assert person.present == present
+        for listener in self.listeners:
+            self.check_items(listener, last)
+            listener.stopping = True
+            listener.feed.end()
+        self.loop.settle()
+        assert all(listener.ended for listener in self.listeners)
         # Presence.
-        users = sorted(connection.user for connection in self.run(self.memory.connections("t")).values())
-        assert users == sorted(self.presence.values())
+        users = [user for client, user in self.presence.items() if client.outcome is None]
+        assert sorted(present.values()) == sorted(users)
         # Nothing is left when all have gone.
         while self.someone(0) is not None:
             self.vanish(0)
@@ -363,19 +489,40 @@ class TopicUse(RuleBasedStateMachine):
         for position in received:
             adjoining = position == Position(before.epoch, before.offset + 1)
             if not adjoining and person.slow != "latest":
-                between = [gap for gap in told if self.covers(gap, before, position)]
-                assert between, f"nothing tells that something is missing between {before} and {position}"
+                assert before in told, f"nothing tells that something is missing between {before} and {position}"
             before = position
         if person.follows and person.client.outcome is None:
             assert received, "the last publication was received"
             assert received[-1] == last
 
-    def covers(self, gap: Position, before: Position, after: Position) -> bool:
-        """Return whether a gap tells that something is missing between two publications."""
-        if before.epoch == after.epoch == gap.epoch:
-            return before.offset <= gap.offset < after.offset
-        # The epoch of a topic without publications is not in the log.
-        return gap == before or gap.epoch not in (before.epoch, after.epoch) or self.place(before) <= self.place(gap)
+    def check_items(self, listener: Listener, last: Position) -> None:
+        joined = listener.joined
+        if joined is None:
+            assert not listener.items
+            return
+        before = joined.position if listener.since is None else listener.since
+        gap: Gap | None = None
+        received: list[Position] = []
+        for item in listener.items:
+            if isinstance(item, Gap):
+                if gap is None and listener.slow != "latest":
+                    assert item.since == before, "a gap begins behind the last publication"
+                gap = item
+                continue
+            position = item.position
+            if position != Position(before.epoch, before.offset + 1) and listener.slow != "latest":
+                assert gap, f"nothing tells that something is missing between {before} and {position}"
+            gap = None
+            before = position
+            received.append(position)
+            assert item.payload == self.log[position]
+        places = [self.place(position) for position in received]
+        assert places == sorted(set(places)), "order is kept, and nothing arrives twice"
+        assert listener.feed.lost == 0 or listener.slow != "wait"
+        assert listener.feed.lost <= self.count - len(received)
+        if not listener.ended:
+            assert received, "the last publication was received"
+            assert received[-1] == last
 
 
 def test_nothing_is_missing_in_silence_whatever_happens() -> None:

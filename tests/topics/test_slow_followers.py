@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from streamws import Client, Compression, Limits, Opcode, Timeouts, WebSocketSer
 from streamws import connect as connect_client
 from streamws.topics import Gap, History, MemoryBroker, PresenceEvent, Publication, Topic, Topics
 from topics.channels import Channel
+from topics.fixtures import OpenTopics
 
 Raw = Publication[str | bytes]
 QUIET = Timeouts(ping_interval=None)
@@ -32,6 +34,14 @@ def offset_of(payload: bytes) -> int:
 
 def large(number: int) -> str:
     return f"{number:08}" + "x" * SIZE
+
+
+def str_of(publication: Raw) -> str:
+    return str(publication.payload)
+
+
+def str_of_other(publication: Raw) -> str:
+    return f"{publication.payload!s}o"
 
 
 class Slow:
@@ -217,6 +227,35 @@ async def test_publication_waits_for_a_message_in_parts(topics: Topics, serve: S
     assert await raw.read_frame() == (FINAL | Opcode.TEXT, b"behind")
 
 
+async def test_connection_of_two_topics_objects_keeps_the_order_in_both(
+    topics: Topics, open_topics: OpenTopics, serve: Serve, connect: Connect
+) -> None:
+    server = await serve(hold, limits=LIMITS, timeouts=QUIET, compression=None)
+    raw = await connect(server, receive_buffer=4096)
+    await until(lambda: len(server.clients) == 1)
+    client = client_of(server, raw)
+    both = [topics.topic("news"), (await open_topics()).topic("news")]
+    for topic, frame in zip(both, (str_of, str_of_other), strict=True):
+        await topic.join(client, backlog=100 * SIZE, frame=frame)
+    async with client.writer.fragment(Opcode.TEXT) as stream:
+        await stream.send("part")
+        for topic in both:
+            await topic.publish(large(0))
+    for number in range(1, 20):
+        for topic, times in zip(both, (1, 2), strict=True):
+            for _ in range(times):
+                await topic.publish(large(number))
+        await iterations(1)
+    sizes: dict[int, list[int]] = {SIZE + 8: [], SIZE + 9: []}
+    while sum(map(len, sizes.values())) < 2 + 19 * 3:
+        _, payload = await raw.read_frame()
+        if len(payload) in sizes:
+            sizes[len(payload)].append(offset_of(payload))
+    assert sizes[SIZE + 8] == [*range(20)]
+    assert sizes[SIZE + 9] == sorted([0, *range(1, 20), *range(1, 20)])
+    assert client.writer.held == 0
+
+
 async def test_connection_that_is_not_of_streamws_is_slow_too(topics: Topics, channel: Channel) -> None:
     topic = topics.topic("news")
     channel.stick()
@@ -228,6 +267,31 @@ async def test_connection_that_is_not_of_streamws_is_slow_too(topics: Topics, ch
     channel.move()
     await until(lambda: len(channel.sent) == 2)
     assert [int(str(payload)) for payload in channel.sent] == [0, 9]
+
+
+@pytest.mark.parametrize("slow", ["drop-oldest", "drop-newest", "latest"])
+async def test_each_place_where_publications_are_missing_is_told_once(
+    topics: Topics, channel: Channel, slow: Any
+) -> None:
+    """The connection reads one of four publications, and never all that wait."""
+    topic = topics.topic("news")
+    gaps: list[int] = []
+    channel.stick()
+    await topic.join(channel, slow=slow, backlog=300, on_gap=lambda _, gap: gaps.append(gap.since.offset))
+    for number in range(1, 41):
+        await topic.publish(f"{number}", key=f"{number}")
+        await iterations()
+        if number % 4 == 0:
+            channel.move_one()
+            await iterations()
+    channel.move()
+    await iterations()
+    sent = [int(str(payload)) for payload in channel.sent]
+    assert sent == sorted(sent)
+    missing = [before for before, after in pairwise([*sent, 41]) if after != before + 1]
+    assert len(missing) > 5
+    assert gaps == missing
+    assert topic.lost(channel) == 40 - len(sent)
 
 
 async def test_connection_that_is_not_of_streamws_is_closed_with_1013(topics: Topics, channel: Channel) -> None:
@@ -354,6 +418,33 @@ async def test_publication_is_compressed_once_for_each_window(topics: Topics, se
             assert await within(peer.read_message()) == "text " * 1000
         ratios = sorted(client.stats.bytes_sent for client in server.clients.values())
         assert ratios[1] < 1000 < ratios[2]
+
+
+async def test_client_of_another_server_follows_too(topics: Topics, serve: Serve) -> None:
+    """Its frames are masked, so that they cannot be shared."""
+    received: list[str] = []
+
+    async def note(client: Client) -> None:
+        async for message in client.text():
+            received.append(message)
+
+    server, other = await serve(hold, compression=Compression(threshold=0)), await serve(note)
+    topic = topics.topic("news")
+    async with (
+        connect_client(f"ws://127.0.0.1:{server.port}/") as peer,
+        connect_client(f"ws://127.0.0.1:{other.port}/") as one,
+        connect_client(f"ws://127.0.0.1:{other.port}/") as two,
+    ):
+        await until(lambda: len(server.clients) == 1)
+        for client in (*server.clients.values(), one, two):
+            await topic.join(client)
+        for number in range(3):
+            await topic.publish(f"{number} " * 100)
+            assert await within(peer.read_message()) == f"{number} " * 100
+        await until(lambda: len(received) == 6)
+        assert sorted(received) == sorted(f"{number} " * 100 for number in [0, 1, 2] * 2)
+    await until(lambda: topics.followed == 0)
+    assert topics._core.outlets == {}
 
 
 async def story() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from helpers.waiting import cancelled, iterations, until, within
 from streamws import BrokerUnavailable, ConcurrencyError, LimitExceeded, UsageError
-from streamws.topics import Gap, History, MemoryBroker, Publication, Subscription, Topic, Topics
+from streamws.topics import Gap, History, MemoryBroker, Position, Publication, Subscription, Topic, Topics
 from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
 
@@ -233,15 +233,92 @@ async def test_drop_oldest_keeps_the_newest_behind_a_gap(topic: Raw) -> None:
         assert feed.lost == 25
 
 
-async def test_drop_newest_keeps_the_oldest_and_tells_of_a_gap(topic: Raw) -> None:
+async def test_drop_newest_keeps_the_oldest_in_front_of_a_gap(topic: Raw) -> None:
     async with topic.subscribe(slow="drop-newest", backlog=500) as feed:
         for payload in PAYLOADS:
             await topic.publish(payload)
         items = await within(take(feed, 6))
-        assert [item for item in items if isinstance(item, str)] == PAYLOADS[:5]
-        (gap,) = [item for item in items if isinstance(item, Gap)]
-        assert gap.since.offset == 5
+        assert items[:5] == PAYLOADS[:5]
+        assert items[5].since.offset == 5
         assert feed.lost == 25
+
+
+@pytest.mark.parametrize("slow", ["drop-oldest", "drop-newest", "latest"])
+@pytest.mark.parametrize("every", [2, 3, 4])
+async def test_each_place_where_publications_are_missing_is_a_gap(topic: Raw, slow: Any, every: int) -> None:
+    """One item of several publications is read, and never all that wait."""
+    items: list[Any] = []
+    async with topic.subscribe(slow=slow, backlog=300) as feed:
+        for number in range(1, 41):
+            await topic.publish(f"{number:036}", key=f"{number}")
+            if number % every == 0:
+                items.append(await within(anext(feed)))
+        while feed._ready or feed._gap or feed._next:
+            items.append(await within(anext(feed)))
+        lost = feed.lost
+    offsets: list[int] = []
+    before = 0
+    told = False
+    for item in items:
+        if isinstance(item, Gap):
+            assert item.since.offset == before
+            assert not told
+            told = True
+        else:
+            assert (item.position.offset != before + 1) == told
+            told = False
+            before = item.position.offset
+            offsets.append(before)
+    assert lost == 40 - len(offsets)
+    assert (before == 40) != told
+    assert len(items) > len(offsets)
+
+
+async def test_gap_of_a_replaced_publication_is_told_before_the_others(topics: Topics) -> None:
+    topic = topics.topic("news")
+    async with topic.subscribe(slow="latest") as feed:
+        audience = topics._core.audiences["news"]
+        epoch = feed.joined.position.epoch
+
+        def lose(offset: int) -> None:
+            feed.put_gap(Gap(Position(epoch, offset)), Position(epoch, offset))
+
+        assert audience.position == feed.joined.position
+        await topic.publish("1", key="a")
+        lose(1)
+        await topic.publish("2", key="b")
+        await topic.publish("3", key="b")
+        lose(3)
+        await topic.publish("4", key="a")
+        items = await within(take(feed, 4))
+        assert [item if isinstance(item, str) else item.since.offset for item in items] == [1, "3", 3, "4"]
+        assert feed.lost == 2
+        await topic.publish("5", key="a")
+        lose(5)
+        await topic.publish("6", key="b")
+        await topic.publish("7", key="b")
+        lose(7)
+        lose(7)
+        items = await within(take(feed, 4))
+        assert [item if isinstance(item, str) else item.since.offset for item in items] == [5, "5", "7", 7]
+
+
+async def test_iteration_that_tries_to_read_the_history_ends_with_the_topics(
+    flaky: FlakyBroker, fast_timers: None
+) -> None:
+    async with Topics(flaky) as topics:
+        topic = topics.topic("kept", history=History())
+        async with topic.subscribe(backlog=500) as feed:
+            for payload in PAYLOADS:
+                await topic.publish(payload)
+            assert await within(take(feed, 5)) == PAYLOADS[:5]
+            flaky.error = BrokerUnavailable("down")
+            reading = asyncio.create_task(take(feed, 25))
+            await iterations()
+            with pytest.raises(ConcurrencyError, match="another task is already reading"):
+                await anext(feed)
+            await topics._core.close()
+            assert await within(reading) == []
 
 
 async def test_latest_keeps_the_last_of_each_key(topic: Raw) -> None:

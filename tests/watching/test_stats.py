@@ -394,6 +394,8 @@ async def test_server_counts_clients_that_have_ended_too(serve: Serve, connect: 
     peers[0].send_close()
     peers[1].reset()
     peers[2].send(0x80, b"a stray continuation")
+    await peers[2].read_frame()
+    await peers[2].close()
     for client in clients[:3]:
         await client.wait_closed()
     after = socket.stats

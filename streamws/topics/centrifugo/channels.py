@@ -9,13 +9,14 @@ import attrs
 
 from ...errors import BrokerError, ConnectionClosed, DecodeError, LimitExceeded, UsageError, describe
 from ...messages.json import Json
+from ..topic import Topic
 from ..values import Joined, Position, Publication
 from . import commands, replies
 from .codes import CentrifugoError, DisconnectCode, ErrorCode, UnsubscribeCode
 from .commands import JsonValue
 from .frames import PresenceFrame, encode_info, encode_publication, publication_frame
 from .replies import Encoded
-from .settings import Action, AnyClient, AnyTopic, Settings, check_type
+from .settings import Action, AnyClient, AnyTopic, Settings, check_awaitable, check_type
 
 logger = logging.getLogger("streamws.topics")
 
@@ -57,6 +58,7 @@ class Channels(Generic[AnyClient]):
         topic = self._settings.find(channel)
         if topic is None:
             raise CentrifugoError(ErrorCode.UNKNOWN_CHANNEL)
+        check_type("find", topic, Topic)
         if topic.name != channel:
             raise ValueError(f"find({channel!r}) must return the topic of this name, not {topic!r}")
         return topic
@@ -68,7 +70,7 @@ class Channels(Generic[AnyClient]):
         size = len(channel.encode())
         if size > settings.max_name:
             raise LimitExceeded(f"the name of a channel has {size} bytes (TopicLimits.max_name: {settings.max_name})")
-        allowed = await settings.authorize(self._client, action, channel)
+        allowed = await check_awaitable("authorize", settings.authorize(self._client, action, channel))
         return check_type("authorize", allowed, bool)
 
     async def subscribe(self, command: commands.Subscribe) -> None:

@@ -6,12 +6,13 @@ from typing import Any, Generic, TypeVar, overload
 from ...errors import DecodeError
 from ...messages.codec import Codec
 from ...options import MiB, check_seconds
+from ..checks import check_function
 from ..topics import Topics
 from . import replies
 from .commands import JsonValue
 from .replies import Encoded
 from .session import Session
-from .settings import AnyClient, AnyTopic, Authorize, Connect, EndpointClient, OnMessage, Settings
+from .settings import AnyClient, AnyTopic, Authorize, Connect, EndpointClient, OnMessage, Settings, check_awaitable
 
 _Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
@@ -24,7 +25,7 @@ class Rpc(Generic[_Caller]):
     :param function: a coroutine function, called with the client and the decoded data. What it returns is the result.
     :param request: the codec of the data, such as `Json(Order)`. Without codecs, the function takes what JSON contains,
         and returns anything that JSON can express.
-    :param result: the codec of the result.
+    :param result: the codec of the result; `Json(None)` if there is none.
     """
 
     __slots__ = ("_call",)
@@ -47,9 +48,11 @@ class Rpc(Generic[_Caller]):
         if (request is None) != (result is None):
             raise TypeError("Rpc needs the codecs of the data and of the result, or none of them")
 
+        name = getattr(function, "__name__", "the function")
+
         async def call(client: _Caller, data: JsonValue) -> Encoded:
             if request is None or result is None:
-                return replies.encode(await function(client, data))
+                return replies.encode(await check_awaitable(name, function(client, data)))
             try:
                 decoded = request.decode(replies.encode(data))
             except DecodeError:
@@ -57,7 +60,7 @@ class Rpc(Generic[_Caller]):
             except Exception as error:
                 # The text of the error may not be meant for clients.
                 raise DecodeError("the data is not valid for this function") from error
-            return replies.embed(result.encode(await function(client, decoded)), trusted=False)
+            return replies.embed(result.encode(await check_awaitable(name, function(client, decoded))), trusted=False)
 
         self._call: Callable[[_Caller, JsonValue], Awaitable[Encoded]] = call
 
@@ -65,8 +68,8 @@ class Rpc(Generic[_Caller]):
 class CentrifugoEndpoint(Generic[AnyClient]):
     """A handler that speaks the JSON client protocol of Centrifugo: `WebSocketServer(..., handler=endpoint)`.
 
-    The clients of Centrifugo for browsers and for other languages work without a change. A channel of a client is a
-    topic. The payloads of these topics must be JSON.
+    The clients of Centrifugo that speak JSON, such as those for JavaScript and Python, work without a change. What they
+    call a channel is a topic. The payloads of these topics must be JSON.
 
     The functions are called with the connection. They may raise `CentrifugoError` to answer with an error,
     `DecodeError` to refuse data that is not valid, and `CentrifugoDisconnect` to close the connection. Other exceptions
@@ -90,14 +93,14 @@ class CentrifugoEndpoint(Generic[AnyClient]):
     :param ping_interval: the seconds between two pings. Clients that miss them connect again.
     :param pong_timeout: the seconds in which a client must answer a ping.
     :param connect_timeout: the seconds in which a client must send its first command.
-    :param expiry_grace: the seconds for which a connection lives on after it has expired.
+    :param expiry_grace: the seconds for which a connection stays open after it has expired.
     :param max_history: the most publications in a reply. A client that has missed more cannot recover them.
     :param max_calls: the most functions that one client calls at the same time.
     :param max_command_rate: the most commands of one client a second; None for no limit. A client that was quiet may
         send ten times as many at once.
     :param backlog: the most bytes of one topic that wait for a client that reads too slowly. With more of them, it is
         disconnected, and recovers when it connects again.
-    :raises ValueError, TypeError: if a number is not valid.
+    :raises ValueError, TypeError: if an argument is not valid.
     """
 
     __slots__ = ("_sessions", "_settings")
@@ -120,6 +123,12 @@ class CentrifugoEndpoint(Generic[AnyClient]):
         max_command_rate: float | None = 100.0,
         backlog: int = MiB,
     ) -> None:
+        if not isinstance(topics, Topics):
+            raise TypeError(f"topics must be a Topics, not {topics!r}")
+        for name, entry in ({} if rpc is None else rpc).items():
+            if not isinstance(entry, Rpc):
+                raise TypeError(f"rpc[{name!r}] must be an Rpc, not {entry!r}: write Rpc(function)")
+        check_function("find", find)
         seconds = {
             "ping_interval": ping_interval,
             "pong_timeout": pong_timeout,

@@ -17,7 +17,7 @@ from .channels import Channels, Identity
 from .codes import CentrifugoDisconnect, CentrifugoError, DisconnectCode, ErrorCode, UnsubscribeCode
 from .commands import BadRequest, Command
 from .replies import Encoded
-from .settings import AnyClient, Connected, Function, Settings, check_type
+from .settings import AnyClient, Connected, Function, Settings, check_awaitable, check_type
 
 logger = logging.getLogger("streamws.topics")
 
@@ -232,8 +232,11 @@ class Session(Generic[AnyClient]):
     async def _connect(self, command: commands.Connect) -> Encoded:
         self._unusable = True  # unless it succeeds: clients do not try again on the same connection
         connect = self._settings.connect
-        connected = Connected() if connect is None else await connect(self._client, command.token, command.data)
-        check_type("connect", connected, Connected)
+        if connect is None:
+            connected = Connected()
+        else:
+            connected = await check_awaitable("connect", connect(self._client, command.token, command.data))
+            check_type("connect", connected, Connected)
         expires_at = connected.expires_at
         if expires_at is not None and expires_at <= time():
             raise CentrifugoError(ErrorCode.TOKEN_EXPIRED)
@@ -253,7 +256,7 @@ class Session(Generic[AnyClient]):
         if connect is None:
             raise CentrifugoError(ErrorCode.NOT_AVAILABLE)
         try:
-            connected = await connect(self._client, command.token, None)
+            connected = await check_awaitable("connect", connect(self._client, command.token, None))
         except CentrifugoError as error:
             if error.code not in (ErrorCode.TOKEN_EXPIRED, ErrorCode.EXPIRED):
                 raise
@@ -347,7 +350,7 @@ class Session(Generic[AnyClient]):
         if on_message is None:
             raise CentrifugoDisconnect(DisconnectCode.NOT_AVAILABLE)
         try:
-            await on_message(self._client, command.data)
+            await check_awaitable("message", on_message(self._client, command.data))
         except CentrifugoDisconnect:
             raise
         except Exception as error:

@@ -1,6 +1,7 @@
 """What the connections of a `CentrifugoEndpoint` share: the functions of the application, and the limits."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from inspect import isawaitable
 from typing import Any, Generic, Literal, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -29,10 +30,22 @@ def _check_time(_: object, field: "attrs.Attribute[float | None]", value: float 
         raise ValueError(f"{field.name} must be a number of seconds since 1970, or None, not {value!r}")
 
 
+def _check_user(_: object, field: "attrs.Attribute[str]", value: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{field.name} must be str, not {value!r}")
+
+
 def check_type(function: str, result: object, kind: type[_T]) -> _T:
     """Return what a function of the application returned, after a check of its type."""
     if not isinstance(result, kind):
         raise TypeError(f"{function} must return {kind.__name__}, not {type(result).__name__}")
+    return result
+
+
+def check_awaitable(function: str, result: Awaitable[_T]) -> Awaitable[_T]:
+    """Return what a coroutine function of the application returned when it was called, after a check."""
+    if not isawaitable(result):
+        raise TypeError(f"{function} must be a coroutine function (async def); it returned {type(result).__name__}")
     return result
 
 
@@ -42,12 +55,13 @@ class Connected:
 
     :param user: the id of the user; empty for an anonymous one.
     :param data: anything that JSON can express, for the client: it gets this with its event `connected`.
-    :param info: anything that JSON can express, for others: presence, joins and leaves have it as `conn_info`.
+    :param info: anything that JSON can express, for others: presence, joins and leaves have it as `conn_info`
+        (`connInfo` in JavaScript).
     :param expires_at: when the connection expires, in seconds since 1970, as the claim `exp` of a token says. Until
         then the client has to send a new token. None if it never expires.
     """
 
-    user: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    user: str = attrs.field(default="", validator=_check_user)
     data: object = attrs.field(default=None, kw_only=True)
     info: object = attrs.field(default=None, kw_only=True)
     expires_at: float | None = attrs.field(default=None, kw_only=True, validator=_check_time)

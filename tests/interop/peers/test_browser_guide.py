@@ -12,12 +12,17 @@ from helpers.programs import Program
 from interop.peers.programs import FOLDER
 
 PAGE = (ROOT / "docs/howto/browser-clients.md").read_text("utf-8")
-FIVE_LINES, MISSED, HISTORY, CALLS = re.findall(r"^```javascript\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+FIVE_LINES, MISSED, WRONG, CALLS = re.findall(r"^```javascript\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 IMPORTS = """
 import { Centrifuge } from "centrifuge";
 import WebSocket from "ws";
 globalThis.WebSocket = WebSocket;
-const reloadPrices = () => console.log("reload");
+"""
+SHOWN = """
+prices.on("subscribed", async () => {
+  await prices.history({ limit: 0 }); // when this has a reply, the history above has one too
+  console.log("the first is shown:", shown.has(1));
+});
 """
 
 
@@ -34,14 +39,15 @@ async def served(name: str) -> AsyncIterator[str]:
     ("server", "script", "line"),
     [
         ("browser-clients", FIVE_LINES, r"1\.\d+"),
+        ("browser-clients", FIVE_LINES + MISSED + SHOWN, "the first is shown: true"),
         (
             "browser-clients",
-            FIVE_LINES + MISSED + HISTORY + "console.log(publications[0].data);",
-            r"\{ 'EUR/USD': 1\.\d+ \}",
+            FIVE_LINES.replace('"prices"', '"secret"') + WRONG,
+            "no prices: 102 unknown channel",
         ),
         ("browser-calls", CALLS + "console.log(data, Object.keys(clients).length);", r"Ada is here|\{ number: 7 \} 1"),
     ],
-    ids=["five lines", "history", "calls"],
+    ids=["five lines", "history", "what went wrong", "calls"],
 )
 async def test_script_of_the_guide_prints_what_the_server_sends(server: str, script: str, line: str) -> None:
     async with served(server) as url:

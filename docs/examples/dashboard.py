@@ -1,0 +1,223 @@
+"""A dashboard in the browser: prices, alerts and a chat, with users, tokens and permissions.
+
+    pip install 'streamws[routing,msgspec]'
+    npm install centrifuge
+    python docs/examples/dashboard.py localhost 8765
+
+It prints a link to its page for Ann, who may publish alerts, and one for Bob, who may not. Stop the program, start it
+again, and see how the pages come back. Programs follow the alerts at `/alerts`, with any WebSocket client.
+"""
+
+import asyncio
+import hmac
+import json
+import random
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from statistics import fmean
+
+from msgspec import Struct
+
+from streamws import Client, Key, Limits, Request, Response, Router, WebSocketServer
+from streamws.messages import Json
+from streamws.topics import (
+    CentrifugoDisconnect,
+    CentrifugoEndpoint,
+    CentrifugoError,
+    Connected,
+    Gap,
+    History,
+    JsonValue,
+    MemoryBroker,
+    Position,
+    Publication,
+    Rpc,
+    Topics,
+)
+
+PAGE = Path(__file__).with_suffix(".html").read_text()
+LIBRARY = "node_modules/centrifuge/dist/centrifuge.js"
+USER: Key[str] = Key("user")
+MAY_ALERT = {"Ann"}
+
+
+class Price(Struct):
+    pair: str
+    value: float
+
+
+class Alert(Struct):
+    text: str
+
+
+class Said(Struct):
+    user: str
+    text: str
+
+
+class Tokens:
+    """Makes and checks tokens. A token is good for one purpose: to log in, or to connect."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def make(self, purpose: str, user: str, seconds: float) -> str:
+        """Return a token for a user."""
+        claim = f"{user}.{time.time() + seconds:.0f}"
+        return f"{claim}.{self._sign(purpose, claim)}"
+
+    def check(self, purpose: str, token: str) -> tuple[str, float] | None:
+        """Return the user of a token, and when it expires; None if it is not valid."""
+        claim, _, signature = token.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._sign(purpose, claim).encode()):
+            return None
+        user, _, expires_at = claim.rpartition(".")
+        return user, float(expires_at)
+
+    def _sign(self, purpose: str, claim: str) -> str:
+        return hmac.digest(self._secret, f"{purpose}.{claim}".encode(), "sha256").hex()
+
+
+def with_position(publication: Publication[Alert]) -> str:
+    """Make the message for a program: an alert, and the position after which the program can continue."""
+    epoch, offset = publication.position
+    return json.dumps({"text": publication.data.text, "epoch": epoch, "offset": offset})
+
+
+class Dashboard:
+    """The topics, and the server.
+
+    :param secret: signs the tokens.
+    :param library: the file `centrifuge.js` of the package.
+    :param interval: the seconds between two prices.
+    :param token_seconds: how long a page can use a token, until it fetches another one.
+    """
+
+    def __init__(
+        self, host: str, port: int, *, secret: bytes, library: Path, interval: float = 0.5, token_seconds: float = 60
+    ) -> None:
+        self.tokens = Tokens(secret)
+        self.topics = Topics(MemoryBroker())
+        self.prices = self.topics.topic("prices", Json(Price), history=History(size=50, seconds=60))
+        self.alerts = self.topics.topic("alerts", Json(Alert), history=History(size=1000, seconds=24 * 3600))
+        self.chat = self.topics.topic("chat", Json(Said), history=History(size=50, seconds=3600))
+        endpoint = CentrifugoEndpoint(
+            self.topics,
+            connect=self.connect,
+            authorize=self.authorize,
+            rpc={"say": Rpc(self.say, Json(str), Json(None))},
+        )
+        router = Router()
+        router.route("/connection")(endpoint)
+        router.route("/alerts")(self.send_alerts)
+        limits = Limits(max_message_size=4096)
+        self.server: WebSocketServer = WebSocketServer(host, port, handler=router, limits=limits, lifespan=self.run)
+        self.server.request(self.answer)
+        self._files = {
+            "/": Response(200, PAGE, content_type="text/html; charset=utf-8"),
+            "/centrifuge.js": Response(200, library.read_bytes(), content_type="text/javascript; charset=utf-8"),
+        }
+        self._interval = interval
+        self._token_seconds = token_seconds
+
+    # Plain HTTP, and who may connect ----------------------------------------------------------------------------
+
+    def answer(self, request: Request) -> Response | None:
+        """Serve the page and its tokens; check who follows the alerts."""
+        if request.path in self._files:
+            return self._files[request.path]
+        if request.path in ("/token", "/alerts"):
+            user = self._logged_in(request.headers.get("Authorization", "").removeprefix("Bearer "))
+            if user is None:
+                return Response(401, "log in first\n")
+            if request.path == "/token":
+                return Response(200, self.tokens.make("connect", user, self._token_seconds))
+        return None
+
+    def _logged_in(self, token: str) -> str | None:
+        checked = self.tokens.check("login", token)
+        return None if checked is None or checked[1] <= time.time() else checked[0]
+
+    # Pages ------------------------------------------------------------------------------------------------------
+
+    async def connect(self, client: Client, token: str, data: JsonValue) -> Connected:
+        """Check the token of a page; each time that it fetches another token, this is called again."""
+        checked = self.tokens.check("connect", token)
+        if checked is None:
+            raise CentrifugoDisconnect(3500)
+        user, expires_at = checked
+        if expires_at <= time.time():
+            raise CentrifugoError(109)
+        client[USER] = user
+        return Connected(user, expires_at=expires_at)
+
+    async def authorize(self, client: Client, action: str, topic: str) -> bool:
+        """Return whether a page may do something with a topic."""
+        match action:
+            case "subscribe" | "history":
+                return True
+            case "presence":
+                return topic == "chat"
+            case _:  # publish; in the chat, pages call `say`
+                return topic == "alerts" and client[USER] in MAY_ALERT
+
+    async def say(self, client: Client, text: str) -> None:
+        """Say something in the chat. The function adds the name, so that nobody can use that of another user."""
+        await self.chat.publish(Said(client[USER], text), client=client)
+
+    # Programs ---------------------------------------------------------------------------------------------------
+
+    async def send_alerts(self, client: Client) -> None:
+        """Send the alerts to a program, beginning after the position in its query."""
+        query = client.request.query
+        since = Position(query["epoch"], int(query["offset"])) if "epoch" in query else None
+        await self.alerts.join(client, since=since, frame=with_position)
+        await client.wait_closed()
+
+    # The program itself -----------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def run(self, server: WebSocketServer) -> AsyncGenerator[None, None]:
+        """Publish and watch prices, as long as the server runs."""
+        async with self.topics, asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._watch_prices()), group.create_task(self._publish_prices())]
+            yield
+            for task in tasks:
+                task.cancel()
+
+    async def _publish_prices(self) -> None:
+        values = {"EUR/USD": 1.1, "GBP/USD": 1.3, "USD/JPY": 150.0}
+        while True:
+            for pair in values:
+                values[pair] *= random.uniform(0.998, 1.002)
+                await self.prices.publish(Price(pair, round(values[pair], 4)))
+            await asyncio.sleep(self._interval)
+
+    async def _watch_prices(self) -> None:
+        """Publish an alert when a price is far from the average of the last ones."""
+        last: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=10))
+        async with self.prices.subscribe() as feed:
+            async for item in feed:
+                if isinstance(item, Gap):
+                    last.clear()
+                    continue
+                price, values = item.data, last[item.data.pair]
+                values.append(price.value)
+                change = price.value / fmean(values) - 1
+                if abs(change) > 0.004:
+                    text = f"{price.pair} is at {price.value}, {change:+.1%} from its average"
+                    await self.alerts.publish(Alert(text))
+                    values.clear()
+
+
+if __name__ == "__main__":
+    host, port = sys.argv[1:3]
+    library = Path(sys.argv[3] if sys.argv[3:] else LIBRARY)
+    dashboard = Dashboard(host, int(port), secret=b"from your configuration", library=library)
+    for name in ("Ann", "Bob"):
+        print(f"http://{host}:{port}/#{dashboard.tokens.make('login', name, 24 * 3600)}", flush=True)
+    dashboard.server.run()
