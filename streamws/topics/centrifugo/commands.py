@@ -159,18 +159,15 @@ def decode_commands(message: str | bytes) -> Iterator[Command]:
             message = message.decode()
         except UnicodeDecodeError:
             raise BadRequest("not JSON, but binary: the Protobuf protocol is not served") from None
-    begin, length, empty = 0, len(message), True
-    while begin < length:  # line by line, because a message may have very many lines
+    begin, length = 0, len(message)
+    while True:  # line by line, because a message may have very many lines
         end = message.find("\n", begin)
         if end < 0:
             end = length
-        line = message[begin:end]
+        yield _decode_command(message[begin:end])
         begin = end + 1
-        if line and not line.isspace():
-            empty = False
-            yield _decode_command(line)
-    if empty:
-        raise BadRequest("empty message")
+        if begin >= length:  # the last line may end or not
+            return
 
 
 def _refuse_constant(name: str) -> None:

@@ -76,7 +76,7 @@ class CentrifugoEndpoint(Generic[AnyClient]):
     are logged, and the client gets the error 100.
 
     The commands of a client are carried out one after the other. Only the functions of `rpc` run beside them; they are
-    cancelled when the connection ends.
+    cancelled when the connection ends. The other functions are not cancelled: give them deadlines if they may hang.
 
     :param topics: the topics.
     :param connect: a coroutine function that is called when a client connects, with its token and data, and again with
@@ -119,7 +119,7 @@ class CentrifugoEndpoint(Generic[AnyClient]):
         connect_timeout: float = 15.0,
         expiry_grace: float = 25.0,
         max_history: int = 300,
-        max_calls: int = 16,
+        max_calls: int = 100,
         max_command_rate: float | None = 100.0,
         backlog: int = MiB,
     ) -> None:

@@ -27,6 +27,9 @@ _MAX_TTL = 365 * 24 * 3600
 _BURST = 10.0
 """A client that was quiet may send as many commands at once as in so many seconds."""
 
+_BATCH = 32
+"""After so many commands of one message, others have their turn."""
+
 
 class Session(Generic[AnyClient]):
     """Carries out the commands of one connection, one after the other; functions run beside them."""
@@ -77,8 +80,10 @@ class Session(Generic[AnyClient]):
             while True:
                 message = await client.read_message()
                 self._busy = True
-                for command in commands.decode_commands(message):
+                for number, command in enumerate(commands.decode_commands(message), 1):
                     await self._process(command)
+                    if number % _BATCH == 0:
+                        await asyncio.sleep(0)
                 self._busy = False
         except ConnectionClosed:
             pass

@@ -21,7 +21,7 @@ FIRST = "bad request: the first command must be connect"
     [
         ("hello", "bad request: not JSON"),
         (b"\x08\xff\x12", "bad request: not JSON, but binary: the Protobuf protocol is not served"),
-        ("", "bad request: empty message"),
+        ("", "bad request: not JSON"),
         ("[" * 50_000, "bad request: not JSON"),
         ('{"id":1,"subscribe":{"channel":"news"}}', FIRST),
         ('{"id":1,"teleport":{}}', FIRST),
@@ -120,6 +120,22 @@ async def test_flood_does_not_keep_other_clients_waiting(house: Open) -> None:
     assert seen == 2
     while seen < 10_001:
         seen = json.loads(await within(flooder.client.read_message()))["id"]
+
+
+async def test_flood_of_messages_without_reply_does_not_keep_other_clients_waiting(house: Open) -> None:
+    received = 0
+
+    async def count(client: Client, data: JsonValue) -> None:
+        nonlocal received
+        received += 1
+
+    made = await house(max_command_rate=None, message=count)
+    flooder, other = await made.visit(""), await made.visit("")
+    await flooder.say(*['{"send":{}}'] * 10_000)
+    await until(lambda: received > 0)
+    await other.ask('{"id":2,"rpc":{}}', '{"id":2,"error":{"code":108,"message":"not available"}}')
+    assert received < 10_000
+    await until(lambda: received == 10_000)
 
 
 async def test_publications_of_a_client_are_limited(house: Open) -> None:

@@ -80,8 +80,9 @@ def test_command_is_decoded(line: str, command: Command) -> None:
 
 
 BAD: list[tuple[str | bytes, str]] = [
-    ("", "empty message"),
-    (" \n\r\n", "empty message"),
+    ("", "not JSON"),
+    ("\n", "not JSON"),
+    (" ", "not JSON"),
     ("hello", "not JSON"),
     ('{"id":1', "not JSON"),
     ('{"id":NaN}', "not JSON"),
@@ -128,13 +129,25 @@ def test_anything_else_is_a_bad_request(message: str | bytes, reason: str) -> No
 
 
 def test_batch_gives_its_commands_up_to_the_first_bad_one() -> None:
-    commands = decode_commands('{"id":1,"connect":{}}\n\n{"id":3,"rpc":{"method":"a\\nb"}}\r\n{}\nhello\n{}\n')
+    commands = decode_commands('{"id":1,"connect":{}}\n{"id":3,"rpc":{"method":"a\\nb"}}\r\n {}\nhello\n{}\n')
     assert next(commands) == Connect(1, "", None, "", "")
     assert next(commands) == Call(3, "a\nb", None)
     assert next(commands) == Pong()
     with pytest.raises(BadRequest, match=r"^not JSON$"):
         next(commands)
     assert list(commands) == []
+
+
+@pytest.mark.parametrize("message", ["{}", "{}\n", b"{}\n", " {} "])
+def test_last_line_may_end(message: str | bytes) -> None:
+    assert list(decode_commands(message)) == [Pong()]
+
+
+@pytest.mark.parametrize("message", ["{}\n\n", "\n{}", "{}\n\n{}", "{}\n \n"])
+def test_empty_line_is_a_bad_request(message: str) -> None:
+    # A message could have a million of them.
+    with pytest.raises(BadRequest, match=r"^not JSON$"):
+        list(decode_commands(message))
 
 
 JSON = st.recursive(
