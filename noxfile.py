@@ -94,7 +94,13 @@ def types(session: nox.Session) -> None:
         session.run("mypy", "--python-version", version)
     session.run("pyright", "--verifytypes", "streamws", "--ignoreexternal")
     # Strictly: the examples, and unions as arguments, which need the newest of type checkers.
-    session.run("pyright", "docs/examples", "tests/typing/test_messages.py", "tests/typing/test_sync.py")
+    session.run(
+        "pyright",
+        "docs/examples",
+        "tests/typing/test_messages.py",
+        "tests/typing/test_sync.py",
+        "tests/typing/test_topics.py",
+    )
 
 
 @nox.session(python=MAIN)
@@ -110,7 +116,16 @@ def bench(session: nox.Session) -> None:
     session.install(".[bench]")
     brief = ["--rounds", "1", "--seconds", "0.1", "--loops", "uvloop", "--plot", session.create_tmp()]
     brief += ["--without", "scale-5k", "scale-10k", "scale-19k", "scale-3x5k"]  # they take minutes
-    brief += ["--servers", "streamws", "streamws-messages", "streamws-callback", "picows", "wse-server"]
+    brief += ["topics-one-10k", "topics-each-10k", "topics-several-10k", "topics-return-10k"]
+    brief += [
+        "--servers",
+        "streamws",
+        "streamws-topics",
+        "streamws-messages",
+        "streamws-callback",
+        "picows",
+        "wse-server",
+    ]
     brief += ["uvicorn-streamws", "uvicorn-websockets-sansio"]
     session.run("python", "tests/benchmarks/run.py", *(session.posargs or brief))
 

@@ -34,6 +34,7 @@ cdef class Connection(Receiver):
     cdef bint _processing
     cdef object _close_timer
     cdef list _closed
+    cdef list _call_when_closed
     cdef Py_ssize_t _unread_pongs
     cdef public object on_ping
     cdef public object on_pong

@@ -107,6 +107,7 @@ class Connection(Receiver):
         "__weakref__",
         "_address",
         "_buffer",
+        "_call_when_closed",
         "_close_timer",
         "_closed",
         "_greedy",
@@ -176,6 +177,7 @@ class Connection(Receiver):
         self._greedy = self._share.greedy
         self._processing = False  # whether a chunk is being processed
         self._closed: list[Future[None]] | None = None  # one for each task that waits for the end
+        self._call_when_closed: list[Callable[[], None]] | None = None
         self._close_timer: TimerHandle | None = None  # for `close(timeout=...)`
         self._unread_pongs = 0  # the pings answered since writing to the peer was last not paused
         self.on_ping: Callable[[bytes], None] | None = None
@@ -571,6 +573,9 @@ class Connection(Receiver):
                 if not future.done():
                     future.set_result(None)
             self._closed = None
+            for callback in self._call_when_closed or ():
+                self.environment.loop.call_soon(callback)
+            self._call_when_closed = None
 
     def _lose(self, error: Exception | None) -> None:
         """End the streams: the transport is closed."""
@@ -622,11 +627,9 @@ class Connection(Receiver):
         if self.is_closed:
             self.environment.loop.call_soon(callback)
             return
-        if self._closed is None:
-            self._closed = []
-        future: Future[None] = self.environment.loop.create_future()
-        future.add_done_callback(lambda _: callback())
-        self._closed.append(future)
+        if self._call_when_closed is None:
+            self._call_when_closed = []
+        self._call_when_closed.append(callback)
 
     async def wait_gone(self) -> None:
         """Wait until the transport is closed, whether or not the handshake succeeded."""

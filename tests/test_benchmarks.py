@@ -1,13 +1,17 @@
 """The parts of the benchmarks that compute: ratios, tables, files of results, the order of runs, interpreters."""
 
+import subprocess
 import sys
+from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-from benchmarks import interpreters, markdown, plots, results, run
+from benchmarks import frames, interpreters, markdown, plots, results, run
 from benchmarks.cases import CASES
 from benchmarks.contestants import GENERAL, SERVERS
+from benchmarks.following import FollowersCase
 from benchmarks.interpreters import Interpreter, UnusableInterpreter
 from benchmarks.measure import Measure
 from benchmarks.process import CpuTime
@@ -245,6 +249,9 @@ def test_cases_can_be_left_out() -> None:
         ("callbacks", ["streamws", "streamws-messages", "streamws-callback"]),
         ("broadcast-20", [*(name for name in GENERAL if name != "streamws-speed"), "wse-server", "wse-server-cores"]),
         ("topics-20", ["streamws", "streamws-topics", "wse-server", "wse-server-cores"]),
+        ("topics-one-1k", ["streamws", "streamws-topics", "litestar-channels", "broadcaster", "wse-server"]),
+        ("topics-one-10k", ["streamws", "streamws-topics", "litestar-channels", "broadcaster"]),
+        ("topics-return-10k", ["streamws", "streamws-topics", "litestar-channels"]),
         ("json-equal", [name for name in GENERAL if name != "picows"]),
         ("client-small", [name for name in GENERAL if name != "streamws-speed"]),
         ("sync", ["streamws-sync", "websockets-sync", "websocket-client"]),
@@ -252,6 +259,36 @@ def test_cases_can_be_left_out() -> None:
 )
 def test_each_case_has_its_libraries(case: str, servers: list[str]) -> None:
     assert [server for server in SERVERS if run.takes_part(server, case)] == servers
+
+
+@pytest.mark.parametrize("case", [case for case in CASES.values() if isinstance(case, FollowersCase)])
+def test_topics_have_equal_numbers_of_followers(case: FollowersCase) -> None:
+    payloads = (frames.xor(frame[6:], frame[2:6]) for frame in map(case.follow, range(case.clients)))
+    names = [payload.decode().removeprefix("join ").split() for payload in payloads]
+    assert {len(set(each)) for each in names} == {case.each}
+    followers = Counter(name for each in names for name in each)
+    assert set(followers) == {str(number) for number in range(case.topics)}
+    assert set(followers.values()) == {case.clients * case.each // case.topics}
+    pairs = Counter(pair for each in names for pair in combinations(sorted(each), 2))
+    assert all(count <= 2 for count in pairs.values())
+
+
+def test_brief_run_measures_topics_with_sockets(tmp_path: Path) -> None:
+    cases = ("topics-several-1k", "topics-join")
+    command = [sys.executable, str(Path(run.__file__)), "--cases", *cases, "--servers", "streamws-topics"]
+    file = tmp_path / "results.json"
+    subprocess.run(
+        [*command, "--loops", "asyncio", "--rounds", "1", "--seconds", "0.01", "--json", str(file)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=60,
+    )
+    several, join = results.read([file])[1]
+    assert (several.failure, join.failure) == ("", "")
+    assert several.measure is not None
+    assert several.measure.operations % 1000 == 0
+    assert join.measure is not None
+    assert join.measure.operations >= 32 * 8
 
 
 def test_libraries_that_take_part_in_no_chosen_case_are_not_needed() -> None:

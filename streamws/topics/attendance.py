@@ -9,7 +9,7 @@ from ..errors import BrokerError, describe
 from .broker import Broker
 from .retrying import Waits, broker_error
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 
 class Entry(NamedTuple):

@@ -16,7 +16,7 @@ from .retrying import Waits, broker_error
 from .roster import Roster
 from .values import Connection, Gap, History, Joined, Position, PresenceEvent, Publication, Record
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _MOST_READS = 5
 """How often a joining follower reads the history, if more is published meanwhile than `TopicLimits.max_held`."""
@@ -84,6 +84,7 @@ class Audience:
         "_codec",
         "_events",
         "_feeds",
+        "_forgetting",
         "_generation",
         "_groups",
         "_held",
@@ -125,11 +126,11 @@ class Audience:
         on_idle: "Callable[[Audience], None]",
     ) -> None:
         self._topic = topic  # kept, so that `Topics.find` finds it
-        self.name = topic.name
+        self.name: str = topic.name
         self._codec = topic.codec
         self._history = topic.history
         self._broker = broker
-        self._timeout = timeout  # of the calls of the broker, in seconds
+        self._timeout = timeout  # of the calls of the broker, in seconds; None if it never waits
         self._limits = limits
         self._spawn = spawn
         self._on_idle = on_idle
@@ -154,6 +155,7 @@ class Audience:
         self._generation = 0  # changes when a history that was read before may lack something
         self._messages: dict[tuple[Frame | None, Position], SharedMessage] = {}  # of the history, for those that join
         self._messages_size = 0
+        self._forgetting = False  # whether these messages will be forgotten in the next iteration of the loop
         self._most_shared = limits.max_held + (0 if topic.history is None else 2 * topic.history.max_bytes)
         # Recovery.
         self._recovery: asyncio.Task[None] | None = None
@@ -179,6 +181,14 @@ class Audience:
             self._wanted = True
             if self._subscribed:
                 break
+            if self._timeout is None and self._transition is None:
+                try:
+                    await self._broker.subscribe(self.name)  # it never waits
+                except Exception:
+                    logger.debug("topic %r: cannot subscribe at once", self.name, exc_info=True)
+                else:
+                    self._subscribed = True
+                    break
             self._begin_transition()
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters[future] = None
@@ -235,6 +245,22 @@ class Audience:
             self._transition = None
             self._wake_waiters(BrokerUnavailable("the topics are closed"))
             self.check_idle()
+
+    def _unsubscribe_now(self) -> None:
+        """Unsubscribe at a broker that never waits, unless there are followers again."""
+        if self._wanted or not self._subscribed or self._transition is not None:
+            return
+        call = self._broker.unsubscribe(self.name)
+        try:
+            call.send(None)
+        except StopIteration:
+            self._subscribed = False
+            self.check_idle()
+        except Exception:
+            self._begin_transition()  # it tries again
+        else:
+            call.close()
+            self._begin_transition()
 
     async def _call(self, call: Coroutine[Any, Any, None]) -> None:
         async with asyncio.timeout(self._timeout):
@@ -312,8 +338,12 @@ class Audience:
         finally:
             self._joining -= 1
             if not self._joining:
-                self._forget_recent()
-                self._forget_messages()
+                if self._recent:
+                    self._forget_recent()
+                if self._messages and not self._forgetting:
+                    # Not yet: when many come back at once, several join in one iteration of the loop.
+                    self._forgetting = True
+                    asyncio.get_running_loop().call_soon(self._forget_messages)
 
     async def read(self, since: Position | None, limit: int | None = None, reverse: bool = False) -> Page:
         """Read the history.
@@ -321,8 +351,11 @@ class Audience:
         :raises BrokerError: if that fails.
         """
         try:
+            call = self._broker.read_history(self.name, self._history, since, limit, reverse)
+            if self._timeout is None:
+                return await call
             async with asyncio.timeout(self._timeout):
-                return await self._broker.read_history(self.name, self._history, since, limit, reverse)
+                return await call
         except Exception as error:
             raise broker_error(error, "read the history") from error
 
@@ -397,8 +430,7 @@ class Audience:
         if replay is not None:
             replay(joined, [Publication(self.name, record, self._codec) for record in records])
         elif isinstance(member, Follower):
-            for record in records:
-                self._send_to_one(member, record, exempt=True)
+            self._send_history(member, records)
         else:
             for record in records:
                 member.put(Publication(self.name, record, self._codec))
@@ -438,7 +470,10 @@ class Audience:
             self._wanted = False
             self._reset()
             if self._subscribed:
-                self._begin_transition()
+                if self._timeout is None and self._transition is None:
+                    asyncio.get_running_loop().call_soon(self._unsubscribe_now)
+                else:
+                    self._begin_transition()
             self.check_idle()
 
     def _live_groups(self) -> tuple[Group, ...]:
@@ -525,11 +560,25 @@ class Audience:
         else:
             member.put(Publication(self.name, record, self._codec))
 
-    def _send_to_one(self, follower: Follower, record: Record, exempt: bool = False) -> None:
-        """Send a publication to one follower.
+    def _send_history(self, follower: Follower, records: list[Record]) -> None:
+        """Send what a follower has missed. It does not count against the backlog."""
+        outlet = follower.outlet
+        for record in records:
+            message = self._message_for(follower, record)
+            if message is None or follower.left or outlet.send_now(message):
+                continue
+            delivery = Delivery(message, record.position, record.key)
+            delivery.size = 0
+            outlet.offer(follower, delivery)
 
-        :param exempt: whether it does not count against the backlog: it is part of the history.
-        """
+    def _send_to_one(self, follower: Follower, record: Record) -> None:
+        """Send a publication to one follower."""
+        message = self._message_for(follower, record)
+        if message is not None:
+            follower.outlet.offer(follower, Delivery(message, record.position, record.key))
+
+    def _message_for(self, follower: Follower, record: Record) -> SharedMessage | None:
+        """Return a publication as a message for one follower; if there is none, the follower is told of a gap."""
         frame = follower.frame
         message = self._messages.get((frame, record.position))
         if message is None:
@@ -539,13 +588,10 @@ class Audience:
                 message = self._frame(frame, Publication(self.name, record, self._codec))
             if message is None:
                 follower.on_gap(Gap(Position(record.position.epoch, record.position.offset - 1)))
-                return
+                return None
             if self._joining:
                 self._share(message, frame, record.position)
-        delivery = Delivery(message, record.position, record.key)
-        if exempt:
-            delivery.size = 0
-        follower.outlet.offer(follower, delivery)
+        return message
 
     def _share(self, message: SharedMessage, frame: Frame | None, position: Position) -> None:
         """Keep a message of the history for other followers that join now."""
@@ -558,6 +604,7 @@ class Audience:
     def _forget_messages(self) -> None:
         self._messages.clear()
         self._messages_size = 0
+        self._forgetting = False
 
     # Presence --------------------------------------------------------------------------------------------------
 

@@ -14,62 +14,54 @@ Frame = Callable[[Any], str | bytes]
 class Group:
     """The followers of one topic that share a frame function. Each message is encoded once for all of them."""
 
-    __slots__ = ("_direct", "_followers", "_others", "_writers", "frame", "presence_frame")
+    __slots__ = ("_others", "_places", "_with_writers", "_without_writers", "_writers", "frame", "presence_frame")
 
     def __init__(self, frame: Frame | None, presence_frame: Frame | None) -> None:
-        self.frame = frame
+        self.frame: Frame | None = frame
         """Makes the message for a publication; None to send the payload alone."""
-        self.presence_frame = presence_frame
+        self.presence_frame: Frame | None = presence_frame
         """Makes the message for a presence event; None to send none."""
-        self._followers: dict[Follower, None] = {}
-        self._direct: tuple[Follower, ...] | None = None  # those with a writer; None if it has to be made anew
-        self._writers: tuple[Writer, ...] = ()  # their writers
-        self._others: tuple[Follower, ...] = ()  # those without one
+        self._with_writers: dict[Follower, Writer] = {}
+        self._without_writers: dict[Follower, None] = {}
+        # Made for the next message, because followers may leave while one is sent.
+        self._places: tuple[Follower, ...] | None = None  # those with writers; None if it has to be made anew
+        self._writers: tuple[Writer, ...] = ()
+        self._others: tuple[Follower, ...] = ()
 
     def __len__(self) -> int:
-        return len(self._followers)
+        return len(self._with_writers) + len(self._without_writers)
 
     def add(self, follower: Follower) -> None:
         """Add a follower, which gets all messages from now on."""
-        self._followers[follower] = None
-        self._direct = None
+        writer = follower.outlet.writer
+        if writer is None:
+            self._without_writers[follower] = None
+        else:
+            self._with_writers[follower] = writer
+        self._places = None
 
     def remove(self, follower: Follower) -> None:
         """Remove a follower, if it is one of the group."""
-        if follower in self._followers:
-            del self._followers[follower]
-            self._direct = None
+        self._with_writers.pop(follower, None)
+        self._without_writers.pop(follower, None)
+        self._places = None
 
     def followers(self) -> tuple[Follower, ...]:
         """Return the followers."""
-        return tuple(self._followers)
+        return (*self._with_writers, *self._without_writers)
 
     def send(self, message: SharedMessage, position: Position | None, key: str | None, event: bool = False) -> None:
         """Send a message to all followers. The caller has to catch the errors of the frame function."""
-        direct = self._direct
-        if direct is None:
-            direct = self._sort()
-        others = send_to_ready(message, self._writers)
-        if others or self._others:
+        places = self._places
+        if places is None:
+            places = self._places = tuple(self._with_writers)
+            self._writers = tuple(self._with_writers.values())
+            self._others = tuple(self._without_writers)
+        late = send_to_ready(message, self._writers)
+        if late or self._others:
             delivery = Delivery(message, position, key, event)
-            for place in others:
-                follower = direct[place]
+            for place in late:
+                follower = places[place]
                 follower.outlet.offer(follower, delivery)
             for follower in self._others:
                 follower.outlet.offer(follower, delivery)
-
-    def _sort(self) -> tuple[Follower, ...]:
-        direct: list[Follower] = []
-        writers: list[Writer] = []
-        others: list[Follower] = []
-        for follower in self._followers:
-            writer = follower.outlet.writer
-            if writer is None:
-                others.append(follower)
-            else:
-                direct.append(follower)
-                writers.append(writer)
-        self._direct = tuple(direct)
-        self._writers = tuple(writers)
-        self._others = tuple(others)
-        return self._direct

@@ -1,7 +1,7 @@
 """`MemoryBroker`: keeps topics in the memory of this process."""
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from time import time
@@ -9,7 +9,7 @@ from time import time
 from ..errors import BrokerError, BrokerUnavailable
 from ..options import ITEM_OVERHEAD
 from .broker import Outgoing, Page, Receiver
-from .values import Connection, History, Position, PresenceEvent, Published, Record
+from .values import Connection, History, Position, PresenceEvent, Published, Record, new_tuple
 
 _REMEMBERED = 300.0
 """The seconds for which an idempotency key is remembered."""
@@ -29,16 +29,15 @@ class _Kept:
 
     __slots__ = ("connections", "epoch", "offset", "records", "seconds", "size", "subscribers", "times", "users")
 
-    def __init__(self) -> None:
-        self.epoch = token_hex(8)
-        self.offset = 0  # of the last publication
+    def __init__(self, position: Position) -> None:
+        self.epoch, self.offset = position  # of the last publication
         self.records: deque[Record] = deque()  # the history; the offsets have no gaps
         self.times: deque[float] = deque()  # when each of the records was published, by the clock of the loop
         self.size = 0  # the bytes of the records
         self.seconds = 0.0  # how long the history keeps a record
         self.subscribers: tuple[Receiver, ...] = ()
         self.connections: dict[str, Connection] = {}
-        self.users: Counter[str] = Counter()  # the number of connections of each
+        self.users: dict[str, int] = {}  # the number of connections of each
 
     @property
     def position(self) -> Position:
@@ -111,10 +110,8 @@ class _Store:
     def topic(self, name: str) -> _Kept:
         kept = self.topics.get(name)
         if kept is None:
-            kept = self.topics[name] = _Kept()
-            position = self.forgotten.pop(name, None)
-            if position is not None:
-                kept.epoch, kept.offset = position
+            position = self.forgotten.pop(name, None) or Position(token_hex(8), 0)
+            kept = self.topics[name] = _Kept(position)
         return kept
 
     def forget_unused(self, name: str) -> None:
@@ -220,10 +217,14 @@ class MemoryBroker:
             if history is None:
                 # Nobody could receive it, or ask for it later.
                 store.forgotten.pop(name, None)
-                return self._remember(name, idempotency, Published(None))
+                published = Published(None)
+                if idempotency is not None:
+                    self._remember(name, idempotency, published)
+                return published
             kept = store.topic(name)
         kept.offset += 1
-        record = Record(payload, Position(kept.epoch, kept.offset), key, time())
+        position = new_tuple(Position, (kept.epoch, kept.offset))
+        record = new_tuple(Record, (payload, position, key, time()))
         if history is not None:
             loop = asyncio.get_running_loop()
             kept.add(record, history, loop.time())
@@ -234,22 +235,22 @@ class MemoryBroker:
             kept.records.clear()
             kept.times.clear()
             kept.size = 0
-        published = self._remember(name, idempotency, Published(record.position))
+        published = new_tuple(Published, (position, False))
+        if idempotency is not None:
+            self._remember(name, idempotency, published)
         store.deliver(name, kept, record)
         if not (kept.records or kept.subscribers):
             store.forget_unused(name)
         return published
 
-    def _remember(self, name: str, idempotency: str | None, published: Published) -> Published:
-        if idempotency is not None:
-            loop = asyncio.get_running_loop()
-            remembered = self._store.published
-            remembered[name, idempotency] = loop.time(), published
-            if len(remembered) > _MOST_REMEMBERED:
-                remembered.popitem(last=False)
-            if self._store.timer is None:
-                self._store.expire_later(loop)
-        return published
+    def _remember(self, name: str, idempotency: str, published: Published) -> None:
+        loop = asyncio.get_running_loop()
+        remembered = self._store.published
+        remembered[name, idempotency] = loop.time(), published
+        if len(remembered) > _MOST_REMEMBERED:
+            remembered.popitem(last=False)
+        if self._store.timer is None:
+            self._store.expire_later(loop)
 
     async def subscribe(self, topic: str) -> None:
         """Begin to deliver the publications of a topic; see `Broker.subscribe`."""
@@ -300,7 +301,7 @@ class MemoryBroker:
         await self.exit(topic, connection)
         kept = self._store.topic(topic)
         kept.connections[connection] = Connection(user, data)
-        kept.users[user] += 1
+        kept.users[user] = kept.users.get(user, 0) + 1
         self._present.add((topic, connection))
         self._store.deliver(topic, kept, PresenceEvent("join", user, data, connection, kept.users[user] == 1))
 

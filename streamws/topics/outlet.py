@@ -4,7 +4,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 from weakref import ReferenceType, ref
 
 from ..channel import Recipient
@@ -16,12 +16,25 @@ from ..streams.writer import Writer
 from .attendance import Attendance
 from .values import Gap, Position, Slow
 
-logger = logging.getLogger("streamws.topics")
-
-Spawn = Callable[[Coroutine[object, None, None]], object]
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 
-@runtime_checkable
+class _Owner(Protocol):
+    """What an outlet belongs to: the topics."""
+
+    def spawn(self, coroutine: Coroutine[object, None, None]) -> object:
+        """Start a task."""
+        ...
+
+    def end_outlet(self, outlet: "Outlet") -> None:
+        """End everything of a connection that has ended."""
+        ...
+
+    def forget_unused(self, outlet: "Outlet") -> None:
+        """Forget a connection that uses the topics no longer: all messages that waited for it were sent."""
+        ...
+
+
 class _Direct(Protocol):
     """A connection of ours: messages for many connections are written to it without a task. `Client` is one."""
 
@@ -32,6 +45,11 @@ class _Direct(Protocol):
     def _shares_frames(self) -> bool: ...
 
     def _call_when_closed(self, callback: Callable[[], None]) -> None: ...
+
+
+def _is_direct(channel: object) -> TypeGuard[_Direct]:
+    # `isinstance` with a protocol looks each name up in Python, which would take longer than all else that a join does.
+    return hasattr(channel, "_call_when_closed")
 
 
 def _end_weakly(outlet: "ReferenceType[Outlet]") -> None:
@@ -47,13 +65,13 @@ class Delivery:
     __slots__ = ("event", "key", "message", "position", "size")
 
     def __init__(self, message: SharedMessage, position: Position | None, key: str | None, event: bool = False) -> None:
-        self.message = message
-        self.position = position
+        self.message: SharedMessage = message
+        self.position: Position | None = position
         """The position of the publication; for a presence event, that of the last one before it."""
-        self.key = key
-        self.event = event
+        self.key: str | None = key
+        self.event: bool = event
         """Whether it is a presence event."""
-        self.size = len(message.data) + ITEM_OVERHEAD
+        self.size: int = len(message.data) + ITEM_OVERHEAD
 
 
 class Follower:
@@ -86,22 +104,22 @@ class Follower:
         on_gap: Callable[[Gap], None],
         slow_code: int = CloseCode.TRY_AGAIN_LATER,
     ) -> None:
-        self.outlet = outlet
+        self.outlet: Outlet = outlet
         self.slow = slow
-        self.slow_code = slow_code
-        self.backlog = backlog
-        self.frame = frame
-        self.presence_frame = presence_frame
-        self.on_gap = on_gap
-        self.left = False
+        self.slow_code: int = slow_code
+        self.backlog: int = backlog
+        self.frame: Callable[[Any], str | bytes] | None = frame
+        self.presence_frame: Callable[[Any], str | bytes] | None = presence_frame
+        self.on_gap: Callable[[Gap], None] = on_gap
+        self.left: bool = False
         """Whether it follows the topic no longer."""
         self.skip: Position | None = None
         """The position up to which this follower has got the publications already, if it is ahead of the topic."""
-        self.lost = 0
+        self.lost: int = 0
         """The number of messages that were dropped because the connection is slow."""
         self.waiting: OrderedDict[object, Delivery] | None = None
         """The messages that wait, by their key with the policy `latest`, and else by a number."""
-        self.size = 0
+        self.size: int = 0
         """The bytes of the messages that wait."""
         self._number = 0
         self._told = False  # whether `on_gap` was called for the messages that are dropped at one place
@@ -172,60 +190,48 @@ class Outlet:
     """The way of publications to one connection, for all topics that it follows.
 
     :param channel: the connection.
-    :param on_closed: called once when the connection has ended.
-    :param on_sent: called when all messages that waited were sent.
-    :param spawn: starts a task.
+    :param owner: the topics.
     """
 
     __slots__ = (
         "__weakref__",
-        "_on_sent",
+        "_owner",
         "_pumping",
         "_queue",
         "_refilled",
-        "_spawn",
         "_tokens",
         "_waiter",
         "channel",
         "closed",
         "followers",
         "id",
-        "on_closed",
         "present",
         "writer",
     )
 
-    def __init__(
-        self,
-        channel: Recipient,
-        id: str,
-        on_closed: Callable[["Outlet"], None],
-        on_sent: Callable[["Outlet"], None],
-        spawn: Spawn,
-    ) -> None:
-        self.channel = channel
-        self.id = id
+    def __init__(self, channel: Recipient, id: str, owner: _Owner) -> None:
+        self.channel: Recipient = channel
+        self.id: str = id
         """The id of the connection in all processes."""
-        self.on_closed = on_closed
-        self._on_sent = on_sent
-        self._spawn = spawn
+        self._owner = owner
         self.followers: dict[str, Follower] = {}
         """The followers, by the topics."""
         self.present: dict[str, Attendance] = {}
         """The presence, by the topics."""
-        self.closed = False
+        self.closed: bool = False
         self._tokens = 0.0  # how many publications the connection may make now
         self._refilled = 0.0  # when that was last increased, by the clock of the loop; 0 before the first publication
-        self._queue: OrderedDict[Follower, None] = OrderedDict()  # the followers with messages that wait, in turn
+        # The followers with messages that wait, in turn; None if there has been none yet.
+        self._queue: OrderedDict[Follower, None] | None = None
         self._pumping = False  # whether a callback or task will send the messages that wait
         self.writer: Writer | None = None
         """Writes messages for many connections; None for other connections than those of a server of streamws."""
         self._waiter: Any = None
-        if isinstance(channel, _Direct) and channel._shares_frames:
+        if _is_direct(channel) and channel._shares_frames:
             self.writer = channel.writer
             channel._call_when_closed(partial(_end_weakly, ref(self)))
         else:
-            self._waiter = spawn(self._wait_closed())
+            self._waiter = owner.spawn(self._wait_closed())
 
     async def _wait_closed(self) -> None:
         try:
@@ -242,17 +248,18 @@ class Outlet:
 
     def forget_follower(self, follower: Follower) -> None:
         """Send nothing more to a follower that has left."""
-        self._queue.pop(follower, None)
+        if self._queue is not None:
+            self._queue.pop(follower, None)
 
     def _end(self) -> None:
         """The connection has ended, or is about to."""
         if not self.closed:
             self._stop()
-            self.on_closed(self)
+            self._owner.end_outlet(self)
 
     def _stop(self) -> None:
         self.closed = True
-        self._queue.clear()
+        self._queue = None
         if self.writer is not None and self._pumping:
             self.writer.held -= 1
 
@@ -281,6 +288,14 @@ class Outlet:
 
     # Sending ---------------------------------------------------------------------------------------------------
 
+    def send_now(self, message: SharedMessage) -> bool:
+        """Write a message if the connection is ready; return whether it was."""
+        writer = self.writer
+        if writer is None or self.closed or writer.held or not writer._is_ready():
+            return False
+        writer._send_shared(message)
+        return True
+
     def offer(self, follower: Follower, delivery: Delivery) -> None:
         """Send a message, or let it wait."""
         if self.closed or follower.left:
@@ -297,6 +312,8 @@ class Outlet:
             self._disconnect(follower)
             return
         if was_empty and follower.waiting:
+            if self._queue is None:
+                self._queue = OrderedDict()
             self._queue[follower] = None
         if not self._pumping:
             self._pump()
@@ -308,16 +325,17 @@ class Outlet:
             self.writer.held += 1
             self.writer._call_when_ready(self._flush)
         else:
-            self._spawn(self._send_all())
+            self._owner.spawn(self._send_all())
 
     def _next(self) -> Delivery | None:
         """Return the next message that waits: one of each follower in turn."""
-        while self._queue:
-            follower, _ = self._queue.popitem(last=False)
+        queue = self._queue
+        while queue:
+            follower, _ = queue.popitem(last=False)
             delivery = follower.take()
             if delivery is not None:
                 if follower.waiting:
-                    self._queue[follower] = None
+                    queue[follower] = None
                 return delivery
         return None
 
@@ -350,7 +368,7 @@ class Outlet:
             self._end()
         finally:
             self._pumping = False
-            self._on_sent(self)
+            self._owner.forget_unused(self)
 
     def _disconnect(self, follower: Follower) -> None:
         """Close the connection: it reads too slowly."""
@@ -359,4 +377,4 @@ class Outlet:
             other.lost += len(other.waiting or ())
         reason = f"too slow: {follower.size} bytes of a topic wait"
         self._end()
-        self._spawn(self.channel.close(follower.slow_code, reason))
+        self._owner.spawn(self.channel.close(follower.slow_code, reason))

@@ -12,7 +12,7 @@ from .broker import Broker, ImmediateBroker, Outgoing
 from .retrying import Waits, broker_error
 from .values import Published
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 OnError = Callable[[str, BrokerError], None]
 
@@ -32,18 +32,21 @@ class Publisher:
     :param on_error: called with the topic and the error for each publication of `publish_soon` that has failed.
     """
 
-    __slots__ = ("_broker", "_closed", "_limits", "_on_error", "_publish_now", "_queue", "_size", "_task", "failed")
+    __slots__ = ("_broker", "_closed", "_limits", "_on_error", "_queue", "_size", "_task", "failed", "publish_now")
 
     def __init__(self, broker: Broker, limits: TopicLimits, on_error: OnError | None) -> None:
         self._broker = broker
-        self._publish_now = broker.publish_now if isinstance(broker, ImmediateBroker) else None
+        self.publish_now: Callable[[Outgoing], Published] | None = (
+            broker.publish_now if isinstance(broker, ImmediateBroker) else None
+        )
+        """Publishes one message without waiting; None if the broker cannot do that."""
         self._limits = limits
         self._on_error = on_error
         self._queue: deque[_Waiting] = deque()  # of `publish_soon`; those under way are its first ones
         self._size = 0  # the bytes in the queue
         self._task: asyncio.Task[None] | None = None  # works the queue off
         self._closed = False
-        self.failed = 0
+        self.failed: int = 0
         """The number of publications of `publish_soon` that have failed after it had returned True."""
 
     @property
@@ -58,8 +61,6 @@ class Publisher:
         :raises PublishTimeout: if the broker does not answer in time.
         :raises BrokerError: if the broker fails otherwise.
         """
-        if self._publish_now is not None:
-            return self._publish_now(message)
         seconds = self._limits.publish_timeout if timeout is None else timeout
         try:
             async with asyncio.timeout(seconds):

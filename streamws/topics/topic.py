@@ -30,6 +30,7 @@ from .values import (
     Published,
     Slow,
     SlowFeed,
+    new_tuple,
 )
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ AnyRecipient = TypeVar("AnyRecipient", bound=Recipient)
 
 OnGap = Callable[[AnyRecipient, Gap], Awaitable[None] | None]
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _SLOW = ("disconnect", "drop-oldest", "drop-newest", "latest")
 
@@ -99,7 +100,10 @@ class Topic(Generic[T]):
         outgoing = self._outgoing(message, key, idempotency)
         if client is not None:
             self._admit(client)
-        return await self._core.publisher.publish(outgoing, timeout)
+        publisher = self._core.publisher
+        if publisher.publish_now is not None:
+            return publisher.publish_now(outgoing)
+        return await publisher.publish(outgoing, timeout)
 
     def publish_soon(self, message: T, *, key: str | None = None, idempotency: str | None = None) -> bool:
         """Publish a message without waiting.
@@ -136,7 +140,7 @@ class Topic(Generic[T]):
             raise LimitExceeded(
                 f"a publication of {len(payload)} bytes is too large (TopicLimits.max_publication_size: {most})"
             )
-        return Outgoing(self.name, payload, key, idempotency, self.history)
+        return new_tuple(Outgoing, (self.name, payload, key, idempotency, self.history))
 
     def _admit(self, client: Recipient) -> None:
         rate = self._core.limits.max_publications_per_client
@@ -204,7 +208,7 @@ class Topic(Generic[T]):
         if name in outlet.followers:
             raise UsageError(f"the connection follows topic {name!r} already: call leave() first")
         core.check_room(outlet, name)
-        tell = partial(self._tell_gap, client, on_gap)
+        tell = _ignore_gap if on_gap is None else partial(self._tell_gap, client, on_gap)
         follower = Follower(outlet, slow, backlog, frame, presence_frame, tell, slow_code)
         outlet.followers[name] = follower
         audience = core.audience(self)
@@ -218,9 +222,7 @@ class Topic(Generic[T]):
                 raise ConnectionClosed(client.outcome, "cannot join") from None
             raise
 
-    def _tell_gap(self, client: AnyRecipient, on_gap: OnGap[AnyRecipient] | None, gap: Gap) -> None:
-        if on_gap is None:
-            return
+    def _tell_gap(self, client: AnyRecipient, on_gap: OnGap[AnyRecipient], gap: Gap) -> None:
         try:
             result = on_gap(client, gap)
         except Exception:
@@ -301,6 +303,10 @@ class Topic(Generic[T]):
             audience.check_idle()
         publications = tuple(Publication(self.name, record, self.codec) for record in page.records)
         return HistoryPage(publications, page.position, page.complete)
+
+
+def _ignore_gap(gap: Gap) -> None:
+    pass
 
 
 async def _wait_for(awaitable: Awaitable[None]) -> None:

@@ -9,6 +9,7 @@ from benchmarks.contestants import ASGI, BLOCKING, ENGINES, GENERAL, TOPICS, TYP
 from benchmarks.deflate import Settings
 from benchmarks.echoes import AsgiEchoCase, ClientEchoCase, EchoCase, JsonEchoCase
 from benchmarks.fairness import FairnessCase
+from benchmarks.following import RETURNING, WITH_ENGINE, FollowersCase, JoinCase, ReturnCase
 from benchmarks.frames import TEXT
 from benchmarks.handshakes import HandshakeCase
 from benchmarks.idling import CompressedIdleCase, IdleCase
@@ -56,6 +57,16 @@ _ALL: list[Case] = [
     BroadcastCase("broadcast-500", 300, turns=1, in_turn=500, contestants=(*GENERAL, *ENGINES)),
     BroadcastCase("topics", 300, turns=100, in_turn=1, contestants=TOPICS),
     BroadcastCase("topics-20", 300, turns=1, in_turn=20, contestants=(*TOPICS, *ENGINES)),
+    FollowersCase("topics-one-1k", topics=1, clients=1_000, contestants=WITH_ENGINE),
+    FollowersCase("topics-one-10k", topics=1, clients=10_000),
+    FollowersCase("topics-each-1k", topics=1_000, clients=1_000, contestants=WITH_ENGINE),
+    FollowersCase("topics-each-10k", topics=10_000, clients=10_000),
+    FollowersCase("topics-several-1k", topics=100, clients=200, each=5, contestants=WITH_ENGINE),
+    FollowersCase("topics-several-10k", topics=1_000, clients=2_000, each=5, contestants=WITH_ENGINE),
+    JoinCase("topics-join", followers=0),
+    JoinCase("topics-join-1k", followers=1_000),
+    ReturnCase("topics-return-1k", clients=1_000, contestants=(*RETURNING, *ENGINES[:1])),
+    ReturnCase("topics-return-10k", clients=10_000),
     IdleCase("idle", connections=3000),
     IdleCase("idle-tls", connections=500, tls=True),
     IdleCase("asgi-idle", connections=1000, contestants=ASGI),

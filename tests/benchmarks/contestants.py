@@ -39,6 +39,10 @@ _ENGINES: dict[str, list[str]] = {
     "wse-server": ["wse_engine"],
     "wse-server-cores": ["wse_engine", "--all-cores"],
 }
+_CHANNELS: dict[str, list[str]] = {
+    "litestar-channels": ["channels", "--library", "litestar"],
+    "broadcaster": ["channels", "--library", "broadcaster"],
+}
 _BLOCKING: dict[str, list[str]] = {
     "streamws-sync": ["streamws_sync"],
     "websockets-sync": ["websockets_sync"],
@@ -68,13 +72,16 @@ TYPED = ("streamws", *_TYPED)
 """Text as it is, JSON by hand, and typed messages, which the case `typed` compares."""
 TOPICS = ("streamws", *_TOPICS)
 """`broadcast`, and a topic that all connections follow."""
+CHANNELS = tuple(_CHANNELS)
+"""Libraries with topics, in ASGI applications under uvicorn with its default WebSocket class. The second one has no
+history."""
 ENGINES = tuple(_ENGINES)
 """Servers that are no libraries for asyncio. They take part where they can do the same as the libraries."""
 BLOCKING = tuple(_BLOCKING)
 """Blocking clients, which the cases `sync` and `sync-one` compare."""
 ASGI = tuple(_ASGI)
 """Servers of ASGI applications; uvicorn with its WebSocket classes and ours."""
-SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_TOPICS, *_ENGINES, *_BLOCKING, *_ASGI)
+SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_TOPICS, *_CHANNELS, *_ENGINES, *_BLOCKING, *_ASGI)
 SERVERS_WITH_ZLIB_NG = tuple(_WITH_ZLIB_NG)
 """Measured only if named, and only in cases with compression."""
 
@@ -86,6 +93,8 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("aiohttp", "zlib-ng"),
     "websockets": ("websockets", "zlib-ng"),
     **dict.fromkeys(_TYPED, ("msgspec", "pydantic")),
+    "litestar-channels": ("uvicorn", "websockets", "litestar"),
+    "broadcaster": ("uvicorn", "websockets", "starlette", "broadcaster"),
     "websockets-sync": ("websockets",),
     "websocket-client": ("websocket-client",),
     **dict.fromkeys(_ASGI, ("uvicorn", "fastapi")),
@@ -117,7 +126,7 @@ def command(server: str, role: Role, settings: Settings | None = None) -> list[s
 
     :returns: The path of the script in this folder, then its options.
     """
-    scripts = _SCRIPTS | _WAYS | _TYPED | _TOPICS | _ENGINES | _BLOCKING | _ASGI | _WITH_ZLIB_NG
+    scripts = _SCRIPTS | _WAYS | _TYPED | _TOPICS | _CHANNELS | _ENGINES | _BLOCKING | _ASGI | _WITH_ZLIB_NG
     name, *options = scripts[server]
     script = [f"{role}s/{name}_{role}.py", *options]
     if settings is not None:

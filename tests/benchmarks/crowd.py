@@ -1,4 +1,6 @@
-"""Thousands of clients in a few processes, for the `scale` cases. They count messages and answer pings.
+"""Thousands of clients in a few processes, for the cases `scale-*` and `topics-*`.
+
+They count messages and answer pings. Each may send one message as soon as it is open.
 
 Each process has its own source address, because an address has about 28,000 ports, and the kernel searches longer for a
 free one if most of them are taken. All addresses are loopback addresses.
@@ -10,7 +12,8 @@ import os
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ctypes import c_longlong
 from multiprocessing.connection import Connection as Pipe
@@ -33,6 +36,9 @@ IP_BIND_ADDRESS_NO_PORT = 24
 
 _OPEN, _MESSAGES, _PINGS, _RETRIES, _LOST = range(5)
 
+Greeting = Callable[[int], bytes]
+"""Returns the frame that a client sends as soon as it is open. The clients of all processes are numbered from 0."""
+
 
 class Counts(NamedTuple):
     """What the clients of all processes have counted so far."""
@@ -50,8 +56,14 @@ class Counts(NamedTuple):
 class Crowd:
     """Clients of one or several servers, within its `with` block."""
 
-    def __init__(self, ports: Sequence[int]) -> None:
-        """Start one process for each port in the list, which may contain a port several times."""
+    def __init__(
+        self, ports: Sequence[int], greeting: Greeting | None = None, returning: Greeting | None = None
+    ) -> None:
+        """Start one process for each port in the list, which may contain a port several times.
+
+        :param greeting: What the clients of `open` send first; None for nothing.
+        :param returning: The same for those of `come_back`.
+        """
         context = multiprocessing.get_context("fork")
         self._pipes: list[Pipe] = []
         self._counters: list[Any] = []
@@ -59,7 +71,8 @@ class Crowd:
         for number, port in enumerate(ports):
             near, far = context.Pipe()
             counters = RawArray(c_longlong, 5)
-            process = context.Process(target=_run, args=(far, counters, port, f"127.0.0.{number + 2}"), daemon=True)
+            clients = (far, counters, port, f"127.0.0.{number + 2}", greeting, returning)
+            process = context.Process(target=_run, args=clients, daemon=True)
             self._pipes.append(near)
             self._counters.append(counters)
             self._processes.append(process)
@@ -108,8 +121,8 @@ class Crowd:
 
     def _command(self, connections: int, at_a_time: int | None, timeout: float) -> None:
         for number, pipe in enumerate(self._pipes):
-            share = connections * (number + 1) // len(self._pipes) - connections * number // len(self._pipes)
-            pipe.send((share, at_a_time))
+            first, end = (connections * each // len(self._pipes) for each in (number, number + 1))
+            pipe.send((range(first, end), at_a_time))
         until = time.monotonic() + timeout
         for pipe in self._pipes:
             if not pipe.poll(max(0.0, until - time.monotonic())):
@@ -126,9 +139,11 @@ class Crowd:
                 raise ConnectionError(f"a process of clients has ended: {failure}")
 
 
-def _run(pipe: Pipe, counters: Any, port: int, source: str) -> None:
+def _run(
+    pipe: Pipe, counters: Any, port: int, source: str, greeting: Greeting | None, returning: Greeting | None
+) -> None:
     try:
-        _Clients(pipe, counters, port, source).run()
+        _Clients(pipe, counters, port, source, greeting, returning).run()
     except (KeyboardInterrupt, EOFError):
         pass
     except Exception as error:
@@ -138,8 +153,18 @@ def _run(pipe: Pipe, counters: Any, port: int, source: str) -> None:
 class _Clients:
     """The clients of one process."""
 
-    def __init__(self, pipe: Pipe, counters: Any, port: int, source: str) -> None:
+    def __init__(
+        self,
+        pipe: Pipe,
+        counters: Any,
+        port: int,
+        source: str,
+        greeting: Greeting | None,
+        returning: Greeting | None,
+    ) -> None:
         self._pipe = pipe
+        self._greeting = greeting
+        self._returning = returning
         self._counters = counters
         self._address = (HOST, port)
         self._source = (source, 0)
@@ -150,19 +175,21 @@ class _Clients:
         self._connecting: set[int] = set()
         self._partial: dict[int, bytes] = {}
         """For each connection, the bytes received of a head or frame that is not complete."""
-        self._opening: set[int] = set()
-        """The connections that wait for the response to their handshake; those in `_connecting` are among them."""
-        self._wanted = 0
-        """Connections to open that were not begun."""
+        self._opening: dict[int, int] = {}
+        """The connections that wait for the response to their handshake, with the numbers of their clients; those in
+        `_connecting` are among them."""
+        self._wanted: deque[int] = deque()
+        """The clients that have not begun to open their connections, by their numbers."""
         self._at_a_time = 1
-        self._retry_times: list[float] = []
+        self._retries: deque[tuple[float, int]] = deque()
+        """The times at which clients try again, with their numbers."""
         self._unanswered = False
         """Whether the last command has not been answered."""
 
     def run(self) -> None:
         buffer = bytearray(RECEIVE_BUFFER)
         while True:
-            for descriptor, _ in self._epoll.poll(RETRY_DELAY / 4 if self._retry_times else -1):
+            for descriptor, _ in self._epoll.poll(RETRY_DELAY / 4 if self._retries else -1):
                 if descriptor == self._pipe.fileno():
                     self._obey(*self._pipe.recv())
                 elif descriptor in self._connecting:
@@ -170,29 +197,31 @@ class _Clients:
                 elif descriptor in self._sockets:
                     self._receive(descriptor, buffer)
             now = time.monotonic()
-            while self._retry_times and self._retry_times[0] <= now:
-                self._retry_times.pop(0)
-                self._wanted += 1
+            while self._retries and self._retries[0][0] <= now:
+                self._wanted.append(self._retries.popleft()[1])
             while self._wanted and len(self._opening) < self._at_a_time:
-                self._wanted -= 1
-                self._begin()
-            if self._unanswered and not (self._wanted or self._opening or self._retry_times):
+                self._begin(self._wanted.popleft())
+            if self._unanswered and not (self._wanted or self._opening or self._retries):
                 self._unanswered = False
                 self._pipe.send("")
 
-    def _obey(self, connections: int, at_a_time: int | None) -> None:
-        """Open connections; if `at_a_time` is None, drop all others first and open these at once."""
+    def _obey(self, clients: range, at_a_time: int | None) -> None:
+        """Open connections; if `at_a_time` is None, drop all others first and open these at once.
+
+        :param clients: The numbers of their clients.
+        """
         if at_a_time is None:
+            self._greeting = self._returning
             for connection in self._sockets.values():
                 reset(connection)
             self._sockets.clear()
             self._partial.clear()
             self._counters[_OPEN] = 0
-        self._wanted += connections
-        self._at_a_time = connections if at_a_time is None else at_a_time
+        self._wanted.extend(clients)
+        self._at_a_time = len(clients) if at_a_time is None else at_a_time
         self._unanswered = True
 
-    def _begin(self) -> None:
+    def _begin(self, client: int) -> None:
         connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
@@ -201,7 +230,7 @@ class _Clients:
         descriptor = connection.fileno()
         self._sockets[descriptor] = connection
         self._partial[descriptor] = b""
-        self._opening.add(descriptor)
+        self._opening[descriptor] = client
         self._connecting.add(descriptor)
         self._epoll.register(descriptor, select.EPOLLOUT)
         if failure not in (0, errno.EINPROGRESS):
@@ -235,8 +264,10 @@ class _Clients:
             if not head.startswith(SWITCHING_PROTOCOLS):
                 self._fail(descriptor)
                 return
-            self._opening.discard(descriptor)
+            client = self._opening.pop(descriptor)
             self._counters[_OPEN] += 1
+            if self._greeting is not None:
+                self._sockets[descriptor].send(self._greeting(client))
             data = rest
         self._partial[descriptor] = self._read_frames(descriptor, data)
 
@@ -267,10 +298,10 @@ class _Clients:
         reset(self._sockets.pop(descriptor))
         del self._partial[descriptor]
         self._connecting.discard(descriptor)
-        if descriptor in self._opening:
-            self._opening.discard(descriptor)
+        client = self._opening.pop(descriptor, None)
+        if client is not None:
             self._counters[_RETRIES] += 1
-            self._retry_times.append(time.monotonic() + RETRY_DELAY)
+            self._retries.append((time.monotonic() + RETRY_DELAY, client))
         else:
             self._counters[_OPEN] -= 1
             self._counters[_LOST] += 1

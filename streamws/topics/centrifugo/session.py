@@ -19,7 +19,7 @@ from .commands import BadRequest, Command
 from .replies import Encoded
 from .settings import AnyClient, Connected, Function, Settings, check_awaitable, check_type
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _MAX_TTL = 365 * 24 * 3600
 """The most seconds that clients are told until a connection expires."""

@@ -53,9 +53,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--tls", action="store_true", help="serve wss with the certificate of the tests")
     result.add_argument(
         "--handler",
-        choices=["echo", "broadcast", "upload", "download", "tight-send"],
+        choices=["echo", "broadcast", "upload", "download", "tight-send", "topics", "history"],
         default="echo",
-        help="the task of the server (default: echo)",
+        help="the task of the server; `topics` and `history`, with a history, are in members.py (default: echo)",
     )
     result.add_argument(
         "--deflate",

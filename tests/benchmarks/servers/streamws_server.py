@@ -109,6 +109,13 @@ def main(arguments: Arguments) -> None:
         "download": download,
         "tight-send": tight_send,
     }
+    lifespans = {"broadcast": lifespan} if arguments.way == "topics" else {}
+    if arguments.handler in ("topics", "history"):
+        from benchmarks.servers.streamws_members import ByHand, Topical
+
+        members = (Topical if arguments.way == "topics" else ByHand)(arguments.handler == "history")
+        handlers[arguments.handler] = members.handle
+        lifespans[arguments.handler] = members.lifespan
     loop = new_loop(arguments)
     socket = WebSocketServer(
         HOST,
@@ -120,7 +127,7 @@ def main(arguments: Arguments) -> None:
         timeouts=Timeouts(ping_interval=arguments.ping),
         compression=compression(arguments.deflate),
         loop=loop,
-        lifespan=lifespan if arguments.way == "topics" else None,
+        lifespan=lifespans.get(arguments.handler),
     )
     if arguments.way == "callback":
         socket.connection(echo_in_callbacks)

@@ -1,6 +1,5 @@
 """`streamws.asgi.uvicorn.Protocol` in uvicorn's own tests of its WebSocket classes, and the Autobahn cases."""
 
-import asyncio
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 from helpers.processes import python_environment
 from interop.conformance import BUILDS, QUICK, run_against_server
 from interop.peers.distributions import unpacked
-from interop.test_conformance import assert_passes_quick_cases
+from interop.test_conformance import check_quick_cases
 
 ITS_CLASSES = ("wsproto", "websockets-sansio")
 ITS_PARSERS = ("httptools", "h11")
@@ -61,10 +60,6 @@ def test_uvicorns_tests_pass_with_our_class_but_for_those_listed(pytestconfig: p
     assert passed["streamws"] > 100
 
 
-async def test_both_builds_pass_quick_conformance_cases_under_uvicorn(tmp_path: Path) -> None:
-    async with asyncio.TaskGroup() as group:
-        for build in BUILDS:
-            folder = tmp_path / build
-            folder.mkdir()
-            running = run_against_server(build, QUICK, folder, seconds=120, at_once=8, peer="uvicorn")
-            group.create_task(assert_passes_quick_cases(running), name=build)
+@pytest.mark.parametrize("build", BUILDS)
+async def test_build_passes_quick_conformance_cases_under_uvicorn(build: str, tmp_path: Path) -> None:
+    check_quick_cases(await run_against_server(build, QUICK, tmp_path, seconds=120, at_once=8, peer="uvicorn"))
