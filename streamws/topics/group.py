@@ -17,9 +17,9 @@ class Group:
     __slots__ = ("_others", "_places", "_with_writers", "_without_writers", "_writers", "frame", "presence_frame")
 
     def __init__(self, frame: Frame | None, presence_frame: Frame | None) -> None:
-        self.frame = frame
+        self.frame: Frame | None = frame
         """Makes the message for a publication; None to send the payload alone."""
-        self.presence_frame = presence_frame
+        self.presence_frame: Frame | None = presence_frame
         """Makes the message for a presence event; None to send none."""
         self._with_writers: dict[Follower, Writer] = {}
         self._without_writers: dict[Follower, None] = {}
@@ -45,6 +45,8 @@ class Group:
         self._with_writers.pop(follower, None)
         self._without_writers.pop(follower, None)
         self._places = None
+        self._writers = ()  # they would keep the connection
+        self._others = ()
 
     def followers(self) -> tuple[Follower, ...]:
         """Return the followers."""
@@ -57,11 +59,12 @@ class Group:
             places = self._places = tuple(self._with_writers)
             self._writers = tuple(self._with_writers.values())
             self._others = tuple(self._without_writers)
+        others = self._others
         late = send_to_ready(message, self._writers)
-        if late or self._others:
+        if late or others:
             delivery = Delivery(message, position, key, event)
             for place in late:
                 follower = places[place]
                 follower.outlet.offer(follower, delivery)
-            for follower in self._others:
+            for follower in others:
                 follower.outlet.offer(follower, delivery)

@@ -43,6 +43,9 @@ class FlakyBroker:
         """The next name of each epoch that was continued."""
         self.slow = 0
         """How many iterations of the loop each call takes."""
+        self.subscribing = asyncio.Event()
+        """While it is not set, `subscribe` waits."""
+        self.subscribing.set()
         self._hanging: asyncio.Event | None = None
         self._waiting: deque[Callable[[], None]] = deque()
 
@@ -153,6 +156,7 @@ class FlakyBroker:
 
     async def subscribe(self, topic: str) -> None:
         self.calls.append(f"subscribe {topic}")
+        await self.subscribing.wait()
         await self._pass()
         await self.memory.subscribe(topic)
 
