@@ -15,6 +15,7 @@ run has an epoch of its own. It continues the epoch before: a position of that o
 
 import hashlib
 import json
+import struct
 from typing import Literal
 
 from .values import Connection, Position, PresenceEvent, Record, new_tuple
@@ -44,7 +45,7 @@ local function trim(bytes, size, ms, most)
   local count = redis.call('XLEN', stream)
   while count > 0 do
     local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-    local time = tonumber(string.match(oldest[2][2], '^%a (%d+)'))
+    local _, _, time = struct.unpack('<c1I8I8', oldest[2][2])
     if count <= size and bytes <= most and now < time + ms then
       return bytes
     end
@@ -67,7 +68,7 @@ end
 local channel, kind, key, body = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local size, ms, most = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 offset = offset + 1
-local message = kind .. ' ' .. now .. ' ' .. offset .. ' ' .. epoch .. ' ' .. key .. '\\n' .. body
+local message = struct.pack('<c1I8I8i4c16', kind, offset, now, tonumber(key), epoch) .. body
 if size > 0 then
   local length = #body - math.max(tonumber(key), 0)
   local bytes = tonumber(known[5] or 0)
@@ -241,20 +242,25 @@ class Keys:
         return f"{self.nodes}:{node}"
 
 
+_HEAD = struct.Struct("<cQQi16s")
+"""The beginning of a publication: `t` for text or `b` for binary, the offset, the milliseconds since 1970, the length of
+the key or -1, and the epoch. The key and the payload follow. Presence events are `j` or `l`, and JSON."""
+
+
 def parse_record(message: bytes, epoch: str | None = None) -> Record:
     """Parse a publication.
 
     :param epoch: the epoch of its position, if it was continued; None for the epoch in which it was made.
+    :raises struct.error: if it is too short.
     """
-    kind, time, offset, made, rest = message.split(b" ", 4)
-    size, _, body = rest.partition(b"\n")
+    kind, offset, time, length, made = _HEAD.unpack_from(message)
+    body = message[_HEAD.size :]
     key = None
-    if size != b"-1":
-        length = int(size)
+    if length >= 0:
         key = body[:length].decode()
         body = body[length:]
-    position = new_tuple(Position, (epoch or made.decode(), int(offset)))
-    return new_tuple(Record, (body.decode() if kind == b"t" else body, position, key, int(time) / 1000))
+    position = new_tuple(Position, (epoch or made.decode(), offset))
+    return new_tuple(Record, (body.decode() if kind == b"t" else body, position, key, time / 1000))
 
 
 def parse_event(message: bytes) -> PresenceEvent:

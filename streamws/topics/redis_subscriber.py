@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,9 @@ logger = logging.getLogger("streamws.topics")
 
 _BATCH = 500
 """The most channels in one request."""
+
+_EVENT = b"jl"
+"""The first bytes of presence events."""
 
 Deliver = Callable[[bytes, bytes], None]
 
@@ -68,9 +72,9 @@ class SubscriberLink(Link):
     def answer(self, reply: Any) -> None:
         """Process a publication, a confirmation or another reply."""
         if type(reply) is list:
-            kind = reply[0]
+            kind, channel, message = reply if len(reply) == 3 else (b"", b"", b"")
             if kind == b"message":
-                self._deliver(reply[1], reply[2])
+                self._deliver(channel, message)
                 return
             if kind in (b"subscribe", b"unsubscribe"):
                 self._confirm()
@@ -178,9 +182,9 @@ class Subscriber:
         if topic is None:
             return
         try:
-            if message[:1] in b"jl":
+            if message[0] in _EVENT:
                 self._receiver.presence_changed(topic, parse_event(message))
             else:
                 self._receiver.received(topic, parse_record(message))
-        except (TypeError, ValueError) as error:
+        except (IndexError, TypeError, ValueError, struct.error) as error:
             logger.error("topic %r: received what is not a publication of streamws: %s", topic, error)
