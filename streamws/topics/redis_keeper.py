@@ -93,7 +93,7 @@ class Keeper:
         while True:
             try:
                 link = await self._connect()
-            except (OSError, BrokerError) as error:
+            except Exception as error:  # whatever it is, this must go on
                 self._failure = describe(error) if str(error) else f"no answer within {self._timeout:g} s"
                 if not first.done() and _is_final(error):
                     first.set_exception(BrokerError(f"Redis at {self._address} cannot be used: {self._failure}"))
@@ -112,7 +112,7 @@ class Keeper:
                 begun = loop.time()
                 self._current = self._last = link
                 if told:
-                    logger.info("connected to Redis at %s for %s again", self._address, self._purpose)
+                    logger.info("connected to Redis at %s for %s", self._address, self._purpose)
                 if not first.done():
                     first.set_result(None)
                 try:

@@ -69,6 +69,7 @@ class Link(asyncio.Protocol):
         self._ping: asyncio.Future[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._full = False
+        self._ending = False  # whether nothing is sent any more
         self._reason = "the connection was lost"
         self.run = ""
         """Identifies the run of the server: it changes with each restart and failover."""
@@ -90,22 +91,24 @@ class Link(asyncio.Protocol):
 
         :raises BrokerUnavailable: if nothing can be sent.
         """
-        if self._transport is None or self.ended.done():
+        if self._transport is None or self._ending:
             raise BrokerUnavailable(f"Redis is not available: {self._reason}")
         if self._full:
             raise BrokerUnavailable(f"Redis is too slow: {_MOST_WAITING} bytes wait to be sent")
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub has no variadic tuple
         if not self._packed:
             self._loop.call_soon(self._flush)
-        self._packed.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub has no variadic tuple
+        self._packed.append(packed)
 
     def _flush(self) -> None:
         packed, self._packed = self._packed, []
-        if self._transport is not None and not self.ended.done():
+        if self._transport is not None and not self._ending:
             self._transport.write(b"".join(packed) if len(packed) > 1 else packed[0])
 
     def abort(self, reason: str) -> None:
         """End the connection at once."""
-        if self._transport is not None and not self.ended.done():
+        if self._transport is not None and not self._ending:
+            self._ending = True
             self._reason = reason
             self._transport.abort()
 
@@ -135,7 +138,7 @@ class Link(asyncio.Protocol):
             if not future.done():
                 future.set_result(reply)
             if is_error(reply, "READONLY"):
-                self._loop.call_soon(self.abort, "the server is a replica now")
+                self.abort("the server is a replica now")
         else:
             self.abort(f"received a reply without a request: {reply!r}")
 
@@ -149,6 +152,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail all requests that have no answer."""
+        self._ending = True
         if error is not None:
             self._reason = describe(error)
         if self._timer is not None:
@@ -167,6 +171,8 @@ class Link(asyncio.Protocol):
 
     def _check(self) -> None:
         """Ping a server that is silent; end the connection if it stays silent."""
+        if self._ending:
+            return
         self._timer = self._loop.call_later(self._interval, self._check)
         if self._heard:
             self._heard = False

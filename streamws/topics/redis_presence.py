@@ -168,6 +168,8 @@ class RedisPresence:
                 await self.look_after()
             except BrokerError as error:
                 logger.debug("no heartbeat: %s", describe(error))
+            except Exception:
+                logger.exception("the heartbeat has failed")
 
     async def _bury(self, link: Link, node: str) -> None:
         """Make the connections of a node leave that has died."""

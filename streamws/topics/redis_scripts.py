@@ -1,6 +1,6 @@
 """What `RedisBroker` keeps in Redis: the keys, the scripts that change them, and the form of what is kept.
 
-A topic has, in one slot of a cluster:
+A topic has:
 
 - the channel `{prefix:topic}` for publications and presence events;
 - the hash `{prefix:topic}:meta`: `epoch`, `offset`, `run` (of the server that made the last change), `former` (the
@@ -243,8 +243,9 @@ class Keys:
 
 
 _HEAD = struct.Struct("<cQQi16s")
-"""The beginning of a publication: `t` for text or `b` for binary, the offset, the milliseconds since 1970, the length of
-the key or -1, and the epoch. The key and the payload follow. Presence events are `j` or `l`, and JSON."""
+"""The beginning of a publication: `t` for text or `b` for binary, the offset, the milliseconds since 1970, the length
+of the key or -1, and the epoch. The key and the payload follow. Presence events are `j` or `l`, and JSON.
+"""
 
 
 def parse_record(message: bytes, epoch: str | None = None) -> Record:

@@ -440,6 +440,23 @@ async def test_failover_by_sentinel(tmp_path: Path, open_topics: OpenTopics) -> 
             assert b":3" in replica.ask("XLEN", "{streamws:t}:stream")
 
 
+async def test_server_that_becomes_a_replica_is_not_available(
+    redis_server: RedisServer, open_topics: OpenTopics
+) -> None:
+    topics = await open_topics(RedisBroker(redis_server.url))
+    topic = topics.topic("t", history=History())
+    async with following(topic) as follower:
+        await published(topic, "1")
+        assert b"OK" in redis_server.ask("REPLICAOF", "127.0.0.1", str(free_port()))
+        with pytest.raises(BrokerUnavailable, match="READONLY"):
+            await topic.publish("2")
+        with pytest.raises(BrokerUnavailable, match="not available: the server is a replica now"):
+            await topic.publish("2")
+        assert b"OK" in redis_server.ask("REPLICAOF", "NO", "ONE")
+        await published(topic, "3")
+        await follower.has("1", "3")
+
+
 async def test_sentinels_that_do_not_know_the_master(redis_server: RedisServer, open_topics: OpenTopics) -> None:
     with pytest.raises(ValueError, match="with sentinels, the host of the URL must be the name of the master"):
         RedisBroker("unix:///run/redis.sock", sentinels=["redis://localhost:26379"])
@@ -510,6 +527,21 @@ async def test_publication_that_cannot_be_encoded_fails_alone(make_broker: MakeB
         results = await node.broker.publish(batch)
         assert [isinstance(result, BrokerError) for result in results] == [False, True, False]
         assert [record.payload for record in (await node.read()).records] == ["1", "2"]
+
+
+async def test_other_messages_in_a_channel_are_logged_and_ignored(
+    shared_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    prefix = next(prefixes)
+    async with Node(RedisBroker(shared_server.url, prefix=prefix)) as node:
+        await node.broker.subscribe("t")
+        for wrong in ("", "x", "j", "j[1]", "l5", "t" * 36):
+            shared_server.ask("PUBLISH", f"{{{prefix}:t}}", wrong)
+        await node.publish("1")
+        await node.receive(1)
+        assert node.receiver.payloads == ["1"]
+        assert node.receiver.events == []
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["topic 't'"] * 6
 
 
 # Presence --------------------------------------------------------------------------------------------------------
