@@ -1,5 +1,6 @@
 """`RedisBroker`: keeps topics in Redis, for several processes."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from ..errors import BrokerError, BrokerUnavailable
 from .broker import Outgoing, Page, Receiver
 from .redis_address import Address
 from .redis_commands import Commands, is_forgotten
-from .redis_link import Argument, Link, checked, reply_error
+from .redis_link import Argument, Link, reply_error
 from .redis_presence import RedisPresence
 from .redis_scripts import PUBLISH, READ, Keys, parse_record
 from .redis_subscriber import Subscriber
@@ -55,13 +56,17 @@ class RedisBroker:
         self._timeout = timeout
         self._remember = int(remember * 1000)
         self._presence_timeout = presence_timeout
-        self._subscriber: Subscriber
-        self._commands: Commands
-        self._presence: RedisPresence
         self._opened = False
+        self._renew()
 
     def __repr__(self) -> str:
         return f"<RedisBroker at {self._address}>"
+
+    def _renew(self) -> None:
+        """Make everything that works for one `Topics`."""
+        self._commands = Commands(self._address, self._timeout, self._prepare)
+        self._presence = RedisPresence(self._commands, self._keys, self._presence_timeout)
+        self._subscriber = Subscriber(self._address, self._timeout, self._keys)
 
     # Opening and closing ---------------------------------------------------------------------------------------
 
@@ -73,12 +78,9 @@ class RedisBroker:
         if self._opened:
             raise BrokerError("this RedisBroker is in use: make another one")
         self._opened = True
-        self._commands = Commands(self._address, self._timeout, self._prepare)
-        self._presence = RedisPresence(self._commands, self._keys, self._presence_timeout)
-        self._subscriber = Subscriber(self._address, self._timeout, self._keys, receiver)
         try:
             await self._commands.open()
-            await self._subscriber.open()
+            await self._subscriber.open(receiver)
         except BaseException:
             await self._end()
             raise
@@ -99,6 +101,7 @@ class RedisBroker:
         await self._subscriber.close()
         await self._commands.close()
         self._opened = False
+        self._renew()
 
     # Publications ----------------------------------------------------------------------------------------------
 
@@ -115,7 +118,7 @@ class RedisBroker:
             loading = link.call("SCRIPT", "LOAD", PUBLISH.text)
             for place, reply in zip(again, await self._send(link, commands, again), strict=True):
                 replies[place] = reply
-            checked(await loading)
+            await loading
         results = [_published(reply) for reply in replies]
         unavailable = [result for result in results if isinstance(result, BrokerUnavailable)]
         if unavailable and len(unavailable) == len(results):
@@ -126,9 +129,10 @@ class RedisBroker:
         self, link: Link, commands: Sequence[tuple[Argument, ...] | BrokerError], places: Sequence[int]
     ) -> list[Any]:
         """Send some of the publications, and return their replies."""
-        sent = [
-            command if isinstance(command := commands[place], BrokerError) else link.call(*command) for place in places
-        ]
+        sent: list[asyncio.Future[Any] | BrokerError] = []
+        for place in places:
+            command = commands[place]
+            sent.append(command if isinstance(command, BrokerError) else link.call(*command))
         return [call if isinstance(call, BrokerError) else await call for call in sent]
 
     def _command(self, link: Link, message: Outgoing) -> "tuple[Argument, ...] | BrokerError":

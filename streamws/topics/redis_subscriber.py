@@ -112,9 +112,9 @@ def _fail(future: "asyncio.Future[None]", error: BrokerError) -> None:
 class Subscriber:
     """The subscriptions of one process. After each failure they are renewed, and the receiver is told of a loss."""
 
-    def __init__(self, address: Address, timeout: float, keys: Keys, receiver: Receiver) -> None:
+    def __init__(self, address: Address, timeout: float, keys: Keys) -> None:
         self._keys = keys
-        self._receiver = receiver
+        self._receiver: Receiver
         self._topics: dict[bytes, str] = {}  # the topics of all subscriptions, by their channels
         self._keeper = Keeper(
             address, timeout, lambda: SubscriberLink(timeout, self._deliver), self._renew, "subscriptions"
@@ -122,8 +122,9 @@ class Subscriber:
         self._link: SubscriberLink | None = None
         self._new = True  # whether there was no connection yet
 
-    async def open(self) -> None:
+    async def open(self, receiver: Receiver) -> None:
         """Begin to connect; see `Keeper.open`."""
+        self._receiver = receiver
         await self._keeper.open()
 
     async def close(self) -> None:

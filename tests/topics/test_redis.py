@@ -149,6 +149,24 @@ async def test_server_that_is_down_at_the_start_is_used_when_it_is_there(
         server.kill()
 
 
+async def test_broker_works_for_one_receiver_while_it_is_open(shared_server: RedisServer) -> None:
+    broker = RedisBroker(shared_server.url, prefix=next(prefixes))
+    for call in (
+        broker.subscribe("t"),
+        broker.publish([Outgoing("t", "1", None, None, None)]),
+        broker.enter("t", "c1", "ann", ""),
+    ):
+        with pytest.raises(BrokerUnavailable, match="not connected yet"):
+            await call
+    for _ in range(2):
+        async with Node(broker) as node:
+            with pytest.raises(BrokerError, match="is in use: make another one"):
+                await broker.open(Collector())
+            await node.broker.subscribe("t")
+            await node.publish("1")
+            await node.receive(1)
+
+
 @pytest.mark.parametrize("redis_server", [("--requirepass", "s3cret/%")], indirect=True)
 async def test_login_and_database(redis_server: RedisServer) -> None:
     place = f"127.0.0.1:{redis_server.port}"
@@ -162,8 +180,6 @@ async def test_login_and_database(redis_server: RedisServer) -> None:
     assert repr(broker) == f"<RedisBroker at {place}>"
     async with Node(broker) as node:
         await node.publish("1")
-        with pytest.raises(BrokerError, match="is in use"):
-            await broker.open(Collector())
     async with Node(RedisBroker(f"redis://:s3cret%2F%25@{place}/4")) as node:
         assert not (await node.read()).records
     async with Node(RedisBroker(f"redis://:s3cret%2F%25@{place}?db=3")) as node:
@@ -547,17 +563,18 @@ async def test_other_messages_in_a_channel_are_logged_and_ignored(
 # Presence --------------------------------------------------------------------------------------------------------
 
 
-async def die(broker: RedisBroker) -> None:
-    """End a broker as the death of its process would: it tells nobody."""
-    task = broker._presence._task
+async def die(broker: RedisBroker) -> str:
+    """End a broker as the death of its process would: it tells nobody. Return the name of the process in Redis."""
+    node, task = broker._presence._node, broker._presence._task
     assert task is not None
     task.cancel()
     await broker._end()
+    return node
 
 
-def let_time_pass(redis_server: RedisServer, prefix: str, broker: RedisBroker) -> None:
+def let_time_pass(server: RedisServer, prefix: str, node: str) -> None:
     """Let the last sign of life of a process be long ago."""
-    redis_server.ask("ZADD", f"{{{prefix}}}:nodes", "1", broker._presence._node)
+    server.ask("ZADD", f"{{{prefix}}}:nodes", "1", node)
 
 
 async def test_connections_of_a_process_that_dies_leave_once(shared_server: RedisServer) -> None:
@@ -571,10 +588,10 @@ async def test_connections_of_a_process_that_dies_leave_once(shared_server: Redi
         for number in range(3):
             await dying.enter("t", f"c{number}", "ann", "")
         await one.broker.enter("t", "stays", "bob", "")
-        await die(dying)
+        dead = await die(dying)
         await one.broker._presence.look_after()  # type: ignore[attr-defined]
         assert len(await one.broker.connections("t")) == 4
-        let_time_pass(shared_server, prefix, dying)
+        let_time_pass(shared_server, prefix, dead)
         await asyncio.gather(*(broker._presence.look_after() for broker in brokers * 2))
         assert [*await one.broker.connections("t")] == ["stays"]
         await one.publish("end")
@@ -601,7 +618,7 @@ async def test_process_that_was_taken_for_dead_is_present_again(shared_server: R
     async with Node(late) as node, Node(other):
         await node.broker.subscribe("t")
         await node.broker.enter("t", "c1", "ann", "")
-        let_time_pass(shared_server, prefix, late)
+        let_time_pass(shared_server, prefix, late._presence._node)
         await other._presence.look_after()
         assert await other.connections("t") == {}
         await late._presence.look_after()
