@@ -106,7 +106,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python=MAIN)
 def docs(session: nox.Session) -> None:
     """Build the documentation in docs/_build/html; a warning is an error."""
-    session.install(".[docs,speed,socks,routing,prometheus,uvicorn]", env=PURE)
+    session.install(".[docs,speed,socks,routing,prometheus,uvicorn,redis]", env=PURE)
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
 
 

@@ -29,7 +29,7 @@ from ..topics.topics import Topics
 from ..topics.values import History
 from .site import DEFAULT_HOST, DEFAULT_PORT, STOP, answer, authorities, authority, fail, page
 
-logger = logging.getLogger("streamws.demo")
+logger: logging.Logger = logging.getLogger("streamws.demo")
 
 ROOMS = ("lobby", "python", "clock")
 """The server itself writes to the last one."""

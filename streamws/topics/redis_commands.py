@@ -25,8 +25,14 @@ class Commands:
     def __init__(self, address: Address, timeout: float, prepare: Callable[[Link], Awaitable[None]]) -> None:
         self._prepare = prepare
         self._keeper = Keeper(address, timeout, lambda: Link(timeout), self._load, "publications")
-        self.open = self._keeper.open
-        self.close = self._keeper.close
+
+    async def open(self) -> None:
+        """Begin to connect; see `Keeper.open`."""
+        await self._keeper.open()
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._keeper.close()
 
     async def _load(self, link: Link) -> None:
         """Load the scripts."""

@@ -10,7 +10,7 @@ from .redis_address import Address, AnyLink
 from .redis_link import Link, Refused
 from .retrying import Waits
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _STEADY = 10.0
 """The seconds after which a connection counts as a success, and the waits between attempts begin anew."""

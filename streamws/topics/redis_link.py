@@ -71,7 +71,7 @@ class Link(asyncio.Protocol):
         self._full = False
         self._ending = False  # whether nothing is sent any more
         self._reason = "the connection was lost"
-        self.run = ""
+        self.run: str = ""
         """Identifies the run of the server: it changes with each restart and failover."""
         self.ended: asyncio.Future[None] = self._loop.create_future()
         """Done when the connection has ended."""

@@ -15,7 +15,7 @@ from .redis_link import Link, checked
 from .redis_scripts import BEAT, BURY, ENTER, EXIT, Keys, parse_members
 from .values import Connection
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _BATCH = 200
 """The most connections that are changed with one write."""

@@ -207,8 +207,8 @@ class Script:
     __slots__ = ("sha", "text")
 
     def __init__(self, text: str) -> None:
-        self.text = text
-        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.text: str = text
+        self.sha: str = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 PUBLISH = Script(_TOPIC + _PUBLISH)
@@ -226,7 +226,7 @@ class Keys:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self.nodes = f"{{{prefix}}}:nodes"
+        self.nodes: str = f"{{{prefix}}}:nodes"
 
     def channel(self, topic: str) -> str:
         """Return the channel of a topic; the keys of the topic begin with it."""

@@ -14,7 +14,7 @@ from .redis_keeper import Keeper
 from .redis_link import Link, is_error, reply_error
 from .redis_scripts import Keys, parse_event, parse_record
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _BATCH = 500
 """The most channels in one request."""

@@ -23,6 +23,7 @@ from streamws.topics import (
     Publication,
     Published,
     Recipient,
+    RedisBroker,
     Subscription,
     Topic,
     TopicLimits,
@@ -108,6 +109,6 @@ def recipient(client: Client, channel: Channel) -> list[Recipient]:
 
 
 def test_brokers_satisfy_the_protocol() -> None:
-    brokers: list[Broker] = [MemoryBroker(), FlakyBroker()]
+    brokers: list[Broker] = [MemoryBroker(), FlakyBroker(), RedisBroker("redis://localhost", sentinels=())]
     methods = [name for name in vars(Broker) if not name.startswith("_")]
     assert all(callable(getattr(broker, name)) for broker in brokers for name in methods)
