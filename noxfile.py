@@ -94,7 +94,13 @@ def types(session: nox.Session) -> None:
         session.run("mypy", "--python-version", version)
     session.run("pyright", "--verifytypes", "streamws", "--ignoreexternal")
     # Strictly: the examples, and unions as arguments, which need the newest of type checkers.
-    session.run("pyright", "docs/examples", "tests/typing/test_messages.py", "tests/typing/test_sync.py")
+    session.run(
+        "pyright",
+        "docs/examples",
+        "tests/typing/test_messages.py",
+        "tests/typing/test_sync.py",
+        "tests/typing/test_topics.py",
+    )
 
 
 @nox.session(python=MAIN)

@@ -308,7 +308,8 @@ class TopicLimits:
 
     :param max_topics_per_client: the most topics that one connection follows or is present in at once. One more
         raises `LimitExceeded`.
-    :param max_name: the longest name of a topic, in bytes of UTF-8. A longer one raises `LimitExceeded`.
+    :param max_name: the longest name of a topic, in bytes of UTF-8, and the longest key and idempotency key of a
+        publication, in characters. A longer one raises `LimitExceeded`.
     :param max_publication_size: the largest publication, in bytes (characters for text). A larger one raises
         `LimitExceeded`.
     :param max_publications_per_client: the most publications a second of one connection, which is passed to

@@ -9,7 +9,7 @@ from ..errors import BrokerError, describe
 from .broker import Broker
 from .retrying import Waits, broker_error
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 
 class Entry(NamedTuple):
@@ -66,7 +66,8 @@ class Attendance:
         try:
             await self._wait()
         except BrokerError as error:
-            logger.warning("presence in topic %r: %s; trying again", self._topic, describe(error))
+            if self._task is not None:
+                logger.warning("presence in topic %r: %s; trying again", self._topic, describe(error))
 
     def leave_soon(self) -> None:
         """End the presence as soon as the broker is available."""

@@ -16,7 +16,7 @@ from .retrying import Waits, broker_error
 from .roster import Roster
 from .values import Connection, Gap, History, Joined, Position, PresenceEvent, Publication, Record
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _MOST_READS = 5
 """How often a joining follower reads the history, if more is published meanwhile than `TopicLimits.max_held`."""
@@ -81,6 +81,7 @@ class Audience:
         "_ahead",
         "_asking",
         "_broker",
+        "_closed",
         "_codec",
         "_ending",
         "_events",
@@ -127,7 +128,7 @@ class Audience:
         on_idle: "Callable[[Audience], None]",
     ) -> None:
         self._topic = topic  # kept, so that `Topics.find` finds it
-        self.name = topic.name
+        self.name: str = topic.name
         self._codec = topic.codec
         self._history = topic.history
         self._broker = broker
@@ -142,6 +143,7 @@ class Audience:
         self._live: tuple[Group, ...] | None = ()  # the same groups; None if it has to be made anew
         self._feeds: dict[Feed, None] = {}  # the live feeds
         self._ahead: dict[Follower | Feed, None] = {}  # those that have got later publications than `position`
+        self._closed = False  # whether the topics are closed
         # The subscription.
         self._wanted = False
         self._subscribed = False
@@ -196,13 +198,12 @@ class Audience:
             self._waiters[future] = None
             try:
                 await future
-            except BrokerError:
-                self._check_left(member)
-                raise
             finally:
                 self._waiters.pop(future, None)
 
     def _check_left(self, member: "Follower | Feed") -> None:
+        if self._closed:
+            raise UsageError(f"the topics were closed while joining topic {self.name!r}")
         if member.left:
             raise UsageError(f"left topic {self.name!r} while joining it")
 
@@ -281,6 +282,7 @@ class Audience:
 
     def close(self) -> None:
         """End everything: the topics are closed."""
+        self._closed = True
         self._wanted = self._subscribed = False
         self._reset()
         for member in [*self._members]:
@@ -335,8 +337,12 @@ class Audience:
                 if joined is not None:
                     return joined
             raise BrokerError(f"cannot join topic {self.name!r}: its history does not agree with its publications")
-        except BaseException:
-            self.remove(member)
+        except BaseException as error:
+            try:
+                if isinstance(error, BrokerError):
+                    self._check_left(member)
+            finally:
+                self.remove(member)
             raise
         finally:
             self._joining -= 1

@@ -16,7 +16,7 @@ from .outlet import Outlet
 from .publishing import OnError, Publisher
 from .values import PresenceEvent, Record
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 
 class Core:
@@ -37,19 +37,19 @@ class Core:
     )
 
     def __init__(self, broker: Broker, limits: TopicLimits, on_error: OnError | None) -> None:
-        self.broker = broker
-        self.limits = limits
+        self.broker: Broker = broker
+        self.limits: TopicLimits = limits
         self.timeout: float | None = None if isinstance(broker, ImmediateBroker) else limits.broker_timeout
         """The seconds after which a call of the broker has failed; None if it never waits."""
         self.audiences: dict[str, Audience] = {}
         """The topics that have followers in this process, by their names."""
         self.outlets: dict[Recipient, Outlet] = {}
         """The connections that follow topics or are present in them."""
-        self.publisher = Publisher(broker, limits, on_error)
+        self.publisher: Publisher = Publisher(broker, limits, on_error)
         self._node = token_hex(6)
         self._ids = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self.is_open = False
+        self.is_open: bool = False
         """Whether the topics are used inside of their `async with`."""
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -17,9 +17,9 @@ class Group:
     __slots__ = ("_others", "_places", "_with_writers", "_without_writers", "_writers", "frame", "presence_frame")
 
     def __init__(self, frame: Frame | None, presence_frame: Frame | None) -> None:
-        self.frame = frame
+        self.frame: Frame | None = frame
         """Makes the message for a publication; None to send the payload alone."""
-        self.presence_frame = presence_frame
+        self.presence_frame: Frame | None = presence_frame
         """Makes the message for a presence event; None to send none."""
         self._with_writers: dict[Follower, Writer] = {}
         self._without_writers: dict[Follower, None] = {}

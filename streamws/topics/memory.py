@@ -158,7 +158,8 @@ class MemoryBroker:
 
     :param shared: another `MemoryBroker`, with which this one shares its topics; for tests of several `Topics`.
 
-    One `MemoryBroker` works for one `Topics`.
+    One `MemoryBroker` works for one `Topics`. It remembers idempotency keys for 5 minutes, the last 100,000 of them,
+    and the positions of the last 10,000 topics that nothing uses any more.
     """
 
     def __init__(self, shared: "MemoryBroker | None" = None) -> None:

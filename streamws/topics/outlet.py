@@ -16,7 +16,7 @@ from ..streams.writer import Writer
 from .attendance import Attendance
 from .values import Gap, Position, Slow
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 
 class _Owner(Protocol):
@@ -65,13 +65,13 @@ class Delivery:
     __slots__ = ("event", "key", "message", "position", "size")
 
     def __init__(self, message: SharedMessage, position: Position | None, key: str | None, event: bool = False) -> None:
-        self.message = message
-        self.position = position
+        self.message: SharedMessage = message
+        self.position: Position | None = position
         """The position of the publication; for a presence event, that of the last one before it."""
-        self.key = key
-        self.event = event
+        self.key: str | None = key
+        self.event: bool = event
         """Whether it is a presence event."""
-        self.size = len(message.data) + ITEM_OVERHEAD
+        self.size: int = len(message.data) + ITEM_OVERHEAD
 
 
 class Follower:
@@ -104,22 +104,22 @@ class Follower:
         on_gap: Callable[[Gap], None],
         slow_code: int = CloseCode.TRY_AGAIN_LATER,
     ) -> None:
-        self.outlet = outlet
+        self.outlet: Outlet = outlet
         self.slow = slow
-        self.slow_code = slow_code
-        self.backlog = backlog
-        self.frame = frame
-        self.presence_frame = presence_frame
-        self.on_gap = on_gap
-        self.left = False
+        self.slow_code: int = slow_code
+        self.backlog: int = backlog
+        self.frame: Callable[[Any], str | bytes] | None = frame
+        self.presence_frame: Callable[[Any], str | bytes] | None = presence_frame
+        self.on_gap: Callable[[Gap], None] = on_gap
+        self.left: bool = False
         """Whether it follows the topic no longer."""
         self.skip: Position | None = None
         """The position up to which this follower has got the publications already, if it is ahead of the topic."""
-        self.lost = 0
+        self.lost: int = 0
         """The number of messages that were dropped because the connection is slow."""
         self.waiting: OrderedDict[object, Delivery] | None = None
         """The messages that wait, by their key with the policy `latest`, and else by a number."""
-        self.size = 0
+        self.size: int = 0
         """The bytes of the messages that wait."""
         self._number = 0
         self._told = False  # whether `on_gap` was called for the messages that are dropped at one place
@@ -210,15 +210,15 @@ class Outlet:
     )
 
     def __init__(self, channel: Recipient, id: str, owner: _Owner) -> None:
-        self.channel = channel
-        self.id = id
+        self.channel: Recipient = channel
+        self.id: str = id
         """The id of the connection in all processes."""
         self._owner = owner
         self.followers: dict[str, Follower] = {}
         """The followers, by the topics."""
         self.present: dict[str, Attendance] = {}
         """The presence, by the topics."""
-        self.closed = False
+        self.closed: bool = False
         self._tokens = 0.0  # how many publications the connection may make now
         self._refilled = 0.0  # when that was last increased, by the clock of the loop; 0 before the first publication
         # The followers with messages that wait, in turn; None if there has been none yet.

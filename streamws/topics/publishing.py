@@ -12,7 +12,7 @@ from .broker import Broker, ImmediateBroker, Outgoing
 from .retrying import Waits, broker_error
 from .values import Published
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 OnError = Callable[[str, BrokerError], None]
 
@@ -36,7 +36,9 @@ class Publisher:
 
     def __init__(self, broker: Broker, limits: TopicLimits, on_error: OnError | None) -> None:
         self._broker = broker
-        self.publish_now = broker.publish_now if isinstance(broker, ImmediateBroker) else None
+        self.publish_now: Callable[[Outgoing], Published] | None = (
+            broker.publish_now if isinstance(broker, ImmediateBroker) else None
+        )
         """Publishes one message without waiting; None if the broker cannot do that."""
         self._limits = limits
         self._on_error = on_error
@@ -44,7 +46,7 @@ class Publisher:
         self._size = 0  # the bytes in the queue
         self._task: asyncio.Task[None] | None = None  # works the queue off
         self._closed = False
-        self.failed = 0
+        self.failed: int = 0
         """The number of publications of `publish_soon` that have failed after it had returned True."""
 
     @property

@@ -38,7 +38,7 @@ AnyRecipient = TypeVar("AnyRecipient", bound=Recipient)
 
 OnGap = Callable[[AnyRecipient, Gap], Awaitable[None] | None]
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _SLOW = ("disconnect", "drop-oldest", "drop-newest", "latest")
 
@@ -89,7 +89,8 @@ class Topic(Generic[T]):
         :raises BrokerUnavailable: if the broker cannot be reached.
         :raises BrokerError: if the broker fails otherwise. The publication may have been made.
         :raises EncodeError: if the message cannot be encoded; other codecs may raise other errors.
-        :raises LimitExceeded: if the publication is too large, or the connection publishes too often.
+        :raises LimitExceeded: if the publication or a key is too large, or the connection publishes too often.
+        :raises ConnectionClosed: if a connection whose publications are limited has ended.
 
         If it is cancelled, the publication may have been made: try again with the same idempotency key. Publications of
         one task are delivered in their order.
@@ -113,7 +114,7 @@ class Topic(Generic[T]):
         :param idempotency: as for `publish`.
         :returns: False if nothing was done, because `TopicLimits.max_publish_soon` bytes wait already.
         :raises EncodeError: if the message cannot be encoded.
-        :raises LimitExceeded: if the publication is too large.
+        :raises LimitExceeded: if the publication or a key is too large.
 
         If it fails later, it is counted in `Topics.failed`, and `on_error` of the topics is called. While the broker is
         not available, the publication waits for up to `TopicLimits.publish_timeout`. Those of one process are made in
@@ -124,9 +125,9 @@ class Topic(Generic[T]):
 
     def _outgoing(self, message: T, key: str | None, idempotency: str | None) -> Outgoing:
         if key is not None:
-            check_text("key", key)
+            self._check_length("key", key)
         if idempotency is not None:
-            check_text("idempotency", idempotency)
+            self._check_length("idempotency", idempotency)
         payload = self.codec.encode(message)
         if not isinstance(payload, str):
             payload = bytes(payload).decode() if self.codec.text else unchanging(payload)
@@ -141,6 +142,12 @@ class Topic(Generic[T]):
                 f"a publication of {len(payload)} bytes is too large (TopicLimits.max_publication_size: {most})"
             )
         return new_tuple(Outgoing, (self.name, payload, key, idempotency, self.history))
+
+    def _check_length(self, name: str, value: str) -> None:
+        check_text(name, value)
+        most = self._core.limits.max_name
+        if len(value) > most:
+            raise LimitExceeded(f"{name} has {len(value)} characters (TopicLimits.max_name: {most})")
 
     def _admit(self, client: Recipient) -> None:
         rate = self._core.limits.max_publications_per_client
@@ -179,7 +186,8 @@ class Topic(Generic[T]):
         :param frame: makes the message to send from a publication. It is called once for each publication, whatever the
             number of connections with the same function: pass the same function object for all of them. By default, the
             message is the payload.
-        :param on_gap: called with the client and a `Gap` when publications are missing. It may be a coroutine function.
+        :param on_gap: called with the client and a `Gap` for each place where publications, or presence events, are
+            missing. It may be a coroutine function.
         :param presence_frame: makes the message to send from a presence event. By default, none are sent.
         :param on_joined: called once with the result and the publications that the connection has missed. They are then
             not sent: the function has to send them.
@@ -271,7 +279,7 @@ class Topic(Generic[T]):
         :param slow: what happens if more than `backlog` bytes wait, because the items are read too slowly. `"wait"`
             stops queueing publications, and reads them from the history later. Without a history, or if it is too
             short, there is a `Gap`. `"disconnect"` ends the iteration with `LimitExceeded`. The others are as for
-            `join`; a `Gap` tells of what was dropped, except with `"latest"`.
+            `join`. A `Gap` is where publications were dropped, except those that `"latest"` replaces.
         :param backlog: the most bytes that wait, in addition to the history since `since`.
         :returns: an async context manager and iterator, whose items are `Publication` or `Gap`.
         """

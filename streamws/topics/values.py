@@ -1,7 +1,7 @@
 """Values of topics: positions, publications, gaps, and the settings of a history."""
 
 from collections.abc import Mapping
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, final
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, final
 
 import attrs
 
@@ -11,7 +11,14 @@ from ..options import MiB, check_positive_int, check_positive_seconds
 
 T = TypeVar("T")
 
-new_tuple = tuple.__new__
+_Tuple = TypeVar("_Tuple", bound=tuple[Any, ...])
+
+
+class _NewTuple(Protocol):
+    def __call__(self, kind: type[_Tuple], fields: tuple[object, ...], /) -> _Tuple: ...
+
+
+new_tuple: _NewTuple = tuple.__new__
 """Makes a `NamedTuple` from a tuple of all fields. Its own constructor is a Python function, which takes twice as long;
 several are made for each publication."""
 

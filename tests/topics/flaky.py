@@ -41,6 +41,9 @@ class FlakyBroker:
         """Whether each publication is delivered twice."""
         self.slow = 0
         """How many iterations of the loop each call takes."""
+        self.subscribing = asyncio.Event()
+        """While it is not set, `subscribe` waits."""
+        self.subscribing.set()
         self._hanging: asyncio.Event | None = None
         self._waiting: deque[Callable[[], None]] = deque()
 
@@ -130,6 +133,7 @@ class FlakyBroker:
 
     async def subscribe(self, topic: str) -> None:
         self.calls.append(f"subscribe {topic}")
+        await self.subscribing.wait()
         await self._pass()
         await self.memory.subscribe(topic)
 

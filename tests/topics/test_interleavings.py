@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from helpers.waiting import cancelled, iterations, until, within
-from streamws import BrokerError, UsageError
+from streamws import UsageError
 from streamws.topics import (
     Gap,
     History,
@@ -165,6 +165,62 @@ async def test_follower_joins_although_the_history_is_lost_again_and_again(
     other.end()
 
 
+class Losing(FlakyBroker):
+    """While a follower joins, the broker always loses something, and says so."""
+
+    tries = 0
+
+    async def read_history(
+        self, topic: str, history: History | None, since: Position | None, limit: int | None, reverse: bool
+    ) -> Page:
+        page = await super().read_history(topic, history, since, limit, reverse)
+        if self.tries:
+            self.tries -= 1
+            self.publish_another()
+            self.receiver.lost()
+        return page
+
+    def publish_another(self) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("tries", [1, 4, 5])
+async def test_follower_gets_what_is_lost_again_and_again_while_it_joins(
+    open_topics: OpenTopics, memory: MemoryBroker, channel: Channel, tries: int
+) -> None:
+    flaky = Losing(memory)
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    topic, source = topics.topic("news", history=HISTORY), publisher.topic("news", history=HISTORY)
+    flaky.publish_another = lambda: run_now(source.publish("lost"))  # type: ignore[method-assign]
+    first = (await source.publish("1")).position
+    flaky.lose = flaky.tries = tries
+    joined = await within(topic.join(channel, since=first, frame=numbered))
+    assert joined.recovered == (tries < 5)
+    await until(lambda: channel.sent == [f"{number}:lost" for number in range(2, tries + 2)])
+
+
+async def test_publications_of_two_epochs_that_arrive_during_a_recovery(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    topic, source = topics.topic("news", history=HISTORY), publisher.topic("news", history=HISTORY)
+    gaps: list[Gap] = []
+    await topic.join(channel, frame=numbered, on_gap=lambda _, gap: gaps.append(gap))
+    first = (await source.publish("one")).position
+    assert first is not None
+    flaky.hang()
+    flaky.lose = 1
+    for payload in ("two", "three", "four"):
+        await source.publish(payload)
+    flaky.forget()
+    await source.publish("another one")
+    flaky.go_on()
+    await until(lambda: len(channel.sent) == 2)
+    await source.publish("another two")
+    await until(lambda: channel.sent == ["1:one", "1:another one", "2:another two"])
+    assert gaps == [Gap(first)]
+
+
 # Cancelling ----------------------------------------------------------------------------------------------------
 
 
@@ -201,20 +257,24 @@ async def test_join_can_be_cancelled_at_each_step(
     other.end()
 
 
-async def test_joins_under_way_end_with_the_topics(flaky: FlakyBroker) -> None:
+async def test_joins_under_way_end_with_the_topics(flaky: FlakyBroker, caplog: pytest.LogCaptureFixture) -> None:
     channels = [Channel() for _ in range(3)]
     async with Topics(flaky, limits=TopicLimits(close_timeout=0.01)) as topics:
         topic = topics.topic("news", history=HISTORY)
         await topic.join(channels[0])
+        await topic.presence.enter(channels[0], "ann")
         flaky.hang()
         joins = [
             asyncio.create_task(topic.join(channels[1], since=Position("other", 1))),
             asyncio.create_task(topics.topic("other").join(channels[2])),
         ]
+        leaving = asyncio.create_task(topic.presence.leave(channels[0]))
         await iterations()
     flaky.go_on()
+    await within(leaving)
+    assert caplog.text == ""
     for task in joins:
-        with pytest.raises((BrokerError, UsageError)):
+        with pytest.raises(UsageError, match="the topics were closed while joining topic"):
             await within(task)
     assert topics._core.outlets == {}
     assert topics.followed == 0

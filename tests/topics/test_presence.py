@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from helpers.fixtures import Connect, Serve, client_of
-from helpers.waiting import iterations, until, within
+from helpers.waiting import cancelled, iterations, until, within
 from streamws import BrokerError, BrokerUnavailable, ConnectionClosed
 from streamws.topics import Connection, Member, MemoryBroker, PresenceCount, PresenceEvent, Topic, TopicLimits, Topics
 from topics.channels import Channel
@@ -229,6 +229,27 @@ async def test_followers_are_told_of_changes_while_the_broker_was_gone(
         connection.end()
 
 
+async def test_followers_that_come_back_are_told_of_those_who_came_meanwhile(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one = Channel()
+    await room.join(channel, presence_frame=described)
+    flaky.hang()
+    await room.leave(channel)
+    await iterations()
+    joining = asyncio.create_task(room.join(channel, presence_frame=described))
+    flaky.subscribing.clear()
+    flaky.go_on()
+    await until(lambda: flaky.calls[-2:] == ["unsubscribe room", "subscribe room"])
+    await others.presence.enter(one, "ann")
+    flaky.subscribing.set()
+    await within(joining)
+    await others.presence.leave(one)
+    await until(lambda: channel.sent == ["leave ann  True"])
+
+
 class Answering(FlakyBroker):
     """A broker that answers later who is present."""
 
@@ -342,6 +363,29 @@ async def test_failure_to_ask_who_is_present_is_raised(
     await topics.topic("room").join(channel, presence_frame=described)
     await topics.topic("room").presence.enter(channel, "ann")
     await until(lambda: channel.sent == ["join ann  True"])
+    other.end()
+
+
+async def test_events_that_arrive_before_a_failure_to_ask_are_forgotten(
+    open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
+) -> None:
+    broker = Answering(memory)
+    topics, other_process = await open_topics(broker), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one, other = Channel(), Channel()
+    await room.join(other)
+    broker.answer.clear()
+    joining = asyncio.create_task(room.join(channel, presence_frame=described))
+    await iterations()
+    await others.presence.enter(one, "ann")
+    joining.cancel()
+    assert await cancelled(joining)
+    await others.presence.leave(one)
+    broker.answer.set()
+    await room.join(channel, presence_frame=described)
+    broker.receiver.lost()
+    await iterations()
+    assert channel.sent == []
     other.end()
 
 

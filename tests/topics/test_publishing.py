@@ -164,6 +164,16 @@ async def test_size_of_a_publication_is_limited(open_topics: OpenTopics) -> None
         topic.publish_soon("x" * 11)
 
 
+async def test_length_of_keys_is_limited(open_topics: OpenTopics) -> None:
+    topics = await open_topics(limits=TopicLimits(max_name=4))
+    topic = topics.topic("news")
+    await topic.publish("1", key="four", idempotency="four")
+    with pytest.raises(LimitExceeded, match=r"key has 5 characters \(TopicLimits.max_name: 4\)"):
+        await topic.publish("2", key="fiive")
+    with pytest.raises(LimitExceeded, match="idempotency has 5 characters"):
+        topic.publish_soon("2", idempotency="fiive")
+
+
 async def test_publications_of_a_connection_are_limited(
     open_topics: OpenTopics, channel: Channel, fast_timers: None
 ) -> None:

@@ -66,11 +66,11 @@ async def test_broadcaster_loses_the_second_of_two_first_subscribers(
     topics = await open_topics(flaky)
     topic = topics.topic("news")
     one, two = Channel(), Channel()
-    flaky.hang()
+    flaky.subscribing.clear()
     joins = [asyncio.create_task(topic.join(one)), asyncio.create_task(topic.join(two))]
     await iterations()
     assert not any(task.done() for task in joins)
-    flaky.go_on()
+    flaky.subscribing.set()
     await within(asyncio.gather(*joins))
     await topic.publish("1")
     await until(lambda: one.sent == two.sent == ["1"])

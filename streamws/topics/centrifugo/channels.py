@@ -18,7 +18,7 @@ from .frames import PresenceFrame, encode_info, encode_publication, publication_
 from .replies import Encoded
 from .settings import Action, AnyClient, AnyTopic, Settings, check_awaitable, check_type
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 
 @attrs.define

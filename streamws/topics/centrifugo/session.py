@@ -19,7 +19,7 @@ from .commands import BadRequest, Command
 from .replies import Encoded
 from .settings import AnyClient, Connected, Function, Settings, check_awaitable, check_type
 
-logger = logging.getLogger("streamws.topics")
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _MAX_TTL = 365 * 24 * 3600
 """The most seconds that clients are told until a connection expires."""
@@ -82,6 +82,8 @@ class Session(Generic[AnyClient]):
                 self._busy = True
                 for number, command in enumerate(commands.decode_commands(message), 1):
                     await self._process(command)
+                    if not self._connected:
+                        break  # `connect` has failed: the commands behind it are of no use
                     if number % _BATCH == 0:
                         await asyncio.sleep(0)
                 self._busy = False
