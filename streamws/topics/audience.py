@@ -320,7 +320,7 @@ class Audience:
             for attempt in range(_MOST_READS):
                 await self._subscribe(member)
                 if isinstance(member, Follower) and member.presence_frame is not None:
-                    await self._begin_roster()
+                    await self._begin_roster(member)
                 generation = self._generation
                 page: Page | None = None
                 position = None if self._recovery else self.position
@@ -614,7 +614,7 @@ class Audience:
 
     # Presence --------------------------------------------------------------------------------------------------
 
-    async def _begin_roster(self) -> None:
+    async def _begin_roster(self, member: Follower) -> None:
         """Find out who is present, for the first follower that is told of changes.
 
         :raises BrokerError: if that fails.
@@ -626,6 +626,7 @@ class Audience:
             while self._roster is None:
                 losses = self._losses
                 connections = await self._connections()
+                self._check_left(member)
                 if losses == self._losses:
                     self._set_roster(connections)
         finally:
