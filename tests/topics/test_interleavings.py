@@ -1,6 +1,7 @@
 """Joins, leaves, publications and losses that meet, also inside of functions of the application."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -420,20 +421,22 @@ async def test_publishing_inside_of_send(topics: Topics) -> None:
     other.end()
 
 
-async def test_eager_tasks(channel: Channel) -> None:
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
-    try:
-        async with Topics(MemoryBroker()) as topics:
-            topic = topics.topic("news")
-            for number in range(3):
-                await topic.join(channel)
-                await topic.presence.enter(channel, "ann")
-                topic.publish_soon(str(number))
-                await until(lambda number=number: channel.sent[-1:] == [str(number)])  # type: ignore[misc]
-                await topic.leave(channel)
-                assert await topic.presence.members() == {}
-            assert channel.sent == ["0", "1", "2"]
-            await until(lambda: topics.followed == 0)
-    finally:
-        loop.set_task_factory(None)
+if sys.version_info >= (3, 12):
+
+    async def test_eager_tasks(channel: Channel) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        try:
+            async with Topics(MemoryBroker()) as topics:
+                topic = topics.topic("news")
+                for number in range(3):
+                    await topic.join(channel)
+                    await topic.presence.enter(channel, "ann")
+                    topic.publish_soon(str(number))
+                    await until(lambda number=number: channel.sent[-1:] == [str(number)])  # type: ignore[misc]
+                    await topic.leave(channel)
+                    assert await topic.presence.members() == {}
+                assert channel.sent == ["0", "1", "2"]
+                await until(lambda: topics.followed == 0)
+        finally:
+            loop.set_task_factory(None)
