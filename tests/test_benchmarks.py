@@ -193,6 +193,7 @@ def test_page_marks_ratios_about_which_the_rounds_disagree() -> None:
 def test_page_shows_chosen_figures() -> None:
     runs = [result("streamws", 2, figures={"median ms": 0.5, "99 % ms": 12.34}), result("picows", 4)]
     assert filled("uvloop small | median ms, 99 % ms", runs).splitlines()[2] == "| `small` | 0.50, 12.3 | ,  |"
+    assert filled("uvloop small | rate", runs).splitlines()[2] == "| `small` | 2,000 | 2,000 |"
     assert filled("uvloop small | cost, ratio", runs).splitlines()[2] == "| `small` | 2.00, 0.50 | 4.00, 1.00 |"
 
 

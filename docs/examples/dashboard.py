@@ -127,20 +127,18 @@ class Dashboard:
     # Plain HTTP, and who may connect ----------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Response | None:
-        """Serve the page and its tokens; check who follows the alerts."""
+        """Serve the page and its tokens, and note the user of a program."""
         if request.path in self._files:
             return self._files[request.path]
-        if request.path in ("/token", "/alerts"):
-            user = self._logged_in(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        login = self.tokens.check("login", request.headers.get("Authorization", "").removeprefix("Bearer "))
+        user = None if login is None or login[1] <= time.time() else login[0]
+        if request.path == "/token":
             if user is None:
                 return Response(401, "log in first\n")
-            if request.path == "/token":
-                return Response(200, self.tokens.make("connect", user, self._token_seconds))
+            return Response(200, self.tokens.make("connect", user, self._token_seconds))
+        if user is not None:
+            request[USER] = user
         return None
-
-    def _logged_in(self, token: str) -> str | None:
-        checked = self.tokens.check("login", token)
-        return None if checked is None or checked[1] <= time.time() else checked[0]
 
     # Pages ------------------------------------------------------------------------------------------------------
 
@@ -173,6 +171,9 @@ class Dashboard:
 
     async def send_alerts(self, client: Client) -> None:
         """Send the alerts to a program, beginning after the position in its query."""
+        if USER not in client:
+            await client.close(4401, "log in first")
+            return
         query = client.request.query
         since = Position(query["epoch"], int(query["offset"])) if "epoch" in query else None
         await self.alerts.join(client, since=since, frame=with_position)

@@ -83,6 +83,7 @@ class Audience:
         "_broker",
         "_closed",
         "_codec",
+        "_ending",
         "_events",
         "_feeds",
         "_forgetting",
@@ -146,6 +147,7 @@ class Audience:
         # The subscription.
         self._wanted = False
         self._subscribed = False
+        self._ending = False  # whether it will end in the next iteration of the loop, if nobody joins
         self._transition: asyncio.Task[None] | None = None
         self._pause: asyncio.Future[None] | None = None  # of the transition, after a failure
         self._waiters: dict[asyncio.Future[None], None] = {}  # of followers that wait for the subscription
@@ -249,6 +251,7 @@ class Audience:
 
     def _unsubscribe_now(self) -> None:
         """Unsubscribe at a broker that never waits, unless there are followers again."""
+        self._ending = False
         if self._wanted or not self._subscribed or self._transition is not None:
             return
         call = self._broker.unsubscribe(self.name)
@@ -477,7 +480,9 @@ class Audience:
             self._reset()
             if self._subscribed:
                 if self._timeout is None and self._transition is None:
-                    asyncio.get_running_loop().call_soon(self._unsubscribe_now)
+                    if not self._ending:
+                        self._ending = True
+                        asyncio.get_running_loop().call_soon(self._unsubscribe_now)
                 else:
                     self._begin_transition()
             self.check_idle()

@@ -45,6 +45,8 @@ class Group:
         self._with_writers.pop(follower, None)
         self._without_writers.pop(follower, None)
         self._places = None
+        self._writers = ()  # they would keep the connection
+        self._others = ()
 
     def followers(self) -> tuple[Follower, ...]:
         """Return the followers."""
@@ -57,11 +59,12 @@ class Group:
             places = self._places = tuple(self._with_writers)
             self._writers = tuple(self._with_writers.values())
             self._others = tuple(self._without_writers)
+        others = self._others
         late = send_to_ready(message, self._writers)
-        if late or self._others:
+        if late or others:
             delivery = Delivery(message, position, key, event)
             for place in late:
                 follower = places[place]
                 follower.outlet.offer(follower, delivery)
-            for follower in self._others:
+            for follower in others:
                 follower.outlet.offer(follower, delivery)

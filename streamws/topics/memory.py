@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from secrets import token_hex
 from time import time
 
@@ -41,7 +42,7 @@ class _Kept:
 
     @property
     def position(self) -> Position:
-        return Position(self.epoch, self.offset)
+        return new_tuple(Position, (self.epoch, self.offset))
 
     def add(self, record: Record, history: History, now: float) -> None:
         """Add a publication to the history, and drop those for which there is no room any more."""
@@ -278,16 +279,19 @@ class MemoryBroker:
         if kept is None:
             forgotten = self._store.forgotten.get(topic)
             return Page((), forgotten or Position("", 0), since is None or since == forgotten)
-        kept.expire(asyncio.get_running_loop().time())
+        if kept.times:
+            kept.expire(asyncio.get_running_loop().time())
         position = kept.position
         first = position.offset - len(kept.records) + 1  # the offset of the oldest record
         after = 0 if since is None or since.epoch != position.epoch else since.offset
         complete = (since is None or since.epoch == position.epoch) and first - 1 <= after <= position.offset
+        if limit == 0:
+            return Page((), position, complete)
         start = min(max(after + 1 - first, 0), len(kept.records))
         stop = len(kept.records)
         if limit is not None:
             start, stop = (max(start, stop - limit), stop) if reverse else (start, min(stop, start + limit))
-        records = [kept.records[place] for place in range(start, stop)]
+        records = list(islice(kept.records, start, stop))
         return Page(records, position, complete)
 
     # Presence --------------------------------------------------------------------------------------------------

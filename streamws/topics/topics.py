@@ -105,9 +105,9 @@ class Topics:
                 options_of("history", History, history)
             topic = self._topics[name] = Topic(self._core, name, codec, history)
             return topic
-        if topic.codec != codec:
+        if topic.codec is not codec and topic.codec != codec:
             raise UsageError(f"topic {name!r} is used with another codec: pass an equal one, or the same object")
-        if topic.history != history:
+        if topic.history is not history and topic.history != history:
             raise UsageError(f"topic {name!r} is used with another history: {topic.history!r}")
         return topic
 

@@ -10,8 +10,8 @@ REFERENCES = ("picows", "picows-iter", "streamws", "streamws-sync", "uvicorn-web
 """The library that the others are compared with: the first of these that was measured.
 
 picows' core has no compression, so picows-iter takes its place there. Where neither takes part, several ways of using
-streamws are compared with `async for`, the other blocking clients with that of streamws, and servers of ASGI
-applications with uvicorn's default.
+streamws are compared with `async for`, topics with streamws without them, the other blocking clients with that of
+streamws, and servers of ASGI applications with uvicorn's default.
 """
 
 _SCRIPTS: dict[str, list[str]] = {
@@ -71,7 +71,7 @@ WAYS = ("streamws", *_WAYS)
 TYPED = ("streamws", *_TYPED)
 """Text as it is, JSON by hand, and typed messages, which the case `typed` compares."""
 TOPICS = ("streamws", *_TOPICS)
-"""`broadcast`, and a topic that all connections follow."""
+"""Without topics: `broadcast`, to clients that the application has in a dict; and with topics."""
 CHANNELS = tuple(_CHANNELS)
 """Libraries with topics, in ASGI applications under uvicorn with its default WebSocket class. The second one has no
 history."""

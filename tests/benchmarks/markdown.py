@@ -6,8 +6,8 @@ The page has blocks, each between two comments, which `fill` replaces:
     <!-- end of figures -->
 
 The first word is the loop, then come the cases. After a bar, `| median ms, 99 % ms`, come the names of figures to show
-instead of cost and ratio; `cost` and `ratio` are names, too. There are two more blocks: `figures: machine` says where
-and with what the results were measured, and `figures: cases small ping-pong` describes cases.
+instead of cost and ratio; `cost`, `ratio` and `rate` are names, too. There are two more blocks: `figures: machine` says
+where and with what the results were measured, and `figures: cases small ping-pong` describes cases.
 """
 
 import re
@@ -20,7 +20,8 @@ from benchmarks.results import Result, Row, pythons, reference, rows, select
 from benchmarks.table import ratio, undecided
 
 _BLOCK = re.compile(r"(<!-- figures: (.+?) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-PACKAGES = ("uvloop", "aiofastnet", "picows", "websockets", "aiohttp", "wse-server", "zlib-ng", "isal")
+_LIBRARIES = ("picows", "websockets", "aiohttp", "wse-server", "litestar", "broadcaster")
+PACKAGES = ("uvloop", "aiofastnet", *_LIBRARIES, "zlib-ng", "isal")
 
 
 def fill(page: str, environment: Mapping[str, Any], results: Sequence[Result], descriptions: Mapping[str, str]) -> str:
@@ -86,6 +87,8 @@ def _figure(row: Row, name: str) -> str:
         return number(median(row.costs))
     if name == "ratio":
         return ratio(row)
+    if name == "rate":
+        return number(median(measure.rate for measure in row.measures))
     return number(row.figure(name)) if name in row.measures[0].figures else ""
 
 

@@ -42,8 +42,8 @@ All figures are medians over the rounds. Cost and ratio below 1 are better than 
 cost                CPU time or memory of the server (of the client in client-*, sync*); user and system are parts
 / picows            cost of this library divided by the cost of picows' core, with the same interpreter and in the same
                     round: 0.8 means 20 % cheaper, 1.25 means 25 % dearer. Where picows' core was not measured,
-                    picows-iter takes its place, in callbacks streamws with `async for`, and in asgi* uvicorn's
-                    default class
+                    picows-iter takes its place, in callbacks streamws with `async for`, in topics* streamws without
+                    topics, and in asgi* uvicorn's default class
 rounds              lowest and highest of these ratios over the rounds; if 1 is between them, the rounds disagree about
                     which library is cheaper. The median of the ratios need not be the ratio of the median costs
 waited              share of the time in which it was ready to run but other processes used its core
@@ -57,6 +57,8 @@ median, 99 %, max   round-trip times during the flood; with fewer than 100 round
 longest ms          the longest time that another task of the event loop waited during a tight loop of sends
 wse-server          an engine in Rust, with the CPU time of all its threads on the one core that every server has. It
                     has no event loop: its threads may merge broadcasts that a library would send one by one
+topics-*            one delivery to one client, one join with the leave after it, or one return: a reset connection that
+                    comes back, with its handshake and what it gets from the history
 scale-*             idle: a connection and keepalive round; pings: received by each client in an interval; delivery: one
                     message to one client; opening: a connection and its handshake; storm: the same for connections
                     that were all reset and come back at once, the resets included; storm s: until all are open again;

@@ -58,6 +58,13 @@ async def pushed(page: Client, kind: str) -> Any:
     return push[kind]
 
 
+async def end(client: Client) -> tuple[int, str]:
+    """Return the code and the reason with which the server closes the connection."""
+    await within(client.wait_closed())
+    assert client.outcome is not None
+    return client.outcome.code, client.outcome.reason
+
+
 async def sign_in(dashboard: Dashboard, page: Client, user: str) -> None:
     """Connect as a page does: with a token for which the token of the link was exchanged."""
     status, token = await fetch(dashboard, "/token", dashboard.tokens.make("login", user, 60))
@@ -143,16 +150,16 @@ async def test_price_far_from_its_average_is_an_alert(dashboard: Dashboard) -> N
 async def test_tokens_are_refused_if_they_have_expired_or_have_another_purpose(dashboard: Dashboard) -> None:
     tokens = dashboard.tokens
     for login in ("", "Ann", "Ann.9999999999.00", tokens.make("login", "Ann", -1), tokens.make("connect", "Ann", 60)):
-        for path in ("/token", "/alerts"):
-            assert await fetch(dashboard, path, login) == (401, "log in first\n")
+        assert await fetch(dashboard, "/token", login) == (401, "log in first\n")
+        for path in ("/alerts", "/%61lerts"):
+            async with opened(dashboard, path, login) as program:
+                assert await end(program) == (4401, "log in first")
     async with opened(dashboard, "/connection") as page:
         assert (await ask(page, "connect", token=tokens.make("connect", "Ann", -1)))["code"] == 109
     for token in ("", "Ann.9999999999.00", tokens.make("login", "Ann", 60)):
         async with opened(dashboard, "/connection") as page:
             await page.send(json.dumps({"id": 1, "connect": {"token": token}}))
-            await within(page.wait_closed())
-            assert page.outcome is not None
-            assert (page.outcome.code, page.outcome.reason) == (3500, "invalid token")
+            assert await end(page) == (3500, "invalid token")
 
 
 async def test_page_sends_a_new_token_before_the_old_one_expires(dashboard: Dashboard) -> None:

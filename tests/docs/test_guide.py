@@ -198,7 +198,9 @@ def test_documentation_comments_are_all_understood() -> None:
     assert len(comments) + len(re.findall(r"(?<!-->)\n```python\n", text)) == sum(e.blocks for e in examples())
     figures = text.count("<!-- figures: ")
     assert text.count("<!-- end of figures -->") == figures
-    assert len(re.findall("<!--", text)) == len(comments) + text.count("<!-- output: ") + 2 * figures
+    simulated = text.count("<!-- simulation: ")
+    assert text.count("<!-- end of simulation -->") == simulated
+    assert len(re.findall("<!--", text)) == len(comments) + text.count("<!-- output: ") + 2 * (figures + simulated)
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
@@ -1159,6 +1161,16 @@ async def _(server: Running) -> None:
         assert await peer.recv() == "hello"
         server.signal(signal.SIGTERM)
         assert await closed(peer) == (1012, "server shutting down")
+    await server.program.says("^drained$")
+
+
+@drives("large-node")
+async def _(server: Running) -> None:
+    async with server.connect() as peer:
+        await peer.send("hello")
+        assert await peer.recv() == "hello"
+        server.signal(signal.SIGTERM)
+        assert (await closed(peer))[0] == 1012
     await server.program.says("^drained$")
 
 

@@ -35,8 +35,8 @@ class Connect:
     """The first command of a connection."""
 
     id: int
-    token: str
-    data: JsonValue
+    token: str = attrs.field(repr=False)
+    data: JsonValue = attrs.field(repr=False)
     name: str
     version: str
 
@@ -46,7 +46,7 @@ class Refresh:
     """Replaces the token of a connection before it expires."""
 
     id: int
-    token: str
+    token: str = attrs.field(repr=False)
 
 
 @attrs.frozen

@@ -82,6 +82,8 @@ class Session(Generic[AnyClient]):
                 self._busy = True
                 for number, command in enumerate(commands.decode_commands(message), 1):
                     await self._process(command)
+                    if not self._connected:
+                        break  # `connect` has failed: the commands behind it are of no use
                     if number % _BATCH == 0:
                         await asyncio.sleep(0)
                 self._busy = False

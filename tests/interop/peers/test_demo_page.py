@@ -13,6 +13,8 @@ import pytest
 from helpers.processes import python_environment, running
 from interop.peers.browser import ChromiumPage, chromium
 
+MISSING = "messages are missing here: the history no longer has them"
+
 # Functions that act and wait like a person.
 PERSON = r"""
 const page = (id) => document.getElementById(id);
@@ -47,10 +49,10 @@ const ready = () => until(() => texts("#events li span").filter((text) => text.s
 
 
 @asynccontextmanager
-async def demo() -> AsyncIterator[str]:
+async def demo(port: str = "0") -> AsyncIterator[str]:
     """Run the command, and give the URL of the page."""
     # -P: import the streamws under test, not one in the working directory.
-    command = [sys.executable, "-P", "-m", "streamws", "demo", "--host", "127.0.0.1", "--port", "0"]
+    command = [sys.executable, "-P", "-m", "streamws", "demo", "--host", "127.0.0.1", "--port", port]
     async with running(*command, environment=python_environment()) as process:
         assert process.stdout is not None
         url = None
@@ -161,17 +163,72 @@ async def test_page_says_that_messages_are_missing(tmp_path: Path) -> None:
         await ada.evaluate("page('switch').click()")
         await bob.evaluate("(async () => { for (let n = 1; n <= 101; n++) { say(`${n}`); await lines(n); } })()")
         await ada.evaluate("page('switch').click()")
-        await ada.evaluate("lines(2)")
-        assert await ada.evaluate("log()") == [
-            "connection cut",
-            "messages are missing here: the history no longer has them",
-        ]
+        await ada.evaluate("lines(52)")
+        assert await ada.evaluate("log()") == ["connection cut", MISSING, *(f"Bob|{n}|" for n in range(52, 102))]
+        await bob.evaluate("say('more')")
+        await ada.evaluate("lines(53)")
+        assert (await ada.evaluate("log()"))[-1] == "Bob|more|"
+
+
+async def test_page_continues_when_the_server_has_started_again(tmp_path: Path) -> None:
+    async with chromium("about:blank", tmp_path) as page:
+        async with demo() as url:
+            await reload(page, url)
+            await page.evaluate("rename('Ada')")
+            await page.evaluate("people('Ada')")
+            await page.evaluate("say('before')")
+            await page.evaluate("lines(1)")
+        await page.evaluate("state('connecting')")
+        async with demo(port=url.strip("/").rpartition(":")[2]):
+            await page.evaluate("state('connected')")
+            await page.evaluate("lines(3)")
+            await page.evaluate("say('after')")
+            await page.evaluate("lines(4)")
+            assert await page.evaluate("log()") == ["Ada|before|", "connection lost", MISSING, "Ada|after|"]
+            await page.evaluate("people('Ada')")
+
+
+async def test_messages_are_recovered_once(tmp_path: Path) -> None:
+    async with (
+        demo() as url,
+        visit(url, tmp_path / "ada", "Ada") as ada,
+        visit(url, tmp_path / "bob", "Bob") as bob,
+    ):
+        for n in (1, 2):
+            await ada.evaluate("page('switch').click()")
+            await bob.evaluate(f"say('{n}')")
+            await bob.evaluate(f"lines({n})")
+            await ada.evaluate("page('switch').click()")
+            await ada.evaluate(f"lines({3 * n})")
+        again = ["connection cut", "connected again: 1 message recovered"]
+        assert await ada.evaluate("log()") == [*again, "Bob|1|recovered", *again, "Bob|2|recovered"]
+
+
+async def test_last_messages_stay_in_sight(tmp_path: Path) -> None:
+    end = "page('log').scrollHeight - page('log').scrollTop - page('log').clientHeight < 2"
+    frame = "await new Promise(requestAnimationFrame)"
+    async with demo() as url, visit(url, tmp_path / "ada", "Ada") as page:
+        await page.resize(1280, 800)
+        for n in range(1, 31):
+            await page.evaluate(f"say('{n}')")
+            await page.evaluate(f"lines({n})")
+        assert await page.evaluate(end)
+        for width, height in ((390, 844), (390, 420), (1280, 500)):  # a phone, its keyboard, another window
+            await page.resize(width, height)
+            await page.evaluate(f"(async () => {{ while (innerHeight !== {height} || !({end})) {frame}; }})()")
+        # Somebody who reads earlier messages is not disturbed.
+        await page.evaluate("page('log').scrollTop = 0")
+        await page.evaluate(f"(async () => {{ while (logAtEnd) {frame}; }})()")
+        await page.evaluate("say('31')")
+        await page.evaluate("lines(31)")
+        assert await page.evaluate("page('log').scrollTop") == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 async def test_page_fits_the_screen_and_can_be_read(tmp_path: Path, width: int, scheme: str) -> None:
-    async with demo() as url, visit(url, tmp_path / "ada", "Ada") as page:
+    name = "<img src=x onerror=alert(1)>"
+    async with demo() as url, visit(url, tmp_path / "ada", name) as page:
         await page.resize(width, 844)
         await page.prefer(scheme)
         seen: Any = await page.evaluate(r"""
@@ -179,6 +236,7 @@ async def test_page_fits_the_screen_and_can_be_read(tmp_path: Path, width: int, 
               say("x".repeat(1500));
               say("y ".repeat(500));
               await lines(2);
+              addMessage(shown, { offset: 99, data: { name: "w".repeat(30), text: "z", time: 0 } }, true);
               const light = (color) => {
                 const [red, green, blue] = color.match(/[\d.]+/g).slice(0, 3).map((part) => {
                   const share = part / 255;

@@ -10,6 +10,7 @@ from helpers.waiting import within
 from streamws import Client
 from streamws.topics import CentrifugoError, Connected, JsonValue
 from streamws.topics.centrifugo import session
+from streamws.topics.centrifugo.commands import decode_commands
 from topics.centrifugo.house import Open, by_token
 
 # Connecting ----------------------------------------------------------------------------------------------------------
@@ -58,6 +59,27 @@ async def test_connect_function_answers_with_an_error(house: Open, error: Centri
     # Clients open another connection after that.
     await peer.say('{"id":2,"connect":{}}')
     assert await peer.end() == (3501, "bad request: connect has failed")
+
+
+async def test_commands_behind_connect_are_dropped_if_it_fails(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "streamws.topics")
+
+    async def refuse(client: Client, token: str, data: JsonValue) -> Connected:
+        raise CentrifugoError(109)
+
+    peer = await (await house(connect=refuse, connect_timeout=0.05)).visit()
+    # Clients subscribe at once, without waiting for the reply to `connect`.
+    await peer.say('{"id":1,"connect":{}}', '{"id":2,"subscribe":{"channel":"news"}}', '{"id":3,"rpc":{}}')
+    await peer.hear('{"id":1,"error":{"code":109,"message":"token expired"}}')
+    assert await peer.end() == (3502, "stale")  # and not a bad request
+    assert [record.args[-2] for record in caplog.records if isinstance(record.args, tuple)] == [3502]
+
+
+def test_tokens_are_not_shown() -> None:
+    (connecting,) = decode_commands('{"id":1,"connect":{"token":"secret","data":"secret"}}')
+    (refreshing,) = decode_commands('{"id":1,"refresh":{"token":"secret"}}')
+    assert repr(connecting) == "Connect(id=1, name='', version='')"
+    assert repr(refreshing) == "Refresh(id=1)"
 
 
 async def test_connect_function_that_raises_is_logged(house: Open, caplog: pytest.LogCaptureFixture) -> None:
