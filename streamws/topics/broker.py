@@ -49,8 +49,8 @@ class Receiver(Protocol):
     def lost(self, topics: Sequence[str] | None = None) -> None:
         """Publications or presence events may be missing from what was delivered for these topics; None for all.
 
-        To be called when the subscriptions work again, so that nothing later is missing. `Topics` then reads the history
-        and asks for the connections, and tells its followers what they were not told.
+        To be called when the subscriptions work again, so that nothing later is missing. `Topics` then reads the
+        history and asks for the connections, and tells its followers what they were not told.
         """
         ...
 
