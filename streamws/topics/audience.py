@@ -531,9 +531,7 @@ class Audience:
             if message is not None:
                 group.send(message, record.position, record.key)
             else:
-                gap = Gap(Position(record.position.epoch, record.position.offset - 1))
-                for follower in group.followers():
-                    follower.on_gap(gap)
+                group.tell(Gap(Position(record.position.epoch, record.position.offset - 1)))
         if self._feeds:
             publication = publication or Publication(self.name, record, self._codec)
             for feed in tuple(self._feeds):
@@ -810,8 +808,7 @@ class Audience:
         self._forget_recent()
         self._generation += 1
         for group in self._live_groups():
-            for follower in group.followers():
-                follower.on_gap(gap)
+            group.tell(gap)
         for feed in tuple(self._feeds):
             feed.put_gap(gap, position)
         for member in tuple(self._ahead):

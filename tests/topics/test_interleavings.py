@@ -379,6 +379,49 @@ async def test_on_gap_may_leave_join_and_publish(
         other.end()
 
 
+async def test_on_gap_may_make_another_follower_leave(topics: Topics, channel: Channel) -> None:
+    topic = topics.topic("news")
+    other = Channel()
+
+    def on_gap(client: Channel, gap: Gap) -> None:
+        run_now(topic.leave(other))
+
+    channel.stick()
+    await topic.join(channel, slow="drop-newest", backlog=100, on_gap=on_gap)
+    await topic.join(other)
+    await topic.publish("1")
+    await iterations()
+    await topic.publish("2")
+    await topic.publish("3")  # there is no room for it
+    await iterations()
+    assert other.sent == ["1"]  # what waits for a connection that leaves is dropped
+    channel.move()
+    await until(lambda: channel.sent == ["1", "2"])
+
+
+async def test_follower_that_leaves_when_another_one_is_told_of_a_gap_is_not_told(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    topic, source = topics.topic("news"), publisher.topic("news")
+    other = Channel()
+    told: list[Channel] = []
+
+    def on_gap(client: Channel, gap: Gap) -> None:
+        told.append(client)
+        run_now(topic.leave(other if client is channel else channel))
+
+    await topic.join(channel, on_gap=on_gap)
+    await topic.join(other, on_gap=on_gap)
+    flaky.lose = 1
+    await source.publish("1")
+    await source.publish("2")
+    await iterations()
+    assert len(told) == 1
+    assert told[0].sent == ["2"]
+    other.end()
+
+
 async def test_last_follower_leaves_in_on_gap(
     open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
 ) -> None:
