@@ -336,7 +336,7 @@ async def test_slow_connection_that_joins_again_and_again_collects_nothing(topic
         await topic.join(channel)
         await topic.publish(f"{number}")
         await topic.leave(channel)
-    assert len(topics._core.outlets[channel]._queue) == 0
+    assert not topics._core.outlets[channel]._queue
     await topic.join(channel)
     await topic.publish("2")
     channel.move()
