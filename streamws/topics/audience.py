@@ -188,11 +188,12 @@ class Audience:
         """
         self._members[member] = None
         self._joining += 1
+        check_left = partial(self._check_left, member)
         try:
             for attempt in range(_MOST_READS):
-                await self._subscription.begin(partial(self._check_left, member), self.check_idle)
+                await self._subscription.begin(check_left, self.check_idle)
                 if isinstance(member, Follower) and member.presence_frame is not None:
-                    self._send_events(await self._presence.begin())
+                    self._send_events(await self._presence.begin(check_left))
                 generation = self._generation
                 page: Page | None = None
                 position = None if self._recovery else self.position
@@ -392,9 +393,7 @@ class Audience:
             if message is not None:
                 group.send(message, record.position, record.key)
             else:
-                gap = Gap(Position(record.position.epoch, record.position.offset - 1))
-                for follower in group.followers():
-                    follower.on_gap(gap)
+                group.tell(Gap(Position(record.position.epoch, record.position.offset - 1)))
         if self._feeds:
             publication = publication or self._framing.publication(record)
             for feed in tuple(self._feeds):
@@ -577,8 +576,7 @@ class Audience:
         self._recent.clear()
         self._generation += 1
         for group in self._live_groups():
-            for follower in group.followers():
-                follower.on_gap(gap)
+            group.tell(gap)
         for feed in tuple(self._feeds):
             feed.put_gap(gap, position)
         for member in tuple(self._ahead):

@@ -1,7 +1,7 @@
 """`PresenceChanges`: what the followers of a topic are told of its presence."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..options import ITEM_OVERHEAD
 from .broker import Broker
@@ -39,9 +39,10 @@ class PresenceChanges:
         """Whether it remembers who is present."""
         return self._roster is not None
 
-    async def begin(self) -> list[PresenceEvent]:
+    async def begin(self, check: Callable[[], None]) -> list[PresenceEvent]:
         """Find out who is present, for the first follower that is told of changes.
 
+        :param check: raises an error if the follower does not want it any more.
         :returns: the events to tell, which were held back meanwhile.
         :raises BrokerError: if that fails.
         """
@@ -52,6 +53,7 @@ class PresenceChanges:
             while self._roster is None:
                 losses = self._losses
                 connections = await self.read()
+                check()
                 # Another follower may have been faster.
                 if losses == self._losses and self._roster is None:
                     self._roster = Roster(connections)

@@ -7,7 +7,7 @@ import pytest
 
 from helpers.fixtures import Connect, Serve, client_of
 from helpers.waiting import cancelled, iterations, until, within
-from streamws import BrokerError, BrokerUnavailable, ConnectionClosed
+from streamws import BrokerError, BrokerUnavailable, ConnectionClosed, UsageError
 from streamws.topics import Connection, Member, MemoryBroker, PresenceCount, PresenceEvent, Topic, TopicLimits, Topics
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
@@ -387,6 +387,34 @@ async def test_events_that_arrive_before_a_failure_to_ask_are_forgotten(
     await iterations()
     assert channel.sent == []
     other.end()
+
+
+async def test_follower_that_leaves_while_the_topic_asks_who_is_present(
+    open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
+) -> None:
+    broker = Answering(memory)
+    topics, other_process = await open_topics(broker), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one = Channel()
+    broker.answer.clear()
+    leaving = asyncio.create_task(room.join(channel, presence_frame=described))
+    await iterations()
+    broker.subscribing.clear()
+    broker.hang()
+    await room.leave(channel)
+    await iterations()
+    joining = asyncio.create_task(room.join(channel, presence_frame=described))
+    await iterations()
+    broker.go_on()
+    await until(lambda: broker.calls[-2:] == ["unsubscribe room", "subscribe room"])
+    await others.presence.enter(one, "ann")
+    broker.answer.set()
+    with pytest.raises(UsageError, match="left topic 'room' while joining"):
+        await within(leaving)
+    broker.subscribing.set()
+    await within(joining)
+    await others.presence.leave(one)
+    await until(lambda: channel.sent == ["leave ann  True"])
 
 
 async def test_presence_events_that_are_dropped_are_a_gap(topics: Topics, channel: Channel) -> None:

@@ -492,6 +492,8 @@ class TopicUse(RuleBasedStateMachine):
                 assert before in told, f"nothing tells that something is missing between {before} and {position}"
             before = position
         if person.follows and person.client.outcome is None:
+            if person.slow == "drop-newest" and before in told:
+                return  # it was dropped, because a recovery has delivered many at once
             assert received, "the last publication was received"
             assert received[-1] == last
 
@@ -521,6 +523,8 @@ class TopicUse(RuleBasedStateMachine):
         assert listener.feed.lost == 0 or listener.slow != "wait"
         assert listener.feed.lost <= self.count - len(received)
         if not listener.ended:
+            if listener.slow == "drop-newest" and gap is not None:
+                return  # it was dropped, because a recovery has delivered many at once
             assert received, "the last publication was received"
             assert received[-1] == last
 
