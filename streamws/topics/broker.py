@@ -48,9 +48,10 @@ class Receiver(Protocol):
         ...
 
     def lost(self, topics: Sequence[str] | None = None) -> None:
-        """Publications may be missing from what was delivered for these topics; None for all.
+        """Publications or presence events may be missing from what was delivered for these topics; None for all.
 
-        To be called when the subscriptions work again, so that no later publication is missing.
+        To be called when the subscriptions work again, so that nothing later is missing. `Topics` then reads the
+        history and asks for the connections, and tells its followers what they were not told.
         """
         ...
 
@@ -67,9 +68,10 @@ class Broker(Protocol):
     - The publications of a topic have the offsets 1, 2, 3, ... in an epoch, and are delivered in this order. A broker
       may lose some of those that it delivers, and deliver some twice. It calls `Receiver.lost` if it may have lost the
       last one: otherwise, the next one shows the loss.
-    - When a broker has lost its memory of a topic (its last offset), the topic gets a new epoch. A new epoch may
-      continue the one before, with the next offset; then `Page.complete` is also true for those positions of the one
-      before up to which both agree.
+    - Presence events are delivered in their order, too. It calls `Receiver.lost` if it may have lost one.
+    - When a broker has lost its memory of a topic (its last offset), the topic gets a new epoch. Offsets never go back
+      in an epoch: a smaller one is taken for a repetition. A new epoch may continue the one before, with the next
+      offset; then `Page.complete` is also true for those positions of the one before up to which both agree.
     - After `subscribe` has returned, all later publications are delivered, until `unsubscribe` is called. The broker
       renews its subscriptions by itself after a failure, and then calls `Receiver.lost`.
     - Methods raise `BrokerUnavailable` if the broker cannot be reached, and has done nothing; `BrokerError` for other
@@ -136,7 +138,10 @@ class Broker(Protocol):
 
 @runtime_checkable
 class ImmediateBroker(Protocol):
-    """A broker that never waits, such as `MemoryBroker`. That saves the deadline of each call."""
+    """A broker whose methods never wait, such as `MemoryBroker`.
+
+    That saves the deadline of each call, and the task that subscribes and unsubscribes.
+    """
 
     def publish_now(self, message: Outgoing) -> Published:
         """Publish a message.

@@ -6,7 +6,7 @@ from typing import Any
 from ..streams.shared import SharedMessage
 from ..streams.writer import Writer, send_to_ready
 from .outlet import Delivery, Follower
-from .values import Position
+from .values import Gap, Position
 
 Frame = Callable[[Any], str | bytes]
 
@@ -48,9 +48,17 @@ class Group:
         self._writers = ()  # they would keep the connection
         self._others = ()
 
-    def followers(self) -> tuple[Follower, ...]:
-        """Return the followers."""
-        return (*self._with_writers, *self._without_writers)
+    def tell(self, gap: Gap) -> None:
+        """Tell all followers of a gap."""
+        for follower in (*self._with_writers, *self._without_writers):
+            if not follower.left:  # it may have left when another one was told
+                follower.on_gap(gap)
+
+    def tell_epoch(self, position: Position) -> None:
+        """Tell the followers that want to know of a new epoch, in which nothing is missing."""
+        for follower in (*self._with_writers, *self._without_writers):
+            if follower.on_epoch is not None and not follower.left:
+                follower.on_epoch(position)
 
     def send(self, message: SharedMessage, position: Position | None, key: str | None, event: bool = False) -> None:
         """Send a message to all followers. The caller has to catch the errors of the frame function."""

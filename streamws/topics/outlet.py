@@ -375,9 +375,6 @@ class Outlet:
 
     def _disconnect(self, follower: Follower) -> None:
         """Close the connection: it reads too slowly."""
-        follower.lost += 1
-        for other in self.followers.values():
-            other.lost += len(other.waiting or ())
         reason = f"too slow: {follower.size} bytes of a topic wait"
         self._end()
         self._owner.spawn(self.channel.close(follower.slow_code, reason))

@@ -273,7 +273,10 @@ class Topic(Generic[T]):
         core.forget_unused(outlet)
 
     def lost(self, client: Recipient) -> int:
-        """Return how many publications were dropped since the connection joined, because it reads too slowly."""
+        """Return how many publications and presence events were dropped since the connection joined.
+
+        They were dropped because it reads too slowly. 0 if it does not follow the topic.
+        """
         outlet = self._core.find_outlet(client)
         follower = None if outlet is None else outlet.followers.get(self.name)
         return 0 if follower is None else follower.lost

@@ -1,6 +1,7 @@
 """Joins, leaves, publications and losses that meet, also inside of functions of the application."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -378,6 +379,49 @@ async def test_on_gap_may_leave_join_and_publish(
         other.end()
 
 
+async def test_on_gap_may_make_another_follower_leave(topics: Topics, channel: Channel) -> None:
+    topic = topics.topic("news")
+    other = Channel()
+
+    def on_gap(client: Channel, gap: Gap) -> None:
+        run_now(topic.leave(other))
+
+    channel.stick()
+    await topic.join(channel, slow="drop-newest", backlog=100, on_gap=on_gap)
+    await topic.join(other)
+    await topic.publish("1")
+    await iterations()
+    await topic.publish("2")
+    await topic.publish("3")  # there is no room for it
+    await iterations()
+    assert other.sent == ["1"]  # what waits for a connection that leaves is dropped
+    channel.move()
+    await until(lambda: channel.sent == ["1", "2"])
+
+
+async def test_follower_that_leaves_when_another_one_is_told_of_a_gap_is_not_told(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    topic, source = topics.topic("news"), publisher.topic("news")
+    other = Channel()
+    told: list[Channel] = []
+
+    def on_gap(client: Channel, gap: Gap) -> None:
+        told.append(client)
+        run_now(topic.leave(other if client is channel else channel))
+
+    await topic.join(channel, on_gap=on_gap)
+    await topic.join(other, on_gap=on_gap)
+    flaky.lose = 1
+    await source.publish("1")
+    await source.publish("2")
+    await iterations()
+    assert len(told) == 1
+    assert told[0].sent == ["2"]
+    other.end()
+
+
 async def test_last_follower_leaves_in_on_gap(
     open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
 ) -> None:
@@ -420,20 +464,22 @@ async def test_publishing_inside_of_send(topics: Topics) -> None:
     other.end()
 
 
-async def test_eager_tasks(channel: Channel) -> None:
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
-    try:
-        async with Topics(MemoryBroker()) as topics:
-            topic = topics.topic("news")
-            for number in range(3):
-                await topic.join(channel)
-                await topic.presence.enter(channel, "ann")
-                topic.publish_soon(str(number))
-                await until(lambda number=number: channel.sent[-1:] == [str(number)])  # type: ignore[misc]
-                await topic.leave(channel)
-                assert await topic.presence.members() == {}
-            assert channel.sent == ["0", "1", "2"]
-            await until(lambda: topics.followed == 0)
-    finally:
-        loop.set_task_factory(None)
+if sys.version_info >= (3, 12):
+
+    async def test_eager_tasks(channel: Channel) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        try:
+            async with Topics(MemoryBroker()) as topics:
+                topic = topics.topic("news")
+                for number in range(3):
+                    await topic.join(channel)
+                    await topic.presence.enter(channel, "ann")
+                    topic.publish_soon(str(number))
+                    await until(lambda number=number: channel.sent[-1:] == [str(number)])  # type: ignore[misc]
+                    await topic.leave(channel)
+                    assert await topic.presence.members() == {}
+                assert channel.sent == ["0", "1", "2"]
+                await until(lambda: topics.followed == 0)
+        finally:
+            loop.set_task_factory(None)

@@ -7,7 +7,7 @@ import pytest
 
 from helpers.fixtures import Connect, Serve, client_of
 from helpers.waiting import cancelled, iterations, until, within
-from streamws import BrokerError, BrokerUnavailable, ConnectionClosed
+from streamws import BrokerError, BrokerUnavailable, ConnectionClosed, UsageError
 from streamws.topics import Connection, Member, MemoryBroker, PresenceCount, PresenceEvent, Topic, TopicLimits, Topics
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
@@ -335,7 +335,7 @@ async def test_events_that_are_held_back_are_bounded(
     audience = topics._core.audiences["room"]
     for number, connection in enumerate(connections):
         await others.presence.enter(connection, f"{number:02}")
-        assert len(audience._events) <= 10
+        assert len(audience._presence._held) <= 10
     broker.answer.set()
     await within(joining)
     assert broker.asked == 2
@@ -344,7 +344,7 @@ async def test_events_that_are_held_back_are_bounded(
     await iterations()
     for connection in connections:
         await others.presence.leave(connection)
-        assert len(audience._events) <= 10
+        assert len(audience._presence._held) <= 10
     broker.answer.set()
     await until(lambda: len(channel.sent) == 30)
     assert sorted(map(str, channel.sent)) == [f"leave {number:02}  True" for number in range(30)]
@@ -387,6 +387,34 @@ async def test_events_that_arrive_before_a_failure_to_ask_are_forgotten(
     await iterations()
     assert channel.sent == []
     other.end()
+
+
+async def test_follower_that_leaves_while_the_topic_asks_who_is_present(
+    open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
+) -> None:
+    broker = Answering(memory)
+    topics, other_process = await open_topics(broker), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one = Channel()
+    broker.answer.clear()
+    leaving = asyncio.create_task(room.join(channel, presence_frame=described))
+    await iterations()
+    broker.subscribing.clear()
+    broker.hang()
+    await room.leave(channel)
+    await iterations()
+    joining = asyncio.create_task(room.join(channel, presence_frame=described))
+    await iterations()
+    broker.go_on()
+    await until(lambda: broker.calls[-2:] == ["unsubscribe room", "subscribe room"])
+    await others.presence.enter(one, "ann")
+    broker.answer.set()
+    with pytest.raises(UsageError, match="left topic 'room' while joining"):
+        await within(leaving)
+    broker.subscribing.set()
+    await within(joining)
+    await others.presence.leave(one)
+    await until(lambda: channel.sent == ["leave ann  True"])
 
 
 async def test_presence_events_that_are_dropped_are_a_gap(topics: Topics, channel: Channel) -> None:

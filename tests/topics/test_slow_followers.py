@@ -326,6 +326,57 @@ async def test_connection_that_joins_again_and_again_collects_nothing(
     await until(lambda: topics._core.outlets == {})
 
 
+async def test_slow_connection_that_joins_again_and_again_collects_nothing(topics: Topics, channel: Channel) -> None:
+    topic, other = topics.topic("news"), topics.topic("other")
+    channel.stick()
+    await other.join(channel)
+    await other.publish("1")
+    await iterations()
+    for number in range(50):
+        await topic.join(channel)
+        await topic.publish(f"{number}")
+        await topic.leave(channel)
+    assert not topics._core.outlets[channel]._queue
+    await topic.join(channel)
+    await topic.publish("2")
+    channel.move()
+    await until(lambda: channel.sent == ["1", "2"])
+
+
+@pytest.mark.parametrize("slow", ["disconnect", "drop-oldest", "drop-newest", "latest"])
+async def test_backlog_is_exact(topics: Topics, channel: Channel, slow: Any) -> None:
+    topic = topics.topic("news")
+    channel.stick()
+    await topic.join(channel, slow=slow, backlog=300)
+    async with topic.subscribe(slow=slow, backlog=400) as feed:
+        await topic.publish("x")
+        await iterations()  # it is under way
+        assert await within(anext(feed))
+        for number in range(3):
+            await topic.publish(f"{number:036}", key=f"{number}")
+        assert topic.lost(channel) == 0
+        await topic.publish(f"{3:036}", key="3")
+        assert topic.lost(channel) == (0 if slow == "disconnect" else 1)
+        assert (channel in topics._core.outlets) == (slow != "disconnect")
+        assert feed.lost == 0
+        await topic.publish(f"{4:036}", key="4")
+        assert feed.lost == 1
+
+
+async def test_connection_gets_one_message_of_each_topic_in_turn(topics: Topics, channel: Channel) -> None:
+    channel.stick()
+    news = [topics.topic(name) for name in "abc"]
+    for topic in news:
+        await topic.join(channel)
+    for topic, count in zip(news, (5, 2, 3), strict=True):
+        for number in range(count):
+            await topic.publish(f"{topic.name}{number}")
+    await iterations()
+    channel.move()
+    await until(lambda: len(channel.sent) == 10)
+    assert channel.sent == ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "c2", "a3", "a4"]
+
+
 async def test_groups_without_followers_are_dropped(topics: Topics, channel: Channel) -> None:
     topic = topics.topic("news", history=History())
     other = Channel()

@@ -146,6 +146,17 @@ async def test_wait_reads_the_rest_from_the_history(kept: Raw) -> None:
         assert feed.lost == 0
 
 
+async def test_wait_queues_nothing_behind_what_was_not_queued(kept: Raw) -> None:
+    """Although there is room again."""
+    async with kept.subscribe(backlog=500) as feed:
+        for payload in PAYLOADS[:10]:
+            await kept.publish(payload)
+        assert await within(take(feed, 3)) == PAYLOADS[:3]
+        for payload in PAYLOADS[10:]:
+            await kept.publish(payload)
+        assert await within(take(feed, 27)) == PAYLOADS[3:]
+
+
 async def test_wait_tells_of_a_gap_if_the_history_is_too_short(topics: Topics) -> None:
     topic = topics.topic("short", history=History(size=10))
     async with topic.subscribe(backlog=500) as feed:
@@ -219,8 +230,11 @@ async def test_disconnect_ends_the_iteration_with_an_error(topic: Raw) -> None:
         for payload in PAYLOADS:
             await topic.publish(payload)
         assert await within(take(feed, 5)) == PAYLOADS[:5]
-        with pytest.raises(LimitExceeded, match="read too slowly: over 500 bytes waited"):
-            await anext(feed)
+        for _ in range(2):
+            with pytest.raises(LimitExceeded, match="read too slowly: over 500 bytes waited"):
+                await anext(feed)
+            await topic.publish("too late")
+        assert feed.lost == 1
 
 
 async def test_drop_oldest_keeps_the_newest_behind_a_gap(topic: Raw) -> None:
