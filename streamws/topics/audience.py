@@ -657,8 +657,8 @@ class Audience:
                 self._send_event(event)
                 return
         elif self._recovery is None:
-            if self._roster.apply(event):
-                self._send_event(event)
+            for news in self._roster.apply(event):
+                self._send_event(news)
             return
         self._events.append(event)
         if len(self._events) * ITEM_OVERHEAD > self._limits.max_held:
@@ -670,8 +670,8 @@ class Audience:
         """Send the presence events that were held back, unless they are known."""
         events, self._events = self._events, []
         for event in events:
-            if self._roster is not None and self._roster.apply(event):
-                self._send_event(event)
+            for news in () if self._roster is None else self._roster.apply(event):
+                self._send_event(news)
 
     def _send_event(self, event: PresenceEvent) -> None:
         """Send a presence event to the followers that want it."""
@@ -723,6 +723,7 @@ class Audience:
         """Publications may be missing: read the history, and deliver them or tell of a gap."""
         self._generation += 1
         self._losses += 1
+        self._events = []  # others may be missing behind them; the broker is asked again
         if self.position is not None and self._wanted:
             self.recover()
         else:

@@ -301,6 +301,63 @@ async def test_events_that_arrive_while_the_topic_asks_who_is_present_are_told_o
     two.end()
 
 
+async def test_whether_a_member_has_come_or_gone_is_right_after_a_recovery(
+    open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
+) -> None:
+    """An event that arrives during the recovery, and was overtaken by the answer of the broker, says it otherwise."""
+    broker = Answering(memory)
+    topics, other_process = await open_topics(broker), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one, two = Channel(), Channel()
+    await room.join(channel, presence_frame=described)
+    await others.presence.enter(one, "ann", "1")
+    await until(lambda: channel.sent == ["join ann 1 True"])
+    broker.hang()
+    broker.receiver.lost()
+    await iterations()
+    await others.presence.enter(two, "ann", "2")
+    await others.presence.leave(one)
+    await others.presence.leave(two)
+    broker.go_on()
+    await until(lambda: len(channel.sent) == 4)
+    assert channel.sent[1:] == ["leave ann 1 True", "join ann 2 True", "leave ann 2 True"]
+
+
+async def test_event_that_is_held_back_before_a_loss_is_not_told(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one, two = Channel(), Channel()
+    await room.join(channel, presence_frame=described)
+    flaky.hang()
+    flaky.receiver.lost()
+    await iterations()
+    await others.presence.enter(one, "ann")
+    flaky.down = True
+    await others.presence.leave(one)
+    flaky.recover()
+    flaky.go_on()
+    await others.presence.enter(two, "bob")
+    await until(lambda: channel.sent == ["join bob  True"])
+    two.end()
+
+
+async def test_user_of_a_connection_whose_end_was_lost_is_replaced(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one = Channel()
+    await room.join(channel, presence_frame=described)
+    await others.presence.enter(one, "ann", connection="c")
+    flaky.down = True
+    await others.presence.leave(one)
+    flaky.down = False
+    await others.presence.enter(one, "bob", connection="c")
+    await until(lambda: channel.sent == ["join ann  True", "leave ann  True", "join bob  True"])
+
+
 async def test_loss_while_a_follower_joins_makes_it_ask_again(
     open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
 ) -> None:
