@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from random import Random
 
 import pytest
 
@@ -356,6 +357,54 @@ async def test_user_of_a_connection_whose_end_was_lost_is_replaced(
     flaky.down = False
     await others.presence.enter(one, "bob", connection="c")
     await until(lambda: channel.sent == ["join ann  True", "leave ann  True", "join bob  True"])
+
+
+class View:
+    """Who is present, as a follower is told."""
+
+    def __init__(self) -> None:
+        self.users: dict[str, str] = {}
+        self.wrong: list[PresenceEvent] = []
+
+    def frame(self, event: PresenceEvent) -> str:
+        known = self.users.pop(event.connection, None)
+        others = event.user in self.users.values()
+        if known != (None if event.kind == "join" else event.user) or event.changed == others:
+            self.wrong.append(event)
+        if event.kind == "join":
+            self.users[event.connection] = event.user
+        return ""
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_followers_know_who_is_present_whatever_the_broker_does(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel, fast_timers: None, seed: int
+) -> None:
+    random = Random(seed)
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    view = View()
+    await room.join(channel, presence_frame=view.frame)
+    connections = {str(number): Channel() for number in range(6)}
+    for _ in range(100):
+        id = random.choice([*connections])
+        action = random.choice(
+            ["enter", "enter", "enter", "leave", "leave", "fail", "recover", "recover", "hang", "go_on"]
+        )
+        if action == "enter":
+            await others.presence.enter(connections[id], random.choice("ab"), connection=id)
+        elif action == "leave":
+            await others.presence.leave(connections[id])
+        else:
+            getattr(flaky, action)()
+        await iterations(random.choice([0, 1, 3]))
+    flaky.go_on()
+    flaky.recover()
+    present = {id: connection.user for id, connection in (await memory.connections("room")).items()}
+    await until(lambda: view.users == present)
+    await until(lambda: not topics._core.audiences["room"]._recovery)
+    assert view.users == present
+    assert view.wrong == []
 
 
 async def test_loss_while_a_follower_joins_makes_it_ask_again(
