@@ -643,6 +643,11 @@ class Audience:
             if self._recovery is None:
                 self._tell_events()
 
+    def see_connections(self, connections: Mapping[str, Connection]) -> None:
+        """Note who is present, as the application was answered."""
+        if self._roster is not None:
+            self._roster.see(connections)
+
     async def _connections(self) -> Mapping[str, Connection]:
         try:
             async with asyncio.timeout(self._timeout):

@@ -13,11 +13,19 @@ class Roster:
     than others.
     """
 
-    __slots__ = ("_known", "_users")
+    __slots__ = ("_known", "_seen", "_users")
 
     def __init__(self, connections: Mapping[str, Connection]) -> None:
         self._known = dict(connections)
         self._users = Counter(connection.user for connection in connections.values())
+        # What the application has seen before it was told. The leave has to be told even if the join is lost.
+        self._seen: dict[str, Connection] = {}
+
+    def see(self, connections: Mapping[str, Connection]) -> None:
+        """Note what the application was answered when it asked who is present."""
+        for id, connection in connections.items():
+            if id not in self._known:
+                self._seen[id] = connection
 
     def apply(self, event: PresenceEvent) -> list[PresenceEvent]:
         """Note an event; return what it tells that is new."""
@@ -31,6 +39,10 @@ class Roster:
     def compare(self, connections: Mapping[str, Connection]) -> list[PresenceEvent]:
         """Note who is present now; return the events that were not told."""
         events: list[PresenceEvent] = []
+        seen, self._seen = self._seen, {}
+        for id, (user, data) in seen.items():
+            if id not in connections and id not in self._known:
+                events.append(PresenceEvent("leave", user, data, id, changed=not self._users[user]))
         for id in [id for id in self._known if id not in connections]:
             events += self._update(id, None)
         for id, connection in connections.items():
@@ -40,6 +52,7 @@ class Roster:
     def _update(self, id: str, connection: Connection | None) -> list[PresenceEvent]:
         """Note that a connection is present, or gone; return the events that tell this."""
         known = self._known.get(id)
+        self._seen.pop(id, None)
         events: list[PresenceEvent] = []
         if known is not None and (connection is None or known.user != connection.user):
             del self._known[id]

@@ -344,6 +344,30 @@ async def test_event_that_is_held_back_before_a_loss_is_not_told(
     two.end()
 
 
+async def test_leave_of_a_connection_that_was_only_seen_is_told(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    """The application has asked who is present, and both events are lost."""
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one, two = Channel(), Channel()
+    await room.join(channel, presence_frame=described)
+    flaky.late = True
+    await others.presence.enter(one, "ann")
+    await others.presence.enter(two, "bob")
+    assert [*await room.presence.members()] == ["ann", "bob"]
+    flaky.deliver(1)
+    flaky.fail()
+    await others.presence.leave(one)
+    await others.presence.leave(two)
+    flaky.recover()
+    await until(lambda: len(channel.sent) == 3)
+    assert sorted(map(str, channel.sent)) == ["join ann  True", "leave ann  True", "leave bob  True"]
+    flaky.receiver.lost()
+    await iterations()
+    assert len(channel.sent) == 3
+
+
 async def test_user_of_a_connection_whose_end_was_lost_is_replaced(
     open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
 ) -> None:
