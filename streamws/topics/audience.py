@@ -1,19 +1,23 @@
-"""The followers of one topic in this process, and the state of its subscription."""
+"""`Audience`: the followers of one topic in this process."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Protocol
 
-from ..errors import BrokerError, BrokerUnavailable, UsageError, describe
+from ..errors import BrokerError, UsageError, describe
 from ..messages.codec import Codec
-from ..options import ITEM_OVERHEAD, TopicLimits
+from ..options import TopicLimits
 from ..streams.shared import SharedMessage
 from .broker import Broker, Page
+from .broker_subscription import BrokerSubscription
+from .framing import Framing
 from .group import Frame, Group
+from .held import Held
 from .outlet import Delivery, Follower
+from .presence_changes import PresenceChanges
 from .retrying import Waits, broker_error
-from .roster import Roster
 from .values import Connection, Gap, History, Joined, Position, PresenceEvent, Publication, Record
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
@@ -67,7 +71,6 @@ Replay = Callable[[Joined, list[Publication[Any]]], None]
 class Audience:
     """The followers of one topic in this process.
 
-    At most one transition is under way at a time: it subscribes at the broker or unsubscribes, as was last wished.
     All live followers have got all publications up to `position`. A follower that joins reads the history after the
     subscription has begun, and becomes live in one step with what it read. If its history was newer than what the
     broker has delivered, it is ahead for a while, and skips what it knows.
@@ -79,41 +82,26 @@ class Audience:
     __slots__ = (
         "_again",
         "_ahead",
-        "_asking",
         "_broker",
         "_closed",
-        "_codec",
-        "_ending",
-        "_events",
         "_feeds",
-        "_forgetting",
+        "_framing",
         "_generation",
         "_groups",
         "_held",
-        "_held_size",
         "_history",
         "_joining",
-        "_limits",
         "_live",
-        "_losses",
         "_members",
-        "_messages",
-        "_messages_size",
-        "_most_shared",
         "_on_idle",
-        "_pause",
+        "_presence",
         "_recent",
-        "_recent_size",
         "_recovery",
-        "_roster",
         "_spawn",
         "_starting",
-        "_subscribed",
+        "_subscription",
         "_timeout",
         "_topic",
-        "_transition",
-        "_waiters",
-        "_wanted",
         "name",
         "position",
     )
@@ -128,12 +116,13 @@ class Audience:
         on_idle: "Callable[[Audience], None]",
     ) -> None:
         self._topic = topic  # kept, so that `Topics.find` finds it
-        self.name: str = topic.name
-        self._codec = topic.codec
-        self._history = topic.history
+        name = topic.name
+        history = topic.history
+        most = limits.max_held
+        self.name: str = name
+        self._history = history
         self._broker = broker
         self._timeout = timeout  # of the calls of the broker, in seconds; None if it never waits
-        self._limits = limits
         self._spawn = spawn
         self._on_idle = on_idle
         self.position: Position | None = None
@@ -144,146 +133,25 @@ class Audience:
         self._feeds: dict[Feed, None] = {}  # the live feeds
         self._ahead: dict[Follower | Feed, None] = {}  # those that have got later publications than `position`
         self._closed = False  # whether the topics are closed
-        # The subscription.
-        self._wanted = False
-        self._subscribed = False
-        self._ending = False  # whether it will end in the next iteration of the loop, if nobody joins
-        self._transition: asyncio.Task[None] | None = None
-        self._pause: asyncio.Future[None] | None = None  # of the transition, after a failure
-        self._waiters: dict[asyncio.Future[None], None] = {}  # of followers that wait for the subscription
+        self._subscription = BrokerSubscription(name, broker, timeout, spawn)
+        self._framing = Framing(name, topic.codec, most + (0 if history is None else 2 * history.max_bytes))
+        self._presence = PresenceChanges(name, broker, timeout, most)
         # Joining.
         self._joining = 0  # the number of followers that join
         self._starting = 0  # the number of followers that get what they have missed, just now
-        self._recent: list[Record] = []  # what was delivered since the first of them began
-        self._recent_size = 0
+        self._recent = Held(most)  # what was delivered since the first of them began to join
         self._generation = 0  # changes when a history that was read before may lack something
-        self._messages: dict[tuple[Frame | None, Position], SharedMessage] = {}  # of the history, for those that join
-        self._messages_size = 0
-        self._forgetting = False  # whether these messages will be forgotten in the next iteration of the loop
-        self._most_shared = limits.max_held + (0 if topic.history is None else 2 * topic.history.max_bytes)
         # Recovery.
         self._recovery: asyncio.Task[None] | None = None
         self._again = False  # whether the history has to be read once more
-        self._held: list[Record] = []  # what arrived during the recovery, or before the first follower is live
-        self._held_size = 0
-        # Presence.
-        self._roster: Roster | None = None  # what is told; None without followers that want it, or if nothing gets lost
-        self._asking = 0  # the number of followers that join and ask who is present
-        self._events: list[PresenceEvent] = []  # what arrived meanwhile, or during the recovery
-        self._losses = 0  # how often events may have been lost
+        self._held = Held(most)  # what arrived during the recovery, or before the first follower is live
 
-    # The subscription ------------------------------------------------------------------------------------------
-
-    async def _subscribe(self, member: "Follower | Feed") -> None:
-        """Wait until the subscription has begun.
-
-        :raises BrokerError: if it cannot begin.
-        :raises UsageError: if the member has left meanwhile.
-        """
-        while True:
-            self._check_left(member)
-            self._wanted = True
-            if self._subscribed:
-                break
-            if self._timeout is None and self._transition is None:
-                try:
-                    await self._broker.subscribe(self.name)  # it never waits
-                except Exception:
-                    logger.debug("topic %r: cannot subscribe at once", self.name, exc_info=True)
-                else:
-                    self._subscribed = True
-                    break
-            self._begin_transition()
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters[future] = None
-            try:
-                await future
-            finally:
-                self._waiters.pop(future, None)
-
-    def _check_left(self, member: "Follower | Feed") -> None:
-        if self._closed:
-            raise UsageError(f"the topics were closed while joining topic {self.name!r}")
-        if member.left:
-            raise UsageError(f"left topic {self.name!r} while joining it")
-
-    def _begin_transition(self) -> None:
-        if self._transition is None:
-            self._transition = self._spawn(self._transit())
-        elif self._pause is not None and not self._pause.done():
-            self._pause.set_result(None)
-
-    async def _transit(self) -> None:
-        """Subscribe or unsubscribe, until that is what was last wished."""
-        waits = Waits()
-        logged = False
-        uncertain = False  # whether there may be a subscription that is not wanted
-        try:
-            while self._wanted != self._subscribed or (uncertain and not self._wanted):
-                if self._wanted:
-                    try:
-                        await self._call(self._broker.subscribe(self.name))
-                    except Exception as error:
-                        uncertain = uncertain or not isinstance(error, BrokerUnavailable)
-                        self._wanted = False
-                        self._wake_waiters(broker_error(error, f"subscribe to topic {self.name!r}"))
-                    else:
-                        self._subscribed = True
-                        self._wake_waiters(None)
-                else:
-                    self._subscribed = False
-                    uncertain = True
-                    try:
-                        await self._call(self._broker.unsubscribe(self.name))
-                        uncertain = False
-                    except Exception as error:
-                        if not logged:
-                            logger.warning("topic %r: cannot unsubscribe: %s; trying again", self.name, describe(error))
-                            logged = True
-                        self._pause = asyncio.get_running_loop().create_future()
-                        await asyncio.wait([self._pause], timeout=waits.next())
-                        self._pause = None
-            self._wake_waiters(None)  # they have left meanwhile, or subscribe again
-        finally:
-            self._transition = None
-            self._wake_waiters(BrokerUnavailable("the topics are closed"))
-            self.check_idle()
-
-    def _unsubscribe_now(self) -> None:
-        """Unsubscribe at a broker that never waits, unless there are followers again."""
-        self._ending = False
-        if self._wanted or not self._subscribed or self._transition is not None:
-            return
-        call = self._broker.unsubscribe(self.name)
-        try:
-            call.send(None)
-        except StopIteration:
-            self._subscribed = False
-            self.check_idle()
-        except Exception:
-            self._begin_transition()  # it tries again
-        else:
-            call.close()
-            self._begin_transition()
-
-    async def _call(self, call: Coroutine[Any, Any, None]) -> None:
-        async with asyncio.timeout(self._timeout):
-            await call
-
-    def _wake_waiters(self, error: BrokerError | None) -> None:
-        waiters, self._waiters = self._waiters, {}
-        for future in waiters:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
+    # The end ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End everything: the topics are closed."""
         self._closed = True
-        self._wanted = self._subscribed = False
+        self._subscription.forget()
         self._reset()
         for member in [*self._members]:
             member.left = True
@@ -296,15 +164,16 @@ class Audience:
         self.position = None
         self._generation += 1
         self._again = False
-        self._roster = None
-        self._events = []
-        self._drop_held()
+        self._presence.forget()
+        self._presence.holding = False
+        self._held.clear()
         if self._recovery is not None:
             self._recovery.cancel()
             self._recovery = None
 
     def check_idle(self) -> None:
-        if not (self._members or self._subscribed or self._transition):
+        """Tell the owner if nobody needs this object any more."""
+        if not (self._members or self._subscription.busy):
             self._on_idle(self)
 
     # Joining and leaving ---------------------------------------------------------------------------------------
@@ -319,11 +188,12 @@ class Audience:
         """
         self._members[member] = None
         self._joining += 1
+        check_left = partial(self._check_left, member)
         try:
             for attempt in range(_MOST_READS):
-                await self._subscribe(member)
+                await self._subscription.begin(check_left, self.check_idle)
                 if isinstance(member, Follower) and member.presence_frame is not None:
-                    await self._begin_roster(member)
+                    self._send_events(await self._presence.begin(check_left))
                 generation = self._generation
                 page: Page | None = None
                 position = None if self._recovery else self.position
@@ -347,12 +217,14 @@ class Audience:
         finally:
             self._joining -= 1
             if not self._joining:
-                if self._recent:
-                    self._forget_recent()
-                if self._messages and not self._forgetting:
-                    # Not yet: when many come back at once, several join in one iteration of the loop.
-                    self._forgetting = True
-                    asyncio.get_running_loop().call_soon(self._forget_messages)
+                self._recent.clear()
+                self._framing.forget_soon()
+
+    def _check_left(self, member: Follower | Feed) -> None:
+        if self._closed:
+            raise UsageError(f"the topics were closed while joining topic {self.name!r}")
+        if member.left:
+            raise UsageError(f"left topic {self.name!r} while joining it")
 
     async def read(self, since: Position | None, limit: int | None = None, reverse: bool = False) -> Page:
         """Read the history.
@@ -402,11 +274,11 @@ class Audience:
             elif position.offset < current.offset:
                 if since is not None:
                     count = current.offset - position.offset
-                    if count > len(self._recent):
+                    if count > len(self._recent.records):
                         if not stale:
                             return None
                         records = []  # one gap, at the beginning
-                    records += self._recent[-count:]
+                    records += self._recent.records[-count:]
                 position = current
         joined = Joined(position, recovered)
         self._starting += 1
@@ -428,21 +300,19 @@ class Audience:
         """Deliver the publications that arrived while followers were starting."""
         if self._starting or self._recovery is not None or self.position is None:
             return
-        held = self._held
-        self._drop_held()
-        for record in held:
+        for record in self._held.take():
             self.received(record)
         if self._again:
             self.recover()
 
     def _replay(self, member: Follower | Feed, joined: Joined, records: list[Record], replay: Replay | None) -> None:
         if replay is not None:
-            replay(joined, [Publication(self.name, record, self._codec) for record in records])
+            replay(joined, [self._framing.publication(record) for record in records])
         elif isinstance(member, Follower):
             self._send_history(member, records)
         else:
             for record in records:
-                member.put(Publication(self.name, record, self._codec))
+                member.put(self._framing.publication(record))
 
     def _add_live(self, member: Follower | Feed) -> None:
         member.skip = None
@@ -475,16 +345,8 @@ class Audience:
         else:
             self._feeds.pop(member, None)
         if not self._members:
-            # What is published from now on may be missed.
-            self._wanted = False
-            self._reset()
-            if self._subscribed:
-                if self._timeout is None and self._transition is None:
-                    if not self._ending:
-                        self._ending = True
-                        asyncio.get_running_loop().call_soon(self._unsubscribe_now)
-                else:
-                    self._begin_transition()
+            self._reset()  # what is published from now on may be missed
+            self._subscription.end()
             self.check_idle()
 
     def _live_groups(self) -> tuple[Group, ...]:
@@ -496,7 +358,7 @@ class Audience:
 
     def received(self, record: Record) -> None:
         """Deliver a publication, unless it was delivered before or others are missing."""
-        if not self._wanted:
+        if not self._members:
             return
         position = self.position
         if position is None or self._recovery is not None or self._starting:
@@ -526,29 +388,18 @@ class Audience:
             elif frame is None:
                 message = messages[None] = SharedMessage(record.payload, None)
             else:
-                publication = publication or Publication(self.name, record, self._codec)
-                message = messages[frame] = self._frame(frame, publication)
+                publication = publication or self._framing.publication(record)
+                message = messages[frame] = self._framing.make(frame, publication)
             if message is not None:
                 group.send(message, record.position, record.key)
             else:
                 group.tell(Gap(Position(record.position.epoch, record.position.offset - 1)))
         if self._feeds:
-            publication = publication or Publication(self.name, record, self._codec)
+            publication = publication or self._framing.publication(record)
             for feed in tuple(self._feeds):
                 feed.put(publication)
         if self._ahead:
             self._deliver_ahead(record)
-
-    def _frame(self, frame: Frame, item: Publication[Any] | PresenceEvent) -> SharedMessage | None:
-        """Make a message; None if the function of the application raises."""
-        try:
-            message = SharedMessage(frame(item), None)
-            if isinstance(message.data, str) and not message.data.isascii():
-                message.data.encode()  # now, not for one connection after another
-            return message
-        except Exception:
-            logger.exception("topic %r: %r raised; nothing is sent", self.name, frame)
-            return None
 
     def _deliver_ahead(self, record: Record) -> None:
         """Deliver to the followers that are ahead; those that are not ahead any more become live."""
@@ -567,7 +418,7 @@ class Audience:
         if isinstance(member, Follower):
             self._send_to_one(member, record)
         else:
-            member.put(Publication(self.name, record, self._codec))
+            member.put(self._framing.publication(record))
 
     def _send_history(self, follower: Follower, records: list[Record]) -> None:
         """Send what a follower has missed. It does not count against the backlog."""
@@ -588,95 +439,24 @@ class Audience:
 
     def _message_for(self, follower: Follower, record: Record) -> SharedMessage | None:
         """Return a publication as a message for one follower; if there is none, the follower is told of a gap."""
-        frame = follower.frame
-        message = self._messages.get((frame, record.position))
+        message = self._framing.message(follower.frame, record, share=self._joining > 0)
         if message is None:
-            if frame is None:
-                message = SharedMessage(record.payload, None)
-            else:
-                message = self._frame(frame, Publication(self.name, record, self._codec))
-            if message is None:
-                follower.on_gap(Gap(Position(record.position.epoch, record.position.offset - 1)))
-                return None
-            if self._joining:
-                self._share(message, frame, record.position)
+            follower.on_gap(Gap(Position(record.position.epoch, record.position.offset - 1)))
         return message
-
-    def _share(self, message: SharedMessage, frame: Frame | None, position: Position) -> None:
-        """Keep a message of the history for other followers that join now."""
-        self._messages_size += len(message.data) + ITEM_OVERHEAD
-        if self._messages_size > self._most_shared:
-            self._forget_messages()
-        else:
-            self._messages[frame, position] = message
-
-    def _forget_messages(self) -> None:
-        self._messages.clear()
-        self._messages_size = 0
-        self._forgetting = False
 
     # Presence --------------------------------------------------------------------------------------------------
 
-    async def _begin_roster(self, member: Follower) -> None:
-        """Find out who is present, for the first follower that is told of changes.
-
-        :raises BrokerError: if that fails.
-        """
-        if self._roster is not None or self._timeout is None:  # a broker that never waits loses nothing
-            return
-        self._asking += 1
-        try:
-            while self._roster is None:
-                losses = self._losses
-                connections = await self._connections()
-                self._check_left(member)
-                if losses == self._losses:
-                    self._set_roster(connections)
-        finally:
-            self._asking -= 1
-            if not self._asking and self._recovery is None:
-                self._events = []  # told already, if it did not fail
-
-    def _set_roster(self, connections: Mapping[str, Connection]) -> None:
-        if self._roster is None:  # another follower may have been faster
-            self._roster = Roster(connections)
-            if self._recovery is None:
-                self._tell_events()
+    def presence_changed(self, event: PresenceEvent) -> None:
+        """Take a presence event."""
+        self._send_events(self._presence.received(event))
 
     def see_connections(self, connections: Mapping[str, Connection]) -> None:
         """Note who is present, as the application was answered."""
-        if self._roster is not None:
-            self._roster.see(connections)
+        self._presence.see(connections)
 
-    async def _connections(self) -> Mapping[str, Connection]:
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._broker.connections(self.name)
-        except Exception as error:
-            raise broker_error(error, "ask who is present") from error
-
-    def presence_changed(self, event: PresenceEvent) -> None:
-        """Take a presence event."""
-        if self._roster is None:
-            if not self._asking:
-                self._send_event(event)
-                return
-        elif self._recovery is None:
-            for news in self._roster.apply(event):
-                self._send_event(news)
-            return
-        self._events.append(event)
-        if len(self._events) * ITEM_OVERHEAD > self._limits.max_held:
-            self._events = []
-            self._losses += 1
-            self._again = self._recovery is not None
-
-    def _tell_events(self) -> None:
-        """Send the presence events that were held back, unless they are known."""
-        events, self._events = self._events, []
+    def _send_events(self, events: list[PresenceEvent]) -> None:
         for event in events:
-            for news in () if self._roster is None else self._roster.apply(event):
-                self._send_event(news)
+            self._send_event(event)
 
     def _send_event(self, event: PresenceEvent) -> None:
         """Send a presence event to the followers that want it."""
@@ -684,7 +464,7 @@ class Audience:
 
         def message_of(frame: Frame | None) -> SharedMessage | None:
             if frame is not None and frame not in messages:
-                messages[frame] = self._frame(frame, event)
+                messages[frame] = self._framing.make(frame, event)
             return None if frame is None else messages[frame]
 
         for group in self._live_groups():
@@ -700,44 +480,30 @@ class Audience:
 
     def _hold(self, record: Record) -> None:
         """Hold a publication back."""
-        self._held.append(record)
-        self._held_size += _size(record)
-        if self._held_size > self._limits.max_held:
-            self._drop_held()
+        if not self._held.add(record):
             self._again = True  # the history has them, or else there is a gap
-
-    def _drop_held(self) -> None:
-        self._held = []
-        self._held_size = 0
 
     def _remember(self, record: Record) -> None:
         """Keep a publication that was delivered, for the followers that are reading the history."""
-        self._recent.append(record)
-        self._recent_size += _size(record)
-        if self._recent_size > self._limits.max_held:
-            self._forget_recent()
+        if not self._recent.add(record):
             self._generation += 1
-
-    def _forget_recent(self) -> None:
-        self._recent = []
-        self._recent_size = 0
 
     # Recovery --------------------------------------------------------------------------------------------------
 
     def lost(self) -> None:
         """Publications may be missing: read the history, and deliver them or tell of a gap."""
         self._generation += 1
-        self._losses += 1
-        self._events = []  # others may be missing behind them; the broker is asked again
-        if self.position is not None and self._wanted:
+        self._presence.lost()
+        if self.position is not None:
             self.recover()
         else:
-            self._roster = None
+            self._presence.forget()
 
     def recover(self) -> None:
         """Read the history, and deliver what is missing."""
         self._again = True
         if self._recovery is None:
+            self._presence.holding = True
             self._recovery = self._spawn(self._recover())
 
     async def _recover(self) -> None:
@@ -748,10 +514,11 @@ class Audience:
             while self._again and self._members and self.position is not None:
                 self._again = False
                 connections: Mapping[str, Connection] | None = None
+                losses = self._presence.losses
                 try:
                     page = await self.read(self.position)
-                    if self._roster is not None:
-                        connections = await self._connections()
+                    if self._presence.known:
+                        connections = await self._presence.read()
                 except BrokerError as error:
                     if not logged:
                         logger.warning("topic %r: %s; trying again", self.name, describe(error))
@@ -760,22 +527,20 @@ class Audience:
                     await waits.pause()
                 else:
                     self._catch_up(page)
-                    if self._roster is not None and connections is not None:
-                        for event in self._roster.compare(connections):
-                            self._send_event(event)
-                    self._tell_events()
-                    self._again = self._again or bool(self._held)  # published by a callback of the application
+                    self._send_events(self._presence.catch_up(connections))
+                    # Once more, if a callback of the application has published, or presence events were lost.
+                    self._again = self._again or bool(self._held.records) or losses != self._presence.losses
         finally:
             if self._recovery is task:
                 self._recovery = None
+                self._presence.holding = False
 
     def _catch_up(self, page: Page) -> None:
         """Deliver the publications that were missing, and those that were held back."""
         before = self.position
         recovery = self._recovery
         assert before is not None
-        held = self._held
-        self._drop_held()
+        held = self._held.take()
         position = page.position
         epoch = position.epoch
         for record in held:
@@ -811,7 +576,7 @@ class Audience:
         :param position: the position after the gap.
         """
         self.position = position
-        self._forget_recent()
+        self._recent.clear()
         self._generation += 1
         for group in self._live_groups():
             group.tell(gap)
@@ -832,7 +597,3 @@ class Audience:
             if member in self._ahead:
                 del self._ahead[member]
                 self._add_live(member)
-
-
-def _size(record: Record) -> int:
-    return len(record.payload) + ITEM_OVERHEAD

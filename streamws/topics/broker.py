@@ -136,7 +136,10 @@ class Broker(Protocol):
 
 @runtime_checkable
 class ImmediateBroker(Protocol):
-    """A broker that never waits, such as `MemoryBroker`. That saves the deadline of each call."""
+    """A broker whose methods never wait, such as `MemoryBroker`.
+
+    That saves the deadline of each call, and the task that subscribes and unsubscribes.
+    """
 
     def publish_now(self, message: Outgoing) -> Published:
         """Publish a message.

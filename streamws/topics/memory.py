@@ -8,8 +8,8 @@ from secrets import token_hex
 from time import time
 
 from ..errors import BrokerError, BrokerUnavailable
-from ..options import ITEM_OVERHEAD
 from .broker import Outgoing, Page, Receiver
+from .held import size_of
 from .values import Connection, History, Position, PresenceEvent, Published, Record, new_tuple
 
 _REMEMBERED = 300.0
@@ -49,7 +49,7 @@ class _Kept:
         self.seconds = history.seconds
         self.records.append(record)
         self.times.append(now)
-        self.size += _size(record)
+        self.size += size_of(record)
         while len(self.records) > history.size or self.size > history.max_bytes:
             self.drop_oldest()
         self.expire(now)
@@ -61,11 +61,7 @@ class _Kept:
 
     def drop_oldest(self) -> None:
         self.times.popleft()
-        self.size -= _size(self.records.popleft())
-
-
-def _size(record: Record) -> int:
-    return len(record.payload) + ITEM_OVERHEAD
+        self.size -= size_of(self.records.popleft())
 
 
 class _Store:

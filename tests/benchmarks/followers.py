@@ -1,8 +1,8 @@
 """What topics cost inside of one process, beside other libraries: deliveries, joins and leaves, and a storm of returns.
 
-No sockets take part: each follower is a task that iterates over what its library calls a subscription. The case
-`topics` of `run.py` measures followers with sockets. Costs are microseconds of CPU time. Other libraries are measured
-if they are installed: `pip install litestar broadcaster`.
+No sockets take part: each follower is a task that iterates over what its library calls a subscription. The cases
+`topics*` of `run.py` measure followers with sockets. Costs are microseconds of CPU time. Other libraries are measured
+if they are installed: `pip install '.[bench]'`.
 """
 
 import argparse

@@ -384,7 +384,7 @@ async def test_followers_that_join_at_once_share_the_messages_of_the_history(
     await within(asyncio.gather(*tasks))
     await until(lambda: all(channel.sent == ["2"] for channel in channels))
     assert framed == ["2"]
-    assert topics._core.audiences["news"]._messages == {}
+    assert topics._core.audiences["news"]._framing._shared == {}
     for channel in channels:
         channel.end()
 

@@ -466,7 +466,7 @@ async def test_events_that_are_held_back_are_bounded(
     audience = topics._core.audiences["room"]
     for number, connection in enumerate(connections):
         await others.presence.enter(connection, f"{number:02}")
-        assert len(audience._events) <= 10
+        assert len(audience._presence._held) <= 10
     broker.answer.set()
     await within(joining)
     assert broker.asked == 2
@@ -475,7 +475,7 @@ async def test_events_that_are_held_back_are_bounded(
     await iterations()
     for connection in connections:
         await others.presence.leave(connection)
-        assert len(audience._events) <= 10
+        assert len(audience._presence._held) <= 10
     broker.answer.set()
     await until(lambda: len(channel.sent) == 30)
     assert sorted(map(str, channel.sent)) == [f"leave {number:02}  True" for number in range(30)]

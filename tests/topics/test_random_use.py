@@ -401,8 +401,8 @@ class TopicUse(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self) -> None:
         for audience in self.topics._core.audiences.values():
-            assert audience._held_size <= LIMITS.max_held
-            assert audience._recent_size <= LIMITS.max_held
+            assert audience._held.size <= LIMITS.max_held
+            assert audience._recent.size <= LIMITS.max_held
         for outlet in self.topics._core.outlets.values():
             for follower in outlet.followers.values():
                 assert follower.size <= BACKLOG

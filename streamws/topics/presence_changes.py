@@ -1,0 +1,126 @@
+"""`PresenceChanges`: what the followers of a topic are told of its presence."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from ..options import ITEM_OVERHEAD
+from .broker import Broker
+from .retrying import broker_error
+from .roster import Roster
+from .values import Connection, PresenceEvent
+
+
+class PresenceChanges:
+    """The joins and leaves of one topic. What a broker that was gone did not tell is found by comparison.
+
+    Without followers that want them, and if the broker never waits, it does not remember who is present.
+
+    :param name: the name of the topic.
+    :param timeout: of the calls of the broker, in seconds; None if it never waits, and so never loses an event.
+    :param most: the most bytes of events that are held back, with `ITEM_OVERHEAD` for each.
+    """
+
+    __slots__ = ("_asking", "_broker", "_held", "_losses", "_most", "_name", "_roster", "_timeout", "holding")
+
+    def __init__(self, name: str, broker: Broker, timeout: float | None, most: int) -> None:
+        self._name = name
+        self._broker = broker
+        self._timeout = timeout
+        self._most = most
+        self._roster: Roster | None = None  # what was told
+        self._asking = 0  # the number of followers that join and ask who is present
+        self._held: list[PresenceEvent] = []  # what arrived meanwhile, or while `holding`
+        self._losses = 0  # how often events may have been lost
+        self.holding: bool = False
+        """Whether events are held back until `catch_up`, because the topic recovers."""
+
+    @property
+    def known(self) -> bool:
+        """Whether it remembers who is present."""
+        return self._roster is not None
+
+    async def begin(self, check: Callable[[], None]) -> list[PresenceEvent]:
+        """Find out who is present, for the first follower that is told of changes.
+
+        :param check: raises an error if the follower does not want it any more.
+        :returns: the events to tell, which were held back meanwhile.
+        :raises BrokerError: if that fails.
+        """
+        if self._roster is not None or self._timeout is None:
+            return []
+        self._asking += 1
+        try:
+            while self._roster is None:
+                losses = self._losses
+                connections = await self.read()
+                check()
+                # Another follower may have been faster.
+                if losses == self._losses and self._roster is None:
+                    self._roster = Roster(connections)
+                    if not self.holding:
+                        return self._take_held()
+            return []
+        finally:
+            self._asking -= 1
+            if not self._asking and not self.holding:
+                self._held = []  # told already, if it did not fail
+
+    async def read(self) -> Mapping[str, Connection]:
+        """Ask the broker who is present.
+
+        :raises BrokerError: if that fails.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._broker.connections(self._name)
+        except Exception as error:
+            raise broker_error(error, "ask who is present") from error
+
+    def received(self, event: PresenceEvent) -> list[PresenceEvent]:
+        """Take an event; return what to tell now."""
+        if self._roster is None:
+            if not self._asking:
+                return [event]
+        elif not self.holding:
+            return self._roster.apply(event)
+        self._held.append(event)
+        if len(self._held) * ITEM_OVERHEAD > self._most:
+            self._held = []
+            self._losses += 1
+        return []
+
+    @property
+    def losses(self) -> int:
+        """How often events may have been lost. Who is present has to be read again if that has changed meanwhile."""
+        return self._losses
+
+    def lost(self) -> None:
+        """Note that events may be missing."""
+        self._losses += 1
+        self._held = []  # others may be missing behind them; the broker is asked again
+
+    def see(self, connections: Mapping[str, Connection]) -> None:
+        """Note who is present, as the application was answered."""
+        if self._roster is not None:
+            self._roster.see(connections)
+
+    def catch_up(self, connections: Mapping[str, Connection] | None) -> list[PresenceEvent]:
+        """Return the events to tell: those that are missing, and those that were held back.
+
+        :param connections: who is present; None if nobody asked.
+        """
+        missing: list[PresenceEvent] = []
+        if self._roster is not None and connections is not None:
+            missing = self._roster.compare(connections)
+        return missing + self._take_held()
+
+    def _take_held(self) -> list[PresenceEvent]:
+        held, self._held = self._held, []
+        if self._roster is None:
+            return []
+        return [news for event in held for news in self._roster.apply(event)]
+
+    def forget(self) -> None:
+        """Forget who is present: events will be missed from now on."""
+        self._roster = None
+        self._held = []
