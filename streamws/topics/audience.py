@@ -528,8 +528,9 @@ class Audience:
                 else:
                     self._catch_up(page)
                     self._send_events(self._presence.catch_up(connections))
-                    # Once more, if a callback of the application has published, or presence events were lost.
-                    self._again = self._again or bool(self._held.records) or losses != self._presence.losses
+                    # Once more, if a callback of the application has caused something, or presence events were lost.
+                    waiting = bool(self._held.records) or self._presence.waiting
+                    self._again = self._again or waiting or losses != self._presence.losses
         finally:
             if self._recovery is task:
                 self._recovery = None

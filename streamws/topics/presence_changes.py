@@ -39,6 +39,11 @@ class PresenceChanges:
         """Whether it remembers who is present."""
         return self._roster is not None
 
+    @property
+    def waiting(self) -> bool:
+        """Whether events are held back."""
+        return bool(self._held)
+
     async def begin(self, check: Callable[[], None]) -> list[PresenceEvent]:
         """Find out who is present, for the first follower that is told of changes.
 
