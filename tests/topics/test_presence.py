@@ -345,6 +345,26 @@ async def test_event_that_is_held_back_before_a_loss_is_not_told(
     two.end()
 
 
+async def test_event_that_a_frame_function_causes_during_a_recovery_is_told(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+
+    def welcome(event: PresenceEvent) -> str:
+        if event.user == "ann":
+            topics._core.presence_changed("room", PresenceEvent("join", "bob", "", "id", True))
+        return described(event)
+
+    await room.join(channel, presence_frame=welcome)
+    flaky.fail()
+    one = Channel()
+    await others.presence.enter(one, "ann")
+    flaky.recover()
+    await until(lambda: len(channel.sent) == 2)
+    assert channel.sent == ["join ann  True", "join bob  True"]
+
+
 async def test_leave_of_a_connection_that_was_only_seen_is_told(
     open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
 ) -> None:
