@@ -7,7 +7,7 @@ from ..errors import BrokerError, describe
 
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0
-"""The seconds between two attempts to use a broker that is not available."""
+"""Bounds of the seconds between two attempts to use a broker that is not available. By chance, they can be doubled."""
 
 
 class Waits:

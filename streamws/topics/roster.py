@@ -1,4 +1,4 @@
-"""Who is present in a topic, as its followers were told."""
+"""`Roster`: who is present in a topic, as its followers were told."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from .values import Connection, PresenceEvent
 
 
 class Roster:
-    """The connections of which the followers of a topic know. It finds what a broker that was gone did not tell."""
+    """The connections of which the followers of a topic were told. It finds the events that a broker has lost."""
 
     __slots__ = ("_known",)
 
