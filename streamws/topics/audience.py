@@ -452,7 +452,7 @@ class Audience:
     # Presence --------------------------------------------------------------------------------------------------
 
     def presence_changed(self, event: PresenceEvent) -> None:
-        """Deliver a presence event, or hold it back."""
+        """Take a presence event."""
         if self._presence.received(event):
             self._send_event(event)
 

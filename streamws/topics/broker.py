@@ -29,9 +29,9 @@ class Page(NamedTuple):
 
     :param records: oldest first, without gaps in their offsets.
     :param position: the position of the topic: that of its last publication.
-    :param complete: whether nothing is missing between `since` and `position`, apart from what `limit` left out. False
-        if `since` is of another epoch or after `position`, or if the history no longer has the first publication after
-        `since`. Without `since`: whether the history still has the first publication of the epoch.
+    :param complete: whether the records contain all publications after `since`, or would do so without `limit`.
+        That is so if `since` is of the epoch of `position` and the first publication after it is still there, or if
+        there is none. Without `since`, it is True if the history still has the first publication of the epoch.
     """
 
     records: Sequence[Record]
@@ -68,8 +68,8 @@ class Broker(Protocol):
       may lose some on the way, and deliver some twice. If it may have lost the last one, it calls `Receiver.lost`. The
       loss of another one shows in the offset of the next.
     - Presence events are delivered in their order, too. It calls `Receiver.lost` if it may have lost one.
-    - When a broker has forgotten the last offset of a topic, the topic gets a new epoch. Within an epoch, offsets never
-      go back: a publication with a smaller offset is taken for a repetition.
+    - When a broker has lost its memory of a topic (its last offset), the topic gets a new epoch. Offsets never go back
+      in an epoch: a smaller one is taken for a repetition.
     - After `subscribe` has returned, all later publications are delivered, until `unsubscribe` is called. The broker
       renews its subscriptions by itself after a failure, and then calls `Receiver.lost`.
     - Methods raise `BrokerUnavailable` if the broker cannot be reached, and has done nothing; `BrokerError` for other

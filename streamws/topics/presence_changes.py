@@ -78,7 +78,7 @@ class PresenceChanges:
             raise broker_error(error, "ask who is present") from error
 
     def received(self, event: PresenceEvent) -> bool:
-        """Note an event; return whether to send it now."""
+        """Take an event; return whether to tell it now."""
         if self._roster is None:
             if not self._asking:
                 return True

@@ -7,7 +7,7 @@ from ..errors import BrokerError, describe
 
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0
-"""Bounds of the seconds between two attempts to use a broker that is not available. By chance, they can be doubled."""
+"""Bounds of the seconds between two attempts to use a broker that is not available. Chance can double them."""
 
 
 class Waits:

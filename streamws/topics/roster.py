@@ -7,7 +7,7 @@ from .values import Connection, PresenceEvent
 
 
 class Roster:
-    """The connections of which the followers of a topic were told. It finds the events that a broker has lost."""
+    """The connections of which the followers of a topic know. It finds what a broker that was gone did not tell."""
 
     __slots__ = ("_known",)
 
