@@ -131,34 +131,34 @@ class Core:
         if self.audiences.get(audience.name) is audience:
             del self.audiences[audience.name]
 
-    def find_outlet(self, channel: Recipient) -> Outlet | None:
+    def find_outlet(self, client: Recipient) -> Outlet | None:
         """Return the outlet of a connection; None if it neither follows a topic nor is present in one.
 
         :raises TypeError: if it is not a connection.
         """
-        outlet = self.outlets.get(channel)
-        if outlet is None and not hasattr(channel, "outcome"):
+        outlet = self.outlets.get(client)
+        if outlet is None and not hasattr(client, "outcome"):
             raise TypeError(
-                f"client must be a connection of streamws, such as a Client, not {channel!r}; inside of an ASGI "
+                f"client must be a connection of streamws, such as a Client, not {client!r}; inside of an ASGI "
                 "application, make one with streamws.asgi.from_scope or from_websocket"
             )
         return outlet
 
-    def outlet(self, channel: Recipient, action: str) -> Outlet:
+    def outlet(self, client: Recipient, action: str) -> Outlet:
         """Return the outlet of a connection, which may be new.
 
         :param action: what the connection is going to do, for the error.
         :raises ConnectionClosed: if the connection has ended or is closing.
         :raises TypeError: if it is not a connection.
         """
-        outlet = self.find_outlet(channel)
-        outcome = channel.outcome
+        outlet = self.find_outlet(client)
+        outcome = client.outcome
         if outcome is not None:
             raise ConnectionClosed(outcome, f"cannot {action}")
         if outlet is None:
             self._ids += 1
-            outlet = Outlet(channel, f"{self._node}-{self._ids}", self)
-            self.outlets[channel] = outlet
+            outlet = Outlet(client, f"{self._node}-{self._ids}", self)
+            self.outlets[client] = outlet
         return outlet
 
     def check_room(self, outlet: Outlet, name: str) -> None:
@@ -183,11 +183,11 @@ class Core:
         used = outlet.followers or outlet.present or outlet.limited or outlet.sending
         if outlet.writer is None and not used and not outlet.closed:
             outlet.forget()
-            self.outlets.pop(outlet.channel, None)
+            self.outlets.pop(outlet.client, None)
 
     def end_outlet(self, outlet: Outlet) -> None:
         """End everything of a connection that has ended."""
-        self.outlets.pop(outlet.channel, None)
+        self.outlets.pop(outlet.client, None)
         for name, follower in [*outlet.followers.items()]:
             audience = self.audiences.get(name)
             follower.left = True

@@ -47,9 +47,9 @@ class _Direct(Protocol):
     def _call_when_closed(self, callback: Callable[[], None]) -> None: ...
 
 
-def _is_direct(channel: object) -> TypeGuard[_Direct]:
+def _is_direct(client: object) -> TypeGuard[_Direct]:
     # `isinstance` with a protocol looks up each name in Python. That takes longer than the rest of a join.
-    return hasattr(channel, "_call_when_closed")
+    return hasattr(client, "_call_when_closed")
 
 
 def _end_weakly(outlet: "ReferenceType[Outlet]") -> None:
@@ -189,7 +189,7 @@ class Follower:
 class Outlet:
     """Sends publications to one connection, for all topics that it follows.
 
-    :param channel: the connection.
+    :param client: the connection.
     :param id: the id of the connection in all processes.
     :param owner: the topics.
     """
@@ -202,7 +202,7 @@ class Outlet:
         "_refilled",
         "_tokens",
         "_waiter",
-        "channel",
+        "client",
         "closed",
         "followers",
         "id",
@@ -210,8 +210,8 @@ class Outlet:
         "writer",
     )
 
-    def __init__(self, channel: Recipient, id: str, owner: _Owner) -> None:
-        self.channel: Recipient = channel
+    def __init__(self, client: Recipient, id: str, owner: _Owner) -> None:
+        self.client: Recipient = client
         self.id: str = id
         self._owner = owner
         self.followers: dict[str, Follower] = {}
@@ -227,15 +227,15 @@ class Outlet:
         self.writer: Writer | None = None
         """Writes shared messages; None if the connection is not one of a streamws server."""
         self._waiter: Any = None
-        if _is_direct(channel) and channel._shares_frames:
-            self.writer = channel.writer
-            channel._call_when_closed(partial(_end_weakly, ref(self)))
+        if _is_direct(client) and client._shares_frames:
+            self.writer = client.writer
+            client._call_when_closed(partial(_end_weakly, ref(self)))
         else:
             self._waiter = owner.spawn(self._wait_closed())
 
     async def _wait_closed(self) -> None:
         try:
-            await self.channel.wait_closed()
+            await self.client.wait_closed()
         finally:
             self._waiter = None
             self._end()
@@ -360,11 +360,11 @@ class Outlet:
                 delivery = self._next()
                 if delivery is None:
                     return
-                await self.channel.send(delivery.message.data)
+                await self.client.send(delivery.message.data)
         except ConnectionClosed:
             self._end()
         except Exception:
-            logger.exception("cannot send publications to %r; it no longer follows any topic", self.channel)
+            logger.exception("cannot send publications to %r; it no longer follows any topic", self.client)
             self._end()
         finally:
             self._pumping = False
@@ -374,4 +374,4 @@ class Outlet:
         """Close the connection: it reads too slowly."""
         reason = f"too slow: {follower.size} bytes of a topic wait"
         self._end()
-        self._owner.spawn(self.channel.close(follower.slow_code, reason))
+        self._owner.spawn(self.client.close(follower.slow_code, reason))

@@ -37,7 +37,7 @@ class Scenario:
     keeps_data: bool = True
     """Whether the broker comes back with its histories."""
     brokers: int | None = None
-    """The number of brokers, if it is another one than that of the cluster."""
+    """The number of brokers; None for that of the cluster."""
 
     def __post_init__(self) -> None:
         if self.lost and self.broker_outage is not None:
