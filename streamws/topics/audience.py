@@ -453,8 +453,11 @@ class Audience:
 
     def presence_changed(self, event: PresenceEvent) -> None:
         """Take a presence event."""
-        if self._presence.received(event):
-            self._send_event(event)
+        self._send_events(self._presence.received(event))
+
+    def see_connections(self, connections: Mapping[str, Connection]) -> None:
+        """Note who is present, as the application was answered."""
+        self._presence.see(connections)
 
     def _send_events(self, events: list[PresenceEvent]) -> None:
         for event in events:
@@ -530,8 +533,9 @@ class Audience:
                 else:
                     self._catch_up(page)
                     self._send_events(self._presence.catch_up(connections))
-                    # Once more, if a callback of the application has published, or presence events were lost.
-                    self._again = self._again or bool(self._held.records) or losses != self._presence.losses
+                    # Once more, if a callback of the application has caused something, or presence events were lost.
+                    waiting = bool(self._held.records) or self._presence.waiting
+                    self._again = self._again or waiting or losses != self._presence.losses
         finally:
             if self._recovery is task:
                 self._recovery = None

@@ -64,11 +64,15 @@ class Presence:
         self._core.check_open()
         try:
             async with asyncio.timeout(self._core.limits.broker_timeout):
-                return await self._core.broker.connections(self._name)
+                connections = await self._core.broker.connections(self._name)
         except Exception as error:
             if isinstance(error, BrokerError):
                 raise
             raise broker_error(error, f"ask who is in topic {self._name!r}") from error
+        audience = self._core.audiences.get(self._name)
+        if audience is not None:
+            audience.see_connections(connections)
+        return connections
 
     async def members(self) -> dict[str, Member]:
         """Return the members, by their users, in the order in which they entered.

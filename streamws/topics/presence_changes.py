@@ -40,6 +40,11 @@ class PresenceChanges:
         """Whether it remembers who is present."""
         return self._roster is not None
 
+    @property
+    def waiting(self) -> bool:
+        """Whether events are held back."""
+        return bool(self._held)
+
     async def begin(self, check: Callable[[], None]) -> list[PresenceEvent]:
         """Find out who is present, for the first follower that is told of changes.
 
@@ -77,18 +82,18 @@ class PresenceChanges:
         except Exception as error:
             raise broker_error(error, "ask who is present") from error
 
-    def received(self, event: PresenceEvent) -> bool:
-        """Take an event; return whether to tell it now."""
+    def received(self, event: PresenceEvent) -> list[PresenceEvent]:
+        """Take an event; return what to tell now."""
         if self._roster is None:
             if not self._asking:
-                return True
+                return [event]
         elif not self.holding:
             return self._roster.apply(event)
         self._held.append(event)
         if len(self._held) * ITEM_OVERHEAD > self._most:
             self._held = []
             self._losses += 1
-        return False
+        return []
 
     @property
     def losses(self) -> int:
@@ -98,6 +103,12 @@ class PresenceChanges:
     def lost(self) -> None:
         """Note that events may be missing."""
         self._losses += 1
+        self._held = []  # others may be missing behind them; the broker is asked again
+
+    def see(self, connections: Mapping[str, Connection]) -> None:
+        """Note who is present, as the application was answered."""
+        if self._roster is not None:
+            self._roster.see(connections)
 
     def catch_up(self, connections: Mapping[str, Connection] | None) -> list[PresenceEvent]:
         """Return the events to send: those that are missing, and those that were held back.
@@ -111,7 +122,9 @@ class PresenceChanges:
 
     def _take_held(self) -> list[PresenceEvent]:
         held, self._held = self._held, []
-        return [event for event in held if self._roster is not None and self._roster.apply(event)]
+        if self._roster is None:
+            return []
+        return [news for event in held for news in self._roster.apply(event)]
 
     def forget(self) -> None:
         """Forget who is present: events will be missed from now on."""

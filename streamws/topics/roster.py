@@ -7,35 +7,64 @@ from .values import Connection, PresenceEvent
 
 
 class Roster:
-    """The connections of which the followers of a topic know. It finds what a broker that was gone did not tell."""
+    """The connections of which the followers of a topic know. It finds what a broker that was gone did not tell.
 
-    __slots__ = ("_known",)
+    It counts the connections of each user itself: an event that the broker sent before it was gone may be told later
+    than others.
+    """
+
+    __slots__ = ("_known", "_seen", "_users")
 
     def __init__(self, connections: Mapping[str, Connection]) -> None:
         self._known = dict(connections)
+        self._users = Counter(connection.user for connection in connections.values())
+        # What the application has seen before it was told. The leave has to be told even if the join is lost.
+        self._seen: dict[str, Connection] = {}
 
-    def apply(self, event: PresenceEvent) -> bool:
-        """Note an event; return whether it tells something new."""
+    def see(self, connections: Mapping[str, Connection]) -> None:
+        """Note what the application was answered when it asked who is present."""
+        for id, connection in connections.items():
+            if id not in self._known:
+                self._seen[id] = connection
+
+    def apply(self, event: PresenceEvent) -> list[PresenceEvent]:
+        """Note an event; return what it tells that is new."""
         known = self._known.get(event.connection)
-        is_known = known is not None and known.user == event.user
         if event.kind == "join":
-            self._known[event.connection] = Connection(event.user, event.data)
-            return not is_known
-        if is_known:
-            del self._known[event.connection]
-        return is_known
+            return self._update(event.connection, Connection(event.user, event.data))
+        if known is None or known.user != event.user:
+            return []
+        return self._update(event.connection, None)
 
     def compare(self, connections: Mapping[str, Connection]) -> list[PresenceEvent]:
         """Note who is present now; return the events that were not told."""
         events: list[PresenceEvent] = []
-        users = Counter(connection.user for connection in self._known.values())
-        for id, (user, data) in self._known.items():
-            if id not in connections or connections[id].user != user:
-                users[user] -= 1
-                events.append(PresenceEvent("leave", user, data, id, changed=not users[user]))
-        for id, (user, data) in connections.items():
-            if id not in self._known or self._known[id].user != user:
-                users[user] += 1
-                events.append(PresenceEvent("join", user, data, id, changed=users[user] == 1))
-        self._known = dict(connections)
+        seen, self._seen = self._seen, {}
+        for id, (user, data) in seen.items():
+            if id not in connections and id not in self._known:
+                events.append(PresenceEvent("leave", user, data, id, changed=not self._users[user]))
+        for id in [id for id in self._known if id not in connections]:
+            events += self._update(id, None)
+        for id, connection in connections.items():
+            events += self._update(id, connection)
+        return events
+
+    def _update(self, id: str, connection: Connection | None) -> list[PresenceEvent]:
+        """Note that a connection is present, or gone; return the events that tell this."""
+        known = self._known.get(id)
+        self._seen.pop(id, None)
+        events: list[PresenceEvent] = []
+        if known is not None and (connection is None or known.user != connection.user):
+            del self._known[id]
+            self._users[known.user] -= 1
+            last = not self._users[known.user]
+            if last:
+                del self._users[known.user]
+            events.append(PresenceEvent("leave", known.user, known.data, id, changed=last))
+        if connection is not None:
+            if id not in self._known:
+                self._users[connection.user] += 1
+                first = self._users[connection.user] == 1
+                events.append(PresenceEvent("join", connection.user, connection.data, id, changed=first))
+            self._known[id] = connection
         return events

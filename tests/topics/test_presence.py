@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from random import Random
 
 import pytest
 
@@ -100,7 +101,8 @@ async def test_data_is_replaced_without_events(topics: Topics, channel: Channel)
     events = Channel()
     await room.join(events, presence_frame=described)
     await room.presence.enter(channel, "ann", "busy")
-    await room.presence.enter(channel, "ann", "idle")
+    for _ in range(2):
+        await room.presence.enter(channel, "ann", "idle")
     assert (await room.presence.members())["ann"].data == "idle"
     await room.presence.enter(channel, "bob", "new")
     await until(lambda: len(events.sent) == 3)
@@ -299,6 +301,155 @@ async def test_events_that_arrive_while_the_topic_asks_who_is_present_are_told_o
     await iterations()
     assert broker.asked == 3
     two.end()
+
+
+async def test_whether_a_member_has_come_or_gone_is_right_after_a_recovery(
+    open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
+) -> None:
+    """An event that arrives during the recovery, and was overtaken by the answer of the broker, says it otherwise."""
+    broker = Answering(memory)
+    topics, other_process = await open_topics(broker), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one, two = Channel(), Channel()
+    await room.join(channel, presence_frame=described)
+    await others.presence.enter(one, "ann", "1")
+    await until(lambda: channel.sent == ["join ann 1 True"])
+    broker.hang()
+    broker.receiver.lost()
+    await iterations()
+    await others.presence.enter(two, "ann", "2")
+    await others.presence.leave(one)
+    await others.presence.leave(two)
+    broker.go_on()
+    await until(lambda: len(channel.sent) == 4)
+    assert channel.sent[1:] == ["leave ann 1 True", "join ann 2 True", "leave ann 2 True"]
+
+
+async def test_event_that_is_held_back_before_a_loss_is_not_told(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one, two = Channel(), Channel()
+    await room.join(channel, presence_frame=described)
+    flaky.hang()
+    flaky.receiver.lost()
+    await iterations()
+    await others.presence.enter(one, "ann")
+    flaky.down = True
+    await others.presence.leave(one)
+    flaky.recover()
+    flaky.go_on()
+    await others.presence.enter(two, "bob")
+    await until(lambda: channel.sent == ["join bob  True"])
+    two.end()
+
+
+async def test_event_that_a_frame_function_causes_during_a_recovery_is_told(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+
+    def welcome(event: PresenceEvent) -> str:
+        if event.user == "ann":
+            topics._core.presence_changed("room", PresenceEvent("join", "bob", "", "id", True))
+        return described(event)
+
+    await room.join(channel, presence_frame=welcome)
+    flaky.fail()
+    one = Channel()
+    await others.presence.enter(one, "ann")
+    flaky.recover()
+    await until(lambda: len(channel.sent) == 2)
+    assert channel.sent == ["join ann  True", "join bob  True"]
+
+
+async def test_leave_of_a_connection_that_was_only_seen_is_told(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    """The application has asked who is present, and both events are lost."""
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one, two = Channel(), Channel()
+    await room.join(channel, presence_frame=described)
+    flaky.late = True
+    await others.presence.enter(one, "ann")
+    await others.presence.enter(two, "bob")
+    assert [*await room.presence.members()] == ["ann", "bob"]
+    flaky.deliver(1)
+    flaky.fail()
+    await others.presence.leave(one)
+    await others.presence.leave(two)
+    flaky.recover()
+    await until(lambda: len(channel.sent) == 3)
+    assert sorted(map(str, channel.sent)) == ["join ann  True", "leave ann  True", "leave bob  True"]
+    flaky.receiver.lost()
+    await iterations()
+    assert len(channel.sent) == 3
+
+
+async def test_user_of_a_connection_whose_end_was_lost_is_replaced(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one = Channel()
+    await room.join(channel, presence_frame=described)
+    await others.presence.enter(one, "ann", connection="c")
+    flaky.down = True
+    await others.presence.leave(one)
+    flaky.down = False
+    await others.presence.enter(one, "bob", connection="c")
+    await until(lambda: channel.sent == ["join ann  True", "leave ann  True", "join bob  True"])
+
+
+class View:
+    """Who is present, as a follower is told."""
+
+    def __init__(self) -> None:
+        self.users: dict[str, str] = {}
+        self.wrong: list[PresenceEvent] = []
+
+    def frame(self, event: PresenceEvent) -> str:
+        known = self.users.pop(event.connection, None)
+        others = event.user in self.users.values()
+        if known != (None if event.kind == "join" else event.user) or event.changed == others:
+            self.wrong.append(event)
+        if event.kind == "join":
+            self.users[event.connection] = event.user
+        return ""
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_followers_know_who_is_present_whatever_the_broker_does(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel, fast_timers: None, seed: int
+) -> None:
+    random = Random(seed)
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    view = View()
+    await room.join(channel, presence_frame=view.frame)
+    connections = {str(number): Channel() for number in range(6)}
+    for _ in range(100):
+        id = random.choice([*connections])
+        action = random.choice(
+            ["enter", "enter", "enter", "leave", "leave", "fail", "recover", "recover", "hang", "go_on"]
+        )
+        if action == "enter":
+            await others.presence.enter(connections[id], random.choice("ab"), connection=id)
+        elif action == "leave":
+            await others.presence.leave(connections[id])
+        else:
+            getattr(flaky, action)()
+        await iterations(random.choice([0, 1, 3]))
+    flaky.go_on()
+    flaky.recover()
+    present = {id: connection.user for id, connection in (await memory.connections("room")).items()}
+    await until(lambda: view.users == present)
+    await until(lambda: not topics._core.audiences["room"]._recovery)
+    assert view.users == present
+    assert view.wrong == []
 
 
 async def test_loss_while_a_follower_joins_makes_it_ask_again(
