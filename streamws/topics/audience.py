@@ -452,11 +452,11 @@ class Audience:
     # Presence --------------------------------------------------------------------------------------------------
 
     def presence_changed(self, event: PresenceEvent) -> None:
-        """Take a presence event."""
+        """Deliver a presence event, or hold it back."""
         self._send_events(self._presence.received(event))
 
     def see_connections(self, connections: Mapping[str, Connection]) -> None:
-        """Note who is present, as the application was answered."""
+        """Note the answer that the application got when it asked who is present."""
         self._presence.see(connections)
 
     def _send_events(self, events: list[PresenceEvent]) -> None:

@@ -83,7 +83,7 @@ class PresenceChanges:
             raise broker_error(error, "ask who is present") from error
 
     def received(self, event: PresenceEvent) -> list[PresenceEvent]:
-        """Take an event; return what to tell now."""
+        """Note an event, or hold it back; return the events to send now."""
         if self._roster is None:
             if not self._asking:
                 return [event]
@@ -103,10 +103,10 @@ class PresenceChanges:
     def lost(self) -> None:
         """Note that events may be missing."""
         self._losses += 1
-        self._held = []  # others may be missing behind them; the broker is asked again
+        self._held = []  # events after them may be missing; the broker is asked again
 
     def see(self, connections: Mapping[str, Connection]) -> None:
-        """Note who is present, as the application was answered."""
+        """Note the answer that the application got when it asked who is present."""
         if self._roster is not None:
             self._roster.see(connections)
 
@@ -124,7 +124,7 @@ class PresenceChanges:
         held, self._held = self._held, []
         if self._roster is None:
             return []
-        return [news for event in held for news in self._roster.apply(event)]
+        return [new for event in held for new in self._roster.apply(event)]
 
     def forget(self) -> None:
         """Forget who is present: events will be missed from now on."""
