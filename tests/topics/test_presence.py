@@ -306,7 +306,7 @@ async def test_events_that_arrive_while_the_topic_asks_who_is_present_are_told_o
 async def test_whether_a_member_has_come_or_gone_is_right_after_a_recovery(
     open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
 ) -> None:
-    """An event that arrives during the recovery, and was overtaken by the answer of the broker, says it otherwise."""
+    """The answer of the broker is newer than the events that arrive during the recovery: their `changed` is wrong."""
     broker = Answering(memory)
     topics, other_process = await open_topics(broker), await open_topics(memory)
     room, others = topics.topic("room"), other_process.topic("room")
