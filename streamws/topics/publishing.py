@@ -17,7 +17,7 @@ logger: logging.Logger = logging.getLogger("streamws.topics")
 OnError = Callable[[str, BrokerError], None]
 
 _BATCH = 512
-"""The most publications in one call of the broker."""
+"""The most publications in one call to the broker."""
 
 
 class _Waiting(NamedTuple):
