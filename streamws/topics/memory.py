@@ -274,7 +274,8 @@ class MemoryBroker:
         kept = self._store.topics.get(topic)
         if kept is None:
             forgotten = self._store.forgotten.get(topic)
-            return Page((), forgotten or Position("", 0), since is None or since == forgotten)
+            position = forgotten or Position("", 0)
+            return Page((), position, position.offset == 0 if since is None else since == forgotten)
         if kept.times:
             kept.expire(asyncio.get_running_loop().time())
         position = kept.position
