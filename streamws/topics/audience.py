@@ -17,7 +17,7 @@ from .group import Frame, Group
 from .held import Held
 from .outlet import Delivery, Follower
 from .presence_changes import PresenceChanges
-from .retrying import Waits, broker_error
+from .retrying import Waits, ask
 from .values import Connection, Gap, History, Joined, Position, PresenceEvent, Publication, Record
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
@@ -233,14 +233,11 @@ class Audience:
 
         :raises BrokerError: if that fails.
         """
-        try:
-            call = self._broker.read_history(self.name, self._history, since, limit, reverse)
-            if self._timeout is None:
-                return await call
-            async with asyncio.timeout(self._timeout):
-                return await call
-        except Exception as error:
-            raise broker_error(error, "read the history") from error
+        return await ask(
+            lambda: self._broker.read_history(self.name, self._history, since, limit, reverse),
+            self._timeout,
+            "read the history",
+        )
 
     def _go_live(
         self, member: Follower | Feed, since: Position | None, page: Page | None, replay: Replay | None, stale: bool

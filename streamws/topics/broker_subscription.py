@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import BrokerError, BrokerUnavailable, describe
 from .broker import Broker
-from .retrying import Waits, broker_error
+from .retrying import Waits, broker_error, wake
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
 
@@ -176,10 +176,4 @@ class BrokerSubscription:
 
     def _wake_waiters(self, error: BrokerError | None) -> None:
         waiters, self._waiters = self._waiters, {}
-        for future in waiters:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
+        wake(waiters, error)

@@ -1,11 +1,10 @@
 """`PresenceChanges`: what the followers of a topic are told of its presence."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 
 from ..options import ITEM_OVERHEAD
 from .broker import Broker
-from .retrying import broker_error
+from .retrying import ask
 from .roster import Roster
 from .values import Connection, PresenceEvent
 
@@ -76,11 +75,7 @@ class PresenceChanges:
 
         :raises BrokerError: if that fails.
         """
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._broker.connections(self._name)
-        except Exception as error:
-            raise broker_error(error, "ask who is present") from error
+        return await ask(lambda: self._broker.connections(self._name), self._timeout, "ask who is present")
 
     def received(self, event: PresenceEvent) -> list[PresenceEvent]:
         """Note an event, or hold it back; return the events to send now."""

@@ -9,7 +9,19 @@ import pytest
 from helpers.fixtures import Connect, Serve, client_of
 from helpers.waiting import cancelled, iterations, until, within
 from streamws import BrokerError, BrokerUnavailable, ConnectionClosed, UsageError
-from streamws.topics import Connection, Member, MemoryBroker, PresenceCount, PresenceEvent, Topic, TopicLimits, Topics
+from streamws.topics import (
+    Connection,
+    History,
+    Member,
+    MemoryBroker,
+    Page,
+    Position,
+    PresenceCount,
+    PresenceEvent,
+    Topic,
+    TopicLimits,
+    Topics,
+)
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
@@ -590,3 +602,26 @@ async def test_presence_events_that_are_dropped_are_a_gap(topics: Topics, channe
     await until(lambda: channel.sent == ["1", "join ann  False", "join ann  False"])
     for other in others:
         other.end()
+
+
+class Refusing(FlakyBroker):
+    """A broker that tells why it has failed."""
+
+    reason = OSError("the network is down")
+
+    async def connections(self, topic: str) -> Mapping[str, Connection]:
+        raise BrokerUnavailable("no connection") from self.reason
+
+    async def read_history(
+        self, topic: str, history: History | None, since: Position | None, limit: int | None, reverse: bool
+    ) -> Page:
+        raise BrokerUnavailable("no connection") from self.reason
+
+
+async def test_error_of_a_broker_keeps_its_cause(open_topics: OpenTopics, memory: MemoryBroker) -> None:
+    broker = Refusing(memory)
+    room = (await open_topics(broker)).topic("room")
+    for asking in (room.presence.connections(), room.read_history(), room.join(Channel(), presence_frame=described)):
+        with pytest.raises(BrokerUnavailable, match=r"^no connection$") as caught:
+            await asking
+        assert caught.value.__cause__ is broker.reason

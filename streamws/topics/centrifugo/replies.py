@@ -153,8 +153,3 @@ def push(channel: str, kind: str, content: Encoded) -> Encoded:
 def unsubscribe_push(channel: str, code: int, reason: str) -> Encoded:
     """Return the push that tells a client that a subscription ended."""
     return push(channel, "unsubscribe", encode_object([("code", str(code)), ("reason", encode(reason))]))
-
-
-def message_push(data: Encoded) -> Encoded:
-    """Return a push with data that belongs to no channel."""
-    return f'{{"push":{{"message":{{"data":{data}}}}}}}'
