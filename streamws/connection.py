@@ -623,7 +623,7 @@ class Connection(Receiver):
                 self._closed.remove(future)  # the wait was cancelled
 
     def call_when_closed(self, callback: Callable[[], None]) -> None:
-        """Call a function in a later loop iteration than that in which the connection ends."""
+        """Call a function after the connection has ended, in a later loop iteration."""
         if self.is_closed:
             self.environment.loop.call_soon(callback)
             return

@@ -24,7 +24,7 @@ StreamwsError
 ├── BrokerError                 the broker of topics has failed
 │   ├── BrokerUnavailable       ... it cannot be reached, and did nothing
 │   └── PublishTimeout          ... it did not answer in time: the publication may have been made; also a TimeoutError
-├── LimitExceeded               a limit of `TopicLimits` does not allow it; nothing was done
+├── LimitExceeded               a limit of topics does not allow it; the message names the limit
 ├── MissingExtra                an optional package is not installed; also an ImportError
 └── UsageError                  not possible in this state; the message says what to call; also a RuntimeError
 """
@@ -321,7 +321,10 @@ class PublishTimeout(BrokerError, TimeoutError):
 
 
 class LimitExceeded(StreamwsError):
-    """A limit of `TopicLimits` does not allow this; nothing was done. The error message names the limit."""
+    """A limit of topics does not allow this. The error message names the limit.
+
+    Nothing was done. A `Subscription` that raises it has ended, because it was read too slowly.
+    """
 
 
 class MissingExtra(StreamwsError, ImportError):

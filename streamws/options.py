@@ -312,16 +312,16 @@ class TopicLimits:
         publication, in characters. A longer one raises `LimitExceeded`.
     :param max_publication_size: the largest publication, in bytes (characters for text). A larger one raises
         `LimitExceeded`.
-    :param max_publications_per_client: the most publications a second of one connection, which is passed to
-        `publish` as `client`. A connection that was quiet may publish that many at once, at least one. More raise
+    :param max_publications_per_client: the most publications a second of one connection, if it is passed to
+        `publish` as `client`. A connection that was quiet may make as many at once, and at least one. One more raises
         `LimitExceeded`. `None` means no limit.
     :param max_publish_soon: the most bytes that wait in `publish_soon`; each publication counts 64 bytes more than
         its payload. If there is no room, `publish_soon` returns False.
-    :param max_held: the most bytes that one topic holds back while it reads the history: because a follower joins,
-        or because the broker has lost publications. If more are published meanwhile, the history is read again.
+    :param max_held: the most bytes that one topic holds back while it reads the history, because a follower joins
+        or because the broker has lost publications. If more is published meanwhile, it reads the history again.
     :param publish_timeout: the seconds after which `publish` raises `PublishTimeout`, and after which a publication
         of `publish_soon` has failed if the broker is not available.
-    :param broker_timeout: the seconds after which any other call of the broker has failed.
+    :param broker_timeout: the seconds after which any other call to the broker has failed.
     :param close_timeout: the seconds for which the end of `async with Topics(...)` waits for the publications of
         `publish_soon`, and then again for the broker to close.
     """

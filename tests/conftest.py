@@ -115,8 +115,8 @@ def _draws_nothing(_: None) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    # Thousands of test items live until the end. They would be visited again and again while they are made; and after
-    # each test, if they were not frozen.
+    # Thousands of test items live until the end. The garbage collector would visit them again and again while they are
+    # made, and after each test if they were not frozen.
     gc.disable()
     try:
         return (yield)

@@ -94,7 +94,7 @@ class Dashboard:
     :param secret: signs the tokens.
     :param library: the file `centrifuge.js` of the package.
     :param interval: the seconds between two prices.
-    :param token_seconds: how long a page can use a token, until it fetches another one.
+    :param token_seconds: the seconds for which a token of a page is valid. The page fetches another one in time.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Dashboard:
     # Pages ------------------------------------------------------------------------------------------------------
 
     async def connect(self, client: Client, token: str, data: JsonValue) -> Connected:
-        """Check the token of a page; each time that it fetches another token, this is called again."""
+        """Check the token of a page. This is called again whenever the page has fetched another token."""
         checked = self.tokens.check("connect", token)
         if checked is None:
             raise CentrifugoDisconnect(3500)

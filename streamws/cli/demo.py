@@ -153,7 +153,7 @@ class DemoServer(WebSocketServer):
             clock.cancel()
 
     async def _count(self) -> None:
-        """Write a number to the last room every few seconds: so that one sees whether any are missing."""
+        """Write a number to the last room every few seconds, so that people see whether messages are missing."""
         number = 0
         while True:
             number += 1
@@ -179,7 +179,7 @@ class DemoServer(WebSocketServer):
         return topic in self._rooms and action != "publish"
 
     async def _say(self, client: Client, data: JsonValue) -> object:
-        """Publish a message with the name of its sender, which a publication of the client itself would not prove."""
+        """Publish a message with the name of its sender. A client that published by itself could use any name."""
         channel, text = (data.get("channel"), data.get("text")) if isinstance(data, dict) else (None, None)
         if not isinstance(channel, str) or channel not in self._rooms or not isinstance(text, str):
             raise DecodeError("expected a channel and a text")

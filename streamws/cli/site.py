@@ -1,4 +1,4 @@
-"""What the servers of the command line have in common: a web page, health checks, and the addresses that they print."""
+"""The web page, the health check and the printed addresses of the servers of the command line."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ def fail(reason: str) -> int:
 def answer(content: Response, request: Request) -> Response | None:
     """Answer plain HTTP: with the page at /, and with 200 at /healthz.
 
-    :returns: None for a request of a WebSocket.
+    :returns: None for an opening handshake.
     """
     upgrades = request.headers.get("Upgrade", "").lower().split(",")
     if "websocket" in [upgrade.strip() for upgrade in upgrades]:

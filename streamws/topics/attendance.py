@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from ..errors import BrokerError, describe
 from .broker import Broker
-from .retrying import Waits, broker_error
+from .retrying import Waits, broker_error, wake
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
 
 
 class Entry(NamedTuple):
-    """How a connection is to be present in a topic.
+    """What a broker keeps of a connection that is present in a topic.
 
     :param connection: the id of the connection.
     :param user: the user whose connection it is.
@@ -26,13 +26,13 @@ class Entry(NamedTuple):
 
 
 class Attendance:
-    """The presence of one connection in one topic: what is wished, and what the broker knows.
+    """The presence of one connection in one topic: the entry that is wanted, and the entry that the broker has.
 
-    One call of the broker at a time carries out the latest wish. A connection that must not be present any more is
-    removed as soon as the broker is available.
+    A task calls the broker, one call at a time, until both are equal. If the broker fails while a connection leaves,
+    the connection is removed as soon as the broker is available.
     """
 
-    __slots__ = ("_broker", "_known", "_on_absent", "_spawn", "_task", "_timeout", "_topic", "_waiters", "_wish")
+    __slots__ = ("_broker", "_known", "_on_absent", "_spawn", "_task", "_timeout", "_topic", "_waiters", "_wanted")
 
     def __init__(
         self,
@@ -47,17 +47,17 @@ class Attendance:
         self._timeout = timeout
         self._spawn = spawn
         self._on_absent = on_absent
-        self._wish: Entry | None = None
+        self._wanted: Entry | None = None
         self._known: Entry | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
     async def enter(self, entry: Entry) -> None:
-        """Become present, or change the data.
+        """Make the connection present, or change its data.
 
-        :raises BrokerError: if the broker has failed; the connection is not present then.
+        :raises BrokerError: if the broker has failed. Then the connection is not present.
         """
-        self._wish = entry
+        self._wanted = entry
         await self._wait()
 
     async def leave(self) -> None:
@@ -67,11 +67,11 @@ class Attendance:
             await self._wait()
         except BrokerError as error:
             if self._task is not None:
-                logger.warning("presence in topic %r: %s; trying again", self._topic, describe(error))
+                logger.warning("topic %r: %s; trying again", self._topic, describe(error))
 
     def leave_soon(self) -> None:
         """End the presence as soon as the broker is available."""
-        self._wish = None
+        self._wanted = None
         self._begin()
 
     def _begin(self) -> None:
@@ -86,23 +86,23 @@ class Attendance:
 
     async def _carry_out(self) -> None:
         waits = Waits()
-        uncertain = False  # whether the broker may know something else than `_known`
+        uncertain = False  # whether the broker may have another entry than `_known`
         try:
-            while self._wish != self._known or uncertain:
-                wish = self._wish
+            while self._wanted != self._known or uncertain:
+                wanted = self._wanted
                 try:
                     async with asyncio.timeout(self._timeout):
-                        if self._known is not None and (wish is None or wish.connection != self._known.connection):
+                        if self._known is not None and (wanted is None or wanted.connection != self._known.connection):
                             await self._broker.exit(self._topic, self._known.connection)
                             self._known = None
-                        elif wish is not None:
+                        elif wanted is not None:
                             uncertain = True
-                            self._known = wish
-                            await self._broker.enter(self._topic, *wish)
+                            self._known = wanted
+                            await self._broker.enter(self._topic, *wanted)
                     uncertain = False
                 except Exception as failure:
                     self._wake(broker_error(failure, "change the presence"))
-                    self._wish = None  # all who wait are told that it failed
+                    self._wanted = None  # whoever waits for it gets the error
                     uncertain = self._known is not None
                     await waits.pause()
             self._wake(None)
@@ -114,10 +114,4 @@ class Attendance:
 
     def _wake(self, error: BrokerError | None) -> None:
         waiters, self._waiters = self._waiters, []
-        for future in waiters:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
+        wake(waiters, error)

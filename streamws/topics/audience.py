@@ -17,13 +17,13 @@ from .group import Frame, Group
 from .held import Held
 from .outlet import Delivery, Follower
 from .presence_changes import PresenceChanges
-from .retrying import Waits, broker_error
+from .retrying import Waits, ask
 from .values import Connection, Gap, History, Joined, Position, PresenceEvent, Publication, Record
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
 
-_MOST_READS = 5
-"""How often a joining follower reads the history, if more is published meanwhile than `TopicLimits.max_held`."""
+_MOST_ATTEMPTS = 5
+"""The most attempts of a follower to join. The next one is made if the history that it read may lack something."""
 
 
 class Feed(Protocol):
@@ -33,14 +33,14 @@ class Feed(Protocol):
     """The position up to which it has got the publications already, if it is ahead of the topic."""
 
     left: bool
-    """Whether it follows the topic no longer."""
+    """Whether it has left the topic."""
 
     def put(self, publication: Publication[Any]) -> None:
         """Take the next publication."""
         ...
 
     def put_gap(self, gap: Gap, position: Position) -> None:
-        """Take note of a gap.
+        """Learn of a gap.
 
         :param position: the position after it.
         """
@@ -72,11 +72,13 @@ class Audience:
     """The followers of one topic in this process.
 
     All live followers have got all publications up to `position`. A follower that joins reads the history after the
-    subscription has begun, and becomes live in one step with what it read. If its history was newer than what the
-    broker has delivered, it is ahead for a while, and skips what it knows.
+    subscription has begun. It gets what it has missed and becomes live in one step, so that no publication comes in
+    between. If the history was newer than the last delivery of the broker, the follower is ahead for a while, and skips
+    the publications that it has already.
 
     If the broker has lost publications, the audience holds back what arrives, reads the history, and delivers both. It
-    tells of a gap where publications are missing then. It also compares who is present with what its followers know.
+    tells of a gap where publications are still missing. It also compares who is present with what its followers were
+    told.
     """
 
     __slots__ = (
@@ -122,14 +124,14 @@ class Audience:
         self.name: str = name
         self._history = history
         self._broker = broker
-        self._timeout = timeout  # of the calls of the broker, in seconds; None if it never waits
+        self._timeout = timeout  # of each call to the broker, in seconds; None if it never waits
         self._spawn = spawn
         self._on_idle = on_idle
         self.position: Position | None = None
         """The position of the last publication that was delivered; None before the first follower is live."""
         self._members: dict[Follower | Feed, None] = {}  # those that are joining too
         self._groups: dict[tuple[Frame | None, Frame | None], Group] = {}  # the live connections
-        self._live: tuple[Group, ...] | None = ()  # the same groups; None if it has to be made anew
+        self._live: tuple[Group, ...] | None = ()  # the same groups as a tuple; None after a change
         self._feeds: dict[Feed, None] = {}  # the live feeds
         self._ahead: dict[Follower | Feed, None] = {}  # those that have got later publications than `position`
         self._closed = False  # whether the topics are closed
@@ -138,8 +140,8 @@ class Audience:
         self._presence = PresenceChanges(name, broker, timeout, most)
         # Joining.
         self._joining = 0  # the number of followers that join
-        self._starting = 0  # the number of followers that get what they have missed, just now
-        self._recent = Held(most)  # what was delivered since the first of them began to join
+        self._starting = 0  # the number of followers that are being sent what they have missed
+        self._recent = Held(most)  # what was delivered since the first of those that join began
         self._generation = 0  # changes when a history that was read before may lack something
         # Recovery.
         self._recovery: asyncio.Task[None] | None = None
@@ -190,7 +192,7 @@ class Audience:
         self._joining += 1
         check_left = partial(self._check_left, member)
         try:
-            for attempt in range(_MOST_READS):
+            for attempt in range(_MOST_ATTEMPTS):
                 await self._subscription.begin(check_left, self.check_idle)
                 if isinstance(member, Follower) and member.presence_frame is not None:
                     self._send_events(await self._presence.begin(check_left))
@@ -201,7 +203,7 @@ class Audience:
                     page = await self.read(since, 0 if since is None else None)
                 self._check_left(member)
                 stale = generation != self._generation
-                if stale and attempt < _MOST_READS - 1:
+                if stale and attempt < _MOST_ATTEMPTS - 1:
                     continue
                 joined = self._go_live(member, since, page, replay, stale)
                 if joined is not None:
@@ -231,14 +233,11 @@ class Audience:
 
         :raises BrokerError: if that fails.
         """
-        try:
-            call = self._broker.read_history(self.name, self._history, since, limit, reverse)
-            if self._timeout is None:
-                return await call
-            async with asyncio.timeout(self._timeout):
-                return await call
-        except Exception as error:
-            raise broker_error(error, "read the history") from error
+        return await ask(
+            lambda: self._broker.read_history(self.name, self._history, since, limit, reverse),
+            self._timeout,
+            "read the history",
+        )
 
     def _go_live(
         self, member: Follower | Feed, since: Position | None, page: Page | None, replay: Replay | None, stale: bool
@@ -438,7 +437,10 @@ class Audience:
             follower.outlet.offer(follower, Delivery(message, record.position, record.key))
 
     def _message_for(self, follower: Follower, record: Record) -> SharedMessage | None:
-        """Return a publication as a message for one follower; if there is none, the follower is told of a gap."""
+        """Return the message of a publication for one follower.
+
+        If the frame function raises, tell the follower of a gap, and return None.
+        """
         message = self._framing.message(follower.frame, record, share=self._joining > 0)
         if message is None:
             follower.on_gap(Gap(Position(record.position.epoch, record.position.offset - 1)))
@@ -447,11 +449,11 @@ class Audience:
     # Presence --------------------------------------------------------------------------------------------------
 
     def presence_changed(self, event: PresenceEvent) -> None:
-        """Take a presence event."""
+        """Deliver a presence event, or hold it back."""
         self._send_events(self._presence.received(event))
 
     def see_connections(self, connections: Mapping[str, Connection]) -> None:
-        """Note who is present, as the application was answered."""
+        """Note the answer that the application got when it asked who is present."""
         self._presence.see(connections)
 
     def _send_events(self, events: list[PresenceEvent]) -> None:
@@ -481,7 +483,7 @@ class Audience:
     def _hold(self, record: Record) -> None:
         """Hold a publication back."""
         if not self._held.add(record):
-            self._again = True  # the history has them, or else there is a gap
+            self._again = True  # all are dropped; if the history lacks them, there is a gap
 
     def _remember(self, record: Record) -> None:
         """Keep a publication that was delivered, for the followers that are reading the history."""
@@ -613,7 +615,7 @@ class Audience:
             if skip is None:
                 continue
             if skip.epoch != position.epoch or skip.offset < position.offset:
-                # Of an older epoch, or inside the gap.
+                # The position of this follower is of an older epoch, or inside the gap.
                 if isinstance(member, Follower):
                     member.on_gap(Gap(skip))
                 else:

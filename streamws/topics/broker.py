@@ -8,12 +8,12 @@ from .values import Connection, History, Position, PresenceEvent, Published, Rec
 
 
 class Outgoing(NamedTuple):
-    """A publication for a broker.
+    """A message that a broker is to publish.
 
     :param topic: the name of the topic.
     :param payload: the encoded message: `str` is text, `bytes` is binary.
     :param key: what the message is about, for the policy `latest`.
-    :param idempotency: publications of a topic with the same idempotency key are published once.
+    :param idempotency: of several messages of a topic with the same idempotency key, only the first is published.
     :param history: how many publications of the topic to keep; None to keep none.
     """
 
@@ -25,7 +25,7 @@ class Outgoing(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What a broker has in the history of a topic.
+    """Publications that a broker has read from the history of a topic.
 
     :param records: oldest first, without gaps in their offsets.
     :param position: the position of the topic: that of its last publication.
@@ -41,22 +41,22 @@ class Page(NamedTuple):
 
 
 class Receiver(Protocol):
-    """Takes what a broker delivers. `Topics` gives one to its broker. Its methods return at once and never raise."""
+    """Receives what a broker delivers. `Topics` passes one to `open`. Its methods return at once and never raise."""
 
     def received(self, topic: str, record: Record) -> None:
-        """A publication has arrived. Publications of topics that have no subscription any more are ignored."""
+        """Receive a publication. Publications of topics without a subscription are ignored."""
         ...
 
     def lost(self, topics: Sequence[str] | None = None) -> None:
-        """Publications or presence events may be missing from what was delivered for these topics; None for all.
+        """Learn that publications or presence events of these topics may not have been delivered; None for all topics.
 
-        To be called when the subscriptions work again, so that nothing later is missing. `Topics` then reads the
-        history and asks for the connections, and tells its followers what they were not told.
+        A broker calls this when the subscriptions work again, so that no later loss goes unnoticed. `Topics` then reads
+        the histories, asks who is present, and sends its followers what they have missed, or tells them of a gap.
         """
         ...
 
     def presence_changed(self, topic: str, event: PresenceEvent) -> None:
-        """A connection has entered a topic or left it."""
+        """Receive a presence event: a connection has entered a topic or left it."""
         ...
 
 
@@ -66,8 +66,8 @@ class Broker(Protocol):
     Its promises:
 
     - The publications of a topic have the offsets 1, 2, 3, ... in an epoch, and are delivered in this order. A broker
-      may lose some of those that it delivers, and deliver some twice. It calls `Receiver.lost` if it may have lost the
-      last one: otherwise, the next one shows the loss.
+      may lose some on the way, and deliver some twice. If it may have lost the last one, it calls `Receiver.lost`. The
+      loss of another one shows in the offset of the next.
     - Presence events are delivered in their order, too. It calls `Receiver.lost` if it may have lost one.
     - When a broker has lost its memory of a topic (its last offset), the topic gets a new epoch. Offsets never go back
       in an epoch: a smaller one is taken for a repetition. A new epoch may continue the one before, with the next
@@ -75,7 +75,7 @@ class Broker(Protocol):
     - After `subscribe` has returned, all later publications are delivered, until `unsubscribe` is called. The broker
       renews its subscriptions by itself after a failure, and then calls `Receiver.lost`.
     - Methods raise `BrokerUnavailable` if the broker cannot be reached, and has done nothing; `BrokerError` for other
-      failures. They may take long: `Topics` sets deadlines, and cancels them.
+      failures. They may take long: `Topics` cancels those that exceed their deadline.
     - `Topics` makes at most one call of `subscribe` or `unsubscribe` for a topic at a time.
     """
 
@@ -93,8 +93,8 @@ class Broker(Protocol):
     async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Published | BrokerError]:
         """Publish messages, in this order.
 
-        :returns: the result or the error of each. The publications of one topic that come after one that has failed
-            may have been made.
+        :returns: the result or the error of each. If one has failed, later ones of the same topic may still have been
+            published.
         :raises BrokerError: if all have failed.
         """
         ...
@@ -104,7 +104,7 @@ class Broker(Protocol):
         ...
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop delivering those of a topic. It has no effect if there is no subscription."""
+        """Stop delivering them. It has no effect if there is no subscription."""
         ...
 
     async def read_history(
@@ -113,8 +113,8 @@ class Broker(Protocol):
         """Read the history of a topic.
 
         :param history: how many publications the topic keeps; None if it keeps none.
-        :param since: read what came after this; None for all that is kept.
-        :param limit: the most records; None for no limit. 0 only asks for the position.
+        :param since: the position after which to begin; None for all that is kept.
+        :param limit: the most records; None for no limit. With 0, only the position is read.
         :param reverse: whether the limit keeps the newest records, instead of the oldest.
         """
         ...
@@ -140,7 +140,7 @@ class Broker(Protocol):
 class ImmediateBroker(Protocol):
     """A broker whose methods never wait, such as `MemoryBroker`.
 
-    That saves the deadline of each call, and the task that subscribes and unsubscribes.
+    Calls to it have no deadline, and no task is needed to subscribe and unsubscribe.
     """
 
     def publish_now(self, message: Outgoing) -> Published:

@@ -1,4 +1,4 @@
-"""`BrokerSubscription`: whether the broker delivers the publications of a topic."""
+"""`BrokerSubscription`: subscribes to a topic at the broker, and unsubscribes."""
 
 import asyncio
 import logging
@@ -7,16 +7,16 @@ from typing import Any
 
 from ..errors import BrokerError, BrokerUnavailable, describe
 from .broker import Broker
-from .retrying import Waits, broker_error
+from .retrying import Waits, broker_error, wake
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
 
 
 class BrokerSubscription:
-    """The subscription of one topic at the broker. It begins and ends, one call at a time, as was last wished.
+    """The subscription to one topic at the broker. It makes one call at a time, until it is as it was last wanted.
 
     :param name: the name of the topic.
-    :param timeout: of the calls of the broker, in seconds; None if it never waits.
+    :param timeout: the deadline of each call to the broker, in seconds; None if the broker never waits.
     :param spawn: starts a task.
     """
 
@@ -49,21 +49,21 @@ class BrokerSubscription:
         self.active: bool = False
         """Whether the broker delivers."""
         self._wanted = False
-        self._ending = False  # whether it will end in the next iteration of the loop, if it is not wanted again
+        self._ending = False  # whether it will end in the next loop iteration, unless it is wanted again
         self._transition: asyncio.Task[None] | None = None
         self._pause: asyncio.Future[None] | None = None  # of the transition, after a failure
         self._waiters: dict[asyncio.Future[None], None] = {}  # of tasks in `begin`
 
     @property
     def busy(self) -> bool:
-        """Whether it is active, or a call of the broker is under way."""
+        """Whether it is active, or a call to the broker is under way."""
         return self.active or self._transition is not None
 
     async def begin(self, check: Callable[[], None], on_end: Callable[[], None]) -> None:
         """Wait until the broker delivers.
 
-        :param check: raises an error if the caller does not want it any more.
-        :param on_end: called when it has ended, or if it cannot begin.
+        :param check: raises an error if the caller no longer wants the subscription.
+        :param on_end: called when the subscription has ended, or if it cannot begin.
         :raises BrokerError: if it cannot begin.
         """
         while True:
@@ -89,7 +89,7 @@ class BrokerSubscription:
                 self._waiters.pop(future, None)
 
     def end(self) -> None:
-        """Unsubscribe, unless it is wanted again before that."""
+        """Unsubscribe soon, unless the subscription is wanted again before that."""
         self._wanted = False
         if not self.active:
             return
@@ -100,7 +100,7 @@ class BrokerSubscription:
             asyncio.get_running_loop().call_soon(self._unsubscribe_now)
 
     def forget(self) -> None:
-        """Note that the broker is about to be closed, and delivers no longer."""
+        """Note that the broker is about to be closed, and that it delivers nothing more."""
         self._wanted = self.active = False
         self._on_end = None
 
@@ -116,7 +116,7 @@ class BrokerSubscription:
             self._pause.set_result(None)
 
     async def _transit(self) -> None:
-        """Subscribe or unsubscribe, until that is what was last wished."""
+        """Subscribe or unsubscribe, until the subscription is as it was last wanted."""
         waits = Waits()
         logged = False
         uncertain = False  # whether there may be a subscription that is not wanted
@@ -147,7 +147,7 @@ class BrokerSubscription:
                         self._pause = asyncio.get_running_loop().create_future()
                         await asyncio.wait([self._pause], timeout=waits.next())
                         self._pause = None
-            self._wake_waiters(None)  # they have left meanwhile, or subscribe again
+            self._wake_waiters(None)  # they raise because they have left, or they subscribe again
         finally:
             self._transition = None
             self._wake_waiters(BrokerUnavailable("the topics are closed"))
@@ -176,10 +176,4 @@ class BrokerSubscription:
 
     def _wake_waiters(self, error: BrokerError | None) -> None:
         waiters, self._waiters = self._waiters, {}
-        for future in waiters:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
+        wake(waiters, error)

@@ -40,7 +40,7 @@ class Core:
         self.broker: Broker = broker
         self.limits: TopicLimits = limits
         self.timeout: float | None = None if isinstance(broker, ImmediateBroker) else limits.broker_timeout
-        """The seconds after which a call of the broker has failed; None if it never waits."""
+        """The seconds after which a call to the broker has failed; None if it never waits."""
         self.audiences: dict[str, Audience] = {}
         """The topics that have followers in this process, by their names."""
         self.outlets: dict[Recipient, Outlet] = {}
@@ -104,7 +104,7 @@ class Core:
     def spawn(self, coroutine: Coroutine[object, None, None]) -> "asyncio.Task[None]":
         """Start a task, which is cancelled when the topics are closed."""
         assert self._loop is not None
-        # Not by the task factory of the loop: with an eager one, the task would begin before the caller knows it.
+        # Not by the task factory of the loop: with an eager one, the task would begin before the caller has it.
         task = asyncio.Task(coroutine, loop=self._loop)
         self._tasks.add(task)
         task.add_done_callback(self._end_task)
@@ -120,7 +120,7 @@ class Core:
     # Topics and connections ------------------------------------------------------------------------------------
 
     def audience(self, topic: AnyTopic) -> Audience:
-        """Return the followers of a topic."""
+        """Return the audience of a topic, which may be new."""
         audience = self.audiences.get(topic.name)
         if audience is None:
             audience = Audience(topic, self.broker, self.timeout, self.limits, self.spawn, self._forget_audience)
@@ -131,34 +131,34 @@ class Core:
         if self.audiences.get(audience.name) is audience:
             del self.audiences[audience.name]
 
-    def find_outlet(self, channel: Recipient) -> Outlet | None:
-        """Return the way to a connection; None if it neither follows a topic nor is present in one.
+    def find_outlet(self, client: Recipient) -> Outlet | None:
+        """Return the outlet of a connection; None if it neither follows a topic nor is present in one.
 
-        :raises TypeError: if it is no connection.
+        :raises TypeError: if it is not a connection.
         """
-        outlet = self.outlets.get(channel)
-        if outlet is None and not hasattr(channel, "outcome"):
+        outlet = self.outlets.get(client)
+        if outlet is None and not hasattr(client, "outcome"):
             raise TypeError(
-                f"client must be a connection of streamws, such as a Client, not {channel!r}; inside of an ASGI "
+                f"client must be a connection of streamws, such as a Client, not {client!r}; inside of an ASGI "
                 "application, make one with streamws.asgi.from_scope or from_websocket"
             )
         return outlet
 
-    def outlet(self, channel: Recipient, action: str) -> Outlet:
-        """Return the way to a connection, which may be new.
+    def outlet(self, client: Recipient, action: str) -> Outlet:
+        """Return the outlet of a connection, which may be new.
 
         :param action: what the connection is going to do, for the error.
         :raises ConnectionClosed: if the connection has ended or is closing.
-        :raises TypeError: if it is no connection.
+        :raises TypeError: if it is not a connection.
         """
-        outlet = self.find_outlet(channel)
-        outcome = channel.outcome
+        outlet = self.find_outlet(client)
+        outcome = client.outcome
         if outcome is not None:
             raise ConnectionClosed(outcome, f"cannot {action}")
         if outlet is None:
             self._ids += 1
-            outlet = Outlet(channel, f"{self._node}-{self._ids}", self)
-            self.outlets[channel] = outlet
+            outlet = Outlet(client, f"{self._node}-{self._ids}", self)
+            self.outlets[client] = outlet
         return outlet
 
     def check_room(self, outlet: Outlet, name: str) -> None:
@@ -171,21 +171,23 @@ class Core:
             return
         used = len(outlet.followers.keys() | outlet.present.keys())
         if used >= most and name not in outlet.followers and name not in outlet.present:
-            raise LimitExceeded(f"the connection uses {used} topics already (max_topics_per_client: {most})")
+            raise LimitExceeded(
+                f"the connection uses {used} topics already (TopicLimits.max_topics_per_client: {most})"
+            )
 
     def forget_unused(self, outlet: Outlet) -> None:
         """Forget a connection that neither follows a topic nor is present in one.
 
-        A connection of streamws is remembered until it ends: each outlet asks it to be told of that.
+        A connection of streamws is remembered until it ends: a new outlet would register another callback with it.
         """
         used = outlet.followers or outlet.present or outlet.limited or outlet.sending
         if outlet.writer is None and not used and not outlet.closed:
             outlet.forget()
-            self.outlets.pop(outlet.channel, None)
+            self.outlets.pop(outlet.client, None)
 
     def end_outlet(self, outlet: Outlet) -> None:
         """End everything of a connection that has ended."""
-        self.outlets.pop(outlet.channel, None)
+        self.outlets.pop(outlet.client, None)
         for name, follower in [*outlet.followers.items()]:
             audience = self.audiences.get(name)
             follower.left = True
@@ -220,7 +222,7 @@ class Core:
             audience.received(record)
 
     def lost(self, topics: Sequence[str] | None = None) -> None:
-        """Replay publications that may be missing; see `Receiver`."""
+        """Recover publications and presence events that may be missing; see `Receiver`."""
         for name in [*(self.audiences if topics is None else topics)]:
             audience = self.audiences.get(name)
             if audience is not None:

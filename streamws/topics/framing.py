@@ -14,10 +14,10 @@ logger: logging.Logger = logging.getLogger("streamws.topics")
 
 
 class Framing:
-    """Makes the messages of one topic. Followers that come back together share those of the history.
+    """Makes the messages for the followers of one topic. Followers that join at once share the messages of the history.
 
     :param name: the name of the topic.
-    :param most: the most bytes of the messages that are shared.
+    :param most: the most bytes of shared messages.
     """
 
     __slots__ = ("_codec", "_forgetting", "_most", "_name", "_shared", "_size")
@@ -28,10 +28,10 @@ class Framing:
         self._most = most
         self._shared: dict[tuple[Frame | None, Position], SharedMessage] = {}
         self._size = 0  # of the shared messages, in bytes
-        self._forgetting = False  # whether they will be forgotten in the next iteration of the loop
+        self._forgetting = False  # whether they will be forgotten in the next loop iteration
 
     def publication(self, record: Record) -> Publication[Any]:
-        """Return what a frame function and a feed get."""
+        """Return a publication, for frame functions and feeds."""
         return Publication(self._name, record, self._codec)
 
     def make(self, frame: Frame, item: Publication[Any] | PresenceEvent) -> SharedMessage | None:
@@ -68,9 +68,9 @@ class Framing:
             self._shared[frame, position] = message
 
     def forget_soon(self) -> None:
-        """Forget the shared messages in the next iteration of the loop.
+        """Forget the shared messages in the next loop iteration.
 
-        Not yet: when many come back at once, several join in one iteration.
+        Not at once: if many followers come back together, several of them join in one iteration.
         """
         if self._shared and not self._forgetting:
             self._forgetting = True

@@ -1,4 +1,4 @@
-"""The followers of a topic that get the same messages."""
+"""`Group`: the followers of a topic that get the same messages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ class Group:
         self._with_writers: dict[Follower, Writer] = {}
         self._without_writers: dict[Follower, None] = {}
         # Made for the next message, because followers may leave while one is sent.
-        self._places: tuple[Follower, ...] | None = None  # those with writers; None if it has to be made anew
+        self._places: tuple[Follower, ...] | None = None  # those with writers; None after a change
         self._writers: tuple[Writer, ...] = ()
         self._others: tuple[Follower, ...] = ()
 
@@ -45,7 +45,7 @@ class Group:
         self._with_writers.pop(follower, None)
         self._without_writers.pop(follower, None)
         self._places = None
-        self._writers = ()  # they would keep the connection
+        self._writers = ()  # it would keep the connection alive
         self._others = ()
 
     def tell(self, gap: Gap) -> None:
@@ -61,7 +61,7 @@ class Group:
                 follower.on_epoch(position)
 
     def send(self, message: SharedMessage, position: Position | None, key: str | None, event: bool = False) -> None:
-        """Send a message to all followers. The caller has to catch the errors of the frame function."""
+        """Send a message to all followers, or let it wait for those that are not ready."""
         places = self._places
         if places is None:
             places = self._places = tuple(self._with_writers)

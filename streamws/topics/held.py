@@ -1,4 +1,4 @@
-"""`Held`: publications that are kept for a while, within a bound."""
+"""`Held`: publications that are held back, within a bound."""
 
 from ..options import ITEM_OVERHEAD
 from .values import Record

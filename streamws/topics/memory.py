@@ -75,16 +75,16 @@ class _Store:
         """The positions of topics that were forgotten, and in which nothing was published since. With them, a follower
         that comes back to a quiet topic is told that it has missed nothing."""
         self.published: OrderedDict[tuple[str, str], tuple[float, Published]] = OrderedDict()
-        """When and how each publication with an idempotency key was made, oldest first."""
+        """The time and the result of each publication with an idempotency key, oldest first."""
         self.timer: asyncio.TimerHandle | None = None
         self.timer_loop: asyncio.AbstractEventLoop | None = None
         self._delivering = False
         self._undelivered: deque[tuple[str, _Kept, Record | PresenceEvent]] = deque()
 
     def deliver(self, name: str, kept: _Kept, item: Record | PresenceEvent) -> None:
-        """Deliver something to all subscribers of a topic.
+        """Deliver a publication or presence event to all subscribers of a topic.
 
-        If a receiver publishes something meanwhile, the others get that later, so that all have the same order.
+        What a receiver publishes meanwhile is delivered afterwards, so that all get the same order.
         """
         if self._delivering:
             self._undelivered.append((name, kept, item))
@@ -229,7 +229,7 @@ class MemoryBroker:
             if store.timer is None:
                 store.expire_later(loop)
         elif kept.records:
-            # Its offset would be missing.
+            # The history must not have a gap, and does not get this publication.
             kept.records.clear()
             kept.times.clear()
             kept.size = 0
@@ -258,7 +258,7 @@ class MemoryBroker:
             self._store.topic(topic).subscribers += (receiver,)
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop delivering those of a topic; see `Broker.unsubscribe`."""
+        """Stop delivering the publications of a topic; see `Broker.unsubscribe`."""
         receiver = self._receive()
         if topic in self._subscribed:
             self._subscribed.remove(topic)
@@ -274,7 +274,8 @@ class MemoryBroker:
         kept = self._store.topics.get(topic)
         if kept is None:
             forgotten = self._store.forgotten.get(topic)
-            return Page((), forgotten or Position("", 0), since is None or since == forgotten)
+            position = forgotten or Position("", 0)
+            return Page((), position, position.offset == 0 if since is None else since == forgotten)
         if kept.times:
             kept.expire(asyncio.get_running_loop().time())
         position = kept.position

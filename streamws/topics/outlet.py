@@ -1,4 +1,4 @@
-"""The way of publications to one connection, and what happens if that is too slow."""
+"""`Outlet`: sends publications to one connection, and decides what happens if the connection is slow."""
 
 import logging
 from collections import OrderedDict
@@ -20,7 +20,7 @@ logger: logging.Logger = logging.getLogger("streamws.topics")
 
 
 class _Owner(Protocol):
-    """What an outlet belongs to: the topics."""
+    """The methods of the topics that an outlet needs."""
 
     def spawn(self, coroutine: Coroutine[object, None, None]) -> object:
         """Start a task."""
@@ -31,12 +31,12 @@ class _Owner(Protocol):
         ...
 
     def forget_unused(self, outlet: "Outlet") -> None:
-        """Forget a connection that uses the topics no longer: all messages that waited for it were sent."""
+        """Forget a connection that no longer uses the topics, now that all messages that waited were sent."""
         ...
 
 
 class _Direct(Protocol):
-    """A connection of ours: messages for many connections are written to it without a task. `Client` is one."""
+    """A connection of streamws, such as a `Client`: shared messages are written to it without a task."""
 
     @property
     def writer(self) -> Writer: ...
@@ -47,13 +47,13 @@ class _Direct(Protocol):
     def _call_when_closed(self, callback: Callable[[], None]) -> None: ...
 
 
-def _is_direct(channel: object) -> TypeGuard[_Direct]:
-    # `isinstance` with a protocol looks each name up in Python, which would take longer than all else that a join does.
-    return hasattr(channel, "_call_when_closed")
+def _is_direct(client: object) -> TypeGuard[_Direct]:
+    # `isinstance` with a protocol looks up each name in Python. That takes longer than the rest of a join.
+    return hasattr(client, "_call_when_closed")
 
 
 def _end_weakly(outlet: "ReferenceType[Outlet]") -> None:
-    """End an outlet, if it still exists. The connection must not keep it, and so the topics, until it ends."""
+    """End an outlet, if it still exists. The connection must not keep it, and with it the topics, alive."""
     existing = outlet()
     if existing is not None:
         existing._end()
@@ -115,7 +115,7 @@ class Follower:
         self.on_gap: Callable[[Gap], None] = on_gap
         self.on_epoch: Callable[[Position], None] | None = on_epoch
         self.left: bool = False
-        """Whether it follows the topic no longer."""
+        """Whether it has left the topic."""
         self.skip: Position | None = None
         """The position up to which this follower has got the publications already, if it is ahead of the topic."""
         self.lost: int = 0
@@ -125,7 +125,7 @@ class Follower:
         self.size: int = 0
         """The bytes of the messages that wait."""
         self._number = 0
-        self._told = False  # whether `on_gap` was called for the messages that are dropped at one place
+        self._told = False  # whether `on_gap` was called for the place where messages are being dropped
 
     def hold(self, delivery: Delivery) -> bool:
         """Let a message wait until the connection is ready, or drop messages.
@@ -171,7 +171,7 @@ class Follower:
             self.on_gap(Gap(Position(epoch, offset if delivery.event else offset - 1)))
 
     def take(self) -> Delivery | None:
-        """Remove the message that waits for longest."""
+        """Remove the message that has waited longest, and return it; return None if none waits."""
         if not self.waiting:
             return None
         _, delivery = self.waiting.popitem(last=False)
@@ -190,9 +190,10 @@ class Follower:
 
 
 class Outlet:
-    """The way of publications to one connection, for all topics that it follows.
+    """Sends publications to one connection, for all topics that it follows.
 
-    :param channel: the connection.
+    :param client: the connection.
+    :param id: the id of the connection in all processes.
     :param owner: the topics.
     """
 
@@ -204,7 +205,7 @@ class Outlet:
         "_refilled",
         "_tokens",
         "_waiter",
-        "channel",
+        "client",
         "closed",
         "followers",
         "id",
@@ -212,10 +213,9 @@ class Outlet:
         "writer",
     )
 
-    def __init__(self, channel: Recipient, id: str, owner: _Owner) -> None:
-        self.channel: Recipient = channel
+    def __init__(self, client: Recipient, id: str, owner: _Owner) -> None:
+        self.client: Recipient = client
         self.id: str = id
-        """The id of the connection in all processes."""
         self._owner = owner
         self.followers: dict[str, Follower] = {}
         """The followers, by the topics."""
@@ -228,17 +228,17 @@ class Outlet:
         self._queue: OrderedDict[Follower, None] | None = None
         self._pumping = False  # whether a callback or task will send the messages that wait
         self.writer: Writer | None = None
-        """Writes messages for many connections; None for other connections than those of a server of streamws."""
+        """Writes shared messages; None if the connection is not one of a streamws server."""
         self._waiter: Any = None
-        if _is_direct(channel) and channel._shares_frames:
-            self.writer = channel.writer
-            channel._call_when_closed(partial(_end_weakly, ref(self)))
+        if _is_direct(client) and client._shares_frames:
+            self.writer = client.writer
+            client._call_when_closed(partial(_end_weakly, ref(self)))
         else:
             self._waiter = owner.spawn(self._wait_closed())
 
     async def _wait_closed(self) -> None:
         try:
-            await self.channel.wait_closed()
+            await self.client.wait_closed()
         finally:
             self._waiter = None
             self._end()
@@ -250,12 +250,12 @@ class Outlet:
             self._waiter.cancel()
 
     def forget_follower(self, follower: Follower) -> None:
-        """Send nothing more to a follower that has left."""
+        """Remove a follower that has left from those with messages that wait."""
         if self._queue is not None:
             self._queue.pop(follower, None)
 
     def _end(self) -> None:
-        """The connection has ended, or is about to."""
+        """End the outlet, because the connection has ended or is about to."""
         if not self.closed:
             self._stop()
             self._owner.end_outlet(self)
@@ -363,11 +363,11 @@ class Outlet:
                 delivery = self._next()
                 if delivery is None:
                     return
-                await self.channel.send(delivery.message.data)
+                await self.client.send(delivery.message.data)
         except ConnectionClosed:
             self._end()
         except Exception:
-            logger.exception("cannot send publications by %r; it follows no topics any more", self.channel)
+            logger.exception("cannot send publications to %r; it no longer follows any topic", self.client)
             self._end()
         finally:
             self._pumping = False
@@ -377,4 +377,4 @@ class Outlet:
         """Close the connection: it reads too slowly."""
         reason = f"too slow: {follower.size} bytes of a topic wait"
         self._end()
-        self._owner.spawn(self.channel.close(follower.slow_code, reason))
+        self._owner.spawn(self.client.close(follower.slow_code, reason))

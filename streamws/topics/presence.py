@@ -1,14 +1,12 @@
 """`Presence`: who is in a topic."""
 
-import asyncio
 from collections.abc import Mapping
 
 from ..channel import Recipient
-from ..errors import BrokerError
 from .attendance import Entry
 from .checks import check_text
 from .core import Core
-from .retrying import broker_error
+from .retrying import ask
 from .values import Connection, Member, PresenceCount
 
 
@@ -62,14 +60,12 @@ class Presence:
         :raises BrokerError: if the broker has failed.
         """
         self._core.check_open()
-        try:
-            async with asyncio.timeout(self._core.limits.broker_timeout):
-                connections = await self._core.broker.connections(self._name)
-        except Exception as error:
-            if isinstance(error, BrokerError):
-                raise
-            raise broker_error(error, f"ask who is in topic {self._name!r}") from error
-        audience = self._core.audiences.get(self._name)
+        core = self._core
+        name = self._name
+        connections = await ask(
+            lambda: core.broker.connections(name), core.limits.broker_timeout, f"ask who is in topic {name!r}"
+        )
+        audience = core.audiences.get(name)
         if audience is not None:
             audience.see_connections(connections)
         return connections

@@ -1,22 +1,22 @@
 """`PresenceChanges`: what the followers of a topic are told of its presence."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 
 from ..options import ITEM_OVERHEAD
 from .broker import Broker
-from .retrying import broker_error
+from .retrying import ask
 from .roster import Roster
 from .values import Connection, PresenceEvent
 
 
 class PresenceChanges:
-    """The joins and leaves of one topic. What a broker that was gone did not tell is found by comparison.
+    """The joins and leaves of one topic, for the followers that want them.
 
-    Without followers that want them, and if the broker never waits, it does not remember who is present.
+    It remembers who is present, as the followers were told. After a loss it compares that with who is present now, and
+    returns the events that they were not told. A broker that never waits loses no events: then nothing is remembered.
 
     :param name: the name of the topic.
-    :param timeout: of the calls of the broker, in seconds; None if it never waits, and so never loses an event.
+    :param timeout: the deadline of each call to the broker, in seconds; None if it never waits.
     :param most: the most bytes of events that are held back, with `ITEM_OVERHEAD` for each.
     """
 
@@ -27,7 +27,7 @@ class PresenceChanges:
         self._broker = broker
         self._timeout = timeout
         self._most = most
-        self._roster: Roster | None = None  # what was told
+        self._roster: Roster | None = None  # who is present, as the followers were told
         self._asking = 0  # the number of followers that join and ask who is present
         self._held: list[PresenceEvent] = []  # what arrived meanwhile, or while `holding`
         self._losses = 0  # how often events may have been lost
@@ -47,8 +47,8 @@ class PresenceChanges:
     async def begin(self, check: Callable[[], None]) -> list[PresenceEvent]:
         """Find out who is present, for the first follower that is told of changes.
 
-        :param check: raises an error if the follower does not want it any more.
-        :returns: the events to tell, which were held back meanwhile.
+        :param check: raises an error if the follower has left.
+        :returns: the events to send now, which were held back meanwhile.
         :raises BrokerError: if that fails.
         """
         if self._roster is not None or self._timeout is None:
@@ -68,21 +68,17 @@ class PresenceChanges:
         finally:
             self._asking -= 1
             if not self._asking and not self.holding:
-                self._held = []  # told already, if it did not fail
+                self._held = []  # if nothing has failed, they were returned already
 
     async def read(self) -> Mapping[str, Connection]:
         """Ask the broker who is present.
 
         :raises BrokerError: if that fails.
         """
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._broker.connections(self._name)
-        except Exception as error:
-            raise broker_error(error, "ask who is present") from error
+        return await ask(lambda: self._broker.connections(self._name), self._timeout, "ask who is present")
 
     def received(self, event: PresenceEvent) -> list[PresenceEvent]:
-        """Take an event; return what to tell now."""
+        """Note an event, or hold it back; return the events to send now."""
         if self._roster is None:
             if not self._asking:
                 return [event]
@@ -96,21 +92,21 @@ class PresenceChanges:
 
     @property
     def losses(self) -> int:
-        """How often events may have been lost. Who is present has to be read again if that has changed meanwhile."""
+        """How often events may have been lost. If it changes while `read` is under way, read again."""
         return self._losses
 
     def lost(self) -> None:
         """Note that events may be missing."""
         self._losses += 1
-        self._held = []  # others may be missing behind them; the broker is asked again
+        self._held = []  # events after them may be missing; the broker is asked again
 
     def see(self, connections: Mapping[str, Connection]) -> None:
-        """Note who is present, as the application was answered."""
+        """Note the answer that the application got when it asked who is present."""
         if self._roster is not None:
             self._roster.see(connections)
 
     def catch_up(self, connections: Mapping[str, Connection] | None) -> list[PresenceEvent]:
-        """Return the events to tell: those that are missing, and those that were held back.
+        """Return the events to send: those that are missing, and those that were held back.
 
         :param connections: who is present; None if nobody asked.
         """
@@ -123,7 +119,7 @@ class PresenceChanges:
         held, self._held = self._held, []
         if self._roster is None:
             return []
-        return [news for event in held for news in self._roster.apply(event)]
+        return [new for event in held for new in self._roster.apply(event)]
 
     def forget(self) -> None:
         """Forget who is present: events will be missed from now on."""

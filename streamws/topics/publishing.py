@@ -1,4 +1,4 @@
-"""Publishing: with a deadline, or soon."""
+"""`Publisher`: publishes messages, with a deadline or in the background."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ logger: logging.Logger = logging.getLogger("streamws.topics")
 OnError = Callable[[str, BrokerError], None]
 
 _BATCH = 512
-"""The most publications in one call of the broker."""
+"""The most publications in one call to the broker."""
 
 
 class _Waiting(NamedTuple):
@@ -44,7 +44,7 @@ class Publisher:
         self._on_error = on_error
         self._queue: deque[_Waiting] = deque()  # of `publish_soon`; those under way are its first ones
         self._size = 0  # the bytes in the queue
-        self._task: asyncio.Task[None] | None = None  # works the queue off
+        self._task: asyncio.Task[None] | None = None  # publishes what is in the queue
         self._closed = False
         self.failed: int = 0
         """The number of publications of `publish_soon` that have failed after it had returned True."""
@@ -57,7 +57,7 @@ class Publisher:
     async def publish(self, message: Outgoing, timeout: float | None) -> Published:  # noqa: ASYNC109
         """Publish one message.
 
-        :param timeout: the seconds; None for `TopicLimits.publish_timeout`.
+        :param timeout: the deadline in seconds; None for `TopicLimits.publish_timeout`.
         :raises PublishTimeout: if the broker does not answer in time.
         :raises BrokerError: if the broker fails otherwise.
         """
@@ -88,11 +88,12 @@ class Publisher:
         self._queue.append(_Waiting(message, size, loop.time() + self._limits.publish_timeout))
         self._size += size
         if self._task is None:
-            self._task = asyncio.Task(self._work(), loop=loop)  # never an eager one, which would begin at once
+            # Never an eager task, which would begin at once.
+            self._task = asyncio.Task(self._publish_queued(), loop=loop)
         return True
 
-    async def _work(self) -> None:
-        """Publish what waits, in order, one batch at a time."""
+    async def _publish_queued(self) -> None:
+        """Publish what is in the queue, in order, one batch at a time."""
         waits = Waits()
         loop = asyncio.get_running_loop()
         try:
@@ -142,7 +143,7 @@ class Publisher:
             logger.exception("on_error of the topics raised")
 
     async def close(self, timeout: float) -> None:  # noqa: ASYNC109
-        """Wait for the publications of `publish_soon`; give up those that take longer than some seconds."""
+        """Wait for the publications of `publish_soon`, up to `timeout` seconds; the others have failed."""
         self._closed = True
         task = self._task
         if task is None:

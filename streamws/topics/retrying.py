@@ -2,12 +2,16 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from ..errors import BrokerError, describe
 
+_Answer = TypeVar("_Answer")
+
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0
-"""The seconds between two attempts to use a broker that is not available."""
+"""Bounds of the seconds between two attempts to use a broker that is not available. Chance can double them."""
 
 
 class Waits:
@@ -27,6 +31,39 @@ class Waits:
     async def pause(self) -> None:
         """Wait before the next attempt."""
         await asyncio.sleep(self.next())
+
+
+def wake(waiters: Iterable[asyncio.Future[None]], error: BrokerError | None) -> None:
+    """Let those who wait for the broker go on.
+
+    :param error: what it raises for them; None if the broker has not failed.
+    """
+    for future in waiters:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+async def ask(call: Callable[[], Awaitable[_Answer]], timeout: float | None, action: str) -> _Answer:  # noqa: ASYNC109
+    """Return the answer of a broker.
+
+    :param call: calls the broker.
+    :param timeout: the seconds after which it has failed; None for no deadline.
+    :param action: what the broker is asked to do, after "cannot".
+    :raises BrokerError: if it fails.
+    """
+    try:
+        if timeout is None:
+            return await call()
+        async with asyncio.timeout(timeout):
+            return await call()
+    except BrokerError:
+        raise  # with the cause that the broker has given it
+    except Exception as error:
+        raise broker_error(error, action) from error
 
 
 def broker_error(error: Exception, action: str) -> BrokerError:

@@ -1,4 +1,4 @@
-"""Who is present in a topic, as its followers were told."""
+"""`Roster`: who is present in a topic, as its followers were told."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ from .values import Connection, PresenceEvent
 
 
 class Roster:
-    """The connections of which the followers of a topic know. It finds what a broker that was gone did not tell.
+    """The connections of which the followers of a topic were told. It finds the events that a broker has lost.
 
-    It counts the connections of each user itself: an event that the broker sent before it was gone may be told later
-    than others.
+    It counts the connections of each user and sets `changed` itself: after a loss, events may be sent in another order
+    than that of the broker.
     """
 
     __slots__ = ("_known", "_seen", "_users")
@@ -18,17 +18,17 @@ class Roster:
     def __init__(self, connections: Mapping[str, Connection]) -> None:
         self._known = dict(connections)
         self._users = Counter(connection.user for connection in connections.values())
-        # What the application has seen before it was told. The leave has to be told even if the join is lost.
+        # Connections that only the answers to the application had. Their leave is sent even if the join was lost.
         self._seen: dict[str, Connection] = {}
 
     def see(self, connections: Mapping[str, Connection]) -> None:
-        """Note what the application was answered when it asked who is present."""
+        """Note the answer that the application got when it asked who is present."""
         for id, connection in connections.items():
             if id not in self._known:
                 self._seen[id] = connection
 
     def apply(self, event: PresenceEvent) -> list[PresenceEvent]:
-        """Note an event; return what it tells that is new."""
+        """Note an event; return the events to send: none if it is known already."""
         known = self._known.get(event.connection)
         if event.kind == "join":
             return self._update(event.connection, Connection(event.user, event.data))
@@ -37,7 +37,7 @@ class Roster:
         return self._update(event.connection, None)
 
     def compare(self, connections: Mapping[str, Connection]) -> list[PresenceEvent]:
-        """Note who is present now; return the events that were not told."""
+        """Note who is present now; return the events that the followers were not told."""
         events: list[PresenceEvent] = []
         seen, self._seen = self._seen, {}
         for id, (user, data) in seen.items():
@@ -50,7 +50,7 @@ class Roster:
         return events
 
     def _update(self, id: str, connection: Connection | None) -> list[PresenceEvent]:
-        """Note that a connection is present, or gone; return the events that tell this."""
+        """Note that a connection is present, or gone if it is None; return the events to send."""
         known = self._known.get(id)
         self._seen.pop(id, None)
         events: list[PresenceEvent] = []

@@ -22,7 +22,7 @@ class _Item:
     def __init__(self, publication: Publication[Any], size: int, gap: Gap | None) -> None:
         self.publication = publication
         self.size = size
-        """The bytes that it counts."""
+        """The bytes that it counts in the backlog."""
         self.gap = gap
         """The gap before it; None if nothing is missing there."""
 
@@ -31,7 +31,7 @@ class Subscription(Generic[T]):
     """The publications of a topic, as an async iterator. `Topic.subscribe` makes one.
 
     `async with topic.subscribe() as feed: async for item in feed: ...`. Each item is a `Publication` or a `Gap`. The
-    iteration ends when the topics are closed. One task at a time reads; cancelling it loses nothing.
+    iteration ends when the topics are closed. Only one task at a time may read. Cancelling a read loses nothing.
     """
 
     __slots__ = (
@@ -74,8 +74,8 @@ class Subscription(Generic[T]):
         self._joined: Joined | None = None
         self._audience: Audience | None = None  # the followers of the topic, while this is one of them
         self._ready: OrderedDict[object, _Item] = OrderedDict()  # what waits, by key with `latest`, else by a number
-        self._gap: Gap | None = None  # the gap behind all that waits
-        self._next: Publication[Any] | None = None  # behind the gap that was read; it is not dropped any more
+        self._gap: Gap | None = None  # the gap after all publications that wait
+        self._next: Publication[Any] | None = None  # the one after the gap that was read; it can no longer be dropped
         self._reading = False  # whether a task waits for an item
         self._future: asyncio.Future[None] | None = None  # of the task that waits for an item
         self._ended = False  # whether no more items will arrive
@@ -103,7 +103,7 @@ class Subscription(Generic[T]):
         return self._joined
 
     async def __aenter__(self) -> "Subscription[T]":
-        """Begin to follow the topic. What is published after this has returned is received.
+        """Begin to follow the topic. Everything that is published after this has returned is received.
 
         :raises BrokerError: if the broker has failed.
         """
@@ -128,7 +128,7 @@ class Subscription(Generic[T]):
         self.end()
 
     def _begin(self, joined: Joined, publications: "list[Publication[Any]]") -> None:
-        """Take what was missed, all of it: it is in the history, so its size is limited."""
+        """Queue all that was missed. The history bounds its size."""
         if self._since is not None and not joined.recovered:
             self._add_gap(Gap(self._since))
         for publication in publications:
@@ -174,7 +174,7 @@ class Subscription(Generic[T]):
         self._wake()
 
     def _replace(self, name: object) -> None:
-        """Drop the publication with the same key. A gap before it is told before all that waits."""
+        """Drop the publication with the same key. A gap before it moves to the front."""
         item = self._ready.pop(name, None)
         if item is None:
             return
@@ -188,7 +188,7 @@ class Subscription(Generic[T]):
                 first.gap = item.gap
 
     def _make_room(self, size: int) -> None:
-        """Drop the oldest publications. One gap tells of all of them."""
+        """Drop the oldest publications. One gap stands for all of them."""
         gap: Gap | None = None
         while self._ready and self._size + size > self._backlog:
             _, item = self._ready.popitem(last=False)
@@ -202,7 +202,7 @@ class Subscription(Generic[T]):
             first.gap = gap or first.gap
 
     def _add_gap(self, gap: Gap) -> None:
-        """Tell of a gap behind all that waits, unless the last thing that waits is a gap, which then tells of both."""
+        """Queue a gap after all that waits. If there is one already, it stands for both."""
         if self._gap is None:
             self._gap = gap
             self._wake()
@@ -287,7 +287,7 @@ class Subscription(Generic[T]):
             self._future = None
 
     async def _catch_up(self, audience: Audience) -> None:
-        """Join again behind the last publication that was read, because others were not queued."""
+        """Join again after the last publication that was queued, because later ones were not."""
         waits = Waits()
         audience.remove(self)
         self._behind = True
@@ -298,7 +298,7 @@ class Subscription(Generic[T]):
             self.left = self._behind = False
             self.skip = None
             self._since = self._position
-            # Not the same one: after a failure, the core may have forgotten it.
+            # Not the one from before: after a failure, the core may have forgotten it.
             self._audience = self._core.audience(self._topic)
             try:
                 await self._audience.join(self, self._since, self._begin)
@@ -307,7 +307,7 @@ class Subscription(Generic[T]):
                 self._behind = True
                 await asyncio.wait([self._core.spawn(waits.pause())])  # ends if the topics are closed
             except UsageError:
-                # It has left meanwhile: it or the topics were closed.
+                # It has left meanwhile, because it or the topics were closed.
                 if not self._ended:
                     raise
             except BaseException:

@@ -81,7 +81,8 @@ class Topic(Generic[T]):
         """Publish a message to all who follow the topic, in all processes.
 
         :param message: the message. You may change it after the call.
-        :param key: what the message is about; with the policy `latest`, slow followers get the last one of each key.
+        :param key: what the message is about. With the policy `latest`, slow followers get the last message of each
+            key.
         :param idempotency: a key of this publication. For some minutes, a second one with the same key is not made.
         :param timeout: the seconds after which this raises `PublishTimeout`; None for `TopicLimits.publish_timeout`.
         :param client: the connection that publishes, if there is one; its publications are counted for
@@ -119,8 +120,8 @@ class Topic(Generic[T]):
         :raises LimitExceeded: if the publication or a key is too large.
 
         If it fails later, it is counted in `Topics.failed`, and `on_error` of the topics is called. While the broker is
-        not available, the publication waits for up to `TopicLimits.publish_timeout`. Those of one process are made in
-        the order of the calls.
+        not available, the publication waits for up to `TopicLimits.publish_timeout`. The publications of one process
+        are made in the order of the calls.
         """
         self._core.check_open()
         return self._core.publisher.publish_soon(self._outgoing(message, key, idempotency))
@@ -252,7 +253,8 @@ class Topic(Generic[T]):
     async def leave(self, client: Recipient) -> None:
         """Stop sending the publications to a connection, and end its presence.
 
-        It has no effect if the connection does not follow the topic. What waits for the connection is dropped.
+        It has no effect if the connection does not follow the topic. Publications that wait for the connection are
+        dropped.
         """
         self._core.check_open()
         self._stop(client)
@@ -292,7 +294,7 @@ class Topic(Generic[T]):
         :param slow: what happens if more than `backlog` bytes wait, because the items are read too slowly. `"wait"`
             stops queueing publications, and reads them from the history later. Without a history, or if it is too
             short, there is a `Gap`. `"disconnect"` ends the iteration with `LimitExceeded`. The others are as for
-            `join`. A `Gap` is where publications were dropped, except those that `"latest"` replaces.
+            `join`. There is a `Gap` wherever publications were dropped, except for those that `"latest"` replaces.
         :param backlog: the most bytes that wait, in addition to the history since `since`.
         :returns: an async context manager and iterator, whose items are `Publication` or `Gap`.
         """

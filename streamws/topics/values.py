@@ -19,8 +19,8 @@ class _NewTuple(Protocol):
 
 
 new_tuple: _NewTuple = tuple.__new__
-"""Makes a `NamedTuple` from a tuple of all fields. Its own constructor is a Python function, which takes twice as long;
-several are made for each publication."""
+"""Makes a `NamedTuple` from a tuple of all fields. The constructor of a `NamedTuple` is a Python function, which takes
+twice as long. Several are made for each publication."""
 
 Slow = Literal["disconnect", "drop-oldest", "drop-newest", "latest"]
 """What happens to a follower that reads too slowly; see `Topic.join`."""
@@ -32,7 +32,7 @@ SlowFeed = Literal["wait", "disconnect", "drop-oldest", "drop-newest", "latest"]
 class Position(NamedTuple):
     """A place in a topic: after the publication with this offset.
 
-    :param epoch: changes whenever the broker has lost the publications of the topic: offsets of two epochs cannot
+    :param epoch: changes whenever the broker has forgotten the last offset of the topic. Offsets of two epochs cannot
         be compared.
     :param offset: the number of publications of the topic in this epoch, up to here.
     """
@@ -42,7 +42,7 @@ class Position(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Publications are missing, between a position and the next publication that is delivered.
+    """Publications are missing between a position and the next publication that is delivered.
 
     :param since: the last position up to which nothing is missing.
     """
@@ -55,7 +55,7 @@ class Published(NamedTuple):
 
     :param position: the position of the publication. None if the broker did not keep it: the topic has no follower
         and no history.
-    :param duplicate: whether nothing was published, because there was a publication with the same idempotency key
+    :param duplicate: whether nothing was published now, because a publication with the same idempotency key was made
         before.
     """
 
@@ -216,8 +216,7 @@ class PresenceEvent(NamedTuple):
     :param user: whose connection it is.
     :param data: the data of the connection.
     :param connection: the id of the connection.
-    :param changed: whether the member itself has come or gone: this is the user's first connection, or was the last
-        one.
+    :param changed: whether the member has come or gone with it: it is the user's first connection, or was the last one.
     """
 
     kind: Literal["join", "leave"]

@@ -1,4 +1,4 @@
-"""What topics cost inside of one process, beside other libraries: deliveries, joins and leaves, and a storm of returns.
+"""Measures deliveries, joins and the return of all followers inside one process, with topics and other libraries.
 
 No sockets take part: each follower is a task that iterates over what its library calls a subscription. The cases
 `topics*` of `run.py` measure followers with sockets. Costs are microseconds of CPU time. Other libraries are measured
@@ -142,7 +142,7 @@ class Crowd:
             self.received += 1
 
     async def until(self, count: int) -> None:
-        """Wait until all together have received so many messages."""
+        """Wait until all followers together have received a number of messages."""
         async with asyncio.timeout(60):
             while self.received < count:  # noqa: ASYNC110 (an event would cost as much as what is measured)
                 await asyncio.sleep(0)

@@ -195,7 +195,7 @@ class ReturnCase(ServerCase):
         )
 
     def drive(self, servers: Sequence[ServerProcess], seconds: float) -> Measure:
-        """Measure the returns. `seconds` is not used: they take as long as they take."""
+        """Measure the returns. `seconds` is not used, because all followers return once."""
         (server,) = servers
         join, back = command("join", "0"), command("return", "0")
         # The client that publishes joins the topic first, and so keeps it while all others are away.
@@ -234,7 +234,7 @@ def _crowd(
 
 @contextmanager
 def _control(server: ServerProcess) -> Iterator[socket.socket]:
-    """Open the connection that has the server publish."""
+    """Open the connection on which the server is told to publish."""
     connection = connect(server.port)
     try:
         yield connection

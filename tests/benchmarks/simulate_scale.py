@@ -1,4 +1,4 @@
-"""What a cluster carries: arithmetic, and a simulation of what follows when a node or a broker dies.
+"""Calculates what a cluster carries, and simulates what happens when a node or a broker dies.
 
 A node is one process of streamws, on one core. Each connection follows a topic of its own and the topic of one room.
 Users are spread over the nodes, and topics over the brokers, by a hash. The costs are figures, most of which were

@@ -1,4 +1,4 @@
-"""What follows when nodes or a broker of a cluster die, as a simulation in steps of a fraction of a second."""
+"""Simulates the failure of nodes or a broker of a cluster, in steps of a fraction of a second."""
 
 from array import array
 from collections import Counter, defaultdict, deque
@@ -37,7 +37,7 @@ class Scenario:
     keeps_data: bool = True
     """Whether the broker comes back with its histories."""
     brokers: int | None = None
-    """The number of brokers, if it is another one than that of the cluster."""
+    """The number of brokers; None for that of the cluster."""
 
     def __post_init__(self) -> None:
         if self.lost and self.broker_outage is not None:
@@ -322,17 +322,17 @@ class Simulation:
         self.home[client] = self.owner[self.people.slot[client]]
         self._started[client] = self.now
         self._later(self.cluster.open_timeout, self._give_up, client, attempt)
-        self._knock(client, attempt)
+        self._send_syn(client, attempt)
 
-    def _knock(self, client: int, attempt: int) -> None:
-        """The node ignores the SYN if too many wait already. Then TCP sends it again after 1, 3 and 7 seconds."""
+    def _send_syn(self, client: int, attempt: int) -> None:
+        """Send a SYN. The node ignores it if too many wait. Then TCP sends it again after 1, 3 and 7 seconds."""
         if self._attempt[client] != attempt:
             return
         jobs = self.nodes[self.home[client]].jobs
         if len(jobs) * self.cluster.sample < self.cluster.backlog:
             jobs.append((self._accept, client, attempt, self.costs.opening, self.now))
         else:
-            self._later(1.0 + self.now - self._started[client], self._knock, client, attempt)
+            self._later(1.0 + self.now - self._started[client], self._send_syn, client, attempt)
 
     def _give_up(self, client: int, attempt: int) -> None:
         """A client has waited too long for its handshake, or a node for a broker. Then the connection ends."""
@@ -484,13 +484,13 @@ class Simulation:
     # Checks ----------------------------------------------------------------------------------------------------------
 
     def owed(self) -> int:
-        """Return what was published until now, for all followers together: counted by topic."""
+        """Return the number of deliveries that all followers should have got until now, counted by topic."""
         followers = Counter(self.people.room)
         in_rooms = sum(number * self._published_in_room(room, 0.0) for room, number in followers.items())
         return in_rooms + sum(self._published_to(client, 0.0) for client in range(self.cluster.simulated))
 
     def accounted(self) -> int:
-        """Return what all followers were sent, or told that they do not get: counted by connection."""
+        """Return the number of publications that followers were sent, or told to have missed, counted by connection."""
         total = self.live_deliveries + self.recovered + self.missed
         rooms = self.cluster.rooms
         for client, since in enumerate(self.since):

@@ -38,7 +38,7 @@ async def test_client_times_out_when_response_arrives_byte_by_byte() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         with suppress(ConnectionError):
-            while True:
+            while not peer.writer.is_closing():
                 peer.write(b"HTTP/1.1 101 Switching Protocols\r\n"[len(sent) :][:1] or b"x")
                 sent.append(1)
                 await peer.writer.drain()

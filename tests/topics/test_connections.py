@@ -157,7 +157,7 @@ async def served(application: Application, implementation: str) -> AsyncIterator
         await server.shutdown()
 
 
-@pytest.mark.parametrize("implementation", ["streamws.asgi.uvicorn:Protocol", "websockets-sansio", "wsproto"])
+@pytest.mark.parametrize("implementation", ["streamws.asgi.uvicorn:Protocol", "websockets-sansio"])
 async def test_connections_of_asgi_servers_follow(topics: Topics, implementation: str) -> None:
     application = Application(topics)
     topic = application.topic

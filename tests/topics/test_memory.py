@@ -33,10 +33,12 @@ async def test_broker_works_for_one_receiver_while_it_is_open() -> None:
 
 async def test_quiet_topic_keeps_its_epoch_until_something_is_lost() -> None:
     async with Node(MemoryBroker()) as node:
+        assert (await node.read()).complete
         await node.broker.subscribe("t")
         first = (await node.publish("1", history=None)).position
         await node.broker.unsubscribe("t")
         assert (await node.read(since=first)).complete
+        assert not (await node.read()).complete
         await node.broker.subscribe("t")
         second = (await node.publish("2", history=None)).position
         await node.broker.unsubscribe("t")

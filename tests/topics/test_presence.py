@@ -9,7 +9,19 @@ import pytest
 from helpers.fixtures import Connect, Serve, client_of
 from helpers.waiting import cancelled, iterations, until, within
 from streamws import BrokerError, BrokerUnavailable, ConnectionClosed, UsageError
-from streamws.topics import Connection, Member, MemoryBroker, PresenceCount, PresenceEvent, Topic, TopicLimits, Topics
+from streamws.topics import (
+    Connection,
+    History,
+    Member,
+    MemoryBroker,
+    Page,
+    Position,
+    PresenceCount,
+    PresenceEvent,
+    Topic,
+    TopicLimits,
+    Topics,
+)
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
@@ -306,7 +318,7 @@ async def test_events_that_arrive_while_the_topic_asks_who_is_present_are_told_o
 async def test_whether_a_member_has_come_or_gone_is_right_after_a_recovery(
     open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
 ) -> None:
-    """An event that arrives during the recovery, and was overtaken by the answer of the broker, says it otherwise."""
+    """The answer of the broker is newer than the events that arrive during the recovery: their `changed` is wrong."""
     broker = Answering(memory)
     topics, other_process = await open_topics(broker), await open_topics(memory)
     room, others = topics.topic("room"), other_process.topic("room")
@@ -590,3 +602,26 @@ async def test_presence_events_that_are_dropped_are_a_gap(topics: Topics, channe
     await until(lambda: channel.sent == ["1", "join ann  False", "join ann  False"])
     for other in others:
         other.end()
+
+
+class Refusing(FlakyBroker):
+    """A broker that tells why it has failed."""
+
+    reason = OSError("the network is down")
+
+    async def connections(self, topic: str) -> Mapping[str, Connection]:
+        raise BrokerUnavailable("no connection") from self.reason
+
+    async def read_history(
+        self, topic: str, history: History | None, since: Position | None, limit: int | None, reverse: bool
+    ) -> Page:
+        raise BrokerUnavailable("no connection") from self.reason
+
+
+async def test_error_of_a_broker_keeps_its_cause(open_topics: OpenTopics, memory: MemoryBroker) -> None:
+    broker = Refusing(memory)
+    room = (await open_topics(broker)).topic("room")
+    for asking in (room.presence.connections(), room.read_history(), room.join(Channel(), presence_frame=described)):
+        with pytest.raises(BrokerUnavailable, match=r"^no connection$") as caught:
+            await asking
+        assert caught.value.__cause__ is broker.reason

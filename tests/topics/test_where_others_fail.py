@@ -1,4 +1,7 @@
-"""Faults that other libraries have, or had, in what they call channels, groups or rooms."""
+"""Faults that other libraries have, or had, in what they call channels, groups or rooms.
+
+The docstring of each test describes the fault of the other library. The test checks that topics do not have it.
+"""
 
 import asyncio
 

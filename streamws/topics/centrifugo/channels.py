@@ -1,4 +1,4 @@
-"""What one client does with topics: to it, they are channels."""
+"""`Channels`: what one client does with topics, which it calls channels."""
 
 import logging
 from collections.abc import Coroutine, Sequence
@@ -36,7 +36,7 @@ class Identity:
 
 
 class Channels(Generic[AnyClient]):
-    """The subscriptions of one connection, and its questions about topics."""
+    """The subscriptions of one connection, and its other commands about channels."""
 
     __slots__ = ("_beginning", "_channels", "_client", "_identity", "_settings")
 
@@ -49,9 +49,9 @@ class Channels(Generic[AnyClient]):
         self._beginning: str | None = None
 
     async def _find(self, action: Action, channel: str) -> AnyTopic:
-        """Return a topic of which the client may make use.
+        """Return the topic of a channel.
 
-        :raises CentrifugoError: if there is no such topic, or the client is not allowed to.
+        :raises CentrifugoError: if there is none, or if the client is not allowed to do this with it.
         """
         if not await self._is_allowed(action, channel):
             raise CentrifugoError(ErrorCode.PERMISSION_DENIED)
@@ -218,7 +218,7 @@ class Channels(Generic[AnyClient]):
         return replies.presence_result(members)
 
     async def presence_stats(self, channel: str) -> Encoded:
-        """Return the numbers of members of a channel."""
+        """Return the numbers of members and connections of a channel."""
         topic = await self._find("presence", channel)
         members, connections = await topic.presence.count()
         return replies.presence_stats_result(connections, members)

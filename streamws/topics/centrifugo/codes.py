@@ -83,7 +83,7 @@ _REASONS: Mapping[int, str] = {code: code.reason for code in DisconnectCode}
 
 
 class CentrifugoError(StreamwsError):
-    """Raise it in a function of a `CentrifugoEndpoint` to answer the command with an error. The client sees all of it.
+    """Raise it in a function of a `CentrifugoEndpoint` to answer the command with an error. The client gets all of it.
 
     :param code: a code of the protocol, such as 103, or one of your own from 400 to 1999.
     :param message: the text for it; by default the text of the protocol for this code.

@@ -1,7 +1,7 @@
-"""What clients send: the commands of Centrifugo's JSON client protocol, decoded without I/O.
+"""The commands that clients send in Centrifugo's JSON client protocol, decoded without I/O.
 
-A message holds one command, or several in lines of their own. A command has an id and one member with the name of its
-method. `{}` is a pong.
+A message holds one command, or several, each in a line of its own. A command has an id and one member with the name
+of its method. `{}` is a pong.
 """
 
 import json
@@ -125,7 +125,7 @@ class Send:
 
 @attrs.frozen
 class NotServed:
-    """A method that exists in the protocol and is not served, or that does not exist."""
+    """A command that is not served, or that the protocol does not have; `code` answers it."""
 
     id: int
     code: ErrorCode
@@ -166,7 +166,7 @@ def decode_commands(message: str | bytes) -> Iterator[Command]:
             end = length
         yield _decode_command(message[begin:end])
         begin = end + 1
-        if begin >= length:  # the last line may end or not
+        if begin >= length:  # a line feed after the last line is optional
             return
 
 
@@ -176,7 +176,7 @@ def _refuse_constant(name: str) -> None:
 
 def _decode_float(digits: str) -> float:
     number = float(digits)
-    if isinf(number):  # JSON could not express it again
+    if isinf(number):  # JSON has no infinity
         raise ValueError(f"{digits} is too large")
     return number
 

@@ -69,7 +69,7 @@ class CentrifugoEndpoint(Generic[AnyClient]):
     """A handler that speaks the JSON client protocol of Centrifugo: `WebSocketServer(..., handler=endpoint)`.
 
     The clients of Centrifugo that speak JSON, such as those for JavaScript and Python, work without a change. What they
-    call a channel is a topic. The payloads of these topics must be JSON.
+    call a channel is a topic. They get a payload that is not JSON as a string.
 
     The functions are called with the connection. They may raise `CentrifugoError` to answer with an error,
     `DecodeError` to refuse data that is not valid, and `CentrifugoDisconnect` to close the connection. Other exceptions
@@ -87,7 +87,7 @@ class CentrifugoEndpoint(Generic[AnyClient]):
         subscribed. Without it, all of this is refused.
     :param rpc: the functions that clients may call, by their names.
     :param message: a coroutine function that is called with what clients send without waiting for a reply. Without it,
-        such a client is disconnected.
+        a client that does so is disconnected.
     :param find: returns the topic of a name, or None. By default, `topics.find`, which knows the topics that the
         program refers to. It is called after `authorize`.
     :param ping_interval: the seconds between two pings. Clients that miss them connect again.
@@ -95,7 +95,7 @@ class CentrifugoEndpoint(Generic[AnyClient]):
     :param connect_timeout: the seconds in which a client must send its first command.
     :param expiry_grace: the seconds for which a connection stays open after it has expired.
     :param max_history: the most publications in a reply. A client that has missed more cannot recover them.
-    :param max_calls: the most functions that one client calls at the same time.
+    :param max_calls: the most functions of `rpc` that run for one client at the same time.
     :param max_command_rate: the most commands of one client a second; None for no limit. A client that was quiet may
         send ten times as many at once.
     :param backlog: the most bytes of one topic that wait for a client that reads too slowly. With more of them, it is

@@ -1,4 +1,4 @@
-"""What clients receive: the replies and pushes of Centrifugo's JSON client protocol, encoded without I/O.
+"""The replies and pushes that clients receive in Centrifugo's JSON client protocol, encoded without I/O.
 
 A reply has the id of its command. A push has no id, and `{}` is a ping.
 """
@@ -49,7 +49,7 @@ def encode_object(members: Iterable[tuple[str, Encoded | None]]) -> Encoded:
 
 
 def _true(value: bool) -> Encoded | None:
-    """Return true, or None to leave the member out: clients take that for false."""
+    """Return true, or None to leave the member out: clients read a missing member as false."""
     return "true" if value else None
 
 
@@ -153,8 +153,3 @@ def push(channel: str, kind: str, content: Encoded) -> Encoded:
 def unsubscribe_push(channel: str, code: int, reason: str) -> Encoded:
     """Return the push that tells a client that a subscription ended."""
     return push(channel, "unsubscribe", encode_object([("code", str(code)), ("reason", encode(reason))]))
-
-
-def message_push(data: Encoded) -> Encoded:
-    """Return a push with data that belongs to no channel."""
-    return f'{{"push":{{"message":{{"data":{data}}}}}}}'

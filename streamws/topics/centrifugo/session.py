@@ -25,10 +25,10 @@ _MAX_TTL = 365 * 24 * 3600
 """The most seconds that clients are told until a connection expires."""
 
 _BURST = 10.0
-"""A client that was quiet may send as many commands at once as in so many seconds."""
+"""A client that was quiet may send the commands of so many seconds at once."""
 
 _BATCH = 32
-"""After so many commands of one message, others have their turn."""
+"""The commands of one message after which other tasks run."""
 
 
 class Session(Generic[AnyClient]):
@@ -83,7 +83,7 @@ class Session(Generic[AnyClient]):
                 for number, command in enumerate(commands.decode_commands(message), 1):
                     await self._process(command)
                     if not self._connected:
-                        break  # `connect` has failed: the commands behind it are of no use
+                        break  # `connect` has failed: ignore the commands behind it
                     if number % _BATCH == 0:
                         await asyncio.sleep(0)
                 self._busy = False
@@ -191,7 +191,7 @@ class Session(Generic[AnyClient]):
             await self._refuse(number, CentrifugoError(ErrorCode.INTERNAL))
         except Exception as error:
             if isinstance(error, ConnectionClosed) and self._client.outcome is not None:
-                raise  # this connection has ended; not another one, to which the application has sent something
+                raise  # this connection has ended, and not another one to which the application has sent something
             logger.exception("Centrifugo client %s: a command has failed", self._identity.id)
             await self._refuse(number, CentrifugoError(ErrorCode.INTERNAL))
 
@@ -260,7 +260,7 @@ class Session(Generic[AnyClient]):
         except CentrifugoError as error:
             if error.code not in (ErrorCode.TOKEN_EXPIRED, ErrorCode.EXPIRED):
                 raise
-            # An error would end the client for good. After this code it connects again, with another token.
+            # After an error, the client would give up. After this code it connects again, with another token.
             raise CentrifugoDisconnect(DisconnectCode.EXPIRED) from error
         check_type("connect", connected, Connected)
         if connected.user != self._identity.user:
@@ -273,7 +273,7 @@ class Session(Generic[AnyClient]):
         return replies.refresh_result(self._identity.id, ttl=ttl)
 
     def _expire_at(self, expires_at: float | None) -> int | None:
-        """Let the connection expire, and return the seconds until then, which clients are told."""
+        """Set when the connection expires, and return the seconds until then, for the client."""
         self._expires_at = expires_at
         if self._expiry is not None:
             self._expiry.cancel()
@@ -315,7 +315,7 @@ class Session(Generic[AnyClient]):
     # Functions and messages of the application -----------------------------------------------------------------
 
     def _begin_call(self, command: commands.Call) -> None:
-        """Call a function beside the commands that follow, because it may take long.
+        """Call a function in a task, because it may take long and other commands must not wait for it.
 
         :raises CentrifugoError: if there is no such function, or if too many run already.
         """

@@ -1,4 +1,4 @@
-"""What the connections of a `CentrifugoEndpoint` share: the functions of the application, and the limits."""
+"""`Settings`: the functions of the application and the limits, which all connections of an endpoint share."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable

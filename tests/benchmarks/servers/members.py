@@ -1,9 +1,9 @@
-"""The server's task in the cases `topics-*`: clients join topics and leave them, and one of them has it publish.
+"""The server's task in the cases `topics-*`: clients join and leave topics, and one client tells it to publish.
 
 Each client sends commands as text. `join` and `leave`, with names of topics, are answered with `OK`. `return` joins a
 topic too, and is answered with the publications that its history has. `publish` with a number makes one publication in
 each of so many topics, whose names are numbers. Between two publications, a library yields to the event loop once, as
-if they had different causes.
+if different tasks published them.
 """
 
 import asyncio

@@ -12,7 +12,7 @@ from streamws import Client, WebSocketServer
 from streamws.topics import History, MemoryBroker, Position, Topic, Topics
 
 
-class Topical:
+class WithTopics:
     """The handler of a server with topics, and its lifespan."""
 
     def __init__(self, history: bool) -> None:

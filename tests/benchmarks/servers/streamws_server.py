@@ -111,9 +111,9 @@ def main(arguments: Arguments) -> None:
     }
     lifespans = {"broadcast": lifespan} if arguments.way == "topics" else {}
     if arguments.handler in ("topics", "history"):
-        from benchmarks.servers.streamws_members import ByHand, Topical
+        from benchmarks.servers.streamws_members import ByHand, WithTopics
 
-        members = (Topical if arguments.way == "topics" else ByHand)(arguments.handler == "history")
+        members = (WithTopics if arguments.way == "topics" else ByHand)(arguments.handler == "history")
         handlers[arguments.handler] = members.handle
         lifespans[arguments.handler] = members.lifespan
     loop = new_loop(arguments)

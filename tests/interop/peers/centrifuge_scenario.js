@@ -1,5 +1,5 @@
-// What a user of the library `centrifuge` does with the server of interop/centrifugo.py: the same in Node.js and in a page.
-// Returns what happened, step by step.
+// Uses the library `centrifuge` with the server of interop/centrifugo.py, in Node.js and in a page. Returns what
+// happened, step by step.
 globalThis.scenario = async (Centrifuge, url, options) => {
   const happened = [];
   const note = (name, value) => happened.push([name, value ?? null]);

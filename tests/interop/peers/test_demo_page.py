@@ -215,7 +215,8 @@ async def test_last_messages_stay_in_sight(tmp_path: Path) -> None:
         assert await page.evaluate(end)
         for width, height in ((390, 844), (390, 420), (1280, 500)):  # a phone, its keyboard, another window
             await page.resize(width, height)
-            await page.evaluate(f"(async () => {{ while (innerHeight !== {height} || !({end})) {frame}; }})()")
+            waiting = f"innerHeight !== {height} || logBox !== boxOf(page('log')) || !({end})"
+            await page.evaluate(f"(async () => {{ while ({waiting}) {frame}; }})()")
         # Somebody who reads earlier messages is not disturbed.
         await page.evaluate("page('log').scrollTop = 0")
         await page.evaluate(f"(async () => {{ while (logAtEnd) {frame}; }})()")
