@@ -31,7 +31,7 @@ from .values import (
 )
 
 if TYPE_CHECKING:
-    from .redis import RedisBroker as RedisBroker
+    from .redis.broker import RedisBroker as RedisBroker
 
 __all__ = [
     "Broker",
@@ -66,7 +66,7 @@ __all__ = [
 ]
 
 # Not in __all__: `from streamws.topics import *` needs no extra.
-_LOADED_WHEN_USED = {"RedisBroker": "redis"}
+_LOADED_WHEN_USED = {"RedisBroker": "redis.broker"}
 
 if not TYPE_CHECKING:
 

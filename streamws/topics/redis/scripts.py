@@ -18,7 +18,7 @@ import json
 import struct
 from typing import Literal
 
-from .values import Connection, Position, PresenceEvent, Record, new_tuple
+from ..values import Connection, Position, PresenceEvent, Record, new_tuple
 
 _TOPIC = """
 local meta, stream = KEYS[1], KEYS[2]

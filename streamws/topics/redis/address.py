@@ -5,8 +5,8 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from ..errors import BrokerError, BrokerUnavailable, MissingExtra, describe
-from .redis_link import Link, checked
+from ...errors import BrokerError, BrokerUnavailable, MissingExtra, describe
+from .link import Link, checked
 
 try:
     from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url

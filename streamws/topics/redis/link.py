@@ -4,8 +4,8 @@ import asyncio
 from collections import deque
 from typing import Any, cast
 
-from ..errors import BrokerError, BrokerUnavailable, MissingExtra, describe
-from ..options import MiB
+from ...errors import BrokerError, BrokerUnavailable, MissingExtra, describe
+from ...options import MiB
 
 try:
     import hiredis

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..errors import BrokerError
-from .broker import Receiver
-from .redis_address import Address
-from .redis_keeper import Keeper
-from .redis_link import Link, is_error, reply_error
-from .redis_scripts import Keys, parse_event, parse_record
+from ...errors import BrokerError
+from ..broker import Receiver
+from .address import Address
+from .keeper import Keeper
+from .link import Link, is_error, reply_error
+from .scripts import Keys, parse_event, parse_record
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
 

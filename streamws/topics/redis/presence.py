@@ -9,11 +9,11 @@ from itertools import islice
 from secrets import token_hex
 from typing import Any
 
-from ..errors import BrokerError, describe
-from .redis_commands import Commands, run, run_all
-from .redis_link import Link, checked
-from .redis_scripts import BEAT, BURY, ENTER, EXIT, Keys, parse_members
-from .values import Connection
+from ...errors import BrokerError, describe
+from ..values import Connection
+from .commands import Commands, run, run_all
+from .link import Link, checked
+from .scripts import BEAT, BURY, ENTER, EXIT, Keys, parse_members
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
 

@@ -5,10 +5,10 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 
-from ..errors import BrokerError, BrokerUnavailable, describe
-from .redis_address import Address, AnyLink
-from .redis_link import Link, Refused
-from .retrying import Waits
+from ...errors import BrokerError, BrokerUnavailable, describe
+from ..retrying import Waits
+from .address import Address, AnyLink
+from .link import Link, Refused
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
 

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import BrokerError, BrokerUnavailable
-from .broker import Outgoing, Page, Receiver
-from .redis_address import Address
-from .redis_commands import Commands, is_forgotten
-from .redis_link import Argument, Link, reply_error
-from .redis_presence import RedisPresence
-from .redis_scripts import PUBLISH, READ, Keys, parse_record
-from .redis_subscriber import Subscriber
-from .values import Connection, History, Position, Published
+from ...errors import BrokerError, BrokerUnavailable
+from ..broker import Outgoing, Page, Receiver
+from ..values import Connection, History, Position, Published
+from .address import Address
+from .commands import Commands, is_forgotten
+from .link import Argument, Link, reply_error
+from .presence import RedisPresence
+from .scripts import PUBLISH, READ, Keys, parse_record
+from .subscriber import Subscriber
 
 _REMEMBERED = 300.0
 """The seconds for which an idempotency key is remembered."""

@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from .redis_address import Address
-from .redis_keeper import Keeper
-from .redis_link import Argument, Link, checked, is_error
-from .redis_scripts import BEAT, BURY, ENTER, EXIT, PUBLISH, READ, Script
+from .address import Address
+from .keeper import Keeper
+from .link import Argument, Link, checked, is_error
+from .scripts import BEAT, BURY, ENTER, EXIT, PUBLISH, READ, Script
 
 _SCRIPTS = (PUBLISH, READ, ENTER, EXIT, BEAT, BURY)
 
