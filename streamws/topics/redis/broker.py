@@ -66,7 +66,9 @@ class RedisBroker:
         """Make everything that works for one `Topics`."""
         self._commands = Commands(self._address, self._timeout, self._prepare)
         self._presence = RedisPresence(self._commands, self._keys, self._presence_timeout)
-        self._subscriber = Subscriber(self._address, self._timeout, self._keys)
+        self._subscriber = Subscriber(
+            self._address, self._timeout, self._keys, lambda link: self._commands.check_run(link.run)
+        )
 
     # Opening and closing ---------------------------------------------------------------------------------------
 

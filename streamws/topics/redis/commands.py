@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from ...errors import BrokerUnavailable
 from .address import Address
 from .keeper import Keeper
 from .link import Argument, Link, checked, is_error
@@ -47,6 +48,15 @@ class Commands:
         :raises BrokerUnavailable: if there is none.
         """
         return self._keeper.link
+
+    def check_run(self, run: str) -> None:
+        """Connect again if the subscriptions are at another server, or at another run of it."""
+        try:
+            link = self.link
+        except BrokerUnavailable:
+            return
+        if link.run != run:
+            link.abort("the subscriptions are at another server")
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
         """Run a script.

@@ -110,10 +110,16 @@ def _fail(future: "asyncio.Future[None]", error: BrokerError) -> None:
 
 
 class Subscriber:
-    """The subscriptions of one process. After each failure they are renewed, and the receiver is told of a loss."""
+    """The subscriptions of one process. After each failure they are renewed, and the receiver is told of a loss.
 
-    def __init__(self, address: Address, timeout: float, keys: Keys) -> None:
+    :param on_connected: called with each new connection.
+    """
+
+    def __init__(
+        self, address: Address, timeout: float, keys: Keys, on_connected: Callable[[SubscriberLink], None]
+    ) -> None:
         self._keys = keys
+        self._on_connected = on_connected
         self._receiver: Receiver
         self._topics: dict[bytes, str] = {}  # the topics of all subscriptions, by their channels
         self._keeper = Keeper(
@@ -135,6 +141,7 @@ class Subscriber:
     async def _renew(self, link: SubscriberLink) -> None:
         """Renew all subscriptions, and then tell of the loss."""
         self._link = link
+        self._on_connected(link)
         futures = link.change("SUBSCRIBE", [self._keys.channel(topic) for topic in self._topics.values()])
         for future in futures:
             await future

@@ -473,6 +473,31 @@ async def test_server_that_becomes_a_replica_is_not_available(
         await follower.has("1", "3")
 
 
+@pytest.mark.parametrize("kind", ["normal", "pubsub"])
+async def test_both_connections_go_to_the_same_server(
+    redis_server: RedisServer, tmp_path: Path, open_topics: OpenTopics, kind: str
+) -> None:
+    (tmp_path / "new").mkdir()
+    new = RedisServer(tmp_path / "new")
+    new.start()
+    try:
+        broker = RedisBroker(redis_server.url)
+        topics = await open_topics(broker)
+        topic = topics.topic("t", history=History())
+        async with following(topic) as follower:
+            await published(topic, "1")
+            await follower.has("1")
+            # The address is that of a new server. The old one is still there, and loses only one of the connections.
+            broker._address._port = new.port
+            assert b":1" in redis_server.ask("CLIENT", "KILL", "TYPE", kind)
+            await until(lambda: int(new.ask("PUBSUB", "NUMSUB", "{streamws:t}").split(b":")[-1]))
+            await available(partial(topic.publish, "2"))
+            await until(lambda: follower.items[-1] == "2")
+            assert follower.items == ["1", "gap", "2"]
+    finally:
+        new.kill()
+
+
 async def test_sentinels_that_do_not_know_the_master(redis_server: RedisServer, open_topics: OpenTopics) -> None:
     with pytest.raises(ValueError, match="with sentinels, the host of the URL must be the name of the master"):
         RedisBroker("unix:///run/redis.sock", sentinels=["redis://localhost:26379"])
