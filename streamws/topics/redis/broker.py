@@ -67,7 +67,11 @@ class RedisBroker:
         self._commands = Commands(self._address, self._timeout, self._prepare)
         self._presence = RedisPresence(self._commands, self._keys, self._presence_timeout)
         self._subscriber = Subscriber(
-            self._address, self._timeout, self._keys, lambda link: self._commands.check_run(link.run)
+            self._address,
+            self._timeout,
+            self._keys,
+            lambda link: self._commands.check_run(link.run),
+            self._commands.until_answered,
         )
 
     # Opening and closing ---------------------------------------------------------------------------------------

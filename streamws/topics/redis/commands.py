@@ -1,5 +1,6 @@
 """The connection on which one process runs its scripts at Redis."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -8,6 +9,9 @@ from .address import Address
 from .keeper import Keeper
 from .link import Argument, Link, checked, is_error
 from .scripts import BEAT, BURY, ENTER, EXIT, PUBLISH, READ, Script
+
+_PAUSE = 0.02
+"""The seconds after which it is looked again whether there is a connection."""
 
 _SCRIPTS = (PUBLISH, READ, ENTER, EXIT, BEAT, BURY)
 
@@ -57,6 +61,17 @@ class Commands:
             return
         if link.run != run:
             link.abort("the subscriptions are at another server")
+
+    async def until_answered(self) -> None:
+        """Wait until there is a connection, and all that was sent before has been answered."""
+        while True:
+            try:
+                answer = self.link.call("PING")
+            except BrokerUnavailable:
+                await asyncio.sleep(_PAUSE)
+            else:
+                await answer
+                return
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
         """Run a script.

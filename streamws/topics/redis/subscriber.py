@@ -4,7 +4,7 @@ import asyncio
 import logging
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ...errors import BrokerError
@@ -18,6 +18,9 @@ logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _BATCH = 500
 """The most channels in one request."""
+
+_RENEWED = 100
+"""The number of subscriptions that are renewed at a time."""
 
 _EVENT = b"jl"
 """The first bytes of presence events."""
@@ -113,20 +116,26 @@ class Subscriber:
     """The subscriptions of one process. After each failure they are renewed, and the receiver is told of a loss.
 
     :param on_connected: called with each new connection.
+    :param until_answered: waits until histories can be read, and those that are being read have arrived.
     """
 
     def __init__(
-        self, address: Address, timeout: float, keys: Keys, on_connected: Callable[[SubscriberLink], None]
+        self,
+        address: Address,
+        timeout: float,
+        keys: Keys,
+        on_connected: Callable[[SubscriberLink], None],
+        until_answered: Callable[[], Awaitable[None]],
     ) -> None:
         self._keys = keys
         self._on_connected = on_connected
+        self._until_answered = until_answered
         self._receiver: Receiver
         self._topics: dict[bytes, str] = {}  # the topics of all subscriptions, by their channels
         self._keeper = Keeper(
             address, timeout, lambda: SubscriberLink(timeout, self._deliver), self._renew, "subscriptions"
         )
         self._link: SubscriberLink | None = None
-        self._new = True  # whether there was no connection yet
 
     async def open(self, receiver: Receiver) -> None:
         """Begin to connect; see `Keeper.open`."""
@@ -139,15 +148,20 @@ class Subscriber:
         await self._keeper.close()
 
     async def _renew(self, link: SubscriberLink) -> None:
-        """Renew all subscriptions, and then tell of the loss."""
+        """Renew all subscriptions, and tell of the loss.
+
+        That is done for some topics at a time, because each of them then reads its history.
+        """
         self._link = link
         self._on_connected(link)
-        futures = link.change("SUBSCRIBE", [self._keys.channel(topic) for topic in self._topics.values()])
-        for future in futures:
-            await future
-        if not self._new:
-            self._receiver.lost()
-        self._new = False
+        channels = [*self._topics]
+        for start in range(0, len(channels), _RENEWED):
+            batch = [channel for channel in channels[start : start + _RENEWED] if channel in self._topics]
+            for future in link.change("SUBSCRIBE", [channel.decode() for channel in batch]):
+                await future
+            await self._until_answered()
+            self._receiver.lost([self._topics[channel] for channel in batch if channel in self._topics])
+            await asyncio.sleep(0)  # they begin to read
 
     def _current(self) -> SubscriberLink | None:
         link = self._link

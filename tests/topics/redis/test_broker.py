@@ -18,6 +18,7 @@ from helpers.programs import script
 from helpers.waiting import PATIENCE, until, within
 from streamws import BrokerError, BrokerUnavailable, PublishTimeout
 from streamws.topics import Gap, History, Outgoing, Position, Publication, RedisBroker, Topic, TopicLimits, Topics
+from streamws.topics.redis.link import Link
 from topics.broker_contract import HISTORY, BrokerContract, Collector, MakeBroker, Node
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
@@ -543,12 +544,38 @@ async def test_many_topics_are_subscribed_again(redis_server: RedisServer) -> No
     async with Node(RedisBroker(redis_server.url)) as node:
         await asyncio.gather(*(node.broker.subscribe(f"t{number}") for number in range(1100)))
         await asyncio.gather(*(node.broker.unsubscribe(f"t{number}") for number in range(50)))
+        lost: list[str] = []
+        node.receiver.lost = lost.extend  # type: ignore[assignment]
         assert b":1" in redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
-        await until(lambda: node.receiver.losses == 1)
+        await until(lambda: len(lost) == 1050)
+        assert sorted(lost) == sorted(f"t{number}" for number in range(50, 1100))
         for number in (0, 49, 50, 1099):
             await node.publish("1", topic=f"t{number}")
         await node.receive(2)
         assert node.receiver.topics == ["t50", "t1099"]
+
+
+async def test_topics_are_told_of_a_loss_when_histories_can_be_read_again(redis_server: RedisServer) -> None:
+    broker = RedisBroker(redis_server.url)
+    async with Node(broker) as node:
+        await broker.subscribe("t")
+        allowed = asyncio.Event()
+        keeper = broker._commands._keeper
+        connect = keeper._connect
+
+        async def connect_later() -> Link:
+            await allowed.wait()
+            return await connect()
+
+        keeper._connect = connect_later
+        redis_server.ask("CLIENT", "KILL", "TYPE", "normal")
+        redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        await unavailable(lambda: broker.subscribe("another"))
+        await available(lambda: broker.subscribe("another"))  # after the subscription has been renewed
+        assert node.receiver.losses == 0
+        allowed.set()
+        await until(lambda: node.receiver.losses == 1)
+        assert await node.read() is not None
 
 
 async def test_history_is_bounded_in_bytes(make_broker: MakeBroker) -> None:
