@@ -17,8 +17,13 @@ Argument = str | bytes | int
 _MOST_WAITING = 32 * MiB
 """The bytes that wait to be written to one connection, above which requests are refused."""
 
-_NOTHING_DONE = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
+_NOTHING_DONE = (
+    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN",
+)  # fmt: skip
 """Errors of a server that has done nothing, and may do so later."""
+
+_WRONG_SERVER = {"READONLY": "the server is a replica now", "NOREPLICAS": "the server has lost its replicas"}
+"""Errors of a server that may have been replaced by another one, and why the connection is ended."""
 
 _REFUSED = ("WRONGPASS", "NOAUTH", "NOPERM", "DENIED", "ERR invalid password", "ERR AUTH", "ERR DB", "ERR invalid DB")
 """Errors of a login that will fail in the same way again."""
@@ -137,8 +142,10 @@ class Link(asyncio.Protocol):
             future = self._calls.popleft()
             if not future.done():
                 future.set_result(reply)
-            if is_error(reply, "READONLY"):
-                self.abort("the server is a replica now")
+            if is_error(reply):
+                for error, reason in _WRONG_SERVER.items():
+                    if is_error(reply, error):
+                        self.abort(reason)
         else:
             self.abort(f"received a reply without a request: {reply!r}")
 

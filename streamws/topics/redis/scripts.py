@@ -202,21 +202,24 @@ return 1
 
 
 class Script:
-    """A script for Redis."""
+    """A script for Redis. If it cannot run to its end, Redis refuses it before it has done anything.
+
+    :param always: whether it also runs while Redis has no memory left, because it needs little or frees some.
+    """
 
     __slots__ = ("sha", "text")
 
-    def __init__(self, text: str) -> None:
-        self.text: str = text
-        self.sha: str = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    def __init__(self, text: str, always: bool = False) -> None:
+        self.text: str = f"#!lua{' flags=allow-oom' if always else ''}\n{text}"
+        self.sha: str = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 PUBLISH = Script(_TOPIC + _PUBLISH)
-READ = Script(_TOPIC + _READ)
+READ = Script(_TOPIC + _READ, always=True)
 ENTER = Script(_ENTER)
-EXIT = Script(_EXIT)
-BEAT = Script(_BEAT)
-BURY = Script(_BURY)
+EXIT = Script(_EXIT, always=True)
+BEAT = Script(_BEAT, always=True)
+BURY = Script(_BURY, always=True)
 
 
 class Keys:

@@ -510,6 +510,44 @@ async def test_sentinels_that_do_not_know_the_master(redis_server: RedisServer, 
         await topics.topic("t").publish("1")
 
 
+async def test_full_memory(redis_server: RedisServer) -> None:
+    async with Node(RedisBroker(redis_server.url)) as node:
+        await node.broker.subscribe("t")
+        await node.broker.enter("t", "c1", "ann", "")
+        await node.publish("1")
+        redis_server.ask("CONFIG", "SET", "maxmemory", "1")  # and nothing may be evicted
+        with pytest.raises(BrokerUnavailable, match="Redis is not available: OOM"):
+            await node.publish("2")
+        with pytest.raises(BrokerUnavailable, match="OOM"):
+            await node.broker.enter("t", "c2", "bob", "")
+        # What followers need works.
+        assert [record.payload for record in (await node.read()).records] == ["1"]
+        await node.broker._presence.look_after()  # type: ignore[attr-defined]
+        await node.broker.exit("t", "c1")
+        assert await node.broker.connections("t") == {}
+        redis_server.ask("CONFIG", "SET", "maxmemory", "0")
+        await node.publish("3")
+        await node.receive(2)
+        assert (node.receiver.payloads, node.receiver.offsets) == (["1", "3"], [1, 2])
+
+
+async def test_server_that_has_lost_its_replicas_is_looked_up_again(
+    redis_server: RedisServer, open_topics: OpenTopics
+) -> None:
+    topics = await open_topics(RedisBroker(redis_server.url))
+    topic = topics.topic("t", history=History())
+    async with following(topic) as follower:
+        await published(topic, "1")
+        redis_server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+        with pytest.raises(BrokerUnavailable, match="NOREPLICAS"):
+            await topic.publish("2")
+        with pytest.raises(BrokerUnavailable, match="not available: the server has lost its replicas"):
+            await topic.publish("2")
+        redis_server.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+        await published(topic, "3")
+        await follower.has("1", "3")
+
+
 async def test_flushed_scripts_are_loaded_again(redis_server: RedisServer) -> None:
     async with Node(RedisBroker(redis_server.url)) as node:
         await node.broker.subscribe("t")
