@@ -16,6 +16,9 @@ run has an epoch of its own. It continues the epoch before: a position of that o
 import hashlib
 import json
 import struct
+from binascii import crc_hqx
+from collections.abc import Container
+from itertools import count
 from typing import Literal
 
 from ..values import Connection, Position, PresenceEvent, Record, new_tuple
@@ -136,6 +139,10 @@ if known then
     redis.call('HSET', members, connection, cjson.encode({known[1], node, user, data}))
     return 0
   end
+end
+-- First of all the new user: a key that is emptied while its slot moves to another node cannot be filled again.
+local first = redis.call('HINCRBY', users, user, 1) == 1
+if known then
   local left = redis.call('HINCRBY', users, known[3], -1)
   if left <= 0 then
     redis.call('HDEL', users, known[3])
@@ -144,7 +151,6 @@ if known then
 end
 local number = redis.call('HINCRBY', members, '', 1)
 redis.call('HSET', members, connection, cjson.encode({number, node, user, data}))
-local first = redis.call('HINCRBY', users, user, 1) == 1
 redis.call('PUBLISH', channel, 'j' .. cjson.encode({user, data, connection, first}))
 return 1
 """
@@ -202,21 +208,44 @@ return 1
 
 
 class Script:
-    """A script for Redis."""
+    """A script for Redis.
 
-    __slots__ = ("sha", "text")
+    :param takes_run: whether its first argument is the run of the server.
+    """
 
-    def __init__(self, text: str) -> None:
+    __slots__ = ("sha", "takes_run", "text")
+
+    def __init__(self, text: str, takes_run: bool = False) -> None:
         self.text: str = text
         self.sha: str = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.takes_run: bool = takes_run
 
 
-PUBLISH = Script(_TOPIC + _PUBLISH)
-READ = Script(_TOPIC + _READ)
-ENTER = Script(_ENTER)
-EXIT = Script(_EXIT)
-BEAT = Script(_BEAT)
-BURY = Script(_BURY)
+class Scripts:
+    """All scripts.
+
+    :param sharded: whether they publish with `SPUBLISH`, for a cluster.
+    """
+
+    __slots__ = ("all", "beat", "bury", "enter", "exit", "publish", "read")
+
+    def __init__(self, sharded: bool) -> None:
+        command = "redis.call('SPUBLISH'" if sharded else "redis.call('PUBLISH'"
+        texts = (_TOPIC + _PUBLISH, _TOPIC + _READ, _ENTER, _EXIT, _BEAT, _BURY)
+        scripts = [Script(text.replace("redis.call('PUBLISH'", command), _TOPIC in text) for text in texts]
+        self.all: list[Script] = scripts
+        self.publish, self.read, self.enter, self.exit, self.beat, self.bury = scripts
+
+
+SLOTS = 16384
+"""The number of slots of a cluster."""
+
+
+def slot_of(key: bytes) -> int:
+    """Return the slot of a key in a cluster: that of the text between its first braces."""
+    begin = key.find(b"{") + 1
+    end = key.find(b"}", begin)
+    return crc_hqx(key[begin:end] if 0 < begin < end else key, 0) % SLOTS
 
 
 class Keys:
@@ -227,6 +256,12 @@ class Keys:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self.nodes: str = f"{{{prefix}}}:nodes"
+        """The key of the processes that give signs of life."""
+
+    def nodes_in(self, slots: Container[int]) -> str:
+        """Return a name for this key in one of these slots of a cluster."""
+        names = (f"{{{self._prefix}:{number}}}:nodes" for number in count())
+        return next(name for name in names if slot_of(name.encode()) in slots)
 
     def channel(self, topic: str) -> str:
         """Return the channel of a topic; the keys of the topic begin with it."""
@@ -236,10 +271,6 @@ class Keys:
         """Return the key for an idempotency key. It is hashed, so that it has no braces."""
         digest = hashlib.blake2b(idempotency.encode(), digest_size=16).hexdigest()
         return f"{self.channel(topic)}:once:{digest}"
-
-    def entries(self, node: str) -> str:
-        """Return the key of the set of a node's connections in topics."""
-        return f"{self.nodes}:{node}"
 
 
 _HEAD = struct.Struct("<cQQi16s")

@@ -502,7 +502,7 @@ async def test_flushed_scripts_are_loaded_again(redis_server: RedisServer) -> No
 
 async def test_publications_of_one_loop_iteration_leave_in_one_write(make_broker: MakeBroker) -> None:
     async with Node(make_broker()) as node:
-        link = node.broker._commands.link  # type: ignore[attr-defined]
+        link = node.broker._servers.server("").link()  # type: ignore[attr-defined]
         writes: list[bytes] = []
         transport, link._transport = link._transport, type("", (), {"write": writes.append})
         tasks = [asyncio.create_task(node.publish(str(number))) for number in range(10)]
