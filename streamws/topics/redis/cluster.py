@@ -11,7 +11,7 @@ from ..retrying import Waits
 from .address import Address, parse_info
 from .keeper import is_final
 from .link import Elsewhere, Link, checked
-from .scripts import SLOTS, Keys, slot_of
+from .scripts import SLOTS, slot_of
 from .server import Server, Setting
 from .servers import Servers
 
@@ -43,11 +43,6 @@ class _Answer(NamedTuple):
     nodes: set[tuple[str, int]]
 
 
-def part_keys(keys: Keys) -> list[str]:
-    """Return the keys of the processes that give signs of life, one for each part of the topics."""
-    return [keys.nodes_in(range(first, first + _SLOTS_OF_PART)) for first in range(0, SLOTS, _SLOTS_OF_PART)]
-
-
 class Cluster(Servers):
     """The masters of a Redis Cluster. They are asked again where the topics are whenever there is a doubt about it.
 
@@ -55,7 +50,7 @@ class Cluster(Servers):
     """
 
     def __init__(self, seeds: Sequence[Address], setting: Setting) -> None:
-        super().__init__(setting.timeout, part_keys(setting.keys))
+        super().__init__(setting.timeout, setting.keys.nodes_of_parts(_PARTS))
         self._seeds = seeds
         self._setting = setting
         self._receiver: Receiver

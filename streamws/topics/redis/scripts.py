@@ -17,7 +17,6 @@ import hashlib
 import json
 import struct
 from binascii import crc_hqx
-from collections.abc import Container
 from itertools import count
 from typing import Literal
 
@@ -258,10 +257,15 @@ class Keys:
         self.nodes: str = f"{{{prefix}}}:nodes"
         """The key of the processes that give signs of life."""
 
-    def nodes_in(self, slots: Container[int]) -> str:
-        """Return a name for this key in one of these slots of a cluster."""
-        names = (f"{{{self._prefix}:{number}}}:nodes" for number in count())
-        return next(name for name in names if slot_of(name.encode()) in slots)
+    def nodes_of_parts(self, parts: int) -> list[str]:
+        """Return names for this key in a cluster: one for each part of its slots. All parts have the same size."""
+        names: dict[int, str] = {}
+        for number in count():
+            name = f"{{{self._prefix}:{number}}}:nodes"
+            names.setdefault(slot_of(name.encode()) * parts // SLOTS, name)
+            if len(names) == parts:
+                break
+        return [names[part] for part in range(parts)]
 
     def channel(self, topic: str) -> str:
         """Return the channel of a topic; the keys of the topic begin with it."""
