@@ -61,7 +61,7 @@ class Cluster(Servers):
         self._doubtful = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []  # done when the nodes have been asked again
         self._task: asyncio.Task[None] | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._leaving: dict[Server, asyncio.Task[None]] = {}  # those without topics
 
     def __str__(self) -> str:
         """Return the addresses of the nodes that are asked first."""
@@ -92,7 +92,9 @@ class Cluster(Servers):
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)
-        await asyncio.gather(*(server.close() for server in self._servers.values()), *self._closing)
+        leaving = [*self._leaving.values()]
+        await asyncio.gather(*(server.close() for server in (*self._servers.values(), *self._leaving)))
+        await asyncio.gather(*leaving)
 
     # The servers of topics -------------------------------------------------------------------------------------
 
@@ -299,5 +301,5 @@ class Cluster(Servers):
     def _close_soon(self, server: Server) -> None:
         """Close a server that has no topics any more."""
         task = asyncio.get_running_loop().create_task(server.leave())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._leaving[server] = task
+        task.add_done_callback(lambda _: self._leaving.pop(server))

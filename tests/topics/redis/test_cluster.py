@@ -91,7 +91,7 @@ def test_addresses_of_a_cluster_are_checked() -> None:
         ([], "needs the URL of a node"),
     ):
         with pytest.raises(ValueError, match=error):
-            RedisBroker(url, cluster=True)  # type: ignore[arg-type]
+            RedisBroker(url, cluster=True)
     with pytest.raises(ValueError, match="and no Sentinels"):
         RedisBroker("redis://mymaster", cluster=True, sentinels=["redis://localhost"])
     with pytest.raises(ValueError, match="prefix that does not begin with }"):
