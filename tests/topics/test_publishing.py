@@ -1,6 +1,7 @@
 """Publishing: results, idempotency, deadlines, limits, and `publish_soon`."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +18,8 @@ from streamws import (
     UsageError,
 )
 from streamws.messages import Json
-from streamws.topics import History, MemoryBroker, Outgoing, Position, Published, TopicLimits, Topics
+from streamws.options import ITEM_OVERHEAD
+from streamws.topics import History, MemoryBroker, Outgoing, Position, Published, Topic, TopicLimits, Topics
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
@@ -279,6 +281,61 @@ async def test_publish_soon_waits_for_a_broker_that_comes_back(
     await until(lambda: len(channel.sent) == 6)
     assert channel.sent == [str(number) for number in range(6)]
     assert topics.failed == 0
+
+
+async def test_publish_soon_of_other_topics_does_not_wait_for_one_that_is_not_available(
+    open_topics: OpenTopics, fast_timers: None
+) -> None:
+    class PartlyDown(FlakyBroker):
+        away = True
+        asked = 0
+
+        async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Published | BrokerError]:
+            away = [message.topic == "away" and self.away for message in batch]
+            self.asked += any(away)
+            if all(away):
+                raise BrokerUnavailable("down")
+            results = iter(await super().publish([m for m, gone in zip(batch, away, strict=True) if not gone]))
+            return [BrokerUnavailable("down") if gone else next(results) for gone in away]
+
+    broker = PartlyDown()
+    topics = await open_topics(broker)
+    away, other = (topics.topic(name, history=History()) for name in ("away", "other"))
+
+    async def payloads(topic: Topic[str | bytes]) -> list[str | bytes]:
+        return [publication.data for publication in (await topic.read_history()).publications]
+
+    for number in range(4):
+        for topic in (away, other):
+            assert topic.publish_soon(str(number))
+    await until(lambda: broker.asked >= 2)
+    assert topics._core.publisher.waiting == 4 * (1 + ITEM_OVERHEAD)
+    assert await payloads(other) == ["0", "1", "2", "3"]
+    assert other.publish_soon("4")
+    assert away.publish_soon("4")
+    await until(lambda: topics._core.publisher.waiting == 5 * (1 + ITEM_OVERHEAD))
+    assert await payloads(other) == ["0", "1", "2", "3", "4"]
+    broker.away = False
+    await until(lambda: not topics._core.publisher.waiting)
+    assert await payloads(away) == ["0", "1", "2", "3", "4"]
+    assert topics.failed == 0
+
+
+async def test_publication_fails_if_a_later_one_of_its_topic_was_made(
+    open_topics: OpenTopics, channel: Channel
+) -> None:
+    class Moving(FlakyBroker):
+        async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Published | BrokerError]:
+            return [BrokerUnavailable("moves"), *await super().publish(batch[1:])]
+
+    told: list[str] = []
+    topics = await open_topics(Moving(), on_error=lambda topic, error: told.append(str(error)))
+    topic = topics.topic("news")
+    await topic.join(channel)
+    for number in range(3):
+        assert topic.publish_soon(str(number))
+    await until(lambda: len(channel.sent) == 2)
+    assert (channel.sent, told) == (["1", "2"], ["moves"])
 
 
 async def test_failures_of_publish_soon_are_counted_and_told(open_topics: OpenTopics, flaky: FlakyBroker) -> None:

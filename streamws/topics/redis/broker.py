@@ -1,6 +1,5 @@
 """`RedisBroker`: keeps topics in Redis, for several processes."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,11 +7,12 @@ from ...errors import BrokerError, BrokerUnavailable
 from ..broker import Outgoing, Page, Receiver
 from ..values import Connection, History, Position, Published
 from .address import Address
-from .commands import Commands, is_forgotten
-from .link import Argument, Link, reply_error
+from .cluster import Cluster
+from .link import reply_error
 from .presence import RedisPresence
-from .scripts import PUBLISH, READ, Keys, parse_record
-from .subscriber import Subscriber
+from .scripts import Keys, Scripts, parse_record
+from .server import Server, Setting
+from .servers import Call, OneServer, Servers
 
 _REMEMBERED = 300.0
 """The seconds for which an idempotency key is remembered."""
@@ -40,9 +40,10 @@ class RedisBroker:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         *,
         sentinels: Sequence[str] = (),
+        cluster: bool = False,
         prefix: str = "streamws",
         timeout: float = 5.0,
         presence_timeout: float = 30.0,
@@ -51,8 +52,15 @@ class RedisBroker:
         for name, value in {"timeout": timeout, "presence_timeout": presence_timeout, "remember": remember}.items():
             if not value > 0:
                 raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
-        self._address = Address(url, sentinels)
+        urls = [url] if isinstance(url, str) else [*url]
+        if len(urls) != 1 and not cluster:
+            raise ValueError("one URL is needed; only with cluster=True may there be several, of its nodes")
+        self._addresses = [Address(each, sentinels, cluster) for each in urls]
+        if cluster and (not urls or prefix.startswith("}")):
+            raise ValueError("a Redis Cluster needs the URL of a node, and a prefix that does not begin with }")
+        self._cluster = cluster
         self._keys = Keys(prefix)
+        self._scripts = Scripts(sharded=cluster)
         self._timeout = timeout
         self._remember = int(remember * 1000)
         self._presence_timeout = presence_timeout
@@ -60,19 +68,19 @@ class RedisBroker:
         self._renew()
 
     def __repr__(self) -> str:
-        return f"<RedisBroker at {self._address}>"
+        places = ", ".join(map(str, self._addresses))
+        return f"<RedisBroker at {places} (Redis Cluster)>" if self._cluster else f"<RedisBroker at {places}>"
 
     def _renew(self) -> None:
         """Make everything that works for one `Topics`."""
-        self._commands = Commands(self._address, self._timeout, self._prepare)
-        self._presence = RedisPresence(self._commands, self._keys, self._presence_timeout)
-        self._subscriber = Subscriber(
-            self._address,
-            self._timeout,
-            self._keys,
-            lambda link: self._commands.check_run(link.run),
-            self._commands.until_answered,
+        setting = Setting(self._timeout, self._keys, self._scripts, self._cluster, self._prepare)
+        self._servers: Servers = (
+            Cluster(self._addresses, setting) if self._cluster else OneServer(self._addresses[0], setting)
         )
+        self._presence = RedisPresence(self._servers, self._keys, self._scripts, self._presence_timeout)
+
+    async def _prepare(self, server: Server) -> None:
+        await self._presence.prepare(server)
 
     # Opening and closing ---------------------------------------------------------------------------------------
 
@@ -85,16 +93,11 @@ class RedisBroker:
             raise BrokerError("this RedisBroker is in use: make another one")
         self._opened = True
         try:
-            await self._commands.open()
-            await self._subscriber.open(receiver)
+            await self._servers.open(receiver)
         except BaseException:
             await self._end()
             raise
         self._presence.open()
-
-    async def _prepare(self, link: Link) -> None:
-        await self._presence.beat(link)
-        self._subscriber.check_run(link.run)
 
     async def close(self) -> None:
         """End all subscriptions, and the presence of all connections; see `Broker.close`."""
@@ -104,8 +107,7 @@ class RedisBroker:
             await self._end()
 
     async def _end(self) -> None:
-        await self._subscriber.close()
-        await self._commands.close()
+        await self._servers.close()
         self._opened = False
         self._renew()
 
@@ -113,36 +115,15 @@ class RedisBroker:
 
     async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Published | BrokerError]:
         """Publish messages; see `Broker.publish`."""
-        link = self._commands.link
-        commands = [self._command(link, message) for message in batch]
-        replies = await self._send(link, commands, [*range(len(batch))])
-        forgotten = [place for place, reply in enumerate(replies) if is_forgotten(reply)]
-        if forgotten:
-            # Those after which others of their topic were published must fail: the order would change.
-            later = {message.topic: place for place, message in enumerate(batch) if place not in forgotten}
-            again = [place for place in forgotten if place > later.get(batch[place].topic, -1)]
-            loading = link.call("SCRIPT", "LOAD", PUBLISH.text)
-            for place, reply in zip(again, await self._send(link, commands, again), strict=True):
-                replies[place] = reply
-            await loading
+        replies = await self._servers.run_all([self._call(message) for message in batch])
         results = [_published(reply) for reply in replies]
         unavailable = [result for result in results if isinstance(result, BrokerUnavailable)]
         if unavailable and len(unavailable) == len(results):
             raise unavailable[0]
         return results
 
-    async def _send(
-        self, link: Link, commands: Sequence[tuple[Argument, ...] | BrokerError], places: Sequence[int]
-    ) -> list[Any]:
-        """Send some of the publications, and return their replies."""
-        sent: list[asyncio.Future[Any] | BrokerError] = []
-        for place in places:
-            command = commands[place]
-            sent.append(command if isinstance(command, BrokerError) else link.call(*command))
-        return [call if isinstance(call, BrokerError) else await call for call in sent]
-
-    def _command(self, link: Link, message: Outgoing) -> "tuple[Argument, ...] | BrokerError":
-        """Return the command for a publication, or why there is none."""
+    def _call(self, message: Outgoing) -> Call | BrokerError:
+        """Return the call for a publication, or why there is none."""
         topic, payload, key, idempotency, history = message
         channel = self._keys.channel(topic)
         length = -1
@@ -162,9 +143,9 @@ class RedisBroker:
         size = milliseconds = most = 0
         if history is not None:
             size, milliseconds, most = history.size, max(int(history.seconds * 1000), 1), history.max_bytes
-        return (
-            "EVALSHA", PUBLISH.sha, len(keys), *keys,
-            link.run, self._lifetime(history), channel, kind, length, body, size, milliseconds, most, once,
+        return Call(
+            self._scripts.publish, keys,
+            (self._lifetime(history), channel, kind, length, body, size, milliseconds, most, once),
         )  # fmt: skip
 
     def _lifetime(self, history: History | None) -> int:
@@ -173,26 +154,24 @@ class RedisBroker:
 
     async def subscribe(self, topic: str) -> None:
         """Begin to deliver the publications of a topic; see `Broker.subscribe`."""
-        await self._subscriber.subscribe(topic)
+        await self._servers.subscribe(topic)
 
     async def unsubscribe(self, topic: str) -> None:
         """Stop delivering those of a topic; see `Broker.unsubscribe`."""
-        await self._subscriber.unsubscribe(topic)
+        await self._servers.unsubscribe(topic)
 
     async def read_history(
         self, topic: str, history: History | None, since: Position | None, limit: int | None, reverse: bool
     ) -> Page:
         """Read the history of a topic; see `Broker.read_history`."""
-        link = self._commands.link
         channel = self._keys.channel(topic)
         epoch, offset = ("", -1) if since is None else since
         if since is not None and offset < 0:
             epoch, offset = "", 0  # there is no such position
         most = -1 if limit is None else limit
-        reply = await self._commands.run(
-            READ, (f"{channel}:meta", f"{channel}:stream"),
-            link.run, self._lifetime(history), epoch, offset, most, int(reverse),
-        )  # fmt: skip
+        keys = f"{channel}:meta", f"{channel}:stream"
+        arguments = self._lifetime(history), epoch, offset, most, int(reverse)
+        reply = await self._servers.run(self._scripts.read, keys, *arguments)
         current = reply[0].decode()
         records = [parse_record(fields[1], current) for _, fields in reply[3]]
         if reverse:

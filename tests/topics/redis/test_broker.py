@@ -4,29 +4,27 @@ import asyncio
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from helpers.blocks import ROOT
 from helpers.programs import script
-from helpers.waiting import PATIENCE, until, within
+from helpers.waiting import until
 from streamws import BrokerError, BrokerUnavailable, PublishTimeout
-from streamws.topics import Gap, History, Outgoing, Position, Publication, RedisBroker, Topic, TopicLimits, Topics
+from streamws.topics import Gap, History, Outgoing, RedisBroker, TopicLimits, Topics
 from streamws.topics.redis.link import Link
 from topics.broker_contract import HISTORY, BrokerContract, Collector, MakeBroker, Node
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
+from topics.redis_following import available, following, published, unavailable
 from topics.redis_server import RedisServer, Sentinel, free_port
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no Redis for Windows")
-
-T = TypeVar("T")
 
 PATIENT = TopicLimits(publish_timeout=5)
 DATA = ("--appendonly", "yes", "--appendfsync", "always")
@@ -53,76 +51,6 @@ def make_broker(shared_server: RedisServer) -> MakeBroker:
 
 class TestRedisBroker(BrokerContract):
     pass
-
-
-async def available(call: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
-    """Call a function of the broker again and again until it succeeds."""
-    async with asyncio.timeout(patience):
-        while True:
-            try:
-                return await call()
-            except BrokerError:
-                await asyncio.sleep(0.005)
-
-
-async def unavailable(call: Callable[[], Awaitable[object]]) -> None:
-    """Call a function of the broker again and again until the broker is not available."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                await call()
-            except BrokerUnavailable:
-                return
-            except BrokerError:
-                await asyncio.sleep(0)
-
-
-class Follower:
-    """Follows a topic, and notes what it gets: the payloads, and `"gap"`."""
-
-    def __init__(self, topic: Topic[str | bytes]) -> None:
-        self._topic = topic
-        self.items: list[str | bytes] = []
-        self.gaps: list[Gap] = []
-        self.last: Position | None = None
-        self.recovered = False
-
-    async def follow(self, begun: "asyncio.Future[None]", since: Position | None) -> None:
-        feed = await available(lambda: self._topic.subscribe(since=since).__aenter__())
-        try:
-            self.recovered = feed.joined.recovered
-            begun.set_result(None)
-            async for item in feed:
-                if isinstance(item, Publication):
-                    self.items.append(item.data)
-                    self.last = item.position
-                else:
-                    self.items.append("gap")
-                    self.gaps.append(item)
-        finally:
-            await feed.__aexit__()
-
-    async def has(self, *items: str) -> None:
-        await until(lambda: len(self.items) >= len(items))
-        assert self.items == [*items]
-
-
-@asynccontextmanager
-async def following(topic: Topic[str | bytes], since: Position | None = None) -> AsyncIterator[Follower]:
-    """Follow a topic while the block runs."""
-    follower = Follower(topic)
-    begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(follower.follow(begun, since))
-    await within(begun)
-    yield follower
-    task.cancel()
-    await asyncio.wait([task])
-
-
-async def published(topic: Topic[str | bytes], *payloads: str) -> None:
-    """Publish each payload once, as soon as the broker is available again."""
-    for payload in payloads:
-        await available(partial(topic.publish, payload, idempotency=payload))
 
 
 # Opening ---------------------------------------------------------------------------------------------------------
@@ -489,7 +417,7 @@ async def test_both_connections_go_to_the_same_server(
             await published(topic, "1")
             await follower.has("1")
             # The address is that of a new server. The old one is still there, and loses only one of the connections.
-            broker._address._port = new.port
+            broker._addresses[0]._port = new.port
             assert b":1" in redis_server.ask("CLIENT", "KILL", "TYPE", kind)
             await until(lambda: int(new.ask("PUBSUB", "NUMSUB", "{streamws:t}").split(b":")[-1]))
             await available(partial(topic.publish, "2"))
@@ -566,7 +494,7 @@ async def test_flushed_scripts_are_loaded_again(redis_server: RedisServer) -> No
 
 async def test_publications_of_one_loop_iteration_leave_in_one_write(make_broker: MakeBroker) -> None:
     async with Node(make_broker()) as node:
-        link = node.broker._commands.link  # type: ignore[attr-defined]
+        link = node.broker._servers.server("").link()  # type: ignore[attr-defined]
         writes: list[bytes] = []
         transport, link._transport = link._transport, type("", (), {"write": writes.append})
         tasks = [asyncio.create_task(node.publish(str(number))) for number in range(10)]
@@ -598,7 +526,7 @@ async def test_topics_are_told_of_a_loss_when_histories_can_be_read_again(redis_
     async with Node(broker) as node:
         await broker.subscribe("t")
         allowed = asyncio.Event()
-        keeper = broker._commands._keeper
+        keeper = broker._servers.server("")._keeper
         connect = keeper._connect
 
         async def connect_later() -> Link:
