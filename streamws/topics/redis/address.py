@@ -60,6 +60,11 @@ class Address:
         return self._path or f"{self._host}:{self._port}"
 
     @property
+    def database(self) -> int:
+        """The number of the database."""
+        return self._database
+
+    @property
     def host(self) -> str:
         """The name or the IP address of the machine."""
         return self._host

@@ -25,7 +25,8 @@ class RedisBroker:
         `unix:///path`. Its query may have `db`, `client_name`, `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` and more.
     :param sentinels: the URLs of Redis Sentinels, such as `redis://host:26379`. Then the host of `url` is the name of
         the master, such as `redis://:password@mymaster/0`. The Sentinels know where it is, also after a failover.
-    :param prefix: begins the names of all keys and channels. Applications with different prefixes share nothing.
+    :param prefix: begins the names of all keys and channels. Applications with different prefixes share nothing. It has
+        no braces or colons.
     :param timeout: the seconds after which a server that gives no sign of life is taken for dead; also those that an
         attempt to connect may take.
     :param presence_timeout: the seconds after which a process that gives no sign of life has left: its connections are
@@ -56,10 +57,10 @@ class RedisBroker:
         if len(urls) != 1 and not cluster:
             raise ValueError("one URL is needed; only with cluster=True may there be several, of its nodes")
         self._addresses = [Address(each, sentinels, cluster) for each in urls]
-        if cluster and (not urls or prefix.startswith("}")):
-            raise ValueError("a Redis Cluster needs the URL of a node, and a prefix that does not begin with }")
+        if not urls:
+            raise ValueError("a Redis Cluster needs the URL of a node")
         self._cluster = cluster
-        self._keys = Keys(prefix)
+        self._keys = Keys(prefix, self._addresses[0].database)
         self._scripts = Scripts(sharded=cluster)
         self._timeout = timeout
         self._remember = int(remember * 1000)
@@ -133,7 +134,8 @@ class RedisBroker:
                 encoded = key.encode()
                 length = len(encoded)
                 body = encoded + body
-            keys = [f"{channel}:meta", f"{channel}:stream"]
+            base = self._keys.topic(topic)
+            keys = [f"{base}:meta", f"{base}:stream"]
             once = 0
             if idempotency is not None:
                 keys.append(self._keys.once(topic, idempotency))
@@ -164,12 +166,12 @@ class RedisBroker:
         self, topic: str, history: History | None, since: Position | None, limit: int | None, reverse: bool
     ) -> Page:
         """Read the history of a topic; see `Broker.read_history`."""
-        channel = self._keys.channel(topic)
+        base = self._keys.topic(topic)
         epoch, offset = ("", -1) if since is None else since
         if since is not None and offset < 0:
             epoch, offset = "", 0  # there is no such position
         most = -1 if limit is None else limit
-        keys = f"{channel}:meta", f"{channel}:stream"
+        keys = f"{base}:meta", f"{base}:stream"
         arguments = self._lifetime(history), epoch, offset, most, int(reverse)
         reply = await self._servers.run(self._scripts.read, keys, *arguments)
         current = reply[0].decode()

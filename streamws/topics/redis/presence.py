@@ -169,8 +169,8 @@ class _Part:
         return parse_members(await self._servers.run("HGETALL", [members]))
 
     def _hashes(self, topic: str) -> tuple[str, str]:
-        channel = self._keys.channel(topic)
-        return f"{channel}:members", f"{channel}:users"
+        base = self._keys.topic(topic)
+        return f"{base}:members", f"{base}:users"
 
     def _entering(self, entry: Entry, value: Connection) -> Call:
         topic, connection = entry

@@ -2,7 +2,7 @@
 
 A topic has:
 
-- the channel `{prefix:topic}` for publications and presence events;
+- the channel `{prefix:topic}` for publications and presence events, with `@1` after it in database 1, and so on;
 - the hash `{prefix:topic}:meta`: `epoch`, `offset`, `run` (of the server that made the last change), `former` (the
   epochs of earlier runs, newest first, and the offset at which each has ended), and for its history `bytes` and `ms`;
 - the stream `{prefix:topic}:stream`: its history. The id of a publication is its offset and the size of its payload;
@@ -265,12 +265,19 @@ def slot_of(key: bytes) -> int:
 
 
 class Keys:
-    """The names of the keys and channels with a prefix."""
+    """The names of the keys and channels with a prefix.
 
-    __slots__ = ("_prefix", "nodes")
+    :param database: the number of the database. Redis does not separate the channels of databases: their names do it.
+    :raises ValueError: if the names with this prefix could be those with another prefix.
+    """
 
-    def __init__(self, prefix: str) -> None:
+    __slots__ = ("_after", "_prefix", "nodes")
+
+    def __init__(self, prefix: str, database: int = 0) -> None:
+        if not prefix or not prefix.isprintable() or any(character in prefix for character in "{:}"):
+            raise ValueError(f"prefix must be printable text without {{, : and }}, not {prefix!r}")
         self._prefix = prefix
+        self._after = f"@{database}" if database else ""
         self.nodes: str = f"{{{prefix}}}:nodes"
         """The key of the processes that give signs of life."""
 
@@ -284,14 +291,18 @@ class Keys:
                 break
         return [names[part] for part in range(parts)]
 
-    def channel(self, topic: str) -> str:
-        """Return the channel of a topic; the keys of the topic begin with it."""
+    def topic(self, topic: str) -> str:
+        """Return the beginning of the keys of a topic."""
         return f"{{{self._prefix}:{topic}}}"
+
+    def channel(self, topic: str) -> str:
+        """Return the channel of a topic."""
+        return f"{{{self._prefix}:{topic}}}{self._after}"
 
     def once(self, topic: str, idempotency: str) -> str:
         """Return the key for an idempotency key. It is hashed, so that it has no braces."""
         digest = hashlib.blake2b(idempotency.encode(), digest_size=16).hexdigest()
-        return f"{self.channel(topic)}:once:{digest}"
+        return f"{self.topic(topic)}:once:{digest}"
 
 
 HEAD = struct.Struct("<cQQi16s")

@@ -137,6 +137,33 @@ async def test_user_of_the_guide_may_do_everything(redis_server: RedisServer) ->
         await RedisBroker(url, prefix="other").open(Collector())
 
 
+async def test_applications_with_other_prefixes_or_databases_share_nothing(redis_server: RedisServer) -> None:
+    brokers = [
+        RedisBroker(redis_server.url),
+        RedisBroker(f"{redis_server.url}/1"),
+        RedisBroker(redis_server.url, prefix="other"),
+    ]
+    async with Node(brokers[0]) as one, Node(brokers[1]) as two, Node(brokers[2]) as three:
+        nodes = (one, two, three)
+        for node in nodes:
+            await node.broker.subscribe("t")
+        for number, node in enumerate(nodes, 1):
+            await node.broker.enter("t", "c", f"user {number}", "")
+            for _ in range(number):
+                await node.publish(str(number))
+        for number, node in enumerate(nodes, 1):
+            await node.receive(number)
+            assert node.receiver.payloads == [str(number)] * number
+            assert [event.user for event in node.receiver.events] == [f"user {number}"]
+            assert node.receiver.offsets == [*range(1, number + 1)]
+
+
+@pytest.mark.parametrize("prefix", ["", "chat:eu", "{chat", "chat}", "\ud800", "\n"])
+def test_prefix_must_not_be_ambiguous(prefix: str) -> None:
+    with pytest.raises(ValueError, match="prefix must be printable text without "):
+        RedisBroker("redis://localhost", prefix=prefix)
+
+
 async def test_unix_socket(tmp_path: Path) -> None:
     server = RedisServer(tmp_path, "--unixsocket", "redis.sock")
     server.start()
