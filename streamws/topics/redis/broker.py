@@ -1,6 +1,7 @@
 """`RedisBroker`: keeps topics in Redis, for several processes."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 from ...errors import BrokerError, BrokerUnavailable
@@ -13,6 +14,9 @@ from .presence import RedisPresence
 from .scripts import Keys, Scripts, parse_record
 from .server import Server, Setting
 from .servers import Call, OneServer, Servers
+
+_LONGEST = 10**15
+"""The most milliseconds for which anything is remembered: about the most that Redis can count."""
 
 _REMEMBERED = 300.0
 """The seconds for which an idempotency key is remembered."""
@@ -51,7 +55,7 @@ class RedisBroker:
         remember: float = 7 * 86400.0,
     ) -> None:
         for name, value in {"timeout": timeout, "presence_timeout": presence_timeout, "remember": remember}.items():
-            if not value > 0:
+            if not 0 < value < inf:
                 raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
         urls = [url] if isinstance(url, str) else [*url]
         if len(urls) != 1 and not cluster:
@@ -63,7 +67,7 @@ class RedisBroker:
         self._keys = Keys(prefix, self._addresses[0].database)
         self._scripts = Scripts(sharded=cluster)
         self._timeout = timeout
-        self._remember = int(remember * 1000)
+        self._remember = _milliseconds(remember)
         self._presence_timeout = presence_timeout
         self._opened = False
         self._renew()
@@ -144,7 +148,7 @@ class RedisBroker:
             return BrokerError(f"cannot publish in topic {topic!r}: {error}")
         size = milliseconds = most = 0
         if history is not None:
-            size, milliseconds, most = history.size, max(int(history.seconds * 1000), 1), history.max_bytes
+            size, milliseconds, most = history.size, _milliseconds(history.seconds), history.max_bytes
         return Call(
             self._scripts.publish, keys,
             (self._lifetime(history), channel, kind, length, body, size, milliseconds, most, once),
@@ -152,7 +156,7 @@ class RedisBroker:
 
     def _lifetime(self, history: History | None) -> int:
         """Return the milliseconds for which a topic is remembered: longer than its history."""
-        return self._remember if history is None else max(self._remember, int(history.seconds * 2000))
+        return self._remember if history is None else max(self._remember, _milliseconds(history.seconds * 2))
 
     async def subscribe(self, topic: str) -> None:
         """Begin to deliver the publications of a topic; see `Broker.subscribe`."""
@@ -193,6 +197,10 @@ class RedisBroker:
     async def connections(self, topic: str) -> Mapping[str, Connection]:
         """Return who is present in a topic; see `Broker.connections`."""
         return await self._presence.connections(topic)
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(max(int(seconds * 1000), 1), _LONGEST)
 
 
 def _published(reply: Any) -> Published | BrokerError:

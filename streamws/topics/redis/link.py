@@ -40,7 +40,7 @@ class Elsewhere(BrokerUnavailable):
 
 def reply_error(error: object) -> BrokerError:
     """Return the error to raise for an error reply."""
-    text = str(error)
+    text = str(error).partition(", with args beginning with")[0]  # the arguments may be a password
     if text.startswith(ELSEWHERE):
         return Elsewhere(f"Redis is not available: {text}")
     if text.startswith(_NOTHING_DONE):

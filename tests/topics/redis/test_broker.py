@@ -4,6 +4,7 @@ import asyncio
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -197,17 +198,56 @@ async def test_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     [
         ("http://localhost", "Redis URL must specify one of the following schemes"),
         ("redis://localhost?timeout=5", "not a valid Redis URL: .*timeout"),
+        ("redis://localhost:99999", "the port is not valid"),
+        ("redis://:s3/cret@localhost", "special characters of a password must be percent-encoded"),
+        ("redis://:s3?cret@localhost", "special characters of a password must be percent-encoded"),
     ],
 )
-def test_invalid_url_is_an_error(url: str, error: str) -> None:
-    with pytest.raises(ValueError, match=error):
+def test_invalid_url_is_an_error_that_shows_no_password(url: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error) as raised:
         RedisBroker(url)
+    assert "s3" not in "".join(traceback.format_exception_only(raised.value))
+    assert raised.value.__cause__ is None or "s3" not in str(raised.value.__cause__)
 
 
+@pytest.mark.parametrize("value", [0, float("inf"), float("nan")])
 @pytest.mark.parametrize("name", ["timeout", "presence_timeout", "remember"])
-def test_seconds_must_be_positive(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be a positive number of seconds, not 0"):
-        RedisBroker("redis://localhost", **{name: 0})  # type: ignore[arg-type]
+def test_seconds_must_be_positive(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a positive number of seconds, not {value}"):
+        RedisBroker("redis://localhost", **{name: value})  # type: ignore[arg-type]
+
+
+async def test_times_may_be_longer_than_redis_can_count(shared_server: RedisServer) -> None:
+    for_ever = 1e20
+    broker = RedisBroker(shared_server.url, prefix=next(prefixes), remember=for_ever, presence_timeout=for_ever)
+    async with Node(broker) as node:
+        await node.publish("1", history=History(seconds=for_ever))
+        await node.broker.enter("t", "c", "ann", "")
+        assert [record.payload for record in (await node.read()).records] == ["1"]
+
+
+def test_address_is_shown_without_the_login() -> None:
+    assert repr(RedisBroker("redis://ann:s3cret@[::1]:6380/2")) == "<RedisBroker at [::1]:6380>"
+    assert repr(RedisBroker("unix://ann:s3cret@/run/redis.sock")) == "<RedisBroker at /run/redis.sock>"
+
+
+@pytest.mark.parametrize("redis_server", [["--rename-command", "AUTH", "LOGIN"]], indirect=True)
+async def test_password_that_the_server_quotes_is_not_shown(
+    redis_server: RedisServer, open_topics: OpenTopics, caplog: pytest.LogCaptureFixture
+) -> None:
+    topics = await open_topics(RedisBroker(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}"))
+    with pytest.raises(BrokerUnavailable, match=r"unknown command 'AUTH'$"):
+        await topics.topic("t").publish("1")
+    assert "AUTH" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "redis_server", [["--user", "ann", "on", "nopass", "~*", "&*", "+@all", "--user", "default", "off"]], indirect=True
+)
+async def test_user_without_a_password(redis_server: RedisServer) -> None:
+    async with Node(RedisBroker(f"redis://ann@127.0.0.1:{redis_server.port}")) as node:
+        await node.publish("1")
 
 
 async def test_without_the_extra_the_error_says_what_to_install() -> None:
