@@ -115,8 +115,9 @@ class Link(asyncio.Protocol):
 
     def _flush(self) -> None:
         packed, self._packed = self._packed, []
-        if self._transport is not None and not self._ending:
-            self._transport.write(b"".join(packed) if len(packed) > 1 else packed[0])
+        transport = self._transport
+        if transport is not None and not self._ending and not transport.is_closing():
+            transport.write(b"".join(packed) if len(packed) > 1 else packed[0])
 
     def abort(self, reason: str) -> None:
         """End the connection at once."""

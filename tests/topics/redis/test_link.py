@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from helpers.waiting import until, within
+from helpers.waiting import iterations, until, within
 from streamws import BrokerError, BrokerUnavailable
 from streamws.topics import Outgoing, RedisBroker
 from streamws.topics.redis.address import Address
@@ -91,3 +91,27 @@ async def test_calls_under_way_when_the_connection_ends_get_errors_of_their_own(
     for error in (one, two):
         assert str(error) == "no answer from Redis, the request may have been carried out: the end"
     assert one is not two
+
+
+async def test_nothing_is_written_to_a_connection_that_was_lost_in_the_same_loop_iteration() -> None:
+    class Lost(asyncio.Transport):
+        """A transport of uvloop whose connection was lost."""
+
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            pass
+
+        def is_closing(self) -> bool:
+            return True
+
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            raise RuntimeError("the handler is closed")
+
+    errors: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+    link = Link(10)
+    link.connection_made(Lost())
+    call = link.call("PING")
+    await iterations()
+    link.connection_lost(None)
+    assert isinstance(await within(call), BrokerError)
+    assert not errors
