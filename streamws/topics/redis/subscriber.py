@@ -304,8 +304,13 @@ class Subscriber:
 
     async def unsubscribe(self, topic: str) -> None:
         """Stop delivering what is published in a topic; see `Broker.unsubscribe`."""
+        link = self._current()
         for future in self.release([self._keys.channel(topic).encode()]):
-            await future
+            try:
+                await future
+            except BrokerError:
+                if link is None or not link.ended.done():
+                    raise  # otherwise the subscription has ended with its connection
 
     # Topics that move from one server to another ---------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import pytest
 
 from helpers.blocks import ROOT
 from helpers.programs import script
-from helpers.waiting import until
+from helpers.waiting import iterations, until
 from streamws import BrokerError, BrokerUnavailable, PublishTimeout
 from streamws.topics import Gap, History, Outgoing, RedisBroker, TopicLimits, Topics
 from streamws.topics.redis.link import Link
@@ -589,6 +589,18 @@ async def test_many_topics_are_subscribed_again(redis_server: RedisServer) -> No
             await node.publish("1", topic=f"t{number}")
         await node.receive(2)
         assert node.receiver.topics == ["t50", "t1099"]
+
+
+async def test_subscription_has_ended_if_the_connection_is_lost(redis_server: RedisServer) -> None:
+    async with Node(RedisBroker(redis_server.url)) as node:
+        await node.broker.subscribe("t")
+        redis_server.signal(signal.SIGSTOP)
+        task = asyncio.create_task(node.broker.unsubscribe("t"))
+        await iterations()
+        redis_server.restart()
+        await task
+        await available(lambda: node.broker.subscribe("another"))
+        assert b":0" in redis_server.ask("PUBSUB", "NUMSUB", "{streamws:t}")
 
 
 async def test_topics_are_told_of_a_loss_when_histories_can_be_read_again(redis_server: RedisServer) -> None:
