@@ -120,6 +120,7 @@ class _Part:
         self._milliseconds = milliseconds
         self._present: dict[Entry, Connection] = {}
         self._leaving = 0  # the number of calls of `exit` under way
+        self._expires = 0.0  # when others may take this process for dead
         self._runs: set[str] = set()  # of the servers, when they were last told of all connections
 
     async def close(self) -> None:
@@ -246,13 +247,20 @@ class _Part:
         fewest = len(self._present)
         most = fewest + self._leaving
         keys = (self._nodes, self._entries(self._node))
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         reply = await self._servers.run(self._scripts.beat, keys, self._node, self._milliseconds, early=True)
-        alive, known, dead = reply
+        state, known, dead = reply
         try:
             runs = {server.link(early=True).run for server in self._servers.servers(self.number)}
         except BrokerUnavailable:
             runs = set()  # another server of the part is not available. When it is, this is done once more
-        if (not (alive and fewest <= known <= most and self._runs == runs)) and await self._restore():
+        if state == 0 and self._runs == runs and begun < self._expires:
+            # Others have not made it leave. So the histories, and the connections of others, are lost too.
+            for server in self._servers.servers(self.number):
+                server.subscriber.renew("Redis has lost its data")
+        self._expires = begun + self._milliseconds / 1000
+        if (state != 2 or not fewest <= known <= most or self._runs != runs) and await self._restore():
             self._runs = runs
         return [node.decode() for node in dead]
 

@@ -363,6 +363,12 @@ class Subscriber:
         if link is not None and link.run and link.run != run:
             link.abort("the server was replaced by another one")
 
+    def renew(self, reason: str) -> None:
+        """Connect again, so that all topics find out what is lost."""
+        link = self._current()
+        if link is not None:
+            link.abort(reason)
+
     def _deliver(self, channel: bytes, message: bytes) -> None:
         topic = self._topics.get(channel)
         if topic is None:

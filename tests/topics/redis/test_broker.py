@@ -719,6 +719,7 @@ async def test_process_that_was_taken_for_dead_is_present_again(shared_server: R
         await node.broker.subscribe("t")
         await node.broker.enter("t", "c1", "ann", "")
         let_time_pass(shared_server, prefix, late._presence._node)
+        late._presence._parts[0]._expires = 0
         await other._presence.look_after()
         assert await other.connections("t") == {}
         await late._presence.look_after()
@@ -827,3 +828,21 @@ async def test_topics_find_out_that_all_has_been_deleted(redis_server: RedisServ
         redis_server.ask("FLUSHALL")
         await published(topic, "2")
         await follower.has("1", "gap", "2")
+
+
+async def test_followers_learn_that_all_has_been_deleted_though_nothing_is_published(
+    redis_server: RedisServer, open_topics: OpenTopics, channel: Channel
+) -> None:
+    topics, other = [await open_topics(RedisBroker(redis_server.url)) for _ in range(2)]
+    topic, elsewhere = topics.topic("t", history=History()), other.topic("t", history=History())
+    await topic.join(channel, presence_frame=lambda event: f"{event.kind} {event.user}")
+    gone = Channel()
+    await elsewhere.presence.enter(gone, "ann")
+    async with following(topic) as follower:
+        await published(topic, "1")
+        await until(lambda: channel.sent == ["join ann", "1"])
+        redis_server.ask("FLUSHALL")
+        await elsewhere.presence.leave(gone)  # Redis does not know of it any more
+        await topics._core.broker._presence.look_after()  # type: ignore[attr-defined]
+        await follower.has("1", "gap")
+        await until(lambda: channel.sent == ["join ann", "1", "leave ann"])
