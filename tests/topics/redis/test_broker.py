@@ -1,6 +1,7 @@
 """`RedisBroker`: the promises of a broker, and what happens when Redis fails."""
 
 import asyncio
+import logging
 import re
 import signal
 import sys
@@ -846,3 +847,27 @@ async def test_followers_learn_that_all_has_been_deleted_though_nothing_is_publi
         await topics._core.broker._presence.look_after()  # type: ignore[attr-defined]
         await follower.has("1", "gap")
         await until(lambda: channel.sent == ["join ann", "1", "leave ann"])
+
+
+async def test_each_loss_and_return_is_logged_once(
+    redis_server: RedisServer, open_topics: OpenTopics, channel: Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    topics = await open_topics(RedisBroker(redis_server.url), limits=PATIENT)
+    all_topics = [topics.topic(f"t{number}", history=History()) for number in range(20)]
+    for topic in all_topics:
+        await topic.join(channel, presence_frame=lambda event: event.kind)
+        await topic.presence.enter(channel, "ann")
+    caplog.set_level(logging.INFO, "streamws.topics")
+    redis_server.kill()
+    await unavailable(all_topics[0].read_history)
+    for topic in all_topics:
+        await topic.presence.leave(channel)  # as soon as Redis is there again
+    redis_server.start()
+    await published(all_topics[0], "1")
+    await until(lambda: "1" in channel.sent)
+    await until(lambda: len(caplog.records) == 4)
+    place = f"Redis at 127.0.0.1:{redis_server.port} for"
+    for purpose in ("publications", "subscriptions"):
+        lost, connected = [record.message for record in caplog.records if f"{place} {purpose}" in record.message]
+        assert lost.startswith("lost the connection")
+        assert connected.startswith("connected")
