@@ -9,7 +9,7 @@ from itertools import islice
 from secrets import token_hex
 from typing import Any
 
-from ...errors import BrokerError, describe
+from ...errors import BrokerError, BrokerUnavailable, describe
 from ..values import Connection
 from .commands import Commands, run, run_all
 from .link import Link, checked
@@ -78,7 +78,10 @@ class RedisPresence:
         self._present[entry] = value
         try:
             await run(link, ENTER, self._hashes(topic), *self._entering(entry, value))
-            checked(await added)
+            try:
+                checked(await added)
+            except BrokerUnavailable as error:
+                raise BrokerError(str(error)) from error  # it has entered
         except BaseException:
             if self._present.get(entry) is value:
                 del self._present[entry]
