@@ -9,7 +9,7 @@ TOPICS: dict[str, History | None] = {
     "bytes": History(1000, 600, max_bytes=20_000),
     "keyed": History(200, 600),
     "none": None,
-    "people": History(1000, 600),
+    "people": History(5000, 600),
 }
 """The topics, with histories that differ in their bounds."""
 
@@ -18,6 +18,9 @@ PEOPLE = "people"
 
 KEYED = "keyed"
 """The topic whose publications have keys."""
+
+LONG = ("long", "people")
+"""The topics whose histories have everything that a follower of the run can miss."""
 
 FLOODED = "long"
 """The topic with many large publications at once."""

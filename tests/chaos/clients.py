@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from chaos.arrangement import FLOODED, KEYED, PEOPLE, TOPICS
+from chaos.arrangement import FLOODED, KEYED, LONG, PEOPLE, TOPICS
 from chaos.attending import Attending
 from chaos.following import Following
 from chaos.processes import TIMEOUTS, ServerProcess
@@ -22,11 +22,19 @@ from streamws.topics import Position
 ENDS = (OSError, StreamwsError, EOFError)
 """Errors of connections that have ended, or could not be made."""
 
+_ATTEMPTS = 5
+"""The most attempts of a publisher at one process."""
+
 
 class World:
-    """What all clients of a run share."""
+    """What all clients of a phase share.
 
-    def __init__(self, processes: list[ServerProcess], random: Random, record: Record, truth: Truth) -> None:
+    :param keeps_all: whether Redis never loses data.
+    """
+
+    def __init__(
+        self, processes: list[ServerProcess], keeps_all: bool, random: Random, record: Record, truth: Truth
+    ) -> None:
         self.processes = processes
         self.random = random
         self.record = record
@@ -34,6 +42,7 @@ class World:
         self.churning = asyncio.Event()
         """Cleared while clients neither leave nor read slowly, so that all can be compared."""
         self.churning.set()
+        self.keeps_all = keeps_all
         self.publishing = asyncio.Event()
         """Cleared while nothing new is published."""
         self.publishing.set()
@@ -84,7 +93,11 @@ class Follower:
         self._slow = slow
         self._pause = pause
         name = f"follower {number} ({way[1:]}, {slow}{', slow' if pause else ''})"
-        self.following = Following(name, topic, slow == "latest", world.truth, world.record)
+        drops = slow not in ("disconnect", "wait")
+        self.following = Following(
+            name, topic, world.truth, world.record,
+            latest=slow == "latest", whole=world.keeps_all and topic in LONG and not drops,
+        )  # fmt: skip
         self.attending: Attending | None = None
         if topic == PEOPLE and way == "/join" and not pause:
             self.attending = Attending(name, world.record)
@@ -182,10 +195,10 @@ def connect_to_publish(world: World) -> AbstractAsyncContextManager[Client]:
 async def publish(world: World, client: Client, publication: Publication) -> None:
     """Make a publication: repeat it until it is acknowledged.
 
-    :raises TimeoutError: if there is no answer. Then try another process.
+    :raises TimeoutError: if this process cannot do it. Then try another one.
     """
     figures = world.record.figures
-    while True:
+    for _ in range(_ATTEMPTS):
         figures["attempts to publish"] += 1
         await client.send(publication.request())
         async with asyncio.timeout(3):
@@ -197,7 +210,8 @@ async def publish(world: World, client: Client, publication: Publication) -> Non
             position = Position(*answer["at"])
             world.truth.see(publication.topic, position, publication.name, publication.key)
             return
-        await world.rest(0.1)
+        await world.rest(0.2)
+    raise TimeoutError
 
 
 async def publish_anywhere(world: World, publications: Sequence[Publication]) -> None:
@@ -301,18 +315,18 @@ class Member:
     """A user who enters and leaves, with a new connection each time."""
 
     def __init__(self, world: World, number: int) -> None:
+        self.settled = False
+        """Whether it has entered, or left, and stays as it is in peace."""
         self._world = world
         self._user = f"user {number % 4}"  # some have several connections
         self._name = f"member {number}"
         self._count = 0
-        self.entered = False
-        """Whether it is present."""
 
     async def run(self) -> None:
         world = self._world
         while True:
             await first_of(self._be_present(), world.leave(10))
-            self.entered = False
+            self.settled = False
             await world.rest(0.5)
 
     async def _be_present(self) -> None:
@@ -323,13 +337,12 @@ class Member:
         async with connect(world.process().url(f"/member?{query}"), proxy=None, timeouts=TIMEOUTS) as client:
             try:
                 if await client.read_message() == "entered":
-                    self.entered = True
+                    self.settled = True
                     world.present.add(id)
                     world.record.figures["entered"] += 1
                 if world.random.random() < 0.3:
                     await world.leave(5)
                     world.present.discard(id)
-                    self.entered = False
                     await client.send("leave")
                 async for _ in client:
                     pass

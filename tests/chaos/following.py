@@ -12,15 +12,19 @@ class Following:
 
     :param name: the follower, in the texts of faults.
     :param latest: whether publications that a newer one of the same key replaces may be missing.
+    :param whole: whether the history has everything that the follower can miss, so that there is no gap at all.
     """
 
-    def __init__(self, name: str, topic: str, latest: bool, truth: Truth, record: Record) -> None:
+    def __init__(
+        self, name: str, topic: str, truth: Truth, record: Record, *, latest: bool = False, whole: bool = False
+    ) -> None:
         self.name = name
         self.topic = topic
         self.joined = False
         self.received: str | None = None
         """The last publication."""
         self._latest = latest
+        self._whole = whole
         self._truth = truth
         self._record = record
         self._last: Position | None = None  # of the last publication, or where it began
@@ -68,6 +72,8 @@ class Following:
 
     def _gap(self, since: Position) -> None:
         self._record.figures["gaps told"] += 1
+        if self._whole:
+            self._record.fault("needless gaps", f"{self} was told of a gap after {since}; last {self._last}")
         self._gaps.append(since)
         self._replaced.clear()
 
@@ -105,18 +111,25 @@ class Following:
             record.figures["gaps received" if missing or not same else "gaps told in vain"] += 1
             if same:
                 record.figures["lost, and told of it"] += missing
-        elif self._latest and same:
+        elif self._latest and missing > 0:
             record.figures["replaced by newer ones"] += missing
-            for offset in range(last.offset + 1, position.offset):
-                replaced = self._truth.key(self.topic, Position(position.epoch, offset))
-                if replaced is not None:
-                    self._replaced[replaced] = offset
+            self._note_replaced(last, position)
+            if not same:
+                self._truth.continued(Change(self.topic, last, position, self.name))
         else:
             record.fault("gaps in silence", f"{self} received {position} after {last}; it was told of {self._gaps}")
         if key is not None:
             self._replaced.pop(key, None)
         self._gaps = [gap for gap in self._gaps if not self._is_behind(gap, last, position)]
         self._last = position
+
+    def _note_replaced(self, last: Position, position: Position) -> None:
+        """Note which keys were replaced between two positions."""
+        for offset in range(last.offset + 1, position.offset):
+            for epoch in {last.epoch, position.epoch}:
+                key = self._truth.key(self.topic, Position(epoch, offset))
+                if key is not None:
+                    self._replaced[key] = offset
 
     def _is_told(self, last: Position, position: Position) -> bool:
         """Return whether the follower was told of a gap between two positions."""

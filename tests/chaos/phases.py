@@ -33,7 +33,7 @@ class Size(NamedTuple):
 
 
 SMALL = Size(2, 8, 2, 3, 0.5)
-LARGE = Size(3, 42, 4, 12, 1.0)
+LARGE = Size(3, 42, 6, 12, 2.0)
 
 
 class Phase:
@@ -48,7 +48,7 @@ class Phase:
         self._redis = Redis(folder, name)
         self._truth = Truth(record)
         processes = [ServerProcess(number, folder, self._redis.port, record) for number in range(size.processes)]
-        self._world = World(processes, random, record, self._truth)
+        self._world = World(processes, self._redis.keeps_all, random, record, self._truth)
         self._followers = self._make_followers()
         self._publishers = [Publisher(self._world, f"p{number}", 0.05) for number in range(size.publishers)]
         self._members = [Member(self._world, number) for number in range(size.members)]
@@ -156,8 +156,8 @@ class Phase:
             await asyncio.sleep(0.1)
 
     async def _presence_differences(self) -> list[str]:
-        entered = sum(member.entered for member in self._members)
-        differences = [f"{len(self._members) - entered} members could not enter"] if entered < len(self._members) else []
+        unsettled = sum(not member.settled for member in self._members)
+        differences = [f"{unsettled} members could not enter"] if unsettled else []
         present = self._world.present
         views = {
             follower.following.name: follower.attending.present

@@ -21,6 +21,7 @@ _FIGURES = (
 
 _FAULTS = (
     "gaps in silence",
+    "needless gaps",
     "duplicates",
     "out of order",
     "made twice",

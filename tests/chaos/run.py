@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,11 +26,16 @@ from chaos.record import Record
 from chaos.redis_servers import PERSISTENCE
 
 
-async def run(phases: Sequence[str], minutes: float, round_seconds: float, seed: int, small: bool, record: Record, folder: Path) -> None:
+async def run(options: argparse.Namespace, seed: int, record: Record, folder: Path) -> None:
     """Run the phases one after the other."""
-    for place, name in enumerate(phases):
-        phase = Phase(name, SMALL if small else LARGE, folder / name, random.Random(f"{seed} {place}"), record)
-        await phase.run(minutes * 60 / len(phases), round_seconds)
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    seconds = options.minutes * 60 / len(options.phases)
+    for place, name in enumerate(options.phases):
+        size = SMALL if options.small else LARGE
+        phase = Phase(name, size, folder / name, random.Random(f"{seed} {place}"), record)
+        await phase.run(seconds, options.round)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.keep or Path(tempfile.mkdtemp(prefix="streamws-chaos-"))
     folder.mkdir(exist_ok=True)
     try:
-        asyncio.run(run(options.phases, options.minutes, options.round, seed, options.small, record, folder))
+        asyncio.run(run(options, seed, record, folder))
     finally:
         if not options.keep:
             shutil.rmtree(folder)
