@@ -22,11 +22,14 @@ KEYED = "keyed"
 LONG = ("long", "people")
 """The topics whose histories have everything that a follower of the run can miss."""
 
-FLOODED = "long"
+FLOODED = "short"
 """The topic with many large publications at once."""
 
 BACKLOG = 16_384
 """The bytes that may wait for a slow follower."""
+
+HELD = 65_536
+"""The bytes that a topic holds back: so few that it has to read the history again."""
 
 BROKER_TIMEOUT = 1.0
 PUBLISH_TIMEOUT = 1.5

@@ -26,13 +26,9 @@ class Attending:
             return
         kind, connection = message["event"], message["connection"]
         self._record.figures["presence events"] += 1
-        if self._told.get(connection) == kind or (kind == "leave" and not self._known(connection)):
+        if self._told.get(connection) == kind:
             self._record.fault("presence differences", f"{self._name} was told of the {kind} of {connection} twice")
         self._told[connection] = kind
-
-    def _known(self, connection: str) -> bool:
-        # Before the list, the follower does not know who was present when it began.
-        return connection in self._told or connection in self._listed or True
 
     @property
     def present(self) -> set[str]:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from random import Random
 from typing import Any, NamedTuple

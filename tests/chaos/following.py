@@ -133,9 +133,13 @@ class Following:
 
     def _is_told(self, last: Position, position: Position) -> bool:
         """Return whether the follower was told of a gap between two positions."""
+        if not self._latest:
+            # An epoch may have continued that of the last publication before the gap.
+            return any(gap.offset == last.offset and gap.epoch in (last.epoch, position.epoch) for gap in self._gaps)
+        # Other publications before the gap may have been replaced.
         return any(
-            (gap.epoch == last.epoch and gap.offset >= last.offset and (gap.epoch != position.epoch or gap < position))
-            or (gap.epoch == position.epoch != last.epoch and gap.offset < position.offset)
+            (gap.epoch == last.epoch and gap >= last and (gap.epoch != position.epoch or gap < position))
+            or (gap.epoch == position.epoch != last.epoch and gap < position)
             for gap in self._gaps
         )
 
@@ -149,7 +153,9 @@ class Following:
     def finish(self, name: str) -> None:
         """Check that the last publication of the topic was received, and that nothing is missing before it."""
         if self.received != name:
-            self._record.fault("missing at the end", f"{self} has not received {name}; last {self.received} {self._last}")
+            self._record.fault(
+                "missing at the end", f"{self} has not received {name}; last {self.received} {self._last}"
+            )
         for key, offset in self._replaced.items():
             self._record.fault("gaps in silence", f"{self} has no newer publication of {key} than the one at {offset}")
 

@@ -2,14 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from itertools import count
 
 from chaos.clients import Announcer, World
 from chaos.processes import ServerProcess
 from chaos.redis_servers import Redis
 
-Harm = Callable[[], Awaitable[None]]
+Harm = Callable[[], Coroutine[None, None, None]]
 
 
 class Harms:
@@ -35,7 +35,8 @@ class Harms:
         while loop.time() < end:
             await self._world.rest(self._pause)
             (harm,) = self._random.choices([*kinds], [*kinds.values()])
-            self._tasks.add(task := asyncio.create_task(harm()))
+            task = asyncio.create_task(harm())
+            self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         await asyncio.gather(*self._tasks)
 
@@ -50,7 +51,7 @@ class Harms:
             self.stall: 6,
             self.slow: 3,
             self.refuse: 2,
-            self.flood: 2,
+            self.flood: 1,
             self.kill_process: 2,
             self.end_process: 1,
             self.stop_process: 2,
@@ -61,7 +62,7 @@ class Harms:
             kinds[self.save] = 2
         if self._redis.phase == "failover":
             del kinds[self.kill_redis]
-            kinds[self.fail_over] = 3
+            kinds[self.fail_over] = 6
         return kinds
 
     def _seconds(self, most: float) -> float:
@@ -171,7 +172,7 @@ class Harms:
         process = self._process()
         self._record.did("output buffers flooded", f"of {process}")
         process.proxy.down.open.clear()
-        await self._announcer.flood(50, 30_000)
+        await self._announcer.flood(110, 60_000)  # the system itself takes 4 MB
         process.proxy.down.open.set()
 
     # Server processes ------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ class Phase:
         try:
             await self._redis.start()
             await asyncio.gather(*[process.start() for process in self._world.processes])
+            clients: list[Follower | Publisher | Member | SoonPublisher]
             clients = [*self._followers, *self._publishers, *self._members, SoonPublisher(self._world, "soon", 0.05)]
             self._tasks = [asyncio.create_task(client.run()) for client in clients]
             rounds = max(1, round(seconds / round_seconds))

@@ -87,4 +87,3 @@ class Redis:
     async def end(self) -> None:
         for server in self._servers:
             await asyncio.to_thread(server.kill)
-

@@ -1,4 +1,4 @@
-"""Do harm to Redis, to the network and to server processes; check that topics keep their promises: `run.py --minutes 30`.
+"""Do harm to Redis, the network and server processes; check the promises of topics: `run.py --minutes 30`.
 
 Several server processes share their topics over Redis. Each reaches Redis through a proxy of its own. Clients follow
 the topics at any process, slowly or fast, and come back after each end of their connection; others publish until they

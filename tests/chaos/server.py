@@ -15,7 +15,7 @@ import psutil
 import uvloop
 
 from chaos import arrangement
-from streamws import BrokerError, Client, ConnectionClosed, Limits, LimitExceeded, Timeouts, WebSocketServer
+from streamws import BrokerError, Client, ConnectionClosed, LimitExceeded, Limits, Timeouts, WebSocketServer
 from streamws.topics import (
     Gap,
     Joined,
@@ -30,6 +30,7 @@ from streamws.topics import (
 )
 
 LIMITS = TopicLimits(
+    max_held=arrangement.HELD,
     publish_timeout=arrangement.PUBLISH_TIMEOUT,
     broker_timeout=arrangement.PUBLISH_TIMEOUT,
     close_timeout=arrangement.PUBLISH_TIMEOUT,
@@ -55,7 +56,14 @@ def show_event(event: PresenceEvent) -> str:
 
 
 def tell_gap(client: Client, gap: Gap) -> None:
-    client.send(show_gap(gap))  # sent at the call; nothing waits here
+    _ = client.send(show_gap(gap))  # sent at the call
+
+
+def fill_soon(client: Client) -> None:
+    """Let the system keep little for the connection, so that a slow client soon has a backlog."""
+    sock = client.get_extra_info("socket")
+    assert sock is not None
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
 
 
 class Process:
@@ -109,16 +117,16 @@ class Process:
 
     async def join(self, client: Client, query: dict[str, str]) -> None:
         """Send the publications of a topic; with `presence`, also who comes and leaves."""
-        client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        fill_soon(client)
         topic = self.topic(query["topic"])
         presence = "presence" in query
         replay: Callable[[Joined, Any], None] | None = None
         if "replay" in query:
 
             def replay(joined: Joined, publications: list[Publication[Text]]) -> None:
-                client.send(show_joined(joined))
+                _ = client.send(show_joined(joined))
                 for publication in publications:
-                    client.send(show(publication))
+                    _ = client.send(show(publication))
 
         joined = await topic.join(
             client,
@@ -140,7 +148,7 @@ class Process:
 
     async def feed(self, client: Client, query: dict[str, str]) -> None:
         """Pass on what a subscription of the program gets, as fast as the client reads."""
-        client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        fill_soon(client)
         topic = self.topic(query["topic"])
         slow: Any = query["slow"]
         async with topic.subscribe(since=_since(query), slow=slow, backlog=arrangement.BACKLOG) as feed:

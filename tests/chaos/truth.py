@@ -46,7 +46,7 @@ class Truth:
 
     def may_repeat(self, topic: str, name: str) -> bool:
         """Return whether a publication may be made twice: Redis may have forgotten its idempotency key."""
-        return self._attempted.get((topic, name), self._lost) <= self._lost
+        return self._attempted.get((topic, name), float("inf")) <= self._lost
 
     def see(self, topic: str, position: Position, name: str, key: str | None) -> None:
         """Note the position of a publication: it was acknowledged, or somebody has received it."""
