@@ -42,16 +42,25 @@ end
 redis.call('PEXPIRE', meta, ARGV[2])
 
 local function trim(bytes, size, ms, most)
-  local count = redis.call('XLEN', stream)
+  local count, batch = redis.call('XLEN', stream), 2
   while count > 0 do
-    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-    local _, _, time = struct.unpack('<c1I8I8', oldest[2][2])
-    if count <= size and bytes <= most and now < time + ms then
+    local oldest, dropped = redis.call('XRANGE', stream, '-', '+', 'COUNT', batch), {}
+    for _, entry in ipairs(oldest) do
+      local _, _, time = struct.unpack('<c1I8I8', entry[2][2])
+      if count <= size and bytes <= most and now < time + ms then
+        break
+      end
+      dropped[#dropped + 1] = entry[1]
+      bytes = bytes - tonumber(string.match(entry[1], '%d+$')) - 64
+      count = count - 1
+    end
+    if #dropped > 0 then
+      redis.call('XDEL', stream, unpack(dropped))
+    end
+    if #dropped < #oldest then
       return bytes
     end
-    redis.call('XDEL', stream, oldest[1])
-    bytes = bytes - tonumber(string.match(oldest[1], '%d+$')) - 64
-    count = count - 1
+    batch = 100
   end
   return 0
 end
@@ -242,7 +251,7 @@ class Keys:
         return f"{self.nodes}:{node}"
 
 
-_HEAD = struct.Struct("<cQQi16s")
+HEAD = struct.Struct("<cQQi16s")
 """The beginning of a publication: `t` for text or `b` for binary, the offset, the milliseconds since 1970, the length
 of the key or -1, and the epoch. The key and the payload follow. Presence events are `j` or `l`, and JSON.
 """
@@ -254,8 +263,8 @@ def parse_record(message: bytes, epoch: str | None = None) -> Record:
     :param epoch: the epoch of its position, if it was continued; None for the epoch in which it was made.
     :raises struct.error: if it is too short.
     """
-    kind, offset, time, length, made = _HEAD.unpack_from(message)
-    body = message[_HEAD.size :]
+    kind, offset, time, length, made = HEAD.unpack_from(message)
+    body = message[HEAD.size :]
     key = None
     if length >= 0:
         key = body[:length].decode()
