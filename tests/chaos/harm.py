@@ -16,15 +16,17 @@ class Harms:
     """Does harm until it is cancelled. `heal` then repairs everything.
 
     :param pause: the most seconds between the beginnings of two harms.
+    :param factor: makes them longer or shorter.
     """
 
-    def __init__(self, world: World, redis: Redis, announcer: Announcer, pause: float) -> None:
+    def __init__(self, world: World, redis: Redis, announcer: Announcer, pause: float, factor: float) -> None:
         self._world = world
         self._record = world.record
         self._random = world.random
         self._redis = redis
         self._announcer = announcer
         self._pause = pause
+        self._factor = factor
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, seconds: float) -> None:
@@ -67,7 +69,7 @@ class Harms:
 
     def _seconds(self, most: float) -> float:
         """Return a random time; short ones are more frequent."""
-        return self._random.random() ** 2 * most
+        return self._random.random() ** 2 * most * self._factor
 
     # Redis -----------------------------------------------------------------------------------------------------
 
@@ -95,9 +97,9 @@ class Harms:
                 process.proxy.target = self._redis.port
                 if self._random.random() < 0.5:
                     process.proxy.cut(reset=True)
-            await self._world.rest(1)
+            await self._world.rest(self._factor)
             await self._redis.renew_replica()
-            await self._world.rest(1)  # let it get all data
+            await self._world.rest(self._factor)  # let it get all data
             self._record.happened("the replica follows")
 
     async def stop_redis(self) -> None:
@@ -188,7 +190,7 @@ class Harms:
             async with process.busy:
                 self._record.did("processes killed", str(process))
                 await process.kill()
-                await self._world.rest(2)
+                await self._world.rest(2 * self._factor)
                 await process.start()
                 self._record.happened(f"{process} started")
 

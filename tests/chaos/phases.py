@@ -17,8 +17,8 @@ from chaos.truth import Truth
 PATIENCE = 60.0
 """The seconds in which everything must be right again. It takes at most some ten, if the machine is not too busy."""
 
-MORE_MEMORY = 1.15, 12 << 20
-"""The resident memory of a process may grow by this factor and this number of bytes."""
+GROWTH = {"memory": (1.15, 12 << 20), "objects": (1.25, 10_000)}
+"""What may grow in a process between two times of peace: by this factor and this number of bytes or objects."""
 
 
 class Size(NamedTuple):
@@ -30,10 +30,12 @@ class Size(NamedTuple):
     members: int
     pause: float
     """The most seconds between two harms."""
+    factor: float
+    """Makes harm longer or shorter."""
 
 
-SMALL = Size(2, 8, 2, 3, 0.5)
-LARGE = Size(3, 42, 6, 12, 2.0)
+SMALL = Size(2, 8, 2, 3, 0.4, 0.2)
+LARGE = Size(3, 42, 6, 12, 2.0, 1.0)
 
 
 class Phase:
@@ -53,7 +55,6 @@ class Phase:
         self._publishers = [Publisher(self._world, f"p{number}", 0.05) for number in range(size.publishers)]
         self._members = [Member(self._world, number) for number in range(size.members)]
         self._announcer = Announcer(self._world)
-        self._first_state: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def _make_followers(self) -> list[Follower]:
@@ -95,7 +96,7 @@ class Phase:
         """Do harm for some seconds."""
         self._world.churning.set()
         self._world.publishing.set()
-        await Harms(self._world, self._redis, self._announcer, self._size.pause).run(seconds)
+        await Harms(self._world, self._redis, self._announcer, self._size.pause, self._size.factor).run(seconds)
         for process in self._world.processes:
             process.proxy.heal()
 
@@ -115,9 +116,9 @@ class Phase:
         await self._check_presence(label)
         self._truth.finish()
         record.longest_recovery = max(record.longest_recovery, loop.time() - begun)
-        state = await self._world.processes[0].ask("state")
-        self._check_memory(label, state)
-        self._show(label, state)
+        for process in self._world.processes:
+            await self._check_memory(label, process)
+        self._show(label)
         self._check_tasks()
 
     async def _until(self, right: Callable[[], bool], seconds: float = PATIENCE) -> bool:
@@ -176,14 +177,17 @@ class Phase:
                 differences.append(f"{name} lacks {sorted(present - view)}, and has {sorted(view - present)}")
         return differences
 
-    def _check_memory(self, label: str, state: dict[str, int]) -> None:
+    async def _check_memory(self, label: str, process: ServerProcess) -> None:
+        """Compare what a process holds with what it held in its first time of peace."""
+        state = await process.ask("state")
         if "error" in state:
-            self._record.fault("server faults", f"{label}: {state['error']}")
+            self._record.fault("server faults", f"{label}: {process}: {state['error']}")
             return
-        first = self._first_state = self._first_state or state
-        factor, more = MORE_MEMORY
-        if state["memory"] > first["memory"] * factor + more:
-            self._record.fault("memory grown", f"{label}: {state}, {first} after the first round")
+        first = process.first_peace = process.first_peace or state
+        for name, (factor, more) in GROWTH.items():
+            if state[name] > first[name] * factor + more:
+                text = f"{label}: {process} has {state}, and had {first} in its first peace"
+                self._record.fault("memory grown", text)
 
     def _check_tasks(self) -> None:
         """Raise what has failed in the run itself."""
@@ -192,12 +196,12 @@ class Phase:
                 task.result()
                 raise RuntimeError(f"a client of the run has ended: {task}")
 
-    def _show(self, label: str, state: dict[str, int]) -> None:
+    def _show(self, label: str) -> None:
         record = self._record
         print(
             f"{label}: {record.figures['acknowledged']:,} acknowledged, {record.figures['deliveries']:,} deliveries, "
-            f"{sum(record.harm.values())} harms, {record.figures['gaps told']:,} gaps told, "
-            f"{sum(record.faults.values())} faults; {state.get('memory', 0) / 2**20:.1f} MiB",
+            f"{sum(record.harm.values())} times harm, {record.figures['gaps told']:,} gaps told, "
+            f"{sum(record.faults.values())} faults",
             flush=True,
         )
 
@@ -216,11 +220,13 @@ class Phase:
                     self._record.fault("left over", f"{self.name}: {text}")
                 break
             await asyncio.sleep(0.1)
-        state = await self._world.processes[0].ask("state")
-        first = self._first_state
-        self._record.memory.append(f"{self.name}: {first['memory'] / 2**20:.1f} to {state['memory'] / 2**20:.1f} MiB")
+        first = self._world.processes[0]  # the only one that was never killed
+        sizes = [state["memory"] / 2**20 for state in (first.first_peace, await first.ask("state"))]
+        self._record.memory.append(
+            f"{self.name}: {sizes[0]:.1f} MiB after the first round, {sizes[1]:.1f} MiB at the end"
+        )
+        await asyncio.gather(*[process.terminate() for process in self._world.processes])
         for process in self._world.processes:
-            await process.terminate()
             process.check_log()
             await process.proxy.close()
 
@@ -232,9 +238,9 @@ class Phase:
             if "error" in state:
                 return [f"{process}: {state['error']}"]
             left += [
-                f"{state[name]} {name} in {process}, {process.first_state[name]} at its beginning"
+                f"{state[name]} {name} in {process}, {process.at_start[name]} at its beginning"
                 for name in ("tasks", "clients", "topics", "connections")
-                if state[name] > process.first_state[name]
+                if state[name] > process.at_start[name]
             ]
         if await self._redis.ask("KEYS", "*}:members") != b"*0\r\n":
             left.append("members in Redis")

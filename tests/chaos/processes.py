@@ -35,8 +35,10 @@ class ServerProcess:
         self.running = False
         self.busy = asyncio.Lock()
         """Held by whoever does harm to it."""
-        self.first_state: dict[str, Any] = {}
+        self.at_start: dict[str, Any] = {}
         """The sizes of what it holds, when it has just started."""
+        self.first_peace: dict[str, Any] = {}
+        """The same, in its first time of peace."""
         self._log = folder / f"server-{number}.log"
         self._record = record
         self._process: Process | None = None
@@ -67,7 +69,8 @@ class ServerProcess:
                 if self._process.returncode is not None:
                     raise RuntimeError(f"{self} did not start:\n{self._log.read_text()[-5000:]}")
                 await asyncio.sleep(0.01)
-        self.first_state = await self.ask("state")
+        self.at_start = await self.ask("state")
+        self.first_peace = {}
         self.running = True
 
     def signal(self, number: signal.Signals) -> None:
