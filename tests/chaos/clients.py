@@ -49,9 +49,9 @@ class World:
         self.present: set[str] = set()
         """The members that have entered and are connected."""
 
-    def process(self) -> ServerProcess:
-        """Return any process."""
-        running = [process for process in self.processes if process.running]
+    def process(self, avoided: ServerProcess | None = None) -> ServerProcess:
+        """Return any process that runs, but not that one."""
+        running = [process for process in self.processes if process.running and process is not avoided]
         return self.random.choice(running or self.processes)
 
     async def rest(self, most: float) -> None:
@@ -187,9 +187,9 @@ class Publications:
         return publication
 
 
-def connect_to_publish(world: World) -> AbstractAsyncContextManager[Client]:
-    """Connect to any process."""
-    return connect(world.process().url("/publish"), proxy=None, timeouts=TIMEOUTS)
+def connect_to_publish(world: World, avoided: ServerProcess | None = None) -> AbstractAsyncContextManager[Client]:
+    """Connect to any process, but not to that one."""
+    return connect(world.process(avoided).url("/publish"), proxy=None, timeouts=TIMEOUTS)
 
 
 async def publish(world: World, client: Client, publication: Publication) -> None:
@@ -214,12 +214,12 @@ async def publish(world: World, client: Client, publication: Publication) -> Non
     raise TimeoutError
 
 
-async def publish_anywhere(world: World, publications: Sequence[Publication]) -> None:
-    """Make publications, at any process."""
+async def publish_all(world: World, publications: Sequence[Publication], avoided: ServerProcess | None = None) -> None:
+    """Make publications at any process, but not at that one."""
     waiting = deque(publications)
     while waiting:
         with suppress(*ENDS):
-            async with connect_to_publish(world) as client:
+            async with connect_to_publish(world, avoided) as client:
                 while waiting:
                     await publish(world, client, waiting[0])
                     waiting.popleft()
@@ -231,19 +231,20 @@ class Announcer:
     def __init__(self, world: World) -> None:
         self._world = world
         self._ends = Publications(world, "end")
-        self._floods = Publications(world, "flood")
+        self._floods = [Publications(world, f"flood-{number}") for number in range(4)]
         self._flooding = asyncio.Lock()
 
     async def announce(self, topic: str) -> str:
         """Publish in a topic, and return the name of the publication."""
         publication = self._ends.next(topic)
-        await publish_anywhere(self._world, [publication])
+        await publish_all(self._world, [publication])
         return publication.name
 
-    async def flood(self, count: int, size: int) -> None:
-        """Make many large publications in one topic."""
+    async def flood(self, process: ServerProcess) -> None:
+        """Make more large publications at once than the buffers of the system and of Redis hold for one process."""
         async with self._flooding:
-            await publish_anywhere(self._world, [self._floods.next(FLOODED, size) for _ in range(count)])
+            floods = [[each.next(FLOODED, 60_000) for _ in range(30)] for each in self._floods]
+            await asyncio.gather(*[publish_all(self._world, flood, process) for flood in floods])
 
 
 class Publisher:

@@ -55,7 +55,7 @@ class Following:
         elif not self.joined:
             self._early.append(message)
         elif "gap" in message:
-            self._gap(Position(*message["gap"]))
+            self._gap(Position(*message["gap"]), "by a message")
         else:
             self._publication(message["payload"].split(" ")[0], Position(*message["at"]), message["key"])
 
@@ -65,15 +65,15 @@ class Following:
         if since is None:
             self._last = position
         elif not recovered:
-            self._gap(since)
+            self._gap(since, f"when it came back, and joined at {position}")
             self._last, self._resume = since, position
         elif self._resume is not None:
             self._last, self._resume = self._resume, None
 
-    def _gap(self, since: Position) -> None:
+    def _gap(self, since: Position, how: str) -> None:
         self._record.figures["gaps told"] += 1
         if self._whole:
-            self._record.fault("needless gaps", f"{self} was told of a gap after {since}; last {self._last}")
+            self._record.fault("needless gaps", f"{self}, last {self._last}: was told of a gap after {since} {how}")
         self._gaps.append(since)
         self._replaced.clear()
 

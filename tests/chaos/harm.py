@@ -174,7 +174,7 @@ class Harms:
         process = self._process()
         self._record.did("output buffers flooded", f"of {process}")
         process.proxy.down.open.clear()
-        await self._announcer.flood(110, 60_000)  # the system itself takes 4 MB
+        await self._announcer.flood(process)
         process.proxy.down.open.set()
 
     # Server processes ------------------------------------------------------------------------------------------
