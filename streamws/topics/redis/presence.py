@@ -148,8 +148,14 @@ class _Part:
             # A single server carries out both in this order.
             together = len(self._servers.nodes) == 1
             for calls in [[add, enter]] if together else [[add], [enter]]:
-                for reply in await self._servers.run_all(calls):
-                    checked(reply)
+                replies = await self._servers.run_all(calls)
+                try:
+                    for reply in replies:
+                        checked(reply)
+                except BrokerUnavailable as error:
+                    if isinstance(replies[-1], int):
+                        raise BrokerError(str(error)) from error  # it has entered
+                    raise
         except BaseException:
             if self._present.get(entry) is value:
                 del self._present[entry]
