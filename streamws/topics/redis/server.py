@@ -1,5 +1,6 @@
 """One Redis server: a connection on which scripts run, and one for subscriptions."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
@@ -87,10 +88,18 @@ class Server:
         :param early: whether it may be one that is being prepared.
         :raises BrokerUnavailable: if there is none.
         """
-        if early and self._new is not None:
-            return self._new
-        try:
-            return self._keeper.link
-        except BrokerUnavailable:
+        link = self._new if early and self._new is not None else self._keeper.current
+        if link is None:
             self._on_doubt()
-            raise
+            raise self._keeper.unavailable()
+        return link
+
+    @property
+    def connecting(self) -> bool:
+        """Whether the first attempts to connect are under way."""
+        return self._keeper.connecting or self.subscriber.keeper.connecting
+
+    async def connected(self) -> None:
+        """Wait until the first attempts to connect have ended."""
+        attempts = [keeper.attempted for keeper in (self._keeper, self.subscriber.keeper) if keeper.attempted]
+        await asyncio.wait(attempts)
