@@ -20,6 +20,10 @@ _BATCH = 512
 """The most publications in one call to the broker."""
 
 
+_QUIET = 10.0
+"""The seconds between two failures of `publish_soon` that are logged."""
+
+
 class _Waiting(NamedTuple):
     message: Outgoing
     size: int
@@ -40,6 +44,7 @@ class Publisher:
         "_pause",
         "_put_off",
         "_queue",
+        "_quiet_until",
         "_size",
         "_task",
         "_unavailable",
@@ -62,6 +67,7 @@ class Publisher:
         self._size = 0  # the bytes of all of them
         self._task: asyncio.Task[None] | None = None  # publishes what is in the queue
         self._closed = False
+        self._quiet_until = 0.0  # when the next failure is logged
         self.failed: int = 0
         """The number of publications of `publish_soon` that have failed after it had returned True."""
 
@@ -129,7 +135,8 @@ class Publisher:
                     self._pause = None
                     continue
                 try:
-                    async with asyncio.timeout_at(max(batch[-1].deadline, loop.time())):
+                    # Its own deadline, however long it has waited: what is sent may be published.
+                    async with asyncio.timeout(self._limits.publish_timeout):
                         results = await self._broker.publish([waiting.message for waiting in batch])
                     if len(results) != len(batch):
                         raise BrokerError(f"the broker returned {len(results)} results for {len(batch)} publications")
@@ -195,7 +202,12 @@ class Publisher:
     def _report(self, topic: str, error: BrokerError) -> None:
         self.failed += 1
         if self._on_error is None:
-            logger.warning("publish_soon in topic %r has failed: %s", topic, describe(error))
+            now = asyncio.get_running_loop().time()
+            if now >= self._quiet_until:
+                self._quiet_until = now + _QUIET
+                logger.warning(
+                    "publish_soon in topic %r has failed: %s; failures so far: %d", topic, describe(error), self.failed
+                )
             return
         try:
             self._on_error(topic, error)

@@ -28,7 +28,13 @@ class Address:
     """
 
     def __init__(self, url: str, sentinels: Sequence[str] = (), cluster: bool = False) -> None:
-        options: dict[str, Any] = {**parse_url(url)}
+        try:
+            options: dict[str, Any] = {**parse_url(url)}
+        except ValueError as error:
+            reason = str(error)
+            if reason.startswith("Port"):  # it may quote a password in which a special character is not escaped
+                reason = "the port is not valid; special characters of a password must be percent-encoded"
+            raise ValueError(f"not a valid Redis URL: {reason}") from None
         kind: type[AbstractConnection] = options.pop("connection_class", Connection)
         try:
             connection: Any = kind(**options)
@@ -41,7 +47,8 @@ class Address:
         if isinstance(connection, SSLConnection):
             self._ssl = connection.ssl_context.get()
         self._database = int(connection.db)
-        self._login: tuple[str, ...] = tuple(part for part in (connection.username, connection.password) if part)
+        user, password = connection.username, connection.password or ""
+        self._login: tuple[str, ...] = (user, password) if user else (password,) if password else ()
         self._name: str | None = connection.client_name
         self._sentinels = [Address(sentinel) for sentinel in sentinels]
         if self._sentinels and self._path is not None:
@@ -57,7 +64,13 @@ class Address:
         """Return the address without user and password."""
         if self._sentinels:
             return f"{self._host} (by Sentinel)"
-        return self._path or f"{self._host}:{self._port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return self._path or f"{host}:{self._port}"
+
+    @property
+    def database(self) -> int:
+        """The number of the database."""
+        return self._database
 
     @property
     def host(self) -> str:

@@ -1,6 +1,7 @@
 """`RedisBroker`: keeps topics in Redis, for several processes."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 from ...errors import BrokerError, BrokerUnavailable
@@ -14,6 +15,9 @@ from .scripts import Keys, Scripts, parse_record
 from .server import Server, Setting
 from .servers import Call, OneServer, Servers
 
+_LONGEST = 10**15
+"""The most milliseconds for which anything is remembered: about the most that Redis can count."""
+
 _REMEMBERED = 300.0
 """The seconds for which an idempotency key is remembered."""
 
@@ -25,7 +29,8 @@ class RedisBroker:
         `unix:///path`. Its query may have `db`, `client_name`, `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` and more.
     :param sentinels: the URLs of Redis Sentinels, such as `redis://host:26379`. Then the host of `url` is the name of
         the master, such as `redis://:password@mymaster/0`. The Sentinels know where it is, also after a failover.
-    :param prefix: begins the names of all keys and channels. Applications with different prefixes share nothing.
+    :param prefix: begins the names of all keys and channels. Applications with different prefixes share nothing. It has
+        no braces or colons.
     :param timeout: the seconds after which a server that gives no sign of life is taken for dead; also those that an
         attempt to connect may take.
     :param presence_timeout: the seconds after which a process that gives no sign of life has left: its connections are
@@ -50,19 +55,19 @@ class RedisBroker:
         remember: float = 7 * 86400.0,
     ) -> None:
         for name, value in {"timeout": timeout, "presence_timeout": presence_timeout, "remember": remember}.items():
-            if not value > 0:
+            if not 0 < value < inf:
                 raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
         urls = [url] if isinstance(url, str) else [*url]
         if len(urls) != 1 and not cluster:
             raise ValueError("one URL is needed; only with cluster=True may there be several, of its nodes")
         self._addresses = [Address(each, sentinels, cluster) for each in urls]
-        if cluster and (not urls or prefix.startswith("}")):
-            raise ValueError("a Redis Cluster needs the URL of a node, and a prefix that does not begin with }")
+        if not urls:
+            raise ValueError("a Redis Cluster needs the URL of a node")
         self._cluster = cluster
-        self._keys = Keys(prefix)
+        self._keys = Keys(prefix, self._addresses[0].database)
         self._scripts = Scripts(sharded=cluster)
         self._timeout = timeout
-        self._remember = int(remember * 1000)
+        self._remember = _milliseconds(remember)
         self._presence_timeout = presence_timeout
         self._opened = False
         self._renew()
@@ -133,7 +138,8 @@ class RedisBroker:
                 encoded = key.encode()
                 length = len(encoded)
                 body = encoded + body
-            keys = [f"{channel}:meta", f"{channel}:stream"]
+            base = self._keys.topic(topic)
+            keys = [f"{base}:meta", f"{base}:stream"]
             once = 0
             if idempotency is not None:
                 keys.append(self._keys.once(topic, idempotency))
@@ -142,7 +148,7 @@ class RedisBroker:
             return BrokerError(f"cannot publish in topic {topic!r}: {error}")
         size = milliseconds = most = 0
         if history is not None:
-            size, milliseconds, most = history.size, max(int(history.seconds * 1000), 1), history.max_bytes
+            size, milliseconds, most = history.size, _milliseconds(history.seconds), history.max_bytes
         return Call(
             self._scripts.publish, keys,
             (self._lifetime(history), channel, kind, length, body, size, milliseconds, most, once),
@@ -150,26 +156,26 @@ class RedisBroker:
 
     def _lifetime(self, history: History | None) -> int:
         """Return the milliseconds for which a topic is remembered: longer than its history."""
-        return self._remember if history is None else max(self._remember, int(history.seconds * 2000))
+        return self._remember if history is None else max(self._remember, _milliseconds(history.seconds * 2))
 
     async def subscribe(self, topic: str) -> None:
         """Begin to deliver the publications of a topic; see `Broker.subscribe`."""
         await self._servers.subscribe(topic)
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver those of a topic; see `Broker.unsubscribe`."""
+        """Stop delivering those of a topic; see `Broker.unsubscribe`."""
         await self._servers.unsubscribe(topic)
 
     async def read_history(
         self, topic: str, history: History | None, since: Position | None, limit: int | None, reverse: bool
     ) -> Page:
         """Read the history of a topic; see `Broker.read_history`."""
-        channel = self._keys.channel(topic)
+        base = self._keys.topic(topic)
         epoch, offset = ("", -1) if since is None else since
         if since is not None and offset < 0:
             epoch, offset = "", 0  # there is no such position
         most = -1 if limit is None else limit
-        keys = f"{channel}:meta", f"{channel}:stream"
+        keys = f"{base}:meta", f"{base}:stream"
         arguments = self._lifetime(history), epoch, offset, most, int(reverse)
         reply = await self._servers.run(self._scripts.read, keys, *arguments)
         current = reply[0].decode()
@@ -191,6 +197,10 @@ class RedisBroker:
     async def connections(self, topic: str) -> Mapping[str, Connection]:
         """Return who is present in a topic; see `Broker.connections`."""
         return await self._presence.connections(topic)
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(max(int(seconds * 1000), 1), _LONGEST)
 
 
 def _published(reply: Any) -> Published | BrokerError:

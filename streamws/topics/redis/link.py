@@ -17,8 +17,11 @@ Argument = str | bytes | int
 _MOST_WAITING = 32 * MiB
 """The bytes that wait to be written to one connection, above which requests are refused."""
 
-_NOTHING_DONE = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
+_NOTHING_DONE = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY")
 """Errors of a server that has done nothing, and may do so later."""
+
+_WRONG_SERVER = {"READONLY": "the server is a replica now", "NOREPLICAS": "the server has lost its replicas"}
+"""Errors of a server that may have been replaced by another one, and why the connection is ended."""
 
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")
 """Errors of a node of a cluster for a topic that another node has, or that is moving to another node."""
@@ -37,7 +40,7 @@ class Elsewhere(BrokerUnavailable):
 
 def reply_error(error: object) -> BrokerError:
     """Return the error to raise for an error reply."""
-    text = str(error)
+    text = str(error).partition(", with args beginning with")[0]  # the arguments may be a password
     if text.startswith(ELSEWHERE):
         return Elsewhere(f"Redis is not available: {text}")
     if text.startswith(_NOTHING_DONE):
@@ -146,8 +149,10 @@ class Link(asyncio.Protocol):
             future = self._calls.popleft()
             if not future.done():
                 future.set_result(reply)
-            if is_error(reply, "READONLY"):
-                self.abort("the server is a replica now")
+            if is_error(reply):
+                for error, reason in _WRONG_SERVER.items():
+                    if is_error(reply, error):
+                        self.abort(reason)
         else:
             self.abort(f"received a reply without a request: {reply!r}")
 

@@ -155,8 +155,14 @@ class _Part:
             # A single server carries out both in this order.
             together = len(self._servers.nodes) == 1
             for calls in [[add, enter]] if together else [[add], [enter]]:
-                for reply in await self._servers.run_all(calls):
-                    checked(reply)
+                replies = await self._servers.run_all(calls)
+                try:
+                    for reply in replies:
+                        checked(reply)
+                except BrokerUnavailable as error:
+                    if isinstance(replies[-1], int):
+                        raise BrokerError(str(error)) from error  # it has entered
+                    raise
         except BaseException:
             if self._present.get(entry) is value:
                 del self._present[entry]
@@ -176,8 +182,8 @@ class _Part:
         return parse_members(await self._servers.run("HGETALL", [members]))
 
     def _hashes(self, topic: str) -> tuple[str, str]:
-        channel = self._keys.channel(topic)
-        return f"{channel}:members", f"{channel}:users"
+        base = self._keys.topic(topic)
+        return f"{base}:members", f"{base}:users"
 
     def _entering(self, entry: Entry, value: Connection) -> Call:
         topic, connection = entry

@@ -2,7 +2,7 @@
 
 A topic has:
 
-- the channel `{prefix:topic}` for publications and presence events;
+- the channel `{prefix:topic}` for publications and presence events, with `@1` after it in database 1, and so on;
 - the hash `{prefix:topic}:meta`: `epoch`, `offset`, `run` (of the server that made the last change), `former` (the
   epochs of earlier runs, newest first, and the offset at which each has ended), and for its history `bytes` and `ms`;
 - the stream `{prefix:topic}:stream`: its history. The id of a publication is its offset and the size of its payload;
@@ -44,16 +44,25 @@ end
 redis.call('PEXPIRE', meta, ARGV[2])
 
 local function trim(bytes, size, ms, most)
-  local count = redis.call('XLEN', stream)
+  local count, batch = redis.call('XLEN', stream), 2
   while count > 0 do
-    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-    local _, _, time = struct.unpack('<c1I8I8', oldest[2][2])
-    if count <= size and bytes <= most and now < time + ms then
+    local oldest, dropped = redis.call('XRANGE', stream, '-', '+', 'COUNT', batch), {}
+    for _, entry in ipairs(oldest) do
+      local _, _, time = struct.unpack('<c1I8I8', entry[2][2])
+      if count <= size and bytes <= most and now < time + ms then
+        break
+      end
+      dropped[#dropped + 1] = entry[1]
+      bytes = bytes - tonumber(string.match(entry[1], '%d+$')) - 64
+      count = count - 1
+    end
+    if #dropped > 0 then
+      redis.call('XDEL', stream, unpack(dropped))
+    end
+    if #dropped < #oldest then
       return bytes
     end
-    redis.call('XDEL', stream, oldest[1])
-    bytes = bytes - tonumber(string.match(oldest[1], '%d+$')) - 64
-    count = count - 1
+    batch = 100
   end
   return 0
 end
@@ -207,16 +216,17 @@ return 1
 
 
 class Script:
-    """A script for Redis.
+    """A script for Redis. If it cannot run to its end, Redis refuses it before it has done anything.
 
     :param takes_run: whether its first argument is the run of the server.
+    :param always: whether it also runs while Redis has no memory left, because it needs little or frees some.
     """
 
     __slots__ = ("sha", "takes_run", "text")
 
-    def __init__(self, text: str, takes_run: bool = False) -> None:
-        self.text: str = text
-        self.sha: str = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    def __init__(self, text: str, takes_run: bool, always: bool) -> None:
+        self.text: str = f"#!lua{' flags=allow-oom' if always else ''}\n{text}"
+        self.sha: str = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         self.takes_run: bool = takes_run
 
 
@@ -231,7 +241,14 @@ class Scripts:
     def __init__(self, sharded: bool) -> None:
         command = "redis.call('SPUBLISH'" if sharded else "redis.call('PUBLISH'"
         texts = (_TOPIC + _PUBLISH, _TOPIC + _READ, _ENTER, _EXIT, _BEAT, _BURY)
-        scripts = [Script(text.replace("redis.call('PUBLISH'", command), _TOPIC in text) for text in texts]
+        scripts = [
+            Script(
+                text.replace("redis.call('PUBLISH'", command),
+                takes_run=_TOPIC in text,
+                always=text not in (_TOPIC + _PUBLISH, _ENTER),
+            )
+            for text in texts
+        ]
         self.all: list[Script] = scripts
         self.publish, self.read, self.enter, self.exit, self.beat, self.bury = scripts
 
@@ -248,12 +265,19 @@ def slot_of(key: bytes) -> int:
 
 
 class Keys:
-    """The names of the keys and channels with a prefix."""
+    """The names of the keys and channels with a prefix.
 
-    __slots__ = ("_prefix", "nodes")
+    :param database: the number of the database. Redis does not separate the channels of databases: their names do it.
+    :raises ValueError: if the names with this prefix could be those with another prefix.
+    """
 
-    def __init__(self, prefix: str) -> None:
+    __slots__ = ("_after", "_prefix", "nodes")
+
+    def __init__(self, prefix: str, database: int = 0) -> None:
+        if not prefix or not prefix.isprintable() or any(character in prefix for character in "{:}"):
+            raise ValueError(f"prefix must be printable text without {{, : and }}, not {prefix!r}")
         self._prefix = prefix
+        self._after = f"@{database}" if database else ""
         self.nodes: str = f"{{{prefix}}}:nodes"
         """The key of the processes that give signs of life."""
 
@@ -267,14 +291,18 @@ class Keys:
                 break
         return [names[part] for part in range(parts)]
 
-    def channel(self, topic: str) -> str:
-        """Return the channel of a topic; the keys of the topic begin with it."""
+    def topic(self, topic: str) -> str:
+        """Return the beginning of the keys of a topic."""
         return f"{{{self._prefix}:{topic}}}"
+
+    def channel(self, topic: str) -> str:
+        """Return the channel of a topic."""
+        return f"{{{self._prefix}:{topic}}}{self._after}"
 
     def once(self, topic: str, idempotency: str) -> str:
         """Return the key for an idempotency key. It is hashed, so that it has no braces."""
         digest = hashlib.blake2b(idempotency.encode(), digest_size=16).hexdigest()
-        return f"{self.channel(topic)}:once:{digest}"
+        return f"{self.topic(topic)}:once:{digest}"
 
 
 HEAD = struct.Struct("<cQQi16s")

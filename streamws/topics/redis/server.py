@@ -13,6 +13,9 @@ from .link import Link, checked
 from .scripts import Keys, Scripts
 from .subscriber import Subscriber
 
+_PAUSE = 0.02
+"""The seconds after which it is looked again whether there is a connection."""
+
 
 class Setting(NamedTuple):
     """What all servers of a broker share.
@@ -41,7 +44,15 @@ class Server:
         self._new: Link | None = None  # a connection that is being prepared
         timeout = setting.timeout
         self._keeper = Keeper(address, timeout, lambda: Link(timeout), self._prepare, "publications", on_doubt)
-        self.subscriber: Subscriber = Subscriber(address, timeout, setting.keys, setting.sharded, on_doubt)
+        self.subscriber: Subscriber = Subscriber(
+            address,
+            timeout,
+            setting.keys,
+            setting.sharded,
+            on_doubt,
+            lambda link: self._check_run(link.run),
+            self._until_answered,
+        )
         """The subscriptions to topics of this server."""
 
     async def open(self, receiver: Receiver) -> None:
@@ -76,6 +87,23 @@ class Server:
         finally:
             self._new = None
         self.subscriber.check_run(link.run)
+
+    def _check_run(self, run: str) -> None:
+        """Connect again if the subscriptions are at another server, or at another run of it."""
+        link = self._keeper.current
+        if link is not None and link.run != run:
+            link.abort("the subscriptions are at another server")
+
+    async def _until_answered(self) -> None:
+        """Wait until there is a connection for scripts, and all that was sent on it has been answered."""
+        while True:
+            try:
+                answer = self._keeper.link.call("PING")
+            except BrokerUnavailable:
+                await asyncio.sleep(_PAUSE)
+            else:
+                await answer
+                return
 
     @property
     def available(self) -> Link | None:

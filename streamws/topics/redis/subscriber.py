@@ -4,7 +4,7 @@ import asyncio
 import logging
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -20,6 +20,9 @@ logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _BATCH = 500
 """The most channels in one request."""
+
+_RENEWED = 100
+"""The number of subscriptions that are renewed at a time."""
 
 _EVENT = b"jl"
 """The first bytes of presence events."""
@@ -190,13 +193,24 @@ class Subscriber:
 
     :param sharded: whether the server is a node of a cluster.
     :param on_doubt: called if topics may be at another server, or if this one is not available.
+    :param on_connected: called with each new connection.
+    :param until_answered: waits until histories can be read, and those that are being read have arrived.
     """
 
     def __init__(
-        self, address: Address, timeout: float, keys: Keys, sharded: bool, on_doubt: Callable[[], None]
+        self,
+        address: Address,
+        timeout: float,
+        keys: Keys,
+        sharded: bool,
+        on_doubt: Callable[[], None],
+        on_connected: Callable[[SubscriberLink], None],
+        until_answered: Callable[[], Awaitable[None]],
     ) -> None:
         self._keys = keys
         self._on_doubt = on_doubt
+        self._on_connected = on_connected
+        self._until_answered = until_answered
         self._receiver: Receiver
         self._topics: dict[bytes, str] = {}  # the topics of all subscriptions, by their channels
         self._beginning: set[bytes] = set()  # those with a call of `subscribe` under way
@@ -234,23 +248,30 @@ class Subscriber:
     async def _renew(self, link: SubscriberLink) -> None:
         """Renew all subscriptions."""
         self._link = link
+        self._on_connected(link)
         self._missing = {*self._topics}
         await self._mend(link)
 
     async def _mend(self, link: SubscriberLink) -> None:
-        """Subscribe to the topics without a subscription, and then tell of the loss."""
+        """Subscribe to the topics without a subscription, and then tell of the loss.
+
+        That is done for some topics at a time, because each of them then reads its history.
+        """
         channels, self._missing = [*self._missing], set()
-        renewed: list[str] = []
-        for channel, future in zip(channels, link.change(channels), strict=True):
-            try:
-                await future
-            except Elsewhere:
-                self._missing.add(channel)
-                continue
-            if channel in self._topics:
-                renewed.append(self._topics[channel])
-        if renewed:
-            self._receiver.lost(renewed)
+        for start in range(0, len(channels), _RENEWED):
+            batch = [channel for channel in channels[start : start + _RENEWED] if channel in self._topics]
+            renewed: list[bytes] = []
+            for channel, future in zip(batch, link.change(batch), strict=True):
+                try:
+                    await future
+                except Elsewhere:
+                    self._missing.add(channel)
+                else:
+                    renewed.append(channel)
+            if renewed:
+                await self._until_answered()
+                self._receiver.lost([self._topics[channel] for channel in renewed if channel in self._topics])
+                await asyncio.sleep(0)  # they begin to read
         self._missing &= self._topics.keys()
         if self._missing:
             self._on_doubt()
@@ -283,7 +304,7 @@ class Subscriber:
             self._beginning.discard(channel)
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver what is published in a topic; see `Broker.unsubscribe`."""
+        """Stop delivering what is published in a topic; see `Broker.unsubscribe`."""
         for future in self.release([self._keys.channel(topic).encode()]):
             await future
 

@@ -94,8 +94,8 @@ def test_addresses_of_a_cluster_are_checked() -> None:
             RedisBroker(url, cluster=True)
     with pytest.raises(ValueError, match="and no Sentinels"):
         RedisBroker("redis://mymaster", cluster=True, sentinels=["redis://localhost"])
-    with pytest.raises(ValueError, match="prefix that does not begin with }"):
-        RedisBroker("redis://localhost", cluster=True, prefix="}")
+    with pytest.raises(ValueError, match="needs the URL of a node"):
+        RedisBroker([], cluster=True)
     with pytest.raises(ValueError, match="only with cluster=True may there be several"):
         RedisBroker(["redis://one", "redis://two"])
 
