@@ -125,11 +125,14 @@ class Cluster(Servers):
             try:
                 await server.subscriber.subscribe(topic)
             except BrokerError as error:
-                moved = isinstance(error, Elsewhere)
-                if loop.time() > ends or not (moved or self.server(channel) is not server):
+                if loop.time() > ends:
                     raise
-                if moved:
+                if isinstance(error, Elsewhere):
                     await self.look_again()
+                elif server.connecting:
+                    await server.connected()
+                elif self.server(channel) is server:
+                    raise
             else:
                 if self.server(channel) is server:
                     return

@@ -50,7 +50,13 @@ class RedisPresence:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await asyncio.gather(*(part.close() for part in self._parts))
+        left: list[tuple[int, BrokerError]] = []
+        for result in await asyncio.gather(*(part.close() for part in self._parts)):
+            if result is not None:
+                left.append(result)
+        number = sum(count for count, _ in left)
+        if number:
+            logger.warning("cannot end the presence of %d connections: %s", number, describe(left[0][1]))
 
     def _part(self, topic: str) -> "_Part":
         return self._parts[self._servers.part(self._keys.channel(topic))]
@@ -122,7 +128,8 @@ class _Part:
         self._leaving = 0  # the number of calls of `exit` under way
         self._runs: set[str] = set()  # of the servers, when they were last told of all connections
 
-    async def close(self) -> None:
+    async def close(self) -> tuple[int, BrokerError] | None:
+        """Make all connections leave; return their number and the error if that fails."""
         entries = [*self._present]
         self._present.clear()
         try:
@@ -131,8 +138,8 @@ class _Part:
             await self._servers.run("ZREM", [self._nodes], self._node)
             await self._servers.run("DEL", [self._entries(self._node)])
         except BrokerError as error:
-            if entries:
-                logger.warning("cannot end the presence of %d connections: %s", len(entries), describe(error))
+            return len(entries), error
+        return None
 
     def _entries(self, node: str) -> str:
         """Return the key of the set of a node's connections."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -114,26 +114,33 @@ class Servers(ABC):
         ends = loop.time() + self._timeout
         while True:
             sent: list[tuple[int, Link, asyncio.Future[Any]]] = []
+            connecting: dict[int, Server] = {}
             for place in places:
                 call = calls[place]
                 if isinstance(call, BrokerError):
                     continue
+                server = None
                 try:
-                    link = self.server(call.keys[0]).link(early)
+                    server = self.server(call.keys[0])
+                    link = server.link(early)
                     sent.append((place, link, _send(link, call)))
                 except BrokerError as error:
                     replies[place] = error
-            failed = False
+                    if server is not None and server.connecting and not early:
+                        connecting[place] = server
+            failed = bool(connecting)
             for place, _, future in sent:
                 reply = replies[place] = await future
                 failed = failed or is_error(reply)
             if not failed:
                 return replies
-            places = self._repeated(calls, replies)
+            places = self._repeated(calls, replies, connecting)
             if any(is_error(reply, "CLUSTERDOWN") for reply in replies):
                 self.doubt()
             if not places or loop.time() > ends:
                 return replies
+            for server in {*connecting.values()}:
+                await server.connected()
             self._load(calls, replies, sent)
             if waits is not None:
                 await waits.pause()
@@ -141,8 +148,12 @@ class Servers(ABC):
             if any(is_error(replies[place], "MOVED") for place in places):
                 await self.look_again()
 
-    def _repeated(self, calls: Sequence[Call | BrokerError], replies: Sequence[Any]) -> list[int]:
+    def _repeated(
+        self, calls: Sequence[Call | BrokerError], replies: Sequence[Any], connecting: Container[int]
+    ) -> list[int]:
         """Return the places of the calls to repeat.
+
+        :param connecting: the places of those whose server is new.
 
         If another one with the same key was carried out after a call, that one fails: the order would change.
         """
@@ -152,7 +163,7 @@ class Servers(ABC):
             call = calls[place]
             if isinstance(call, BrokerError):
                 continue
-            if not is_error(replies[place], _REPEATED):
+            if not (is_error(replies[place], _REPEATED) or place in connecting):
                 later.add(call.keys[0])
             elif call.keys[0] not in later:
                 places.append(place)
