@@ -22,6 +22,7 @@ class Keeper:
     :param make: makes the protocol of each connection.
     :param prepare: called with each new connection, before others use it.
     :param purpose: what the connection is for, for the log.
+    :param on_failure: called when the connection was lost, and after each attempt that has failed.
     """
 
     def __init__(
@@ -31,14 +32,17 @@ class Keeper:
         make: Callable[[], AnyLink],
         prepare: Callable[[AnyLink], Awaitable[None]],
         purpose: str,
+        on_failure: Callable[[], None],
     ) -> None:
         self._address = address
         self._timeout = timeout
         self._connect: Callable[[], Awaitable[Link]] = lambda: self._connect_with(make, prepare)
         self._purpose = purpose
+        self._on_failure = on_failure
         self._task: asyncio.Task[None] | None = None
-        self._current: Link | None = None
-        self._last: Link | None = None  # `_current`, or the one before
+        self.current: Link | None = None
+        """The connection; None if there is none."""
+        self._last: Link | None = None  # `current`, or the one before
         self._failure = "not connected yet"
 
     @property
@@ -47,9 +51,9 @@ class Keeper:
 
         :raises BrokerUnavailable: if there is none.
         """
-        if self._current is None:
+        if self.current is None:
             raise self.unavailable()
-        return self._current
+        return self.current
 
     def unavailable(self) -> BrokerUnavailable:
         """Return the error to raise while there is no connection."""
@@ -60,10 +64,16 @@ class Keeper:
 
         :raises BrokerError: if the server refuses it.
         """
-        loop = asyncio.get_running_loop()
-        first = loop.create_future()
-        self._task = loop.create_task(self._keep(first))
+        first = asyncio.get_running_loop().create_future()
+        self.start(first)
         await first
+
+    def start(self, first: "asyncio.Future[None] | None" = None) -> None:
+        """Begin to connect, and keep the connection from now on.
+
+        :param first: gets the result of the first attempt. Without it, each error counts as a passing one.
+        """
+        self._task = asyncio.get_running_loop().create_task(self._keep(first))
 
     async def close(self) -> None:
         """End the connection."""
@@ -86,7 +96,7 @@ class Keeper:
             raise
         return link
 
-    async def _keep(self, first: "asyncio.Future[None]") -> None:
+    async def _keep(self, first: "asyncio.Future[None] | None") -> None:
         waits = Waits()
         loop = asyncio.get_running_loop()
         told = False
@@ -95,7 +105,7 @@ class Keeper:
                 link = await self._connect()
             except Exception as error:  # whatever it is, this must go on
                 self._failure = describe(error) if str(error) else f"no answer within {self._timeout:g} s"
-                if not first.done() and _is_final(error):
+                if first is not None and not first.done() and is_final(error):
                     first.set_exception(BrokerError(f"Redis at {self._address} cannot be used: {self._failure}"))
                     return
                 if not told:
@@ -106,19 +116,17 @@ class Keeper:
                         self._failure,
                     )
                     told = True
-                if not first.done():
-                    first.set_result(None)
             else:
                 begun = loop.time()
-                self._current = self._last = link
+                self.current = self._last = link
                 if told:
                     logger.info("connected to Redis at %s for %s", self._address, self._purpose)
-                if not first.done():
+                if first is not None and not first.done():
                     first.set_result(None)
                 try:
                     await asyncio.wait([link.ended])
                 finally:
-                    self._current = None
+                    self.current = None
                     link.abort("closed")
                     self._failure = link.reason
                 logger.warning(
@@ -127,9 +135,12 @@ class Keeper:
                 told = True
                 if loop.time() - begun > _STEADY:
                     waits = Waits()
+            if first is not None and not first.done():
+                first.set_result(None)
+            self._on_failure()
             await waits.pause()
 
 
-def _is_final(error: Exception) -> bool:
+def is_final(error: Exception) -> bool:
     """Return whether another attempt would fail in the same way."""
     return isinstance(error, (Refused, ssl.SSLCertVerificationError))

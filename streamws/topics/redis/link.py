@@ -17,8 +17,14 @@ Argument = str | bytes | int
 _MOST_WAITING = 32 * MiB
 """The bytes that wait to be written to one connection, above which requests are refused."""
 
-_NOTHING_DONE = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
+_NOTHING_DONE = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY")
 """Errors of a server that has done nothing, and may do so later."""
+
+_WRONG_SERVER = {"READONLY": "the server is a replica now", "NOREPLICAS": "the server has lost its replicas"}
+"""Errors of a server that may have been replaced by another one, and why the connection is ended."""
+
+ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")
+"""Errors of a node of a cluster for a topic that another node has, or that is moving to another node."""
 
 _REFUSED = ("WRONGPASS", "NOAUTH", "NOPERM", "DENIED", "ERR invalid password", "ERR AUTH", "ERR DB", "ERR invalid DB")
 """Errors of a login that will fail in the same way again."""
@@ -28,9 +34,15 @@ class Refused(BrokerError):
     """The server does not allow this to this user."""
 
 
+class Elsewhere(BrokerUnavailable):
+    """Another node of the cluster has the topic, or the topic is moving to another node."""
+
+
 def reply_error(error: object) -> BrokerError:
     """Return the error to raise for an error reply."""
-    text = str(error)
+    text = str(error).partition(", with args beginning with")[0]  # the arguments may be a password
+    if text.startswith(ELSEWHERE):
+        return Elsewhere(f"Redis is not available: {text}")
     if text.startswith(_NOTHING_DONE):
         return BrokerUnavailable(f"Redis is not available: {text}")
     if text.startswith(_REFUSED):
@@ -38,8 +50,8 @@ def reply_error(error: object) -> BrokerError:
     return BrokerError(f"Redis has failed: {text}")
 
 
-def is_error(reply: Any, beginning: str = "") -> bool:
-    """Return whether a reply is an error of the server, whose text has a certain beginning."""
+def is_error(reply: Any, beginning: str | tuple[str, ...] = "") -> bool:
+    """Return whether a reply is an error of the server, whose text has a certain beginning, or one of several."""
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith(beginning)
 
 
@@ -137,8 +149,10 @@ class Link(asyncio.Protocol):
             future = self._calls.popleft()
             if not future.done():
                 future.set_result(reply)
-            if is_error(reply, "READONLY"):
-                self.abort("the server is a replica now")
+            if is_error(reply):
+                for error, reason in _WRONG_SERVER.items():
+                    if is_error(reply, error):
+                        self.abort(reason)
         else:
             self.abort(f"received a reply without a request: {reply!r}")
 
