@@ -563,7 +563,10 @@ async def test_publications_of_one_loop_iteration_leave_in_one_write(make_broker
     async with Node(make_broker()) as node:
         link = node.broker._servers.server("").link()  # type: ignore[attr-defined]
         writes: list[bytes] = []
-        transport, link._transport = link._transport, type("", (), {"write": writes.append})
+        transport, link._transport = (
+            link._transport,
+            type("", (), {"write": writes.append, "is_closing": lambda: False}),
+        )
         tasks = [asyncio.create_task(node.publish(str(number))) for number in range(10)]
         await until(lambda: writes)
         assert len(writes) == 1

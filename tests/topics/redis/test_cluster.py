@@ -117,6 +117,9 @@ async def test_publications_of_one_loop_iteration_leave_in_one_write_for_each_no
                 self.link, self.transport = link, link._transport
                 link._transport = self  # type: ignore[assignment]
 
+            def is_closing(self) -> bool:
+                return False
+
             def write(self, data: bytes) -> None:
                 writes.append((self.link, data))
 
