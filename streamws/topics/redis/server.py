@@ -98,7 +98,7 @@ class Server:
         """Wait until there is a connection for scripts, and all that was sent on it has been answered."""
         while True:
             try:
-                answer = self._keeper.link.call("PING")
+                answer = self.link().call("PING")
             except BrokerUnavailable:
                 await asyncio.sleep(_PAUSE)
             else:
