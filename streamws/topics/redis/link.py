@@ -81,6 +81,7 @@ class Link(asyncio.Protocol):
         self._heard = True  # whether anything has been received since the last check
         self._ping: asyncio.Future[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the next check is due
         self._full = False
         self._ending = False  # whether nothing is sent any more
         self._reason = "the connection was lost"
@@ -131,7 +132,7 @@ class Link(asyncio.Protocol):
         """Begin to watch the connection."""
         self._transport = cast("asyncio.Transport", transport)  # that of uvloop is no subclass
         self._transport.set_write_buffer_limits(_MOST_WAITING)
-        self._timer = self._loop.call_later(self._interval, self._check)
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Process replies."""
@@ -173,23 +174,28 @@ class Link(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self.ended.set_result(None)
-        failure = BrokerError(f"no answer from Redis, the request may have been carried out: {self._reason}")
+        text = f"no answer from Redis, the request may have been carried out: {self._reason}"
         while self._calls:
             future = self._calls.popleft()
             if not future.done():
-                future.set_result(failure)
+                future.set_result(BrokerError(text))  # each one is raised, and gets a traceback
 
     @property
     def reason(self) -> str:
         """Why the connection has ended."""
         return self._reason
 
+    def _watch(self) -> None:
+        self._due = self._loop.time() + self._interval
+        self._timer = self._loop.call_at(self._due, self._check)
+
     def _check(self) -> None:
         """Ping a server that is silent; end the connection if it stays silent."""
         if self._ending:
             return
-        self._timer = self._loop.call_later(self._interval, self._check)
-        if self._heard:
+        late = self._loop.time() - self._due
+        self._watch()
+        if self._heard or late > self._interval / 2:  # while the loop was blocked, nothing could be heard
             self._heard = False
             self._ping = None
         elif self._ping is not None:

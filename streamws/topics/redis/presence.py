@@ -206,6 +206,8 @@ class _Partition:
         failures: list[BrokerUnavailable] = []
         for start in range(0, len(entries), _BATCH):
             batch = entries[start : start + _BATCH]
+            if node == self._node:
+                batch = [entry for entry in batch if entry not in self._present]  # it may have entered again
             replies = await self._servers.run_all(
                 [
                     Call(self._scripts.exit, self._hashes(topic), (self._keys.channel(topic), connection, node))
@@ -233,7 +235,11 @@ class _Partition:
         while batch := [*islice(entries, _BATCH)]:
             batch = [entry for entry in batch if entry in self._present]
             if batch:
-                await self._servers.run("SADD", [known], *map(json.dumps, batch), early=True)
+                try:
+                    await self._servers.run("SADD", [known], *map(json.dumps, batch), early=True)
+                except BrokerUnavailable:
+                    restored = False
+                    continue
                 calls = [self._entering(entry, self._present[entry]) for entry in batch if entry in self._present]
                 for reply in await self._servers.run_all(calls, early=True):
                     try:

@@ -194,10 +194,11 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local before = redis.call('ZSCORE', nodes, ARGV[1])
 redis.call('ZADD', nodes, now + ARGV[2], ARGV[1])
 local dead = redis.call('ZRANGEBYSCORE', nodes, '-inf', now, 'LIMIT', 0, 10)
-return {before and 1 or 0, redis.call('SCARD', KEYS[2]), dead}
+local alive = before and now < tonumber(before)
+return {alive and 1 or 0, redis.call('SCARD', KEYS[2]), dead}
 """
 """KEYS: nodes, with the time at which each is dead; entries of the node. ARGV: node, milliseconds to live. Returns
-whether the node was known, the number of its entries, and nodes that are dead."""
+whether the node was alive until now, the number of its entries, and nodes that are dead."""
 
 _BURY = """
 local nodes, clock = KEYS[1], redis.call('TIME')

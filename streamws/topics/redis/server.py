@@ -97,13 +97,11 @@ class Server:
     async def _until_answered(self) -> None:
         """Wait until there is a connection for scripts, and all that was sent on it has been answered."""
         while True:
-            try:
-                answer = self.link().call("PING")
-            except BrokerUnavailable:
-                await asyncio.sleep(_PAUSE)
-            else:
-                await answer
-                return
+            with suppress(BrokerUnavailable):  # it is ending
+                if self._keeper.current is not None:
+                    await self._keeper.current.call("PING")
+                    return
+            await asyncio.sleep(_PAUSE)
 
     @property
     def available(self) -> Link | None:
