@@ -9,6 +9,7 @@ from ...options import MiB
 
 try:
     import hiredis
+    from hiredis import ReplyError as ReplyError
 except ImportError as _error:
     raise MissingExtra("RedisBroker needs redis-py and hiredis: pip install 'streamws[redis]'") from _error
 

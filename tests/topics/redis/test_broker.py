@@ -724,7 +724,7 @@ async def test_process_that_was_taken_for_dead_is_present_again_if_the_other_one
         await node.broker.enter("t", "c1", "ann", "")
         late_node = late._presence._node
         let_time_pass(shared_server, prefix, late_node)
-        part = other._presence._parts[0]
+        part = other._presence._partitions[0]
         exit_ = part._scripts.exit
         await part._servers.run(exit_, part._hashes("t"), part._keys.channel("t"), "c1", late_node)
         assert await other.connections("t") == {}
