@@ -97,13 +97,15 @@ class Server:
     async def _until_answered(self) -> None:
         """Wait until there is a connection for scripts, and all that was sent on it has been answered."""
         while True:
+            link = self._keeper.current
             try:
-                answer = self._keeper.link.call("PING")
+                answer = None if link is None else link.call("PING")
             except BrokerUnavailable:
-                await asyncio.sleep(_PAUSE)
-            else:
+                answer = None
+            if answer is not None:
                 await answer
                 return
+            await asyncio.sleep(_PAUSE)
 
     @property
     def available(self) -> Link | None:
