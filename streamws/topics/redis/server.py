@@ -97,14 +97,10 @@ class Server:
     async def _until_answered(self) -> None:
         """Wait until there is a connection for scripts, and all that was sent on it has been answered."""
         while True:
-            link = self._keeper.current
-            try:
-                answer = None if link is None else link.call("PING")
-            except BrokerUnavailable:
-                answer = None
-            if answer is not None:
-                await answer
-                return
+            with suppress(BrokerUnavailable):  # it is ending
+                if self._keeper.current is not None:
+                    await self._keeper.current.call("PING")
+                    return
             await asyncio.sleep(_PAUSE)
 
     @property
