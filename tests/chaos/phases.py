@@ -98,8 +98,7 @@ class Phase:
             for task in self._tasks:
                 task.cancel()
             for process in self._world.processes:
-                if process.running:
-                    await process.kill()
+                await process.end()
             await self._redis.end()
 
     async def _round(self, seconds: float) -> None:
@@ -244,7 +243,6 @@ class Phase:
         await asyncio.gather(*[process.terminate() for process in self._world.processes])
         for process in self._world.processes:
             process.check_log()
-            await process.proxy.close()
 
     async def _left(self) -> list[str]:
         """Return what is left in the processes and in Redis."""

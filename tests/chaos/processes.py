@@ -87,11 +87,16 @@ class ServerProcess:
 
     async def kill(self) -> None:
         """Kill it at once."""
-        assert self._process is not None
         self.running = False
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+    async def end(self) -> None:
+        """Kill it, and close its proxy."""
+        await self.kill()
+        await self.proxy.close()
 
     async def terminate(self, seconds: float = 30.0) -> None:
         """Let it drain and end."""
