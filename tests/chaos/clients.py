@@ -342,11 +342,10 @@ class Member:
                     world.present.add(id)
                     world.record.figures["entered"] += 1
                 if world.random.random() < 0.3:
-                    await world.leave(5)
+                    await first_of(client.wait_closed(), world.leave(5))
                     world.present.discard(id)
                     await client.send("leave")
-                async for _ in client:
-                    pass
+                await client.wait_closed()
             finally:
                 world.present.discard(id)
                 if world.random.random() < 0.3:

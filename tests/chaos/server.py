@@ -7,7 +7,7 @@ import json
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,8 +55,8 @@ def show_event(event: PresenceEvent) -> str:
     return json.dumps({"event": event.kind, "connection": event.connection, "user": event.user})
 
 
-def tell_gap(client: Client, gap: Gap) -> None:
-    _ = client.send(show_gap(gap))  # sent at the call
+def tell_gap(client: Client, gap: Gap) -> Awaitable[None]:
+    return client.send(show_gap(gap))  # sent at this call, before later publications
 
 
 def fill_soon(client: Client) -> None:
@@ -120,13 +120,11 @@ class Process:
         fill_soon(client)
         topic = self.topic(query["topic"])
         presence = "presence" in query
-        replay: Callable[[Joined, Any], None] | None = None
-        if "replay" in query:
+        sent: list[Awaitable[None]] = []
 
-            def replay(joined: Joined, publications: list[Publication[Text]]) -> None:
-                _ = client.send(show_joined(joined))
-                for publication in publications:
-                    _ = client.send(show(publication))
+        def replay(joined: Joined, publications: Sequence[Publication[Text]]) -> None:
+            sent.append(client.send(show_joined(joined)))
+            sent.extend(client.send(show(publication)) for publication in publications)
 
         joined = await topic.join(
             client,
@@ -136,15 +134,15 @@ class Process:
             frame=show,
             on_gap=tell_gap,
             presence_frame=show_event if presence else None,
-            on_joined=replay,
+            on_joined=replay if "replay" in query else None,
         )
-        if replay is None:
+        if sent:
+            await asyncio.gather(*sent, return_exceptions=True)
+        else:
             await client.send(show_joined(joined))
         if presence:
             await client.send(json.dumps({"present": [*await topic.presence.connections()]}))
-        async for _ in client:
-            await topic.leave(client)
-            await client.send(json.dumps({"left": True}))
+        await client.wait_closed()
 
     async def feed(self, client: Client, query: dict[str, str]) -> None:
         """Pass on what a subscription of the program gets, as fast as the client reads."""
@@ -186,7 +184,6 @@ class Process:
         await client.send("entered")
         async for _ in client:
             await presence.leave(client)
-            await client.send("left")
 
     # Questions of the run itself -------------------------------------------------------------------------------
 

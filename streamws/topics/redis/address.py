@@ -128,6 +128,8 @@ class Address:
         if mode == b"cluster" and not self._cluster:
             raise Refused("it is a node of a Redis Cluster: RedisBroker needs cluster=True")
         link.run = server.get(b"run_id", b"").decode()
+        if not link.run:
+            raise BrokerError("INFO has no run_id: it is neither Redis 7 nor Valkey, or a proxy is in between")
 
     async def _find_master(self, timeout: float) -> tuple[str, int]:  # noqa: ASYNC109
         """Ask the Sentinels for the address of the master.

@@ -35,8 +35,8 @@ class RedisPresence:
         self._keys = keys
         self._interval = timeout / 3
         self._node = token_hex(8)
-        self._parts = [
-            _Part(servers, number, nodes, self._node, keys, scripts, int(timeout * 1000))
+        self._partitions = [
+            _Partition(servers, number, nodes, self._node, keys, scripts, int(timeout * 1000))
             for number, nodes in enumerate(servers.nodes)
         ]
         self._task: asyncio.Task[None] | None = None
@@ -50,30 +50,38 @@ class RedisPresence:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await asyncio.gather(*(part.close() for part in self._parts))
+        left: list[tuple[int, BrokerError]] = []
+        for result in await asyncio.gather(*(partition.close() for partition in self._partitions)):
+            if result is not None:
+                left.append(result)
+        number = sum(count for count, _ in left)
+        if number:
+            logger.warning("cannot end the presence of %d connections: %s", number, describe(left[0][1]))
 
-    def _part(self, topic: str) -> "_Part":
-        return self._parts[self._servers.part(self._keys.channel(topic))]
+    def _partition(self, topic: str) -> "_Partition":
+        return self._partitions[self._servers.partition(self._keys.channel(topic))]
 
     async def enter(self, topic: str, connection: str, user: str, data: str) -> None:
         """Make a connection present in a topic; see `Broker.enter`."""
-        await self._part(topic).enter((topic, connection), Connection(user, data))
+        await self._partition(topic).enter((topic, connection), Connection(user, data))
 
     async def exit(self, topic: str, connection: str) -> None:
         """Make a connection leave a topic; see `Broker.exit`."""
-        await self._part(topic).exit((topic, connection))
+        await self._partition(topic).exit((topic, connection))
 
     async def connections(self, topic: str) -> Mapping[str, Connection]:
         """Return who is present in a topic; see `Broker.connections`."""
-        return await self._part(topic).connections(topic)
+        return await self._partition(topic).connections(topic)
 
     async def prepare(self, server: Server) -> None:
         """Let a server know the connections of this process, before others use a new connection to it.
 
         :raises BrokerError: if that fails.
         """
-        parts = [part for part in self._parts if server in self._servers.servers(part.number)]
-        for result in await asyncio.gather(*(part.prepare(server) for part in parts), return_exceptions=True):
+        partitions = [partition for partition in self._partitions if server in self._servers.servers(partition.number)]
+        for result in await asyncio.gather(
+            *(partition.prepare(server) for partition in partitions), return_exceptions=True
+        ):
             if result is not None:
                 raise result
 
@@ -82,7 +90,9 @@ class RedisPresence:
 
         :raises BrokerError: if that fails.
         """
-        for result in await asyncio.gather(*(part.look_after() for part in self._parts), return_exceptions=True):
+        for result in await asyncio.gather(
+            *(partition.look_after() for partition in self._partitions), return_exceptions=True
+        ):
             if result is not None:
                 raise result
 
@@ -97,12 +107,12 @@ class RedisPresence:
                 logger.exception("the heartbeat has failed")
 
 
-class _Part:
-    """The presence of this process in a part of the topics.
+class _Partition:
+    """The presence of this process in a partition of the topics.
 
     Redis has a set with the entries of each node, which others use when the node has died. It is changed before a
-    connection enters and after it has left, so that it never lacks one. In a cluster, a few topics of a part may be at
-    another server than this set.
+    connection enters and after it has left, so that it never lacks one. In a cluster, a few topics of a partition may
+    be at another server than this set.
 
     :param nodes: the key of the nodes.
     :param node: the id of this process.
@@ -122,7 +132,8 @@ class _Part:
         self._leaving = 0  # the number of calls of `exit` under way
         self._runs: set[str] = set()  # of the servers, when they were last told of all connections
 
-    async def close(self) -> None:
+    async def close(self) -> tuple[int, BrokerError] | None:
+        """Make all connections leave; return their number and the error if that fails."""
         entries = [*self._present]
         self._present.clear()
         try:
@@ -131,8 +142,8 @@ class _Part:
             await self._servers.run("ZREM", [self._nodes], self._node)
             await self._servers.run("DEL", [self._entries(self._node)])
         except BrokerError as error:
-            if entries:
-                logger.warning("cannot end the presence of %d connections: %s", len(entries), describe(error))
+            return len(entries), error
+        return None
 
     def _entries(self, node: str) -> str:
         """Return the key of the set of a node's connections."""
@@ -195,6 +206,8 @@ class _Part:
         failures: list[BrokerUnavailable] = []
         for start in range(0, len(entries), _BATCH):
             batch = entries[start : start + _BATCH]
+            if node == self._node:
+                batch = [entry for entry in batch if entry not in self._present]  # it may have entered again
             replies = await self._servers.run_all(
                 [
                     Call(self._scripts.exit, self._hashes(topic), (self._keys.channel(topic), connection, node))
@@ -222,7 +235,11 @@ class _Part:
         while batch := [*islice(entries, _BATCH)]:
             batch = [entry for entry in batch if entry in self._present]
             if batch:
-                await self._servers.run("SADD", [known], *map(json.dumps, batch), early=True)
+                try:
+                    await self._servers.run("SADD", [known], *map(json.dumps, batch), early=True)
+                except BrokerUnavailable:
+                    restored = False
+                    continue
                 calls = [self._entering(entry, self._present[entry]) for entry in batch if entry in self._present]
                 for reply in await self._servers.run_all(calls, early=True):
                     try:
@@ -251,7 +268,7 @@ class _Part:
         try:
             runs = {server.link(early=True).run for server in self._servers.servers(self.number)}
         except BrokerUnavailable:
-            runs = set()  # another server of the part is not available. When it is, this is done once more
+            runs = set()  # another server of the partition is not available. When it is, this is done once more
         if (not (alive and fewest <= known <= most and self._runs == runs)) and await self._restore():
             self._runs = runs
         return [node.decode() for node in dead]
@@ -259,7 +276,7 @@ class _Part:
     async def prepare(self, server: Server) -> None:
         """Give a sign of life, and restore the connections if the server has lost some.
 
-        :param server: has a new connection, and topics of this part.
+        :param server: has a new connection, and topics of this partition.
         """
         try:
             await self._beat()

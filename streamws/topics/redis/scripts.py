@@ -194,10 +194,11 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local before = redis.call('ZSCORE', nodes, ARGV[1])
 redis.call('ZADD', nodes, now + ARGV[2], ARGV[1])
 local dead = redis.call('ZRANGEBYSCORE', nodes, '-inf', now, 'LIMIT', 0, 10)
-return {before and 1 or 0, redis.call('SCARD', KEYS[2]), dead}
+local alive = before and now < tonumber(before)
+return {alive and 1 or 0, redis.call('SCARD', KEYS[2]), dead}
 """
 """KEYS: nodes, with the time at which each is dead; entries of the node. ARGV: node, milliseconds to live. Returns
-whether the node was known, the number of its entries, and nodes that are dead."""
+whether the node was alive until now, the number of its entries, and nodes that are dead."""
 
 _BURY = """
 local nodes, clock = KEYS[1], redis.call('TIME')
@@ -281,15 +282,15 @@ class Keys:
         self.nodes: str = f"{{{prefix}}}:nodes"
         """The key of the processes that give signs of life."""
 
-    def nodes_of_parts(self, parts: int) -> list[str]:
-        """Return names for this key in a cluster: one for each part of its slots. All parts have the same size."""
+    def nodes_of_partitions(self, partitions: int) -> list[str]:
+        """Return names for this key in a cluster: one for each partition of its slots, which all have the same size."""
         names: dict[int, str] = {}
         for number in count():
             name = f"{{{self._prefix}:{number}}}:nodes"
-            names.setdefault(slot_of(name.encode()) * parts // SLOTS, name)
-            if len(names) == parts:
+            names.setdefault(slot_of(name.encode()) * partitions // SLOTS, name)
+            if len(names) == partitions:
                 break
-        return [names[part] for part in range(parts)]
+        return [names[partition] for partition in range(partitions)]
 
     def topic(self, topic: str) -> str:
         """Return the beginning of the keys of a topic."""

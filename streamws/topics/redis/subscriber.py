@@ -216,7 +216,7 @@ class Subscriber:
         self._beginning: set[bytes] = set()  # those with a call of `subscribe` under way
         self._missing: set[bytes] = set()  # those to which the server has no subscription
         self._mending: asyncio.Task[None] | None = None
-        self._keeper = Keeper(
+        self.keeper: Keeper = Keeper(
             address,
             timeout,
             lambda: SubscriberLink(timeout, self._deliver, self._drop, sharded),
@@ -224,17 +224,18 @@ class Subscriber:
             "subscriptions",
             on_doubt,
         )
+        """Keeps the connection."""
         self._link: SubscriberLink | None = None
 
     async def open(self, receiver: Receiver) -> None:
         """Begin to connect; see `Keeper.open`."""
         self._receiver = receiver
-        await self._keeper.open()
+        await self.keeper.open()
 
     def start(self, receiver: Receiver) -> None:
         """Begin to connect; see `Keeper.start`."""
         self._receiver = receiver
-        self._keeper.start()
+        self.keeper.start()
 
     async def close(self) -> None:
         """End all subscriptions."""
@@ -242,7 +243,7 @@ class Subscriber:
         if self._mending is not None:
             self._mending.cancel()
             await asyncio.wait([self._mending])
-        await self._keeper.close()
+        await self.keeper.close()
 
     async def _renew(self, link: SubscriberLink) -> None:
         """Renew all subscriptions."""
@@ -290,7 +291,7 @@ class Subscriber:
         link = self._current()
         if link is None:
             self._on_doubt()
-            raise self._keeper.unavailable()
+            raise self.keeper.unavailable()
         (future,) = link.change([channel])
         self._topics[channel] = topic
         self._beginning.add(channel)

@@ -563,7 +563,10 @@ async def test_publications_of_one_loop_iteration_leave_in_one_write(make_broker
     async with Node(make_broker()) as node:
         link = node.broker._servers.server("").link()  # type: ignore[attr-defined]
         writes: list[bytes] = []
-        transport, link._transport = link._transport, type("", (), {"write": writes.append})
+        transport, link._transport = (
+            link._transport,
+            type("", (), {"write": writes.append, "is_closing": lambda: False}),
+        )
         tasks = [asyncio.create_task(node.publish(str(number))) for number in range(10)]
         await until(lambda: writes)
         assert len(writes) == 1
@@ -710,6 +713,37 @@ async def test_process_that_was_taken_for_dead_is_present_again(shared_server: R
         assert [*await other.connections("t")] == ["c1"]
         await until(lambda: len(node.receiver.events) == 3)
         assert [event.kind for event in node.receiver.events] == ["join", "leave", "join"]
+
+
+async def test_process_that_was_taken_for_dead_is_present_again_if_the_other_one_was_interrupted(
+    shared_server: RedisServer,
+) -> None:
+    prefix = next(prefixes)
+    late, other = (RedisBroker(shared_server.url, prefix=prefix) for _ in range(2))
+    async with Node(late) as node, Node(other):
+        await node.broker.enter("t", "c1", "ann", "")
+        late_node = late._presence._node
+        let_time_pass(shared_server, prefix, late_node)
+        part = other._presence._partitions[0]
+        exit_ = part._scripts.exit
+        await part._servers.run(exit_, part._hashes("t"), part._keys.channel("t"), "c1", late_node)
+        assert await other.connections("t") == {}
+        # The other one ends before it has noted that, so that Redis seems to know all connections.
+        await late._presence.look_after()
+        assert [*await other.connections("t")] == ["c1"]
+
+
+@pytest.mark.parametrize("redis_server", [DATA], indirect=True)
+async def test_full_memory_after_a_restart(redis_server: RedisServer) -> None:
+    async with Node(RedisBroker(redis_server.url)) as node:
+        await node.publish("1")
+        await node.broker.enter("t", "c1", "ann", "")
+        redis_server.restart("--maxmemory", "1")
+        page = await available(node.read)  # connections cannot be restored, but histories can be read
+        assert [record.payload for record in page.records] == ["1"]
+        redis_server.ask("CONFIG", "SET", "maxmemory", "0")
+        await node.broker._presence.look_after()  # type: ignore[attr-defined]
+        assert [*await node.broker.connections("t")] == ["c1"]
 
 
 @pytest.mark.parametrize("restart", [True, False], ids=["restart", "flush"])
