@@ -27,8 +27,8 @@ LAYERS = """
     streams.writer
     messages.backend messages.msgspec_json messages.pydantic_json messages.cattrs_json messages.codec messages.json
     messages.typed
-    topics.values topics.checks topics.roster topics.held topics.broker topics.memory topics.retrying
-    topics.broker_subscription topics.presence_changes topics.attendance
+    topics.values topics.checks topics.roster topics.held topics.stats topics.counting topics.broker topics.memory
+    topics.retrying topics.broker_subscription topics.presence_changes topics.attendance
     topics.publishing topics.outlet topics.group topics.framing topics.audience topics.core topics.presence
     topics.subscription topics.topic topics.topics
     topics.centrifugo.codes topics.centrifugo.commands topics.centrifugo.replies topics.centrifugo.frames

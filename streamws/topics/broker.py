@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..errors import BrokerError
+from .stats import BrokerStats
 from .values import Connection, History, Position, PresenceEvent, Published, Record
 
 
@@ -133,6 +134,15 @@ class Broker(Protocol):
 
     async def connections(self, topic: str) -> Mapping[str, Connection]:
         """Return who is present in a topic, by the ids of the connections, in the order in which they entered."""
+        ...
+
+
+class WatchedBroker(Broker, Protocol):
+    """A broker that has counters of its own. `Topics.stats` includes them, and so do the metrics for Prometheus."""
+
+    @property
+    def stats(self) -> BrokerStats:
+        """The counters. They may be read in any thread, at any time, and reading them never fails."""
         ...
 
 

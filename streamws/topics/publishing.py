@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..errors import BrokerError, BrokerUnavailable, PublishTimeout, describe
 from ..options import ITEM_OVERHEAD, TopicLimits
 from .broker import Broker, ImmediateBroker, Outgoing
+from .counting import Counts
 from .retrying import Waits, broker_error
 from .values import Published
 
@@ -32,15 +33,27 @@ class Publisher:
     :param on_error: called with the topic and the error for each publication of `publish_soon` that has failed.
     """
 
-    __slots__ = ("_broker", "_closed", "_limits", "_on_error", "_queue", "_size", "_task", "failed", "publish_now")
+    __slots__ = (
+        "_broker",
+        "_closed",
+        "_counts",
+        "_limits",
+        "_on_error",
+        "_queue",
+        "_size",
+        "_task",
+        "failed",
+        "publish_now",
+    )
 
-    def __init__(self, broker: Broker, limits: TopicLimits, on_error: OnError | None) -> None:
+    def __init__(self, broker: Broker, limits: TopicLimits, on_error: OnError | None, counts: Counts) -> None:
         self._broker = broker
         self.publish_now: Callable[[Outgoing], Published] | None = (
             broker.publish_now if isinstance(broker, ImmediateBroker) else None
         )
         """Publishes one message without waiting; None if the broker cannot do that."""
         self._limits = limits
+        self._counts = counts
         self._on_error = on_error
         self._queue: deque[_Waiting] = deque()  # of `publish_soon`; those under way are its first ones
         self._size = 0  # the bytes in the queue
@@ -65,24 +78,28 @@ class Publisher:
         try:
             async with asyncio.timeout(seconds):
                 (result,) = await self._broker.publish((message,))
+        except BrokerError as error:
+            self._counts.fail(error)
+            raise
         except TimeoutError as error:
-            if isinstance(error, BrokerError):
-                raise
+            self._counts.timed_out += 1
             raise PublishTimeout(
                 f"the broker did not answer within {seconds:g} s: topic {message.topic!r} may have got the publication"
             ) from error
         except Exception as error:
-            if isinstance(error, BrokerError):
-                raise
+            self._counts.failed += 1
             raise broker_error(error, f"publish in topic {message.topic!r}") from error
         if isinstance(result, BrokerError):
+            self._counts.fail(result)
             raise result
+        self._counts.published += 1
         return result
 
     def publish_soon(self, message: Outgoing) -> bool:
         """Publish one message later; return False if too much waits already."""
         size = len(message.payload) + ITEM_OVERHEAD
         if self._closed or self._size + size > self._limits.max_publish_soon:
+            self._counts.refused += 1
             return False
         loop = asyncio.get_running_loop()
         self._queue.append(_Waiting(message, size, loop.time() + self._limits.publish_timeout))
@@ -131,9 +148,12 @@ class Publisher:
             self._size -= waiting.size
             if isinstance(result, BrokerError):
                 self._report(waiting.message.topic, result)
+            else:
+                self._counts.published += 1
 
     def _report(self, topic: str, error: BrokerError) -> None:
         self.failed += 1
+        self._counts.fail(error)
         if self._on_error is None:
             logger.warning("publish_soon in topic %r has failed: %s", topic, describe(error))
             return

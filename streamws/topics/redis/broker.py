@@ -6,6 +6,7 @@ from typing import Any
 
 from ...errors import BrokerError, BrokerUnavailable
 from ..broker import Outgoing, Page, Receiver
+from ..stats import BrokerStats
 from ..values import Connection, History, Position, Published
 from .address import Address
 from .commands import Commands, is_forgotten
@@ -67,6 +68,15 @@ class RedisBroker:
         self._commands = Commands(self._address, self._timeout, self._prepare)
         self._presence = RedisPresence(self._commands, self._keys, self._presence_timeout)
         self._subscriber = Subscriber(self._address, self._timeout, self._keys)
+
+    @property
+    def stats(self) -> BrokerStats:
+        """The counters of its connections, `publications` and `subscriptions`; see `WatchedBroker`.
+
+        They begin anew when the broker is opened again. The round trip is that of the heartbeat of the process.
+        """
+        connections = {"publications": self._commands.stats, "subscriptions": self._subscriber.stats}
+        return BrokerStats(self._subscriber.subscriptions, connections)
 
     # Opening and closing ---------------------------------------------------------------------------------------
 

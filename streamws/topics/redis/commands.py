@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from ..stats import BrokerConnection
 from .address import Address
 from .keeper import Keeper
 from .link import Argument, Link, checked, is_error
@@ -25,6 +26,11 @@ class Commands:
     def __init__(self, address: Address, timeout: float, prepare: Callable[[Link], Awaitable[None]]) -> None:
         self._prepare = prepare
         self._keeper = Keeper(address, timeout, lambda: Link(timeout), self._load, "publications")
+
+    @property
+    def stats(self) -> BrokerConnection:
+        """The counters of the connection. They may be read in any thread."""
+        return self._keeper.stats
 
     async def open(self) -> None:
         """Begin to connect; see `Keeper.open`."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from ...errors import BrokerError, BrokerUnavailable, describe
 from ..retrying import Waits
+from ..stats import BrokerConnection
 from .address import Address, AnyLink
 from .link import Link, Refused
 
@@ -39,7 +40,8 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
         self._current: Link | None = None
         self._last: Link | None = None  # `_current`, or the one before
-        self._failure = "not connected yet"
+        self._connected = 0  # how often it has connected
+        self._failure = ""
 
     @property
     def link(self) -> Link:
@@ -53,7 +55,16 @@ class Keeper:
 
     def unavailable(self) -> BrokerUnavailable:
         """Return the error to raise while there is no connection."""
-        return BrokerUnavailable(f"Redis at {self._address} is not available: {self._failure}")
+        return BrokerUnavailable(f"Redis at {self._address} is not available: {self._failure or 'not connected yet'}")
+
+    @property
+    def stats(self) -> BrokerConnection:
+        """The counters of the connection. They may be read in any thread."""
+        link = self._current
+        reconnects = max(self._connected - 1, 0)
+        if link is None:
+            return BrokerConnection(False, reconnects, failure=self._failure)
+        return BrokerConnection(True, reconnects, link.waiting, link.backlog, link.round_trip, self._failure)
 
     async def open(self) -> None:
         """Connect, and keep the connection from now on. If there is no server, other attempts follow.
@@ -111,6 +122,7 @@ class Keeper:
             else:
                 begun = loop.time()
                 self._current = self._last = link
+                self._connected += 1
                 if told:
                     logger.info("connected to Redis at %s for %s", self._address, self._purpose)
                 if not first.done():

@@ -143,9 +143,12 @@ class RedisPresence:
         """
         fewest = len(self._present)
         most = fewest + self._leaving
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         reply = await run(
             link, BEAT, (self._keys.nodes, self._keys.entries(self._node)), self._node, self._milliseconds
         )
+        link.round_trip = loop.time() - began
         alive, known, dead = reply
         if not (alive and fewest <= known <= most and self._run == link.run):
             await self._restore(link)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...errors import BrokerError
 from ..broker import Receiver
+from ..stats import BrokerConnection
 from .address import Address
 from .keeper import Keeper
 from .link import Link, is_error, reply_error
@@ -37,6 +38,11 @@ class SubscriberLink(Link):
         self._wanted: list[tuple[str, str, asyncio.Future[None]]] = []  # command, channel; for the next requests
         self._unconfirmed: deque[asyncio.Future[None]] = deque()  # one for each channel that was sent, in order
         self._sizes: deque[int] = deque()  # the number of channels of each request without a complete answer
+
+    @property
+    def waiting(self) -> int:
+        """The requests that have no answer yet; each channel counts as one."""
+        return len(self._wanted) + len(self._unconfirmed) + len(self._calls)
 
     def change(self, command: str, channels: Sequence[str]) -> "list[asyncio.Future[None]]":
         """Subscribe to channels or unsubscribe from them, at the end of this loop iteration.
@@ -121,6 +127,16 @@ class Subscriber:
         )
         self._link: SubscriberLink | None = None
         self._new = True  # whether there was no connection yet
+
+    @property
+    def stats(self) -> BrokerConnection:
+        """The counters of the connection. They may be read in any thread."""
+        return self._keeper.stats
+
+    @property
+    def subscriptions(self) -> int:
+        """The number of topics that are delivered."""
+        return len(self._topics)
 
     async def open(self, receiver: Receiver) -> None:
         """Begin to connect; see `Keeper.open`."""
