@@ -125,6 +125,7 @@ def bench(session: nox.Session) -> None:
         "streamws-callback",
         "picows",
         "wse-server",
+        "hiredis",
     ]
     brief += ["uvicorn-streamws", "uvicorn-websockets-sansio"]
     session.run("python", "tests/benchmarks/run.py", *(session.posargs or brief))

@@ -6,23 +6,37 @@
 
 It prints a link to its page for Ann, who may publish alerts, and one for Bob, who may not. Stop the program, start it
 again, and see how the pages come back. Programs follow the alerts at `/alerts`, with any WebSocket client.
+
+If REDIS_URL is set, several processes share the topics. This needs 'streamws[redis]', too.
 """
 
 import asyncio
 import hmac
 import json
+import os
 import random
 import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from statistics import fmean
 
 from msgspec import Struct
 
-from streamws import Client, Key, Limits, Request, Response, Router, WebSocketServer
+from streamws import (
+    BrokerError,
+    BrokerUnavailable,
+    Client,
+    Key,
+    Limits,
+    Request,
+    Response,
+    Router,
+    WebSocketServer,
+    topics,
+)
 from streamws.messages import Json
 from streamws.topics import (
     CentrifugoDisconnect,
@@ -36,6 +50,7 @@ from streamws.topics import (
     Position,
     Publication,
     Rpc,
+    Subscription,
     Topics,
 )
 
@@ -43,6 +58,7 @@ PAGE = Path(__file__).with_suffix(".html").read_text()
 LIBRARY = "node_modules/centrifuge/dist/centrifuge.js"
 USER: Key[str] = Key("user")
 MAY_ALERT = {"Ann"}
+PRICES = {"EUR/USD": 1.1, "GBP/USD": 1.3, "USD/JPY": 150.0}
 
 
 class Price(Struct):
@@ -95,13 +111,22 @@ class Dashboard:
     :param library: the file `centrifuge.js` of the package.
     :param interval: the seconds between two prices.
     :param token_seconds: the seconds for which a token of a page is valid. The page fetches another one in time.
+    :param redis_url: where the topics are; None if this process has them.
     """
 
     def __init__(
-        self, host: str, port: int, *, secret: bytes, library: Path, interval: float = 0.5, token_seconds: float = 60
+        self,
+        host: str,
+        port: int,
+        *,
+        secret: bytes,
+        library: Path,
+        interval: float = 0.5,
+        token_seconds: float = 60,
+        redis_url: str | None = None,
     ) -> None:
         self.tokens = Tokens(secret)
-        self.topics = Topics(MemoryBroker())
+        self.topics = Topics(topics.RedisBroker(redis_url, prefix="dashboard") if redis_url else MemoryBroker())
         self.prices = self.topics.topic("prices", Json(Price), history=History(size=50, seconds=60))
         self.alerts = self.topics.topic("alerts", Json(Alert), history=History(size=1000, seconds=24 * 3600))
         self.chat = self.topics.topic("chat", Json(Said), history=History(size=50, seconds=3600))
@@ -121,6 +146,7 @@ class Dashboard:
             "/": Response(200, PAGE, content_type="text/html; charset=utf-8"),
             "/centrifuge.js": Response(200, library.read_bytes(), content_type="text/javascript; charset=utf-8"),
         }
+        self.values = dict(PRICES)  # the last price of each pair
         self._interval = interval
         self._token_seconds = token_seconds
 
@@ -176,7 +202,10 @@ class Dashboard:
             return
         query = client.request.query
         since = Position(query["epoch"], int(query["offset"])) if "epoch" in query else None
-        await self.alerts.join(client, since=since, frame=with_position)
+        try:
+            await self.alerts.join(client, since=since, frame=with_position)
+        except BrokerError:
+            await client.close(1013, "try again later")
         await client.wait_closed()
 
     # The program itself -----------------------------------------------------------------------------------------
@@ -190,35 +219,46 @@ class Dashboard:
             for task in tasks:
                 task.cancel()
 
+    # All processes publish and watch the prices, so that any of them may end. The idempotency keys let the broker take
+    # each price and each alert only once.
+
     async def _publish_prices(self) -> None:
-        values = {"EUR/USD": 1.1, "GBP/USD": 1.3, "USD/JPY": 150.0}
         while True:
-            for pair in values:
-                values[pair] *= random.uniform(0.998, 1.002)
-                await self.prices.publish(Price(pair, round(values[pair], 4)))
+            now = int(time.time() / self._interval)
+            for pair in PRICES:
+                price = Price(pair, round(self.values[pair] * random.uniform(0.998, 1.002), 4))
+                self.prices.publish_soon(price, idempotency=f"{pair} {now}")
             await asyncio.sleep(self._interval)
 
     async def _watch_prices(self) -> None:
         """Publish an alert when a price is far from the average of the last ones."""
+        while True:
+            with suppress(BrokerUnavailable):  # when the program starts
+                async with self.prices.subscribe() as feed:
+                    await self._watch(feed)
+            await asyncio.sleep(1)
+
+    async def _watch(self, feed: Subscription[Price]) -> None:
         last: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=10))
-        async with self.prices.subscribe() as feed:
-            async for item in feed:
-                if isinstance(item, Gap):
-                    last.clear()
-                    continue
-                price, values = item.data, last[item.data.pair]
-                values.append(price.value)
-                change = price.value / fmean(values) - 1
-                if abs(change) > 0.004:
-                    text = f"{price.pair} is at {price.value}, {change:+.1%} from its average"
-                    await self.alerts.publish(Alert(text))
-                    values.clear()
+        async for item in feed:
+            if isinstance(item, Gap):
+                last.clear()
+                continue
+            price, values = item.data, last[item.data.pair]
+            self.values[price.pair] = price.value
+            values.append(price.value)
+            change = price.value / fmean(values) - 1
+            if abs(change) > 0.004:
+                alert = Alert(f"{price.pair} is at {price.value}, {change:+.1%} from its average")
+                self.alerts.publish_soon(alert, idempotency=str(item.position))
+                values.clear()
 
 
 if __name__ == "__main__":
     host, port = sys.argv[1:3]
     library = Path(sys.argv[3] if sys.argv[3:] else LIBRARY)
-    dashboard = Dashboard(host, int(port), secret=b"from your configuration", library=library)
+    redis_url = os.environ.get("REDIS_URL")
+    dashboard = Dashboard(host, int(port), secret=b"from your configuration", library=library, redis_url=redis_url)
     for name in ("Ann", "Bob"):
         print(f"http://{host}:{port}/#{dashboard.tokens.make('login', name, 24 * 3600)}", flush=True)
-    dashboard.server.run()
+    dashboard.server.run(drain=5)

@@ -1,7 +1,8 @@
 """What the cases that measure servers have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from benchmarks.contestants import GENERAL
 from benchmarks.deflate import Settings
@@ -33,6 +34,14 @@ class ServerCase(ABC):
     @abstractmethod
     def description(self) -> str:
         """What the case measures, in one line."""
+
+    @contextmanager
+    def surroundings(self) -> Iterator[Sequence[str]]:
+        """Start what the servers need, until the end of the `with` block.
+
+        :returns: Further options of the servers.
+        """
+        yield ()
 
     @abstractmethod
     def drive(self, servers: Sequence[ServerProcess], seconds: float) -> Measure:

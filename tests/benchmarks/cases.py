@@ -13,6 +13,7 @@ from benchmarks.following import RETURNING, WITH_ENGINE, FollowersCase, JoinCase
 from benchmarks.frames import TEXT
 from benchmarks.handshakes import HandshakeCase
 from benchmarks.idling import CompressedIdleCase, IdleCase
+from benchmarks.over_redis import RedisCase
 from benchmarks.scale import ScaleCase
 from benchmarks.sending import TightSendCase
 from benchmarks.transfers import DownloadCase, UploadCase
@@ -67,6 +68,8 @@ _ALL: list[Case] = [
     JoinCase("topics-join-1k", followers=1_000),
     ReturnCase("topics-return-1k", clients=1_000, contestants=(*RETURNING, *ENGINES[:1])),
     ReturnCase("topics-return-10k", clients=10_000),
+    RedisCase("redis-each-1k", topics=1_000, followers=1),
+    RedisCase("redis-one-1k", topics=1, followers=1_000),
     IdleCase("idle", connections=3000),
     IdleCase("idle-tls", connections=500, tls=True),
     IdleCase("asgi-idle", connections=1000, contestants=ASGI),

@@ -35,6 +35,7 @@ _TYPED: dict[str, list[str]] = {
     "streamws-pydantic": ["streamws", "--way", "pydantic"],
 }
 _TOPICS: dict[str, list[str]] = {"streamws-topics": ["streamws", "--way", "topics"]}
+_HIREDIS: dict[str, list[str]] = {"hiredis": ["hiredis"]}
 _ENGINES: dict[str, list[str]] = {
     "wse-server": ["wse_engine"],
     "wse-server-cores": ["wse_engine", "--all-cores"],
@@ -72,6 +73,8 @@ TYPED = ("streamws", *_TYPED)
 """Text as it is, JSON by hand, and typed messages, which the case `typed` compares."""
 TOPICS = ("streamws", *_TOPICS)
 """Without topics: `broadcast`, to clients that the application has in a dict; and with topics."""
+REDIS = ("hiredis", *TOPICS)
+"""What delivers publications at Redis: the least, `broadcast` to clients that the application has in a dict, topics."""
 CHANNELS = tuple(_CHANNELS)
 """Libraries with topics, in ASGI applications under uvicorn with its default WebSocket class. The second one has no
 history."""
@@ -81,7 +84,7 @@ BLOCKING = tuple(_BLOCKING)
 """Blocking clients, which the cases `sync` and `sync-one` compare."""
 ASGI = tuple(_ASGI)
 """Servers of ASGI applications; uvicorn with its WebSocket classes and ours."""
-SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_TOPICS, *_CHANNELS, *_ENGINES, *_BLOCKING, *_ASGI)
+SERVERS = (*_SCRIPTS, *_WAYS, *_TYPED, *_TOPICS, *_HIREDIS, *_CHANNELS, *_ENGINES, *_BLOCKING, *_ASGI)
 SERVERS_WITH_ZLIB_NG = tuple(_WITH_ZLIB_NG)
 """Measured only if named, and only in cases with compression."""
 
@@ -93,6 +96,7 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("aiohttp", "zlib-ng"),
     "websockets": ("websockets", "zlib-ng"),
     **dict.fromkeys(_TYPED, ("msgspec", "pydantic")),
+    "hiredis": ("hiredis", "redis"),
     "litestar-channels": ("uvicorn", "websockets", "litestar"),
     "broadcaster": ("uvicorn", "websockets", "starlette", "broadcaster"),
     "websockets-sync": ("websockets",),
@@ -126,7 +130,7 @@ def command(server: str, role: Role, settings: Settings | None = None) -> list[s
 
     :returns: The path of the script in this folder, then its options.
     """
-    scripts = _SCRIPTS | _WAYS | _TYPED | _TOPICS | _CHANNELS | _ENGINES | _BLOCKING | _ASGI | _WITH_ZLIB_NG
+    scripts = _SCRIPTS | _WAYS | _TYPED | _TOPICS | _HIREDIS | _CHANNELS | _ENGINES | _BLOCKING | _ASGI | _WITH_ZLIB_NG
     name, *options = scripts[server]
     script = [f"{role}s/{name}_{role}.py", *options]
     if settings is not None:

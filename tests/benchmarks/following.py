@@ -58,7 +58,7 @@ class FollowersCase(ServerCase):
         followers = self.clients * self.each // self.topics
         overlap = f"; each of {self.clients:,} clients follows {self.each}" if self.each > 1 else ""
         return (
-            f"publications in {_count(self.topics, 'topic')} with {_count(followers, 'follower')}"
+            f"publications in {count(self.topics, 'topic')} with {count(followers, 'follower')}"
             f"{' each' if self.topics > 1 else ''}{overlap}"
         )
 
@@ -75,7 +75,7 @@ class FollowersCase(ServerCase):
     def drive(self, servers: Sequence[ServerProcess], seconds: float) -> Measure:
         (server,) = servers
         followers = self.clients * self.each
-        with _crowd(server, self.clients, self.follow) as crowd, _control(server) as control:
+        with open_crowd(server, self.clients, self.follow) as crowd, _control(server) as control:
 
             def publish() -> None:
                 expected = crowd.counts.messages + followers
@@ -91,7 +91,7 @@ class FollowersCase(ServerCase):
                 rounds += 1
             result = watch.stop(rounds * followers)
             server.wait_until_asleep()
-            _check(crowd, self.clients + (rounds + 1) * followers)
+            check_deliveries(crowd, self.clients + (rounds + 1) * followers)
             return result
 
 
@@ -116,7 +116,7 @@ class JoinCase(ServerCase):
 
     def drive(self, servers: Sequence[ServerProcess], seconds: float) -> Measure:
         (server,) = servers
-        with _crowd(server, self.followers, lambda _: command("join", "0")) as crowd, ExitStack() as stack:
+        with open_crowd(server, self.followers, lambda _: command("join", "0")) as crowd, ExitStack() as stack:
             connections = []
             for _ in range(self.connections):
                 connections.append(connect(server.port))
@@ -199,7 +199,7 @@ class ReturnCase(ServerCase):
         (server,) = servers
         join, back = command("join", "0"), command("return", "0")
         # The client that publishes joins the topic first, and so keeps it while all others are away.
-        with _control(server) as control, _crowd(server, self.clients, lambda _: join, lambda _: back) as crowd:
+        with _control(server) as control, open_crowd(server, self.clients, lambda _: join, lambda _: back) as crowd:
             control.sendall(join)
             receive_exactly(control, len(REPLY))
             for number in range(HISTORY):
@@ -214,12 +214,12 @@ class ReturnCase(ServerCase):
             figures = {"storm s": time.monotonic() - begin, "retries": crowd.counts.retries}
             server.wait_until_asleep()
             result = watch.stop(self.clients, figures=figures)
-            _check(crowd, received + HISTORY * self.clients)
+            check_deliveries(crowd, received + HISTORY * self.clients)
             return result
 
 
 @contextmanager
-def _crowd(
+def open_crowd(
     server: ServerProcess, clients: int, greeting: Greeting, returning: Greeting | None = None
 ) -> Iterator[Crowd]:
     """Let clients connect, and wait until the server has answered the greeting of each."""
@@ -242,7 +242,7 @@ def _control(server: ServerProcess) -> Iterator[socket.socket]:
         reset(connection)
 
 
-def _check(crowd: Crowd, messages: int) -> None:
+def check_deliveries(crowd: Crowd, messages: int) -> None:
     """Check that the clients have received a number of messages, and that the server has closed no connection."""
     counts = crowd.counts
     if counts.lost:
@@ -251,5 +251,5 @@ def _check(crowd: Crowd, messages: int) -> None:
         raise ValueError(f"the clients received {counts.messages:,} messages instead of {messages:,}")
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' if number != 1 else ''}"

@@ -11,7 +11,8 @@ from benchmarks.contestants import packages
 _LIBRARIES = ("streamws", "picows", "aiohttp", "websockets", "websocket-client", "wse-server", "msgspec", "pydantic")
 _ASGI = ("uvicorn", "fastapi", "wsproto", "hypercorn", "granian")
 _CHANNELS = ("litestar", "starlette", "broadcaster")
-PACKAGES = (*_LIBRARIES, *_ASGI, *_CHANNELS, "uvloop", "aiofastnet", "zlib-ng", "isal")
+_REDIS = ("hiredis", "redis")
+PACKAGES = (*_LIBRARIES, *_ASGI, *_CHANNELS, *_REDIS, "uvloop", "aiofastnet", "zlib-ng", "isal")
 OLDEST_FOR_WSE = (3, 12)
 """wse-server has no packages for older versions of Python, so it is not measured with them."""
 

@@ -20,7 +20,7 @@ from benchmarks.results import Result, Row, pythons, reference, rows, select
 from benchmarks.table import ratio, undecided
 
 _BLOCK = re.compile(r"(<!-- figures: (.+?) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-_LIBRARIES = ("picows", "websockets", "aiohttp", "wse-server", "litestar", "broadcaster")
+_LIBRARIES = ("picows", "websockets", "aiohttp", "wse-server", "litestar", "broadcaster", "hiredis")
 PACKAGES = ("uvloop", "aiofastnet", *_LIBRARIES, "zlib-ng", "isal")
 
 

@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard import Dashboard, Price
+from dashboard import PRICES, Alert, Dashboard, Price
 
 from helpers.programs import Program
 from helpers.waiting import until, within
 from streamws import Client, Connecting, HandshakeRefused, connect
+from streamws.messages import Json
+from streamws.topics import RedisBroker, Topics
+from topics.redis_server import RedisServer
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "dashboard.py"
 
@@ -145,6 +149,28 @@ async def test_price_far_from_its_average_is_an_alert(dashboard: Dashboard) -> N
         for value in (1.0, 1.0, 1.002, 1.02):
             await dashboard.prices.publish(Price("AUD/USD", value))
         assert (await pushed(ann, "pub"))["data"] == {"text": "AUD/USD is at 1.02, +1.4% from its average"}
+
+
+async def test_two_processes_publish_each_price_and_each_alert_once(library: Path, redis_server: RedisServer) -> None:
+    async with AsyncExitStack() as stack:
+        both = [
+            Dashboard("127.0.0.1", 0, secret=b"secret", library=library, interval=1e9, redis_url=redis_server.url)
+            for _ in range(2)
+        ]
+        for dashboard in both:
+            await stack.enter_async_context(dashboard.server)
+        published = 1
+        while not all("AUD/USD" in dashboard.values for dashboard in both):  # until both watch the prices
+            await both[0].prices.publish(Price("AUD/USD", 1.0))
+            published += 1
+        await both[0].prices.publish(Price("AUD/USD", 1.02))
+        await until(lambda: all(dashboard.values["AUD/USD"] == 1.02 for dashboard in both))
+    async with Topics(RedisBroker(redis_server.url, prefix="dashboard")) as topics:
+        prices = await topics.topic("prices", Json(Price), history=both[0].prices.history).read_history(limit=0)
+        assert prices.position.offset == published + len(PRICES)
+        alerts = await topics.topic("alerts", Json(Alert), history=both[0].alerts.history).read_history()
+        [alert] = alerts.publications
+        assert alert.data.text.startswith("AUD/USD is at 1.02, ")
 
 
 async def test_tokens_are_refused_if_they_have_expired_or_have_another_purpose(dashboard: Dashboard) -> None:

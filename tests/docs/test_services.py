@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from chat_service import TO_CLIENTS, Chat, Here, Said
+from chat_service import TO_CLIENTS, Chat, Here, Member, Missing, Said
 from market_data import FROM_CLIENTS, Feed, Follow, Market, Price
 from market_data import TO_CLIENTS as PRICES
 
@@ -25,22 +25,33 @@ async def chat() -> AsyncIterator[Chat]:
     service = Chat("127.0.0.1", 0, secret=b"secret")
     async with asyncio.timeout(SECONDS), service.server:
         yield service
-        await until(lambda: not service.rooms)
+        await until(lambda: not service.topics.followed)
 
 
 def join(chat: Chat, token: str, room: str = "garden") -> Connecting:
     return connect(f"ws://127.0.0.1:{chat.server.port}/rooms/{room}?token={token}", proxy=None)
 
 
-async def heard(client: Client) -> Said | Here:
+async def heard(client: Client) -> Said | Here | Member | Missing:
     return await client.typed(TO_CLIENTS).read_message()
+
+
+async def entered(client: Client, user: str, *others: str) -> None:
+    """Read what a client gets when its user has entered a room."""
+    assert [await heard(client), await heard(client)] == [Member(user, here=True), Here([*others, user])]
+
+
+async def said(client: Client) -> tuple[str, str]:
+    message = await heard(client)
+    assert isinstance(message, Said)
+    return message.user, message.text
 
 
 async def test_tests_of_chat_service_pass() -> None:
     file = str(EXAMPLES / "test_chat_service.py")
     async with Program("-m", "pytest", "-n", "0", "-p", "no:cacheprovider", file) as program:
         assert await program.end() == 0, program.stdout
-        assert "2 passed" in program.stdout
+        assert "3 passed" in program.stdout
 
 
 async def test_tests_of_fastapi_chat_pass() -> None:
@@ -67,7 +78,7 @@ async def test_chat_service_prints_links_and_serves_page() -> None:
         await program.says("^http://localhost:0/#Bob[.].*$")
         port = await program.logs(r"serving ws://localhost:(\d+)")
         async with connect(f"ws://localhost:{port}/rooms/garden?token={token}", proxy=None) as client:
-            assert await heard(client) == Here(["Ann"])
+            await entered(client, "Ann")
         with pytest.raises(HandshakeRefused) as page:
             await connect(f"ws://localhost:{port}/", proxy=None)
         assert page.value.status == 200
@@ -78,19 +89,32 @@ async def test_chat_service_prints_links_and_serves_page() -> None:
 
 async def test_chat_service_keeps_rooms_apart(chat: Chat) -> None:
     async with join(chat, chat.token("Ann")) as ann, join(chat, chat.token("Bob"), "the%20kitchen") as bob:
-        assert (await heard(ann), await heard(bob)) == (Here(["Ann"]), Here(["Bob"]))
-        assert set(chat.rooms) == {"garden", "the kitchen"}
+        await entered(ann, "Ann")
+        await entered(bob, "Bob")
+        assert chat.topics.find("room:the kitchen") is not None
         await bob.send('{"type":"say","text":"soup"}')
-        assert await heard(bob) == Said("Bob", "soup")
+        assert await said(bob) == ("Bob", "soup")
         await ann.send('{"type":"say","text":"tea"}')
-        assert await heard(ann) == Said("Ann", "tea")
+        assert await said(ann) == ("Ann", "tea")
+
+
+async def test_user_with_two_tabs_is_there_until_both_are_closed(chat: Chat) -> None:
+    async with join(chat, chat.token("Ann")) as ann:
+        await entered(ann, "Ann")
+        async with join(chat, chat.token("Bob")) as bob:
+            await entered(bob, "Bob", "Ann")
+            async with join(chat, chat.token("Bob")) as other:
+                await entered(other, "Bob", "Ann")
+        seen = [await heard(ann) for _ in range(4)]
+        assert seen == [Member("Bob", here=here) for here in (True, True, True, False)]
 
 
 async def test_chat_service_ends_connection_when_token_expires(chat: Chat) -> None:
     async with join(chat, chat.token("Bob")) as bob:
-        assert await heard(bob) == Here(["Bob"])
+        await entered(bob, "Bob")
         async with join(chat, chat.token("Ann", 2)) as ann:
-            assert await heard(ann) == await heard(bob) == Here(["Ann", "Bob"])
+            assert [await heard(ann), await heard(ann)] == [Member("Ann", here=True), Here(["Ann", "Bob"])]
+            assert await heard(bob) == Member("Ann", here=True)
             with pytest.raises(ConnectionClosedError) as ended:
                 await heard(ann)
         assert ended.value.outcome.received is not None
@@ -98,7 +122,7 @@ async def test_chat_service_ends_connection_when_token_expires(chat: Chat) -> No
             4401,
             "the token has expired",
         )
-        assert await heard(bob) == Here(["Bob"])
+        assert await heard(bob) == Member("Ann", here=False)
 
 
 @pytest.mark.parametrize("token", ["Ann", "..", "Ann.9999999999.", "Ann.9999999999.é", "Ann.9999999999.00"])
@@ -114,9 +138,10 @@ async def test_chat_service_refuses_token_that_has_expired(chat: Chat) -> None:
     assert (refused.value.status, refused.value.body) == (401, b"the token has expired\n")
 
 
-async def test_chat_service_refuses_path_without_room(chat: Chat) -> None:
+@pytest.mark.parametrize("path", ["garden/corner", "x" * 101])
+async def test_chat_service_refuses_path_without_room(path: str, chat: Chat) -> None:
     with pytest.raises(HandshakeRefused, match="404"):
-        await join(chat, chat.token("Ann"), "garden/corner")
+        await join(chat, chat.token("Ann"), path)
 
 
 @pytest.mark.parametrize("message", ["hello", "{}", '{"type":"say"}', '{"type":"shout","text":"hi"}', b"\xff"])
@@ -128,7 +153,7 @@ async def test_chat_service_closes_connection_of_bad_message(
         await bob.wait_closed()
         assert bob.outcome is not None
         assert bob.outcome.code == 1007
-        while await heard(ann) != Here(["Ann"]):
+        while await heard(ann) != Member("Bob", here=False):
             pass
     assert not [record for record in caplog.records if record.exc_info], "no traceback"
 

@@ -180,7 +180,7 @@ class RedisBroker:
         await self._subscriber.subscribe(topic)
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver those of a topic; see `Broker.unsubscribe`."""
+        """Stop delivering those of a topic; see `Broker.unsubscribe`."""
         await self._subscriber.unsubscribe(topic)
 
     async def read_history(

@@ -242,7 +242,7 @@ class Keys:
         return f"{self.nodes}:{node}"
 
 
-_HEAD = struct.Struct("<cQQi16s")
+HEAD = struct.Struct("<cQQi16s")
 """The beginning of a publication: `t` for text or `b` for binary, the offset, the milliseconds since 1970, the length
 of the key or -1, and the epoch. The key and the payload follow. Presence events are `j` or `l`, and JSON.
 """
@@ -254,8 +254,8 @@ def parse_record(message: bytes, epoch: str | None = None) -> Record:
     :param epoch: the epoch of its position, if it was continued; None for the epoch in which it was made.
     :raises struct.error: if it is too short.
     """
-    kind, offset, time, length, made = _HEAD.unpack_from(message)
-    body = message[_HEAD.size :]
+    kind, offset, time, length, made = HEAD.unpack_from(message)
+    body = message[HEAD.size :]
     key = None
     if length >= 0:
         key = body[:length].decode()

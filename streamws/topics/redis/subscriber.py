@@ -180,7 +180,7 @@ class Subscriber:
             raise
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver what is published in a topic; see `Broker.unsubscribe`."""
+        """Stop delivering what is published in a topic; see `Broker.unsubscribe`."""
         name = self._keys.channel(topic)
         self._topics.pop(name.encode(), None)
         link = self._current()

@@ -37,6 +37,7 @@ class Arguments(argparse.Namespace):
     zlib_ng: bool
     core: int | None
     lifetime: int
+    redis: int | None
     pure: bool
     no_speed: bool
 
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--ping", type=float, metavar="SECONDS", help="ping idle clients at this interval")
     result.add_argument("--backlog", type=int, default=100, help="connections that may wait to be accepted (100)")
+    result.add_argument("--redis", type=int, metavar="PORT", help="publish through the Redis at this port")
     result.add_argument("--zlib-ng", action="store_true", help="compress with zlib-ng")
     add_process_options(result)
     return result

@@ -1,5 +1,7 @@
 """The task of `members` with streamws: with `Topics`, and by hand with a dict of clients for each topic.
 
+Both can receive the publications from Redis: with `RedisBroker`, and by hand with hiredis.
+
 Import it after `choose_build`.
 """
 
@@ -7,17 +9,22 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from benchmarks.servers.common import HOST
 from benchmarks.servers.members import HISTORY, PUBLICATION, Member
+from benchmarks.servers.redis_channels import RedisChannels
 from streamws import Client, WebSocketServer
-from streamws.topics import History, MemoryBroker, Position, Topic, Topics
+from streamws.topics import History, MemoryBroker, Position, RedisBroker, Topic, Topics
 
 
 class WithTopics:
-    """The handler of a server with topics, and its lifespan."""
+    """The handler of a server with topics, and its lifespan.
 
-    def __init__(self, history: bool) -> None:
+    :param redis: the port of the Redis to use; None for none.
+    """
+
+    def __init__(self, history: bool, redis: int | None) -> None:
         self._history = History(size=HISTORY) if history else None
-        self._topics = Topics(MemoryBroker())
+        self._topics = Topics(MemoryBroker() if redis is None else RedisBroker(f"redis://{HOST}:{redis}"))
         self.starts: dict[str, Position] = {}
         """The positions at which the first clients have joined."""
 
@@ -56,16 +63,23 @@ class _TopicMember(Member):
 
 
 class ByHand:
-    """The least that an application without topics needs: for each topic the clients, and the last publications."""
+    """The least that an application without topics needs: for each topic the clients, and the last publications.
 
-    def __init__(self, history: bool) -> None:
+    :param redis: the port of the Redis to use; None for none.
+    """
+
+    def __init__(self, history: bool, redis: int | None) -> None:
         self.size = HISTORY if history else 0
         self.rooms: defaultdict[str, dict[Client, None]] = defaultdict(dict)
         self.histories: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=self.size))
+        self._redis = redis
+        self._channels: RedisChannels | None = None
 
     @asynccontextmanager
     async def lifespan(self, socket: WebSocketServer) -> AsyncIterator[None]:
         self.broadcast = socket.broadcast
+        if self._redis is not None:
+            self._channels = await RedisChannels.open(self._redis, self._deliver)
         yield
 
     async def handle(self, client: Client) -> None:
@@ -74,6 +88,15 @@ class ByHand:
             await member.obey(client)
         finally:
             await member.leave([*member.joined])
+
+    def join(self, name: str, client: Client) -> None:
+        """Let a client follow a topic."""
+        if self._channels is not None and name not in self.rooms:
+            self._channels.subscribe(name.encode())
+        self.rooms[name][client] = None
+
+    def _deliver(self, channel: bytes, message: bytes) -> None:
+        self.broadcast(message.decode(), self.rooms[channel.decode()])
 
 
 class _MemberByHand(Member):
@@ -87,7 +110,7 @@ class _MemberByHand(Member):
             if returning:
                 for message in self._all.histories[name]:
                     await self._client.send(message)
-            self._all.rooms[name][self._client] = None
+            self._all.join(name, self._client)
             self.joined[name] = None
 
     async def leave(self, topics: Sequence[str]) -> None:

@@ -113,7 +113,7 @@ def main(arguments: Arguments) -> None:
     if arguments.handler in ("topics", "history"):
         from benchmarks.servers.streamws_members import ByHand, WithTopics
 
-        members = (WithTopics if arguments.way == "topics" else ByHand)(arguments.handler == "history")
+        members = (WithTopics if arguments.way == "topics" else ByHand)(arguments.handler == "history", arguments.redis)
         handlers[arguments.handler] = members.handle
         lifespans[arguments.handler] = members.lifespan
     loop = new_loop(arguments)

@@ -18,11 +18,14 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+    {http}
+}}
+"""
+SERVER = """
     server {{
         listen 127.0.0.1:{port}{parameters};
         {server}
     }}
-}}
 """
 
 
@@ -36,12 +39,22 @@ async def nginx(server: str, folder: Path, *, main: str = "", parameters: str = 
     :param parameters: further parameters of `listen`, each with a space before it.
     """
     port = free_port()
+    http = SERVER.format(port=port, parameters=parameters, server=server)
+    async with nginx_with(http, port, folder, main=main):
+        yield port
+
+
+@asynccontextmanager
+async def nginx_with(http: str, port: int, folder: Path, *, main: str = "") -> AsyncIterator[None]:
+    """Run nginx.
+
+    :param http: directives of the `http` block.
+    :param port: a port on which it listens then.
+    """
     configuration, log = folder / "nginx.conf", folder / "nginx.log"
-    configuration.write_text(
-        CONFIGURATION.format(main=main, folder=folder, port=port, parameters=parameters, server=server)
-    )
+    configuration.write_text(CONFIGURATION.format(main=main, folder=folder, http=http))
     with log.open("wb") as errors:
         async with running("nginx", "-p", folder, "-c", configuration, "-e", "stderr", errors=errors) as process:
             await listens(port)
             assert process.returncode is None, log.read_text()
-            yield port
+            yield
