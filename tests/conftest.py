@@ -20,7 +20,7 @@ from helpers.builds import is_compiled, package_folder, use_pure
 from helpers.leaks import LeakCheck
 from helpers.pairwise import covering
 
-pytest.register_assert_rewrite("helpers.fixtures", "helpers.frames", "helpers.peers", "topics.centrifugo.house")
+pytest.register_assert_rewrite("helpers.fixtures", "helpers.frames", "helpers.peers", "topics.centrifugo.endpoints")
 
 PATIENCE = 60.0
 """Seconds that a test may take."""
@@ -76,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.import_plugin("helpers.fixtures")
     config.pluginmanager.import_plugin("helpers.certificates")
     config.pluginmanager.import_plugin("topics.fixtures")
-    config.pluginmanager.import_plugin("topics.centrifugo.house")
+    config.pluginmanager.import_plugin("topics.centrifugo.endpoints")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -59,7 +59,7 @@ wse-server          an engine in Rust, with the CPU time of all its threads on t
                     has no event loop: its threads may merge broadcasts that a library would send one by one
 topics-*            one delivery to one client, one join with the leave after it, or one return: a reset connection that
                     comes back, with its handshake and what it gets from the history
-redis-*             one delivery to one client; hiredis is a protocol of asyncio with hiredis.Reader, and bare transports
+redis-*             one delivery to one client; hiredis is its Reader in a protocol of asyncio, and bare transports
 scale-*             idle: a connection and keepalive round; pings: received by each client in an interval; delivery: one
                     message to one client; opening: a connection and its handshake; storm: the same for connections
                     that were all reset and come back at once, the resets included; storm s: until all are open again;

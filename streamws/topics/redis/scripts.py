@@ -42,16 +42,25 @@ end
 redis.call('PEXPIRE', meta, ARGV[2])
 
 local function trim(bytes, size, ms, most)
-  local count = redis.call('XLEN', stream)
+  local count, batch = redis.call('XLEN', stream), 2
   while count > 0 do
-    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-    local _, _, time = struct.unpack('<c1I8I8', oldest[2][2])
-    if count <= size and bytes <= most and now < time + ms then
+    local oldest, dropped = redis.call('XRANGE', stream, '-', '+', 'COUNT', batch), {}
+    for _, entry in ipairs(oldest) do
+      local _, _, time = struct.unpack('<c1I8I8', entry[2][2])
+      if count <= size and bytes <= most and now < time + ms then
+        break
+      end
+      dropped[#dropped + 1] = entry[1]
+      bytes = bytes - tonumber(string.match(entry[1], '%d+$')) - 64
+      count = count - 1
+    end
+    if #dropped > 0 then
+      redis.call('XDEL', stream, unpack(dropped))
+    end
+    if #dropped < #oldest then
       return bytes
     end
-    redis.call('XDEL', stream, oldest[1])
-    bytes = bytes - tonumber(string.match(oldest[1], '%d+$')) - 64
-    count = count - 1
+    batch = 100
   end
   return 0
 end

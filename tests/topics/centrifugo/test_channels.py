@@ -19,12 +19,23 @@ from streamws.topics import (
     Topic,
     TopicLimits,
 )
-from topics.centrifugo.house import POSITION, PRICE, USER, House, Open, Price, allow, by_token, news, publications
+from topics.centrifugo.endpoints import (
+    POSITION,
+    PRICE,
+    USER,
+    Open,
+    OpenEndpoint,
+    Price,
+    allow,
+    by_token,
+    news,
+    publications,
+)
 from topics.flaky import FlakyBroker
 
 
-async def test_client_subscribes_publishes_and_unsubscribes(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_client_subscribes_publishes_and_unsubscribes(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     prices = made.topics.topic("prices", PRICE)
     one, two = await made.visit(""), await made.visit("")
     await one.ask('{"id":2,"subscribe":{"channel":"prices"}}', '{"id":2,"subscribe":{}}')
@@ -40,8 +51,8 @@ async def test_client_subscribes_publishes_and_unsubscribes(house: Open) -> None
     assert made.topics.followed == 0
 
 
-async def test_publisher_that_subscribes_gets_its_own_publication_first(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_publisher_that_subscribes_gets_its_own_publication_first(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     _topic = made.topics.topic("prices", Json(int))
     peer = await made.visit("")
     await peer.say('{"id":2,"subscribe":{"channel":"prices"}}', '{"id":3,"publish":{"channel":"prices","data":5}}')
@@ -50,8 +61,8 @@ async def test_publisher_that_subscribes_gets_its_own_publication_first(house: O
     )
 
 
-async def test_everything_is_refused_without_authorize(house: Open) -> None:
-    made = await house()
+async def test_everything_is_refused_without_authorize(open_endpoint: Open) -> None:
+    made = await open_endpoint()
     _topic = made.topics.topic("news", history=History())
     peer = await made.visit("")
     await peer.say(
@@ -65,14 +76,14 @@ async def test_everything_is_refused_without_authorize(house: Open) -> None:
     await peer.hear(*denied)
 
 
-async def test_authorize_is_asked_for_each_action(house: Open) -> None:
+async def test_authorize_is_asked_for_each_action(open_endpoint: Open) -> None:
     asked: list[tuple[str, str, str]] = []
 
     async def note(client: Client, action: str, topic: str) -> bool:
         asked.append((client[USER], action, topic))
         return action == "subscribe"
 
-    made = await house(connect=by_token, authorize=note)
+    made = await open_endpoint(connect=by_token, authorize=note)
     _topic = made.topics.topic("news", history=History())
     peer = await made.visit("ada")
     await peer.say(
@@ -89,7 +100,7 @@ async def test_authorize_is_asked_for_each_action(house: Open) -> None:
     assert asked == [("ada", action, topic) for action, topic in actions]
 
 
-async def test_authorize_that_raises_is_logged(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+async def test_authorize_that_raises_is_logged(open_endpoint: Open, caplog: pytest.LogCaptureFixture) -> None:
     async def fail(client: Client, action: str, topic: str) -> bool:
         if topic == "own":
             raise CentrifugoError(450, "own error")
@@ -97,7 +108,7 @@ async def test_authorize_that_raises_is_logged(house: Open, caplog: pytest.LogCa
             raise CentrifugoDisconnect(4501, "go away")
         raise LookupError("secret")
 
-    peer = await (await house(authorize=fail)).visit("")
+    peer = await (await open_endpoint(authorize=fail)).visit("")
     await peer.ask(
         '{"id":2,"subscribe":{"channel":"news"}}',
         '{"id":2,"error":{"code":100,"message":"internal server error","temporary":true}}',
@@ -109,11 +120,11 @@ async def test_authorize_that_raises_is_logged(house: Open, caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize("answer", [None, 1, "yes", asyncio.Event()])
-async def test_authorize_must_return_a_bool(house: Open, caplog: pytest.LogCaptureFixture, answer: Any) -> None:
+async def test_authorize_must_return_a_bool(open_endpoint: Open, caplog: pytest.LogCaptureFixture, answer: Any) -> None:
     async def vague(client: Client, action: str, topic: str) -> bool:
         return answer  # type: ignore[no-any-return]
 
-    made = await house(authorize=vague)
+    made = await open_endpoint(authorize=vague)
     _topic = made.topics.topic("news", Json(int))
     peer = await made.visit("")
     await peer.ask(
@@ -124,20 +135,20 @@ async def test_authorize_must_return_a_bool(house: Open, caplog: pytest.LogCaptu
     assert made.topics.followed == 0
 
 
-async def test_topic_that_the_program_does_not_use_is_unknown(house: Open) -> None:
-    peer = await (await house(authorize=allow)).visit("")
+async def test_topic_that_the_program_does_not_use_is_unknown(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint(authorize=allow)).visit("")
     await peer.ask(
         '{"id":2,"subscribe":{"channel":"news"}}', '{"id":2,"error":{"code":102,"message":"unknown channel"}}'
     )
 
 
-async def test_find_makes_topics_when_they_are_asked_for(house: Open) -> None:
-    made: House
+async def test_find_makes_topics_when_they_are_asked_for(open_endpoint: Open) -> None:
+    made: OpenEndpoint
 
     def find(name: str) -> Topic[int] | None:
         return made.topics.topic(name, Json(int)) if name.startswith("room:") else None
 
-    made = await house(authorize=allow, find=find)
+    made = await open_endpoint(authorize=allow, find=find)
     peer = await made.visit("")
     await peer.ask('{"id":2,"subscribe":{"channel":"room:1"}}', '{"id":2,"subscribe":{}}')
     await made.topics.topic("room:1", Json(int)).publish(3)
@@ -147,13 +158,13 @@ async def test_find_makes_topics_when_they_are_asked_for(house: Open) -> None:
     )
 
 
-async def test_find_must_return_the_topic_of_the_name(house: Open, caplog: pytest.LogCaptureFixture) -> None:
-    made: House
+async def test_find_must_return_the_topic_of_the_name(open_endpoint: Open, caplog: pytest.LogCaptureFixture) -> None:
+    made: OpenEndpoint
 
     def find(name: str) -> Topic[int]:
         return made.topics.topic(name.lower(), Json(int))
 
-    made = await house(authorize=allow, find=find)
+    made = await open_endpoint(authorize=allow, find=find)
     peer = await made.visit("")
     await peer.ask(
         '{"id":2,"subscribe":{"channel":"News"}}',
@@ -162,8 +173,8 @@ async def test_find_must_return_the_topic_of_the_name(house: Open, caplog: pytes
     assert "ValueError: find('News') must return the topic of this name, not <Topic 'news'>" in caplog.text
 
 
-async def test_second_subscription_of_a_channel_is_refused(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_second_subscription_of_a_channel_is_refused(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     _topic = made.topics.topic("news", Json(int))
     peer = await made.visit("")
     await peer.ask('{"id":2,"subscribe":{"channel":"news"}}', '{"id":2,"subscribe":{}}')
@@ -174,9 +185,9 @@ async def test_second_subscription_of_a_channel_is_refused(house: Open) -> None:
     await peer.hear('{"id":4,"unsubscribe":{}}', '{"id":5,"subscribe":{}}')
 
 
-async def test_number_of_channels_and_their_names_are_limited(house: Open) -> None:
+async def test_number_of_channels_and_their_names_are_limited(open_endpoint: Open) -> None:
     limits = TopicLimits(max_topics_per_client=2, max_name=5)
-    made: House
+    made: OpenEndpoint
 
     def find(name: str) -> Topic[int]:
         return made.topics.topic(name, Json(int))
@@ -187,7 +198,7 @@ async def test_number_of_channels_and_their_names_are_limited(house: Open) -> No
         asked.append(topic)
         return True
 
-    made = await house(limits, authorize=authorize, find=find)
+    made = await open_endpoint(limits, authorize=authorize, find=find)
     peer = await made.visit("")
     for name in ("a", "éé"):
         await peer.ask(f'{{"id":2,"subscribe":{{"channel":"{name}"}}}}', '{"id":2,"subscribe":{}}')
@@ -196,8 +207,8 @@ async def test_number_of_channels_and_their_names_are_limited(house: Open) -> No
     assert "ééé" not in asked
 
 
-async def test_several_subscriptions_are_independent(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_several_subscriptions_are_independent(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     names = [f"topic {number}" for number in range(20)]
     topics = [made.topics.topic(name, Json(str)) for name in names]
     peer = await made.visit("")
@@ -208,8 +219,8 @@ async def test_several_subscriptions_are_independent(house: Open) -> None:
     await peer.hear(*(f'{{"push":{{"channel":"{name}","pub":{{"data":"{name}"}}}}}}' for name in reversed(names)))
 
 
-async def test_program_ends_a_subscription(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_program_ends_a_subscription(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     topic = made.topics.topic("news", Json(int))
     peer = await made.visit("")
     await peer.ask('{"id":2,"subscribe":{"channel":"news"}}', '{"id":2,"subscribe":{}}')
@@ -221,7 +232,9 @@ async def test_program_ends_a_subscription(house: Open) -> None:
     await peer.ask('{"id":3,"subscribe":{"channel":"news"}}', '{"id":3,"subscribe":{}}')
 
 
-async def test_program_ends_a_subscription_before_it_has_begun(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+async def test_program_ends_a_subscription_before_it_has_begun(
+    open_endpoint: Open, caplog: pytest.LogCaptureFixture
+) -> None:
     asked, answered = asyncio.Event(), asyncio.Event()
 
     async def slow(client: Client, action: str, topic: str) -> bool:
@@ -229,7 +242,7 @@ async def test_program_ends_a_subscription_before_it_has_begun(house: Open, capl
         await answered.wait()
         return True
 
-    made = await house(authorize=slow)
+    made = await open_endpoint(authorize=slow)
     topic = made.topics.topic("news", Json(int))
     peer = await made.visit("")
     await peer.say('{"id":2,"subscribe":{"channel":"news"}}')
@@ -245,10 +258,10 @@ async def test_program_ends_a_subscription_before_it_has_begun(house: Open, capl
 
 
 async def test_program_ends_a_subscription_while_the_broker_is_asked(
-    house: Open, caplog: pytest.LogCaptureFixture
+    open_endpoint: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = FlakyBroker()
-    made = await house(broker=broker, authorize=allow)
+    made = await open_endpoint(broker=broker, authorize=allow)
     topic = made.topics.topic("news", Json(int))
     peer = await made.visit("")
     broker.hang()
@@ -263,8 +276,8 @@ async def test_program_ends_a_subscription_while_the_broker_is_asked(
     assert caplog.text == ""
 
 
-async def test_payloads_of_other_codecs_reach_clients_as_json(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_payloads_of_other_codecs_reach_clients_as_json(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     topic = made.topics.topic("raw")
     peer = await made.visit("")
     await peer.ask('{"id":2,"subscribe":{"channel":"raw"}}', '{"id":2,"subscribe":{}}')
@@ -283,8 +296,8 @@ async def test_payloads_of_other_codecs_reach_clients_as_json(house: Open) -> No
 # Recovery and history ------------------------------------------------------------------------------------------------
 
 
-async def test_subscription_to_a_topic_with_history_has_a_position(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_subscription_to_a_topic_with_history_has_a_position(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     topic = await news(made, 10, 20)
     peer = await made.visit("")
     await peer.ask(
@@ -299,8 +312,10 @@ async def test_subscription_to_a_topic_with_history_has_a_position(house: Open) 
     ("offset", "missed"), [(1, [2, 3, 4]), (3, [4]), (4, [])], ids=["all that is kept", "some", "nothing"]
 )
 @pytest.mark.parametrize("epoch", ['"epoch":"e1",', ""])
-async def test_client_recovers_what_it_has_missed(house: Open, offset: int, missed: Sequence[int], epoch: str) -> None:
-    made = await house(authorize=allow)
+async def test_client_recovers_what_it_has_missed(
+    open_endpoint: Open, offset: int, missed: Sequence[int], epoch: str
+) -> None:
+    made = await open_endpoint(authorize=allow)
     topic = await news(made, 10, 20, 30, 40)
     peer = await made.visit("")
     found = f'"publications":[{publications(*missed)}],' if missed else ""
@@ -319,8 +334,8 @@ async def test_client_recovers_what_it_has_missed(house: Open, offset: int, miss
     ['"epoch":"e1","offset":0', '"epoch":"other","offset":4', '"epoch":"e1","offset":9'],
     ids=["too old", "other epoch", "from the future"],
 )
-async def test_client_is_told_that_it_cannot_recover(house: Open, since: str) -> None:
-    made = await house(authorize=allow)
+async def test_client_is_told_that_it_cannot_recover(open_endpoint: Open, since: str) -> None:
+    made = await open_endpoint(authorize=allow)
     _topic = await news(made, 10, 20, 30, 40)
     peer = await made.visit("")
     await peer.ask(
@@ -333,8 +348,8 @@ async def test_client_is_told_that_it_cannot_recover(house: Open, since: str) ->
     )
 
 
-async def test_client_that_has_missed_more_than_the_limit_cannot_recover(house: Open) -> None:
-    made = await house(authorize=allow, max_history=2)
+async def test_client_that_has_missed_more_than_the_limit_cannot_recover(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow, max_history=2)
     _topic = await news(made, 10, 20, 30)
     peer = await made.visit("")
     await peer.ask(
@@ -343,8 +358,8 @@ async def test_client_that_has_missed_more_than_the_limit_cannot_recover(house: 
     )
 
 
-async def test_topic_without_history_cannot_be_recovered(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_topic_without_history_cannot_be_recovered(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     _topic = made.topics.topic("news", Json(int))
     peer = await made.visit("")
     for flag in (0, 2):  # 2 rejects positions that cannot be recovered: a client would ask again and again
@@ -355,8 +370,8 @@ async def test_topic_without_history_cannot_be_recovered(house: Open) -> None:
         await peer.ask('{"id":3,"unsubscribe":{"channel":"news"}}', '{"id":3,"unsubscribe":{}}')
 
 
-async def test_client_that_was_alone_in_a_quiet_channel_has_missed_nothing(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_client_that_was_alone_in_a_quiet_channel_has_missed_nothing(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     topic = await news(made)
     peer = await made.visit("")
     for number in (2, 4):
@@ -378,8 +393,8 @@ async def test_client_that_was_alone_in_a_quiet_channel_has_missed_nothing(house
     )
 
 
-async def test_publication_that_nobody_could_get_ends_the_epoch(house: Open) -> None:
-    topics = (await house()).topics
+async def test_publication_that_nobody_could_get_ends_the_epoch(open_endpoint: Open) -> None:
+    topics = (await open_endpoint()).topics
     topic = topics.topic("quiet", Json(int))
     async with topic.subscribe() as feed:
         position = feed.joined.position
@@ -392,9 +407,9 @@ async def test_publication_that_nobody_could_get_ends_the_epoch(house: Open) -> 
         assert not feed.joined.recovered
 
 
-async def test_client_recovers_at_once_with_the_new_epoch_after_a_restart_with_all_data(house: Open) -> None:
+async def test_client_recovers_at_once_with_the_new_epoch_after_a_restart_with_all_data(open_endpoint: Open) -> None:
     broker = FlakyBroker()
-    made = await house(broker=broker, authorize=allow)
+    made = await open_endpoint(broker=broker, authorize=allow)
     topic = await news(made, 10)
     peer = await made.visit("")
     await peer.ask(
@@ -412,8 +427,8 @@ async def test_client_recovers_at_once_with_the_new_epoch_after_a_restart_with_a
     )
 
 
-async def test_client_is_unsubscribed_to_recover_if_the_broker_has_lost_something(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_client_is_unsubscribed_to_recover_if_the_broker_has_lost_something(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     topic = await news(made, 10)
     peer = await made.visit("")
     await peer.ask(
@@ -456,8 +471,8 @@ async def test_client_is_unsubscribed_to_recover_if_the_broker_has_lost_somethin
         ('"limit":9,"since":{"offset":9,"epoch":"e1"}', []),
     ],
 )
-async def test_client_reads_the_history(house: Open, parameters: str, found: Sequence[int]) -> None:
-    made = await house(authorize=allow)
+async def test_client_reads_the_history(open_endpoint: Open, parameters: str, found: Sequence[int]) -> None:
+    made = await open_endpoint(authorize=allow)
     _topic = await news(made, 10, 20, 30, 40)
     peer = await made.visit("")
     comma = "," if parameters else ""
@@ -468,8 +483,8 @@ async def test_client_reads_the_history(house: Open, parameters: str, found: Seq
 
 
 @pytest.mark.parametrize("since", ['{"offset":4,"epoch":"other"}', '{"offset":4,"epoch":"other"},"reverse":true'])
-async def test_history_of_another_epoch_is_an_error(house: Open, since: str) -> None:
-    made = await house(authorize=allow)
+async def test_history_of_another_epoch_is_an_error(open_endpoint: Open, since: str) -> None:
+    made = await open_endpoint(authorize=allow)
     _topic = await news(made, 10, 20, 30, 40)
     peer = await made.visit("")
     await peer.ask(
@@ -478,8 +493,8 @@ async def test_history_of_another_epoch_is_an_error(house: Open, since: str) -> 
     )
 
 
-async def test_history_in_a_reply_is_limited(house: Open) -> None:
-    made = await house(authorize=allow, max_history=2)
+async def test_history_in_a_reply_is_limited(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow, max_history=2)
     _topic = await news(made, 10, 20, 30)
     peer = await made.visit("")
     for limit in (-1, 3):
@@ -489,8 +504,8 @@ async def test_history_in_a_reply_is_limited(house: Open) -> None:
         )
 
 
-async def test_topic_without_history_has_none(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_topic_without_history_has_none(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     _topic = made.topics.topic("news", Json(int))
     peer = await made.visit("")
     await peer.ask('{"id":2,"history":{"channel":"news"}}', '{"id":2,"error":{"code":108,"message":"not available"}}')
@@ -503,8 +518,8 @@ def info(user: str, client: str) -> str:
     return f'{{"user":"{user}","client":"{client}","conn_info":{{"data":null}}}}'
 
 
-async def test_presence_has_the_connections_of_subscribers(house: Open) -> None:
-    made = await house(connect=by_token, authorize=allow)
+async def test_presence_has_the_connections_of_subscribers(open_endpoint: Open) -> None:
+    made = await open_endpoint(connect=by_token, authorize=allow)
     topic = made.topics.topic("news", Json(int))
     ada, again, bob = await made.visit("ada"), await made.visit("ada"), await made.visit("bob")
     for peer in (ada, again, bob):
@@ -523,8 +538,8 @@ async def test_presence_has_the_connections_of_subscribers(house: Open) -> None:
     assert [*await topic.presence.connections()] == ["c3"]
 
 
-async def test_joins_and_leaves_are_pushed_to_those_who_ask(house: Open) -> None:
-    made = await house(connect=by_token, authorize=allow)
+async def test_joins_and_leaves_are_pushed_to_those_who_ask(open_endpoint: Open) -> None:
+    made = await open_endpoint(connect=by_token, authorize=allow)
     _topic = made.topics.topic("news", Json(int))
     ada, bob = await made.visit("ada"), await made.visit("bob")
     await ada.ask('{"id":2,"subscribe":{"channel":"news","join_leave":true}}', '{"id":2,"subscribe":{}}')
@@ -535,11 +550,11 @@ async def test_joins_and_leaves_are_pushed_to_those_who_ask(house: Open) -> None
     await ada.hear(f'{{"push":{{"channel":"news","leave":{{"info":{info("bob", "c2")}}}}}}}')
 
 
-async def test_client_that_may_not_use_presence_is_not_present(house: Open) -> None:
+async def test_client_that_may_not_use_presence_is_not_present(open_endpoint: Open) -> None:
     async def members(client: Client, action: str, topic: str) -> bool:
         return action != "presence" or client[USER] != "guest"
 
-    made = await house(connect=by_token, authorize=members)
+    made = await open_endpoint(connect=by_token, authorize=members)
     _topic = made.topics.topic("news", Json(int))
     guest, ada = await made.visit("guest"), await made.visit("ada")
     await guest.ask('{"id":2,"subscribe":{"channel":"news","join_leave":true}}', '{"id":2,"subscribe":{}}')
@@ -552,11 +567,11 @@ async def test_client_that_may_not_use_presence_is_not_present(house: Open) -> N
     await guest.ask('{"id":3,"rpc":{}}', '{"id":3,"error":{"code":108,"message":"not available"}}')
 
 
-async def test_refresh_changes_what_others_see_from_then_on(house: Open) -> None:
+async def test_refresh_changes_what_others_see_from_then_on(open_endpoint: Open) -> None:
     async def connect(client: Client, token: str, data: JsonValue) -> Connected:
         return Connected("ada", info=token)
 
-    made = await house(connect=connect, authorize=allow)
+    made = await open_endpoint(connect=connect, authorize=allow)
     _topic = made.topics.topic("news", Json(int))
     peer = await made.visit("first")
     await peer.ask('{"id":2,"refresh":{"token":"second"}}', '{"id":2,"refresh":{"client":"c1"}}')
@@ -567,8 +582,8 @@ async def test_refresh_changes_what_others_see_from_then_on(house: Open) -> None
     )
 
 
-async def test_members_that_the_program_has_entered_are_shown(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_members_that_the_program_has_entered_are_shown(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     topic = made.topics.topic("news", Json(int))
     peer = await made.visit("")
     (client,) = made.served()

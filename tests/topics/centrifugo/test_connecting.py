@@ -11,24 +11,24 @@ from streamws import Client
 from streamws.topics import CentrifugoError, Connected, JsonValue
 from streamws.topics.centrifugo import session
 from streamws.topics.centrifugo.commands import decode_commands
-from topics.centrifugo.house import Open, by_token
+from topics.centrifugo.endpoints import Open, by_token
 
 # Connecting ----------------------------------------------------------------------------------------------------------
 
 
-async def test_client_connects_without_functions(house: Open) -> None:
-    peer = await (await house()).visit()
+async def test_client_connects_without_functions(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint()).visit()
     await peer.ask('{"id":7,"connect":{}}', '{"id":7,"connect":{"client":"c1","ping":25,"pong":true}}')
 
 
-async def test_connect_function_gets_token_and_data_and_its_answer_is_sent(house: Open) -> None:
+async def test_connect_function_gets_token_and_data_and_its_answer_is_sent(open_endpoint: Open) -> None:
     calls: list[tuple[str, JsonValue]] = []
 
     async def note(client: Client, token: str, data: JsonValue) -> Connected:
         calls.append((token, data))
         return Connected("ada", data=[1, "é"], expires_at=time.time() + 61)
 
-    peer = await (await house(connect=note)).visit()
+    peer = await (await open_endpoint(connect=note)).visit()
     await peer.ask(
         '{"id":1,"connect":{"token":"t","data":{"a":null},"name":"js"}}',
         '{"id":1,"connect":{"client":"c1","expires":true,"ttl":60,"data":[1,"é"],"ping":25,"pong":true}}',
@@ -36,8 +36,8 @@ async def test_connect_function_gets_token_and_data_and_its_answer_is_sent(house
     assert calls == [("t", {"a": None})]
 
 
-async def test_connect_function_disconnects(house: Open) -> None:
-    peer = await (await house(connect=by_token)).visit()
+async def test_connect_function_disconnects(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint(connect=by_token)).visit()
     await peer.say('{"id":1,"connect":{}}')
     assert await peer.end() == (3500, "invalid token")
 
@@ -50,24 +50,26 @@ async def test_connect_function_disconnects(house: Open) -> None:
         (CentrifugoError(1999, 'not "today"', True), '{"code":1999,"message":"not \\"today\\"","temporary":true}'),
     ],
 )
-async def test_connect_function_answers_with_an_error(house: Open, error: CentrifugoError, reply: str) -> None:
+async def test_connect_function_answers_with_an_error(open_endpoint: Open, error: CentrifugoError, reply: str) -> None:
     async def refuse(client: Client, token: str, data: JsonValue) -> Connected:
         raise error
 
-    peer = await (await house(connect=refuse)).visit()
+    peer = await (await open_endpoint(connect=refuse)).visit()
     await peer.ask('{"id":1,"connect":{}}', f'{{"id":1,"error":{reply}}}')
     # Clients open another connection after that.
     await peer.say('{"id":2,"connect":{}}')
     assert await peer.end() == (3501, "bad request: connect has failed")
 
 
-async def test_commands_behind_connect_are_dropped_if_it_fails(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+async def test_commands_behind_connect_are_dropped_if_it_fails(
+    open_endpoint: Open, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", "streamws.topics")
 
     async def refuse(client: Client, token: str, data: JsonValue) -> Connected:
         raise CentrifugoError(109)
 
-    peer = await (await house(connect=refuse, connect_timeout=0.05)).visit()
+    peer = await (await open_endpoint(connect=refuse, connect_timeout=0.05)).visit()
     # Clients subscribe at once, without waiting for the reply to `connect`.
     await peer.say('{"id":1,"connect":{}}', '{"id":2,"subscribe":{"channel":"news"}}', '{"id":3,"rpc":{}}')
     await peer.hear('{"id":1,"error":{"code":109,"message":"token expired"}}')
@@ -82,11 +84,11 @@ def test_tokens_are_not_shown() -> None:
     assert repr(refreshing) == "Refresh(id=1)"
 
 
-async def test_connect_function_that_raises_is_logged(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+async def test_connect_function_that_raises_is_logged(open_endpoint: Open, caplog: pytest.LogCaptureFixture) -> None:
     async def fail(client: Client, token: str, data: JsonValue) -> Connected:
         raise LookupError("secret")
 
-    peer = await (await house(connect=fail)).visit()
+    peer = await (await open_endpoint(connect=fail)).visit()
     await peer.ask(
         '{"id":1,"connect":{}}',
         '{"id":1,"error":{"code":100,"message":"internal server error","temporary":true}}',
@@ -94,11 +96,11 @@ async def test_connect_function_that_raises_is_logged(house: Open, caplog: pytes
     assert "LookupError: secret" in caplog.text
 
 
-async def test_connect_function_must_return_connected(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+async def test_connect_function_must_return_connected(open_endpoint: Open, caplog: pytest.LogCaptureFixture) -> None:
     async def forget(client: Client, token: str, data: JsonValue) -> Any:
         return Connected() if token == "t" else None
 
-    made = await house(connect=forget)
+    made = await open_endpoint(connect=forget)
     internal = '"error":{"code":100,"message":"internal server error","temporary":true}'
     await (await made.visit()).ask('{"id":1,"connect":{}}', f'{{"id":1,{internal}}}')
     await (await made.visit("t")).ask('{"id":2,"refresh":{"token":"x"}}', f'{{"id":2,{internal}}}')
@@ -115,23 +117,23 @@ def test_connected_checks_its_values() -> None:
     assert Connected(expires_at=5).expires_at == 5
 
 
-async def test_token_that_has_expired_is_refused(house: Open) -> None:
+async def test_token_that_has_expired_is_refused(open_endpoint: Open) -> None:
     async def late(client: Client, token: str, data: JsonValue) -> Connected:
         return Connected(expires_at=time.time() - 1)
 
-    peer = await (await house(connect=late)).visit()
+    peer = await (await open_endpoint(connect=late)).visit()
     await peer.ask('{"id":1,"connect":{}}', '{"id":1,"error":{"code":109,"message":"token expired"}}')
 
 
-async def test_client_that_does_not_connect_is_disconnected(house: Open) -> None:
-    peer = await (await house(connect_timeout=0.01)).visit()
+async def test_client_that_does_not_connect_is_disconnected(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint(connect_timeout=0.01)).visit()
     assert await peer.end() == (3502, "stale")
 
 
 # Tokens --------------------------------------------------------------------------------------------------------------
 
 
-async def test_token_is_refreshed(house: Open) -> None:
+async def test_token_is_refreshed(open_endpoint: Open) -> None:
     calls: list[tuple[str, JsonValue]] = []
 
     async def note(client: Client, token: str, data: JsonValue) -> Connected:
@@ -139,7 +141,7 @@ async def test_token_is_refreshed(house: Open) -> None:
         seconds = {"first": 30.5, "second": 90.5, "short": -1.0}.get(token)
         return Connected("ada", expires_at=None if seconds is None else time.time() + seconds)
 
-    peer = await (await house(connect=note)).visit()
+    peer = await (await open_endpoint(connect=note)).visit()
     await peer.ask(
         '{"id":1,"connect":{"token":"first"}}',
         '{"id":1,"connect":{"client":"c1","expires":true,"ttl":30,"ping":25,"pong":true}}',
@@ -155,18 +157,20 @@ async def test_token_is_refreshed(house: Open) -> None:
 
 
 @pytest.mark.parametrize("code", [109, 110])
-async def test_refresh_with_an_expired_token_lets_the_client_connect_again(house: Open, code: int) -> None:
+async def test_refresh_with_an_expired_token_lets_the_client_connect_again(open_endpoint: Open, code: int) -> None:
     async def check(client: Client, token: str, data: JsonValue) -> Connected:
         if token == "old":
             raise CentrifugoError(code)
         return Connected("ada")
 
-    peer = await (await house(connect=check)).visit("new")
+    peer = await (await open_endpoint(connect=check)).visit("new")
     await peer.say('{"id":2,"refresh":{"token":"old"}}')
     assert await peer.end() == (3005, "connection expired")
 
 
-async def test_refresh_that_fails_leaves_the_connection_open(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+async def test_refresh_that_fails_leaves_the_connection_open(
+    open_endpoint: Open, caplog: pytest.LogCaptureFixture
+) -> None:
     async def check(client: Client, token: str, data: JsonValue) -> Connected:
         if token == "fail":
             raise LookupError("no database")
@@ -174,7 +178,7 @@ async def test_refresh_that_fails_leaves_the_connection_open(house: Open, caplog
             raise CentrifugoError(103)
         return Connected("ada")
 
-    peer = await (await house(connect=check)).visit("new")
+    peer = await (await open_endpoint(connect=check)).visit("new")
     await peer.ask(
         '{"id":2,"refresh":{"token":"fail"}}',
         '{"id":2,"error":{"code":100,"message":"internal server error","temporary":true}}',
@@ -186,33 +190,33 @@ async def test_refresh_that_fails_leaves_the_connection_open(house: Open, caplog
     await peer.ask('{"id":4,"refresh":{"token":"good"}}', '{"id":4,"refresh":{"client":"c1"}}')
 
 
-async def test_token_of_another_user_is_refused(house: Open) -> None:
-    peer = await (await house(connect=by_token)).visit("ada")
+async def test_token_of_another_user_is_refused(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint(connect=by_token)).visit("ada")
     await peer.say('{"id":2,"refresh":{"token":"bob"}}')
     assert await peer.end() == (3500, "invalid token: it is for another user")
 
 
-async def test_refresh_is_not_available_without_connect_function(house: Open) -> None:
-    peer = await (await house()).visit("")
+async def test_refresh_is_not_available_without_connect_function(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint()).visit("")
     await peer.ask('{"id":2,"refresh":{"token":"t"}}', '{"id":2,"error":{"code":108,"message":"not available"}}')
 
 
-async def test_connection_that_is_not_refreshed_in_time_is_disconnected(house: Open) -> None:
+async def test_connection_that_is_not_refreshed_in_time_is_disconnected(open_endpoint: Open) -> None:
     async def brief(client: Client, token: str, data: JsonValue) -> Connected:
         return Connected(expires_at=time.time() + 0.01)
 
-    peer = await (await house(connect=brief, expiry_grace=0.01)).visit("")
+    peer = await (await open_endpoint(connect=brief, expiry_grace=0.01)).visit("")
     assert await peer.end() == (3005, "connection expired")
 
 
-async def test_refreshed_connection_lives_on(house: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refreshed_connection_lives_on(open_endpoint: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(session, "time", lambda: now)
 
     async def brief(client: Client, token: str, data: JsonValue) -> Connected:
         return Connected(expires_at=1000.01 if token == "brief" else 4600.0)
 
-    made = await house(connect=brief, expiry_grace=0.01)
+    made = await open_endpoint(connect=brief, expiry_grace=0.01)
     one, other = await made.visit("brief"), await made.visit("brief")
     await one.ask('{"id":2,"refresh":{"token":"long"}}', '{"id":2,"refresh":{"client":"c1","expires":true,"ttl":3600}}')
     now = 1001.0
@@ -223,21 +227,21 @@ async def test_refreshed_connection_lives_on(house: Open, monkeypatch: pytest.Mo
 # Pings ---------------------------------------------------------------------------------------------------------------
 
 
-async def test_server_sends_pings_and_the_client_answers(house: Open) -> None:
-    peer = await (await house(ping_interval=0.02, pong_timeout=0.019)).visit()
+async def test_server_sends_pings_and_the_client_answers(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint(ping_interval=0.02, pong_timeout=0.019)).visit()
     await peer.ask('{"id":1,"connect":{}}', '{"id":1,"connect":{"client":"c1","ping":1,"pong":true}}')
     for _ in range(3):
         await peer.hear("{}")
         await peer.say("{}")
 
 
-async def test_client_without_pong_is_disconnected(house: Open) -> None:
-    peer = await (await house(ping_interval=0.02, pong_timeout=0.01)).visit()
+async def test_client_without_pong_is_disconnected(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint(ping_interval=0.02, pong_timeout=0.01)).visit()
     await peer.ask('{"id":1,"connect":{}}', '{"id":1,"connect":{"client":"c1","ping":1,"pong":true}}', "{}")
     assert await peer.end() == (3012, "no pong")
 
 
-async def test_pong_is_not_missed_while_a_command_is_carried_out(house: Open) -> None:
+async def test_pong_is_not_missed_while_a_command_is_carried_out(open_endpoint: Open) -> None:
     asked, answered = asyncio.Event(), asyncio.Event()
 
     async def slow(client: Client, action: str, topic: str) -> bool:
@@ -245,7 +249,7 @@ async def test_pong_is_not_missed_while_a_command_is_carried_out(house: Open) ->
         await answered.wait()
         return False
 
-    made = await house(authorize=slow, ping_interval=0.02, pong_timeout=0.01)
+    made = await open_endpoint(authorize=slow, ping_interval=0.02, pong_timeout=0.01)
     peer = await made.visit()
     await peer.ask('{"id":1,"connect":{}}', '{"id":1,"connect":{"client":"c1","ping":1,"pong":true}}')
     await peer.say('{"id":2,"history":{"channel":"news"}}')
@@ -257,7 +261,7 @@ async def test_pong_is_not_missed_while_a_command_is_carried_out(house: Open) ->
     await peer.hear('{"id":2,"error":{"code":103,"message":"permission denied"}}')
 
 
-async def test_pong_without_ping_is_a_bad_request(house: Open) -> None:
-    peer = await (await house()).visit("")
+async def test_pong_without_ping_is_a_bad_request(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint()).visit("")
     await peer.say("{}")
     assert await peer.end() == (3501, "bad request: a pong without a ping")

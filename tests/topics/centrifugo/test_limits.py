@@ -10,7 +10,7 @@ from helpers.waiting import until, within
 from streamws import BrokerUnavailable, Client, Limits
 from streamws.messages import Json
 from streamws.topics import CentrifugoEndpoint, History, JsonValue, MemoryBroker, Rpc, TopicLimits, Topics
-from topics.centrifugo.house import POSITION, PRICE, Open, allow, same
+from topics.centrifugo.endpoints import POSITION, PRICE, Open, allow, same
 from topics.flaky import FlakyBroker
 
 FIRST = "bad request: the first command must be connect"
@@ -30,27 +30,29 @@ FIRST = "bad request: the first command must be connect"
         ('{"id":1,"connect":{"token":1}}', "bad request: token must be a string"),
     ],
 )
-async def test_connection_that_begins_badly_is_disconnected(house: Open, message: str | bytes, reason: str) -> None:
-    peer = await (await house(authorize=allow)).visit()
+async def test_connection_that_begins_badly_is_disconnected(
+    open_endpoint: Open, message: str | bytes, reason: str
+) -> None:
+    peer = await (await open_endpoint(authorize=allow)).visit()
     await peer.client.send(message)
     assert await peer.end() == (3501, reason)
 
 
-async def test_commands_in_front_of_a_bad_one_are_carried_out(house: Open) -> None:
-    peer = await (await house(rpc={"same": Rpc(same)})).visit("")
+async def test_commands_in_front_of_a_bad_one_are_carried_out(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint(rpc={"same": Rpc(same)})).visit("")
     await peer.say('{"id":2,"history":{"channel":"a"}}', "oops", '{"id":3,"history":{"channel":"a"}}')
     await peer.hear('{"id":2,"error":{"code":103,"message":"permission denied"}}')
     assert await peer.end() == (3501, "bad request: not JSON")
 
 
-async def test_second_connect_is_a_bad_request(house: Open) -> None:
-    peer = await (await house()).visit("")
+async def test_second_connect_is_a_bad_request(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint()).visit("")
     await peer.say('{"id":2,"connect":{}}')
     assert await peer.end() == (3501, "bad request: connected already")
 
 
-async def test_methods_that_are_not_served_are_refused(house: Open) -> None:
-    peer = await (await house(authorize=allow)).visit("")
+async def test_methods_that_are_not_served_are_refused(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint(authorize=allow)).visit("")
     await peer.say(
         '{"id":2,"teleport":{}}',
         '{"id":3,"ping":{}}',
@@ -62,15 +64,15 @@ async def test_methods_that_are_not_served_are_refused(house: Open) -> None:
     await peer.hear(*(f'{{"id":{place},"error":{{"code":108,"message":"not available"}}}}' for place in range(3, 7)))
 
 
-async def test_ids_need_no_order(house: Open) -> None:
-    peer = await (await house(rpc={"same": Rpc(same)})).visit("")
+async def test_ids_need_no_order(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint(rpc={"same": Rpc(same)})).visit("")
     ids = [4_294_967_295, 3, 3, 1, 2]
     await peer.say(*(f'{{"id":{number},"rpc":{{"method":"same","data":{number}}}}}' for number in ids))
     await peer.hear(*(f'{{"id":{number},"rpc":{{"data":{number}}}}}' for number in ids))
 
 
-async def test_data_that_is_not_valid_for_a_channel_is_refused(house: Open) -> None:
-    made = await house(authorize=allow)
+async def test_data_that_is_not_valid_for_a_channel_is_refused(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow)
     _topic = made.topics.topic("prices", PRICE)
     peer = await made.visit("")
     await peer.ask(
@@ -79,8 +81,8 @@ async def test_data_that_is_not_valid_for_a_channel_is_refused(house: Open) -> N
     )
 
 
-async def test_publication_that_is_too_large_is_refused(house: Open) -> None:
-    made = await house(TopicLimits(max_publication_size=10), authorize=allow)
+async def test_publication_that_is_too_large_is_refused(open_endpoint: Open) -> None:
+    made = await open_endpoint(TopicLimits(max_publication_size=10), authorize=allow)
     _topic = made.topics.topic("news", Json(str))
     peer = await made.visit("")
     await peer.ask('{"id":2,"publish":{"channel":"news","data":"12345678"}}', '{"id":2,"publish":{}}')
@@ -90,16 +92,16 @@ async def test_publication_that_is_too_large_is_refused(house: Open) -> None:
     )
 
 
-async def test_message_that_is_too_large_closes_the_connection(house: Open) -> None:
-    made = await house(server={"limits": Limits(max_message_size=1000)})
+async def test_message_that_is_too_large_closes_the_connection(open_endpoint: Open) -> None:
+    made = await open_endpoint(server={"limits": Limits(max_message_size=1000)})
     peer = await made.visit("")
     await peer.say('{"id":2,"rpc":{"data":"' + "x" * 1000 + '"}}')
     code, _ = await peer.end()
     assert code == 1009
 
 
-async def test_flood_of_commands_is_answered_with_errors(house: Open) -> None:
-    peer = await (await house(max_command_rate=0.5, rpc={"same": Rpc(same)})).visit("")
+async def test_flood_of_commands_is_answered_with_errors(open_endpoint: Open) -> None:
+    peer = await (await open_endpoint(max_command_rate=0.5, rpc={"same": Rpc(same)})).visit("")
     for number in range(2, 6):  # connect was the first of five
         await peer.ask(f'{{"id":{number},"rpc":{{"method":"same"}}}}', f'{{"id":{number},"rpc":{{"data":null}}}}')
     await peer.ask(
@@ -110,8 +112,8 @@ async def test_flood_of_commands_is_answered_with_errors(house: Open) -> None:
     assert await peer.end() == (3013, "too many requests")
 
 
-async def test_flood_does_not_keep_other_clients_waiting(house: Open) -> None:
-    made = await house(max_command_rate=None)
+async def test_flood_does_not_keep_other_clients_waiting(open_endpoint: Open) -> None:
+    made = await open_endpoint(max_command_rate=None)
     flooder, other = await made.visit(""), await made.visit("")
     flood = [f'{{"id":{number},"rpc":{{}}}}' for number in range(2, 10_002)]
     await flooder.say(*flood)
@@ -122,14 +124,14 @@ async def test_flood_does_not_keep_other_clients_waiting(house: Open) -> None:
         seen = json.loads(await within(flooder.client.read_message()))["id"]
 
 
-async def test_flood_of_messages_without_reply_does_not_keep_other_clients_waiting(house: Open) -> None:
+async def test_flood_of_messages_without_reply_does_not_keep_other_clients_waiting(open_endpoint: Open) -> None:
     received = 0
 
     async def count(client: Client, data: JsonValue) -> None:
         nonlocal received
         received += 1
 
-    made = await house(max_command_rate=None, message=count)
+    made = await open_endpoint(max_command_rate=None, message=count)
     flooder, other = await made.visit(""), await made.visit("")
     await flooder.say(*['{"send":{}}'] * 10_000)
     await until(lambda: received > 0)
@@ -138,8 +140,8 @@ async def test_flood_of_messages_without_reply_does_not_keep_other_clients_waiti
     await until(lambda: received == 10_000)
 
 
-async def test_publications_of_a_client_are_limited(house: Open) -> None:
-    made = await house(TopicLimits(max_publications_per_client=2), authorize=allow)
+async def test_publications_of_a_client_are_limited(open_endpoint: Open) -> None:
+    made = await open_endpoint(TopicLimits(max_publications_per_client=2), authorize=allow)
     _topic = made.topics.topic("news", Json(int))
     peer = await made.visit("")
     publish = '"publish":{"channel":"news","data":1}}'
@@ -148,8 +150,8 @@ async def test_publications_of_a_client_are_limited(house: Open) -> None:
     await peer.hear('{"id":4,"error":{"code":106,"message":"limit exceeded"}}')
 
 
-async def test_slow_client_is_disconnected(house: Open) -> None:
-    made = await house(authorize=allow, backlog=100_000)
+async def test_slow_client_is_disconnected(open_endpoint: Open) -> None:
+    made = await open_endpoint(authorize=allow, backlog=100_000)
     topic = made.topics.topic("news", Json(str))
     peer = await made.visit("")
     await peer.ask('{"id":2,"subscribe":{"channel":"news"}}', '{"id":2,"subscribe":{}}')
@@ -164,7 +166,7 @@ async def test_slow_client_is_disconnected(house: Open) -> None:
 
 
 async def test_end_of_another_connection_is_an_error_of_the_function(
-    house: Open, caplog: pytest.LogCaptureFixture
+    open_endpoint: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone: list[Client] = []
 
@@ -179,7 +181,7 @@ async def test_end_of_another_connection_is_an_error_of_the_function(
         await gone[0].send("hello")
         return True
 
-    made = await house(authorize=ask, rpc={"tell": Rpc(tell)}, message=note)
+    made = await open_endpoint(authorize=ask, rpc={"tell": Rpc(tell)}, message=note)
     other = await made.visit("")
     gone += made.served()
     await other.client.close()
@@ -192,9 +194,9 @@ async def test_end_of_another_connection_is_an_error_of_the_function(
 
 
 async def test_server_closes_clients_with_the_code_of_the_protocol(
-    house: Open, caplog: pytest.LogCaptureFixture
+    open_endpoint: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = await house(authorize=allow)
+    made = await open_endpoint(authorize=allow)
     _topic = made.topics.topic("news", Json(int))
     peer = await made.visit("")
     await peer.ask('{"id":2,"subscribe":{"channel":"news"}}', '{"id":2,"subscribe":{}}')
@@ -204,9 +206,9 @@ async def test_server_closes_clients_with_the_code_of_the_protocol(
     assert caplog.text == ""
 
 
-async def test_client_is_told_that_the_broker_has_failed(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_is_told_that_the_broker_has_failed(open_endpoint: Open, caplog: pytest.LogCaptureFixture) -> None:
     broker = FlakyBroker()
-    made = await house(broker=broker, authorize=allow)
+    made = await open_endpoint(broker=broker, authorize=allow)
     topic = made.topics.topic("news", Json(int), history=History())
     peer = await made.visit("")
     broker.fail()
@@ -232,12 +234,14 @@ async def test_client_is_told_that_the_broker_has_failed(house: Open, caplog: py
     await peer.hear(*(f'{{"push":{{"channel":"news","pub":{{"data":{n},"offset":{n}}}}}}}' for n in (1, 2)))
 
 
-async def test_client_follows_although_its_presence_has_failed(house: Open, caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_follows_although_its_presence_has_failed(
+    open_endpoint: Open, caplog: pytest.LogCaptureFixture
+) -> None:
     class NoPresence(MemoryBroker):
         async def enter(self, topic: str, connection: str, user: str, data: str) -> None:
             raise BrokerUnavailable("no presence today")
 
-    made = await house(broker=NoPresence(), authorize=allow)
+    made = await open_endpoint(broker=NoPresence(), authorize=allow)
     topic = made.topics.topic("news", Json(int))
     peer = await made.visit("")
     await peer.ask('{"id":2,"subscribe":{"channel":"news"}}', '{"id":2,"subscribe":{}}')

@@ -10,7 +10,7 @@ from streamws import ConnectionClosed
 from streamws.messages import Json
 from streamws.topics import CentrifugoEndpoint, History, JsonValue, MemoryBroker, Rpc, Topics
 from streamws.wire.frames import Buffer
-from topics.centrifugo.house import POSITION
+from topics.centrifugo.endpoints import POSITION
 from topics.channels import Channel
 
 

@@ -92,7 +92,7 @@ class Peer:
         return received.code, received.reason
 
 
-class House:
+class OpenEndpoint:
     """A server with an endpoint, and its clients."""
 
     def __init__(self, topics: Topics, endpoint: CentrifugoEndpoint[Any], server: WebSocketServer) -> None:
@@ -118,22 +118,22 @@ class House:
         return list(self.server.clients.values())
 
 
-Open = Callable[..., Awaitable[House]]
+Open = Callable[..., Awaitable[OpenEndpoint]]
 
 
 @pytest.fixture
-async def house(serve: Serve, known_ids: None) -> AsyncIterator[Open]:
+async def open_endpoint(serve: Serve, known_ids: None) -> AsyncIterator[Open]:
     """Start a server with an endpoint, whose arguments are given."""
     async with asyncio.timeout(20):
-        opened: list[tuple[House, Topics]] = []
+        opened: list[tuple[OpenEndpoint, Topics]] = []
 
         async def start(
             limits: TopicLimits | None = None, server: Any = None, broker: Broker | None = None, **options: Any
-        ) -> House:
+        ) -> OpenEndpoint:
             topics = Topics(broker or MemoryBroker(), limits=limits)
             await topics.__aenter__()
             endpoint: CentrifugoEndpoint[Any] = CentrifugoEndpoint(topics, **options)
-            made = House(topics, endpoint, await serve(endpoint, **(server or {})))
+            made = OpenEndpoint(topics, endpoint, await serve(endpoint, **(server or {})))
             opened.append((made, topics))
             return made
 
@@ -152,7 +152,7 @@ async def same(client: Client, data: JsonValue) -> object:
 POSITION = '"recoverable":true,"epoch":"e1"'
 
 
-async def news(made: House, *numbers: int, history: History | None = None) -> Topic[int]:
+async def news(made: OpenEndpoint, *numbers: int, history: History | None = None) -> Topic[int]:
     """Publish numbers in a topic with a history."""
     topic = made.topics.topic("news", Json(int), history=history or History(size=3))
     for number in numbers:
