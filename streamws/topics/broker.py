@@ -42,7 +42,10 @@ class Page(NamedTuple):
 
 
 class Receiver(Protocol):
-    """Receives what a broker delivers. `Topics` passes one to `open`. Its methods return at once and never raise."""
+    """Receives what a broker delivers. `Topics` passes one to `open`.
+
+    Its methods return at once and never raise. Brokers call them in the thread of the event loop.
+    """
 
     def received(self, topic: str, record: Record) -> None:
         """Receive a publication. Publications of topics without a subscription are ignored."""
