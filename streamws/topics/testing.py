@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from itertools import pairwise
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -591,7 +592,7 @@ class BrokerContract:
             await node.subscribe()
             await node.publish("1")
             await node.enter("c1", "ann")
-        assert asyncio.all_tasks() <= before, "the broker has left tasks behind"
+        await one.until(lambda: asyncio.all_tasks() <= before, "all tasks of a closed broker end")
 
 
 class WatchedBrokerContract(BrokerContract):
@@ -652,7 +653,7 @@ class RemoteBrokerContract(BrokerContract):
         """Wait until the brokers work again after an outage."""
         for node in nodes:
             await self._available(node.connections)
-            await self._available(lambda node=node: node.subscribe("recovered"))  # type: ignore[misc]
+            await self._available(partial(node.subscribe, "recovered"))
 
     async def _unavailable(self, call: Callable[[], Awaitable[object]]) -> None:
         """Call a method of a broker again and again until it raises `BrokerUnavailable`."""
@@ -795,4 +796,4 @@ class RemoteBrokerContract(BrokerContract):
             await asyncio.wait([closing], timeout=self.patience)
             assert closing.done(), f"close has not ended within {self.patience:g} s"
             assert isinstance(closing.exception(), BrokerError | None)
-        assert asyncio.all_tasks() <= before, "the broker has left tasks behind"
+        await one.until(lambda: asyncio.all_tasks() <= before, "all tasks of a closed broker end")
