@@ -33,8 +33,8 @@ LAYERS = """
     topics.subscription topics.topic topics.topics topics.testing
     topics.centrifugo.codes topics.centrifugo.commands topics.centrifugo.replies topics.centrifugo.frames
     topics.centrifugo.settings topics.centrifugo.channels topics.centrifugo.session topics.centrifugo.endpoint
-    topics.redis.link topics.redis.address topics.redis.keeper topics.redis.scripts topics.redis.commands
-    topics.redis.presence topics.redis.subscriber topics.redis.broker
+    topics.redis.link topics.redis.address topics.redis.keeper topics.redis.scripts topics.redis.subscriber
+    topics.redis.server topics.redis.servers topics.redis.cluster topics.redis.presence topics.redis.broker
     connection callbacks watching.stats watching.counting watching.records client watching.observer
     serving lifespan server hints
     connecting.reconnecting connecting.proxies connecting.routes connecting.attempt connecting.connect

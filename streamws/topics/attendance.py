@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import NamedTuple
 
-from ..errors import BrokerError, describe
+from ..errors import BrokerError, BrokerUnavailable, describe
 from .broker import Broker
 from .retrying import Waits, broker_error, wake
 
@@ -90,6 +90,7 @@ class Attendance:
         try:
             while self._wanted != self._known or uncertain:
                 wanted = self._wanted
+                before = self._known, uncertain
                 try:
                     async with asyncio.timeout(self._timeout):
                         if self._known is not None and (wanted is None or wanted.connection != self._known.connection):
@@ -103,8 +104,12 @@ class Attendance:
                 except Exception as failure:
                     self._wake(broker_error(failure, "change the presence"))
                     self._wanted = None  # whoever waits for it gets the error
-                    uncertain = self._known is not None
-                    await waits.pause()
+                    if isinstance(failure, BrokerUnavailable):
+                        self._known, uncertain = before  # nothing was done
+                    else:
+                        uncertain = self._known is not None
+                    if self._known is not None:
+                        await waits.pause()
             self._wake(None)
         finally:
             self._task = None

@@ -15,17 +15,21 @@ _LONGEST_WAIT = 2.0
 
 
 class Waits:
-    """Waits between the attempts to use a broker that is not available."""
+    """Waits between the attempts to use a broker that is not available.
 
-    __slots__ = ("_seconds",)
+    :param longest: the seconds up to which they grow.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_longest", "_seconds")
+
+    def __init__(self, longest: float = _LONGEST_WAIT) -> None:
+        self._longest = longest
         self._seconds = _FIRST_WAIT
 
     def next(self) -> float:
         """Return the seconds to wait before the next attempt: longer each time, and up to twice as long by chance."""
         seconds = self._seconds * random.uniform(1, 2)
-        self._seconds = min(2 * self._seconds, _LONGEST_WAIT)
+        self._seconds = min(2 * self._seconds, self._longest)
         return seconds
 
     async def pause(self) -> None:

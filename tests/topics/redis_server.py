@@ -73,9 +73,10 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
-    def restart(self) -> None:
-        """Kill it and start it again."""
+    def restart(self, *options: str) -> None:
+        """Kill it and start it again, with further options."""
         self.kill()
+        self._command += options
         self.start()
 
 

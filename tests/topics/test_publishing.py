@@ -1,6 +1,8 @@
 """Publishing: results, idempotency, deadlines, limits, and `publish_soon`."""
 
 import asyncio
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +19,8 @@ from streamws import (
     UsageError,
 )
 from streamws.messages import Json
-from streamws.topics import History, MemoryBroker, Outgoing, Position, Published, TopicLimits, Topics
+from streamws.options import ITEM_OVERHEAD
+from streamws.topics import History, MemoryBroker, Outgoing, Position, Published, Topic, TopicLimits, Topics
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
@@ -281,6 +284,79 @@ async def test_publish_soon_waits_for_a_broker_that_comes_back(
     assert topics.failed == 0
 
 
+async def test_publish_soon_of_other_topics_does_not_wait_for_one_that_is_not_available(
+    open_topics: OpenTopics, fast_timers: None
+) -> None:
+    class PartlyDown(FlakyBroker):
+        away = True
+        asked = 0
+
+        async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Published | BrokerError]:
+            away = [message.topic == "away" and self.away for message in batch]
+            self.asked += any(away)
+            if all(away):
+                raise BrokerUnavailable("down")
+            results = iter(await super().publish([m for m, gone in zip(batch, away, strict=True) if not gone]))
+            return [BrokerUnavailable("down") if gone else next(results) for gone in away]
+
+    broker = PartlyDown()
+    topics = await open_topics(broker)
+    away, other = (topics.topic(name, history=History()) for name in ("away", "other"))
+
+    async def payloads(topic: Topic[str | bytes]) -> list[str | bytes]:
+        return [publication.data for publication in (await topic.read_history()).publications]
+
+    for number in range(4):
+        for topic in (away, other):
+            assert topic.publish_soon(str(number))
+    await until(lambda: broker.asked >= 2)
+    assert topics._core.publisher.waiting == 4 * (1 + ITEM_OVERHEAD)
+    assert await payloads(other) == ["0", "1", "2", "3"]
+    assert other.publish_soon("4")
+    assert away.publish_soon("4")
+    await until(lambda: topics._core.publisher.waiting == 5 * (1 + ITEM_OVERHEAD))
+    assert await payloads(other) == ["0", "1", "2", "3", "4"]
+    broker.away = False
+    await until(lambda: not topics._core.publisher.waiting)
+    assert await payloads(away) == ["0", "1", "2", "3", "4"]
+    assert topics.failed == 0
+
+
+async def test_publish_soon_that_has_waited_for_others_is_not_cut_off(open_topics: OpenTopics) -> None:
+    class Slow(FlakyBroker):
+        async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Published | BrokerError]:
+            if len(batch) == 512:
+                time.sleep(0.35)  # noqa: ASYNC251  # then the others are late
+            else:
+                await iterations()
+            return await super().publish(batch)
+
+    topics = await open_topics(Slow(), limits=TopicLimits(publish_timeout=0.3))
+    topic = topics.topic("news", history=History(size=1000))
+    for number in range(600):
+        assert topic.publish_soon(str(number))
+    await until(lambda: not topics._core.publisher.waiting)
+    assert len((await topic.read_history()).publications) == 600
+    assert topics.failed == 0
+
+
+async def test_publication_fails_if_a_later_one_of_its_topic_was_made(
+    open_topics: OpenTopics, channel: Channel
+) -> None:
+    class Moving(FlakyBroker):
+        async def publish(self, batch: Sequence[Outgoing]) -> Sequence[Published | BrokerError]:
+            return [BrokerUnavailable("moves"), *await super().publish(batch[1:])]
+
+    told: list[str] = []
+    topics = await open_topics(Moving(), on_error=lambda topic, error: told.append(str(error)))
+    topic = topics.topic("news")
+    await topic.join(channel)
+    for number in range(3):
+        assert topic.publish_soon(str(number))
+    await until(lambda: len(channel.sent) == 2)
+    assert (channel.sent, told) == (["1", "2"], ["moves"])
+
+
 async def test_failures_of_publish_soon_are_counted_and_told(open_topics: OpenTopics, flaky: FlakyBroker) -> None:
     told: list[tuple[str, BrokerError]] = []
     topics = await open_topics(
@@ -312,9 +388,11 @@ async def test_failures_without_on_error_are_logged(
 ) -> None:
     topics = await open_topics(flaky)
     flaky.error = BrokerError("no memory")
-    topics.topic("news").publish_soon("1")
-    await until(lambda: topics.failed == 1)
-    assert "publish_soon in topic 'news' has failed: BrokerError: no memory" in caplog.text
+    for _ in range(100):
+        topics.topic("news").publish_soon("1")
+    await until(lambda: topics.failed == 100)
+    (record,) = caplog.records  # and not one for each
+    assert record.message == "publish_soon in topic 'news' has failed: BrokerError: no memory; failures so far: 1"
 
 
 async def test_on_error_that_raises_is_logged(

@@ -23,6 +23,7 @@ class Keeper:
     :param make: makes the protocol of each connection.
     :param prepare: called with each new connection, before others use it.
     :param purpose: what the connection is for, for the log.
+    :param on_failure: called when the connection was lost, and after each attempt that has failed.
     """
 
     def __init__(
@@ -32,49 +33,57 @@ class Keeper:
         make: Callable[[], AnyLink],
         prepare: Callable[[AnyLink], Awaitable[None]],
         purpose: str,
+        on_failure: Callable[[], None],
     ) -> None:
         self._address = address
         self._timeout = timeout
         self._connect: Callable[[], Awaitable[Link]] = lambda: self._connect_with(make, prepare)
         self._purpose = purpose
+        self._on_failure = on_failure
         self._task: asyncio.Task[None] | None = None
-        self._current: Link | None = None
-        self._last: Link | None = None  # `_current`, or the one before
+        self.current: Link | None = None
+        """The connection; None if there is none."""
+        self.attempted: asyncio.Future[None] | None = None
+        """Done when the first attempt to connect has ended; None before it."""
+        self._last: Link | None = None  # `current`, or the one before
         self._connected = 0  # how often it has connected
         self._failure = ""
 
     @property
-    def link(self) -> Link:
-        """The connection.
-
-        :raises BrokerUnavailable: if there is none.
-        """
-        if self._current is None:
-            raise self.unavailable()
-        return self._current
+    def stats(self) -> BrokerConnection:
+        """The counters of the connection. They may be read in any thread."""
+        link = self.current
+        reconnects = max(self._connected - 1, 0)
+        if link is None:
+            return BrokerConnection(False, reconnects, failure=self._failure)
+        return BrokerConnection(True, reconnects, link.waiting, link.backlog, failure=self._failure)
 
     def unavailable(self) -> BrokerUnavailable:
         """Return the error to raise while there is no connection."""
         return BrokerUnavailable(f"Redis at {self._address} is not available: {self._failure or 'not connected yet'}")
-
-    @property
-    def stats(self) -> BrokerConnection:
-        """The counters of the connection. They may be read in any thread."""
-        link = self._current
-        reconnects = max(self._connected - 1, 0)
-        if link is None:
-            return BrokerConnection(False, reconnects, failure=self._failure)
-        return BrokerConnection(True, reconnects, link.waiting, link.backlog, link.round_trip, self._failure)
 
     async def open(self) -> None:
         """Connect, and keep the connection from now on. If there is no server, other attempts follow.
 
         :raises BrokerError: if the server refuses it.
         """
+        self.start(strict=True)
+        assert self.attempted is not None
+        await self.attempted
+
+    def start(self, strict: bool = False) -> None:
+        """Begin to connect, and keep the connection from now on.
+
+        :param strict: whether to give up if the first attempt shows that others would fail, too.
+        """
         loop = asyncio.get_running_loop()
-        first = loop.create_future()
-        self._task = loop.create_task(self._keep(first))
-        await first
+        self.attempted = loop.create_future()
+        self._task = loop.create_task(self._keep(self.attempted, strict))
+
+    @property
+    def connecting(self) -> bool:
+        """Whether the first attempt to connect is under way."""
+        return self.attempted is not None and not self.attempted.done()
 
     async def close(self) -> None:
         """End the connection."""
@@ -97,7 +106,7 @@ class Keeper:
             raise
         return link
 
-    async def _keep(self, first: "asyncio.Future[None]") -> None:
+    async def _keep(self, first: "asyncio.Future[None]", strict: bool) -> None:
         waits = Waits()
         loop = asyncio.get_running_loop()
         told = False
@@ -106,7 +115,7 @@ class Keeper:
                 link = await self._connect()
             except Exception as error:  # whatever it is, this must go on
                 self._failure = describe(error) if str(error) else f"no answer within {self._timeout:g} s"
-                if not first.done() and _is_final(error):
+                if strict and not first.done() and is_final(error):
                     first.set_exception(BrokerError(f"Redis at {self._address} cannot be used: {self._failure}"))
                     return
                 if not told:
@@ -117,11 +126,9 @@ class Keeper:
                         self._failure,
                     )
                     told = True
-                if not first.done():
-                    first.set_result(None)
             else:
                 begun = loop.time()
-                self._current = self._last = link
+                self.current = self._last = link
                 self._connected += 1
                 if told:
                     logger.info("connected to Redis at %s for %s", self._address, self._purpose)
@@ -130,7 +137,7 @@ class Keeper:
                 try:
                     await asyncio.wait([link.ended])
                 finally:
-                    self._current = None
+                    self.current = None
                     link.abort("closed")
                     self._failure = link.reason
                 logger.warning(
@@ -139,9 +146,12 @@ class Keeper:
                 told = True
                 if loop.time() - begun > _STEADY:
                     waits = Waits()
+            if not first.done():
+                first.set_result(None)
+            self._on_failure()
             await waits.pause()
 
 
-def _is_final(error: Exception) -> bool:
+def is_final(error: Exception) -> bool:
     """Return whether another attempt would fail in the same way."""
     return isinstance(error, (Refused, ssl.SSLCertVerificationError))

@@ -17,8 +17,14 @@ Argument = str | bytes | int
 _MOST_WAITING = 32 * MiB
 """The bytes that wait to be written to one connection, above which requests are refused."""
 
-_NOTHING_DONE = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
+_NOTHING_DONE = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY")
 """Errors of a server that has done nothing, and may do so later."""
+
+_WRONG_SERVER = {"READONLY": "the server is a replica now", "NOREPLICAS": "the server has lost its replicas"}
+"""Errors of a server that may have been replaced by another one, and why the connection is ended."""
+
+ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN")
+"""Errors of a node of a cluster for a topic that another node has, or that is moving to another node."""
 
 _REFUSED = ("WRONGPASS", "NOAUTH", "NOPERM", "DENIED", "ERR invalid password", "ERR AUTH", "ERR DB", "ERR invalid DB")
 """Errors of a login that will fail in the same way again."""
@@ -28,9 +34,15 @@ class Refused(BrokerError):
     """The server does not allow this to this user."""
 
 
+class Elsewhere(BrokerUnavailable):
+    """Another node of the cluster has the topic, or the topic is moving to another node."""
+
+
 def reply_error(error: object) -> BrokerError:
     """Return the error to raise for an error reply."""
-    text = str(error)
+    text = str(error).partition(", with args beginning with")[0]  # the arguments may be a password
+    if text.startswith(ELSEWHERE):
+        return Elsewhere(f"Redis is not available: {text}")
     if text.startswith(_NOTHING_DONE):
         return BrokerUnavailable(f"Redis is not available: {text}")
     if text.startswith(_REFUSED):
@@ -38,8 +50,8 @@ def reply_error(error: object) -> BrokerError:
     return BrokerError(f"Redis has failed: {text}")
 
 
-def is_error(reply: Any, beginning: str = "") -> bool:
-    """Return whether a reply is an error of the server, whose text has a certain beginning."""
+def is_error(reply: Any, beginning: str | tuple[str, ...] = "") -> bool:
+    """Return whether a reply is an error of the server, whose text has a certain beginning, or one of several."""
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith(beginning)
 
 
@@ -68,6 +80,7 @@ class Link(asyncio.Protocol):
         self._heard = True  # whether anything has been received since the last check
         self._ping: asyncio.Future[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the next check is due
         self._full = False
         self._ending = False  # whether nothing is sent any more
         self._reason = "the connection was lost"
@@ -75,8 +88,6 @@ class Link(asyncio.Protocol):
         """Identifies the run of the server: it changes with each restart and failover."""
         self.ended: asyncio.Future[None] = self._loop.create_future()
         """Done when the connection has ended."""
-        self.round_trip: float | None = None
-        """The seconds that the last heartbeat of the process took; None before it."""
 
     @property
     def waiting(self) -> int:
@@ -132,7 +143,7 @@ class Link(asyncio.Protocol):
         """Begin to watch the connection."""
         self._transport = cast("asyncio.Transport", transport)  # that of uvloop is no subclass
         self._transport.set_write_buffer_limits(_MOST_WAITING)
-        self._timer = self._loop.call_later(self._interval, self._check)
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Process replies."""
@@ -151,8 +162,10 @@ class Link(asyncio.Protocol):
             future = self._calls.popleft()
             if not future.done():
                 future.set_result(reply)
-            if is_error(reply, "READONLY"):
-                self.abort("the server is a replica now")
+            if is_error(reply):
+                for error, reason in _WRONG_SERVER.items():
+                    if is_error(reply, error):
+                        self.abort(reason)
         else:
             self.abort(f"received a reply without a request: {reply!r}")
 
@@ -172,23 +185,28 @@ class Link(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self.ended.set_result(None)
-        failure = BrokerError(f"no answer from Redis, the request may have been carried out: {self._reason}")
+        text = f"no answer from Redis, the request may have been carried out: {self._reason}"
         while self._calls:
             future = self._calls.popleft()
             if not future.done():
-                future.set_result(failure)
+                future.set_result(BrokerError(text))  # each one is raised, and gets a traceback
 
     @property
     def reason(self) -> str:
         """Why the connection has ended."""
         return self._reason
 
+    def _watch(self) -> None:
+        self._due = self._loop.time() + self._interval
+        self._timer = self._loop.call_at(self._due, self._check)
+
     def _check(self) -> None:
         """Ping a server that is silent; end the connection if it stays silent."""
         if self._ending:
             return
-        self._timer = self._loop.call_later(self._interval, self._check)
-        if self._heard:
+        late = self._loop.time() - self._due
+        self._watch()
+        if self._heard or late > self._interval / 2:  # while the loop was blocked, nothing could be heard
             self._heard = False
             self._ping = None
         elif self._ping is not None:

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from secrets import token_hex
 from time import perf_counter
-from typing import Any
 
-from ...errors import BrokerError, describe
+from ...errors import BrokerError, BrokerUnavailable, describe
 from ..values import Connection
-from .commands import Commands, run, run_all
-from .link import Link, checked
-from .scripts import BEAT, BURY, ENTER, EXIT, Keys, parse_members
+from .link import checked
+from .scripts import Keys, Scripts, parse_members
+from .server import Server
+from .servers import Call, Servers
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
 
@@ -28,21 +28,18 @@ Entry = tuple[str, str]
 class RedisPresence:
     """The connections of one process that are present in topics, and the heartbeat of the process.
 
-    Redis has a set with the entries of each node, which others use when the node has died. It is changed before a
-    connection enters and after it has left, so that it never lacks one.
-
     :param timeout: the seconds after which a process without a heartbeat is gone.
     """
 
-    def __init__(self, commands: Commands, keys: Keys, timeout: float) -> None:
-        self._commands = commands
+    def __init__(self, servers: Servers, keys: Keys, scripts: Scripts, timeout: float) -> None:
+        self._servers = servers
         self._keys = keys
-        self._milliseconds = int(timeout * 1000)
         self._interval = timeout / 3
         self._node = token_hex(8)
-        self._present: dict[Entry, Connection] = {}
-        self._leaving = 0  # the number of calls of `exit` under way
-        self._run = ""  # of the server, when the heartbeat was last successful
+        self._parts = [
+            _Part(servers, number, nodes, self._node, keys, scripts, int(timeout * 1000))
+            for number, nodes in enumerate(servers.nodes)
+        ]
         self._task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -54,115 +51,47 @@ class RedisPresence:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        entries = [*self._present]
-        self._present.clear()
-        try:
-            link = self._commands.link
-            await self._exit_all(link, self._node, entries)
-            for call in (
-                link.call("ZREM", self._keys.nodes, self._node),
-                link.call("DEL", self._keys.entries(self._node)),
-            ):
-                checked(await call)
-        except BrokerError as error:
-            if entries:
-                logger.warning("cannot end the presence of %d connections: %s", len(entries), describe(error))
+        left: list[tuple[int, BrokerError]] = []
+        for result in await asyncio.gather(*(part.close() for part in self._parts)):
+            if result is not None:
+                left.append(result)
+        number = sum(count for count, _ in left)
+        if number:
+            logger.warning("cannot end the presence of %d connections: %s", number, describe(left[0][1]))
 
-    # Changes of one connection ---------------------------------------------------------------------------------
+    def _part(self, topic: str) -> "_Part":
+        return self._parts[self._servers.part(self._keys.channel(topic))]
 
     async def enter(self, topic: str, connection: str, user: str, data: str) -> None:
         """Make a connection present in a topic; see `Broker.enter`."""
-        link = self._commands.link
-        entry = topic, connection
-        value = Connection(user, data)
-        added = link.call("SADD", self._keys.entries(self._node), json.dumps(entry))
-        self._present[entry] = value
-        try:
-            await run(link, ENTER, self._hashes(topic), *self._entering(entry, value))
-            checked(await added)
-        except BaseException:
-            if self._present.get(entry) is value:
-                del self._present[entry]
-            raise
+        await self._part(topic).enter((topic, connection), Connection(user, data))
 
     async def exit(self, topic: str, connection: str) -> None:
         """Make a connection leave a topic; see `Broker.exit`."""
-        link = self._commands.link
-        self._present.pop((topic, connection), None)
-        self._leaving += 1
-        try:
-            await self._exit_all(link, self._node, [(topic, connection)])
-        finally:
-            self._leaving -= 1
+        await self._part(topic).exit((topic, connection))
 
     async def connections(self, topic: str) -> Mapping[str, Connection]:
         """Return who is present in a topic; see `Broker.connections`."""
-        members, _ = self._hashes(topic)
-        return parse_members(checked(await self._commands.link.call("HGETALL", members)))
+        return await self._part(topic).connections(topic)
 
-    def _hashes(self, topic: str) -> tuple[str, str]:
-        channel = self._keys.channel(topic)
-        return f"{channel}:members", f"{channel}:users"
+    async def prepare(self, server: Server) -> None:
+        """Let a server know the connections of this process, before others use a new connection to it.
 
-    def _entering(self, entry: Entry, value: Connection) -> tuple[str | int, ...]:
-        topic, connection = entry
-        return self._keys.channel(topic), connection, self._node, value.user, value.data
-
-    # Changes of many -------------------------------------------------------------------------------------------
-
-    async def _exit_all(self, link: Link, node: str, entries: Sequence[Entry]) -> None:
-        """Make connections of a node leave."""
-        known = self._keys.entries(node)
-        for start in range(0, len(entries), _BATCH):
-            batch = entries[start : start + _BATCH]
-            calls = [
-                (self._hashes(topic), (self._keys.channel(topic), connection, node)) for topic, connection in batch
-            ]
-            await run_all(link, EXIT, calls)
-            checked(await link.call("SREM", known, *map(json.dumps, batch)))
-
-    async def _restore(self, link: Link) -> None:
-        """Make Redis know the same connections as this process."""
-        known = self._keys.entries(self._node)
-        found = {_entry(entry) for entry in checked(await link.call("SMEMBERS", known))}
-        await self._exit_all(link, self._node, [*found - self._present.keys()])
-        entries = iter([*self._present])
-        while batch := [*islice(entries, _BATCH)]:
-            batch = [entry for entry in batch if entry in self._present]
-            if batch:
-                added = link.call("SADD", known, *map(json.dumps, batch))
-                calls = [(self._hashes(entry[0]), self._entering(entry, self._present[entry])) for entry in batch]
-                await run_all(link, ENTER, calls)
-                checked(await added)
-
-    # The heartbeat ---------------------------------------------------------------------------------------------
-
-    async def beat(self, link: Link) -> list[str]:
-        """Give a sign of life, and restore its connections if Redis has lost some.
-
-        :returns: nodes that have died.
+        :raises BrokerError: if that fails.
         """
-        fewest = len(self._present)
-        most = fewest + self._leaving
-        began = perf_counter()  # the clock of uvloop has milliseconds only
-        reply = await run(
-            link, BEAT, (self._keys.nodes, self._keys.entries(self._node)), self._node, self._milliseconds
-        )
-        link.round_trip = perf_counter() - began
-        alive, known, dead = reply
-        if not (alive and fewest <= known <= most and self._run == link.run):
-            await self._restore(link)
-            self._run = link.run
-        return [node.decode() for node in dead]
+        parts = [part for part in self._parts if server in self._servers.servers(part.number)]
+        for result in await asyncio.gather(*(part.prepare(server) for part in parts), return_exceptions=True):
+            if result is not None:
+                raise result
 
     async def look_after(self) -> None:
         """Give a sign of life, and make the connections of processes leave that have died.
 
         :raises BrokerError: if that fails.
         """
-        link = self._commands.link
-        for node in await self.beat(link):
-            await self._bury(link, node)
+        for result in await asyncio.gather(*(part.look_after() for part in self._parts), return_exceptions=True):
+            if result is not None:
+                raise result
 
     async def _beat_on(self) -> None:
         while True:
@@ -174,17 +103,199 @@ class RedisPresence:
             except Exception:
                 logger.exception("the heartbeat has failed")
 
-    async def _bury(self, link: Link, node: str) -> None:
+
+class _Part:
+    """The presence of this process in a part of the topics.
+
+    Redis has a set with the entries of each node, which others use when the node has died. It is changed before a
+    connection enters and after it has left, so that it never lacks one. In a cluster, a few topics of a part may be at
+    another server than this set.
+
+    :param nodes: the key of the nodes.
+    :param node: the id of this process.
+    """
+
+    def __init__(
+        self, servers: Servers, number: int, nodes: str, node: str, keys: Keys, scripts: Scripts, milliseconds: int
+    ) -> None:
+        self._servers = servers
+        self.number: int = number
+        self._nodes = nodes
+        self._node = node
+        self._keys = keys
+        self._scripts = scripts
+        self._milliseconds = milliseconds
+        self._present: dict[Entry, Connection] = {}
+        self._leaving = 0  # the number of calls of `exit` under way
+        self._runs: set[str] = set()  # of the servers, when they were last told of all connections
+
+    async def close(self) -> tuple[int, BrokerError] | None:
+        """Make all connections leave; return their number and the error if that fails."""
+        entries = [*self._present]
+        self._present.clear()
+        try:
+            for error in await self._exit_all(self._node, entries):
+                raise error
+            await self._servers.run("ZREM", [self._nodes], self._node)
+            await self._servers.run("DEL", [self._entries(self._node)])
+        except BrokerError as error:
+            return len(entries), error
+        return None
+
+    def _entries(self, node: str) -> str:
+        """Return the key of the set of a node's connections."""
+        return f"{self._nodes}:{node}"
+
+    # Changes of one connection ---------------------------------------------------------------------------------
+
+    async def enter(self, entry: Entry, value: Connection) -> None:
+        add = Call("SADD", [self._entries(self._node)], [json.dumps(entry)])
+        enter = self._entering(entry, value)
+        self._present[entry] = value
+        try:
+            # A single server carries out both in this order.
+            together = len(self._servers.nodes) == 1
+            for calls in [[add, enter]] if together else [[add], [enter]]:
+                replies = await self._servers.run_all(calls)
+                try:
+                    for reply in replies:
+                        checked(reply)
+                except BrokerUnavailable as error:
+                    if isinstance(replies[-1], int):
+                        raise BrokerError(str(error)) from error  # it has entered
+                    raise
+        except BaseException:
+            if self._present.get(entry) is value:
+                del self._present[entry]
+            raise
+
+    async def exit(self, entry: Entry) -> None:
+        self._present.pop(entry, None)
+        self._leaving += 1
+        try:
+            for error in await self._exit_all(self._node, [entry]):
+                raise error
+        finally:
+            self._leaving -= 1
+
+    async def connections(self, topic: str) -> Mapping[str, Connection]:
+        members, _ = self._hashes(topic)
+        return parse_members(await self._servers.run("HGETALL", [members]))
+
+    def _hashes(self, topic: str) -> tuple[str, str]:
+        base = self._keys.topic(topic)
+        return f"{base}:members", f"{base}:users"
+
+    def _entering(self, entry: Entry, value: Connection) -> Call:
+        topic, connection = entry
+        arguments = self._keys.channel(topic), connection, self._node, value.user, value.data
+        return Call(self._scripts.enter, self._hashes(topic), arguments)
+
+    # Changes of many -------------------------------------------------------------------------------------------
+
+    async def _exit_all(self, node: str, entries: Sequence[Entry], early: bool = False) -> list[BrokerUnavailable]:
+        """Make connections of a node leave.
+
+        :param early: whether a connection may be used that is being prepared.
+        :returns: an error for each whose server is not available.
+        :raises BrokerError: if one fails otherwise.
+        """
+        failures: list[BrokerUnavailable] = []
+        for start in range(0, len(entries), _BATCH):
+            batch = entries[start : start + _BATCH]
+            if node == self._node:
+                batch = [entry for entry in batch if entry not in self._present]  # it may have entered again
+            replies = await self._servers.run_all(
+                [
+                    Call(self._scripts.exit, self._hashes(topic), (self._keys.channel(topic), connection, node))
+                    for topic, connection in batch
+                ],
+                early,
+            )
+            gone: list[str] = []
+            for entry, reply in zip(batch, replies, strict=True):
+                try:
+                    checked(reply)
+                    gone.append(json.dumps(entry))
+                except BrokerUnavailable as error:
+                    failures.append(error)
+            if gone:
+                await self._servers.run("SREM", [self._entries(node)], *gone, early=early)
+        return failures
+
+    async def _restore(self) -> bool:
+        """Make Redis know the same connections as this process; return False if servers were not available."""
+        known = self._entries(self._node)
+        found = await self._known(self._node)
+        restored = not await self._exit_all(self._node, [*found - self._present.keys()], early=True)
+        entries = iter([*self._present])
+        while batch := [*islice(entries, _BATCH)]:
+            batch = [entry for entry in batch if entry in self._present]
+            if batch:
+                try:
+                    await self._servers.run("SADD", [known], *map(json.dumps, batch), early=True)
+                except BrokerUnavailable:
+                    restored = False
+                    continue
+                calls = [self._entering(entry, self._present[entry]) for entry in batch if entry in self._present]
+                for reply in await self._servers.run_all(calls, early=True):
+                    try:
+                        checked(reply)
+                    except BrokerUnavailable:
+                        restored = False
+        return restored
+
+    async def _known(self, node: str) -> set[Entry]:
+        """Return the connections of a node that Redis knows."""
+        members = await self._servers.run("SMEMBERS", [self._entries(node)], early=True)
+        return {(topic, connection) for topic, connection in map(json.loads, members)}
+
+    # The heartbeat ---------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> list[str]:
+        """Give a sign of life, and restore the connections if Redis has lost some.
+
+        :returns: nodes that have died.
+        """
+        fewest = len(self._present)
+        most = fewest + self._leaving
+        keys = (self._nodes, self._entries(self._node))
+        server = self._servers.server(self._nodes)
+        began = perf_counter()  # the clock of uvloop has milliseconds only
+        reply = await self._servers.run(self._scripts.beat, keys, self._node, self._milliseconds, early=True)
+        server.round_trip = perf_counter() - began
+        alive, known, dead = reply
+        try:
+            runs = {server.link(early=True).run for server in self._servers.servers(self.number)}
+        except BrokerUnavailable:
+            runs = set()  # another server of the part is not available. When it is, this is done once more
+        if (not (alive and fewest <= known <= most and self._runs == runs)) and await self._restore():
+            self._runs = runs
+        return [node.decode() for node in dead]
+
+    async def prepare(self, server: Server) -> None:
+        """Give a sign of life, and restore the connections if the server has lost some.
+
+        :param server: has a new connection, and topics of this part.
+        """
+        try:
+            await self._beat()
+        except BrokerUnavailable:
+            if self._servers.server(self._nodes) is server:
+                raise
+
+    async def look_after(self) -> None:
+        """Give a sign of life, and make the connections of processes leave that have died."""
+        for node in await self._beat():
+            await self._bury(node)
+
+    async def _bury(self, node: str) -> None:
         """Make the connections of a node leave that has died."""
-        keys = (self._keys.nodes, self._keys.entries(node))
-        found = [_entry(entry) for entry in checked(await link.call("SMEMBERS", keys[1]))]
+        keys = (self._nodes, self._entries(node))
+        found = [*await self._known(node)]
         for start in range(0, len(found), _BATCH):
-            if not await run(link, BURY, keys, node, 0):
+            if not await self._servers.run(self._scripts.bury, keys, node, 0):
                 return  # it lives again
-            await self._exit_all(link, node, found[start : start + _BATCH])
-        await run(link, BURY, keys, node, 1)
-
-
-def _entry(member: Any) -> Entry:
-    topic, connection = json.loads(member)
-    return topic, connection
+            if await self._exit_all(node, found[start : start + _BATCH]):
+                return  # the rest follows when their servers are available
+        await self._servers.run(self._scripts.bury, keys, node, 1)

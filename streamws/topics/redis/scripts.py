@@ -2,7 +2,7 @@
 
 A topic has:
 
-- the channel `{prefix:topic}` for publications and presence events;
+- the channel `{prefix:topic}` for publications and presence events, with `@1` after it in database 1, and so on;
 - the hash `{prefix:topic}:meta`: `epoch`, `offset`, `run` (of the server that made the last change), `former` (the
   epochs of earlier runs, newest first, and the offset at which each has ended), and for its history `bytes` and `ms`;
 - the stream `{prefix:topic}:stream`: its history. The id of a publication is its offset and the size of its payload;
@@ -16,6 +16,8 @@ run has an epoch of its own. It continues the epoch before: a position of that o
 import hashlib
 import json
 import struct
+from binascii import crc_hqx
+from itertools import count
 from typing import Literal
 
 from ..values import Connection, Position, PresenceEvent, Record, new_tuple
@@ -145,6 +147,10 @@ if known then
     redis.call('HSET', members, connection, cjson.encode({known[1], node, user, data}))
     return 0
   end
+end
+-- First of all the new user: a key that is emptied while its slot moves to another node cannot be filled again.
+local first = redis.call('HINCRBY', users, user, 1) == 1
+if known then
   local left = redis.call('HINCRBY', users, known[3], -1)
   if left <= 0 then
     redis.call('HDEL', users, known[3])
@@ -153,7 +159,6 @@ if known then
 end
 local number = redis.call('HINCRBY', members, '', 1)
 redis.call('HSET', members, connection, cjson.encode({number, node, user, data}))
-local first = redis.call('HINCRBY', users, user, 1) == 1
 redis.call('PUBLISH', channel, 'j' .. cjson.encode({user, data, connection, first}))
 return 1
 """
@@ -189,10 +194,11 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local before = redis.call('ZSCORE', nodes, ARGV[1])
 redis.call('ZADD', nodes, now + ARGV[2], ARGV[1])
 local dead = redis.call('ZRANGEBYSCORE', nodes, '-inf', now, 'LIMIT', 0, 10)
-return {before and 1 or 0, redis.call('SCARD', KEYS[2]), dead}
+local alive = before and now < tonumber(before)
+return {alive and 1 or 0, redis.call('SCARD', KEYS[2]), dead}
 """
 """KEYS: nodes, with the time at which each is dead; entries of the node. ARGV: node, milliseconds to live. Returns
-whether the node was known, the number of its entries, and nodes that are dead."""
+whether the node was alive until now, the number of its entries, and nodes that are dead."""
 
 _BURY = """
 local nodes, clock = KEYS[1], redis.call('TIME')
@@ -211,44 +217,93 @@ return 1
 
 
 class Script:
-    """A script for Redis."""
+    """A script for Redis. If it cannot run to its end, Redis refuses it before it has done anything.
 
-    __slots__ = ("sha", "text")
+    :param takes_run: whether its first argument is the run of the server.
+    :param always: whether it also runs while Redis has no memory left, because it needs little or frees some.
+    """
 
-    def __init__(self, text: str) -> None:
-        self.text: str = text
-        self.sha: str = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    __slots__ = ("sha", "takes_run", "text")
+
+    def __init__(self, text: str, takes_run: bool, always: bool) -> None:
+        self.text: str = f"#!lua{' flags=allow-oom' if always else ''}\n{text}"
+        self.sha: str = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self.takes_run: bool = takes_run
 
 
-PUBLISH = Script(_TOPIC + _PUBLISH)
-READ = Script(_TOPIC + _READ)
-ENTER = Script(_ENTER)
-EXIT = Script(_EXIT)
-BEAT = Script(_BEAT)
-BURY = Script(_BURY)
+class Scripts:
+    """All scripts.
+
+    :param sharded: whether they publish with `SPUBLISH`, for a cluster.
+    """
+
+    __slots__ = ("all", "beat", "bury", "enter", "exit", "publish", "read")
+
+    def __init__(self, sharded: bool) -> None:
+        command = "redis.call('SPUBLISH'" if sharded else "redis.call('PUBLISH'"
+        texts = (_TOPIC + _PUBLISH, _TOPIC + _READ, _ENTER, _EXIT, _BEAT, _BURY)
+        scripts = [
+            Script(
+                text.replace("redis.call('PUBLISH'", command),
+                takes_run=_TOPIC in text,
+                always=text not in (_TOPIC + _PUBLISH, _ENTER),
+            )
+            for text in texts
+        ]
+        self.all: list[Script] = scripts
+        self.publish, self.read, self.enter, self.exit, self.beat, self.bury = scripts
+
+
+SLOTS = 16384
+"""The number of slots of a cluster."""
+
+
+def slot_of(key: bytes) -> int:
+    """Return the slot of a key in a cluster: that of the text between its first braces."""
+    begin = key.find(b"{") + 1
+    end = key.find(b"}", begin)
+    return crc_hqx(key[begin:end] if 0 < begin < end else key, 0) % SLOTS
 
 
 class Keys:
-    """The names of the keys and channels with a prefix."""
+    """The names of the keys and channels with a prefix.
 
-    __slots__ = ("_prefix", "nodes")
+    :param database: the number of the database. Redis does not separate the channels of databases: their names do it.
+    :raises ValueError: if the names with this prefix could be those with another prefix.
+    """
 
-    def __init__(self, prefix: str) -> None:
+    __slots__ = ("_after", "_prefix", "nodes")
+
+    def __init__(self, prefix: str, database: int = 0) -> None:
+        if not prefix or not prefix.isprintable() or any(character in prefix for character in "{:}"):
+            raise ValueError(f"prefix must be printable text without {{, : and }}, not {prefix!r}")
         self._prefix = prefix
+        self._after = f"@{database}" if database else ""
         self.nodes: str = f"{{{prefix}}}:nodes"
+        """The key of the processes that give signs of life."""
+
+    def nodes_of_parts(self, parts: int) -> list[str]:
+        """Return names for this key in a cluster: one for each part of its slots. All parts have the same size."""
+        names: dict[int, str] = {}
+        for number in count():
+            name = f"{{{self._prefix}:{number}}}:nodes"
+            names.setdefault(slot_of(name.encode()) * parts // SLOTS, name)
+            if len(names) == parts:
+                break
+        return [names[part] for part in range(parts)]
+
+    def topic(self, topic: str) -> str:
+        """Return the beginning of the keys of a topic."""
+        return f"{{{self._prefix}:{topic}}}"
 
     def channel(self, topic: str) -> str:
-        """Return the channel of a topic; the keys of the topic begin with it."""
-        return f"{{{self._prefix}:{topic}}}"
+        """Return the channel of a topic."""
+        return f"{{{self._prefix}:{topic}}}{self._after}"
 
     def once(self, topic: str, idempotency: str) -> str:
         """Return the key for an idempotency key. It is hashed, so that it has no braces."""
         digest = hashlib.blake2b(idempotency.encode(), digest_size=16).hexdigest()
-        return f"{self.channel(topic)}:once:{digest}"
-
-    def entries(self, node: str) -> str:
-        """Return the key of the set of a node's connections in topics."""
-        return f"{self.nodes}:{node}"
+        return f"{self.topic(topic)}:once:{digest}"
 
 
 HEAD = struct.Struct("<cQQi16s")

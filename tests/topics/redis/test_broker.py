@@ -4,40 +4,29 @@ import asyncio
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import traceback
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from helpers.blocks import ROOT
 from helpers.programs import script
-from helpers.waiting import PATIENCE, until, within
+from helpers.waiting import until
 from streamws import BrokerError, BrokerUnavailable, PublishTimeout
-from streamws.topics import (
-    Broker,
-    Gap,
-    History,
-    Outgoing,
-    Position,
-    Publication,
-    RedisBroker,
-    Topic,
-    TopicLimits,
-    Topics,
-)
+from streamws.topics import Broker, Gap, History, Outgoing, RedisBroker, TopicLimits, Topics
+from streamws.topics.redis.link import Link
 from streamws.topics.testing import RemoteBrokerContract, WatchedBrokerContract
 from topics.broker_contract import HISTORY, Collector, MakeBroker, Node, Strict
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
+from topics.redis_following import available, following, published, unavailable
 from topics.redis_server import RedisServer, Sentinel, free_port
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no Redis for Windows")
-
-T = TypeVar("T")
 
 PATIENT = TopicLimits(publish_timeout=5)
 DATA = ("--appendonly", "yes", "--appendfsync", "always")
@@ -87,76 +76,6 @@ class TestRedisBroker(Strict, RemoteBrokerContract, WatchedBrokerContract):
         for other in self.made:
             if other is not broker:
                 await other._presence.look_after()
-
-
-async def available(call: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
-    """Call a function of the broker again and again until it succeeds."""
-    async with asyncio.timeout(patience):
-        while True:
-            try:
-                return await call()
-            except BrokerError:
-                await asyncio.sleep(0.005)
-
-
-async def unavailable(call: Callable[[], Awaitable[object]]) -> None:
-    """Call a function of the broker again and again until the broker is not available."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                await call()
-            except BrokerUnavailable:
-                return
-            except BrokerError:
-                await asyncio.sleep(0)
-
-
-class Follower:
-    """Follows a topic, and notes what it gets: the payloads, and `"gap"`."""
-
-    def __init__(self, topic: Topic[str | bytes]) -> None:
-        self._topic = topic
-        self.items: list[str | bytes] = []
-        self.gaps: list[Gap] = []
-        self.last: Position | None = None
-        self.recovered = False
-
-    async def follow(self, begun: "asyncio.Future[None]", since: Position | None) -> None:
-        feed = await available(lambda: self._topic.subscribe(since=since).__aenter__())
-        try:
-            self.recovered = feed.joined.recovered
-            begun.set_result(None)
-            async for item in feed:
-                if isinstance(item, Publication):
-                    self.items.append(item.data)
-                    self.last = item.position
-                else:
-                    self.items.append("gap")
-                    self.gaps.append(item)
-        finally:
-            await feed.__aexit__()
-
-    async def has(self, *items: str) -> None:
-        await until(lambda: len(self.items) >= len(items))
-        assert self.items == [*items]
-
-
-@asynccontextmanager
-async def following(topic: Topic[str | bytes], since: Position | None = None) -> AsyncIterator[Follower]:
-    """Follow a topic while the block runs."""
-    follower = Follower(topic)
-    begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(follower.follow(begun, since))
-    await within(begun)
-    yield follower
-    task.cancel()
-    await asyncio.wait([task])
-
-
-async def published(topic: Topic[str | bytes], *payloads: str) -> None:
-    """Publish each payload once, as soon as the broker is available again."""
-    for payload in payloads:
-        await available(partial(topic.publish, payload, idempotency=payload))
 
 
 # Opening ---------------------------------------------------------------------------------------------------------
@@ -243,6 +162,33 @@ async def test_user_of_the_guide_may_do_everything(redis_server: RedisServer) ->
         await RedisBroker(url, prefix="other").open(Collector())
 
 
+async def test_applications_with_other_prefixes_or_databases_share_nothing(redis_server: RedisServer) -> None:
+    brokers = [
+        RedisBroker(redis_server.url),
+        RedisBroker(f"{redis_server.url}/1"),
+        RedisBroker(redis_server.url, prefix="other"),
+    ]
+    async with Node(brokers[0]) as one, Node(brokers[1]) as two, Node(brokers[2]) as three:
+        nodes = (one, two, three)
+        for node in nodes:
+            await node.broker.subscribe("t")
+        for number, node in enumerate(nodes, 1):
+            await node.broker.enter("t", "c", f"user {number}", "")
+            for _ in range(number):
+                await node.publish(str(number))
+        for number, node in enumerate(nodes, 1):
+            await node.receive(number)
+            assert node.receiver.payloads == [str(number)] * number
+            assert [event.user for event in node.receiver.events] == [f"user {number}"]
+            assert node.receiver.offsets == [*range(1, number + 1)]
+
+
+@pytest.mark.parametrize("prefix", ["", "chat:eu", "{chat", "chat}", "\ud800", "\n"])
+def test_prefix_must_not_be_ambiguous(prefix: str) -> None:
+    with pytest.raises(ValueError, match="prefix must be printable text without "):
+        RedisBroker("redis://localhost", prefix=prefix)
+
+
 async def test_unix_socket(tmp_path: Path) -> None:
     server = RedisServer(tmp_path, "--unixsocket", "redis.sock")
     server.start()
@@ -276,17 +222,56 @@ async def test_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     [
         ("http://localhost", "Redis URL must specify one of the following schemes"),
         ("redis://localhost?timeout=5", "not a valid Redis URL: .*timeout"),
+        ("redis://localhost:99999", "the port is not valid"),
+        ("redis://:s3/cret@localhost", "special characters of a password must be percent-encoded"),
+        ("redis://:s3?cret@localhost", "special characters of a password must be percent-encoded"),
     ],
 )
-def test_invalid_url_is_an_error(url: str, error: str) -> None:
-    with pytest.raises(ValueError, match=error):
+def test_invalid_url_is_an_error_that_shows_no_password(url: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error) as raised:
         RedisBroker(url)
+    assert "s3" not in "".join(traceback.format_exception_only(raised.value))
+    assert raised.value.__cause__ is None or "s3" not in str(raised.value.__cause__)
 
 
+@pytest.mark.parametrize("value", [0, float("inf"), float("nan")])
 @pytest.mark.parametrize("name", ["timeout", "presence_timeout", "remember"])
-def test_seconds_must_be_positive(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be a positive number of seconds, not 0"):
-        RedisBroker("redis://localhost", **{name: 0})  # type: ignore[arg-type]
+def test_seconds_must_be_positive(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a positive number of seconds, not {value}"):
+        RedisBroker("redis://localhost", **{name: value})  # type: ignore[arg-type]
+
+
+async def test_times_may_be_longer_than_redis_can_count(shared_server: RedisServer) -> None:
+    for_ever = 1e20
+    broker = RedisBroker(shared_server.url, prefix=next(prefixes), remember=for_ever, presence_timeout=for_ever)
+    async with Node(broker) as node:
+        await node.publish("1", history=History(seconds=for_ever))
+        await node.broker.enter("t", "c", "ann", "")
+        assert [record.payload for record in (await node.read()).records] == ["1"]
+
+
+def test_address_is_shown_without_the_login() -> None:
+    assert repr(RedisBroker("redis://ann:s3cret@[::1]:6380/2")) == "<RedisBroker at [::1]:6380>"
+    assert repr(RedisBroker("unix://ann:s3cret@/run/redis.sock")) == "<RedisBroker at /run/redis.sock>"
+
+
+@pytest.mark.parametrize("redis_server", [["--rename-command", "AUTH", "LOGIN"]], indirect=True)
+async def test_password_that_the_server_quotes_is_not_shown(
+    redis_server: RedisServer, open_topics: OpenTopics, caplog: pytest.LogCaptureFixture
+) -> None:
+    topics = await open_topics(RedisBroker(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}"))
+    with pytest.raises(BrokerUnavailable, match=r"unknown command 'AUTH'$"):
+        await topics.topic("t").publish("1")
+    assert "AUTH" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "redis_server", [["--user", "ann", "on", "nopass", "~*", "&*", "+@all", "--user", "default", "off"]], indirect=True
+)
+async def test_user_without_a_password(redis_server: RedisServer) -> None:
+    async with Node(RedisBroker(f"redis://ann@127.0.0.1:{redis_server.port}")) as node:
+        await node.publish("1")
 
 
 async def test_without_the_extra_the_error_says_what_to_install() -> None:
@@ -508,6 +493,31 @@ async def test_server_that_becomes_a_replica_is_not_available(
         await follower.has("1", "3")
 
 
+@pytest.mark.parametrize("kind", ["normal", "pubsub"])
+async def test_both_connections_go_to_the_same_server(
+    redis_server: RedisServer, tmp_path: Path, open_topics: OpenTopics, kind: str
+) -> None:
+    (tmp_path / "new").mkdir()
+    new = RedisServer(tmp_path / "new")
+    new.start()
+    try:
+        broker = RedisBroker(redis_server.url)
+        topics = await open_topics(broker)
+        topic = topics.topic("t", history=History())
+        async with following(topic) as follower:
+            await published(topic, "1")
+            await follower.has("1")
+            # The address is that of a new server. The old one is still there, and loses only one of the connections.
+            broker._addresses[0]._port = new.port
+            assert b":1" in redis_server.ask("CLIENT", "KILL", "TYPE", kind)
+            await until(lambda: int(new.ask("PUBSUB", "NUMSUB", "{streamws:t}").split(b":")[-1]))
+            await available(partial(topic.publish, "2"))
+            await until(lambda: follower.items[-1] == "2")
+            assert follower.items == ["1", "gap", "2"]
+    finally:
+        new.kill()
+
+
 async def test_sentinels_that_do_not_know_the_master(redis_server: RedisServer, open_topics: OpenTopics) -> None:
     with pytest.raises(ValueError, match="with sentinels, the host of the URL must be the name of the master"):
         RedisBroker("unix:///run/redis.sock", sentinels=["redis://localhost:26379"])
@@ -517,6 +527,44 @@ async def test_sentinels_that_do_not_know_the_master(redis_server: RedisServer, 
         BrokerUnavailable, match=r"no Sentinel has the address of the master: .*Refused.*unknown command"
     ):
         await topics.topic("t").publish("1")
+
+
+async def test_full_memory(redis_server: RedisServer) -> None:
+    async with Node(RedisBroker(redis_server.url)) as node:
+        await node.broker.subscribe("t")
+        await node.broker.enter("t", "c1", "ann", "")
+        await node.publish("1")
+        redis_server.ask("CONFIG", "SET", "maxmemory", "1")  # and nothing may be evicted
+        with pytest.raises(BrokerUnavailable, match="Redis is not available: OOM"):
+            await node.publish("2")
+        with pytest.raises(BrokerUnavailable, match="OOM"):
+            await node.broker.enter("t", "c2", "bob", "")
+        # What followers need works.
+        assert [record.payload for record in (await node.read()).records] == ["1"]
+        await node.broker._presence.look_after()  # type: ignore[attr-defined]
+        await node.broker.exit("t", "c1")
+        assert await node.broker.connections("t") == {}
+        redis_server.ask("CONFIG", "SET", "maxmemory", "0")
+        await node.publish("3")
+        await node.receive(2)
+        assert (node.receiver.payloads, node.receiver.offsets) == (["1", "3"], [1, 2])
+
+
+async def test_server_that_has_lost_its_replicas_is_looked_up_again(
+    redis_server: RedisServer, open_topics: OpenTopics
+) -> None:
+    topics = await open_topics(RedisBroker(redis_server.url))
+    topic = topics.topic("t", history=History())
+    async with following(topic) as follower:
+        await published(topic, "1")
+        redis_server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+        with pytest.raises(BrokerUnavailable, match="NOREPLICAS"):
+            await topic.publish("2")
+        with pytest.raises(BrokerUnavailable, match="not available: the server has lost its replicas"):
+            await topic.publish("2")
+        redis_server.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+        await published(topic, "3")
+        await follower.has("1", "3")
 
 
 async def test_flushed_scripts_are_loaded_again(redis_server: RedisServer) -> None:
@@ -537,7 +585,7 @@ async def test_flushed_scripts_are_loaded_again(redis_server: RedisServer) -> No
 
 async def test_publications_of_one_loop_iteration_leave_in_one_write(make_broker: MakeBroker) -> None:
     async with Node(make_broker()) as node:
-        link = node.broker._commands.link  # type: ignore[attr-defined]
+        link = node.broker._servers.server("").link()  # type: ignore[attr-defined]
         writes: list[bytes] = []
         transport, link._transport = link._transport, type("", (), {"write": writes.append})
         tasks = [asyncio.create_task(node.publish(str(number))) for number in range(10)]
@@ -553,12 +601,38 @@ async def test_many_topics_are_subscribed_again(redis_server: RedisServer) -> No
     async with Node(RedisBroker(redis_server.url)) as node:
         await asyncio.gather(*(node.broker.subscribe(f"t{number}") for number in range(1100)))
         await asyncio.gather(*(node.broker.unsubscribe(f"t{number}") for number in range(50)))
+        lost: list[str] = []
+        node.receiver.lost = lost.extend  # type: ignore[assignment]
         assert b":1" in redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
-        await until(lambda: node.receiver.losses == 1)
+        await until(lambda: len(lost) == 1050)
+        assert sorted(lost) == sorted(f"t{number}" for number in range(50, 1100))
         for number in (0, 49, 50, 1099):
             await node.publish("1", topic=f"t{number}")
         await node.receive(2)
         assert node.receiver.topics == ["t50", "t1099"]
+
+
+async def test_topics_are_told_of_a_loss_when_histories_can_be_read_again(redis_server: RedisServer) -> None:
+    broker = RedisBroker(redis_server.url)
+    async with Node(broker) as node:
+        await broker.subscribe("t")
+        allowed = asyncio.Event()
+        keeper = broker._servers.server("")._keeper
+        connect = keeper._connect
+
+        async def connect_later() -> Link:
+            await allowed.wait()
+            return await connect()
+
+        keeper._connect = connect_later
+        redis_server.ask("CLIENT", "KILL", "TYPE", "normal")
+        redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        await unavailable(lambda: broker.subscribe("another"))
+        await available(lambda: broker.subscribe("another"))  # after the subscription has been renewed
+        assert node.receiver.losses == 0
+        allowed.set()
+        await until(lambda: node.receiver.losses == 1)
+        assert await node.read() is not None
 
 
 async def test_history_is_bounded_in_bytes(make_broker: MakeBroker) -> None:
@@ -660,6 +734,37 @@ async def test_process_that_was_taken_for_dead_is_present_again(shared_server: R
         assert [*await other.connections("t")] == ["c1"]
         await until(lambda: len(node.receiver.events) == 3)
         assert [event.kind for event in node.receiver.events] == ["join", "leave", "join"]
+
+
+async def test_process_that_was_taken_for_dead_is_present_again_if_the_other_one_was_interrupted(
+    shared_server: RedisServer,
+) -> None:
+    prefix = next(prefixes)
+    late, other = (RedisBroker(shared_server.url, prefix=prefix) for _ in range(2))
+    async with Node(late) as node, Node(other):
+        await node.broker.enter("t", "c1", "ann", "")
+        late_node = late._presence._node
+        let_time_pass(shared_server, prefix, late_node)
+        part = other._presence._parts[0]
+        exit_ = part._scripts.exit
+        await part._servers.run(exit_, part._hashes("t"), part._keys.channel("t"), "c1", late_node)
+        assert await other.connections("t") == {}
+        # The other one ends before it has noted that, so that Redis seems to know all connections.
+        await late._presence.look_after()
+        assert [*await other.connections("t")] == ["c1"]
+
+
+@pytest.mark.parametrize("redis_server", [DATA], indirect=True)
+async def test_full_memory_after_a_restart(redis_server: RedisServer) -> None:
+    async with Node(RedisBroker(redis_server.url)) as node:
+        await node.publish("1")
+        await node.broker.enter("t", "c1", "ann", "")
+        redis_server.restart("--maxmemory", "1")
+        page = await available(node.read)  # connections cannot be restored, but histories can be read
+        assert [record.payload for record in page.records] == ["1"]
+        redis_server.ask("CONFIG", "SET", "maxmemory", "0")
+        await node.broker._presence.look_after()  # type: ignore[attr-defined]
+        assert [*await node.broker.connections("t")] == ["c1"]
 
 
 @pytest.mark.parametrize("restart", [True, False], ids=["restart", "flush"])
