@@ -83,6 +83,9 @@ def gap(offset: int, epoch: str = "a") -> Message:
         [gap(10), *items(13), gap(13), *items(17)],
         [*items(11), item(12, epoch="b")],  # a new epoch that continues
         [*items(11), gap(11), item(1, "p.12", epoch="b")],
+        [*items(11), gap(11, epoch="b"), item(20, epoch="c")],  # b continues a, and brought nothing
+        # A slow follower is told while others still wait: Redis has lost its data twice.
+        [gap(11), gap(2, epoch="b"), *items(11), item(1, "p.12", "b"), item(2, "p.13", "b"), item(1, "p.15", "c")],
     ],
 )
 def test_follower_that_gets_everything_or_is_told_is_no_fault(messages: list[Message]) -> None:
@@ -100,6 +103,7 @@ def test_follower_that_gets_everything_or_is_told_is_no_fault(messages: list[Mes
         ([gap(10), *items(13, 15)], "gaps in silence"),  # told of another one before
         ([*items(11), item(13, epoch="b")], "gaps in silence"),
         ([*items(11), item(1, "p.12", epoch="b")], "gaps in silence"),
+        ([*items(11), gap(11), item(1, "p.12", epoch="b"), item(3, "p.13", epoch="b")], "gaps in silence"),
         (items(11, 11), "duplicates"),
         ([item(11), item(12, "p.11")], "duplicates"),
         (items(11, 12, 11), "out of order"),

@@ -67,7 +67,7 @@ class Receiver(Protocol):
 class Broker(Protocol):
     """Keeps topics and delivers publications. A broker may fail, hang and lose publications; it must not hide that.
 
-    Its promises:
+    Its promises, which `streamws.topics.testing` tests:
 
     - The publications of a topic have the offsets 1, 2, 3, ... in an epoch, and are delivered in this order. A broker
       may lose some on the way, and deliver some twice. If it may have lost the last one, it calls `Receiver.lost`. The

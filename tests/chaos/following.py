@@ -30,6 +30,7 @@ class Following:
         self._last: Position | None = None  # of the last publication, or where it began
         self._resume: Position | None = None  # where it goes on after a gap at the beginning of a connection
         self._gaps: list[Position] = []  # those it was told of, and that are not behind it
+        self._passed: set[str] = set()  # the epochs before that of the last publication
         self._early: list[dict[str, Any]] = []  # what has arrived before the result of joining
         self._numbers: dict[str, int] = {}  # the last number of each publisher
         self._replaced: dict[str, int] = {}  # with `latest`: keys whose newer publication must follow, and their offset
@@ -120,6 +121,9 @@ class Following:
             record.fault("gaps in silence", f"{self} received {position} after {last}; it was told of {self._gaps}")
         if key is not None:
             self._replaced.pop(key, None)
+        if not same:
+            self._passed.add(last.epoch)
+            self._passed.discard(position.epoch)
         self._gaps = [gap for gap in self._gaps if not self._is_behind(gap, last, position)]
         self._last = position
 
@@ -133,22 +137,25 @@ class Following:
 
     def _is_told(self, last: Position, position: Position) -> bool:
         """Return whether the follower was told of a gap between two positions."""
-        if not self._latest:
-            # An epoch may have continued that of the last publication before the gap.
-            return any(gap.offset == last.offset and gap.epoch in (last.epoch, position.epoch) for gap in self._gaps)
-        # Other publications before the gap may have been replaced.
-        return any(
-            (gap.epoch == last.epoch and gap >= last and (gap.epoch != position.epoch or gap < position))
-            or (gap.epoch == position.epoch != last.epoch and gap < position)
-            for gap in self._gaps
-        )
+        return any(self._covers(gap, last, position) for gap in self._gaps)
 
-    @staticmethod
-    def _is_behind(gap: Position, last: Position, position: Position) -> bool:
-        """Return whether a gap is before a position."""
+    def _covers(self, gap: Position, last: Position, position: Position) -> bool:
+        # With `latest`, other publications before the gap may have been replaced.
+        if last.epoch == position.epoch:
+            return gap == last or (self._latest and gap.epoch == last.epoch and last <= gap < position)
+        # There may have been other epochs between these two.
+        if not self._latest:
+            return gap.offset == last.offset
         if gap.epoch == position.epoch:
             return gap.offset < position.offset
-        return gap.epoch == last.epoch
+        return gap.epoch != last.epoch or gap.offset >= last.offset
+
+    def _is_behind(self, gap: Position, last: Position, position: Position) -> bool:
+        """Return whether a gap is before the position that the follower has reached."""
+        if gap.epoch == position.epoch:
+            return gap.offset < position.offset
+        # Others may be ahead: a slow follower is told of a gap while earlier publications still wait.
+        return gap.epoch in self._passed or (last.epoch != position.epoch and gap.offset == last.offset)
 
     def has(self, name: str) -> bool:
         """Return whether it has received the last publication of the topic, or was told that it will not get it."""

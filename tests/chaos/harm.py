@@ -3,11 +3,14 @@
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
+from functools import partial
 from itertools import count
 
+from chaos.arrangement import TOPICS
 from chaos.clients import Announcer, World
+from chaos.cluster import Cluster
 from chaos.processes import ServerProcess
-from chaos.redis_servers import Redis
+from chaos.redis_servers import MasterAndReplica, Redis
 
 Harm = Callable[[], Coroutine[None, None, None]]
 
@@ -45,26 +48,25 @@ class Harms:
     def _kinds(self) -> dict[Harm, int]:
         """Return all kinds of harm, and how often each is done."""
         kinds: dict[Harm, int] = {
-            self.kill_redis: 4,
             self.stop_redis: 3,
             self.kill_connections: 4,
             self.flush_scripts: 2,
-            self.cut: 6,
-            self.stall: 6,
-            self.slow: 3,
-            self.refuse: 2,
-            self.flood: 1,
             self.kill_process: 2,
             self.end_process: 1,
             self.stop_process: 2,
         }
-        if self._redis.phase in ("none", "snapshots"):
+        redis = self._redis
+        if isinstance(redis, Cluster):
+            # Its nodes tell their own addresses, so there is no proxy in between.
+            return kinds | {self.kill_redis: 3, partial(self.fail_over_cluster, redis): 3, partial(self.move, redis): 6}
+        kinds |= {self.cut: 6, self.stall: 6, self.slow: 3, self.refuse: 2, self.flood: 1}
+        if isinstance(redis, MasterAndReplica):
+            return kinds | {partial(self.fail_over, redis): 6}
+        kinds[self.kill_redis] = 4
+        if not redis.keeps_all:
             kinds[self.flush_data] = 1
-        if self._redis.phase == "snapshots":
+        if redis.phase == "snapshots":
             kinds[self.save] = 2
-        if self._redis.phase == "failover":
-            del kinds[self.kill_redis]
-            kinds[self.fail_over] = 6
         return kinds
 
     def _seconds(self, most: float) -> float:
@@ -76,39 +78,57 @@ class Harms:
     async def kill_redis(self) -> None:
         async with self._redis.busy:
             down = self._random.choice([0.0, self._seconds(3)])
-            self._record.did("Redis killed", f"for {down:.2f} s")
+            await self._redis.choose()
+            self._record.did("Redis killed", f"at port {self._redis.port} for {down:.2f} s")
             await self._redis.kill()
             await asyncio.sleep(down)
             await self._redis.start_again()
-            self._lost()
             self._record.happened("Redis started")
+            await self._settle()
+
+    async def _settle(self) -> None:
+        await self._redis.settle()
+        self._lost()
 
     def _lost(self) -> None:
         if not self._redis.keeps_all:
             self._world.truth.data_lost()
 
-    async def fail_over(self) -> None:
-        async with self._redis.busy:
-            alive = self._random.random() < 0.5
-            self._record.did("Redis failed over", "while both are alive" if alive else "after the master was killed")
-            await self._redis.fail_over(alive)
-            self._lost()
-            for process in self._world.processes:
-                process.proxy.target = self._redis.port
-                if self._random.random() < 0.5:
-                    process.proxy.cut(reset=True)
-            await self._world.rest(self._factor)
-            await self._redis.renew_replica()
-            await self._world.rest(self._factor)  # let it get all data
-            self._record.happened("the replica follows")
-
     async def stop_redis(self) -> None:
         async with self._redis.busy:
             seconds = self._seconds(3)
-            self._record.did("Redis stopped", f"for {seconds:.2f} s")
+            await self._redis.choose()
+            self._record.did("Redis stopped", f"at port {self._redis.port} for {seconds:.2f} s")
             self._redis.signal(signal.SIGSTOP)
             await asyncio.sleep(seconds)
             self._redis.signal(signal.SIGCONT)
+            await self._settle()
+
+    async def fail_over(self, redis: MasterAndReplica) -> None:
+        async with redis.busy:
+            alive = self._random.random() < 0.5
+            self._record.did("Redis failed over", "while both are alive" if alive else "after the master was killed")
+            await redis.fail_over(alive)
+            self._lost()
+            for process in self._world.processes:
+                process.proxy.target = redis.port
+                if self._random.random() < 0.5:
+                    process.proxy.cut(reset=True)
+            await self._world.rest(self._factor)
+            await redis.renew_replica()
+            await self._world.rest(self._factor)  # let it get all data
+            self._record.happened("the replica follows")
+
+    async def fail_over_cluster(self, redis: Cluster) -> None:
+        async with redis.busy:
+            self._record.did("Redis failed over", "by itself")
+            await redis.fail_over()
+
+    async def move(self, redis: Cluster) -> None:
+        async with redis.busy:
+            topic = self._random.choice([*TOPICS])
+            self._record.did("slots moved", f"that of topic {topic}")
+            await redis.move(f"{{streamws:{topic}}}")
 
     async def kill_connections(self) -> None:
         kind = self._random.choice(["pubsub", "normal"])
@@ -127,6 +147,7 @@ class Harms:
     async def _ask(self, kind: str, *command: str) -> None:
         async with self._redis.busy:
             self._record.did(kind, " ".join(command))
+            await self._redis.choose()
             await self._redis.ask(*command)
 
     # The network between a process and Redis -------------------------------------------------------------------

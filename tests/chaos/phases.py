@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from chaos.arrangement import TOPICS
 from chaos.clients import Announcer, Follower, Member, Publisher, SoonPublisher, World
+from chaos.cluster import Cluster
 from chaos.harm import Harms
 from chaos.processes import ServerProcess
 from chaos.record import Record
-from chaos.redis_servers import Redis
+from chaos.redis_servers import MasterAndReplica, Redis, make_servers
 from chaos.truth import Truth
 
 PATIENCE = 60.0
@@ -38,6 +39,15 @@ SMALL = Size(2, 8, 2, 3, 0.4, 0.2)
 LARGE = Size(3, 42, 6, 12, 2.0, 1.0)
 
 
+def make_redis(folder: Path, phase: str, random: Random) -> Redis:
+    """Make the Redis of a phase."""
+    if phase == "cluster":
+        return Cluster(folder, random)
+    if phase == "failover":
+        return MasterAndReplica(phase, make_servers(folder, ["one", "two"], phase))
+    return Redis(phase, make_servers(folder, ["one"], phase))
+
+
 class Phase:
     """One phase, with a Redis and server processes of its own."""
 
@@ -47,9 +57,9 @@ class Phase:
         self._record = record
         self._random = random
         folder.mkdir()
-        self._redis = Redis(folder, name)
+        self._redis = make_redis(folder, name, random)
         self._truth = Truth(record)
-        processes = [ServerProcess(number, folder, self._redis.port, record) for number in range(size.processes)]
+        processes = [ServerProcess(number, folder, self._redis, record) for number in range(size.processes)]
         self._world = World(processes, self._redis.keeps_all, random, record, self._truth)
         self._followers = self._make_followers()
         self._publishers = [Publisher(self._world, f"p{number}", 0.05) for number in range(size.publishers)]
@@ -88,8 +98,7 @@ class Phase:
             for task in self._tasks:
                 task.cancel()
             for process in self._world.processes:
-                if process.running:
-                    await process.kill()
+                await process.end()
             await self._redis.end()
 
     async def _round(self, seconds: float) -> None:
@@ -149,6 +158,8 @@ class Phase:
         for process in self._world.processes:
             await self._world.rest(0.1)
             process.proxy.cut(reset=self._random.random() < 0.5)
+        if isinstance(self._redis, Cluster):
+            await self._redis.ask_all("CLIENT", "KILL", "TYPE", "PUBSUB")
 
     async def _check_presence(self, label: str) -> None:
         """Check that all processes, and all followers, know who is present."""
@@ -232,7 +243,6 @@ class Phase:
         await asyncio.gather(*[process.terminate() for process in self._world.processes])
         for process in self._world.processes:
             process.check_log()
-            await process.proxy.close()
 
     async def _left(self) -> list[str]:
         """Return what is left in the processes and in Redis."""
@@ -246,15 +256,16 @@ class Phase:
                 for name in ("tasks", "clients", "topics", "connections")
                 if state[name] > process.at_start[name]
             ]
-        if await self._redis.ask("KEYS", "*}:members") != b"*0\r\n":
+        if b"members" in await self._redis.ask_all("KEYS", "*}:members"):
             left.append("members in Redis")
-        count = len(self._world.processes)
-        nodes = await self._redis.ask("ZCARD", "{streamws}:nodes")
-        if nodes != b":%d\r\n" % count:
-            left.append(f"{nodes!r} nodes in Redis, instead of {count}")
-        links = -1  # without that of the question
-        for kind in ("NORMAL", "PUBSUB"):
-            links += (await self._redis.ask("CLIENT", "LIST", "TYPE", kind)).count(b"id=")
-        if links != 2 * count:
-            left.append(f"{links} connections to Redis, instead of {2 * count}")
+        if not isinstance(self._redis, Cluster):  # each of its nodes has other connections and processes
+            count = len(self._world.processes)
+            nodes = await self._redis.ask("ZCARD", "{streamws}:nodes")
+            if nodes != b":%d\r\n" % count:
+                left.append(f"{nodes!r} nodes in Redis, instead of {count}")
+            links = -1  # without that of the question
+            for kind in ("NORMAL", "PUBSUB"):
+                links += (await self._redis.ask("CLIENT", "LIST", "TYPE", kind)).count(b"id=")
+            if links != 2 * count:
+                left.append(f"{links} connections to Redis, instead of {2 * count}")
         return left

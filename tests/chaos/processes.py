@@ -11,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from chaos.cluster import Cluster
 from chaos.proxy import Proxy
 from chaos.record import Record
+from chaos.redis_servers import Redis
 from helpers.processes import free_port, python_environment
 from streamws import StreamwsError, Timeouts, connect
 
@@ -26,12 +28,14 @@ class ServerProcess:
     """A server process, its proxy to Redis, and its log.
 
     :param number: identifies it. Every other process uses uvloop.
+    :param redis: where Redis is. The process connects to a cluster without the proxy.
     """
 
-    def __init__(self, number: int, folder: Path, redis_port: int, record: Record) -> None:
+    def __init__(self, number: int, folder: Path, redis: Redis, record: Record) -> None:
         self.number = number
         self.port = free_port()
-        self.proxy = Proxy(redis_port)
+        self.proxy = Proxy(redis.port)
+        self._redis = redis
         self.running = False
         self.busy = asyncio.Lock()
         """Held by whoever does harm to it."""
@@ -53,11 +57,14 @@ class ServerProcess:
         """Start it, and wait until it listens."""
         if not self.proxy.port:
             await self.proxy.start()
+        where = [f"redis://127.0.0.1:{self.proxy.port}"]
+        if isinstance(self._redis, Cluster):
+            where = [*self._redis.urls, "--cluster"]
         loop = "uvloop" if self.number % 2 else "asyncio"
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-W", "always::ResourceWarning", "-m", "chaos.server", str(self.port),
-                f"redis://127.0.0.1:{self.proxy.port}", "--loop", loop,
+                *where, "--loop", loop,
                 stdin=DEVNULL, stdout=log, stderr=log, env=python_environment(),
             )  # fmt: skip
         async with asyncio.timeout(60):
@@ -80,11 +87,16 @@ class ServerProcess:
 
     async def kill(self) -> None:
         """Kill it at once."""
-        assert self._process is not None
         self.running = False
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+    async def end(self) -> None:
+        """Kill it, and close its proxy."""
+        await self.kill()
+        await self.proxy.close()
 
     async def terminate(self, seconds: float = 30.0) -> None:
         """Let it drain and end."""

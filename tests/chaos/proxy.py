@@ -43,8 +43,8 @@ class Proxy:
 
     async def close(self) -> None:
         """End all connections."""
-        assert self._server is not None
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         self.heal()
         self.cut(reset=True)
         if self._links:

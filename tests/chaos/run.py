@@ -57,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if not options.keep:
             shutil.rmtree(folder)
-    print(record.table())
-    for fault, times in record.faults.items():
-        print(f"FAULT, {times} times, with seed {seed}: {fault}")
+        print(record.table())
+        for fault, times in record.faults.items():
+            print(f"FAULT, {times} times, with seed {seed}: {fault}", flush=True)
     return 1 if record.faults else 0
 
 

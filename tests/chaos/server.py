@@ -1,4 +1,4 @@
-"""One server process of the run: `python -m chaos.server PORT URL`. Clients follow, publish, and are present."""
+"""One server process of the run: `python -m chaos.server PORT URL...`. Clients follow, publish, and are present."""
 
 import argparse
 import asyncio
@@ -69,9 +69,14 @@ def fill_soon(client: Client) -> None:
 class Process:
     """The topics of one process, and what its clients do with them."""
 
-    def __init__(self, port: int, url: str) -> None:
+    def __init__(self, port: int, urls: Sequence[str], cluster: bool) -> None:
         self.topics = Topics(
-            RedisBroker(url, timeout=arrangement.BROKER_TIMEOUT, presence_timeout=arrangement.PRESENCE_TIMEOUT),
+            RedisBroker(
+                urls,
+                cluster=cluster,
+                timeout=arrangement.BROKER_TIMEOUT,
+                presence_timeout=arrangement.PRESENCE_TIMEOUT,
+            ),
             limits=LIMITS,
             on_error=lambda topic, error: None,
         )
@@ -227,11 +232,12 @@ async def _pass_on(feed: Subscription[Text], client: Client) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
-    parser.add_argument("url")
+    parser.add_argument("urls", nargs="+")
+    parser.add_argument("--cluster", action="store_true")
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    process = Process(options.port, options.url)
+    process = Process(options.port, options.urls, options.cluster)
     factory = uvloop.new_event_loop if options.loop == "uvloop" else asyncio.SelectorEventLoop
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(process.serve())
