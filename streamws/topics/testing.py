@@ -362,7 +362,7 @@ class BrokerContract:
             await one.publish("after", topic)
         await two.receive(10)
         assert two.receiver.payloads == ["after"] * 10
-        assert two.receiver.topics == [str(number) for number in range(10)]
+        assert sorted(two.receiver.topics) == [str(number) for number in range(10)]  # topics have no common order
 
     @_promise
     async def test_only_subscribed_topics_are_delivered(self, one: Node, two: Node) -> None:
@@ -686,7 +686,7 @@ class RemoteBrokerContract(BrokerContract):
         await one.publish("2")
         await one.publish("3", topic="other")
         await two.receive(before + 2)
-        assert two.receiver.payloads[before:] == ["2", "3"]
+        assert {*two.receiver.payloads[before:]} == {"2", "3"}
         await one.enter("c1", "ann")
         await two.until(lambda: two.receiver.events, "presence events are delivered again")
 
