@@ -5,8 +5,8 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -17,9 +17,10 @@ from helpers.blocks import ROOT
 from helpers.programs import script
 from helpers.waiting import until
 from streamws import BrokerError, BrokerUnavailable, PublishTimeout
-from streamws.topics import Gap, History, Outgoing, RedisBroker, TopicLimits, Topics
+from streamws.topics import Broker, Gap, History, Outgoing, RedisBroker, TopicLimits, Topics
 from streamws.topics.redis.link import Link
-from topics.broker_contract import HISTORY, BrokerContract, Collector, MakeBroker, Node
+from streamws.topics.testing import RemoteBrokerContract, WatchedBrokerContract
+from topics.broker_contract import HISTORY, Collector, MakeBroker, Node, Strict
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
 from topics.redis_following import available, following, published, unavailable
@@ -50,8 +51,31 @@ def make_broker(shared_server: RedisServer) -> MakeBroker:
     return lambda: RedisBroker(shared_server.url, prefix=prefix)
 
 
-class TestRedisBroker(BrokerContract):
-    pass
+class TestRedisBroker(Strict, RemoteBrokerContract, WatchedBrokerContract):
+    @pytest.fixture(autouse=True)
+    def _use(self, shared_server: RedisServer) -> None:
+        self.server = shared_server
+        self.prefix = next(prefixes)
+        self.made: list[RedisBroker] = []
+
+    def make_broker(self) -> RedisBroker:
+        self.made.append(RedisBroker(self.server.url, prefix=self.prefix))
+        return self.made[-1]
+
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        self.server.kill()
+        try:
+            yield
+        finally:
+            self.server.start()
+
+    async def kill(self, broker: Broker) -> None:
+        assert isinstance(broker, RedisBroker)
+        let_time_pass(self.server, self.prefix, await die(broker))
+        for other in self.made:
+            if other is not broker:
+                await other._presence.look_after()
 
 
 # Opening ---------------------------------------------------------------------------------------------------------
