@@ -77,6 +77,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(python=MAIN)
+def chaos(session: nox.Session) -> None:
+    """Run tests/chaos/run.py for two minutes, or with other arguments; needs `redis-server`."""
+    session.install(".[test]")
+    session.run("python", "tests/chaos/run.py", *(session.posargs or ["--minutes", "2"]))
+
+
+@nox.session(python=MAIN)
 def lint(session: nox.Session) -> None:
     """Check style, docstrings and spelling."""
     session.install("codespell>=2.4", "ruff>=0.15")

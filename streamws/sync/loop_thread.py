@@ -12,7 +12,7 @@ import sys
 from _thread import LockType, interrupt_main
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from threading import TIMEOUT_MAX, Lock, Thread, get_ident
+from threading import TIMEOUT_MAX, Lock, Thread, get_ident, main_thread
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -193,7 +193,7 @@ class LoopThread:
                 loop.run_forever()
                 break
             except (KeyboardInterrupt, SystemExit):
-                interrupt_main()  # raised by an observer, to end the program; that will call `stop`
+                _interrupt_main()  # raised by an observer, to end the program; that will call `stop`
         loop.close()
 
     def stop(self) -> None:
@@ -215,6 +215,15 @@ class LoopThread:
                 await asyncio.wait(others, timeout=_GRACE / 2)
         finally:
             loop.stop()
+
+
+def _interrupt_main() -> None:
+    """Raise KeyboardInterrupt in the main thread, also while it sleeps."""
+    main = main_thread().ident
+    if main is not None and hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        interrupt_main()  # on Windows, this wakes it
 
 
 def _ended(call: str) -> UsageError:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import NamedTuple
 
-from ..errors import BrokerError
+from ..errors import BrokerError, BrokerUnavailable
 from .broker import Broker
 from .retrying import Waits, broker_error, log_retry, wake
 
@@ -87,6 +87,7 @@ class Attendance:
         try:
             while self._wanted != self._known or uncertain:
                 wanted = self._wanted
+                before = self._known, uncertain
                 try:
                     async with asyncio.timeout(self._timeout):
                         if self._known is not None and (wanted is None or wanted.connection != self._known.connection):
@@ -100,8 +101,12 @@ class Attendance:
                 except Exception as failure:
                     self._wake(broker_error(failure, "change the presence"))
                     self._wanted = None  # whoever waits for it gets the error
-                    uncertain = self._known is not None
-                    await waits.pause()
+                    if isinstance(failure, BrokerUnavailable):
+                        self._known, uncertain = before  # nothing was done
+                    else:
+                        uncertain = self._known is not None
+                    if self._known is not None:
+                        await waits.pause()
             self._wake(None)
         finally:
             self._task = None

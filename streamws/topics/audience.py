@@ -11,6 +11,7 @@ from ..options import TopicLimits
 from ..streams.shared import SharedMessage
 from .broker import Broker, Page
 from .broker_subscription import BrokerSubscription
+from .counting import Counts
 from .framing import Framing
 from .group import Frame, Group
 from .held import Held
@@ -83,6 +84,7 @@ class Audience:
         "_ahead",
         "_broker",
         "_closed",
+        "_counts",
         "_feeds",
         "_framing",
         "_generation",
@@ -111,6 +113,7 @@ class Audience:
         broker: Broker,
         timeout: float | None,
         limits: TopicLimits,
+        counts: Counts,
         spawn: "Callable[[Coroutine[object, None, None]], asyncio.Task[None]]",
         on_idle: "Callable[[Audience], None]",
     ) -> None:
@@ -122,6 +125,7 @@ class Audience:
         self._history = history
         self._broker = broker
         self._timeout = timeout  # of each call to the broker, in seconds; None if it never waits
+        self._counts = counts
         self._spawn = spawn
         self._on_idle = on_idle
         self.position: Position | None = None
@@ -144,6 +148,16 @@ class Audience:
         self._recovery: asyncio.Task[None] | None = None
         self._again = False  # whether the history has to be read once more
         self._held = Held(most)  # what arrived during the recovery, or before the first follower is live
+
+    @property
+    def followers(self) -> int:
+        """The number of followers, including those that are joining."""
+        return len(self._members)
+
+    @property
+    def recovering(self) -> bool:
+        """Whether it reads the history because publications may be missing."""
+        return self._recovery is not None
 
     # The end ---------------------------------------------------------------------------------------------------
 
@@ -516,6 +530,7 @@ class Audience:
                 losses = self._presence.losses
                 try:
                     page = await self.read(self.position)
+                    agreed = await self._find_agreed(page.position.epoch)
                     if self._presence.known:
                         connections = await self._presence.read()
                 except BrokerError as error:
@@ -525,7 +540,7 @@ class Audience:
                     self._again = True
                     await waits.pause()
                 else:
-                    self._catch_up(page)
+                    self._catch_up(page, agreed)
                     self._send_events(self._presence.catch_up(connections))
                     # Once more, if a callback of the application has caused something, or presence events were lost.
                     waiting = bool(self._held.records) or self._presence.waiting
@@ -535,8 +550,29 @@ class Audience:
                 self._recovery = None
                 self._presence.holding = False
 
-    def _catch_up(self, page: Page) -> None:
-        """Deliver the publications that were missing, and those that were held back."""
+    async def _find_agreed(self, epoch: str) -> dict[str, int]:
+        """Ask whether an epoch continues others up to the positions of the followers that are ahead.
+
+        :returns: the offsets up to which it does, by the other epochs.
+        :raises BrokerError: if that fails.
+        """
+        offsets: dict[str, int] = {}
+        for member in self._ahead:
+            skip = member.skip
+            if skip is not None and skip.epoch != epoch:
+                offsets[skip.epoch] = max(skip.offset, offsets.get(skip.epoch, 0))
+        agreed: dict[str, int] = {}
+        for other, offset in offsets.items():
+            page = await self.read(Position(other, offset), 0)
+            if page.complete and page.position.epoch == epoch:
+                agreed[other] = offset
+        return agreed
+
+    def _catch_up(self, page: Page, agreed: Mapping[str, int]) -> None:
+        """Deliver the publications that were missing, and those that were held back.
+
+        :param agreed: the offsets up to which its epoch continues others.
+        """
         before = self.position
         recovery = self._recovery
         assert before is not None
@@ -557,7 +593,7 @@ class Audience:
         told = False  # whether the last thing that was told is a gap
         if epoch != before.epoch and continued:
             current = Position(epoch, before.offset)
-            self._continue(current)
+            self._continue(current, agreed)
         elif epoch != before.epoch:
             current = Position(epoch, min(missing, default=position.offset + 1) - 1)
             self._tell_gap(Gap(before), current)
@@ -574,10 +610,11 @@ class Audience:
         if position.offset > current.offset and not told and self._recovery is recovery:
             self._tell_gap(Gap(current), position)
 
-    def _continue(self, position: Position) -> None:
-        """Continue in a new epoch, although nothing is missing.
+    def _continue(self, position: Position, agreed: Mapping[str, int]) -> None:
+        """Continue in a new epoch, because nothing is missing.
 
         :param position: the position of the topic, in the new epoch.
+        :param agreed: the offsets up to which the new epoch continues others.
         """
         self.position = position
         self._recent.clear()
@@ -588,8 +625,12 @@ class Audience:
             skip = member.skip
             if skip is None or skip.epoch == position.epoch:
                 continue
-            # The broker has not said whether anything is missing up to this later position.
             member.skip = Position(position.epoch, skip.offset)
+            if skip.offset <= agreed.get(skip.epoch, -1):
+                if isinstance(member, Follower) and member.on_epoch is not None:
+                    member.on_epoch(member.skip)
+                continue
+            self._counts.gaps += 1
             if isinstance(member, Follower):
                 member.on_gap(Gap(skip))
             else:
@@ -600,6 +641,7 @@ class Audience:
 
         :param position: the position after the gap.
         """
+        self._counts.gaps += 1
         self.position = position
         self._recent.clear()
         self._generation += 1

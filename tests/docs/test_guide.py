@@ -1281,11 +1281,12 @@ async def _(server: Running) -> None:
             for text in ("hello", "again"):
                 await ada.send(text)
                 said = json.loads(await bob.recv())
-                assert said["text"] == json.loads(await ada.recv())["text"] == text
+                assert said == json.loads(await ada.recv())
+                assert (said["name"], said["text"]) == ("Ada", text)
                 positions.append(said["position"])
         epoch, offset = positions[0]
         async with other.connect(f"/red?epoch={epoch}&offset={offset}") as peer:
-            assert json.loads(await peer.recv()) == {"text": "again", "position": positions[1]}
+            assert json.loads(await peer.recv()) == {"name": "Ada", "text": "again", "position": positions[1]}
             assert "somebody" in json.loads(await peer.recv())["members"]
         async with server.connect("/red?epoch=unknown&offset=7") as peer:
             assert [json.loads(text)["text"] for text in await heard(peer, 2)] == ["hello", "again"]

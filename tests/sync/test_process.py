@@ -324,7 +324,7 @@ class Ending(Observer):
         sys.exit("enough")
 ws = connect(url, observer=Ending())
 ws.close()
-time.sleep(20)
+time.sleep(60)
 """
     async with program(source, url_of(await serve(echo))) as run:
         assert await run.end() == -signal.SIGINT

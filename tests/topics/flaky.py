@@ -18,6 +18,7 @@ from streamws.topics import (
     Receiver,
     Record,
 )
+from streamws.topics.held import size_of
 
 
 class FlakyBroker:
@@ -39,8 +40,8 @@ class FlakyBroker:
         """How many of the next deliveries are lost."""
         self.repeat = False
         """Whether each publication is delivered twice."""
-        self._continued: dict[str, str] = {}
-        """The next name of each epoch that was continued."""
+        self._continued: dict[str, Position] = {}
+        """The next name of each epoch that was continued, and the offset up to which both agree."""
         self.slow = 0
         """How many iterations of the loop each call takes."""
         self.subscribing = asyncio.Event()
@@ -81,25 +82,33 @@ class FlakyBroker:
             kept.records.clear()
             kept.times.clear()
 
-    def restart(self) -> None:
-        """Restart with all data: the epochs continue under new names."""
+    def restart(self, forgotten: int = 0) -> None:
+        """Restart with all data: the epochs continue under new names.
+
+        :param forgotten: how many of the last publications of each topic with a history are lost.
+        """
         for kept in self.memory._store.topics.values():
-            kept.epoch = self._continue(kept.epoch)
+            for _ in range(min(forgotten, len(kept.records))):
+                kept.times.pop()
+                kept.size -= size_of(kept.records.pop())
+                kept.offset -= 1
+            kept.epoch = self._continue(kept.position)
             for place, record in enumerate(kept.records):
                 kept.records[place] = record._replace(position=Position(kept.epoch, record.position.offset))
-        forgotten = self.memory._store.forgotten
-        for name, (epoch, offset) in forgotten.items():
-            forgotten[name] = Position(self._continue(epoch), offset)
+        positions = self.memory._store.forgotten
+        for name, position in positions.items():
+            positions[name] = Position(self._continue(position), position.offset)
 
-    def _continue(self, epoch: str) -> str:
-        self._continued[epoch] = fresh = token_hex(8)
+    def _continue(self, position: Position) -> str:
+        fresh = token_hex(8)
+        self._continued[position.epoch] = Position(fresh, position.offset)
         return fresh
 
     def current(self, position: Position) -> Position:
         """Return a position with the name that its epoch has now."""
         epoch, offset = position
-        while epoch in self._continued:
-            epoch = self._continued[epoch]
+        while epoch in self._continued and offset <= self._continued[epoch].offset:
+            epoch = self._continued[epoch].epoch
         return Position(epoch, offset)
 
     def deliver(self, count: int | None = None) -> None:

@@ -14,15 +14,15 @@ SLOTS = 16384
 class ClusterNode(RedisServer):
     """A node of a Redis Cluster."""
 
-    def __init__(self, folder: Path, number: int, *options: str) -> None:
+    def __init__(self, folder: Path, number: int, timeout: int, *options: str) -> None:
         self.bus = free_port()
         self.id = f"{number:040x}"
         self.file = folder / "nodes.conf"
         super().__init__(
             folder,
-            *("--cluster-enabled", "yes", "--cluster-port", str(self.bus), "--cluster-node-timeout", "500"),
+            *("--cluster-enabled", "yes", "--cluster-port", str(self.bus), "--cluster-node-timeout", str(timeout)),
             *("--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0"),
-            *("--repl-diskless-sync-delay", "0"),
+            *("--cluster-allow-replica-migration", "no", "--repl-diskless-sync-delay", "0"),
             *options,
         )
 
@@ -36,36 +36,49 @@ class ClusterNode(RedisServer):
         self.url = f"redis://127.0.0.1:{self.port}"
         self.start()
 
+    def has_all_of(self, master: "ClusterNode") -> bool:
+        """Return whether it has got all changes of its master."""
+        own, other = (
+            re.search(rb"(?:slave|master)_repl_offset:(\d+)", node.ask("INFO", "replication"))
+            for node in (self, master)
+        )
+        return own is not None and other is not None and int(own[1]) >= int(other[1])
+
 
 class RedisCluster:
-    """Three masters, which share the slots equally, and replicas.
+    """Masters, which share the slots equally, and replicas.
 
+    :param masters: the number of masters.
     :param replicas: the number of replicas: one of the first master, and so on.
     :param spare: the number of masters without slots.
     :param options: further options of each node.
     """
 
-    def __init__(self, folder: Path, replicas: int = 0, spare: int = 0, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, masters: int = 3, replicas: int = 0, spare: int = 0, options: Sequence[str] = ()
+    ) -> None:
         self.nodes: list[ClusterNode] = []
-        for number in range(3 + replicas + spare):
+        for number in range(masters + replicas + spare):
             home = folder / f"node{number}"
             home.mkdir()
-            self.nodes.append(ClusterNode(home, number + 1, *options))
-        self.masters = self.nodes[:3]
-        self.replicas = self.nodes[3 : 3 + replicas]
+            self.nodes.append(ClusterNode(home, number + 1, 1000 if replicas else 20_000, *options))
+        self.masters = self.nodes[:masters]
+        self.replicas = self.nodes[masters : masters + replicas]
         # A master serves two seconds after its start, and a replica at once. So all begin as replicas of masters that
         # do not exist, and the masters to be replace these.
         nobody = free_port()
+        self._nobody = [f"{'f' * 39}{number}" for number in range(masters)]
         for node in self.nodes:
             lines = []
-            for number in range(3):
-                slots = f"{SLOTS * number // 3}-{SLOTS * (number + 1) // 3 - 1}"
-                lines.append(f"{'f' * 39}{number} 127.0.0.1:{nobody}@{nobody} master - 0 0 {number} connected {slots}")
+            for number, id in enumerate(self._nobody):
+                slots = f"{SLOTS * number // masters}-{SLOTS * (number + 1) // masters - 1}"
+                lines.append(f"{id} 127.0.0.1:{nobody}@{nobody} master - 0 0 {number} connected {slots}")
             for number, other in enumerate(self.nodes):
-                role = f"{'myself,' * (other is node)}{'slave' if number < 3 + replicas else 'master'}"
-                master = f"{'f' * 39}{number % 3}" if number < 3 + replicas else "-"
-                lines.append(f"{other.id} 127.0.0.1:{other.port}@{other.bus} {role} {master} 0 0 0 connected")
-            lines.append("vars currentEpoch 3 lastVoteEpoch 0\n")
+                role = "myself," * (other is node) + "master -"
+                if number < masters + replicas:
+                    role = "myself," * (other is node) + f"slave {self._nobody[number % masters]}"
+                lines.append(f"{other.id} 127.0.0.1:{other.port}@{other.bus} {role} 0 0 0 connected")
+            lines.append(f"vars currentEpoch {masters} lastVoteEpoch 0\n")
             node.file.write_text("\n".join(lines))
 
     @property
@@ -76,14 +89,14 @@ class RedisCluster:
         """Start all nodes, and wait until they serve."""
         for node in self.nodes:
             node.start()
-        for node in self.masters:
-            wait_for_reply(node, b"cluster_state:ok", "CLUSTER", "INFO")
-            assert b"OK" in node.ask("CLUSTER", "FAILOVER", "TAKEOVER")
+        for number, master in enumerate(self.masters):
+            wait_for_reply(master, b"cluster_state:ok", "CLUSTER", "INFO")
+            assert b"OK" in master.ask("CLUSTER", "FAILOVER", "TAKEOVER")
+            for node in self.nodes:  # one after the other, so that no two have the same epoch
+                wait(partial(self.has, master, SLOTS * number // len(self.masters), node))
         for node in self.nodes:
-            for slot, master in zip((0, 8000, 16000), self.masters, strict=True):
-                wait(partial(self.has, master, slot, node))
-            for number in range(3):
-                assert b"OK" in node.ask("CLUSTER", "FORGET", f"{'f' * 39}{number}")
+            for id in self._nobody:
+                assert b"OK" in node.ask("CLUSTER", "FORGET", id)
         for node in self.masters:
             wait_for_reply(node, b"cluster_state:ok", "CLUSTER", "INFO")
         for node in self.replicas:
@@ -137,7 +150,8 @@ class RedisCluster:
         slot = source.ask("CLUSTER", "KEYSLOT", key)[1:].decode().strip()
         others = [node for node in self.masters if node not in (source, target)]
         for node in (target, source, *others):
-            assert b"OK" in node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+            reply = node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+            assert b"OK" in reply, reply
 
     def move(self, key: str, target: ClusterNode) -> None:
         """Move the slot of a key to another master."""

@@ -497,6 +497,42 @@ async def test_epoch_that_continues_the_one_before_is_no_gap(
     assert joined.recovered
 
 
+@pytest.mark.parametrize(("forgotten", "sent"), [(0, ["2:2", "3:3", "4:4", "5:5"]), (1, ["2:2", "3:3", "4:5"])])
+async def test_follower_that_is_ahead_is_told_of_a_gap_only_if_the_new_epoch_lacks_its_position(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel, forgotten: int, sent: list[str]
+) -> None:
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    history = History()
+    topic, source = topics.topic("news", history=history), publisher.topic("news", history=history)
+    gaps: list[Gap] = []
+    epochs: list[Position] = []
+    first = (await source.publish("1")).position
+    await topic.join(Channel())
+    flaky.late = True
+    await source.publish("2")
+    await source.publish("3")
+    flaky.deliver(1)
+    joined = await topic.join(
+        channel,
+        since=first,
+        frame=numbered,
+        on_gap=lambda _, gap: gaps.append(gap),
+        on_epoch=lambda _, position: epochs.append(position),
+    )
+    assert joined.position.offset == 3  # but its delivery has not arrived
+    flaky.fail()
+    flaky.restart(forgotten)
+    await source.publish("4")
+    last = (await source.publish("5")).position
+    assert last is not None
+    flaky.late = False
+    flaky.recover()
+    await until(lambda: len(channel.sent) == len(sent))
+    assert channel.sent == sent
+    assert gaps == ([Gap(joined.position)] if forgotten else [])
+    assert epochs == ([] if forgotten else [Position(last.epoch, 3)])
+
+
 async def test_recovery_is_tried_again_until_the_broker_answers(
     open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel, fast_timers: None
 ) -> None:

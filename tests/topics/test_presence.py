@@ -194,6 +194,30 @@ async def test_errors_of_the_broker_are_raised(open_topics: OpenTopics, flaky: F
     assert await room.presence.members() == {}
 
 
+async def test_connection_that_could_not_enter_leaves_no_task_behind(
+    open_topics: OpenTopics, flaky: FlakyBroker, channel: Channel
+) -> None:
+    room = (await open_topics(flaky)).topic("room")
+    tasks = asyncio.all_tasks()
+    flaky.fail()
+    with pytest.raises(BrokerUnavailable):
+        await room.presence.enter(channel, "ann")
+    await iterations()
+    assert asyncio.all_tasks() == tasks
+
+
+async def test_connection_whose_change_was_not_possible_leaves_when_the_broker_is_available(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel, fast_timers: None
+) -> None:
+    topics, watcher = await open_topics(flaky), await open_topics(memory)
+    await topics.topic("room").presence.enter(channel, "ann")
+    flaky.fail()
+    with pytest.raises(BrokerUnavailable):
+        await topics.topic("room").presence.enter(channel, "bob")
+    flaky.recover()
+    await until_present(watcher.topic("room"), [])
+
+
 async def test_closing_the_topics_ends_the_presence(memory: MemoryBroker, channel: Channel) -> None:
     async with Topics(memory) as watcher:
         async with Topics(MemoryBroker(memory)) as topics:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ...errors import BrokerError, BrokerUnavailable, describe
 from ..broker import Receiver
 from ..retrying import Waits
+from ..stats import BrokerConnection, BrokerStats
 from .address import Address, parse_info
 from .keeper import is_final
 from .link import Elsewhere, Link, checked
@@ -17,10 +18,10 @@ from .servers import Servers
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
 
-_PARTS = 64
-"""The number of parts of the topics. Each has the same number of slots, one after the other."""
+_PARTITIONS = 64
+"""The number of partitions of the topics. Each has the same number of slots, one after the other."""
 
-_SLOTS_OF_PART = SLOTS // _PARTS
+_SLOTS_OF_PARTITION = SLOTS // _PARTITIONS
 
 _LATE = 0.1
 """The seconds for which the other answers are awaited after the first one. Nodes may disagree for a while."""
@@ -50,7 +51,7 @@ class Cluster(Servers):
     """
 
     def __init__(self, seeds: Sequence[Address], setting: Setting) -> None:
-        super().__init__(setting.timeout, setting.keys.nodes_of_parts(_PARTS))
+        super().__init__(setting.timeout, setting.keys.nodes_of_partitions(_PARTITIONS))
         self._seeds = seeds
         self._setting = setting
         self._receiver: Receiver
@@ -96,6 +97,20 @@ class Cluster(Servers):
         await asyncio.gather(*(server.close() for server in (*self._servers.values(), *self._leaving)))
         await asyncio.gather(*leaving)
 
+    @property
+    def stats(self) -> BrokerStats:
+        """The counters of the connections; see `Servers.stats`."""
+        connections: dict[str, BrokerConnection] = {}
+        subscriptions = 0
+        for address, server in [*self._servers.items()]:
+            publishing, subscribing = server.stats
+            connections[f"publications at {address}"] = publishing
+            connections[f"subscriptions at {address}"] = subscribing
+            subscriptions += server.subscriber.subscriptions
+        if not connections:  # no node has answered yet
+            connections["cluster"] = BrokerConnection(connected=False, failure=self._failure)
+        return BrokerStats(subscriptions, connections)
+
     # The servers of topics -------------------------------------------------------------------------------------
 
     def server(self, key: str) -> Server:
@@ -106,14 +121,14 @@ class Cluster(Servers):
             raise BrokerUnavailable(f"Redis Cluster at {self} is not available: {self._failure}")
         return server
 
-    def part(self, key: str) -> int:
-        """Return the number of the part of the topics to which a key belongs."""
-        return slot_of(key.encode()) // _SLOTS_OF_PART
+    def partition(self, key: str) -> int:
+        """Return the number of the partition of the topics to which a key belongs."""
+        return slot_of(key.encode()) // _SLOTS_OF_PARTITION
 
-    def servers(self, part: int) -> set[Server]:
-        """Return the servers that have topics of a part; see `Servers.servers`."""
-        first = part * _SLOTS_OF_PART
-        return {server for server in self._slots[first : first + _SLOTS_OF_PART] if server is not None}
+    def servers(self, partition: int) -> set[Server]:
+        """Return the servers that have topics of a partition, as far as they are known."""
+        first = partition * _SLOTS_OF_PARTITION
+        return {server for server in self._slots[first : first + _SLOTS_OF_PARTITION] if server is not None}
 
     async def subscribe(self, topic: str) -> None:
         """Begin to deliver what is published in a topic; see `Broker.subscribe`."""
@@ -125,18 +140,21 @@ class Cluster(Servers):
             try:
                 await server.subscriber.subscribe(topic)
             except BrokerError as error:
-                moved = isinstance(error, Elsewhere)
-                if loop.time() > ends or not (moved or self.server(channel) is not server):
+                if loop.time() > ends:
                     raise
-                if moved:
+                if isinstance(error, Elsewhere):
                     await self.look_again()
+                elif server.connecting:
+                    await server.connected()
+                elif self.server(channel) is server:
+                    raise
             else:
                 if self.server(channel) is server:
                     return
                 server.subscriber.release([channel.encode()])  # it has just moved to another server
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver what is published in a topic; see `Broker.unsubscribe`."""
+        """Stop delivering what is published in a topic; see `Broker.unsubscribe`."""
         await self.server(self._setting.keys.channel(topic)).subscriber.unsubscribe(topic)
 
     # Where the topics are --------------------------------------------------------------------------------------

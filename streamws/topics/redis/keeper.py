@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from ...errors import BrokerError, BrokerUnavailable, describe
 from ..retrying import Waits
+from ..stats import BrokerConnection
 from .address import Address, AnyLink
 from .link import Link, Refused
 
@@ -42,38 +43,47 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
         self.current: Link | None = None
         """The connection; None if there is none."""
+        self.attempted: asyncio.Future[None] | None = None
+        """Done when the first attempt to connect has ended; None before it."""
         self._last: Link | None = None  # `current`, or the one before
-        self._failure = "not connected yet"
+        self._connected = 0  # how often it has connected
+        self._failure = ""
 
     @property
-    def link(self) -> Link:
-        """The connection.
-
-        :raises BrokerUnavailable: if there is none.
-        """
-        if self.current is None:
-            raise self.unavailable()
-        return self.current
+    def stats(self) -> BrokerConnection:
+        """The counters of the connection. They may be read in any thread."""
+        link = self.current
+        reconnects = max(self._connected - 1, 0)
+        if link is None:
+            return BrokerConnection(False, reconnects, failure=self._failure)
+        return BrokerConnection(True, reconnects, link.waiting, link.backlog, failure=self._failure)
 
     def unavailable(self) -> BrokerUnavailable:
         """Return the error to raise while there is no connection."""
-        return BrokerUnavailable(f"Redis at {self._address} is not available: {self._failure}")
+        return BrokerUnavailable(f"Redis at {self._address} is not available: {self._failure or 'not connected yet'}")
 
     async def open(self) -> None:
         """Connect, and keep the connection from now on. If there is no server, other attempts follow.
 
         :raises BrokerError: if the server refuses it.
         """
-        first = asyncio.get_running_loop().create_future()
-        self.start(first)
-        await first
+        self.start(strict=True)
+        assert self.attempted is not None
+        await self.attempted
 
-    def start(self, first: "asyncio.Future[None] | None" = None) -> None:
+    def start(self, strict: bool = False) -> None:
         """Begin to connect, and keep the connection from now on.
 
-        :param first: gets the result of the first attempt. Without it, each error counts as a passing one.
+        :param strict: whether to give up if the first attempt shows that others would fail, too.
         """
-        self._task = asyncio.get_running_loop().create_task(self._keep(first))
+        loop = asyncio.get_running_loop()
+        self.attempted = loop.create_future()
+        self._task = loop.create_task(self._keep(self.attempted, strict))
+
+    @property
+    def connecting(self) -> bool:
+        """Whether the first attempt to connect is under way."""
+        return self.attempted is not None and not self.attempted.done()
 
     async def close(self) -> None:
         """End the connection."""
@@ -96,7 +106,7 @@ class Keeper:
             raise
         return link
 
-    async def _keep(self, first: "asyncio.Future[None] | None") -> None:
+    async def _keep(self, first: "asyncio.Future[None]", strict: bool) -> None:
         waits = Waits()
         loop = asyncio.get_running_loop()
         told = False
@@ -105,7 +115,7 @@ class Keeper:
                 link = await self._connect()
             except Exception as error:  # whatever it is, this must go on
                 self._failure = describe(error) if str(error) else f"no answer within {self._timeout:g} s"
-                if first is not None and not first.done() and is_final(error):
+                if strict and not first.done() and is_final(error):
                     first.set_exception(BrokerError(f"Redis at {self._address} cannot be used: {self._failure}"))
                     return
                 if not told:
@@ -119,9 +129,10 @@ class Keeper:
             else:
                 begun = loop.time()
                 self.current = self._last = link
+                self._connected += 1
                 if told:
                     logger.info("connected to Redis at %s for %s", self._address, self._purpose)
-                if first is not None and not first.done():
+                if not first.done():
                     first.set_result(None)
                 try:
                     await asyncio.wait([link.ended])
@@ -135,7 +146,7 @@ class Keeper:
                 told = True
                 if loop.time() - begun > _STEADY:
                     waits = Waits()
-            if first is not None and not first.done():
+            if not first.done():
                 first.set_result(None)
             self._on_failure()
             await waits.pause()

@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from secrets import token_hex
+from time import perf_counter
 
 from ...errors import BrokerError, BrokerUnavailable, describe
 from ..values import Connection
@@ -35,8 +36,8 @@ class RedisPresence:
         self._keys = keys
         self._interval = timeout / 3
         self._node = token_hex(8)
-        self._parts = [
-            _Part(servers, number, nodes, self._node, keys, scripts, int(timeout * 1000))
+        self._partitions = [
+            _Partition(servers, number, nodes, self._node, keys, scripts, int(timeout * 1000))
             for number, nodes in enumerate(servers.nodes)
         ]
         self._task: asyncio.Task[None] | None = None
@@ -50,30 +51,38 @@ class RedisPresence:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await asyncio.gather(*(part.close() for part in self._parts))
+        left: list[tuple[int, BrokerError]] = []
+        for result in await asyncio.gather(*(partition.close() for partition in self._partitions)):
+            if result is not None:
+                left.append(result)
+        number = sum(count for count, _ in left)
+        if number:
+            logger.warning("cannot end the presence of %d connections: %s", number, describe(left[0][1]))
 
-    def _part(self, topic: str) -> "_Part":
-        return self._parts[self._servers.part(self._keys.channel(topic))]
+    def _partition(self, topic: str) -> "_Partition":
+        return self._partitions[self._servers.partition(self._keys.channel(topic))]
 
     async def enter(self, topic: str, connection: str, user: str, data: str) -> None:
         """Make a connection present in a topic; see `Broker.enter`."""
-        await self._part(topic).enter((topic, connection), Connection(user, data))
+        await self._partition(topic).enter((topic, connection), Connection(user, data))
 
     async def exit(self, topic: str, connection: str) -> None:
         """Make a connection leave a topic; see `Broker.exit`."""
-        await self._part(topic).exit((topic, connection))
+        await self._partition(topic).exit((topic, connection))
 
     async def connections(self, topic: str) -> Mapping[str, Connection]:
         """Return who is present in a topic; see `Broker.connections`."""
-        return await self._part(topic).connections(topic)
+        return await self._partition(topic).connections(topic)
 
     async def prepare(self, server: Server) -> None:
         """Let a server know the connections of this process, before others use a new connection to it.
 
         :raises BrokerError: if that fails.
         """
-        parts = [part for part in self._parts if server in self._servers.servers(part.number)]
-        for result in await asyncio.gather(*(part.prepare(server) for part in parts), return_exceptions=True):
+        partitions = [partition for partition in self._partitions if server in self._servers.servers(partition.number)]
+        for result in await asyncio.gather(
+            *(partition.prepare(server) for partition in partitions), return_exceptions=True
+        ):
             if result is not None:
                 raise result
 
@@ -82,7 +91,9 @@ class RedisPresence:
 
         :raises BrokerError: if that fails.
         """
-        for result in await asyncio.gather(*(part.look_after() for part in self._parts), return_exceptions=True):
+        for result in await asyncio.gather(
+            *(partition.look_after() for partition in self._partitions), return_exceptions=True
+        ):
             if result is not None:
                 raise result
 
@@ -97,12 +108,12 @@ class RedisPresence:
                 logger.exception("the heartbeat has failed")
 
 
-class _Part:
-    """The presence of this process in a part of the topics.
+class _Partition:
+    """The presence of this process in a partition of the topics.
 
     Redis has a set with the entries of each node, which others use when the node has died. It is changed before a
-    connection enters and after it has left, so that it never lacks one. In a cluster, a few topics of a part may be at
-    another server than this set.
+    connection enters and after it has left, so that it never lacks one. In a cluster, a few topics of a partition may
+    be at another server than this set.
 
     :param nodes: the key of the nodes.
     :param node: the id of this process.
@@ -123,7 +134,8 @@ class _Part:
         self._expires = 0.0  # when others may take this process for dead
         self._runs: set[str] = set()  # of the servers, when they were last told of all connections
 
-    async def close(self) -> None:
+    async def close(self) -> tuple[int, BrokerError] | None:
+        """Make all connections leave; return their number and the error if that fails."""
         entries = [*self._present]
         self._present.clear()
         try:
@@ -132,8 +144,8 @@ class _Part:
             await self._servers.run("ZREM", [self._nodes], self._node)
             await self._servers.run("DEL", [self._entries(self._node)])
         except BrokerError as error:
-            if entries:
-                logger.warning("cannot end the presence of %d connections: %s", len(entries), describe(error))
+            return len(entries), error
+        return None
 
     def _entries(self, node: str) -> str:
         """Return the key of the set of a node's connections."""
@@ -149,8 +161,14 @@ class _Part:
             # A single server carries out both in this order.
             together = len(self._servers.nodes) == 1
             for calls in [[add, enter]] if together else [[add], [enter]]:
-                for reply in await self._servers.run_all(calls):
-                    checked(reply)
+                replies = await self._servers.run_all(calls)
+                try:
+                    for reply in replies:
+                        checked(reply)
+                except BrokerUnavailable as error:
+                    if isinstance(replies[-1], int):
+                        raise BrokerError(str(error)) from error  # it has entered
+                    raise
         except BaseException:
             if self._present.get(entry) is value:
                 del self._present[entry]
@@ -247,19 +265,20 @@ class _Part:
         fewest = len(self._present)
         most = fewest + self._leaving
         keys = (self._nodes, self._entries(self._node))
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
+        server = self._servers.server(self._nodes)
+        began = perf_counter()  # the clock of uvloop has milliseconds only
         reply = await self._servers.run(self._scripts.beat, keys, self._node, self._milliseconds, early=True)
+        server.round_trip = perf_counter() - began
         state, known, dead = reply
         try:
             runs = {server.link(early=True).run for server in self._servers.servers(self.number)}
         except BrokerUnavailable:
-            runs = set()  # another server of the part is not available. When it is, this is done once more
-        if state == 0 and self._runs == runs and begun < self._expires:
+            runs = set()  # another server of the partition is not available. When it is, this is done once more
+        if state == 0 and self._runs == runs and began < self._expires:
             # Others have not made it leave. So the histories, and the connections of others, are lost too.
             for server in self._servers.servers(self.number):
                 server.subscriber.renew("Redis has lost its data")
-        self._expires = begun + self._milliseconds / 1000
+        self._expires = began + self._milliseconds / 1000
         if (state != 2 or not fewest <= known <= most or self._runs != runs) and await self._restore():
             self._runs = runs
         return [node.decode() for node in dead]
@@ -267,7 +286,7 @@ class _Part:
     async def prepare(self, server: Server) -> None:
         """Give a sign of life, and restore the connections if the server has lost some.
 
-        :param server: has a new connection, and topics of this part.
+        :param server: has a new connection, and topics of this partition.
         """
         try:
             await self._beat()

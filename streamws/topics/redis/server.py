@@ -5,8 +5,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+import attrs
+
 from ...errors import BrokerUnavailable
 from ..broker import Receiver
+from ..stats import BrokerConnection
 from .address import Address
 from .keeper import Keeper
 from .link import Link, checked
@@ -54,6 +57,13 @@ class Server:
             self._until_answered,
         )
         """The subscriptions to topics of this server."""
+        self.round_trip: float | None = None
+        """The seconds that the last heartbeat took; None before it."""
+
+    @property
+    def stats(self) -> tuple[BrokerConnection, BrokerConnection]:
+        """The counters of both connections. They may be read in any thread."""
+        return attrs.evolve(self._keeper.stats, round_trip=self.round_trip), self.subscriber.keeper.stats
 
     async def open(self, receiver: Receiver) -> None:
         """Begin to connect; see `Keeper.open`."""
@@ -97,13 +107,11 @@ class Server:
     async def _until_answered(self) -> None:
         """Wait until there is a connection for scripts, and all that was sent on it has been answered."""
         while True:
-            try:
-                answer = self._keeper.link.call("PING")
-            except BrokerUnavailable:
-                await asyncio.sleep(_PAUSE)
-            else:
-                await answer
-                return
+            with suppress(BrokerUnavailable):  # it is ending
+                if self._keeper.current is not None:
+                    await self._keeper.current.call("PING")
+                    return
+            await asyncio.sleep(_PAUSE)
 
     @property
     def available(self) -> Link | None:
@@ -116,10 +124,18 @@ class Server:
         :param early: whether it may be one that is being prepared.
         :raises BrokerUnavailable: if there is none.
         """
-        if early and self._new is not None:
-            return self._new
-        try:
-            return self._keeper.link
-        except BrokerUnavailable:
+        link = self._new if early and self._new is not None else self._keeper.current
+        if link is None:
             self._on_doubt()
-            raise
+            raise self._keeper.unavailable()
+        return link
+
+    @property
+    def connecting(self) -> bool:
+        """Whether the first attempts to connect are under way."""
+        return self._keeper.connecting or self.subscriber.keeper.connecting
+
+    async def connected(self) -> None:
+        """Wait until the first attempts to connect have ended."""
+        attempts = [keeper.attempted for keeper in (self._keeper, self.subscriber.keeper) if keeper.attempted]
+        await asyncio.wait(attempts)

@@ -2,15 +2,16 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ...errors import BrokerError, BrokerUnavailable
 from ..broker import Receiver
 from ..retrying import Waits
+from ..stats import BrokerStats
 from .address import Address
-from .link import ELSEWHERE, Argument, Link, checked, is_error
+from .link import ELSEWHERE, Argument, Link, ReplyError, checked, is_error
 from .scripts import Script
 from .server import Server, Setting
 
@@ -26,20 +27,11 @@ class Call(NamedTuple):
     arguments: Sequence[Argument] = ()
 
 
-def _send(link: Link, call: Call) -> "asyncio.Future[Any]":
-    script, keys, arguments = call
-    if isinstance(script, str):
-        return link.call(script, *keys, *arguments)
-    if script.takes_run:
-        return link.call("EVALSHA", script.sha, len(keys), *keys, link.run, *arguments)
-    return link.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
-
-
 class Servers(ABC):
     """The servers that keep the topics.
 
-    :param nodes: the keys of the processes that give signs of life. The first one is for the first part of the topics,
-        and so on. The presence in each part has a heartbeat of its own.
+    :param nodes: the keys of the processes that give signs of life. The first one is for the first partition of the
+        topics, and so on. The presence in each partition has a heartbeat of its own.
     """
 
     def __init__(self, timeout: float, nodes: Sequence[str]) -> None:
@@ -57,6 +49,11 @@ class Servers(ABC):
     async def close(self) -> None:
         """End all connections."""
 
+    @property
+    @abstractmethod
+    def stats(self) -> BrokerStats:
+        """The counters of the connections. They may be read in any thread."""
+
     @abstractmethod
     def server(self, key: str) -> Server:
         """Return the server that has a key.
@@ -65,15 +62,12 @@ class Servers(ABC):
         """
 
     @abstractmethod
-    def part(self, key: str) -> int:
-        """Return the number of the part of the topics to which a key belongs."""
+    def partition(self, key: str) -> int:
+        """Return the number of the partition of the topics to which a key belongs."""
 
     @abstractmethod
-    def servers(self, part: int) -> set[Server]:
-        """Return the servers that have topics of a part.
-
-        :raises BrokerUnavailable: if they are not known.
-        """
+    def servers(self, partition: int) -> set[Server]:
+        """Return the servers that have topics of a partition, as far as they are known."""
 
     @abstractmethod
     async def subscribe(self, topic: str) -> None:
@@ -81,7 +75,7 @@ class Servers(ABC):
 
     @abstractmethod
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver what is published in a topic; see `Broker.unsubscribe`."""
+        """Stop delivering what is published in a topic; see `Broker.unsubscribe`."""
 
     @abstractmethod
     def doubt(self) -> None:
@@ -114,26 +108,38 @@ class Servers(ABC):
         ends = loop.time() + self._timeout
         while True:
             sent: list[tuple[int, Link, asyncio.Future[Any]]] = []
+            connecting: dict[int, Server] = {}
             for place in places:
                 call = calls[place]
                 if isinstance(call, BrokerError):
                     continue
+                script, keys, arguments = call
+                server = None
                 try:
-                    link = self.server(call.keys[0]).link(early)
-                    sent.append((place, link, _send(link, call)))
+                    server = self.server(keys[0])
+                    link = server.link(early)
+                    if isinstance(script, str):
+                        future = link.call(script, *keys, *arguments)
+                    elif script.takes_run:
+                        future = link.call("EVALSHA", script.sha, len(keys), *keys, link.run, *arguments)
+                    else:
+                        future = link.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+                    sent.append((place, link, future))
                 except BrokerError as error:
                     replies[place] = error
-            failed = False
+                    if server is not None and server.connecting and not early:
+                        connecting[place] = server
             for place, _, future in sent:
-                reply = replies[place] = await future
-                failed = failed or is_error(reply)
-            if not failed:
+                replies[place] = await future
+            if not connecting and ReplyError not in map(type, replies):
                 return replies
-            places = self._repeated(calls, replies)
+            places = self._repeated(calls, replies, connecting)
             if any(is_error(reply, "CLUSTERDOWN") for reply in replies):
                 self.doubt()
             if not places or loop.time() > ends:
                 return replies
+            for server in {*connecting.values()}:
+                await server.connected()
             self._load(calls, replies, sent)
             if waits is not None:
                 await waits.pause()
@@ -141,8 +147,12 @@ class Servers(ABC):
             if any(is_error(replies[place], "MOVED") for place in places):
                 await self.look_again()
 
-    def _repeated(self, calls: Sequence[Call | BrokerError], replies: Sequence[Any]) -> list[int]:
+    def _repeated(
+        self, calls: Sequence[Call | BrokerError], replies: Sequence[Any], connecting: Container[int]
+    ) -> list[int]:
         """Return the places of the calls to repeat.
+
+        :param connecting: the places of those whose server is new.
 
         If another one with the same key was carried out after a call, that one fails: the order would change.
         """
@@ -152,7 +162,7 @@ class Servers(ABC):
             call = calls[place]
             if isinstance(call, BrokerError):
                 continue
-            if not is_error(replies[place], _REPEATED):
+            if not (is_error(replies[place], _REPEATED) or place in connecting):
                 later.add(call.keys[0])
             elif call.keys[0] not in later:
                 places.append(place)
@@ -191,15 +201,22 @@ class OneServer(Servers):
         """End both connections."""
         await self._server.close()
 
+    @property
+    def stats(self) -> BrokerStats:
+        """The counters of the connections; see `Servers.stats`."""
+        publications, subscriptions = self._server.stats
+        connections = {"publications": publications, "subscriptions": subscriptions}
+        return BrokerStats(self._server.subscriber.subscriptions, connections)
+
     def server(self, key: str) -> Server:
         """Return the server."""
         return self._server
 
-    def part(self, key: str) -> int:
-        """Return the number of the only part."""
+    def partition(self, key: str) -> int:
+        """Return the number of the only partition."""
         return 0
 
-    def servers(self, part: int) -> set[Server]:
+    def servers(self, partition: int) -> set[Server]:
         """Return the server."""
         return {self._server}
 
@@ -208,7 +225,7 @@ class OneServer(Servers):
         await self._server.subscriber.subscribe(topic)
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver what is published in a topic; see `Broker.unsubscribe`."""
+        """Stop delivering what is published in a topic; see `Broker.unsubscribe`."""
         await self._server.subscriber.unsubscribe(topic)
 
     def doubt(self) -> None:

@@ -81,6 +81,11 @@ class SubscriberLink(Link):
         self._wanted: list[_Change] = []  # for the next requests
         self._requests: deque[_Request | None] = deque()  # without an answer, in order; None is one of `_calls`
 
+    @property
+    def waiting(self) -> int:
+        """The requests that have no answer yet."""
+        return len(self._wanted) + len(self._requests)
+
     def call(self, *command: Argument) -> "asyncio.Future[Any]":
         """Send a request; see `Link.call`."""
         future = super().call(*command)
@@ -216,7 +221,7 @@ class Subscriber:
         self._beginning: set[bytes] = set()  # those with a call of `subscribe` under way
         self._missing: set[bytes] = set()  # those to which the server has no subscription
         self._mending: asyncio.Task[None] | None = None
-        self._keeper = Keeper(
+        self.keeper: Keeper = Keeper(
             address,
             timeout,
             lambda: SubscriberLink(timeout, self._deliver, self._drop, sharded),
@@ -224,17 +229,23 @@ class Subscriber:
             "subscriptions",
             on_doubt,
         )
+        """Keeps the connection."""
         self._link: SubscriberLink | None = None
+
+    @property
+    def subscriptions(self) -> int:
+        """The number of topics that are delivered."""
+        return len(self._topics)
 
     async def open(self, receiver: Receiver) -> None:
         """Begin to connect; see `Keeper.open`."""
         self._receiver = receiver
-        await self._keeper.open()
+        await self.keeper.open()
 
     def start(self, receiver: Receiver) -> None:
         """Begin to connect; see `Keeper.start`."""
         self._receiver = receiver
-        self._keeper.start()
+        self.keeper.start()
 
     async def close(self) -> None:
         """End all subscriptions."""
@@ -242,7 +253,7 @@ class Subscriber:
         if self._mending is not None:
             self._mending.cancel()
             await asyncio.wait([self._mending])
-        await self._keeper.close()
+        await self.keeper.close()
 
     async def _renew(self, link: SubscriberLink) -> None:
         """Renew all subscriptions."""
@@ -290,7 +301,7 @@ class Subscriber:
         link = self._current()
         if link is None:
             self._on_doubt()
-            raise self._keeper.unavailable()
+            raise self.keeper.unavailable()
         (future,) = link.change([channel])
         self._topics[channel] = topic
         self._beginning.add(channel)

@@ -12,6 +12,8 @@ import pytest
 
 from helpers.processes import python_environment, running
 from interop.peers.browser import ChromiumPage, chromium
+from interop.peers.two_processes import behind_nginx
+from topics.redis_server import RedisServer
 
 MISSING = "messages are missing here: the history no longer has them"
 
@@ -186,6 +188,34 @@ async def test_page_continues_when_the_server_has_started_again(tmp_path: Path) 
             await page.evaluate("lines(4)")
             assert await page.evaluate("log()") == ["Ada|before|", "connection lost", MISSING, "Ada|after|"]
             await page.evaluate("people('Ada')")
+
+
+async def test_people_chat_through_two_processes_and_one_of_them_dies(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    command = ["-m", "streamws", "demo", "--host", "127.0.0.1", "--redis", redis_server.url, "--port"]
+    async with behind_nginx(tmp_path, lambda port: [*command, str(port)]) as processes:
+        url = f"http://127.0.0.1:{processes.port}/"
+        async with visit(url, tmp_path / "ada", "Ada") as ada:
+            [her_process] = [name for name in processes.ports if processes.clients(name)]
+            [other_port] = {*processes.ports.values()} - {processes.ports[her_process]}
+            async with visit(f"http://127.0.0.1:{other_port}/", tmp_path / "bob", "Bob") as bob:
+                for page in (ada, bob):
+                    await page.evaluate("people('Ada', 'Bob')")
+                await ada.evaluate("say('before')")
+                await bob.evaluate("lines(1)")
+                await processes.kill(her_process)
+                await ada.evaluate("state('connecting')")
+                await bob.evaluate("say('missed')")
+                await bob.evaluate("lines(2)")
+                await ada.evaluate("lines(4)")
+                again = ["connection lost", "connected again: 1 message recovered", "Bob|missed|recovered"]
+                assert await ada.evaluate("log()") == ["Ada|before|", *again]
+                await ada.evaluate("say('after')")
+                await bob.evaluate("lines(3)")
+                assert await bob.evaluate("log()") == ["Ada|before|", "Bob|missed|", "Ada|after|"]
+                for page in (ada, bob):
+                    await page.evaluate("people('Ada', 'Bob')")
 
 
 async def test_messages_are_recovered_once(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ async def test_page_of_chat_service_recovers_at_the_other_process(redis_server: 
             await page.evaluate(HELPERS)
             await page.evaluate("until(() => text('#here') === 'Ann')")
             [her_process] = [name for name in processes.ports if processes.clients(name)]
-            room = f"ws://127.0.0.1:{processes.port}/rooms/garden?token={tokens['Bob']}"
+            [other_port] = {*processes.ports.values()} - {processes.ports[her_process]}
+            room = f"ws://127.0.0.1:{other_port}/rooms/garden?token={tokens['Bob']}"
             async with connect(room, proxy=None) as bob:
                 await page.evaluate("until(() => text('#here') === 'Ann, Bob')")
                 await bob.send('{"type": "say", "text": "hello"}')

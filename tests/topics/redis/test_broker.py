@@ -6,8 +6,8 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -18,9 +18,10 @@ from helpers.blocks import ROOT
 from helpers.programs import script
 from helpers.waiting import iterations, until
 from streamws import BrokerError, BrokerUnavailable, PublishTimeout
-from streamws.topics import Gap, History, Outgoing, RedisBroker, TopicLimits, Topics
+from streamws.topics import Broker, Gap, History, Outgoing, RedisBroker, TopicLimits, Topics
 from streamws.topics.redis.link import Link
-from topics.broker_contract import HISTORY, BrokerContract, Collector, MakeBroker, Node
+from streamws.topics.testing import RemoteBrokerContract, WatchedBrokerContract
+from topics.broker_contract import HISTORY, Collector, MakeBroker, Node, Strict
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
 from topics.redis_following import available, following, published, unavailable
@@ -51,8 +52,31 @@ def make_broker(shared_server: RedisServer) -> MakeBroker:
     return lambda: RedisBroker(shared_server.url, prefix=prefix)
 
 
-class TestRedisBroker(BrokerContract):
-    pass
+class TestRedisBroker(Strict, RemoteBrokerContract, WatchedBrokerContract):
+    @pytest.fixture(autouse=True)
+    def _use(self, shared_server: RedisServer) -> None:
+        self.server = shared_server
+        self.prefix = next(prefixes)
+        self.made: list[RedisBroker] = []
+
+    def make_broker(self) -> RedisBroker:
+        self.made.append(RedisBroker(self.server.url, prefix=self.prefix))
+        return self.made[-1]
+
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        self.server.kill()
+        try:
+            yield
+        finally:
+            self.server.start()
+
+    async def kill(self, broker: Broker) -> None:
+        assert isinstance(broker, RedisBroker)
+        let_time_pass(self.server, self.prefix, await die(broker))
+        for other in self.made:
+            if other is not broker:
+                await other._presence.look_after()
 
 
 # Opening ---------------------------------------------------------------------------------------------------------
@@ -720,7 +744,7 @@ async def test_process_that_was_taken_for_dead_is_present_again(shared_server: R
         await node.broker.subscribe("t")
         await node.broker.enter("t", "c1", "ann", "")
         let_time_pass(shared_server, prefix, late._presence._node)
-        late._presence._parts[0]._expires = 0
+        late._presence._partitions[0]._expires = 0
         await other._presence.look_after()
         assert await other.connections("t") == {}
         await late._presence.look_after()
@@ -738,7 +762,7 @@ async def test_process_that_was_taken_for_dead_is_present_again_if_the_other_one
         await node.broker.enter("t", "c1", "ann", "")
         late_node = late._presence._node
         let_time_pass(shared_server, prefix, late_node)
-        part = other._presence._parts[0]
+        part = other._presence._partitions[0]
         exit_ = part._scripts.exit
         await part._servers.run(exit_, part._hashes("t"), part._keys.channel("t"), "c1", late_node)
         assert await other.connections("t") == {}

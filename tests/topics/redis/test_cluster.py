@@ -1,7 +1,6 @@
 """`RedisBroker` on a Redis Cluster: the promises of a broker, and what happens when nodes fail and slots move."""
 
 import asyncio
-import re
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -98,6 +97,22 @@ def test_addresses_of_a_cluster_are_checked() -> None:
         RedisBroker([], cluster=True)
     with pytest.raises(ValueError, match="only with cluster=True may there be several"):
         RedisBroker(["redis://one", "redis://two"])
+
+
+async def test_stats_have_two_connections_for_each_master(shared_cluster: RedisCluster, prefix: str) -> None:
+    broker = RedisBroker(shared_cluster.urls, cluster=True, prefix=prefix)
+    [(name, unknown)] = broker.stats.connections.items()
+    assert (name, unknown.connected, broker.stats.connected) == ("cluster", False, False)
+    async with Node(broker) as node:
+        for master in shared_cluster.masters:
+            await node.broker.subscribe(topic_at(shared_cluster, master, prefix))
+        places = [master.url[8:] for master in shared_cluster.masters]
+        names = {f"{purpose} at {place}" for place in places for purpose in ("publications", "subscriptions")}
+        assert {*broker.stats.connections} == names
+        assert broker.stats.connected
+        assert broker.stats.subscriptions == 3
+        trips = [each.round_trip for name, each in broker.stats.connections.items() if name.startswith("publications")]
+        assert all(trip is not None and 0 < trip < 10 for trip in trips)
 
 
 # Several nodes ---------------------------------------------------------------------------------------------------
@@ -250,12 +265,6 @@ def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RedisClu
         cluster.kill()
 
 
-def replication_offset(node: ClusterNode) -> int:
-    found = re.search(rb"(?:slave|master)_repl_offset:(\d+)", node.ask("INFO", "replication"))
-    assert found is not None
-    return int(found[1])
-
-
 @pytest.mark.parametrize("cluster", [{"replicas": 1}], indirect=True)
 async def test_master_that_dies_is_replaced_and_other_topics_go_on(
     cluster: RedisCluster, open_topics: OpenTopics
@@ -270,7 +279,7 @@ async def test_master_that_dies_is_replaced_and_other_topics_go_on(
         await published(topic, "1", "2")
         await topic.presence.enter(Channel(), "ann")
         await follower.has("1", "2")
-        await until(lambda: replication_offset(replica) >= replication_offset(master))
+        await until(lambda: replica.has_all_of(master))
         master.kill()
         await until(lambda: topics._core.broker._servers._doubtful.is_set())  # type: ignore[attr-defined]
         with pytest.raises(BrokerError):
