@@ -193,7 +193,9 @@ def test_key_that_follower_of_latest_never_gets_is_a_gap_in_silence() -> None:
     assert case.wrong == ["gaps in silence"]
 
 
-@pytest.mark.parametrize(("messages", "wrong"), [([], ["missing at the end"]), ([gap(11)], []), (items(12), [])])
+@pytest.mark.parametrize(
+    ("messages", "wrong"), [([], ["missing at the end"]), ([gap(11)], []), (items(12), []), (items(12, 13), [])]
+)
 def test_follower_that_neither_has_the_last_publication_nor_is_told_is_a_fault(
     messages: list[Message], wrong: list[str]
 ) -> None:

@@ -7,6 +7,12 @@ from chaos.truth import Change, Truth
 from streamws.topics import Position
 
 
+def _parse(name: str) -> tuple[str, int]:
+    """Return the publisher of a publication, and its number."""
+    publisher, _, number = name.partition(".")
+    return publisher, int(number)
+
+
 class Following:
     """What one follower has received, over all its connections.
 
@@ -21,8 +27,6 @@ class Following:
         self.name = name
         self.topic = topic
         self.joined = False
-        self.received = ""
-        """The name of the last publication."""
         self._latest = latest
         self._whole = whole
         self._truth = truth
@@ -82,14 +86,12 @@ class Following:
         record, truth, topic = self._record, self._truth, self.topic
         record.figures["deliveries"] += 1
         truth.see(topic, position, name, key)
-        publisher, _, digits = name.partition(".")
-        number = int(digits)
+        publisher, number = _parse(name)
         before = self._numbers.get(publisher, 0)
         if number <= before and not truth.may_repeat(topic, name):
             kind = "duplicates" if number == before else "out of order"
             record.fault(kind, f"{self} received {name} at {position} after {publisher}.{before}; last {self._last}")
         self._numbers[publisher] = number
-        self.received = name
         resume, self._resume = self._resume, None
         if resume is not None and (position.epoch != resume.epoch or position.offset > resume.offset):
             # Nothing was replayed. From here on nothing may be missing.
@@ -158,14 +160,15 @@ class Following:
         return gap.epoch in self._passed or (last.epoch != position.epoch and gap.offset == last.offset)
 
     def has(self, name: str) -> bool:
-        """Return whether it has received the last publication of the topic, or was told that it will not get it."""
-        return self.received == name or bool(self._gaps) or self._resume is not None
+        """Return whether it has received a publication at the end of the topic, or was told of a gap there."""
+        publisher, number = _parse(name)
+        received = self._numbers.get(publisher, 0) >= number
+        return received or bool(self._gaps) or self._resume is not None
 
     def finish(self, name: str) -> None:
-        """Check that nothing is missing at the end: the last publication of the topic, and what `latest` has left."""
+        """Check that nothing is missing at the end: neither a publication there, nor one that `latest` has left."""
         if not self.has(name):
-            text = f"{self} has not received {name}; last {self.received} at {self._last}"
-            self._record.fault("missing at the end", text)
+            self._record.fault("missing at the end", f"{self} has not received {name}; last {self._last}")
         for key, offset in self._replaced.items():
             self._record.fault("gaps in silence", f"{self} has no newer publication of {key} than the one at {offset}")
 
