@@ -36,6 +36,14 @@ class ClusterNode(RedisServer):
         self.url = f"redis://127.0.0.1:{self.port}"
         self.start()
 
+    def has_all_of(self, master: "ClusterNode") -> bool:
+        """Return whether it has got all changes of its master."""
+        own, other = (
+            re.search(rb"(?:slave|master)_repl_offset:(\d+)", node.ask("INFO", "replication"))
+            for node in (self, master)
+        )
+        return own is not None and other is not None and int(own[1]) >= int(other[1])
+
 
 class RedisCluster:
     """Masters, which share the slots equally, and replicas.

@@ -110,5 +110,6 @@ def recipient(client: Client, channel: Channel) -> list[Recipient]:
 
 def test_brokers_satisfy_the_protocol() -> None:
     brokers: list[Broker] = [MemoryBroker(), FlakyBroker(), RedisBroker("redis://localhost", sentinels=())]
+    brokers.append(RedisBroker(["redis://one", "redis://two"], cluster=True))
     methods = [name for name in vars(Broker) if not name.startswith("_")]
     assert all(callable(getattr(broker, name)) for broker in brokers for name in methods)

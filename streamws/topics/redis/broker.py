@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import BrokerError, BrokerUnavailable
 from ..broker import Outgoing, Page, Receiver
-from ..values import Connection, History, Position, Published
+from ..values import Connection, History, Position, Published, new_tuple
 from .address import Address
 from .cluster import Cluster
 from .link import reply_error
@@ -27,8 +27,11 @@ class RedisBroker:
 
     :param url: where Redis is, as for redis-py: `redis://user:password@host:port/database`, `rediss://...` with TLS, or
         `unix:///path`. Its query may have `db`, `client_name`, `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` and more.
+        With `cluster`, it may be a list with the URLs of several nodes.
     :param sentinels: the URLs of Redis Sentinels, such as `redis://host:26379`. Then the host of `url` is the name of
         the master, such as `redis://:password@mymaster/0`. The Sentinels know where it is, also after a failover.
+    :param cluster: whether `url` is a node of a Redis Cluster. This node knows the others. With the URLs of several
+        nodes, the program can start while one of them is down. All nodes have the login of the first URL.
     :param prefix: begins the names of all keys and channels. Applications with different prefixes share nothing. It has
         no braces or colons.
     :param timeout: the seconds after which a server that gives no sign of life is taken for dead; also those that an
@@ -39,8 +42,8 @@ class RedisBroker:
         gap.
     :raises ValueError: if the URL is not valid.
 
-    It has two connections: one for subscriptions, one for everything else. They are renewed by themselves, after random
-    waits of up to 4 seconds. One `RedisBroker` works for one `Topics`.
+    It has two connections, or two to each master of a cluster: one for subscriptions, one for everything else. They are
+    renewed by themselves, after random waits of up to 4 seconds. One `RedisBroker` works for one `Topics`.
     """
 
     def __init__(
@@ -149,10 +152,8 @@ class RedisBroker:
         size = milliseconds = most = 0
         if history is not None:
             size, milliseconds, most = history.size, _milliseconds(history.seconds), history.max_bytes
-        return Call(
-            self._scripts.publish, keys,
-            (self._lifetime(history), channel, kind, length, body, size, milliseconds, most, once),
-        )  # fmt: skip
+        arguments = self._lifetime(history), channel, kind, length, body, size, milliseconds, most, once
+        return new_tuple(Call, (self._scripts.publish, keys, arguments))
 
     def _lifetime(self, history: History | None) -> int:
         """Return the milliseconds for which a topic is remembered: longer than its history."""

@@ -17,10 +17,10 @@ from .servers import Servers
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
 
-_PARTS = 64
-"""The number of parts of the topics. Each has the same number of slots, one after the other."""
+_PARTITIONS = 64
+"""The number of partitions of the topics. Each has the same number of slots, one after the other."""
 
-_SLOTS_OF_PART = SLOTS // _PARTS
+_SLOTS_OF_PARTITION = SLOTS // _PARTITIONS
 
 _LATE = 0.1
 """The seconds for which the other answers are awaited after the first one. Nodes may disagree for a while."""
@@ -50,7 +50,7 @@ class Cluster(Servers):
     """
 
     def __init__(self, seeds: Sequence[Address], setting: Setting) -> None:
-        super().__init__(setting.timeout, setting.keys.nodes_of_parts(_PARTS))
+        super().__init__(setting.timeout, setting.keys.nodes_of_partitions(_PARTITIONS))
         self._seeds = seeds
         self._setting = setting
         self._receiver: Receiver
@@ -106,14 +106,14 @@ class Cluster(Servers):
             raise BrokerUnavailable(f"Redis Cluster at {self} is not available: {self._failure}")
         return server
 
-    def part(self, key: str) -> int:
-        """Return the number of the part of the topics to which a key belongs."""
-        return slot_of(key.encode()) // _SLOTS_OF_PART
+    def partition(self, key: str) -> int:
+        """Return the number of the partition of the topics to which a key belongs."""
+        return slot_of(key.encode()) // _SLOTS_OF_PARTITION
 
-    def servers(self, part: int) -> set[Server]:
-        """Return the servers that have topics of a part; see `Servers.servers`."""
-        first = part * _SLOTS_OF_PART
-        return {server for server in self._slots[first : first + _SLOTS_OF_PART] if server is not None}
+    def servers(self, partition: int) -> set[Server]:
+        """Return the servers that have topics of a partition, as far as they are known."""
+        first = partition * _SLOTS_OF_PARTITION
+        return {server for server in self._slots[first : first + _SLOTS_OF_PARTITION] if server is not None}
 
     async def subscribe(self, topic: str) -> None:
         """Begin to deliver what is published in a topic; see `Broker.subscribe`."""
@@ -139,7 +139,7 @@ class Cluster(Servers):
                 server.subscriber.release([channel.encode()])  # it has just moved to another server
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver what is published in a topic; see `Broker.unsubscribe`."""
+        """Stop delivering what is published in a topic; see `Broker.unsubscribe`."""
         await self.server(self._setting.keys.channel(topic)).subscriber.unsubscribe(topic)
 
     # Where the topics are --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from ...options import MiB
 
 try:
     import hiredis
+    from hiredis import ReplyError as ReplyError
 except ImportError as _error:
     raise MissingExtra("RedisBroker needs redis-py and hiredis: pip install 'streamws[redis]'") from _error
 
@@ -81,6 +82,9 @@ class Link(asyncio.Protocol):
         self._ping: asyncio.Future[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when the next check is due
+        self._written = 0  # the bytes given to the transport
+        self._taken = 0  # and those that it had written to the socket at the last check
+        self._blocked = False  # whether others waited for the socket then
         self._full = False
         self._ending = False  # whether nothing is sent any more
         self._reason = "the connection was lost"
@@ -115,8 +119,11 @@ class Link(asyncio.Protocol):
 
     def _flush(self) -> None:
         packed, self._packed = self._packed, []
-        if self._transport is not None and not self._ending:
-            self._transport.write(b"".join(packed) if len(packed) > 1 else packed[0])
+        transport = self._transport
+        if transport is not None and not self._ending and not transport.is_closing():
+            data = b"".join(packed) if len(packed) > 1 else packed[0]
+            self._written += len(data)
+            transport.write(data)
 
     def abort(self, reason: str) -> None:
         """End the connection at once."""
@@ -192,9 +199,9 @@ class Link(asyncio.Protocol):
         """Ping a server that is silent; end the connection if it stays silent."""
         if self._ending:
             return
-        late = self._loop.time() - self._due
+        late = self._loop.time() - self._due  # while the loop was blocked, nothing could be heard
         self._watch()
-        if self._heard or late > self._interval / 2:  # while the loop was blocked, nothing could be heard
+        if self._is_taking() or self._heard or late > self._interval / 2:
             self._heard = False
             self._ping = None
         elif self._ping is not None:
@@ -203,3 +210,12 @@ class Link(asyncio.Protocol):
             self._ping = self._loop.create_future()  # what waits is enough to be answered
         else:
             self._ping = self.call("PING")
+
+    def _is_taking(self) -> bool:
+        """Return whether the server has taken some of the data that waited for it at the last check."""
+        assert self._transport is not None
+        waiting = self._transport.get_write_buffer_size()
+        taken = self._written - waiting
+        progress = self._blocked and taken > self._taken
+        self._blocked, self._taken = waiting > 0, taken
+        return progress

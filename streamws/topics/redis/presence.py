@@ -35,8 +35,8 @@ class RedisPresence:
         self._keys = keys
         self._interval = timeout / 3
         self._node = token_hex(8)
-        self._parts = [
-            _Part(servers, number, nodes, self._node, keys, scripts, int(timeout * 1000))
+        self._partitions = [
+            _Partition(servers, number, nodes, self._node, keys, scripts, int(timeout * 1000))
             for number, nodes in enumerate(servers.nodes)
         ]
         self._task: asyncio.Task[None] | None = None
@@ -51,35 +51,37 @@ class RedisPresence:
             self._task.cancel()
             await asyncio.wait([self._task])
         left: list[tuple[int, BrokerError]] = []
-        for result in await asyncio.gather(*(part.close() for part in self._parts)):
+        for result in await asyncio.gather(*(partition.close() for partition in self._partitions)):
             if result is not None:
                 left.append(result)
         number = sum(count for count, _ in left)
         if number:
             logger.warning("cannot end the presence of %d connections: %s", number, describe(left[0][1]))
 
-    def _part(self, topic: str) -> "_Part":
-        return self._parts[self._servers.part(self._keys.channel(topic))]
+    def _partition(self, topic: str) -> "_Partition":
+        return self._partitions[self._servers.partition(self._keys.channel(topic))]
 
     async def enter(self, topic: str, connection: str, user: str, data: str) -> None:
         """Make a connection present in a topic; see `Broker.enter`."""
-        await self._part(topic).enter((topic, connection), Connection(user, data))
+        await self._partition(topic).enter((topic, connection), Connection(user, data))
 
     async def exit(self, topic: str, connection: str) -> None:
         """Make a connection leave a topic; see `Broker.exit`."""
-        await self._part(topic).exit((topic, connection))
+        await self._partition(topic).exit((topic, connection))
 
     async def connections(self, topic: str) -> Mapping[str, Connection]:
         """Return who is present in a topic; see `Broker.connections`."""
-        return await self._part(topic).connections(topic)
+        return await self._partition(topic).connections(topic)
 
     async def prepare(self, server: Server) -> None:
         """Let a server know the connections of this process, before others use a new connection to it.
 
         :raises BrokerError: if that fails.
         """
-        parts = [part for part in self._parts if server in self._servers.servers(part.number)]
-        for result in await asyncio.gather(*(part.prepare(server) for part in parts), return_exceptions=True):
+        partitions = [partition for partition in self._partitions if server in self._servers.servers(partition.number)]
+        for result in await asyncio.gather(
+            *(partition.prepare(server) for partition in partitions), return_exceptions=True
+        ):
             if result is not None:
                 raise result
 
@@ -88,7 +90,9 @@ class RedisPresence:
 
         :raises BrokerError: if that fails.
         """
-        for result in await asyncio.gather(*(part.look_after() for part in self._parts), return_exceptions=True):
+        for result in await asyncio.gather(
+            *(partition.look_after() for partition in self._partitions), return_exceptions=True
+        ):
             if result is not None:
                 raise result
 
@@ -103,12 +107,12 @@ class RedisPresence:
                 logger.exception("the heartbeat has failed")
 
 
-class _Part:
-    """The presence of this process in a part of the topics.
+class _Partition:
+    """The presence of this process in a partition of the topics.
 
     Redis has a set with the entries of each node, which others use when the node has died. It is changed before a
-    connection enters and after it has left, so that it never lacks one. In a cluster, a few topics of a part may be at
-    another server than this set.
+    connection enters and after it has left, so that it never lacks one. In a cluster, a few topics of a partition may
+    be at another server than this set.
 
     :param nodes: the key of the nodes.
     :param node: the id of this process.
@@ -264,7 +268,7 @@ class _Part:
         try:
             runs = {server.link(early=True).run for server in self._servers.servers(self.number)}
         except BrokerUnavailable:
-            runs = set()  # another server of the part is not available. When it is, this is done once more
+            runs = set()  # another server of the partition is not available. When it is, this is done once more
         if (not (alive and fewest <= known <= most and self._runs == runs)) and await self._restore():
             self._runs = runs
         return [node.decode() for node in dead]
@@ -272,7 +276,7 @@ class _Part:
     async def prepare(self, server: Server) -> None:
         """Give a sign of life, and restore the connections if the server has lost some.
 
-        :param server: has a new connection, and topics of this part.
+        :param server: has a new connection, and topics of this partition.
         """
         try:
             await self._beat()

@@ -282,15 +282,15 @@ class Keys:
         self.nodes: str = f"{{{prefix}}}:nodes"
         """The key of the processes that give signs of life."""
 
-    def nodes_of_parts(self, parts: int) -> list[str]:
-        """Return names for this key in a cluster: one for each part of its slots. All parts have the same size."""
+    def nodes_of_partitions(self, partitions: int) -> list[str]:
+        """Return names for this key in a cluster: one for each partition of its slots, which all have the same size."""
         names: dict[int, str] = {}
         for number in count():
             name = f"{{{self._prefix}:{number}}}:nodes"
-            names.setdefault(slot_of(name.encode()) * parts // SLOTS, name)
-            if len(names) == parts:
+            names.setdefault(slot_of(name.encode()) * partitions // SLOTS, name)
+            if len(names) == partitions:
                 break
-        return [names[part] for part in range(parts)]
+        return [names[partition] for partition in range(partitions)]
 
     def topic(self, topic: str) -> str:
         """Return the beginning of the keys of a topic."""

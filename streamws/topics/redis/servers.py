@@ -10,7 +10,7 @@ from ...errors import BrokerError, BrokerUnavailable
 from ..broker import Receiver
 from ..retrying import Waits
 from .address import Address
-from .link import ELSEWHERE, Argument, Link, checked, is_error
+from .link import ELSEWHERE, Argument, Link, ReplyError, checked, is_error
 from .scripts import Script
 from .server import Server, Setting
 
@@ -26,20 +26,11 @@ class Call(NamedTuple):
     arguments: Sequence[Argument] = ()
 
 
-def _send(link: Link, call: Call) -> "asyncio.Future[Any]":
-    script, keys, arguments = call
-    if isinstance(script, str):
-        return link.call(script, *keys, *arguments)
-    if script.takes_run:
-        return link.call("EVALSHA", script.sha, len(keys), *keys, link.run, *arguments)
-    return link.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
-
-
 class Servers(ABC):
     """The servers that keep the topics.
 
-    :param nodes: the keys of the processes that give signs of life. The first one is for the first part of the topics,
-        and so on. The presence in each part has a heartbeat of its own.
+    :param nodes: the keys of the processes that give signs of life. The first one is for the first partition of the
+        topics, and so on. The presence in each partition has a heartbeat of its own.
     """
 
     def __init__(self, timeout: float, nodes: Sequence[str]) -> None:
@@ -65,15 +56,12 @@ class Servers(ABC):
         """
 
     @abstractmethod
-    def part(self, key: str) -> int:
-        """Return the number of the part of the topics to which a key belongs."""
+    def partition(self, key: str) -> int:
+        """Return the number of the partition of the topics to which a key belongs."""
 
     @abstractmethod
-    def servers(self, part: int) -> set[Server]:
-        """Return the servers that have topics of a part.
-
-        :raises BrokerUnavailable: if they are not known.
-        """
+    def servers(self, partition: int) -> set[Server]:
+        """Return the servers that have topics of a partition, as far as they are known."""
 
     @abstractmethod
     async def subscribe(self, topic: str) -> None:
@@ -81,7 +69,7 @@ class Servers(ABC):
 
     @abstractmethod
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver what is published in a topic; see `Broker.unsubscribe`."""
+        """Stop delivering what is published in a topic; see `Broker.unsubscribe`."""
 
     @abstractmethod
     def doubt(self) -> None:
@@ -119,20 +107,25 @@ class Servers(ABC):
                 call = calls[place]
                 if isinstance(call, BrokerError):
                     continue
+                script, keys, arguments = call
                 server = None
                 try:
-                    server = self.server(call.keys[0])
+                    server = self.server(keys[0])
                     link = server.link(early)
-                    sent.append((place, link, _send(link, call)))
+                    if isinstance(script, str):
+                        future = link.call(script, *keys, *arguments)
+                    elif script.takes_run:
+                        future = link.call("EVALSHA", script.sha, len(keys), *keys, link.run, *arguments)
+                    else:
+                        future = link.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+                    sent.append((place, link, future))
                 except BrokerError as error:
                     replies[place] = error
                     if server is not None and server.connecting and not early:
                         connecting[place] = server
-            failed = bool(connecting)
             for place, _, future in sent:
-                reply = replies[place] = await future
-                failed = failed or is_error(reply)
-            if not failed:
+                replies[place] = await future
+            if not connecting and ReplyError not in map(type, replies):
                 return replies
             places = self._repeated(calls, replies, connecting)
             if any(is_error(reply, "CLUSTERDOWN") for reply in replies):
@@ -206,11 +199,11 @@ class OneServer(Servers):
         """Return the server."""
         return self._server
 
-    def part(self, key: str) -> int:
-        """Return the number of the only part."""
+    def partition(self, key: str) -> int:
+        """Return the number of the only partition."""
         return 0
 
-    def servers(self, part: int) -> set[Server]:
+    def servers(self, partition: int) -> set[Server]:
         """Return the server."""
         return {self._server}
 
@@ -219,7 +212,7 @@ class OneServer(Servers):
         await self._server.subscriber.subscribe(topic)
 
     async def unsubscribe(self, topic: str) -> None:
-        """Stop to deliver what is published in a topic; see `Broker.unsubscribe`."""
+        """Stop delivering what is published in a topic; see `Broker.unsubscribe`."""
         await self._server.subscriber.unsubscribe(topic)
 
     def doubt(self) -> None:

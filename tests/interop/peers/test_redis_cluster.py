@@ -122,6 +122,7 @@ async def test_master_that_hangs_is_replaced_and_comes_back_as_a_replica(
     async with following(topic) as follower, following(elsewhere) as another:
         await published(topic, "1")
         await follower.has("1")
+        await until(lambda: cluster.replicas[1].has_all_of(hanging))
         hanging.signal(signal.SIGSTOP)
         await available(partial(topic.publish, "2", idempotency="2"), patience=40)
         await another.has("1", "2")

@@ -28,6 +28,8 @@ class Follower:
         self._timeouts = timeouts
         self._query: dict[str, str] = {"name": name}
         self.connections = 0
+        self.closes: list[int] = []
+        """The codes with which its connections ended."""
         self.joined = False
         self.said: list[tuple[int, str]] = []
         """The publications that it got: their offsets and texts."""
@@ -49,6 +51,9 @@ class Follower:
             with suppress(ConnectionClosed):
                 async for text in client.text():
                     await self.receive(client, text)
+            await client.wait_closed()
+            assert client.outcome is not None
+            self.closes.append(client.outcome.code)
 
     async def receive(self, client: Client, text: str) -> None:
         """Note a message."""
@@ -97,6 +102,8 @@ class Room:
         url = f"ws://127.0.0.1:{processes.port}/red"
         self.followers = [Follower(url, f"follower{number}", timeouts) for number in range(20)]
         self.speakers = [Speaker(url, f"speaker{number}", timeouts) for number in range(2)]
+        self.epochs = 1
+        """The number of epochs in the end."""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -108,14 +115,14 @@ class Room:
         """Connect all clients, first the followers, so that these get every publication."""
         for clients in (self.followers, self.speakers):
             self._tasks += [asyncio.create_task(client.run()) for client in clients]
-            await self._until(lambda: all(client.joined for client in clients))  # noqa: B023
+            await self.until(lambda: all(client.joined for client in clients))  # noqa: B023
 
     async def go_on(self) -> None:
         """Wait until each speaker has said ten more texts, and everyone has got them."""
         goals = [speaker.count + 10 for speaker in self.speakers]
-        await self._until(lambda: all(one.count >= goal for one, goal in zip(self.speakers, goals, strict=True)))
+        await self.until(lambda: all(one.count >= goal for one, goal in zip(self.speakers, goals, strict=True)))
         newest = max(speaker.last for speaker in self.speakers)
-        await self._until(lambda: all(client.last >= newest for client in self.all))
+        await self.until(lambda: all(client.last >= newest for client in self.all))
 
     async def leave(self) -> None:
         """End all connections, and check that nobody has missed anything."""
@@ -123,7 +130,8 @@ class Room:
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
-        assert len(set[str]().union(*(client.epochs for client in self.all))) == 1
+        assert {len(client.epochs) for client in self.all} == {self.epochs}
+        assert len(set[str]().union(*(client.epochs for client in self.all))) == self.epochs
         longest = max((client.said for client in self.followers), key=len)
         for client in self.followers:
             assert client.gaps == []
@@ -136,7 +144,9 @@ class Room:
             heard = dict.fromkeys(text for _, text in longest)  # a text may have been published before a process died
             assert [text for text in heard if text in speaker.texts] == speaker.texts
 
-    async def _until(self, condition: Callable[[], object]) -> None:
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for a condition, while no client fails."""
+
         def happened() -> object:
             for task in self._tasks:
                 assert not task.done(), task
@@ -209,3 +219,15 @@ async def test_clients_come_back_after_both_processes_were_killed(processes: Pro
     await asyncio.gather(*map(processes.start, processes.ports))
     await room.go_on()
     assert {client.connections for client in room.all} == {2}
+
+
+@pytest.mark.parametrize("redis_server", [("--appendonly", "yes")], ids=["with its data"], indirect=True)
+async def test_nobody_misses_anything_when_redis_is_restarted(redis_server: RedisServer, room: Room) -> None:
+    redis_server.kill()
+    # Those who send are told that it is not possible now; the others notice nothing.
+    await room.until(lambda: all(speaker.closes for speaker in room.speakers))
+    redis_server.start()
+    await room.go_on()
+    assert {code for speaker in room.speakers for code in speaker.closes} == {1013}
+    assert {client.connections for client in room.followers} == {1}
+    room.epochs = 2

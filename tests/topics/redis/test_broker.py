@@ -563,7 +563,10 @@ async def test_publications_of_one_loop_iteration_leave_in_one_write(make_broker
     async with Node(make_broker()) as node:
         link = node.broker._servers.server("").link()  # type: ignore[attr-defined]
         writes: list[bytes] = []
-        transport, link._transport = link._transport, type("", (), {"write": writes.append})
+        transport, link._transport = (
+            link._transport,
+            type("", (), {"write": writes.append, "is_closing": lambda: False}),
+        )
         tasks = [asyncio.create_task(node.publish(str(number))) for number in range(10)]
         await until(lambda: writes)
         assert len(writes) == 1
@@ -721,7 +724,7 @@ async def test_process_that_was_taken_for_dead_is_present_again_if_the_other_one
         await node.broker.enter("t", "c1", "ann", "")
         late_node = late._presence._node
         let_time_pass(shared_server, prefix, late_node)
-        part = other._presence._parts[0]
+        part = other._presence._partitions[0]
         exit_ = part._scripts.exit
         await part._servers.run(exit_, part._hashes("t"), part._keys.channel("t"), "c1", late_node)
         assert await other.connections("t") == {}

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from helpers.waiting import until, within
+from helpers.waiting import iterations, until, within
 from streamws import BrokerError, BrokerUnavailable
+from streamws.options import MiB
 from streamws.topics import Outgoing, RedisBroker
 from streamws.topics.redis.address import Address
 from streamws.topics.redis.link import Link
@@ -24,7 +25,7 @@ MESSAGE = Outgoing("t", "1", None, None, None)
 @asynccontextmanager
 async def served(serve: Serve) -> AsyncIterator[str]:
     """Run a server; yields its URL."""
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, limit=MiB) as server:
         yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
@@ -91,3 +92,48 @@ async def test_calls_under_way_when_the_connection_ends_get_errors_of_their_own(
     for error in (one, two):
         assert str(error) == "no answer from Redis, the request may have been carried out: the end"
     assert one is not two
+
+
+async def test_nothing_is_written_to_a_connection_that_was_lost_in_the_same_loop_iteration() -> None:
+    class Lost(asyncio.Transport):
+        """A transport of uvloop whose connection was lost."""
+
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            pass
+
+        def is_closing(self) -> bool:
+            return True
+
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            raise RuntimeError("the handler is closed")
+
+    errors: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+    link = Link(10)
+    link.connection_made(Lost())
+    call = link.call("PING")
+    await iterations()
+    link.connection_lost(None)
+    assert isinstance(await within(call), BrokerError)
+    assert not errors
+
+
+async def test_server_that_is_slow_to_take_a_large_publication_is_not_taken_for_dead() -> None:
+    size = 24 * MiB
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(b"$10\r\nrun_id:run\r\n")
+        left = size
+        while left > 0:
+            await asyncio.sleep(0.02)
+            left -= len(await reader.read(MiB))
+        writer.write(b"+OK\r\n" * 10)  # to the publication, and pings
+        writer.close()
+
+    async with served(serve) as url:
+        link = await Address(url).connect(lambda: Link(0.3), 10)
+        call = link.call("SET", "key", b"x" * size)
+        await within(asyncio.wait([call, link.ended], return_when=asyncio.FIRST_COMPLETED))
+        assert await call == b"OK"
+        await within(link.ended)
