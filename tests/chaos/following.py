@@ -7,12 +7,6 @@ from chaos.truth import Change, Truth
 from streamws.topics import Position
 
 
-def _parse(name: str) -> tuple[str, int]:
-    """Return the publisher of a publication, and its number."""
-    publisher, _, number = name.partition(".")
-    return publisher, int(number)
-
-
 class Following:
     """What one follower has received, over all its connections.
 
@@ -86,7 +80,8 @@ class Following:
         record, truth, topic = self._record, self._truth, self.topic
         record.figures["deliveries"] += 1
         truth.see(topic, position, name, key)
-        publisher, number = _parse(name)
+        publisher, _, digits = name.partition(".")
+        number = int(digits)
         before = self._numbers.get(publisher, 0)
         if number <= before and not truth.may_repeat(topic, name):
             kind = "duplicates" if number == before else "out of order"
@@ -159,16 +154,20 @@ class Following:
         # Others may be ahead: a slow follower is told of a gap while earlier publications still wait.
         return gap.epoch in self._passed or (last.epoch != position.epoch and gap.offset == last.offset)
 
-    def has(self, name: str) -> bool:
-        """Return whether it has received a publication at the end of the topic, or was told of a gap there."""
-        publisher, number = _parse(name)
-        received = self._numbers.get(publisher, 0) >= number
-        return received or bool(self._gaps) or self._resume is not None
+    def has(self, position: Position) -> bool:
+        """Return whether it has received the publication at a position, or was told of a gap there."""
+        since = self.since
+        passed = since is not None and since.epoch == position.epoch and since.offset >= position.offset
+        return passed or bool(self._gaps)
 
-    def finish(self, name: str) -> None:
-        """Check that nothing is missing at the end: neither a publication there, nor one that `latest` has left."""
-        if not self.has(name):
-            self._record.fault("missing at the end", f"{self} has not received {name}; last {self._last}")
+    def finish(self, position: Position) -> None:
+        """Check that nothing is missing at the end of the topic, neither there nor of what `latest` has left.
+
+        :param position: of a publication at the end.
+        """
+        if not self.has(position):
+            text = f"{self} has not received the publication at {position}; last {self._last}"
+            self._record.fault("missing at the end", text)
         for key, offset in self._replaced.items():
             self._record.fault("gaps in silence", f"{self} has no newer publication of {key} than the one at {offset}")
 
