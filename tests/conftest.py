@@ -21,6 +21,7 @@ from helpers.leaks import LeakCheck
 from helpers.pairwise import covering
 
 pytest.register_assert_rewrite("helpers.fixtures", "helpers.frames", "helpers.peers", "topics.centrifugo.endpoints")
+pytest.register_assert_rewrite("streamws.topics.testing")
 
 PATIENCE = 60.0
 """Seconds that a test may take."""

@@ -57,7 +57,7 @@ for name, owner in ("Client", "client"), ("Request", "request"):
 GIVEN = {"Server", "Client", "Connecting", "MessageReader", "Writer", "FragmentWriter", "DataFrameWriter"}
 GIVEN |= {"Close", "CloseOutcome", "DeflateTerms", "Request", "Query", "ConnectionStats", "ServerStats"}
 GIVEN |= {"Topic", "Subscription", "Presence", "Publication", "Position", "Gap", "Published", "Joined", "Record"}
-GIVEN |= {"HistoryPage", "Connection", "Member", "PresenceCount", "PresenceEvent", "Outgoing", "Page"}
+GIVEN |= {"HistoryPage", "Connection", "Member", "PresenceCount", "PresenceEvent", "Outgoing", "Page", "TopicsStats"}
 """Classes whose constructors are not shown, since the library creates their objects."""
 
 OPTIONS = {"Limits", "Timeouts", "Compression", "Backoff", "TopicLimits", "History"}

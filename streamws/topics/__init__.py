@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from ..channel import Recipient
 from ..options import TopicLimits
-from .broker import Broker, Outgoing, Page, Receiver
+from .broker import Broker, Outgoing, Page, Receiver, WatchedBroker
 from .centrifugo.codes import CentrifugoDisconnect, CentrifugoError
 from .centrifugo.commands import JsonValue
 from .centrifugo.endpoint import CentrifugoEndpoint, Rpc
 from .centrifugo.settings import Connected
 from .memory import MemoryBroker
 from .presence import Presence
+from .stats import BrokerConnection, BrokerStats, TopicsStats
 from .subscription import Subscription
 from .topic import Topic
 from .topics import Topics
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Broker",
+    "BrokerConnection",
+    "BrokerStats",
     "CentrifugoDisconnect",
     "CentrifugoEndpoint",
     "CentrifugoError",
@@ -63,6 +66,8 @@ __all__ = [
     "Topic",
     "TopicLimits",
     "Topics",
+    "TopicsStats",
+    "WatchedBroker",
 ]
 
 # Not in __all__: `from streamws.topics import *` needs no extra.

@@ -12,6 +12,7 @@ from ..options import TopicLimits
 from ..streams.shared import SharedMessage
 from .broker import Broker, Page
 from .broker_subscription import BrokerSubscription
+from .counting import Counts
 from .framing import Framing
 from .group import Frame, Group
 from .held import Held
@@ -86,6 +87,7 @@ class Audience:
         "_ahead",
         "_broker",
         "_closed",
+        "_counts",
         "_feeds",
         "_framing",
         "_generation",
@@ -114,6 +116,7 @@ class Audience:
         broker: Broker,
         timeout: float | None,
         limits: TopicLimits,
+        counts: Counts,
         spawn: "Callable[[Coroutine[object, None, None]], asyncio.Task[None]]",
         on_idle: "Callable[[Audience], None]",
     ) -> None:
@@ -125,6 +128,7 @@ class Audience:
         self._history = history
         self._broker = broker
         self._timeout = timeout  # of each call to the broker, in seconds; None if it never waits
+        self._counts = counts
         self._spawn = spawn
         self._on_idle = on_idle
         self.position: Position | None = None
@@ -147,6 +151,16 @@ class Audience:
         self._recovery: asyncio.Task[None] | None = None
         self._again = False  # whether the history has to be read once more
         self._held = Held(most)  # what arrived during the recovery, or before the first follower is live
+
+    @property
+    def followers(self) -> int:
+        """The number of followers, including those that are joining."""
+        return len(self._members)
+
+    @property
+    def recovering(self) -> bool:
+        """Whether it reads the history because publications may be missing."""
+        return self._recovery is not None
 
     # The end ---------------------------------------------------------------------------------------------------
 
@@ -618,7 +632,9 @@ class Audience:
             if skip.offset <= agreed.get(skip.epoch, -1):
                 if isinstance(member, Follower) and member.on_epoch is not None:
                     member.on_epoch(member.skip)
-            elif isinstance(member, Follower):
+                continue
+            self._counts.gaps += 1
+            if isinstance(member, Follower):
                 member.on_gap(Gap(skip))
             else:
                 member.put_gap(Gap(skip), member.skip)
@@ -628,6 +644,7 @@ class Audience:
 
         :param position: the position after the gap.
         """
+        self._counts.gaps += 1
         self.position = position
         self._recent.clear()
         self._generation += 1

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ..errors import BrokerError
+from .stats import BrokerStats
 from .values import Connection, History, Position, PresenceEvent, Published, Record
 
 
@@ -41,7 +42,10 @@ class Page(NamedTuple):
 
 
 class Receiver(Protocol):
-    """Receives what a broker delivers. `Topics` passes one to `open`. Its methods return at once and never raise."""
+    """Receives what a broker delivers. `Topics` passes one to `open`.
+
+    Its methods return at once and never raise. Brokers call them in the thread of the event loop.
+    """
 
     def received(self, topic: str, record: Record) -> None:
         """Receive a publication. Publications of topics without a subscription are ignored."""
@@ -63,7 +67,7 @@ class Receiver(Protocol):
 class Broker(Protocol):
     """Keeps topics and delivers publications. A broker may fail, hang and lose publications; it must not hide that.
 
-    Its promises:
+    Its promises, which `streamws.topics.testing` tests:
 
     - The publications of a topic have the offsets 1, 2, 3, ... in an epoch, and are delivered in this order. A broker
       may lose some on the way, and deliver some twice. If it may have lost the last one, it calls `Receiver.lost`. The
@@ -133,6 +137,15 @@ class Broker(Protocol):
 
     async def connections(self, topic: str) -> Mapping[str, Connection]:
         """Return who is present in a topic, by the ids of the connections, in the order in which they entered."""
+        ...
+
+
+class WatchedBroker(Broker, Protocol):
+    """A broker that has counters of its own. `Topics.stats` includes them, and so do the metrics for Prometheus."""
+
+    @property
+    def stats(self) -> BrokerStats:
+        """The counters. They may be read in any thread, at any time, and reading them never fails."""
         ...
 
 

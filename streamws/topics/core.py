@@ -12,8 +12,10 @@ from ..options import TopicLimits
 from .attendance import Attendance
 from .audience import AnyTopic, Audience
 from .broker import Broker, ImmediateBroker
+from .counting import Counts
 from .outlet import Outlet
 from .publishing import OnError, Publisher
+from .stats import BrokerStats, TopicsStats
 from .values import PresenceEvent, Record
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
@@ -29,6 +31,7 @@ class Core:
         "_tasks",
         "audiences",
         "broker",
+        "counts",
         "is_open",
         "limits",
         "outlets",
@@ -45,7 +48,8 @@ class Core:
         """The topics that have followers in this process, by their names."""
         self.outlets: dict[Recipient, Outlet] = {}
         """The connections that follow topics or are present in them."""
-        self.publisher: Publisher = Publisher(broker, limits, on_error)
+        self.counts: Counts = Counts()
+        self.publisher: Publisher = Publisher(broker, limits, on_error, self.counts)
         self._node = token_hex(6)
         self._ids = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -123,7 +127,9 @@ class Core:
         """Return the audience of a topic, which may be new."""
         audience = self.audiences.get(topic.name)
         if audience is None:
-            audience = Audience(topic, self.broker, self.timeout, self.limits, self.spawn, self._forget_audience)
+            audience = Audience(
+                topic, self.broker, self.timeout, self.limits, self.counts, self.spawn, self._forget_audience
+            )
             self.audiences[topic.name] = audience
         return audience
 
@@ -197,6 +203,35 @@ class Core:
         for attendance in [*outlet.present.values()]:
             attendance.leave_soon()
 
+    def stats(self) -> TopicsStats:
+        """Return the counters of the topics. Any thread may call this."""
+        counts = self.counts
+        audiences = [*self.audiences.values()]
+        outlets = [*self.outlets.values()]
+        broker: object = getattr(self.broker, "stats", None)
+        return TopicsStats(
+            followed=len(audiences),
+            followers=sum(audience.followers for audience in audiences),
+            present=sum(len(outlet.present) for outlet in outlets),
+            recovering=sum(audience.recovering for audience in audiences),
+            joined=counts.joined,
+            recovered=counts.recovered,
+            not_recovered=counts.not_recovered,
+            published=counts.published,
+            failed=counts.failed,
+            timed_out=counts.timed_out,
+            refused=counts.refused,
+            publish_soon_failed=self.publisher.failed,
+            publish_soon_bytes=self.publisher.waiting,
+            received=counts.received,
+            gaps=counts.gaps,
+            dropped=counts.dropped,
+            replaced=counts.replaced,
+            disconnected=counts.disconnected,
+            losses=counts.losses,
+            broker=broker if isinstance(broker, BrokerStats) else None,
+        )
+
     # Presence --------------------------------------------------------------------------------------------------
 
     def attendance(self, outlet: Outlet, name: str) -> Attendance:
@@ -219,10 +254,12 @@ class Core:
         """Deliver a publication; see `Receiver`."""
         audience = self.audiences.get(topic)
         if audience is not None:
+            self.counts.received += 1
             audience.received(record)
 
     def lost(self, topics: Sequence[str] | None = None) -> None:
         """Recover publications and presence events that may be missing; see `Receiver`."""
+        self.counts.losses += 1
         for name in [*(self.audiences if topics is None else topics)]:
             audience = self.audiences.get(name)
             if audience is not None:

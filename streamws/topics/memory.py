@@ -10,6 +10,7 @@ from time import time
 from ..errors import BrokerError, BrokerUnavailable
 from .broker import Outgoing, Page, Receiver
 from .held import size_of
+from .stats import BrokerStats
 from .values import Connection, History, Position, PresenceEvent, Published, Record, new_tuple
 
 _REMEMBERED = 300.0
@@ -173,6 +174,11 @@ class MemoryBroker:
     def kept(self) -> int:
         """The number of topics that are kept, because they have followers, a history, or members."""
         return len(self._store.topics)
+
+    @property
+    def stats(self) -> BrokerStats:
+        """The subscriptions of its `Topics`, and the topics that are kept; see `WatchedBroker`."""
+        return BrokerStats(len(self._subscribed), kept=self.kept)
 
     async def open(self, receiver: Receiver) -> None:
         """Begin to work for one `Topics`; see `Broker.open`."""

@@ -14,13 +14,16 @@ from ..options import ITEM_OVERHEAD
 from ..streams.shared import SharedMessage
 from ..streams.writer import Writer
 from .attendance import Attendance
+from .counting import Counts
 from .values import Gap, Position, Slow
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
 
 
 class _Owner(Protocol):
-    """The methods of the topics that an outlet needs."""
+    """What an outlet needs of the topics."""
+
+    counts: Counts
 
     def spawn(self, coroutine: Coroutine[object, None, None]) -> object:
         """Start a task."""
@@ -142,6 +145,7 @@ class Follower:
             if earlier is not None:
                 self.size -= earlier.size
                 self.lost += 1
+                self.outlet.counts.replaced += 1
         else:
             self._number += 1
             name = self._number
@@ -165,6 +169,7 @@ class Follower:
     def _drop(self, delivery: Delivery) -> None:
         """Count a message that is dropped, and tell of the first one at each place."""
         self.lost += 1
+        self.outlet.counts.dropped += 1
         if delivery.position is not None and not self._told:
             self._told = True
             epoch, offset = delivery.position
@@ -207,6 +212,7 @@ class Outlet:
         "_waiter",
         "client",
         "closed",
+        "counts",
         "followers",
         "id",
         "present",
@@ -217,6 +223,8 @@ class Outlet:
         self.client: Recipient = client
         self.id: str = id
         self._owner = owner
+        self.counts: Counts = owner.counts
+        """The counters of the topics."""
         self.followers: dict[str, Follower] = {}
         """The followers, by the topics."""
         self.present: dict[str, Attendance] = {}
@@ -377,4 +385,5 @@ class Outlet:
         """Close the connection: it reads too slowly."""
         reason = f"too slow: {follower.size} bytes of a topic wait"
         self._end()
+        self.counts.disconnected += 1
         self._owner.spawn(self.client.close(follower.slow_code, reason))

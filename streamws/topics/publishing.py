@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..errors import BrokerError, BrokerUnavailable, PublishTimeout, describe
 from ..options import ITEM_OVERHEAD, TopicLimits
 from .broker import Broker, ImmediateBroker, Outgoing
+from .counting import Counts
 from .retrying import Waits, broker_error
 from .values import Published
 
@@ -39,6 +40,7 @@ class Publisher:
     __slots__ = (
         "_broker",
         "_closed",
+        "_counts",
         "_limits",
         "_on_error",
         "_pause",
@@ -52,13 +54,14 @@ class Publisher:
         "publish_now",
     )
 
-    def __init__(self, broker: Broker, limits: TopicLimits, on_error: OnError | None) -> None:
+    def __init__(self, broker: Broker, limits: TopicLimits, on_error: OnError | None, counts: Counts) -> None:
         self._broker = broker
         self.publish_now: Callable[[Outgoing], Published] | None = (
             broker.publish_now if isinstance(broker, ImmediateBroker) else None
         )
         """Publishes one message without waiting; None if the broker cannot do that."""
         self._limits = limits
+        self._counts = counts
         self._on_error = on_error
         self._queue: deque[_Waiting] = deque()  # of `publish_soon`; those under way are its first ones
         self._put_off: deque[_Waiting] = deque()  # those of topics that are not available
@@ -87,24 +90,28 @@ class Publisher:
         try:
             async with asyncio.timeout(seconds):
                 (result,) = await self._broker.publish((message,))
+        except BrokerError as error:
+            self._counts.fail(error)
+            raise
         except TimeoutError as error:
-            if isinstance(error, BrokerError):
-                raise
+            self._counts.timed_out += 1
             raise PublishTimeout(
                 f"the broker did not answer within {seconds:g} s: topic {message.topic!r} may have got the publication"
             ) from error
         except Exception as error:
-            if isinstance(error, BrokerError):
-                raise
+            self._counts.failed += 1
             raise broker_error(error, f"publish in topic {message.topic!r}") from error
         if isinstance(result, BrokerError):
+            self._counts.fail(result)
             raise result
+        self._counts.published += 1
         return result
 
     def publish_soon(self, message: Outgoing) -> bool:
         """Publish one message later; return False if too much waits already."""
         size = len(message.payload) + ITEM_OVERHEAD
         if self._closed or self._size + size > self._limits.max_publish_soon:
+            self._counts.refused += 1
             return False
         loop = asyncio.get_running_loop()
         self._queue.append(_Waiting(message, size, loop.time() + self._limits.publish_timeout))
@@ -195,12 +202,15 @@ class Publisher:
             if not isinstance(result, BrokerUnavailable):
                 made.add(topic)
             self._size -= waiting.size
+            if isinstance(result, Published):
+                self._counts.published += 1
         self._put_off += put_off
         for waiting, error in failures:
             self._report(waiting.message.topic, error)
 
     def _report(self, topic: str, error: BrokerError) -> None:
         self.failed += 1
+        self._counts.fail(error)
         if self._on_error is None:
             now = asyncio.get_running_loop().time()
             if now >= self._quiet_until:

@@ -112,10 +112,11 @@ class Subscription(Generic[T]):
             raise UsageError("this subscription was already entered: make another one with topic.subscribe()")
         self._audience = self._core.audience(self._topic)
         try:
-            self._joined = await self._audience.join(self, self._since, self._begin)
+            self._joined = joined = await self._audience.join(self, self._since, self._begin)
         except BaseException:
             self._audience = None
             raise
+        self._core.counts.join(self._since is not None, joined.recovered)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -153,15 +154,20 @@ class Subscription(Generic[T]):
                 return
             if slow == "disconnect":
                 self._too_slow = True
-                self.lost += 1
+                self._core.counts.disconnected += 1
+                self._count_dropped()
                 self.end()
                 return
             if slow == "drop-newest":
-                self.lost += 1
+                self._count_dropped()
                 self._add_gap(_gap_before(publication))
                 return
             self._make_room(size)
         self._append(publication, size, name)
+
+    def _count_dropped(self) -> None:
+        self.lost += 1
+        self._core.counts.dropped += 1
 
     def _append(self, publication: Publication[Any], size: int, name: object = None) -> None:
         if name is None:
@@ -180,6 +186,7 @@ class Subscription(Generic[T]):
             return
         self._size -= item.size
         self.lost += 1
+        self._core.counts.replaced += 1
         if item.gap is not None:
             first = next(iter(self._ready.values()), None)
             if first is None:
@@ -193,7 +200,7 @@ class Subscription(Generic[T]):
         while self._ready and self._size + size > self._backlog:
             _, item = self._ready.popitem(last=False)
             self._size -= item.size
-            self.lost += 1
+            self._count_dropped()
             gap = gap or item.gap or _gap_before(item.publication)
         first = next(iter(self._ready.values()), None)
         if first is None:
@@ -301,7 +308,9 @@ class Subscription(Generic[T]):
             # Not the one from before: after a failure, the core may have forgotten it.
             self._audience = self._core.audience(self._topic)
             try:
-                await self._audience.join(self, self._since, self._begin)
+                joined = await self._audience.join(self, self._since, self._begin)
+                if not joined.recovered:
+                    self._core.counts.gaps += 1
                 return
             except BrokerError:
                 self._behind = True

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from ..channel import Recipient
 from ..codes import CloseCode
-from ..errors import ConnectionClosed, EncodeError, LimitExceeded, UsageError, describe
+from ..errors import BrokerError, ConnectionClosed, EncodeError, LimitExceeded, UsageError, describe
 from ..messages.codec import Codec
 from ..options import MiB
 from ..wire.protocol import unchanging
@@ -98,16 +98,23 @@ class Topic(Generic[T]):
         If it is cancelled, the publication may have been made: try again with the same idempotency key. Publications of
         one task are delivered in their order.
         """
-        self._core.check_open()
+        core = self._core
+        core.check_open()
         if timeout is not None and not isinstance(timeout, (int, float)):
             raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
         outgoing = self._outgoing(message, key, idempotency)
         if client is not None:
             self._admit(client)
-        publisher = self._core.publisher
-        if publisher.publish_now is not None:
-            return publisher.publish_now(outgoing)
-        return await publisher.publish(outgoing, timeout)
+        publisher = core.publisher
+        if publisher.publish_now is None:
+            return await publisher.publish(outgoing, timeout)
+        try:
+            published = publisher.publish_now(outgoing)
+        except BrokerError as error:
+            core.counts.fail(error)
+            raise
+        core.counts.published += 1
+        return published
 
     def publish_soon(self, message: T, *, key: str | None = None, idempotency: str | None = None) -> bool:
         """Publish a message without waiting.
@@ -141,6 +148,7 @@ class Topic(Generic[T]):
                 raise EncodeError(f"the message is not valid Unicode: {describe(error)}") from error
         most = self._core.limits.max_publication_size
         if len(payload) > most:
+            self._core.counts.refused += 1
             raise LimitExceeded(
                 f"a publication of {len(payload)} bytes is too large (TopicLimits.max_publication_size: {most})"
             )
@@ -150,11 +158,13 @@ class Topic(Generic[T]):
         check_text(name, value)
         most = self._core.limits.max_name
         if len(value) > most:
+            self._core.counts.refused += 1
             raise LimitExceeded(f"{name} has {len(value)} characters (TopicLimits.max_name: {most})")
 
     def _admit(self, client: Recipient) -> None:
         rate = self._core.limits.max_publications_per_client
         if rate is not None and not self._core.outlet(client, "publish").admit(rate, asyncio.get_running_loop().time()):
+            self._core.counts.refused += 1
             raise LimitExceeded(
                 f"too many publications of one connection (TopicLimits.max_publications_per_client: {rate:g} a second)"
             )
@@ -229,7 +239,7 @@ class Topic(Generic[T]):
         outlet.followers[name] = follower
         audience = core.audience(self)
         try:
-            return await audience.join(follower, since, on_joined)
+            joined = await audience.join(follower, since, on_joined)
         except BaseException as error:
             if outlet.followers.get(name) is follower:
                 del outlet.followers[name]
@@ -237,6 +247,8 @@ class Topic(Generic[T]):
             if isinstance(error, UsageError) and client.outcome is not None:
                 raise ConnectionClosed(client.outcome, "cannot join") from None
             raise
+        core.counts.join(since is not None, joined.recovered)
+        return joined
 
     def _tell(
         self, client: AnyRecipient, function: Callable[[AnyRecipient, V], Awaitable[None] | None], value: V

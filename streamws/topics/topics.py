@@ -11,6 +11,7 @@ from .broker import Broker
 from .checks import check_function, check_text, is_broker, is_codec
 from .core import Core
 from .publishing import OnError
+from .stats import TopicsStats
 from .topic import Topic
 from .values import History
 
@@ -134,6 +135,11 @@ class Topics:
     def limits(self) -> TopicLimits:
         """The bounds and deadlines."""
         return self._core.limits
+
+    @property
+    def stats(self) -> TopicsStats:
+        """Counters of the topics in this process, and of the broker. They may be read in any thread, at any time."""
+        return self._core.stats()
 
     @property
     def failed(self) -> int:

@@ -94,6 +94,7 @@ SUMS = {"messages_received", "messages_sent", "bytes_received", "bytes_sent"} | 
         *(streamws.Limits, streamws.Timeouts, streamws.Compression, streamws.Backoff, streamws.Target),
         *(streamws.ConnectionStats, streamws.ServerStats, streamws.CloseOutcome, streamws.DeflateTerms),
         *(streamws.Request, streamws.topics.TopicLimits, streamws.topics.History, streamws.topics.Connected),
+        *(streamws.topics.TopicsStats, streamws.topics.BrokerStats, streamws.topics.BrokerConnection),
     ],
 )
 def test_help_describes_every_attribute_with_its_default(kind: type[attrs.AttrsInstance]) -> None:

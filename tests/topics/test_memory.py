@@ -7,14 +7,16 @@ import pytest
 from helpers.virtual import VirtualLoop
 from streamws import BrokerError, BrokerUnavailable
 from streamws.topics import History, MemoryBroker, Outgoing, Position, Published, memory
-from topics.broker_contract import BrokerContract, Collector, MakeBroker, Node
+from streamws.topics.testing import WatchedBrokerContract
+from topics.broker_contract import Collector, Node, Strict
 
 
-class TestMemoryBroker(BrokerContract):
-    @pytest.fixture
-    def make_broker(self) -> MakeBroker:
-        first = MemoryBroker()
-        return lambda: MemoryBroker(first)
+class TestMemoryBroker(Strict, WatchedBrokerContract):
+    def setup_method(self) -> None:
+        self.first = MemoryBroker()
+
+    def make_broker(self) -> MemoryBroker:
+        return MemoryBroker(self.first)
 
 
 async def test_broker_works_for_one_receiver_while_it_is_open() -> None:

@@ -9,6 +9,8 @@ from streamws import Client
 from streamws.messages import Json
 from streamws.topics import (
     Broker,
+    BrokerConnection,
+    BrokerStats,
     Connection,
     Gap,
     History,
@@ -28,6 +30,8 @@ from streamws.topics import (
     Topic,
     TopicLimits,
     Topics,
+    TopicsStats,
+    WatchedBroker,
 )
 from topics.channels import Channel
 from topics.flaky import FlakyBroker
@@ -104,6 +108,21 @@ async def use(client: Client, channel: Channel) -> None:
         assert_type(await prices.presence.count(), PresenceCount)
 
 
+def stats(topics: Topics) -> None:
+    assert_type(topics.stats, TopicsStats)
+    assert_type(topics.stats.followers, int)
+    broker = topics.stats.broker
+    assert_type(broker, BrokerStats | None)
+    if broker is not None:
+        assert_type(broker.connected, bool)
+        assert_type(broker.kept, int | None)
+        assert_type(broker.connections, Mapping[str, BrokerConnection])
+        for connection in broker.connections.values():
+            assert_type(connection.connected, bool)
+            assert_type(connection.round_trip, float | None)
+            assert_type(connection.failure, str)
+
+
 def recipient(client: Client, channel: Channel) -> list[Recipient]:
     return [client, channel]
 
@@ -113,3 +132,8 @@ def test_brokers_satisfy_the_protocol() -> None:
     brokers.append(RedisBroker(["redis://one", "redis://two"], cluster=True))
     methods = [name for name in vars(Broker) if not name.startswith("_")]
     assert all(callable(getattr(broker, name)) for broker in brokers for name in methods)
+
+
+def test_brokers_with_stats_satisfy_the_protocol() -> None:
+    watched: list[WatchedBroker] = [MemoryBroker(), RedisBroker("redis://localhost")]
+    assert [isinstance(broker.stats, BrokerStats) for broker in watched] == [True, True]

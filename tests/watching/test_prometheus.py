@@ -2,13 +2,14 @@
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from urllib.request import Request as HttpRequest
 from urllib.request import urlopen
 
 import pytest
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -19,7 +20,10 @@ from helpers.fixtures import Serve, url_of
 from helpers.programs import script
 from helpers.waiting import until
 from streamws import Cause, Client, Compression, HandshakeRefused, WebSocketServer, connect
+from streamws.topics import BrokerConnection, BrokerStats, History, MemoryBroker, Topics
 from streamws.watching.prometheus import Collector
+from topics.channels import Channel
+from topics.flaky import FlakyBroker
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -99,6 +103,7 @@ async def test_scrape_shows_what_the_server_did(serve: Serve, openmetrics: bool)
     assert {name for _, labels in found for name, _ in labels} == {"server", "cause", "status"}
     page = (ROOT / "docs" / "howto" / "metrics-and-logs.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `(streamws_\w+)`", page, re.MULTILINE))
+    documented = {name for name in documented if not name.startswith(("streamws_topics_", "streamws_broker_"))}
     assert documented - {"streamws_round_trip_seconds"} == {name for name, _ in found}
 
 
@@ -136,6 +141,211 @@ def test_collector_takes_servers_only() -> None:
             TypeError, match="Collector takes a WebSocketServer, or a mapping of labels to servers, not"
         ):
             Collector(wrong)  # type: ignore[arg-type]
+
+
+class Watched(FlakyBroker):
+    """A broker with connections of its own."""
+
+    @property
+    def stats(self) -> BrokerStats:
+        out = BrokerConnection(True, 2, 3, 400, 0.25, "reset")
+        return BrokerStats(5, {"out": out, "in": BrokerConnection(False)})
+
+
+EXPOSITION = """\
+# HELP streamws_topics_followed Topics with followers.
+# TYPE streamws_topics_followed gauge
+streamws_topics_followed{topics="chat"} 1.0
+streamws_topics_followed{topics="hub"} 0.0
+# HELP streamws_topics_followers Followers of all topics.
+# TYPE streamws_topics_followers gauge
+streamws_topics_followers{topics="chat"} 2.0
+streamws_topics_followers{topics="hub"} 0.0
+# HELP streamws_topics_present Connections that are present, counted once for each topic.
+# TYPE streamws_topics_present gauge
+streamws_topics_present{topics="chat"} 1.0
+streamws_topics_present{topics="hub"} 0.0
+# HELP streamws_topics_recovering Topics that read what they may have lost.
+# TYPE streamws_topics_recovering gauge
+streamws_topics_recovering{topics="chat"} 0.0
+streamws_topics_recovering{topics="hub"} 0.0
+# HELP streamws_topics_publish_soon_bytes Bytes of publications of publish_soon that wait.
+# TYPE streamws_topics_publish_soon_bytes gauge
+streamws_topics_publish_soon_bytes{topics="chat"} 66.0
+streamws_topics_publish_soon_bytes{topics="hub"} 0.0
+# HELP streamws_topics_joined_total Followers that joined.
+# TYPE streamws_topics_joined_total counter
+streamws_topics_joined_total{topics="chat"} 2.0
+streamws_topics_joined_total{topics="hub"} 0.0
+# HELP streamws_topics_recovered_total Followers that came back and missed nothing.
+# TYPE streamws_topics_recovered_total counter
+streamws_topics_recovered_total{topics="chat"} 1.0
+streamws_topics_recovered_total{topics="hub"} 0.0
+# HELP streamws_topics_not_recovered_total Followers that came back and missed something.
+# TYPE streamws_topics_not_recovered_total counter
+streamws_topics_not_recovered_total{topics="chat"} 0.0
+streamws_topics_not_recovered_total{topics="hub"} 0.0
+# HELP streamws_topics_published_total Publications that the broker accepted.
+# TYPE streamws_topics_published_total counter
+streamws_topics_published_total{topics="chat"} 2.0
+streamws_topics_published_total{topics="hub"} 0.0
+# HELP streamws_topics_publish_failed_total Publications that failed, other than by a timeout.
+# TYPE streamws_topics_publish_failed_total counter
+streamws_topics_publish_failed_total{topics="chat"} 0.0
+streamws_topics_publish_failed_total{topics="hub"} 0.0
+# HELP streamws_topics_publish_timed_out_total Publications that timed out.
+# TYPE streamws_topics_publish_timed_out_total counter
+streamws_topics_publish_timed_out_total{topics="chat"} 0.0
+streamws_topics_publish_timed_out_total{topics="hub"} 0.0
+# HELP streamws_topics_publish_refused_total Publications that a limit prevented.
+# TYPE streamws_topics_publish_refused_total counter
+streamws_topics_publish_refused_total{topics="chat"} 0.0
+streamws_topics_publish_refused_total{topics="hub"} 0.0
+# HELP streamws_topics_publish_soon_failed_total Publications of publish_soon that failed or timed out.
+# TYPE streamws_topics_publish_soon_failed_total counter
+streamws_topics_publish_soon_failed_total{topics="chat"} 0.0
+streamws_topics_publish_soon_failed_total{topics="hub"} 0.0
+# HELP streamws_topics_received_total Publications that the broker delivered.
+# TYPE streamws_topics_received_total counter
+streamws_topics_received_total{topics="chat"} 1.0
+streamws_topics_received_total{topics="hub"} 0.0
+# HELP streamws_topics_gaps_total Gaps that the history could not fill.
+# TYPE streamws_topics_gaps_total counter
+streamws_topics_gaps_total{topics="chat"} 0.0
+streamws_topics_gaps_total{topics="hub"} 0.0
+# HELP streamws_topics_dropped_total Publications and presence events that slow followers did not get.
+# TYPE streamws_topics_dropped_total counter
+streamws_topics_dropped_total{topics="chat"} 0.0
+streamws_topics_dropped_total{topics="hub"} 0.0
+# HELP streamws_topics_replaced_total Publications that the policy latest replaced by newer ones.
+# TYPE streamws_topics_replaced_total counter
+streamws_topics_replaced_total{topics="chat"} 0.0
+streamws_topics_replaced_total{topics="hub"} 0.0
+# HELP streamws_topics_disconnected_total Followers that were disconnected because they were slow.
+# TYPE streamws_topics_disconnected_total counter
+streamws_topics_disconnected_total{topics="chat"} 0.0
+streamws_topics_disconnected_total{topics="hub"} 0.0
+# HELP streamws_broker_losses_total How often the broker said that publications may be lost.
+# TYPE streamws_broker_losses_total counter
+streamws_broker_losses_total{topics="chat"} 0.0
+streamws_broker_losses_total{topics="hub"} 1.0
+# HELP streamws_broker_subscriptions Topics that the broker delivers.
+# TYPE streamws_broker_subscriptions gauge
+streamws_broker_subscriptions{topics="chat"} 1.0
+streamws_broker_subscriptions{topics="hub"} 5.0
+# HELP streamws_broker_kept_topics Topics that the broker keeps in this process.
+# TYPE streamws_broker_kept_topics gauge
+streamws_broker_kept_topics{topics="chat"} 1.0
+# HELP streamws_broker_connected Whether a connection of the broker is established.
+# TYPE streamws_broker_connected gauge
+streamws_broker_connected{connection="out",topics="hub"} 1.0
+streamws_broker_connected{connection="in",topics="hub"} 0.0
+# HELP streamws_broker_requests_waiting Requests to the broker that have no answer yet.
+# TYPE streamws_broker_requests_waiting gauge
+streamws_broker_requests_waiting{connection="out",topics="hub"} 3.0
+streamws_broker_requests_waiting{connection="in",topics="hub"} 0.0
+# HELP streamws_broker_backlog_bytes Bytes to the broker that are not written yet.
+# TYPE streamws_broker_backlog_bytes gauge
+streamws_broker_backlog_bytes{connection="out",topics="hub"} 400.0
+streamws_broker_backlog_bytes{connection="in",topics="hub"} 0.0
+# HELP streamws_broker_round_trip_seconds Round trip to the broker, when it was last measured.
+# TYPE streamws_broker_round_trip_seconds gauge
+streamws_broker_round_trip_seconds{connection="out",topics="hub"} 0.25
+# HELP streamws_broker_reconnects_total How often a connection of the broker was established again.
+# TYPE streamws_broker_reconnects_total counter
+streamws_broker_reconnects_total{connection="out",topics="hub"} 2.0
+streamws_broker_reconnects_total{connection="in",topics="hub"} 0.0
+"""
+
+
+async def test_exposition_of_topics_is_exact_and_documented(channel: Channel) -> None:
+    registry = CollectorRegistry(auto_describe=True)
+    async with Topics(MemoryBroker()) as chat, Topics(Watched()) as hub:
+        registry.register(Collector(topics={"chat": chat, "hub": hub}))
+        topic = chat.topic("news", history=History())
+        position = (await topic.publish("1")).position
+        await topic.join(channel)
+        await topic.presence.enter(channel, "ann")
+        async with topic.subscribe(since=position):
+            await topic.publish("2")
+            hub._core.lost()
+            assert topic.publish_soon("34")
+            text = generate_latest(registry).decode()
+    assert text == EXPOSITION
+    page = (ROOT / "docs" / "howto" / "metrics-and-logs.md").read_text("utf-8")
+    documented = re.findall(r"^\| `(streamws_(?:topics|broker)_\w+)`", page, re.MULTILINE)
+    assert documented == re.findall(r"^# HELP (\w+)", EXPOSITION, re.MULTILINE)
+
+
+async def test_topics_alone_and_servers_alone_have_their_own_metrics_only(serve: Serve) -> None:
+    topics = Topics(MemoryBroker())
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(Collector(topics=topics))
+    assert {labels for _, labels in samples(generate_latest(registry).decode())} == {frozenset({("topics", "default")})}
+    # One collector for the servers and one for the topics may be in the same registry.
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(Collector(await serve(echo)))
+    registry.register(Collector(topics=topics))
+    text = generate_latest(registry).decode()
+    assert "\nstreamws_connections{" in text
+    assert "\nstreamws_topics_followed{" in text
+
+
+async def test_scrape_of_servers_and_topics_does_not_fail_while_topics_close(serve: Serve) -> None:
+    registry = CollectorRegistry(auto_describe=True)
+    socket, topics = await serve(echo), Topics(MemoryBroker())
+    registry.register(Collector(socket, topics=topics))
+    failures: list[BaseException] = []
+    texts: list[str] = []
+    end = threading.Event()
+
+    def scrape() -> None:
+        try:
+            while not end.is_set():
+                texts.append(generate_latest(registry).decode())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    closed = 'streamws_topics_followed{topics="default"} 0.0'
+    try:
+        await until(lambda: texts)
+        assert closed in texts[0]
+        async with topics:
+            for number in range(200):
+                channel = Channel()
+                await topics.topic(str(number)).join(channel)
+                await topics.topic(str(number)).presence.enter(channel, "ann")
+            await until(lambda: failures or 'streamws_topics_followers{topics="default"} 200.0' in texts[-1])
+        await until(lambda: failures or closed in texts[-1])
+    finally:
+        end.set()
+        thread.join()
+    assert failures == []
+
+
+def test_collector_takes_topics_only() -> None:
+    for wrong in ("chat", {"chat": MemoryBroker()}, [Topics(MemoryBroker())], Topics):
+        with pytest.raises(TypeError, match="topics must be a Topics, or a mapping of labels to several, not"):
+            Collector(topics=wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"Collector needs servers or topics: write Collector\(socket\), or"):
+        Collector()
+
+
+async def test_server_without_topics_does_not_load_them() -> None:
+    source = """
+import sys
+from streamws import WebSocketServer
+from streamws.watching.prometheus import Collector
+from prometheus_client import CollectorRegistry, generate_latest
+registry = CollectorRegistry()
+registry.register(Collector(WebSocketServer("localhost", 0, handler=print)))
+print(b"streamws_connections" in generate_latest(registry), "streamws.topics" in sys.modules)
+"""
+    async with script(source) as program:
+        assert await program.end() == 0, program.stderr
+        assert program.stdout == "True False\n"
 
 
 async def test_without_the_extra_the_error_says_what_to_install() -> None:

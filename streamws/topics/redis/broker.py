@@ -6,6 +6,7 @@ from typing import Any
 
 from ...errors import BrokerError, BrokerUnavailable
 from ..broker import Outgoing, Page, Receiver
+from ..stats import BrokerStats
 from ..values import Connection, History, Position, Published, new_tuple
 from .address import Address
 from .cluster import Cluster
@@ -89,6 +90,15 @@ class RedisBroker:
 
     async def _prepare(self, server: Server) -> None:
         await self._presence.prepare(server)
+
+    @property
+    def stats(self) -> BrokerStats:
+        """The counters of its connections; see `WatchedBroker`. They begin anew when the broker is opened again.
+
+        The connections are `publications` and `subscriptions`. With Redis Cluster, each master has two of them, such as
+        `publications at 10.0.0.1:6379`. The round trip is that of the heartbeat of the process.
+        """
+        return self._servers.stats
 
     # Opening and closing ---------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ...errors import BrokerError, BrokerUnavailable, describe
 from ..broker import Receiver
 from ..retrying import Waits
+from ..stats import BrokerConnection, BrokerStats
 from .address import Address, parse_info
 from .keeper import is_final
 from .link import Elsewhere, Link, checked
@@ -95,6 +96,20 @@ class Cluster(Servers):
         leaving = [*self._leaving.values()]
         await asyncio.gather(*(server.close() for server in (*self._servers.values(), *self._leaving)))
         await asyncio.gather(*leaving)
+
+    @property
+    def stats(self) -> BrokerStats:
+        """The counters of the connections; see `Servers.stats`."""
+        connections: dict[str, BrokerConnection] = {}
+        subscriptions = 0
+        for address, server in [*self._servers.items()]:
+            publishing, subscribing = server.stats
+            connections[f"publications at {address}"] = publishing
+            connections[f"subscriptions at {address}"] = subscribing
+            subscriptions += server.subscriber.subscriptions
+        if not connections:  # no node has answered yet
+            connections["cluster"] = BrokerConnection(connected=False, failure=self._failure)
+        return BrokerStats(subscriptions, connections)
 
     # The servers of topics -------------------------------------------------------------------------------------
 

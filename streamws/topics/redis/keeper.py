@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from ...errors import BrokerError, BrokerUnavailable, describe
 from ..retrying import Waits
+from ..stats import BrokerConnection
 from .address import Address, AnyLink
 from .link import Link, Refused
 
@@ -45,11 +46,21 @@ class Keeper:
         self.attempted: asyncio.Future[None] | None = None
         """Done when the first attempt to connect has ended; None before it."""
         self._last: Link | None = None  # `current`, or the one before
-        self._failure = "not connected yet"
+        self._connected = 0  # how often it has connected
+        self._failure = ""
+
+    @property
+    def stats(self) -> BrokerConnection:
+        """The counters of the connection. They may be read in any thread."""
+        link = self.current
+        reconnects = max(self._connected - 1, 0)
+        if link is None:
+            return BrokerConnection(False, reconnects, failure=self._failure)
+        return BrokerConnection(True, reconnects, link.waiting, link.backlog, failure=self._failure)
 
     def unavailable(self) -> BrokerUnavailable:
         """Return the error to raise while there is no connection."""
-        return BrokerUnavailable(f"Redis at {self._address} is not available: {self._failure}")
+        return BrokerUnavailable(f"Redis at {self._address} is not available: {self._failure or 'not connected yet'}")
 
     async def open(self) -> None:
         """Connect, and keep the connection from now on. If there is no server, other attempts follow.
@@ -120,6 +131,7 @@ class Keeper:
             else:
                 begun = loop.time()
                 self.current = self._last = link
+                self._connected += 1
                 if told:
                     logger.info("connected to Redis at %s for %s", self._address, self._purpose)
                 if not first.done():

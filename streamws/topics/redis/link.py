@@ -93,6 +93,18 @@ class Link(asyncio.Protocol):
         self.ended: asyncio.Future[None] = self._loop.create_future()
         """Done when the connection has ended."""
 
+    @property
+    def waiting(self) -> int:
+        """The requests that have no answer yet."""
+        return len(self._calls)
+
+    @property
+    def backlog(self) -> int:
+        """The bytes that are not written to the network yet."""
+        transport = self._transport
+        written = 0 if transport is None or self._ending else transport.get_write_buffer_size()
+        return written + sum(map(len, self._packed))
+
     def call(self, *command: Argument) -> "asyncio.Future[Any]":
         """Send a request. The result of the future is the reply, or an error that is not raised.
 

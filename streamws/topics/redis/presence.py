@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from secrets import token_hex
+from time import perf_counter
 
 from ...errors import BrokerError, BrokerUnavailable, describe
 from ..values import Connection
@@ -263,7 +264,10 @@ class _Partition:
         fewest = len(self._present)
         most = fewest + self._leaving
         keys = (self._nodes, self._entries(self._node))
+        server = self._servers.server(self._nodes)
+        began = perf_counter()  # the clock of uvloop has milliseconds only
         reply = await self._servers.run(self._scripts.beat, keys, self._node, self._milliseconds, early=True)
+        server.round_trip = perf_counter() - began
         alive, known, dead = reply
         try:
             runs = {server.link(early=True).run for server in self._servers.servers(self.number)}

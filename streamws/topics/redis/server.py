@@ -5,8 +5,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+import attrs
+
 from ...errors import BrokerUnavailable
 from ..broker import Receiver
+from ..stats import BrokerConnection
 from .address import Address
 from .keeper import Keeper
 from .link import Link, checked
@@ -54,6 +57,13 @@ class Server:
             self._until_answered,
         )
         """The subscriptions to topics of this server."""
+        self.round_trip: float | None = None
+        """The seconds that the last heartbeat took; None before it."""
+
+    @property
+    def stats(self) -> tuple[BrokerConnection, BrokerConnection]:
+        """The counters of both connections. They may be read in any thread."""
+        return attrs.evolve(self._keeper.stats, round_trip=self.round_trip), self.subscriber.keeper.stats
 
     async def open(self, receiver: Receiver) -> None:
         """Begin to connect; see `Keeper.open`."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ...errors import BrokerError, BrokerUnavailable
 from ..broker import Receiver
 from ..retrying import Waits
+from ..stats import BrokerStats
 from .address import Address
 from .link import ELSEWHERE, Argument, Link, ReplyError, checked, is_error
 from .scripts import Script
@@ -47,6 +48,11 @@ class Servers(ABC):
     @abstractmethod
     async def close(self) -> None:
         """End all connections."""
+
+    @property
+    @abstractmethod
+    def stats(self) -> BrokerStats:
+        """The counters of the connections. They may be read in any thread."""
 
     @abstractmethod
     def server(self, key: str) -> Server:
@@ -194,6 +200,13 @@ class OneServer(Servers):
     async def close(self) -> None:
         """End both connections."""
         await self._server.close()
+
+    @property
+    def stats(self) -> BrokerStats:
+        """The counters of the connections; see `Servers.stats`."""
+        publications, subscriptions = self._server.stats
+        connections = {"publications": publications, "subscriptions": subscriptions}
+        return BrokerStats(self._server.subscriber.subscriptions, connections)
 
     def server(self, key: str) -> Server:
         """Return the server."""

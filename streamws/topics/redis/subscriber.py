@@ -81,6 +81,11 @@ class SubscriberLink(Link):
         self._wanted: list[_Change] = []  # for the next requests
         self._requests: deque[_Request | None] = deque()  # without an answer, in order; None is one of `_calls`
 
+    @property
+    def waiting(self) -> int:
+        """The requests that have no answer yet."""
+        return len(self._wanted) + len(self._requests)
+
     def call(self, *command: Argument) -> "asyncio.Future[Any]":
         """Send a request; see `Link.call`."""
         future = super().call(*command)
@@ -169,7 +174,8 @@ class SubscriberLink(Link):
                     request.finish(error)
                     self._requests.popleft()
                 elif not isinstance(error, Elsewhere):  # otherwise there is no such subscription any more
-                    request.finish(error)
+                    # The server may have refused the request itself or, while it loads its data, the one after it.
+                    self.abort(f"cannot end subscriptions: {error}")
                 return
             if request.ends:
                 request.finish()
@@ -226,6 +232,11 @@ class Subscriber:
         )
         """Keeps the connection."""
         self._link: SubscriberLink | None = None
+
+    @property
+    def subscriptions(self) -> int:
+        """The number of topics that are delivered."""
+        return len(self._topics)
 
     async def open(self, receiver: Receiver) -> None:
         """Begin to connect; see `Keeper.open`."""

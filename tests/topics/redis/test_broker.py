@@ -5,8 +5,8 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -17,9 +17,10 @@ from helpers.blocks import ROOT
 from helpers.programs import script
 from helpers.waiting import until
 from streamws import BrokerError, BrokerUnavailable, PublishTimeout
-from streamws.topics import Gap, History, Outgoing, RedisBroker, TopicLimits, Topics
+from streamws.topics import Broker, Gap, History, Outgoing, RedisBroker, TopicLimits, Topics
 from streamws.topics.redis.link import Link
-from topics.broker_contract import HISTORY, BrokerContract, Collector, MakeBroker, Node
+from streamws.topics.testing import RemoteBrokerContract, WatchedBrokerContract
+from topics.broker_contract import HISTORY, Collector, MakeBroker, Node, Strict
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
 from topics.redis_following import available, following, published, unavailable
@@ -50,8 +51,31 @@ def make_broker(shared_server: RedisServer) -> MakeBroker:
     return lambda: RedisBroker(shared_server.url, prefix=prefix)
 
 
-class TestRedisBroker(BrokerContract):
-    pass
+class TestRedisBroker(Strict, RemoteBrokerContract, WatchedBrokerContract):
+    @pytest.fixture(autouse=True)
+    def _use(self, shared_server: RedisServer) -> None:
+        self.server = shared_server
+        self.prefix = next(prefixes)
+        self.made: list[RedisBroker] = []
+
+    def make_broker(self) -> RedisBroker:
+        self.made.append(RedisBroker(self.server.url, prefix=self.prefix))
+        return self.made[-1]
+
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        self.server.kill()
+        try:
+            yield
+        finally:
+            self.server.start()
+
+    async def kill(self, broker: Broker) -> None:
+        assert isinstance(broker, RedisBroker)
+        let_time_pass(self.server, self.prefix, await die(broker))
+        for other in self.made:
+            if other is not broker:
+                await other._presence.look_after()
 
 
 # Opening ---------------------------------------------------------------------------------------------------------
@@ -589,6 +613,25 @@ async def test_many_topics_are_subscribed_again(redis_server: RedisServer) -> No
             await node.publish("1", topic=f"t{number}")
         await node.receive(2)
         assert node.receiver.topics == ["t50", "t1099"]
+
+
+async def test_server_that_refuses_to_end_a_subscription(redis_server: RedisServer) -> None:
+    assert b"OK" in redis_server.ask("CONFIG", "SET", "busy-reply-threshold", "1")
+    async with Node(RedisBroker(redis_server.url)) as node:
+        await node.broker.subscribe("one")
+        script = asyncio.create_task(asyncio.to_thread(redis_server.ask, "EVAL", "while true do end", "0"))
+        await until(lambda: b"BUSY" in redis_server.ask("PING"))
+        with pytest.raises(BrokerError):
+            await node.broker.unsubscribe("one")
+        assert b"OK" in redis_server.ask("SCRIPT", "KILL")
+        await script
+        while not node.receiver.topics:
+            with suppress(BrokerError):  # until there are connections again
+                await node.broker.subscribe("two")
+                await node.publish("1", topic="one")
+                await node.publish("2", topic="two")
+            await asyncio.sleep(0.01)
+        assert "one" not in node.receiver.topics
 
 
 async def test_topics_are_told_of_a_loss_when_histories_can_be_read_again(redis_server: RedisServer) -> None:

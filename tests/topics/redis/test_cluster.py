@@ -105,6 +105,22 @@ def test_addresses_of_a_cluster_are_checked() -> None:
         RedisBroker(["redis://one", "redis://two"])
 
 
+async def test_stats_have_two_connections_for_each_master(shared_cluster: RedisCluster, prefix: str) -> None:
+    broker = RedisBroker(shared_cluster.urls, cluster=True, prefix=prefix)
+    [(name, unknown)] = broker.stats.connections.items()
+    assert (name, unknown.connected, broker.stats.connected) == ("cluster", False, False)
+    async with Node(broker) as node:
+        for master in shared_cluster.masters:
+            await node.broker.subscribe(topic_at(shared_cluster, master, prefix))
+        places = [master.url[8:] for master in shared_cluster.masters]
+        names = {f"{purpose} at {place}" for place in places for purpose in ("publications", "subscriptions")}
+        assert {*broker.stats.connections} == names
+        assert broker.stats.connected
+        assert broker.stats.subscriptions == 3
+        trips = [each.round_trip for name, each in broker.stats.connections.items() if name.startswith("publications")]
+        assert all(trip is not None and 0 < trip < 10 for trip in trips)
+
+
 # Several nodes ---------------------------------------------------------------------------------------------------
 
 
