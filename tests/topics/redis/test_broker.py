@@ -460,6 +460,8 @@ async def test_failover_by_sentinel(tmp_path: Path, open_topics: OpenTopics) -> 
             folder.mkdir()
         master = started(RedisServer(folders[0], "--repl-diskless-sync-delay", "0"))
         replica = started(RedisServer(folders[1], "--replicaof", "127.0.0.1", str(master.port)))
+        # A Sentinel asks the master for its replicas every ten seconds only, and at the start.
+        await until(lambda: b"connected_slaves:1" in master.ask("INFO", "replication"))
         sentinel = started(Sentinel(folders[2], master))
         await until(lambda: b"slaves=1" in sentinel.ask("INFO", "sentinel"))
         nobody = f"redis://127.0.0.1:{free_port()}"
