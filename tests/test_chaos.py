@@ -181,7 +181,7 @@ def test_follower_of_latest_may_lack_what_a_newer_publication_replaces() -> None
     for offset in (11, 12):
         case.truth.see("news", Position("a", offset), f"p.{offset}", "red")
     case.receive(item(13, key="blue"), item(14, key="red"))
-    case.following.finish("p.14")
+    case.following.finish(Position("a", 14))
     assert case.wrong == []
 
 
@@ -189,17 +189,19 @@ def test_key_that_follower_of_latest_never_gets_is_a_gap_in_silence() -> None:
     case = Case(latest=True)
     case.truth.see("news", Position("a", 11), "p.11", "red")
     case.receive(item(12, key="blue"), item(13, key="blue"))
-    case.following.finish("p.13")
+    case.following.finish(Position("a", 13))
     assert case.wrong == ["gaps in silence"]
 
 
-@pytest.mark.parametrize(("messages", "wrong"), [([], ["missing at the end"]), ([gap(11)], []), (items(12), [])])
+@pytest.mark.parametrize(
+    ("messages", "wrong"), [([], ["missing at the end"]), ([gap(11)], []), (items(12), []), ([gap(11), *items(13)], [])]
+)
 def test_follower_that_neither_has_the_last_publication_nor_is_told_is_a_fault(
     messages: list[Message], wrong: list[str]
 ) -> None:
     case = Case()
     case.receive(*items(11), *messages)
-    case.following.finish("p.12")
+    case.following.finish(Position("a", 12))
     assert case.wrong == wrong
 
 

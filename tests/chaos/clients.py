@@ -192,8 +192,8 @@ def connect_to_publish(world: World, avoided: ServerProcess | None = None) -> Ab
     return connect(world.process(avoided).url("/publish"), proxy=None, timeouts=TIMEOUTS)
 
 
-async def publish(world: World, client: Client, publication: Publication) -> None:
-    """Make a publication: repeat it until it is acknowledged.
+async def publish(world: World, client: Client, publication: Publication) -> Position:
+    """Make a publication: repeat it until it is acknowledged. Return its position.
 
     :raises TimeoutError: if this process cannot do it. Then try another one.
     """
@@ -209,20 +209,24 @@ async def publish(world: World, client: Client, publication: Publication) -> Non
             figures["acknowledged as repeated"] += answer["duplicate"]
             position = Position(*answer["at"])
             world.truth.see(publication.topic, position, publication.name, publication.key)
-            return
+            return position
         await world.rest(0.2)
     raise TimeoutError
 
 
-async def publish_all(world: World, publications: Sequence[Publication], avoided: ServerProcess | None = None) -> None:
-    """Make publications at any process, but not at that one."""
+async def publish_all(
+    world: World, publications: Sequence[Publication], avoided: ServerProcess | None = None
+) -> list[Position]:
+    """Make publications at any process, but not at that one. Return their positions."""
     waiting = deque(publications)
+    positions: list[Position] = []
     while waiting:
         with suppress(*ENDS):
             async with connect_to_publish(world, avoided) as client:
                 while waiting:
-                    await publish(world, client, waiting[0])
+                    positions.append(await publish(world, client, waiting[0]))
                     waiting.popleft()
+    return positions
 
 
 class Announcer:
@@ -234,11 +238,10 @@ class Announcer:
         self._floods = [Publications(world, f"flood-{number}") for number in range(4)]
         self._flooding = asyncio.Lock()
 
-    async def announce(self, topic: str) -> str:
-        """Publish in a topic, and return the name of the publication."""
-        publication = self._ends.next(topic)
-        await publish_all(self._world, [publication])
-        return publication.name
+    async def announce(self, topic: str) -> Position:
+        """Publish in a topic, and return the position."""
+        (position,) = await publish_all(self._world, [self._ends.next(topic)])
+        return position
 
     async def flood(self, process: ServerProcess) -> None:
         """Make more large publications at once than the buffers of the system and of Redis hold for one process."""

@@ -21,8 +21,6 @@ class Following:
         self.name = name
         self.topic = topic
         self.joined = False
-        self.received = ""
-        """The name of the last publication."""
         self._latest = latest
         self._whole = whole
         self._truth = truth
@@ -89,7 +87,6 @@ class Following:
             kind = "duplicates" if number == before else "out of order"
             record.fault(kind, f"{self} received {name} at {position} after {publisher}.{before}; last {self._last}")
         self._numbers[publisher] = number
-        self.received = name
         resume, self._resume = self._resume, None
         if resume is not None and (position.epoch != resume.epoch or position.offset > resume.offset):
             # Nothing was replayed. From here on nothing may be missing.
@@ -157,14 +154,19 @@ class Following:
         # Others may be ahead: a slow follower is told of a gap while earlier publications still wait.
         return gap.epoch in self._passed or (last.epoch != position.epoch and gap.offset == last.offset)
 
-    def has(self, name: str) -> bool:
-        """Return whether it has received the last publication of the topic, or was told that it will not get it."""
-        return self.received == name or bool(self._gaps) or self._resume is not None
+    def has(self, position: Position) -> bool:
+        """Return whether it has received the publication at a position, or was told of a gap there."""
+        since = self.since
+        passed = since is not None and since.epoch == position.epoch and since.offset >= position.offset
+        return passed or bool(self._gaps)
 
-    def finish(self, name: str) -> None:
-        """Check that nothing is missing at the end: the last publication of the topic, and what `latest` has left."""
-        if not self.has(name):
-            text = f"{self} has not received {name}; last {self.received} at {self._last}"
+    def finish(self, position: Position) -> None:
+        """Check that nothing is missing at the end of the topic, neither there nor of what `latest` has left.
+
+        :param position: of a publication at the end.
+        """
+        if not self.has(position):
+            text = f"{self} has not received the publication at {position}; last {self._last}"
             self._record.fault("missing at the end", text)
         for key, offset in self._replaced.items():
             self._record.fault("gaps in silence", f"{self} has no newer publication of {key} than the one at {offset}")

@@ -71,7 +71,7 @@ class Record:
             print(f"\nFAULT at {time.monotonic() - self._begun:.3f} s: {kind}: {text}", file=sys.stderr)
             print("the last harm before it:\n  " + "\n  ".join(self._timeline), file=sys.stderr, flush=True)
 
-    def table(self) -> str:
+    def table(self, title: str) -> str:
         """Return all figures as a table in Markdown."""
         figures = self.figures
         rows: list[tuple[str, object]] = [(name, f"{figures[name]:,}") for name in _FIGURES]
@@ -79,4 +79,4 @@ class Record:
         rows += [(f"**{name}**", f"**{figures[name]:,}**") for name in _FAULTS]
         rows.append(("longest time until all was right again", f"{self.longest_recovery:.1f} s"))
         rows += [("resident memory of a process", text) for text in self.memory]
-        return "\n".join(["| | |", "|---|---|", *[f"| {name} | {value} |" for name, value in rows]])
+        return "\n".join([f"| {title} | |", "|---|---|", *[f"| {name} | {value} |" for name, value in rows]])

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if not options.keep:
             shutil.rmtree(folder)
-        print(record.table())
+        print(record.table(f"{options.minutes:g} minutes, seed {seed}: {', '.join(options.phases)}"))
         for fault, times in record.faults.items():
             print(f"FAULT, {times} times, with seed {seed}: {fault}", flush=True)
     return 1 if record.faults else 0

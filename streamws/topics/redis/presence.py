@@ -290,9 +290,9 @@ class _Partition:
         """
         try:
             await self._beat()
-        except BrokerUnavailable:
+        except BrokerError:
             if self._servers.server(self._nodes) is server:
-                raise
+                raise  # otherwise this is done once more when that other server is available
 
     async def look_after(self) -> None:
         """Give a sign of life, and make the connections of processes leave that have died."""

@@ -174,7 +174,8 @@ class SubscriberLink(Link):
                     request.finish(error)
                     self._requests.popleft()
                 elif not isinstance(error, Elsewhere):  # otherwise there is no such subscription any more
-                    request.finish(error)
+                    # The server may have refused the request itself or, while it loads its data, the one after it.
+                    self.abort(f"cannot end subscriptions: {error}")
                 return
             if request.ends:
                 request.finish()

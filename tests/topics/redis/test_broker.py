@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -616,6 +616,24 @@ async def test_many_topics_are_subscribed_again(redis_server: RedisServer) -> No
             await node.publish("1", topic=f"t{number}")
         await node.receive(2)
         assert node.receiver.topics == ["t50", "t1099"]
+
+
+async def test_server_that_refuses_to_end_a_subscription(redis_server: RedisServer) -> None:
+    assert b"OK" in redis_server.ask("CONFIG", "SET", "busy-reply-threshold", "1")
+    async with Node(RedisBroker(redis_server.url)) as node:
+        await node.broker.subscribe("one")
+        script = asyncio.create_task(asyncio.to_thread(redis_server.ask, "EVAL", "while true do end", "0"))
+        await until(lambda: b"BUSY" in redis_server.ask("PING"))
+        await node.broker.unsubscribe("one")  # its connection is renewed
+        assert b"OK" in redis_server.ask("SCRIPT", "KILL")
+        await script
+        while not node.receiver.topics:
+            with suppress(BrokerError):  # until there are connections again
+                await node.broker.subscribe("two")
+                await node.publish("1", topic="one")
+                await node.publish("2", topic="two")
+            await asyncio.sleep(0.01)
+        assert "one" not in node.receiver.topics
 
 
 async def test_subscription_has_ended_if_the_connection_is_lost(redis_server: RedisServer) -> None:
