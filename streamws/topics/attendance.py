@@ -1,15 +1,12 @@
 """The presence of one connection in one topic."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import NamedTuple
 
-from ..errors import BrokerError, BrokerUnavailable, describe
+from ..errors import BrokerError, BrokerUnavailable
 from .broker import Broker
-from .retrying import Waits, broker_error, wake
-
-logger: logging.Logger = logging.getLogger("streamws.topics")
+from .retrying import Waits, broker_error, log_retry, wake
 
 
 class Entry(NamedTuple):
@@ -67,7 +64,7 @@ class Attendance:
             await self._wait()
         except BrokerError as error:
             if self._task is not None:
-                logger.warning("topic %r: %s; trying again", self._topic, describe(error))
+                log_retry(self._topic, error)
 
     def leave_soon(self) -> None:
         """End the presence as soon as the broker is available."""

@@ -1,12 +1,11 @@
 """`Audience`: the followers of one topic in this process."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Protocol
 
-from ..errors import BrokerError, UsageError, describe
+from ..errors import BrokerError, BrokerUnavailable, UsageError
 from ..messages.codec import Codec
 from ..options import TopicLimits
 from ..streams.shared import SharedMessage
@@ -18,10 +17,8 @@ from .group import Frame, Group
 from .held import Held
 from .outlet import Delivery, Follower
 from .presence_changes import PresenceChanges
-from .retrying import Waits, ask
+from .retrying import Waits, ask, log_retry
 from .values import Connection, Gap, History, Joined, Position, PresenceEvent, Publication, Record
-
-logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _MOST_ATTEMPTS = 5
 """The most attempts of a follower to join. The next one is made if the history that it read may lack something."""
@@ -561,8 +558,8 @@ class Audience:
                         connections = await self._presence.read()
                 except BrokerError as error:
                     if not logged:
-                        logger.warning("topic %r: %s; trying again", self.name, describe(error))
-                        logged = True
+                        log_retry(self.name, error)
+                        logged = not isinstance(error, BrokerUnavailable)
                     self._again = True
                     await waits.pause()
                 else:

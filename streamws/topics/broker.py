@@ -78,8 +78,9 @@ class Broker(Protocol):
       offset; then `Page.complete` is also true for those positions of the one before up to which both agree.
     - After `subscribe` has returned, all later publications are delivered, until `unsubscribe` is called. The broker
       renews its subscriptions by itself after a failure, and then calls `Receiver.lost`.
-    - Methods raise `BrokerUnavailable` if the broker cannot be reached, and has done nothing; `BrokerError` for other
-      failures. They may take long: `Topics` cancels those that exceed their deadline.
+    - Methods raise `BrokerUnavailable` if the broker cannot be reached, and has done nothing; the broker logs when that
+      begins and ends. They raise `BrokerError` for other failures. They may take long: `Topics` cancels those that
+      exceed their deadline.
     - `Topics` makes at most one call of `subscribe` or `unsubscribe` for a topic at a time.
     """
 

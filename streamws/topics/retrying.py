@@ -1,11 +1,14 @@
 """Errors of brokers, and the waits before the next attempt."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from ..errors import BrokerError, describe
+from ..errors import BrokerError, BrokerUnavailable, describe
+
+logger: logging.Logger = logging.getLogger("streamws.topics")
 
 _Answer = TypeVar("_Answer")
 
@@ -49,6 +52,15 @@ def wake(waiters: Iterable[asyncio.Future[None]], error: BrokerError | None) -> 
             future.set_result(None)
         else:
             future.set_exception(error)
+
+
+def log_retry(topic: str, error: BrokerError) -> None:
+    """Log that a call for a topic has failed, and is repeated.
+
+    That a broker cannot be reached concerns all topics and members. The broker logs it, once.
+    """
+    level = logging.DEBUG if isinstance(error, BrokerUnavailable) else logging.WARNING
+    logger.log(level, "topic %r: %s; trying again", topic, describe(error))
 
 
 async def ask(call: Callable[[], Awaitable[_Answer]], timeout: float | None, action: str) -> _Answer:  # noqa: ASYNC109

@@ -59,6 +59,7 @@ class Cluster(Servers):
         self._slots: list[Server | None] = [None] * SLOTS
         self._nodes: set[tuple[str, int]] = set()  # the addresses of all nodes, also of replicas
         self._failure = "not connected yet"
+        self._told = False  # whether the failure was logged
         self._doubtful = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []  # done when the nodes have been asked again
         self._task: asyncio.Task[None] | None = None
@@ -73,17 +74,16 @@ class Cluster(Servers):
     async def open(self, receiver: Receiver) -> None:
         """Begin to connect; see `Servers.open`."""
         self._receiver = receiver
+        servers: list[Server] = []
         try:
             servers = await self._ask()
         except BrokerUnavailable as error:
-            logger.warning("%s; trying again", error)
+            self._tell(error)
             self._doubtful.set()
-        else:
-            failures = await asyncio.gather(*(server.open(receiver) for server in servers), return_exceptions=True)
-            for failure in failures:
-                if failure is not None:
-                    raise failure
         self._task = asyncio.get_running_loop().create_task(self._keep_asking())
+        for failure in await asyncio.gather(*(server.open(receiver) for server in servers), return_exceptions=True):
+            if failure is not None:
+                raise failure
 
     async def close(self) -> None:
         """End all connections."""
@@ -165,6 +165,8 @@ class Cluster(Servers):
 
     async def look_again(self) -> None:
         """Ask the nodes where the topics are now."""
+        if self._task is None or self._task.done():
+            return
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         self._doubtful.set()
@@ -174,7 +176,6 @@ class Cluster(Servers):
         loop = asyncio.get_running_loop()
         waits = Waits(_LONGEST_WAIT)
         last = loop.time()
-        told = False
         while True:
             await self._doubtful.wait()
             self._doubtful.clear()
@@ -184,11 +185,9 @@ class Cluster(Servers):
             try:
                 for server in await self._ask():
                     server.start(self._receiver)
-                told = False
+                self._told = False
             except BrokerError as error:
-                if not told:
-                    logger.warning("%s; trying again", error)
-                    told = True
+                self._tell(error)
                 self._doubtful.set()
             except Exception:  # this must go on
                 logger.exception("cannot process what the nodes of the Redis Cluster say")
@@ -200,6 +199,11 @@ class Cluster(Servers):
                 server.subscriber.mend()
             last = loop.time()
             await waits.pause()
+
+    def _tell(self, error: BrokerError) -> None:
+        if not self._told:
+            logger.warning("%s; trying again", error)
+            self._told = True
 
     async def _ask(self) -> list[Server]:
         """Ask the nodes where the topics are, and let each server have its topics.
@@ -265,6 +269,8 @@ class Cluster(Servers):
         nodes: set[tuple[str, int]] = set()
         for first, last, master, *replicas in checked(await ranges):
             for node in (master, *replicas):
+                if node[0] == b"?":
+                    continue  # its name is not known yet
                 address = node[0].decode() if node[0] else host, node[1]
                 nodes.add(address)
                 if node is master:

@@ -90,6 +90,8 @@ class Keeper:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        if self.attempted is not None and not self.attempted.done():
+            self.attempted.set_result(None)  # nobody must wait for it any more
         if self._last is not None:
             await asyncio.wait([self._last.ended])
 

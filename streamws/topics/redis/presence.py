@@ -131,6 +131,7 @@ class _Partition:
         self._milliseconds = milliseconds
         self._present: dict[Entry, Connection] = {}
         self._leaving = 0  # the number of calls of `exit` under way
+        self._expires = 0.0  # when others may take this process for dead
         self._runs: set[str] = set()  # of the servers, when they were last told of all connections
 
     async def close(self) -> tuple[int, BrokerError] | None:
@@ -268,12 +269,17 @@ class _Partition:
         began = perf_counter()  # the clock of uvloop has milliseconds only
         reply = await self._servers.run(self._scripts.beat, keys, self._node, self._milliseconds, early=True)
         server.round_trip = perf_counter() - began
-        alive, known, dead = reply
+        state, known, dead = reply
         try:
             runs = {server.link(early=True).run for server in self._servers.servers(self.number)}
         except BrokerUnavailable:
             runs = set()  # another server of the partition is not available. When it is, this is done once more
-        if (not (alive and fewest <= known <= most and self._runs == runs)) and await self._restore():
+        if state == 0 and self._runs == runs and began < self._expires:
+            # Others have not made it leave. So the histories, and the connections of others, are lost too.
+            for server in self._servers.servers(self.number):
+                server.subscriber.renew("Redis has lost its data")
+        self._expires = began + self._milliseconds / 1000
+        if (state != 2 or not fewest <= known <= most or self._runs != runs) and await self._restore():
             self._runs = runs
         return [node.decode() for node in dead]
 
@@ -284,9 +290,9 @@ class _Partition:
         """
         try:
             await self._beat()
-        except BrokerUnavailable:
+        except BrokerError:
             if self._servers.server(self._nodes) is server:
-                raise
+                raise  # otherwise this is done once more when that other server is available
 
     async def look_after(self) -> None:
         """Give a sign of life, and make the connections of processes leave that have died."""

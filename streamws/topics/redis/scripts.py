@@ -194,11 +194,11 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local before = redis.call('ZSCORE', nodes, ARGV[1])
 redis.call('ZADD', nodes, now + ARGV[2], ARGV[1])
 local dead = redis.call('ZRANGEBYSCORE', nodes, '-inf', now, 'LIMIT', 0, 10)
-local alive = before and now < tonumber(before)
-return {alive and 1 or 0, redis.call('SCARD', KEYS[2]), dead}
+local state = before and (now < tonumber(before) and 2 or 1) or 0
+return {state, redis.call('SCARD', KEYS[2]), dead}
 """
-"""KEYS: nodes, with the time at which each is dead; entries of the node. ARGV: node, milliseconds to live. Returns
-whether the node was alive until now, the number of its entries, and nodes that are dead."""
+"""KEYS: nodes, with the time at which each is dead; entries of the node. ARGV: node, milliseconds to live. Returns 2
+if the node was alive until now, 1 if it is late, or 0 if it is not known; the number of its entries, and dead nodes."""
 
 _BURY = """
 local nodes, clock = KEYS[1], redis.call('TIME')

@@ -316,8 +316,13 @@ class Subscriber:
 
     async def unsubscribe(self, topic: str) -> None:
         """Stop delivering what is published in a topic; see `Broker.unsubscribe`."""
+        link = self._current()
         for future in self.release([self._keys.channel(topic).encode()]):
-            await future
+            try:
+                await future
+            except BrokerError:
+                if link is None or not link.ended.done():
+                    raise  # otherwise the subscription has ended with its connection
 
     # Topics that move from one server to another ---------------------------------------------------------------
 
@@ -369,6 +374,12 @@ class Subscriber:
         link = self._current()
         if link is not None and link.run and link.run != run:
             link.abort("the server was replaced by another one")
+
+    def renew(self, reason: str) -> None:
+        """Connect again, so that all topics find out what is lost."""
+        link = self._current()
+        if link is not None:
+            link.abort(reason)
 
     def _deliver(self, channel: bytes, message: bytes) -> None:
         topic = self._topics.get(channel)

@@ -62,6 +62,12 @@ def topic_at(cluster: RedisCluster, node: ClusterNode, prefix: str) -> str:
     return next(name for name in names if cluster.owner_of(channel(prefix, name)) is node)
 
 
+def topics_beside(cluster: RedisCluster, node: ClusterNode, prefix: str, topic: str) -> tuple[int, int]:
+    """Return numbers that make other topics of a node from the name of a topic."""
+    numbers = (number for number in count() if cluster.owner_of(channel(prefix, f"{topic}-{number}")) is node)
+    return next(numbers), next(numbers)
+
+
 # Opening ---------------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +256,29 @@ async def test_topic_without_followers_here_moves_too(
         await one.publish("5", name)
         await two.receive(3)
         assert (two.receiver.payloads, two.receiver.losses) == (["1", "2", "5"], 1)
+
+
+async def test_topic_is_unsubscribed_just_when_its_slot_moves(
+    make_broker: MakeBroker, shared_cluster: RedisCluster, prefix: str
+) -> None:
+    first, second, _ = shared_cluster.masters
+    name = topic_at(shared_cluster, first, prefix)
+    other, later = (f"{name}-{number}" for number in topics_beside(shared_cluster, first, prefix, name))
+    async with Node(make_broker()) as one, Node(make_broker()) as two:
+        await two.broker.subscribe(name)
+        await two.broker.subscribe(other)
+        shared_cluster.move(channel(prefix, name), second)  # its message is not read yet
+        await asyncio.gather(two.broker.unsubscribe(name), two.broker.subscribe(later))
+        await one.publish("no", name)
+        await one.publish("1", other)
+        await one.publish("2", later)
+        await two.receive(2)
+        assert two.receiver.payloads == ["1", "2"]
+        await two.broker.subscribe(name)
+        await one.publish("3", name)
+        await two.receive(3)
+        assert (two.receiver.payloads, two.receiver.losses) == (["1", "2", "3"], 0)
+        shared_cluster.move(channel(prefix, name), first)
 
 
 # Nodes that fail -------------------------------------------------------------------------------------------------
