@@ -5,6 +5,7 @@ import copy
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from ...errors import BrokerError, BrokerUnavailable, MissingExtra, describe
 from .link import Link, Refused, checked
@@ -35,11 +36,15 @@ class Address:
             if reason.startswith("Port"):  # it may quote a password in which a special character is not escaped
                 reason = "the port is not valid; special characters of a password must be percent-encoded"
             raise ValueError(f"not a valid Redis URL: {reason}") from None
+        if urlsplit(url).path.strip("/") and not options.keys() & {"db", "path"}:  # it may be a part of a password, too
+            reason = "the database must be a number; special characters of a password must be percent-encoded"
+            raise ValueError(f"not a valid Redis URL: {reason}")
         kind: type[AbstractConnection] = options.pop("connection_class", Connection)
         try:
             connection: Any = kind(**options)
         except (TypeError, RedisError) as error:
-            raise ValueError(f"not a valid Redis URL: {error}") from error
+            text, unknown, option = str(error).partition("unexpected keyword argument ")
+            raise ValueError(f"not a valid Redis URL: {f'unknown option {option}' if unknown else text}") from error
         self._path: str | None = getattr(connection, "path", None)
         self._host: str = getattr(connection, "host", "")
         self._port: int = getattr(connection, "port", 0)

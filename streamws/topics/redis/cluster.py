@@ -5,13 +5,13 @@ import logging
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ...errors import BrokerError, BrokerUnavailable, describe
+from ...errors import BrokerError, BrokerUnavailable
 from ..broker import Receiver
 from ..retrying import Waits
 from ..stats import BrokerConnection, BrokerStats
 from .address import Address, parse_info
 from .keeper import is_final
-from .link import Elsewhere, Link, checked
+from .link import Elsewhere, Link, checked, explain
 from .scripts import SLOTS, slot_of
 from .server import Server, Setting
 from .servers import Servers
@@ -219,7 +219,7 @@ class Cluster(Servers):
             addresses = [*self._seeds, *(first.node(host, port, master=False) for host, port in self._nodes)]
             answers, failures = await self._gather(map(self._ask_address, addresses))
         if not answers:
-            self._failure = "; ".join(map(describe, failures))
+            self._failure = "; ".join(map(explain, failures))
             if any(map(is_final, failures)):
                 raise BrokerError(f"Redis Cluster at {self} cannot be used: {self._failure}")
             raise BrokerUnavailable(f"Redis Cluster at {self} is not available: {self._failure}")

@@ -5,11 +5,11 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 
-from ...errors import BrokerError, BrokerUnavailable, describe
+from ...errors import BrokerError, BrokerUnavailable
 from ..retrying import Waits
 from ..stats import BrokerConnection
 from .address import Address, AnyLink
-from .link import Link, Refused
+from .link import Link, Refused, explain
 
 logger: logging.Logger = logging.getLogger("streamws.topics")
 
@@ -116,11 +116,12 @@ class Keeper:
             try:
                 link = await self._connect()
             except Exception as error:  # whatever it is, this must go on
-                self._failure = describe(error) if str(error) else f"no answer within {self._timeout:g} s"
+                before = self._failure
+                self._failure = explain(error) if str(error) else f"no answer within {self._timeout:g} s"
                 if strict and not first.done() and is_final(error):
                     first.set_exception(BrokerError(f"Redis at {self._address} cannot be used: {self._failure}"))
                     return
-                if not told:
+                if not told or (is_final(error) and self._failure != before):
                     logger.warning(
                         "cannot connect to Redis at %s for %s: %s; trying again",
                         self._address,

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import Any, cast
 
-from ...errors import BrokerError, BrokerUnavailable, MissingExtra, describe
+from ...errors import BrokerError, BrokerUnavailable, MissingExtra, describe, shortened
 from ...options import MiB
 
 try:
@@ -33,6 +33,11 @@ _REFUSED = ("WRONGPASS", "NOAUTH", "NOPERM", "DENIED", "ERR invalid password", "
 
 class Refused(BrokerError):
     """The server does not allow this to this user."""
+
+
+def explain(error: BaseException) -> str:
+    """Return the type and message of an error, or only the message if it is that of the server."""
+    return shortened(str(error)) if isinstance(error, Refused) else describe(error)
 
 
 class Elsewhere(BrokerUnavailable):

@@ -222,9 +222,11 @@ async def test_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     ("url", "error"),
     [
         ("http://localhost", "Redis URL must specify one of the following schemes"),
-        ("redis://localhost?timeout=5", "not a valid Redis URL: .*timeout"),
+        ("redis://localhost?timeout=5", "not a valid Redis URL: unknown option 'timeout'"),
         ("redis://localhost:99999", "the port is not valid"),
         ("redis://:s3/cret@localhost", "special characters of a password must be percent-encoded"),
+        ("redis://localhost/one", "the database must be a number"),
+        ("redis://ann:12/s3cret@localhost", "special characters of a password must be percent-encoded"),
         ("redis://:s3?cret@localhost", "special characters of a password must be percent-encoded"),
     ],
 )
@@ -915,3 +917,23 @@ async def test_each_loss_and_return_is_logged_once(
         lost, connected = [record.message for record in caplog.records if f"{place} {purpose}" in record.message]
         assert lost.startswith("lost the connection")
         assert connected.startswith("connected")
+
+
+async def test_login_that_a_new_server_refuses_is_logged_once(
+    redis_server: RedisServer, open_topics: OpenTopics, caplog: pytest.LogCaptureFixture
+) -> None:
+    allow_ann = ("ACL", "SETUSER", "ann", "on", ">secret", "~*", "&*", "+@all")
+    redis_server.ask(*allow_ann)
+    topics = await open_topics(RedisBroker(f"redis://ann:secret@127.0.0.1:{redis_server.port}"), limits=PATIENT)
+    topic = topics.topic("t")
+    caplog.set_level(logging.INFO, "streamws.topics")
+    redis_server.restart()  # without its users
+    await until(lambda: caplog.text.count("cannot connect") == 2)
+    for purpose in ("publications", "subscriptions"):
+        assert f"Redis at 127.0.0.1:{redis_server.port} for {purpose}: WRONGPASS" in caplog.text
+    with pytest.raises(BrokerUnavailable, match="is not available: WRONGPASS"):
+        await topic.publish("1")
+    redis_server.ask(*allow_ann)
+    await published(topic, "2")
+    await until(lambda: caplog.text.count("connected to Redis") == 2)
+    assert caplog.text.count("WRONGPASS") == 2
