@@ -553,7 +553,7 @@ class Audience:
                 losses = self._presence.losses
                 try:
                     page = await self.read(self.position)
-                    agreed = await self._find_agreed(page.position.epoch)
+                    ahead = await self._read_ahead(page.position.epoch)
                     if self._presence.known:
                         connections = await self._presence.read()
                 except BrokerError as error:
@@ -563,7 +563,7 @@ class Audience:
                     self._again = True
                     await waits.pause()
                 else:
-                    self._catch_up(page, agreed)
+                    self._catch_up(page, ahead)
                     self._send_events(self._presence.catch_up(connections))
                     # Once more, if a callback of the application has caused something, or presence events were lost.
                     waiting = bool(self._held.records) or self._presence.waiting
@@ -573,28 +573,54 @@ class Audience:
                 self._recovery = None
                 self._presence.holding = False
 
-    async def _find_agreed(self, epoch: str) -> dict[str, int]:
-        """Ask whether an epoch continues others up to the positions of the followers that are ahead.
+    async def _read_ahead(self, epoch: str) -> tuple[int, Page] | None:
+        """Read what follows the last position of the followers that are ahead, if a new epoch has begun.
 
-        :returns: the offsets up to which it does, by the other epochs.
+        :returns: the offset of that position, and its history; None if there is nobody to whom it matters.
         :raises BrokerError: if that fails.
         """
-        offsets: dict[str, int] = {}
-        for member in self._ahead:
-            skip = member.skip
-            if skip is not None and skip.epoch != epoch:
-                offsets[skip.epoch] = max(skip.offset, offsets.get(skip.epoch, 0))
-        agreed: dict[str, int] = {}
-        for other, offset in offsets.items():
-            page = await self.read(Position(other, offset), 0)
-            if page.complete and page.position.epoch == epoch:
-                agreed[other] = offset
-        return agreed
+        position = self.position
+        if position is None or position.epoch == epoch:
+            return None
+        skips = [member.skip for member in self._ahead]
+        offsets = [skip.offset for skip in skips if skip is not None and skip.epoch == position.epoch]
+        if not offsets:
+            return None
+        return max(offsets), await self.read(Position(position.epoch, max(offsets)), 1)
 
-    def _catch_up(self, page: Page, agreed: Mapping[str, int]) -> None:
+    def _move_ahead(self, ended: str, position: Position, ahead: tuple[int, Page] | None) -> None:
+        """Give the followers that are ahead in an epoch that has ended a position in the new one.
+
+        :param position: the position of the topic in the new epoch.
+        :param ahead: the result of `_read_ahead`.
+        """
+        for member in tuple(self._ahead):
+            skip = member.skip
+            if skip is None or skip.epoch != ended:
+                continue
+            offset, complete = position.offset, False
+            if ahead is not None and skip.offset <= ahead[0] and ahead[1].position.epoch == position.epoch:
+                page = ahead[1]
+                complete = page.complete
+                if complete:
+                    offset = skip.offset
+                elif page.records:
+                    offset = page.records[0].position.offset - 1
+            member.skip = Position(position.epoch, offset)
+            if complete:
+                if isinstance(member, Follower) and member.on_epoch is not None:
+                    member.on_epoch(member.skip)
+                continue
+            self._counts.gaps += 1
+            if isinstance(member, Follower):
+                member.on_gap(Gap(skip))
+            else:
+                member.put_gap(Gap(skip), member.skip)
+
+    def _catch_up(self, page: Page, ahead: tuple[int, Page] | None) -> None:
         """Deliver the publications that were missing, and those that were held back.
 
-        :param agreed: the offsets up to which its epoch continues others.
+        :param ahead: the result of `_read_ahead`.
         """
         before = self.position
         recovery = self._recovery
@@ -612,11 +638,15 @@ class Audience:
             for record in (*held, *page.records)
             if record.position.epoch == epoch and not (continued and record.position.offset <= before.offset)
         }
+        if epoch != before.epoch:
+            self._move_ahead(before.epoch, position, ahead)
+            if self._recovery is not recovery:
+                return  # a function of the application has made the last follower leave
         current = before
         told = False  # whether the last thing that was told is a gap
         if epoch != before.epoch and continued:
             current = Position(epoch, before.offset)
-            self._continue(current, agreed)
+            self._continue(current)
         elif epoch != before.epoch:
             current = Position(epoch, min(missing, default=position.offset + 1) - 1)
             self._tell_gap(Gap(before), current)
@@ -633,31 +663,16 @@ class Audience:
         if position.offset > current.offset and not told and self._recovery is recovery:
             self._tell_gap(Gap(current), position)
 
-    def _continue(self, position: Position, agreed: Mapping[str, int]) -> None:
+    def _continue(self, position: Position) -> None:
         """Continue in a new epoch, because nothing is missing.
 
         :param position: the position of the topic, in the new epoch.
-        :param agreed: the offsets up to which the new epoch continues others.
         """
         self.position = position
         self._recent.clear()
         self._generation += 1
         for group in self._live_groups():
             group.tell_epoch(position)
-        for member in tuple(self._ahead):
-            skip = member.skip
-            if skip is None or skip.epoch == position.epoch:
-                continue
-            member.skip = Position(position.epoch, skip.offset)
-            if skip.offset <= agreed.get(skip.epoch, -1):
-                if isinstance(member, Follower) and member.on_epoch is not None:
-                    member.on_epoch(member.skip)
-                continue
-            self._counts.gaps += 1
-            if isinstance(member, Follower):
-                member.on_gap(Gap(skip))
-            else:
-                member.put_gap(Gap(skip), member.skip)
 
     def _tell_gap(self, gap: Gap, position: Position) -> None:
         """Tell all followers of a gap.
@@ -674,10 +689,9 @@ class Audience:
             feed.put_gap(gap, position)
         for member in tuple(self._ahead):
             skip = member.skip
-            if skip is None:
-                continue
-            if skip.epoch != position.epoch or skip.offset < position.offset:
-                # The position of this follower is of an older epoch, or inside the gap.
+            if skip is None or skip.epoch != position.epoch:
+                continue  # it is ahead in a newer epoch
+            if skip.offset < position.offset:
                 if isinstance(member, Follower):
                     member.on_gap(Gap(skip))
                 else:

@@ -178,10 +178,15 @@ class FlakyBroker:
         self, topic: str, history: History | None, since: Position | None, limit: int | None, reverse: bool
     ) -> Page:
         await self._pass()
-        since = since and self.current(since)
+        beyond = False  # whether the position is one that was lost in a restart
+        if since is not None:
+            since = self.current(since)
+            continued = self._continued.get(since.epoch)
+            if continued is not None:
+                since, beyond = self.current(Position(since.epoch, continued.offset)), True
         page = await self.memory.read_history(topic, history, since, limit, reverse)
         await self._pass()
-        return page
+        return page._replace(complete=False) if beyond else page
 
     async def enter(self, topic: str, connection: str, user: str, data: str) -> None:
         await self._pass()

@@ -497,7 +497,7 @@ async def test_epoch_that_continues_the_one_before_is_no_gap(
     assert joined.recovered
 
 
-@pytest.mark.parametrize(("forgotten", "sent"), [(0, ["2:2", "3:3", "4:4", "5:5"]), (1, ["2:2", "3:3", "4:5"])])
+@pytest.mark.parametrize(("forgotten", "sent"), [(0, ["2:2", "3:3", "4:4", "5:5"]), (1, ["2:2", "3:3", "3:4", "4:5"])])
 async def test_follower_that_is_ahead_is_told_of_a_gap_only_if_the_new_epoch_lacks_its_position(
     open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel, forgotten: int, sent: list[str]
 ) -> None:
@@ -531,6 +531,31 @@ async def test_follower_that_is_ahead_is_told_of_a_gap_only_if_the_new_epoch_lac
     assert channel.sent == sent
     assert gaps == ([Gap(joined.position)] if forgotten else [])
     assert epochs == ([] if forgotten else [Position(last.epoch, 3)])
+
+
+async def test_follower_that_is_ahead_gets_nothing_twice_if_the_history_is_too_short_for_the_others(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    history = History(size=2)
+    topic, source = topics.topic("news", history=history), publisher.topic("news", history=history)
+    gaps: list[str] = []
+    first = (await source.publish("1")).position
+    other = Channel()
+    await topic.join(other, frame=numbered, on_gap=lambda *_: gaps.append("other"))
+    flaky.late = True
+    for text in ("2", "3", "4"):
+        await source.publish(text)
+    flaky.deliver(1)
+    await topic.join(channel, since=first, frame=numbered, on_gap=lambda *_: gaps.append("ahead"))
+    await source.publish("5")
+    flaky.fail()
+    flaky.restart()
+    flaky.late = False
+    flaky.recover()
+    await until(lambda: other.sent == ["2:2", "4:4", "5:5"])
+    assert channel.sent == ["3:3", "4:4", "5:5"]
+    assert gaps == ["other"]
 
 
 async def test_recovery_is_tried_again_until_the_broker_answers(
