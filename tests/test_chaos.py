@@ -267,3 +267,11 @@ def test_event_that_is_told_twice_is_a_fault(kind: str) -> None:
     attending.receive(event(kind, "1"))
     attending.receive(event(kind, "1"))
     assert record.figures["presence differences"] == 1
+
+
+def test_leave_may_be_told_twice_if_data_can_be_lost() -> None:
+    record = Record(quiet=True)
+    attending = Attending("follower", record, keeps_all=False)
+    attending.receive(event("leave", "1"))
+    attending.receive(event("leave", "1"))
+    assert not record.faults

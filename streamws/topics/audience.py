@@ -96,6 +96,7 @@ class Audience:
         "_members",
         "_on_idle",
         "_presence",
+        "_questions",
         "_recent",
         "_recovery",
         "_spawn",
@@ -139,6 +140,7 @@ class Audience:
         self._subscription = BrokerSubscription(name, broker, timeout, spawn)
         self._framing = Framing(name, topic.codec, most + (0 if history is None else 2 * history.max_bytes))
         self._presence = PresenceChanges(name, broker, timeout, most)
+        self._questions: list[set[str]] = []  # the connections that have left since the application asks who is present
         # Joining.
         self._joining = 0  # the number of followers that join
         self._starting = 0  # the number of followers that are being sent what they have missed
@@ -463,6 +465,22 @@ class Audience:
         """Deliver a presence event, or hold it back."""
         self._send_events(self._presence.received(event))
 
+    def begin_question(self) -> set[str]:
+        """Note that the application asks who is present.
+
+        :returns: the connections whose leave is told until `end_question`: the answer may be older, and have them.
+        """
+        left: set[str] = set()
+        self._questions.append(left)
+        return left
+
+    def end_question(self, left: set[str]) -> None:
+        """Note that there is an answer, or none.
+
+        :param left: what `begin_question` has returned.
+        """
+        self._questions = [question for question in self._questions if question is not left]
+
     def see_connections(self, connections: Mapping[str, Connection]) -> None:
         """Note the answer that the application got when it asked who is present."""
         self._presence.see(connections)
@@ -473,6 +491,11 @@ class Audience:
 
     def _send_event(self, event: PresenceEvent) -> None:
         """Send a presence event to the followers that want it."""
+        for left in self._questions:
+            if event.kind == "leave":
+                left.add(event.connection)
+            else:
+                left.discard(event.connection)
         messages: dict[Frame, SharedMessage | None] = {}
 
         def message_of(frame: Frame | None) -> SharedMessage | None:

@@ -62,9 +62,17 @@ class Presence:
         self._core.check_open()
         core = self._core
         name = self._name
-        connections = await ask(
-            lambda: core.broker.connections(name), core.limits.broker_timeout, f"ask who is in topic {name!r}"
-        )
+        audience = core.audiences.get(name)
+        left = set[str]() if audience is None else audience.begin_question()
+        try:
+            connections = await ask(
+                lambda: core.broker.connections(name), core.limits.broker_timeout, f"ask who is in topic {name!r}"
+            )
+        finally:
+            if audience is not None:
+                audience.end_question(left)
+        if left:
+            connections = {id: connection for id, connection in connections.items() if id not in left}
         audience = core.audiences.get(name)
         if audience is not None:
             audience.see_connections(connections)

@@ -6,11 +6,16 @@ from chaos.record import Record
 
 
 class Attending:
-    """Who is present, as one follower was told over one connection."""
+    """Who is present, as one follower was told over one connection.
 
-    def __init__(self, name: str, record: Record) -> None:
+    :param keeps_all: whether Redis never loses data. Otherwise somebody may be told of a member that has left already,
+        and then all are told once more that it has left.
+    """
+
+    def __init__(self, name: str, record: Record, keeps_all: bool = True) -> None:
         self._name = name
         self._record = record
+        self._keeps_all = keeps_all
         self._listed: set[str] = set()  # in the answer to the application
         self._told: dict[str, str] = {}  # the last event of each connection
 
@@ -26,7 +31,7 @@ class Attending:
             return
         kind, connection = message["event"], message["connection"]
         self._record.figures["presence events"] += 1
-        if self._told.get(connection) == kind:
+        if self._told.get(connection) == kind and (kind == "join" or self._keeps_all):
             self._record.fault("presence differences", f"{self._name} was told of the {kind} of {connection} twice")
         self._told[connection] = kind
 

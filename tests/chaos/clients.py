@@ -100,7 +100,7 @@ class Follower:
         )  # fmt: skip
         self.attending: Attending | None = None
         if topic == PEOPLE and way == "/join" and not pause:
-            self.attending = Attending(name, world.record)
+            self.attending = Attending(name, world.record, world.keeps_all)
         # A slow reader takes little into its own buffers.
         self._limits = Limits(read_high=4096, read_low=1024) if pause else Limits()
 

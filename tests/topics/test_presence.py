@@ -425,6 +425,40 @@ async def test_leave_of_a_connection_that_was_only_seen_is_told(
     assert len(channel.sent) == 3
 
 
+async def test_answer_lacks_connections_whose_leave_was_told_meanwhile(
+    open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
+) -> None:
+    class LateBroker(FlakyBroker):
+        answering = asyncio.Event()
+
+        async def connections(self, topic: str) -> Mapping[str, Connection]:
+            answer = dict(await super().connections(topic))
+            await self.answering.wait()
+            return answer
+
+    flaky = LateBroker(memory)
+    flaky.answering.set()
+    topics, other_process = await open_topics(flaky), await open_topics(memory)
+    room, others = topics.topic("room"), other_process.topic("room")
+    one, two = Channel(), Channel()
+    await room.join(channel, presence_frame=described)
+    await others.presence.enter(one, "ann", connection="1")
+    await others.presence.enter(two, "bob", connection="2")
+    flaky.answering.clear()
+    asking = asyncio.create_task(room.presence.members())
+    await iterations()
+    await others.presence.leave(one)
+    await others.presence.leave(two)
+    await others.presence.enter(two, "bob", connection="2")
+    flaky.answering.set()
+    assert [*await within(asking)] == ["bob"]
+    flaky.receiver.lost()
+    await iterations()
+    assert [str(text).split()[:2] for text in channel.sent] == [
+        ["join", "ann"], ["join", "bob"], ["leave", "ann"], ["leave", "bob"], ["join", "bob"]
+    ]  # fmt: skip
+
+
 async def test_user_of_a_connection_whose_end_was_lost_is_replaced(
     open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...errors import BrokerError, describe
 from ..broker import Receiver
+from ..values import PresenceEvent, Record
 from .address import Address
 from .keeper import Keeper
 from .link import Argument, Elsewhere, Link, is_error, reply_error
@@ -385,10 +386,13 @@ class Subscriber:
         topic = self._topics.get(channel)
         if topic is None:
             return
+        item: PresenceEvent | Record
         try:
-            if message[0] in _EVENT:
-                self._receiver.presence_changed(topic, parse_event(message))
-            else:
-                self._receiver.received(topic, parse_record(message))
+            item = parse_event(message) if message[0] in _EVENT else parse_record(message)
         except (IndexError, TypeError, ValueError, struct.error) as error:
             logger.error("topic %r: received what is not a publication of streamws: %s", topic, error)
+            return
+        if isinstance(item, Record):
+            self._receiver.received(topic, item)
+        else:
+            self._receiver.presence_changed(topic, item)
