@@ -35,7 +35,7 @@ class RedisBroker:
         nodes, the program can start while one of them is down. All nodes have the login of the first URL.
     :param prefix: begins the names of all keys and channels. Applications with different prefixes share nothing. It has
         no braces or colons.
-    :param timeout: the seconds after which a server that gives no sign of life is taken for dead; also those that an
+    :param timeout: the seconds after which a server that gives no sign of life is taken for dead, and the most that an
         attempt to connect may take.
     :param presence_timeout: the seconds after which a process that gives no sign of life has left: its connections are
         not present any more.
