@@ -72,12 +72,14 @@ class RedisCluster:
             lines = []
             for number, id in enumerate(self._nobody):
                 slots = f"{SLOTS * number // masters}-{SLOTS * (number + 1) // masters - 1}"
-                lines.append(f"{id} 127.0.0.1:{nobody}@{nobody} master - 0 0 {number} connected {slots}")
+                lines.append(f"{id} 127.0.0.1:{nobody}@{nobody},,shard-id={id} master - 0 0 {number} connected {slots}")
             for number, other in enumerate(self.nodes):
                 role = "myself," * (other is node) + "master -"
+                shard = other.id
                 if number < masters + replicas:
                     role = "myself," * (other is node) + f"slave {self._nobody[number % masters]}"
-                lines.append(f"{other.id} 127.0.0.1:{other.port}@{other.bus} {role} 0 0 0 connected")
+                    shard = self._nobody[number % masters]
+                lines.append(f"{other.id} 127.0.0.1:{other.port}@{other.bus},,shard-id={shard} {role} 0 0 0 connected")
             lines.append(f"vars currentEpoch {masters} lastVoteEpoch 0\n")
             node.file.write_text("\n".join(lines))
 
