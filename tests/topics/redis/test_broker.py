@@ -142,8 +142,8 @@ async def test_login_and_database(redis_server: RedisServer) -> None:
 
 
 async def test_user_of_the_guide_may_do_everything(redis_server: RedisServer) -> None:
-    (command,) = re.findall("`ACL (SETUSER chat .*)`", (ROOT / "docs/howto/several-processes.md").read_text("utf-8"))
-    assert b"OK" in redis_server.ask("ACL", *command.split())
+    (line,) = re.findall("`user (chat [^`]*)`", (ROOT / "docs/howto/several-processes.md").read_text("utf-8"))
+    assert b"OK" in redis_server.ask("ACL", "SETUSER", *line.split())
     url = redis_server.url.replace("//", "//chat:password@")
     async with Node(RedisBroker(url, prefix="chat")) as node:
         await node.broker.subscribe("t")
