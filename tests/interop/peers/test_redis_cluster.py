@@ -203,9 +203,9 @@ async def test_presence_is_restored_after_nodes_have_lost_it(cluster: RedisClust
 
 
 async def test_user_of_the_guide_may_do_everything_in_a_cluster(cluster: RedisCluster) -> None:
-    (command,) = re.findall("`ACL (SETUSER chat .*)`", (ROOT / "docs/howto/several-processes.md").read_text("utf-8"))
+    (line,) = re.findall("`user (chat [^`]*)`", (ROOT / "docs/howto/several-processes.md").read_text("utf-8"))
     for node in cluster.nodes:
-        assert b"OK" in node.ask("ACL", *command.split())
+        assert b"OK" in node.ask("ACL", "SETUSER", *line.split())
     urls = [url.replace("//", "//chat:password@") for url in cluster.urls]
     async with Node(RedisBroker(urls, cluster=True, prefix="chat")) as one:
         for number in range(10):
