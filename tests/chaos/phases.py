@@ -148,9 +148,9 @@ class Phase:
         cutting = asyncio.create_task(self._cut_once())
         last = {topic: await self._announcer.announce(topic) for topic in TOPICS}
         await cutting
-        followings = [follower.following for follower in self._followers]
-        await self._until(lambda: all(each.has(last[each.topic]) for each in followings))
-        for following in followings:
+        followed = [follower.following for follower in self._followers]
+        await self._until(lambda: all(each.has(last[each.topic]) for each in followed))
+        for following in followed:
             following.finish(last[following.topic])
 
     async def _cut_once(self) -> None:
