@@ -76,7 +76,7 @@ async def test_loop_that_was_blocked_does_not_end_the_connection(redis_server: R
     link = await Address(redis_server.url).connect(lambda: Link(0.6), 10)
     redis_server.signal(signal.SIGSTOP)
     await until(lambda: link._ping is not None)
-    time.sleep(0.45)  # noqa: ASYNC251
+    time.sleep(0.8)  # noqa: ASYNC251
     redis_server.signal(signal.SIGCONT)
     await until(lambda: link._ping is None)
     assert await within(link.call("PING")) == b"PONG"
