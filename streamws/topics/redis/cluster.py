@@ -53,7 +53,7 @@ class Cluster(Servers):
     """
 
     def __init__(self, seeds: Sequence[Address], setting: Setting) -> None:
-        super().__init__(setting.timeout, setting.keys.nodes_of_partitions(_PARTITIONS))
+        super().__init__(setting.timeout, setting.keys.processes_of_partitions(_PARTITIONS))
         self._seeds = seeds
         self._setting = setting
         self._receiver: Receiver
