@@ -31,7 +31,9 @@ class Presence:
         :param connection: an id for the connection that no other connection of any process has; by default a new one.
         :raises ConnectionClosed: if the connection has ended or is closing.
         :raises LimitExceeded: if it uses `TopicLimits.max_topics_per_client` topics already.
-        :raises BrokerError: if the broker has failed.
+        :raises BrokerError: if the broker has failed; the connection is not present then.
+
+        If it is cancelled, the connection may be present all the same: call `leave`.
         """
         core = self._core
         core.check_open()
@@ -46,7 +48,8 @@ class Presence:
     async def leave(self, client: Recipient) -> None:
         """Make a connection leave. It has no effect if it is not present.
 
-        If the broker is not available, this returns after the first attempt, and continues in the background.
+        If the broker is not available, this returns after the first attempt, and continues in the background. It also
+        continues there if it is cancelled.
         """
         self._core.check_open()
         outlet = self._core.find_outlet(client)

@@ -106,11 +106,15 @@ class Subscription(Generic[T]):
         """Begin to follow the topic. Everything that is published after this has returned is received.
 
         :raises BrokerError: if the broker has failed.
+        :raises UsageError: if it was already entered, or the topics are not open.
+
+        If the broker fails, or if this is cancelled, the subscription has not begun and may be entered again.
         """
         self._core.check_open()
         if self._audience is not None or self._joined is not None:
             raise UsageError("this subscription was already entered: make another one with topic.subscribe()")
         self._audience = self._core.audience(self._topic)
+        self.left = False  # it has left if it could not begin before
         try:
             self._joined = joined = await self._audience.join(self, self._since, self._begin)
         except BaseException:

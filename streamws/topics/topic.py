@@ -226,8 +226,9 @@ class Topic(Generic[T]):
         check_function("frame", frame)
         check_function("presence_frame", presence_frame)
         check_function("on_joined", on_joined)
-        if on_gap is not None and not callable(on_gap):
-            raise TypeError(f"on_gap must be a function, not {on_gap!r}")
+        for parameter, function in (("on_gap", on_gap), ("on_epoch", on_epoch)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{parameter} must be a function, not {function!r}")
         outlet = core.outlet(client, "join")
         name = self.name
         if name in outlet.followers:
@@ -266,7 +267,7 @@ class Topic(Generic[T]):
         """Stop sending the publications to a connection, and end its presence.
 
         It has no effect if the connection does not follow the topic. Publications that wait for the connection are
-        dropped.
+        dropped. If it is cancelled, the connection leaves all the same.
         """
         self._core.check_open()
         self._stop(client)

@@ -103,6 +103,26 @@ async def test_two_readers_at_once_are_an_error_for_the_second(topic: Raw) -> No
         assert await within(reading) == ["1"]
 
 
+async def test_subscription_that_could_not_begin_may_be_entered_again(
+    open_topics: OpenTopics, flaky: FlakyBroker
+) -> None:
+    topic = (await open_topics(flaky)).topic("news")
+    feed = topic.subscribe()
+    flaky.fail()
+    with pytest.raises(BrokerUnavailable):
+        await feed.__aenter__()
+    flaky.recover()
+    flaky.hang()
+    entering = asyncio.create_task(feed.__aenter__())
+    await iterations()
+    entering.cancel()
+    assert await cancelled(entering)
+    flaky.go_on()
+    async with feed:
+        await topic.publish("1")
+        assert await within(take(feed, 1)) == ["1"]
+
+
 async def test_wrong_use_is_an_error(topic: Raw) -> None:
     feed = topic.subscribe()
     with pytest.raises(UsageError, match="has not begun"):

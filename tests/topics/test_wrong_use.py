@@ -72,6 +72,7 @@ async def test_arguments_of_topic_are_checked(
         ({"presence_frame": coroutine_function}, TypeError, "presence_frame must be a function that returns at once"),
         ({"on_joined": coroutine_function}, TypeError, "on_joined must be a function that returns at once"),
         ({"on_gap": 5}, TypeError, "on_gap must be a function, not 5"),
+        ({"on_epoch": 5}, TypeError, "on_epoch must be a function, not 5"),
     ],
 )
 async def test_arguments_of_join_are_checked(
