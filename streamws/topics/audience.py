@@ -603,7 +603,7 @@ class Audience:
         """
         for member in tuple(self._ahead):
             skip = member.skip
-            if skip is None or skip.epoch != ended:
+            if skip is None or skip.epoch != ended or member.left:  # it may have left when another one was told
                 continue
             offset, complete = position.offset, False
             if ahead is not None and skip.offset <= ahead[0] and ahead[1].position.epoch == position.epoch:
@@ -696,8 +696,8 @@ class Audience:
             feed.put_gap(gap, position)
         for member in tuple(self._ahead):
             skip = member.skip
-            if skip is None or skip.epoch != position.epoch:
-                continue  # it is ahead in a newer epoch
+            if skip is None or skip.epoch != position.epoch or member.left:
+                continue  # it is ahead in a newer epoch, or has left when another one was told
             if skip.offset < position.offset:
                 if isinstance(member, Follower):
                     member.on_gap(Gap(skip))

@@ -533,6 +533,42 @@ async def test_follower_that_is_ahead_is_told_of_a_gap_only_if_the_new_epoch_lac
     assert epochs == ([] if forgotten else [Position(last.epoch, 3)])
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+async def test_follower_that_is_ahead_is_not_told_of_a_gap_after_it_has_left(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, restarted: bool
+) -> None:
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    history = History(size=2)
+    topic, source = topics.topic("news", history=history), publisher.topic("news", history=history)
+    first = (await source.publish("1")).position
+    live, *ahead = Channel(), Channel(), Channel()
+    await topic.join(live)
+    flaky.late = True
+    await source.publish("2")
+    await source.publish("3")
+    flaky.deliver(1)
+    told: list[Channel] = []
+
+    def on_gap(channel: Channel, gap: Gap) -> None:
+        told.append(channel)
+        for other in ahead:
+            if other is not channel:
+                with pytest.raises(StopIteration):
+                    topic.leave(other).send(None)  # now
+
+    for channel in ahead:
+        await topic.join(channel, since=first, on_gap=on_gap)
+    flaky.fail()
+    if restarted:
+        flaky.restart(forgotten=1)
+    flaky.late = False
+    for text in ("4", "5", "6"):
+        await source.publish(text)
+    flaky.recover()
+    await until(lambda: live.sent[-1:] == ["6"])
+    assert len(told) == 1
+
+
 async def test_follower_that_is_ahead_gets_nothing_twice_if_the_history_is_too_short_for_the_others(
     open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
 ) -> None:
