@@ -127,7 +127,7 @@ class HubBroker:
         self._receiver: Receiver
         self._task: asyncio.Task[None] | None = None  # keeps the connection
         self._client: Client | None = None  # the connection, once everything is restored
-        self._calls: dict[int, asyncio.Future[tuple[str | None, Any]]] = {}  # that wait for a reply
+        self._calls: dict[int, asyncio.Future[tuple[str | None, Any]]] = {}  # they wait for an error or a result
         self._number = 0  # of the last call
         self._connected = 0  # how often there was a connection
         self._failure = ""  # why there is none
@@ -139,7 +139,10 @@ class HubBroker:
         self._receiver = receiver
         first = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._keep_connected(first))
-        await asyncio.wait([first], timeout=5)  # if the hub is not there, it may come later
+        # If the hub is not there, it may come later.
+        await asyncio.wait([first, self._task], timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            self._task.result()  # raises why it can never connect: the URL is not valid, for example
 
     async def close(self) -> None:
         if self._task is not None:
@@ -175,7 +178,7 @@ class HubBroker:
                 restoring.cancel()
                 for future in self._calls.values():
                     if not future.done():
-                        future.set_exception(BrokerError(f"the hub may have done it: {self._failure}"))
+                        future.set_result((f"the hub may have done it: {self._failure}", None))
                 await asyncio.wait([restoring])
 
     async def _restore(self, client: Client, first: "asyncio.Future[None]") -> None:
