@@ -218,6 +218,13 @@ class Audience:
                 stale = generation != self._generation
                 if stale and attempt < _MOST_ATTEMPTS - 1:
                     continue
+                current = self.position
+                if stale and page is not None and current is not None and page.position.epoch != current.epoch:
+                    # It begins at the position of the topic, which must not be an older one than its own.
+                    self.recover()
+                    assert self._recovery is not None
+                    await asyncio.wait([self._recovery], timeout=self._timeout)
+                    self._check_left(member)
                 joined = self._go_live(member, since, page, replay, stale)
                 if joined is not None:
                     return joined

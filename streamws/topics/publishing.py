@@ -20,9 +20,8 @@ OnError = Callable[[str, BrokerError], None]
 _BATCH = 512
 """The most publications in one call to the broker."""
 
-
 _QUIET = 10.0
-"""The seconds between two failures of `publish_soon` that are logged."""
+"""The least seconds between two failures of `publish_soon` that are logged."""
 
 
 class _Waiting(NamedTuple):
@@ -64,11 +63,11 @@ class Publisher:
         self._counts = counts
         self._on_error = on_error
         self._queue: deque[_Waiting] = deque()  # of `publish_soon`; those under way are its first ones
-        self._put_off: deque[_Waiting] = deque()  # those of topics that are not available
-        self._unavailable: set[str] = set()  # these topics
-        self._pause: asyncio.Future[None] | None = None  # of the task, while nothing else can be published
-        self._size = 0  # the bytes of all of them
+        self._put_off: deque[_Waiting] = deque()  # publications of topics that are not available
+        self._unavailable: set[str] = set()  # the topics of these publications
+        self._size = 0  # the bytes of the queue and of what was put off
         self._task: asyncio.Task[None] | None = None  # publishes what is in the queue
+        self._pause: asyncio.Future[None] | None = None  # of the task, while everything is put off
         self._closed = False
         self._quiet_until = 0.0  # when the next failure is logged
         self.failed: int = 0

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from itertools import pairwise
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..errors import BrokerError, BrokerUnavailable
 from .broker import Broker, Outgoing, Page
@@ -168,7 +168,7 @@ class Node:
 
 
 Contract = TypeVar("Contract", bound="BrokerContract")
-Test = Callable[[Contract, Node, Node], Coroutine[Any, Any, None]]
+Test = Callable[[Contract, Node, Node], Coroutine[object, None, None]]
 
 
 def _promise(test: "Test[Contract]") -> Callable[[Contract], None]:
@@ -215,11 +215,11 @@ class BrokerContract:
         """
         raise NotImplementedError("define make_broker: it returns a broker")
 
-    def execute(self, test: Coroutine[Any, Any, None]) -> None:
+    def execute(self, test: Coroutine[object, None, None]) -> None:
         """Run a test in a new event loop. Override it to use another loop than that of asyncio."""
         asyncio.run(test)
 
-    async def _with_two_nodes(self, test: Callable[[Node, Node], Coroutine[Any, Any, None]]) -> None:
+    async def _with_two_nodes(self, test: Callable[[Node, Node], Coroutine[object, None, None]]) -> None:
         prefix = f"test-{token_hex(8)}-"
         async with asyncio.timeout(self.deadline), AsyncExitStack() as stack:
             one, two = [await stack.enter_async_context(self._node(prefix)) for _ in range(2)]

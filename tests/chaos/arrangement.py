@@ -31,7 +31,7 @@ BACKLOG = 16_384
 HELD = 65_536
 """The bytes that a topic holds back: so few that it has to read the history again."""
 
-BROKER_TIMEOUT = 1.0
-PUBLISH_TIMEOUT = 1.5
+REDIS_TIMEOUT = 1.0
+CALL_TIMEOUT = 1.5
 PRESENCE_TIMEOUT = 3.0
 """Deadlines in seconds. Harm often lasts longer."""

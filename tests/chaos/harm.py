@@ -16,9 +16,9 @@ Harm = Callable[[], Coroutine[None, None, None]]
 
 
 class Harms:
-    """Does harm until it is cancelled. `heal` then repairs everything.
+    """Does harm of all kinds, by chance. Several may happen at the same time.
 
-    :param pause: the most seconds between the beginnings of two harms.
+    :param pause: the most seconds between the beginnings of two of them.
     :param factor: makes them longer or shorter.
     """
 
@@ -200,13 +200,13 @@ class Harms:
 
     # Server processes ------------------------------------------------------------------------------------------
 
-    async def _take(self) -> ServerProcess | None:
+    def _take(self) -> ServerProcess | None:
         """Return a process that may end, and that nobody else harms. The first one lives as long as the phase."""
         free = [process for process in self._world.processes[1:] if not process.busy.locked()]
         return self._random.choice(free) if free else None
 
     async def kill_process(self) -> None:
-        process = await self._take()
+        process = self._take()
         if process is not None:
             async with process.busy:
                 self._record.did("processes killed", str(process))
@@ -216,7 +216,7 @@ class Harms:
                 self._record.happened(f"{process} started")
 
     async def end_process(self) -> None:
-        process = await self._take()
+        process = self._take()
         if process is not None:
             async with process.busy:
                 self._record.did("processes ended by SIGTERM", str(process))

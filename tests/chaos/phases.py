@@ -260,9 +260,9 @@ class Phase:
             left.append("members in Redis")
         if not isinstance(self._redis, Cluster):  # each of its nodes has other connections and processes
             count = len(self._world.processes)
-            nodes = await self._redis.ask("ZCARD", "{streamws}:nodes")
-            if nodes != b":%d\r\n" % count:
-                left.append(f"{nodes!r} nodes in Redis, instead of {count}")
+            processes = await self._redis.ask("ZCARD", "{streamws}:processes")
+            if processes != b":%d\r\n" % count:
+                left.append(f"{processes!r} processes in Redis, instead of {count}")
             links = -1  # without that of the question
             for kind in ("NORMAL", "PUBSUB"):
                 links += (await self._redis.ask("CLIENT", "LIST", "TYPE", kind)).count(b"id=")

@@ -31,9 +31,9 @@ from streamws.topics import (
 
 LIMITS = TopicLimits(
     max_held=arrangement.HELD,
-    publish_timeout=arrangement.PUBLISH_TIMEOUT,
-    broker_timeout=arrangement.PUBLISH_TIMEOUT,
-    close_timeout=arrangement.PUBLISH_TIMEOUT,
+    publish_timeout=arrangement.CALL_TIMEOUT,
+    broker_timeout=arrangement.CALL_TIMEOUT,
+    close_timeout=arrangement.CALL_TIMEOUT,
 )
 
 Text = str | bytes
@@ -74,7 +74,7 @@ class Process:
             RedisBroker(
                 urls,
                 cluster=cluster,
-                timeout=arrangement.BROKER_TIMEOUT,
+                timeout=arrangement.REDIS_TIMEOUT,
                 presence_timeout=arrangement.PRESENCE_TIMEOUT,
             ),
             limits=LIMITS,

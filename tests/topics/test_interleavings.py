@@ -166,6 +166,47 @@ async def test_follower_joins_although_the_history_is_lost_again_and_again(
     other.end()
 
 
+class Restless(FlakyBroker):
+    """While a follower comes back with its position, the broker says again and again that something may be lost."""
+
+    newest: Position | None = None
+    """The position of the follower. Reads since other ones wait until it has been tried often enough."""
+    tries = 5
+
+    async def read_history(
+        self, topic: str, history: History | None, since: Position | None, limit: int | None, reverse: bool
+    ) -> Page:
+        if self.newest is not None and since != self.newest:
+            await until(lambda: not self.tries)
+            await iterations()
+        page = await super().read_history(topic, history, since, limit, reverse)
+        if self.newest is not None and since == self.newest and self.tries:
+            self.tries -= 1
+            self.receiver.lost()
+        return page
+
+
+async def test_follower_that_knows_a_newer_epoch_gets_nothing_twice_although_its_page_is_always_stale(
+    open_topics: OpenTopics, memory: MemoryBroker, channel: Channel
+) -> None:
+    flaky = Restless(memory)
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    topic, source = topics.topic("news", history=HISTORY), publisher.topic("news", history=HISTORY)
+    other = Channel()
+    await topic.join(other)
+    await source.publish("0")
+    flaky.forget()
+    flaky.lose = 2  # this process has not noticed the new epoch
+    await source.publish("1")
+    flaky.newest = (await source.publish("2")).position
+    joined = await within(topic.join(channel, since=flaky.newest))
+    assert flaky.tries == 0
+    assert not joined.recovered
+    await source.publish("last")
+    await until(lambda: other.sent == ["0", "1", "2", "last"])
+    await until(lambda: channel.sent == ["last"])
+
+
 class Losing(FlakyBroker):
     """While a follower joins, the broker always loses something, and says so."""
 

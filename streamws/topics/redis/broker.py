@@ -37,8 +37,8 @@ class RedisBroker:
         no braces or colons.
     :param timeout: the seconds after which a server that gives no sign of life is taken for dead, and the most that an
         attempt to connect may take.
-    :param presence_timeout: the seconds after which a process that gives no sign of life has left: its connections are
-        not present any more.
+    :param presence_timeout: the seconds after which a process without a heartbeat is dead: its connections are not
+        present any more.
     :param remember: the seconds for which an unused topic is remembered. Later, a follower that comes back is told of a
         gap.
     :raises ValueError: if the URL is not valid.
@@ -93,7 +93,7 @@ class RedisBroker:
 
     @property
     def stats(self) -> BrokerStats:
-        """The counters of its connections; see `WatchedBroker`. They begin anew when the broker is opened again.
+        """The counters of its connections; see `WatchedBroker`. They begin anew when the broker is closed.
 
         The connections are `publications` and `subscriptions`. With Redis Cluster, each master has two of them, such as
         `publications at 10.0.0.1:6379`. The round trip is that of the heartbeat of the process.

@@ -27,6 +27,8 @@ _LATE = 0.1
 """The seconds for which the other answers are awaited after the first one. Nodes may disagree for a while."""
 
 _LONGEST_WAIT = 0.5
+"""The seconds up to which the waits grow before the nodes are asked again."""
+
 _QUIET = 5.0
 """The seconds without a doubt after which the waits begin anew."""
 
@@ -51,13 +53,13 @@ class Cluster(Servers):
     """
 
     def __init__(self, seeds: Sequence[Address], setting: Setting) -> None:
-        super().__init__(setting.timeout, setting.keys.nodes_of_partitions(_PARTITIONS))
+        super().__init__(setting.timeout, setting.keys.processes_of_partitions(_PARTITIONS))
         self._seeds = seeds
         self._setting = setting
         self._receiver: Receiver
         self._servers: dict[str, Server] = {}  # by their addresses
         self._slots: list[Server | None] = [None] * SLOTS
-        self._nodes: set[tuple[str, int]] = set()  # the addresses of all nodes, also of replicas
+        self._places: set[tuple[str, int]] = set()  # the hosts and ports of all nodes, also of replicas
         self._failure = "not connected yet"
         self._told = False  # whether the failure was logged
         self._doubtful = asyncio.Event()
@@ -216,7 +218,7 @@ class Cluster(Servers):
         answers, failures = await self._gather(self._ask_link(link, host) for link, host in links if link is not None)
         if not answers:
             first = self._seeds[0]
-            addresses = [*self._seeds, *(first.node(host, port, master=False) for host, port in self._nodes)]
+            addresses = [*self._seeds, *(first.node(host, port, master=False) for host, port in self._places)]
             answers, failures = await self._gather(map(self._ask_address, addresses))
         if not answers:
             self._failure = "; ".join(map(explain, failures))
@@ -284,7 +286,7 @@ class Cluster(Servers):
 
         :returns: the new servers.
         """
-        self._nodes = answer.nodes
+        self._places = answer.nodes
         slots = [*self._slots]
         added: list[Server] = []
         for host, port, first, last in answer.slots:
@@ -313,7 +315,7 @@ class Cluster(Servers):
         moved: dict[Server, dict[bytes, str]] = {}
         for server in self._servers.values():
             away: list[bytes] = []
-            for channel, topic in server.subscriber.settled():
+            for channel, topic in server.subscriber.subscribed():
                 owner = self._slots[slot_of(channel)]
                 if owner is not None and owner is not server:
                     away.append(channel)

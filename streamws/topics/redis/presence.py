@@ -1,4 +1,4 @@
-"""Presence at Redis: each process is a node with a heartbeat. When it stops, others make its connections leave."""
+"""Presence in Redis. Each process has a heartbeat. When it stops, other processes make its connections leave."""
 
 import asyncio
 import json
@@ -28,17 +28,17 @@ Entry = tuple[str, str]
 class RedisPresence:
     """The connections of one process that are present in topics, and the heartbeat of the process.
 
-    :param timeout: the seconds after which a process without a heartbeat is gone.
+    :param timeout: the seconds after which a process without a heartbeat is dead.
     """
 
     def __init__(self, servers: Servers, keys: Keys, scripts: Scripts, timeout: float) -> None:
         self._servers = servers
         self._keys = keys
         self._interval = timeout / 3
-        self._node = token_hex(8)
+        self._process = token_hex(8)
         self._partitions = [
-            _Partition(servers, number, nodes, self._node, keys, scripts, int(timeout * 1000))
-            for number, nodes in enumerate(servers.nodes)
+            _Partition(servers, number, processes, self._process, keys, scripts, int(timeout * 1000))
+            for number, processes in enumerate(servers.processes)
         ]
         self._task: asyncio.Task[None] | None = None
 
@@ -87,7 +87,7 @@ class RedisPresence:
                 raise result
 
     async def look_after(self) -> None:
-        """Give a sign of life, and make the connections of processes leave that have died.
+        """Send a heartbeat, and make the connections of dead processes leave.
 
         :raises BrokerError: if that fails.
         """
@@ -111,21 +111,29 @@ class RedisPresence:
 class _Partition:
     """The presence of this process in a partition of the topics.
 
-    Redis has a set with the entries of each node, which others use when the node has died. It is changed before a
-    connection enters and after it has left, so that it never lacks one. In a cluster, a few topics of a partition may
-    be at another server than this set.
+    Redis has a set with the entries of each process, for the others when it has died. An entry is added before its
+    connection enters, and removed after the connection has left, so the set never lacks one. In a cluster, a few topics
+    of a partition may be at another server than this set.
 
-    :param nodes: the key of the nodes.
-    :param node: the id of this process.
+    :param processes: the key of the processes; see `Servers`.
+    :param process: the id of this process.
+    :param milliseconds: the time after which a process without a heartbeat is dead.
     """
 
     def __init__(
-        self, servers: Servers, number: int, nodes: str, node: str, keys: Keys, scripts: Scripts, milliseconds: int
+        self,
+        servers: Servers,
+        number: int,
+        processes: str,
+        process: str,
+        keys: Keys,
+        scripts: Scripts,
+        milliseconds: int,
     ) -> None:
         self._servers = servers
         self.number: int = number
-        self._nodes = nodes
-        self._node = node
+        self._processes = processes
+        self._process = process
         self._keys = keys
         self._scripts = scripts
         self._milliseconds = milliseconds
@@ -139,27 +147,27 @@ class _Partition:
         entries = [*self._present]
         self._present.clear()
         try:
-            for error in await self._exit_all(self._node, entries):
+            for error in await self._exit_all(self._process, entries):
                 raise error
-            await self._servers.run("ZREM", [self._nodes], self._node)
-            await self._servers.run("DEL", [self._entries(self._node)])
+            await self._servers.run("ZREM", [self._processes], self._process)
+            await self._servers.run("DEL", [self._entries(self._process)])
         except BrokerError as error:
             return len(entries), error
         return None
 
-    def _entries(self, node: str) -> str:
-        """Return the key of the set of a node's connections."""
-        return f"{self._nodes}:{node}"
+    def _entries(self, process: str) -> str:
+        """Return the key of the set of a process's connections."""
+        return f"{self._processes}:{process}"
 
     # Changes of one connection ---------------------------------------------------------------------------------
 
     async def enter(self, entry: Entry, value: Connection) -> None:
-        add = Call("SADD", [self._entries(self._node)], [json.dumps(entry)])
+        add = Call("SADD", [self._entries(self._process)], [json.dumps(entry)])
         enter = self._entering(entry, value)
         self._present[entry] = value
         try:
             # A single server carries out both in this order.
-            together = len(self._servers.nodes) == 1
+            together = len(self._servers.processes) == 1
             for calls in [[add, enter]] if together else [[add], [enter]]:
                 replies = await self._servers.run_all(calls)
                 try:
@@ -178,7 +186,7 @@ class _Partition:
         self._present.pop(entry, None)
         self._leaving += 1
         try:
-            for error in await self._exit_all(self._node, [entry]):
+            for error in await self._exit_all(self._process, [entry]):
                 raise error
         finally:
             self._leaving -= 1
@@ -193,13 +201,13 @@ class _Partition:
 
     def _entering(self, entry: Entry, value: Connection) -> Call:
         topic, connection = entry
-        arguments = self._keys.channel(topic), connection, self._node, value.user, value.data
+        arguments = self._keys.channel(topic), connection, self._process, value.user, value.data
         return Call(self._scripts.enter, self._hashes(topic), arguments)
 
     # Changes of many -------------------------------------------------------------------------------------------
 
-    async def _exit_all(self, node: str, entries: Sequence[Entry], early: bool = False) -> list[BrokerUnavailable]:
-        """Make connections of a node leave.
+    async def _exit_all(self, process: str, entries: Sequence[Entry], early: bool = False) -> list[BrokerUnavailable]:
+        """Make connections of a process leave.
 
         :param early: whether a connection may be used that is being prepared.
         :returns: an error for each whose server is not available.
@@ -208,11 +216,11 @@ class _Partition:
         failures: list[BrokerUnavailable] = []
         for start in range(0, len(entries), _BATCH):
             batch = entries[start : start + _BATCH]
-            if node == self._node:
+            if process == self._process:
                 batch = [entry for entry in batch if entry not in self._present]  # it may have entered again
             replies = await self._servers.run_all(
                 [
-                    Call(self._scripts.exit, self._hashes(topic), (self._keys.channel(topic), connection, node))
+                    Call(self._scripts.exit, self._hashes(topic), (self._keys.channel(topic), connection, process))
                     for topic, connection in batch
                 ],
                 early,
@@ -225,14 +233,14 @@ class _Partition:
                 except BrokerUnavailable as error:
                     failures.append(error)
             if gone:
-                await self._servers.run("SREM", [self._entries(node)], *gone, early=early)
+                await self._servers.run("SREM", [self._entries(process)], *gone, early=early)
         return failures
 
     async def _restore(self) -> bool:
         """Make Redis know the same connections as this process; return False if servers were not available."""
-        known = self._entries(self._node)
-        found = await self._known(self._node)
-        restored = not await self._exit_all(self._node, [*found - self._present.keys()], early=True)
+        known = self._entries(self._process)
+        found = await self._known(self._process)
+        restored = not await self._exit_all(self._process, [*found - self._present.keys()], early=True)
         entries = iter([*self._present])
         while batch := [*islice(entries, _BATCH)]:
             batch = [entry for entry in batch if entry in self._present]
@@ -250,24 +258,24 @@ class _Partition:
                         restored = False
         return restored
 
-    async def _known(self, node: str) -> set[Entry]:
-        """Return the connections of a node that Redis knows."""
-        members = await self._servers.run("SMEMBERS", [self._entries(node)], early=True)
+    async def _known(self, process: str) -> set[Entry]:
+        """Return the connections of a process that Redis knows."""
+        members = await self._servers.run("SMEMBERS", [self._entries(process)], early=True)
         return {(topic, connection) for topic, connection in map(json.loads, members)}
 
     # The heartbeat ---------------------------------------------------------------------------------------------
 
     async def _beat(self) -> list[str]:
-        """Give a sign of life, and restore the connections if Redis has lost some.
+        """Send a heartbeat, and restore the connections if Redis has lost some.
 
-        :returns: nodes that have died.
+        :returns: processes that are dead.
         """
         fewest = len(self._present)
         most = fewest + self._leaving
-        keys = (self._nodes, self._entries(self._node))
-        server = self._servers.server(self._nodes)
+        keys = (self._processes, self._entries(self._process))
+        server = self._servers.server(self._processes)
         began = perf_counter()  # the clock of uvloop has milliseconds only
-        reply = await self._servers.run(self._scripts.beat, keys, self._node, self._milliseconds, early=True)
+        reply = await self._servers.run(self._scripts.beat, keys, self._process, self._milliseconds, early=True)
         server.round_trip = perf_counter() - began
         state, known, dead = reply
         try:
@@ -281,31 +289,31 @@ class _Partition:
         self._expires = began + self._milliseconds / 1000
         if (state != 2 or not fewest <= known <= most or self._runs != runs) and await self._restore():
             self._runs = runs
-        return [node.decode() for node in dead]
+        return [process.decode() for process in dead]
 
     async def prepare(self, server: Server) -> None:
-        """Give a sign of life, and restore the connections if the server has lost some.
+        """Send a heartbeat, and restore the connections if the server has lost some.
 
         :param server: has a new connection, and topics of this partition.
         """
         try:
             await self._beat()
         except BrokerError:
-            if self._servers.server(self._nodes) is server:
+            if self._servers.server(self._processes) is server:
                 raise  # otherwise this is done once more when that other server is available
 
     async def look_after(self) -> None:
-        """Give a sign of life, and make the connections of processes leave that have died."""
-        for node in await self._beat():
-            await self._bury(node)
+        """Send a heartbeat, and make the connections of dead processes leave."""
+        for process in await self._beat():
+            await self._bury(process)
 
-    async def _bury(self, node: str) -> None:
-        """Make the connections of a node leave that has died."""
-        keys = (self._nodes, self._entries(node))
-        found = [*await self._known(node)]
+    async def _bury(self, process: str) -> None:
+        """Make the connections of a dead process leave."""
+        keys = (self._processes, self._entries(process))
+        found = [*await self._known(process)]
         for start in range(0, len(found), _BATCH):
-            if not await self._servers.run(self._scripts.bury, keys, node, 0):
+            if not await self._servers.run(self._scripts.bury, keys, process, 0):
                 return  # it lives again
-            if await self._exit_all(node, found[start : start + _BATCH]):
+            if await self._exit_all(process, found[start : start + _BATCH]):
                 return  # the rest follows when their servers are available
-        await self._servers.run(self._scripts.bury, keys, node, 1)
+        await self._servers.run(self._scripts.bury, keys, process, 1)

@@ -9,6 +9,13 @@ A topic has:
 - the keys `{prefix:topic}:once:...`: the idempotency keys, with the epoch and the offset of their publications;
 - the hashes `{prefix:topic}:members` and `{prefix:topic}:users`: who is present, and with how many connections.
 
+The processes have:
+
+- the sorted set `{prefix}:processes`: when each of them is dead, if no other heartbeat follows;
+- the sets `{prefix}:processes:...`: the topics and connections of each that are present.
+
+In a cluster, each partition of the topics has such sets, with the prefix `{prefix:number}`.
+
 If Redis was restarted or has failed over, it may have lost its last changes, and give the same offsets again. So each
 run has an epoch of its own. It continues the epoch before: a position of that one is still valid up to its end.
 """
@@ -99,8 +106,8 @@ end
 redis.call('PUBLISH', channel, message)
 return {epoch, offset, 0}
 """
-"""KEYS: and the idempotency key, if there is one. ARGV: channel, kind, length of the key or -1, key and payload; size,
-milliseconds and bytes of the history, or 0; milliseconds to remember the idempotency key."""
+"""More KEYS: the idempotency key, if there is one. More ARGV: channel, kind, length of the key or -1, key and payload;
+size, milliseconds and bytes of the history, or 0; milliseconds to remember the idempotency key."""
 
 _READ = """
 local since, at, limit, reverse = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
@@ -135,20 +142,20 @@ if limit ~= 0 and after < offset then
 end
 return {epoch, offset, complete and 1 or 0, entries}
 """
-"""ARGV: epoch and offset of the position, or -1; the most publications or -1, whether these are the newest ones."""
+"""More ARGV: epoch and offset of the position, or -1; the most publications or -1; whether these are the newest."""
 
 _ENTER = """
 local members, users, channel = KEYS[1], KEYS[2], ARGV[1]
-local connection, node, user, data = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local connection, process, user, data = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local known = redis.call('HGET', members, connection)
 if known then
   known = cjson.decode(known)
   if known[3] == user then
-    redis.call('HSET', members, connection, cjson.encode({known[1], node, user, data}))
+    redis.call('HSET', members, connection, cjson.encode({known[1], process, user, data}))
     return 0
   end
 end
--- First of all the new user: a key that is emptied while its slot moves to another node cannot be filled again.
+-- First of all the new user: a key that is emptied while its slot moves to another server cannot be filled again.
 local first = redis.call('HINCRBY', users, user, 1) == 1
 if known then
   local left = redis.call('HINCRBY', users, known[3], -1)
@@ -158,21 +165,21 @@ if known then
   redis.call('PUBLISH', channel, 'l' .. cjson.encode({known[3], known[4], connection, left <= 0}))
 end
 local number = redis.call('HINCRBY', members, '', 1)
-redis.call('HSET', members, connection, cjson.encode({number, node, user, data}))
+redis.call('HSET', members, connection, cjson.encode({number, process, user, data}))
 redis.call('PUBLISH', channel, 'j' .. cjson.encode({user, data, connection, first}))
 return 1
 """
-"""KEYS: members, users. ARGV: channel, connection, node, user, data."""
+"""KEYS: members, users. ARGV: channel, connection, process, user, data."""
 
 _EXIT = """
 local members, users, channel = KEYS[1], KEYS[2], ARGV[1]
-local connection, node = ARGV[2], ARGV[3]
+local connection, process = ARGV[2], ARGV[3]
 local known = redis.call('HGET', members, connection)
 if not known then
   return 0
 end
 known = cjson.decode(known)
-if known[2] ~= node then
+if known[2] ~= process then
   return 0
 end
 redis.call('HDEL', members, connection)
@@ -186,34 +193,35 @@ end
 redis.call('PUBLISH', channel, 'l' .. cjson.encode({known[3], known[4], connection, left <= 0}))
 return 1
 """
-"""KEYS: members, users. ARGV: channel, connection, node."""
+"""KEYS: members, users. ARGV: channel, connection, process."""
 
 _BEAT = """
-local nodes, clock = KEYS[1], redis.call('TIME')
+local processes, clock = KEYS[1], redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local before = redis.call('ZSCORE', nodes, ARGV[1])
-redis.call('ZADD', nodes, now + ARGV[2], ARGV[1])
-local dead = redis.call('ZRANGEBYSCORE', nodes, '-inf', now, 'LIMIT', 0, 10)
+local before = redis.call('ZSCORE', processes, ARGV[1])
+redis.call('ZADD', processes, now + ARGV[2], ARGV[1])
+local dead = redis.call('ZRANGEBYSCORE', processes, '-inf', now, 'LIMIT', 0, 10)
 local state = before and (now < tonumber(before) and 2 or 1) or 0
 return {state, redis.call('SCARD', KEYS[2]), dead}
 """
-"""KEYS: nodes, with the time at which each is dead; entries of the node. ARGV: node, milliseconds to live. Returns 2
-if the node was alive until now, 1 if it is late, or 0 if it is not known; the number of its entries, and dead nodes."""
+"""KEYS: processes, with the time at which each is dead; entries of the process. ARGV: process, milliseconds to live.
+Returns 2 if the process was alive until now, 1 if it is late, or 0 if it is not known; the number of its entries; and
+dead processes."""
 
 _BURY = """
-local nodes, clock = KEYS[1], redis.call('TIME')
+local processes, clock = KEYS[1], redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local ends = redis.call('ZSCORE', nodes, ARGV[1])
+local ends = redis.call('ZSCORE', processes, ARGV[1])
 if not ends or now < tonumber(ends) then
   return 0
 end
 if ARGV[2] == '1' then
-  redis.call('ZREM', nodes, ARGV[1])
+  redis.call('ZREM', processes, ARGV[1])
   redis.call('DEL', KEYS[2])
 end
 return 1
 """
-"""KEYS: nodes, entries of the node. ARGV: node, whether to forget it. Returns whether it is dead."""
+"""KEYS: processes, entries of the process. ARGV: process, whether to forget it. Returns whether it is dead."""
 
 
 class Script:
@@ -277,21 +285,21 @@ class Keys:
     :raises ValueError: if the names with this prefix could be those with another prefix.
     """
 
-    __slots__ = ("_after", "_prefix", "nodes")
+    __slots__ = ("_after", "_prefix", "processes")
 
     def __init__(self, prefix: str, database: int = 0) -> None:
         if not prefix or not prefix.isprintable() or any(character in prefix for character in "{:}"):
             raise ValueError(f"prefix must be printable text without {{, : and }}, not {prefix!r}")
         self._prefix = prefix
         self._after = f"@{database}" if database else ""
-        self.nodes: str = f"{{{prefix}}}:nodes"
-        """The key of the processes that give signs of life."""
+        self.processes: str = f"{{{prefix}}}:processes"
+        """The key of the processes that have a heartbeat."""
 
-    def nodes_of_partitions(self, partitions: int) -> list[str]:
+    def processes_of_partitions(self, partitions: int) -> list[str]:
         """Return names for this key in a cluster: one for each partition of its slots, which all have the same size."""
         names: dict[int, str] = {}
         for number in count():
-            name = f"{{{self._prefix}:{number}}}:nodes"
+            name = f"{{{self._prefix}:{number}}}:processes"
             names.setdefault(slot_of(name.encode()) * partitions // SLOTS, name)
             if len(names) == partitions:
                 break

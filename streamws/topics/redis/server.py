@@ -17,7 +17,7 @@ from .scripts import Keys, Scripts
 from .subscriber import Subscriber
 
 _PAUSE = 0.02
-"""The seconds after which it is looked again whether there is a connection."""
+"""The seconds between two checks whether there is a connection."""
 
 
 class Setting(NamedTuple):

@@ -30,13 +30,13 @@ class Call(NamedTuple):
 class Servers(ABC):
     """The servers that keep the topics.
 
-    :param nodes: the keys of the processes that give signs of life. The first one is for the first partition of the
+    :param processes: the keys of the processes that have a heartbeat. The first one is for the first partition of the
         topics, and so on. The presence in each partition has a heartbeat of its own.
     """
 
-    def __init__(self, timeout: float, nodes: Sequence[str]) -> None:
+    def __init__(self, timeout: float, processes: Sequence[str]) -> None:
         self._timeout = timeout
-        self.nodes: Sequence[str] = nodes
+        self.processes: Sequence[str] = processes
 
     @abstractmethod
     async def open(self, receiver: Receiver) -> None:
@@ -190,7 +190,7 @@ class OneServer(Servers):
     """The server that keeps all topics."""
 
     def __init__(self, address: Address, setting: Setting) -> None:
-        super().__init__(setting.timeout, [setting.keys.nodes])
+        super().__init__(setting.timeout, [setting.keys.processes])
         self._server = Server(address, setting, self.doubt)
 
     async def open(self, receiver: Receiver) -> None:

@@ -327,7 +327,7 @@ class Subscriber:
 
     # Topics that move from one server to another ---------------------------------------------------------------
 
-    def settled(self) -> Iterator[tuple[bytes, str]]:
+    def subscribed(self) -> Iterator[tuple[bytes, str]]:
         """Yield the channels and topics of the subscriptions, except those that are just beginning."""
         return ((channel, topic) for channel, topic in self._topics.items() if channel not in self._beginning)
 
@@ -361,6 +361,8 @@ class Subscriber:
             link.abort(f"cannot subscribe: {describe(error)}")  # all subscriptions are renewed
         finally:
             self._mending = None
+            if self._missing:
+                self._on_doubt()  # they were adopted meanwhile
 
     def _drop(self, channel: bytes) -> None:
         """Note that the server has ended a subscription."""

@@ -712,16 +712,16 @@ async def test_other_messages_in_a_channel_are_logged_and_ignored(
 
 async def die(broker: RedisBroker) -> str:
     """End a broker as the death of its process would: it tells nobody. Return the name of the process in Redis."""
-    node, task = broker._presence._node, broker._presence._task
+    process, task = broker._presence._process, broker._presence._task
     assert task is not None
     task.cancel()
     await broker._end()
-    return node
+    return process
 
 
-def let_time_pass(server: RedisServer, prefix: str, node: str) -> None:
-    """Let the last sign of life of a process be long ago."""
-    server.ask("ZADD", f"{{{prefix}}}:nodes", "1", node)
+def let_time_pass(server: RedisServer, prefix: str, process: str) -> None:
+    """Let the last heartbeat of a process be long ago."""
+    server.ask("ZADD", f"{{{prefix}}}:processes", "1", process)
 
 
 async def test_connections_of_a_process_that_dies_leave_once(shared_server: RedisServer) -> None:
@@ -765,7 +765,7 @@ async def test_process_that_was_taken_for_dead_is_present_again(shared_server: R
     async with Node(late) as node, Node(other):
         await node.broker.subscribe("t")
         await node.broker.enter("t", "c1", "ann", "")
-        let_time_pass(shared_server, prefix, late._presence._node)
+        let_time_pass(shared_server, prefix, late._presence._process)
         late._presence._partitions[0]._expires = 0
         await other._presence.look_after()
         assert await other.connections("t") == {}
@@ -782,11 +782,11 @@ async def test_process_that_was_taken_for_dead_is_present_again_if_the_other_one
     late, other = (RedisBroker(shared_server.url, prefix=prefix) for _ in range(2))
     async with Node(late) as node, Node(other):
         await node.broker.enter("t", "c1", "ann", "")
-        late_node = late._presence._node
-        let_time_pass(shared_server, prefix, late_node)
+        late_process = late._presence._process
+        let_time_pass(shared_server, prefix, late_process)
         part = other._presence._partitions[0]
         exit_ = part._scripts.exit
-        await part._servers.run(exit_, part._hashes("t"), part._keys.channel("t"), "c1", late_node)
+        await part._servers.run(exit_, part._hashes("t"), part._keys.channel("t"), "c1", late_process)
         assert await other.connections("t") == {}
         # The other one ends before it has noted that, so that Redis seems to know all connections.
         await late._presence.look_after()
