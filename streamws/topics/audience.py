@@ -580,51 +580,48 @@ class Audience:
                 self._recovery = None
                 self._presence.holding = False
 
-    async def _read_ahead(self, epoch: str) -> tuple[int, Page] | None:
-        """Read what follows the last position of the followers that are ahead, if a new epoch has begun.
+    async def _read_ahead(self, epoch: str) -> Mapping[str, tuple[int, Page]]:
+        """Read what follows the last positions of the followers that are ahead in other epochs.
 
-        :returns: the offset of that position, and its history; None if there is nobody to whom it matters.
+        :param epoch: that of the topic.
+        :returns: the offset of the last of these positions, and what follows it, by the epochs.
         :raises BrokerError: if that fails.
         """
-        position = self.position
-        if position is None or position.epoch == epoch:
-            return None
-        skips = [member.skip for member in self._ahead]
-        offsets = [skip.offset for skip in skips if skip is not None and skip.epoch == position.epoch]
-        if not offsets:
-            return None
-        return max(offsets), await self.read(Position(position.epoch, max(offsets)), 1)
+        offsets: dict[str, int] = {}
+        for member in self._ahead:
+            skip = member.skip
+            if skip is not None and skip.epoch != epoch:
+                offsets[skip.epoch] = max(skip.offset, offsets.get(skip.epoch, 0))
+        return {other: (offset, await self.read(Position(other, offset), 1)) for other, offset in offsets.items()}
 
-    def _move_ahead(self, ended: str, position: Position, ahead: tuple[int, Page] | None) -> None:
-        """Give the followers that are ahead in an epoch that has ended a position in the new one.
+    def _move_ahead(self, position: Position, ahead: Mapping[str, tuple[int, Page]]) -> None:
+        """Give the followers that are ahead in an epoch that has ended a position in that of the topic.
 
-        :param position: the position of the topic in the new epoch.
+        :param position: the position of the topic.
         :param ahead: the result of `_read_ahead`.
         """
         for member in tuple(self._ahead):
             skip = member.skip
-            if skip is None or skip.epoch != ended or member.left:  # it may have left when another one was told
+            if skip is None or skip.epoch == position.epoch or member.left:
+                continue  # it may have left when another one was told
+            offset, page = ahead.get(skip.epoch, (-1, None))
+            if page is None or skip.offset > offset or page.position.epoch != position.epoch:
+                self._again = True  # the follower, or a still newer epoch, has come meanwhile
                 continue
-            offset, complete = position.offset, False
-            if ahead is not None and skip.offset <= ahead[0] and ahead[1].position.epoch == position.epoch:
-                page = ahead[1]
-                complete = page.complete
-                if complete:
-                    offset = skip.offset
-                elif page.records:
-                    offset = page.records[0].position.offset - 1
-            member.skip = Position(position.epoch, offset)
-            if complete:
+            if page.complete:
+                member.skip = Position(position.epoch, skip.offset)
                 if isinstance(member, Follower) and member.on_epoch is not None:
                     member.on_epoch(member.skip)
                 continue
+            first = page.records[0].position.offset if page.records else position.offset + 1
+            member.skip = Position(position.epoch, first - 1)
             self._counts.gaps += 1
             if isinstance(member, Follower):
                 member.on_gap(Gap(skip))
             else:
                 member.put_gap(Gap(skip), member.skip)
 
-    def _catch_up(self, page: Page, ahead: tuple[int, Page] | None) -> None:
+    def _catch_up(self, page: Page, ahead: Mapping[str, tuple[int, Page]]) -> None:
         """Deliver the publications that were missing, and those that were held back.
 
         :param ahead: the result of `_read_ahead`.
@@ -645,10 +642,9 @@ class Audience:
             for record in (*held, *page.records)
             if record.position.epoch == epoch and not (continued and record.position.offset <= before.offset)
         }
-        if epoch != before.epoch:
-            self._move_ahead(before.epoch, position, ahead)
-            if self._recovery is not recovery:
-                return  # a function of the application has made the last follower leave
+        self._move_ahead(position, ahead)
+        if self._recovery is not recovery:
+            return  # a function of the application has made the last follower leave
         current = before
         told = False  # whether the last thing that was told is a gap
         if epoch != before.epoch and continued:

@@ -39,8 +39,8 @@ class Collector:
         self.topics: list[str] = []
         """The topic of each record."""
         self.events: list[PresenceEvent] = []
-        self.losses = 0
-        self.foreign = False
+        self.losses: int = 0
+        self.foreign: bool = False
         """Whether the broker has called it in another thread than that of the loop."""
         self._prefix = prefix
         self._repetitions = repetitions
@@ -94,7 +94,7 @@ class Node:
         self.broker = broker
         self.prefix = prefix
         self.patience = patience
-        self.receiver = Collector(prefix, repetitions)
+        self.receiver: Collector = Collector(prefix, repetitions)
 
     async def __aenter__(self) -> "Node":
         await self.broker.open(self.receiver)

@@ -594,6 +594,35 @@ async def test_follower_that_is_ahead_gets_nothing_twice_if_the_history_is_too_s
     assert gaps == ["other"]
 
 
+@pytest.mark.parametrize("forgotten", [0, 1])
+async def test_follower_that_is_ahead_in_an_epoch_that_the_topic_never_had_is_not_forgotten(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel, forgotten: int
+) -> None:
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    history = History(size=10)
+    topic, source = topics.topic("news", history=history), publisher.topic("news", history=history)
+    gaps: list[str] = []
+    first = (await source.publish("1")).position
+    assert first is not None
+    begin = Position(first.epoch, 0)
+    other = Channel()
+    await topic.join(other, frame=numbered, on_gap=lambda *_: gaps.append("other"))
+    flaky.late = True
+    flaky.restart()
+    await source.publish("2")
+    await source.publish("3")
+    await topic.join(channel, since=begin, frame=numbered, on_gap=lambda *_: gaps.append("ahead"))
+    flaky.restart(forgotten)  # before the topic reads what it has missed
+    await iterations()
+    flaky.deliver()
+    flaky.late = False
+    await source.publish("4")
+    number = 4 - forgotten
+    await until(lambda: other.sent[-1:] == channel.sent[-1:] == [f"{number}:4"])
+    assert channel.sent == ["1:1", "2:2", "3:3", f"{number}:4"]
+    assert gaps == ["ahead"] * forgotten
+
+
 async def test_recovery_is_tried_again_until_the_broker_answers(
     open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel, fast_timers: None
 ) -> None:

@@ -259,7 +259,12 @@ class Scripts:
             for text in texts
         ]
         self.all: list[Script] = scripts
-        self.publish, self.read, self.enter, self.exit, self.beat, self.bury = scripts
+        self.publish: Script = scripts[0]
+        self.read: Script = scripts[1]
+        self.enter: Script = scripts[2]
+        self.exit: Script = scripts[3]
+        self.beat: Script = scripts[4]
+        self.bury: Script = scripts[5]
 
 
 SLOTS = 16384
