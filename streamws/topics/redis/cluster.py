@@ -47,7 +47,7 @@ class _Answer(NamedTuple):
 
 
 class Cluster(Servers):
-    """The masters of a Redis Cluster. They are asked again where the topics are whenever there is a doubt about it.
+    """The masters of a Redis Cluster. Whenever there is a doubt where the topics are, they are asked again.
 
     :param seeds: nodes that are asked first.
     """
