@@ -63,7 +63,7 @@ class RedisBroker:
                 raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
         urls = [url] if isinstance(url, str) else [*url]
         if len(urls) != 1 and not cluster:
-            raise ValueError("one URL is needed; only with cluster=True may there be several, of its nodes")
+            raise ValueError("url must be one URL; only a Redis Cluster (cluster=True) may have several")
         self._addresses = [Address(each, sentinels, cluster) for each in urls]
         if not urls:
             raise ValueError("a Redis Cluster needs the URL of a node")

@@ -101,7 +101,7 @@ def test_addresses_of_a_cluster_are_checked() -> None:
         RedisBroker("redis://mymaster", cluster=True, sentinels=["redis://localhost"])
     with pytest.raises(ValueError, match="needs the URL of a node"):
         RedisBroker([], cluster=True)
-    with pytest.raises(ValueError, match="only with cluster=True may there be several"):
+    with pytest.raises(ValueError, match="url must be one URL; only a Redis Cluster"):
         RedisBroker(["redis://one", "redis://two"])
 
 
