@@ -139,7 +139,7 @@ class BrokerSubscription:
                         await self._call(self._broker.unsubscribe(self._name))
                         uncertain = False
                     except Exception as error:
-                        if not logged:
+                        if not logged and not isinstance(error, BrokerUnavailable):  # the broker logs that, once
                             logger.warning(
                                 "topic %r: cannot unsubscribe: %s; trying again", self._name, describe(error)
                             )

@@ -1,6 +1,7 @@
 """Joining and leaving: where a follower begins, what it has missed, and in which order it gets the publications."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 import pytest
@@ -621,6 +622,34 @@ async def test_follower_that_is_ahead_in_an_epoch_that_the_topic_never_had_is_no
     await until(lambda: other.sent[-1:] == channel.sent[-1:] == [f"{number}:4"])
     assert channel.sent == ["1:1", "2:2", "3:3", f"{number}:4"]
     assert gaps == ["ahead"] * forgotten
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (BrokerUnavailable("away"), []),
+        (BrokerError("no"), ["topic 'news': cannot unsubscribe: BrokerError: no; trying again"]),
+    ],
+    ids=["unavailable", "failed"],
+)
+async def test_topic_logs_once_that_it_cannot_unsubscribe_unless_the_broker_is_not_available(
+    open_topics: OpenTopics,
+    flaky: FlakyBroker,
+    channel: Channel,
+    fast_timers: None,
+    caplog: pytest.LogCaptureFixture,
+    error: BrokerError,
+    lines: list[str],
+) -> None:
+    topics = await open_topics(flaky)
+    topic = topics.topic("news")
+    await topic.join(channel)
+    flaky.error = error
+    await topic.leave(channel)
+    await until(lambda: flaky.calls.count("unsubscribe news") == 3)
+    flaky.error = None
+    await until(lambda: topics.followed == 0)
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == lines
 
 
 async def test_recovery_is_tried_again_until_the_broker_answers(
