@@ -427,11 +427,23 @@ class Audience:
             skip = member.skip
             if skip is None or skip.epoch != position.epoch or member.left:
                 continue
-            if position.offset > skip.offset:
+            if position.offset > skip.offset + 1:
+                self._tell_gap_to_one(member, Gap(skip), Position(position.epoch, position.offset - 1))
+            if position.offset > skip.offset and not member.left:
                 self._send_one(member, record)
             if position.offset >= skip.offset and not member.left:
                 del self._ahead[member]
                 self._add_live(member)
+
+    def _tell_gap_to_one(self, member: Follower | Feed, gap: Gap, position: Position) -> None:
+        """Tell a follower of a gap.
+
+        :param position: the position after the gap.
+        """
+        if isinstance(member, Follower):
+            member.on_gap(gap)
+        else:
+            member.put_gap(gap, position)
 
     def _send_one(self, member: Follower | Feed, record: Record) -> None:
         if isinstance(member, Follower):
@@ -616,10 +628,7 @@ class Audience:
             first = page.records[0].position.offset if page.records else position.offset + 1
             member.skip = Position(position.epoch, first - 1)
             self._counts.gaps += 1
-            if isinstance(member, Follower):
-                member.on_gap(Gap(skip))
-            else:
-                member.put_gap(Gap(skip), member.skip)
+            self._tell_gap_to_one(member, Gap(skip), member.skip)
 
     def _catch_up(self, page: Page, ahead: Mapping[str, tuple[int, Page]]) -> None:
         """Deliver the publications that were missing, and those that were held back.
@@ -695,10 +704,7 @@ class Audience:
             if skip is None or skip.epoch != position.epoch or member.left:
                 continue  # it is ahead in a newer epoch, or has left when another one was told
             if skip.offset < position.offset:
-                if isinstance(member, Follower):
-                    member.on_gap(Gap(skip))
-                else:
-                    member.put_gap(Gap(skip), position)
+                self._tell_gap_to_one(member, Gap(skip), position)
             elif skip.offset > position.offset:
                 continue
             if member in self._ahead:

@@ -158,10 +158,12 @@ class Process:
             await client.send(show_joined(feed.joined))
             passing = asyncio.create_task(_pass_on(feed, client))
             ended = asyncio.create_task(client.wait_closed())
-            await asyncio.wait([passing, ended], return_when=asyncio.FIRST_COMPLETED)
-            ended.cancel()
-            passing.cancel()
-            await asyncio.wait([passing, ended])
+            try:
+                await asyncio.wait([passing, ended], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ended.cancel()
+                passing.cancel()
+                await asyncio.gather(passing, ended, return_exceptions=True)
             if not passing.cancelled():
                 passing.result()
 

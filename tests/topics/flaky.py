@@ -173,6 +173,7 @@ class FlakyBroker:
         self.calls.append(f"unsubscribe {topic}")
         await self._pass()
         await self.memory.unsubscribe(topic)
+        self.deliver()  # what is on its way arrives before the answer, not in the next subscription
 
     async def read_history(
         self, topic: str, history: History | None, since: Position | None, limit: int | None, reverse: bool

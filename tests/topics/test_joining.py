@@ -8,7 +8,7 @@ import pytest
 
 from helpers.waiting import cancelled, iterations, until, within
 from streamws import BrokerError, BrokerUnavailable, ConnectionClosed, LimitExceeded, UsageError
-from streamws.topics import Gap, History, Joined, MemoryBroker, Position, Publication, TopicLimits, Topics
+from streamws.topics import Gap, History, Joined, MemoryBroker, Page, Position, Publication, TopicLimits, Topics
 from topics.channels import Channel
 from topics.fixtures import OpenTopics
 from topics.flaky import FlakyBroker
@@ -650,6 +650,39 @@ async def test_topic_logs_once_that_it_cannot_unsubscribe_unless_the_broker_is_n
     flaky.error = None
     await until(lambda: topics.followed == 0)
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == lines
+
+
+async def test_follower_whose_history_was_older_than_the_topic_is_told_of_what_it_has_missed(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    history = History(size=10)
+    topic, source = topics.topic("news", history=history), publisher.topic("news", history=history)
+    other = Channel()
+    await topic.join(other, frame=numbered)
+    for text in ("1", "2"):
+        await source.publish(text)
+    position = (await topic.read_history(limit=0)).position
+    old = await flaky.read_history("news", history, Position(position.epoch, 0), None, False)
+    flaky.fail()
+    flaky.restart()
+    for text in ("3", "4"):
+        await source.publish(text)
+    flaky.recover()
+    await until(lambda: other.sent[-1:] == ["4:4"])
+
+    async def read_old(*arguments: object) -> Page:
+        monkeypatch.undo()
+        return old
+
+    monkeypatch.setattr(flaky, "read_history", read_old)
+    gaps: list[Gap] = []
+    await topic.join(channel, since=Position(position.epoch, 0), frame=numbered, on_gap=lambda _, gap: gaps.append(gap))
+    await iterations(20)
+    await source.publish("5")
+    await until(lambda: channel.sent[-1:] == ["5:5"])
+    assert channel.sent == ["1:1", "2:2", "5:5"]
+    assert [gap.since.offset for gap in gaps] == [2]
 
 
 async def test_recovery_is_tried_again_until_the_broker_answers(
