@@ -31,7 +31,7 @@ class Figure(NamedTuple):
 
 
 _SCALE = "case `scale-5k`"
-_CENTRIFUGO = "[Centrifugo](https://centrifugal.dev/blog/2022/12/20/improving-redis-engine-performance), Redis 6.2"
+_REDIS = "`redis_costs.py`, Redis 7.0, 256 bytes"
 FIGURES: Mapping[str, Figure] = {
     "memory": Figure(5.68, "KiB", "memory of the process for an idle connection", True, _SCALE),
     "kernel": Figure(4.0, "KiB", "memory of the kernel for it", True, "`/proc/slabinfo`, Linux 6.18"),
@@ -42,10 +42,10 @@ FIGURES: Mapping[str, Figure] = {
     "opening": Figure(71.2, "µs", "node: a connection and its handshake", True, _SCALE),
     "ending": Figure(47.4, "µs", "node: the end of a connection", True, "case `handshake-close`"),
     "join": Figure(50.0, "µs", "node: a join of a topic", True, "20,000 joins without sockets"),
-    "fan-out": Figure(0.3, "µs", "broker: a publication to one node", True, "Redis 7.0, 256 bytes, 20 nodes"),
-    "publish": Figure(9.7, "µs", "broker: a publication with history", False, _CENTRIFUGO),
-    "subscribe": Figure(1.3, "µs", "broker: a subscription", False, _CENTRIFUGO),
-    "history": Figure(5.9, "µs", "broker: a read of a history", False, _CENTRIFUGO),
+    "fan-out": Figure(0.46, "µs", "broker: a publication to one node", True, _REDIS),
+    "publish": Figure(25.5, "µs", "broker: a publication with history", True, _REDIS),
+    "subscribe": Figure(0.6, "µs", "broker: a subscription", True, _REDIS),
+    "history": Figure(19.4, "µs", "broker: a read of a history", True, _REDIS),
 }
 """The assumptions, by name. Times are those of one core."""
 
@@ -58,7 +58,7 @@ class Cluster:
     machines: int = 5
     processes: int = 4
     """Nodes on each machine."""
-    brokers: int = 2
+    brokers: int = 4
     room: int = 50
     """The mean number of connections in a room."""
     personal_rate: float = 0.05

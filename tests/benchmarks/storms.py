@@ -63,7 +63,7 @@ def scenarios(cluster: Cluster) -> dict[str, Scenario]:
         "drain": Scenario("all nodes drain for 120 s", "`Backoff()`", lost=nodes, replaced=True, drain=120.0),
         "broker": Scenario("a broker is away for 5 s", "-", broker_outage=5.0),
         "broker-empty": Scenario("it comes back empty", "-", broker_outage=5.0, keeps_data=False),
-        "broker-alone": Scenario("it is the only one", "-", broker_outage=5.0, brokers=1),
+        "broker-of-two": Scenario("there are only two", "-", broker_outage=5.0, brokers=2),
     }
     return {name: scenario for name, scenario in found.items() if scenario.replaced or scenario.lost < nodes}
 
@@ -86,6 +86,8 @@ def delay(backoff: Backoff, failures: int, random: Callable[[], float], least: f
 OPEN, WAITING, CONNECTING, JOINING = range(4)
 """The states of a connection: what its client does, or what its node does for it."""
 STEP = 0.05
+AT_A_TIME = 1000
+"""The topics that a node recovers in a step if the broker answers at once: 100 of them at a time, each in 5 ms."""
 TOPIC_WAITS = (0.05, 2.0)
 """The first and the longest wait before a topic reads its history again; each is up to twice as long by chance."""
 RECONNECT = 4.0
@@ -183,6 +185,8 @@ class Simulation:
         self._attempt = array("L", [0]) * count  # changes with each step on the way back: what is late has no effect
         self._failures = bytearray(count)
         self._started = array("d", bytes(8 * count))  # when the last attempt to connect began
+        self._waiting: list[deque[int]] = [deque() for _ in self.nodes]  # topics that will recover
+        self._under_way = [0] * len(self.nodes)  # topics that recover
         self._joins = bytearray(count)  # requests to brokers that are under way
         self.live = [0] * len(self.nodes)
         """The number of open connections of each node."""
@@ -438,7 +442,17 @@ class Simulation:
         self._down = False
         found = [RECONNECT * self.random() for _ in self.nodes]
         for topic in self._recovering:
-            self._later(found[self._node_and_room(topic)[0]], self._renew, topic, 0)
+            self._waiting[self._node_and_room(topic)[0]].append(topic)
+        for node, seconds in enumerate(found):
+            self._later(seconds, self._renew_some, node, 0)
+
+    def _renew_some(self, node: int, _: int) -> None:
+        """A node begins to recover its next topics, when it has the histories of those before."""
+        waiting = self._waiting[node]
+        some = [waiting.popleft() for _ in range(min(max(AT_A_TIME // self.cluster.sample, 1), len(waiting)))]
+        self._under_way[node] = len(some)
+        for topic in some:
+            self._renew(topic, 0)
 
     def _renew(self, topic: int, attempt: int) -> None:
         """A node begins to recover a topic."""
@@ -469,6 +483,10 @@ class Simulation:
             return 0.0
         del self._recovering[topic]
         self._renewed_at[topic] = self.now
+        place, _ = self._node_and_room(topic)
+        self._under_way[place] -= 1
+        if not self._under_way[place]:
+            self._renew_some(place, 0)
         self.returned += 1
         gaps = self.gaps
         node, room = self._node_and_room(topic)
