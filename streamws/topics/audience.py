@@ -529,7 +529,7 @@ class Audience:
         for member in tuple(self._ahead):
             message = message_of(member.presence_frame) if isinstance(member, Follower) else None
             if isinstance(member, Follower) and message is not None:
-                member.outlet.offer(member, Delivery(message, self.position, None, event=True))
+                member.outlet.offer(member, Delivery(message, member.skip, None, event=True))
 
     # Holding back ----------------------------------------------------------------------------------------------
 

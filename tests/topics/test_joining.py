@@ -685,6 +685,36 @@ async def test_follower_whose_history_was_older_than_the_topic_is_told_of_what_i
     assert [gap.since.offset for gap in gaps] == [2]
 
 
+async def test_slow_follower_that_is_ahead_is_told_what_it_misses_from_its_own_position(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
+) -> None:
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    history = History(size=10)
+    topic, source = topics.topic("news", history=history), publisher.topic("news", history=history)
+    first = (await source.publish("1")).position
+    assert first is not None
+    other = Channel()
+    await topic.join(other, frame=numbered)
+    flaky.lose = 2
+    for text in ("2", "3"):
+        await source.publish(text)
+    gaps: list[Gap] = []
+    await topic.join(
+        channel,
+        since=Position(first.epoch, 0),
+        slow="drop-oldest",
+        backlog=200,
+        frame=numbered,
+        on_gap=lambda _, gap: gaps.append(gap),
+        presence_frame=lambda event: event.user,
+    )
+    await until(lambda: channel.sent == ["1:1", "2:2", "3:3"])
+    channel.stick()
+    for user in ("ann", "bob", "cid", "dan", "eve"):
+        await source.presence.enter(Channel(), user)
+    assert [gap.since.offset for gap in gaps] == [3]
+
+
 async def test_recovery_is_tried_again_until_the_broker_answers(
     open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel, fast_timers: None
 ) -> None:
