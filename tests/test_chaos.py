@@ -275,3 +275,18 @@ def test_leave_may_be_told_twice_if_data_can_be_lost() -> None:
     attending.receive(event("leave", "1"))
     attending.receive(event("leave", "1"))
     assert not record.faults
+
+
+@pytest.mark.parametrize(("drops", "faults"), [(True, 0), (False, 1)])
+def test_slow_follower_knows_less_only_after_a_gap_and_until_it_comes_back(drops: bool, faults: int) -> None:
+    record = Record(quiet=True)
+    attending = Attending("follower", record, drops=drops)
+    attending.begin()
+    attending.receive(event("join", "1"))
+    assert attending.knows
+    attending.note_gap()
+    assert attending.knows is not drops
+    attending.receive(event("join", "1"))
+    assert record.figures["presence differences"] == faults
+    attending.begin()
+    assert attending.knows

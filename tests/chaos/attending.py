@@ -10,12 +10,16 @@ class Attending:
 
     :param keeps_all: whether Redis never loses data. Otherwise somebody may be told of a member that has left already,
         and then all are told once more that it has left.
+    :param drops: whether events are dropped if the follower is too slow. Then it is told of a gap.
     """
 
-    def __init__(self, name: str, record: Record, keeps_all: bool = True) -> None:
+    def __init__(self, name: str, record: Record, keeps_all: bool = True, drops: bool = False) -> None:
         self._name = name
         self._record = record
         self._keeps_all = keeps_all
+        self._drops = drops
+        self.knows: bool = True
+        """Whether it has been told of everything."""
         self._listed: set[str] = set()  # in the answer to the application
         self._told: dict[str, str] = {}  # the last event of each connection
 
@@ -23,6 +27,11 @@ class Attending:
         """A new connection: nothing is known."""
         self._listed.clear()
         self._told.clear()
+        self.knows = True
+
+    def note_gap(self) -> None:
+        """The follower was told of a gap: events may have been dropped."""
+        self.knows = not self._drops
 
     def receive(self, message: dict[str, Any]) -> None:
         """Check a message about presence: an event, or the list of all who are present."""
@@ -31,7 +40,7 @@ class Attending:
             return
         kind, connection = message["event"], message["connection"]
         self._record.figures["presence events"] += 1
-        if self._told.get(connection) == kind and (kind == "join" or self._keeps_all):
+        if self.knows and self._told.get(connection) == kind and (kind == "join" or self._keeps_all):
             self._record.fault("presence differences", f"{self._name} was told of the {kind} of {connection} twice")
         self._told[connection] = kind
 

@@ -100,7 +100,7 @@ class Follower:
         )  # fmt: skip
         self.attending: Attending | None = None
         if topic == PEOPLE and way == "/join" and not pause:
-            self.attending = Attending(name, world.record, world.keeps_all)
+            self.attending = Attending(name, world.record, world.keeps_all, drops)
         # A slow reader takes little into its own buffers.
         self._limits = Limits(read_high=4096, read_low=1024) if pause else Limits()
 
@@ -142,6 +142,8 @@ class Follower:
                     assert self.attending is not None
                     self.attending.receive(message)
                 else:
+                    if "gap" in message and self.attending is not None:
+                        self.attending.note_gap()
                     self.following.receive(message)
                 if self._pause and world.churning.is_set() and world.random.random() < 0.05:
                     await world.rest(self._pause)

@@ -179,7 +179,7 @@ class Phase:
         views = {
             follower.following.name: follower.attending.present
             for follower in self._followers
-            if follower.attending is not None
+            if follower.attending is not None and follower.attending.knows
         }
         for process in self._world.processes:
             answer = await process.ask("presence")
