@@ -8,7 +8,7 @@ from random import Random
 from chaos.redis_servers import OPTIONS, PERSISTENCE, Redis
 from topics.redis_cluster import ClusterNode, RedisCluster
 
-_PATIENCE = 30.0
+_PATIENCE = 120.0
 
 _BATCH = "50"
 """The most keys that move to another master at once."""
