@@ -8,7 +8,7 @@ does not yield, can merge no more than the publications of one round that go to 
 import select
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -74,25 +74,9 @@ class FollowersCase(ServerCase):
 
     def drive(self, servers: Sequence[ServerProcess], seconds: float) -> Measure:
         (server,) = servers
-        followers = self.clients * self.each
         with open_crowd(server, self.clients, self.follow) as crowd, _control(server) as control:
-
-            def publish() -> None:
-                expected = crowd.counts.messages + followers
-                control.sendall(command("publish", str(self.topics)))
-                crowd.wait_for_messages(expected, TIMEOUT)
-
-            publish()
-            watch = Stopwatch(server, crowd.cpu_time)
-            until = time.monotonic() + seconds
-            rounds = 0
-            while not rounds or time.monotonic() < until:
-                publish()
-                rounds += 1
-            result = watch.stop(rounds * followers)
-            server.wait_until_asleep()
-            check_deliveries(crowd, self.clients + (rounds + 1) * followers)
-            return result
+            publish = command("publish", str(self.topics))
+            return measure_rounds(server, crowd, lambda: control.sendall(publish), self.clients * self.each, seconds)
 
 
 @dataclass(frozen=True)
@@ -214,8 +198,36 @@ class ReturnCase(ServerCase):
             figures = {"storm s": time.monotonic() - begin, "retries": crowd.counts.retries}
             server.wait_until_asleep()
             result = watch.stop(self.clients, figures=figures)
-            check_deliveries(crowd, received + HISTORY * self.clients)
+            _check(crowd, received + HISTORY * self.clients)
             return result
+
+
+def measure_rounds(
+    server: ServerProcess, crowd: Crowd, publish: Callable[[], object], deliveries: int, seconds: float
+) -> Measure:
+    """Measure rounds of publications. Each begins when everybody has received those of the one before.
+
+    :param publish: publishes once in each topic.
+    :param deliveries: the messages that all clients receive in a round.
+    """
+
+    def run_round() -> None:
+        expected = crowd.counts.messages + deliveries
+        publish()
+        crowd.wait_for_messages(expected, TIMEOUT)
+
+    replies = crowd.counts.messages  # those to the greetings
+    run_round()
+    watch = Stopwatch(server, crowd.cpu_time)
+    until = time.monotonic() + seconds
+    rounds = 0
+    while not rounds or time.monotonic() < until:
+        run_round()
+        rounds += 1
+    result = watch.stop(rounds * deliveries)
+    server.wait_until_asleep()
+    _check(crowd, replies + (rounds + 1) * deliveries)
+    return result
 
 
 @contextmanager
@@ -242,7 +254,7 @@ def _control(server: ServerProcess) -> Iterator[socket.socket]:
         reset(connection)
 
 
-def check_deliveries(crowd: Crowd, messages: int) -> None:
+def _check(crowd: Crowd, messages: int) -> None:
     """Check that the clients have received a number of messages, and that the server has closed no connection."""
     counts = crowd.counts
     if counts.lost:

@@ -17,8 +17,8 @@ import hiredis
 
 from benchmarks.case import ServerCase
 from benchmarks.contestants import REDIS
-from benchmarks.following import check_deliveries, command, count, open_crowd
-from benchmarks.measure import Measure, Stopwatch
+from benchmarks.following import command, count, measure_rounds, open_crowd
+from benchmarks.measure import Measure
 from benchmarks.process import ServerProcess
 from benchmarks.scale import BACKLOG, TIMEOUT
 from benchmarks.servers.common import HOST
@@ -67,23 +67,7 @@ class RedisCase(ServerCase):
             open_crowd(server, deliveries, lambda client: command("join", str(client % self.topics))) as crowd,
             closing(Publisher(self._port, self.topics)) as publisher,
         ):
-
-            def publish() -> None:
-                expected = crowd.counts.messages + deliveries
-                publisher.publish()
-                crowd.wait_for_messages(expected, TIMEOUT)
-
-            publish()
-            watch = Stopwatch(server, crowd.cpu_time)
-            until = time.monotonic() + seconds
-            rounds = 0
-            while not rounds or time.monotonic() < until:
-                publish()
-                rounds += 1
-            result = watch.stop(rounds * deliveries)
-            server.wait_until_asleep()
-            check_deliveries(crowd, (rounds + 2) * deliveries)
-            return result
+            return measure_rounds(server, crowd, publisher.publish, deliveries, seconds)
 
 
 class Publisher:
