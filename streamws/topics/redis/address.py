@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ...errors import BrokerError, BrokerUnavailable, MissingExtra, describe
-from .link import Link, Refused, checked
+from .link import MISSING, Link, Refused, checked
 
 try:
     from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
     from redis.exceptions import RedisError
 except ImportError as _error:
-    raise MissingExtra("RedisBroker needs redis-py and hiredis: pip install 'streamws[redis]'") from _error
+    raise MissingExtra(MISSING) from _error
 
 AnyLink = TypeVar("AnyLink", bound=Link)
 

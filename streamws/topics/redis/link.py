@@ -7,11 +7,14 @@ from typing import Any, cast
 from ...errors import BrokerError, BrokerUnavailable, MissingExtra, describe, shortened
 from ...options import MiB
 
+MISSING = "RedisBroker needs redis-py and hiredis: pip install 'streamws[redis]'"
+"""The error if one of these packages is not installed."""
+
 try:
     import hiredis
     from hiredis import ReplyError as ReplyError
 except ImportError as _error:
-    raise MissingExtra("RedisBroker needs redis-py and hiredis: pip install 'streamws[redis]'") from _error
+    raise MissingExtra(MISSING) from _error
 
 Argument = str | bytes | int
 
