@@ -231,6 +231,18 @@ def test_publication_may_be_made_again_after_data_were_lost_but_not_in_one_epoch
     assert case.wrong == ["made twice", "duplicates"]
 
 
+def test_publication_may_be_made_again_in_one_epoch_after_only_its_idempotency_key_was_lost() -> None:
+    case = Case()
+    case.truth.attempt("news", "p.11")
+    case.receive(*items(11))
+    case.truth.data_lost(in_parts=True)
+    case.receive(item(12, "p.11"))
+    assert case.wrong == []
+    case.truth.attempt("news", "p.12")
+    case.receive(item(13, "p.12"), item(14, "p.12"))
+    assert case.wrong == ["made twice", "duplicates"]
+
+
 def test_two_publications_at_one_position_contradict_each_other() -> None:
     case = Case()
     case.truth.see("news", Position("a", 1), "p.1", None)

@@ -1,6 +1,7 @@
 """A Redis Cluster as the Redis of a phase."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -13,12 +14,17 @@ _PATIENCE = 120.0
 _BATCH = "50"
 """The most keys that move to another master at once."""
 
+_Pair = tuple[ClusterNode, ClusterNode]
+"""Two nodes: one of them is a master, and the other one its replica."""
+
 
 class Cluster(Redis):
     """Three masters, each with a replica. They fail over by themselves."""
 
     def __init__(self, folder: Path, random: Random) -> None:
         self._cluster = RedisCluster(folder, replicas=3, options=(*OPTIONS, *PERSISTENCE["cluster"]))
+        nodes = self._cluster.nodes
+        self._pairs = [*zip(nodes[:3], nodes[3:], strict=True)]
         self._random = random
         super().__init__("cluster", self._cluster.nodes)
 
@@ -38,16 +44,19 @@ class Cluster(Redis):
 
     async def _masters(self) -> list[ClusterNode]:
         roles = [(node, await asyncio.to_thread(node.ask, "ROLE")) for node in self._cluster.nodes]
-        return [node for node, role in roles if b"master" in role[:20]]
+        return [node for node, role in roles if _is_master(role)]
 
     async def settle(self) -> None:
-        """Wait until there are three masters with a replica each, and all nodes agree."""
+        """Wait until there are three masters with a replica each, and no node holds another one to be failed.
+
+        Redis may replace a master that is held to be failed, also when it has come back.
+        """
         await self._wait(self._is_settled)
 
     def _is_settled(self) -> bool:
         roles: list[bytes] = []
         for node in self._cluster.nodes:
-            if b"cluster_state:ok" not in node.ask("CLUSTER", "INFO"):
+            if b"cluster_state:ok" not in node.ask("CLUSTER", "INFO") or b"fail" in node.ask("CLUSTER", "NODES"):
                 return False
             information = node.ask("INFO", "replication")
             roles += [
@@ -66,21 +75,60 @@ class Cluster(Redis):
         """Make a replica the master. Nothing is lost."""
         replica = self._random.choice([*{*self._cluster.nodes} - {*await self._masters()}])
         await asyncio.to_thread(replica.ask, "CLUSTER", "FAILOVER")
+        await self._wait(lambda: _is_master(replica.ask("ROLE")))
         await self.settle()
 
-    async def move(self, key: str) -> None:
-        """Move the slot of a key to another master, while it is used."""
-        masters = self._cluster.masters = await self._masters()
-        source = await asyncio.to_thread(self._cluster.owner_of, key)
-        target = self._random.choice([master for master in masters if master is not source])
-        await asyncio.to_thread(self._cluster.begin_to_move, key, target)
-        slot = (await asyncio.to_thread(source.ask, "CLUSTER", "KEYSLOT", key))[1:].decode().strip()
-        while keys := await asyncio.to_thread(source.ask, "CLUSTER", "GETKEYSINSLOT", slot, _BATCH):
-            names = keys.decode().split("\r\n")[2::2]
-            if not names:
-                break
-            await asyncio.to_thread(
-                source.ask, "MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *names
-            )
-            await asyncio.sleep(self._random.random() * 0.05)
-        await asyncio.to_thread(self._cluster.end_move, key, target)
+    async def move(self, key: str) -> bool:
+        """Move the slot of a key to another master, while it is used.
+
+        :returns: whether Redis has replaced neither of the two masters meanwhile. The new master does not know of the
+            move. Then Redis may delete some keys of the slot, and keep others.
+        """
+        slot = (await asyncio.to_thread(self._cluster.nodes[0].ask, "CLUSTER", "KEYSLOT", key))[1:].decode().strip()
+        source = await self._owner(slot)
+        target = self._random.choice([pair for pair in self._pairs if pair is not source])
+        pause = self._random.random() * 0.05
+        undisturbed = moved = await asyncio.to_thread(self._try_to_move, slot, source, target, pause)
+        while not moved:
+            # While a node imports a slot, it does not learn who has it.
+            await self.ask_all("CLUSTER", "SETSLOT", slot, "STABLE")
+            await self.settle()
+            source = await self._owner(slot)
+            moved = source is target or await asyncio.to_thread(self._try_to_move, slot, source, target, pause)
+        return undisturbed
+
+    async def _owner(self, slot: str) -> _Pair:
+        """Return the pair that has a slot, as soon as all nodes agree."""
+        await self._wait(lambda: len(self._owners(slot)) == 1)
+        return self._owners(slot)[0]
+
+    def _owners(self, slot: str) -> list[_Pair]:
+        """Return the pairs that have a slot, according to any node; none if a node knows of no owner."""
+        owners = {self._cluster.owner(int(slot), node) for node in self._cluster.nodes}
+        return [] if None in owners else [pair for pair in self._pairs if owners & {*pair}]
+
+    def _try_to_move(self, slot: str, source: _Pair, target: _Pair, pause: float) -> bool:
+        """Move a slot, and return whether the masters were the same until the end.
+
+        :param pause: the seconds after each batch of keys.
+        """
+        masters = [node for node in self._cluster.nodes if _is_master(node.ask("ROLE"))]
+        old, new = (next(node for node in masters if node in pair) for pair in (source, target))
+
+        def assign(node: ClusterNode, *words: str) -> bool:
+            return b"OK" in node.ask("CLUSTER", "SETSLOT", slot, *words)
+
+        if not assign(new, "IMPORTING", old.id) or not assign(old, "MIGRATING", new.id):
+            return False
+        while names := old.ask("CLUSTER", "GETKEYSINSLOT", slot, _BATCH).decode().split("\r\n")[2::2]:
+            reply = old.ask("MIGRATE", "127.0.0.1", str(new.port), "", "0", "5000", "REPLACE", "KEYS", *names)
+            if not reply.startswith((b"+OK", b"+NOKEY")):
+                return False
+            time.sleep(pause)
+        others = [node for node in masters if node not in (old, new)]
+        return all(assign(node, "NODE", new.id) for node in (new, old, *others))
+
+
+def _is_master(role: bytes) -> bool:
+    """Return whether a node is a master, according to its reply to `ROLE`."""
+    return b"master" in role[:20]

@@ -128,7 +128,9 @@ class Harms:
         async with redis.busy:
             topic = self._random.choice([*TOPICS])
             self._record.did("slots moved", f"that of topic {topic}")
-            await redis.move(f"{{streamws:{topic}}}")
+            if not await redis.move(f"{{streamws:{topic}}}"):
+                self._record.did("failed over while a slot moved", f"that of topic {topic}")
+                self._world.truth.data_lost(in_parts=True)
 
     async def kill_connections(self) -> None:
         kind = self._random.choice(["pubsub", "normal"])

@@ -33,20 +33,29 @@ class Truth:
         self._keys: dict[tuple[str, Position], str | None] = {}
         self._places: dict[tuple[str, str], Position] = {}
         self._attempted: dict[tuple[str, str], float] = {}
-        self._lost = float("-inf")
+        self._lost = self._lost_in_parts = float("-inf")
         self._changes: dict[Change, None] = {}
 
     def attempt(self, topic: str, name: str) -> None:
         """Note that a publication is about to be made."""
         self._attempted.setdefault((topic, name), self._clock())
 
-    def data_lost(self) -> None:
-        """Note that Redis may have lost data just now."""
-        self._lost = self._clock()
+    def data_lost(self, in_parts: bool = False) -> None:
+        """Note that Redis may have lost data just now.
 
-    def may_repeat(self, topic: str, name: str) -> bool:
-        """Return whether a publication may be made twice: Redis may have forgotten its idempotency key."""
-        return self._attempted.get((topic, name), float("inf")) <= self._lost
+        :param in_parts: whether it may have lost some keys of a topic, and not their others.
+        """
+        self._lost = self._clock()
+        if in_parts:
+            self._lost_in_parts = self._lost
+
+    def may_repeat(self, topic: str, name: str, same_epoch: bool = False) -> bool:
+        """Return whether a publication may be made twice: Redis may have forgotten its idempotency key.
+
+        :param same_epoch: whether the history has both of them, so that Redis must have lost nothing but this key.
+        """
+        lost = self._lost_in_parts if same_epoch else self._lost
+        return self._attempted.get((topic, name), float("inf")) <= lost
 
     def see(self, topic: str, position: Position, name: str, key: str | None) -> None:
         """Note the position of a publication: it was acknowledged, or somebody has received it."""
@@ -56,7 +65,7 @@ class Truth:
             self._record.fault("contradictions", f"{topic}: both {known} and {name} are at {position}")
         earlier = self._places.setdefault((topic, name), position)
         if earlier.offset != position.offset:
-            if earlier.epoch == position.epoch or not self.may_repeat(topic, name):
+            if not self.may_repeat(topic, name, same_epoch=earlier.epoch == position.epoch):
                 self._record.fault("made twice", f"{topic}: {name} is at {earlier} and at {position}")
             self._places[topic, name] = position
 
