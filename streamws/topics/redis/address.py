@@ -100,12 +100,23 @@ class Address:
         """
         host, port = await self._find_master(timeout) if self._sentinels else (self._host, self._port)
         loop = asyncio.get_running_loop()
+        made: list[AnyLink] = []
+
+        def make_noted() -> AnyLink:
+            made.append(make())
+            return made[-1]
+
         async with asyncio.timeout(timeout):
-            if self._path is not None:
-                _, link = await loop.create_unix_connection(make, self._path)
-            else:
-                name = None if self._ssl is None else host
-                _, link = await loop.create_connection(make, host, port, ssl=self._ssl, server_hostname=name)
+            try:
+                if self._path is not None:
+                    _, link = await loop.create_unix_connection(make_noted, self._path)
+                else:
+                    name = None if self._ssl is None else host
+                    _, link = await loop.create_connection(make_noted, host, port, ssl=self._ssl, server_hostname=name)
+            except BaseException:
+                for link in made:  # if this is cancelled, uvloop closes the transport, but does not tell the link
+                    link.abort("not connected")
+                raise
             try:
                 await self._log_in(link)
             except BaseException:

@@ -94,6 +94,22 @@ async def test_calls_under_way_when_the_connection_ends_get_errors_of_their_own(
     assert one is not two
 
 
+async def test_nothing_is_sent_on_a_connection_whose_caller_was_cancelled_as_it_was_made(
+    redis_server: RedisServer,
+) -> None:
+    class Made(Link):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            connecting.cancel()
+
+    link = Made(10)
+    connecting = asyncio.create_task(Address(redis_server.url).connect(lambda: link, 10))
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    with pytest.raises(BrokerUnavailable, match="Redis is not available: not connected"):
+        link.call("PING")
+
+
 async def test_nothing_is_written_to_a_connection_that_was_lost_in_the_same_loop_iteration() -> None:
     class Lost(asyncio.Transport):
         """A transport of uvloop whose connection was lost."""
