@@ -29,8 +29,8 @@ LAYERS = """
     messages.typed
     topics.values topics.checks topics.roster topics.held topics.stats topics.counting topics.broker topics.memory
     topics.retrying topics.broker_subscription topics.presence_changes topics.attendance
-    topics.publishing topics.outlet topics.group topics.framing topics.audience topics.core topics.presence
-    topics.subscription topics.topic topics.topics topics.testing
+    topics.publishing topics.outlet topics.group topics.framing topics.sending topics.ahead topics.audience topics.core
+    topics.presence topics.subscription topics.topic topics.topics topics.testing
     topics.centrifugo.codes topics.centrifugo.commands topics.centrifugo.replies topics.centrifugo.frames
     topics.centrifugo.settings topics.centrifugo.channels topics.centrifugo.session topics.centrifugo.endpoint
     topics.redis.link topics.redis.address topics.redis.keeper topics.redis.scripts topics.redis.subscriber

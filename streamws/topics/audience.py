@@ -9,44 +9,21 @@ from ..errors import BrokerError, BrokerUnavailable, UsageError
 from ..messages.codec import Codec
 from ..options import TopicLimits
 from ..streams.shared import SharedMessage
+from .ahead import Ahead, Pages
 from .broker import Broker, Page
 from .broker_subscription import BrokerSubscription
 from .counting import Counts
 from .framing import Framing
 from .group import Frame, Group
 from .held import Held
-from .outlet import Delivery, Follower
+from .outlet import Follower
 from .presence_changes import PresenceChanges
 from .retrying import Waits, ask, log_retry
+from .sending import Feed, Sender
 from .values import Connection, Gap, History, Joined, Position, PresenceEvent, Publication, Record
 
 _MOST_ATTEMPTS = 5
 """The most attempts of a follower to join. The next one is made if the history that it read may lack something."""
-
-
-class Feed(Protocol):
-    """A follower inside the program."""
-
-    skip: Position | None
-    """The position up to which it has got the publications already, if it is ahead of the topic."""
-
-    left: bool
-    """Whether it has left the topic."""
-
-    def put(self, publication: Publication[Any]) -> None:
-        """Take the next publication."""
-        ...
-
-    def put_gap(self, gap: Gap, position: Position) -> None:
-        """Learn of a gap.
-
-        :param position: the position after it.
-        """
-        ...
-
-    def end(self) -> None:
-        """End: the topics are closed."""
-        ...
 
 
 class AnyTopic(Protocol):
@@ -71,8 +48,7 @@ class Audience:
 
     All live followers have got all publications up to `position`. A follower that joins reads the history after the
     subscription has begun. It gets what it has missed and becomes live in one step, so that no publication comes in
-    between. If the history was newer than the last delivery of the broker, the follower is ahead for a while, and skips
-    the publications that it has already.
+    between. If the history was newer than the last delivery of the broker, the follower is ahead for a while.
 
     If the broker has lost publications, the audience holds back what arrives, reads the history, and delivers both. It
     tells of a gap where publications are still missing. It also compares who is present with what its followers were
@@ -99,6 +75,7 @@ class Audience:
         "_questions",
         "_recent",
         "_recovery",
+        "_sender",
         "_spawn",
         "_starting",
         "_subscription",
@@ -135,10 +112,11 @@ class Audience:
         self._groups: dict[tuple[Frame | None, Frame | None], Group] = {}  # the live connections
         self._live: tuple[Group, ...] | None = ()  # the same groups as a tuple; None after a change
         self._feeds: dict[Feed, None] = {}  # the live feeds
-        self._ahead: dict[Follower | Feed, None] = {}  # those that have got later publications than `position`
         self._closed = False  # whether the topics are closed
         self._subscription = BrokerSubscription(name, broker, timeout, spawn)
         self._framing = Framing(name, topic.codec, most + (0 if history is None else 2 * history.max_bytes))
+        self._sender = Sender(self._framing)
+        self._ahead = Ahead(self._sender, counts)
         self._presence = PresenceChanges(name, broker, timeout, most)
         self._questions: list[set[str]] = []  # the connections that have left since the application asks who is present
         # Joining.
@@ -203,6 +181,7 @@ class Audience:
         """
         self._members[member] = None
         self._joining += 1
+        self._sender.sharing = True
         check_left = partial(self._check_left, member)
         try:
             for attempt in range(_MOST_ATTEMPTS):
@@ -239,6 +218,7 @@ class Audience:
         finally:
             self._joining -= 1
             if not self._joining:
+                self._sender.sharing = False
                 self._recent.clear()
                 self._framing.forget_soon()
 
@@ -307,7 +287,7 @@ class Audience:
             if member.skip is None:
                 self._add_live(member)
             else:
-                self._ahead[member] = None
+                self._ahead.add(member)
         finally:
             self._starting -= 1
             self._deliver_held()
@@ -327,11 +307,8 @@ class Audience:
     def _replay(self, member: Follower | Feed, joined: Joined, records: list[Record], replay: Replay | None) -> None:
         if replay is not None:
             replay(joined, [self._framing.publication(record) for record in records])
-        elif isinstance(member, Follower):
-            self._send_history(member, records)
         else:
-            for record in records:
-                member.put(self._framing.publication(record))
+            self._sender.history(member, records)
 
     def _add_live(self, member: Follower | Feed) -> None:
         member.skip = None
@@ -345,13 +322,19 @@ class Audience:
             self._live = None
         group.add(member)
 
+    def _add_those(self, members: list[Follower | Feed]) -> None:
+        """Make followers live that were ahead, unless they have left."""
+        for member in members:
+            if not member.left:
+                self._add_live(member)
+
     def remove(self, member: Follower | Feed) -> None:
         """Remove a follower."""
         member.left = True
         if member not in self._members:
             return
         del self._members[member]
-        self._ahead.pop(member, None)
+        self._ahead.discard(member)
         if isinstance(member, Follower):
             member.clear()
             frames = member.frame, member.presence_frame
@@ -418,65 +401,7 @@ class Audience:
             for feed in tuple(self._feeds):
                 feed.put(publication)
         if self._ahead:
-            self._deliver_ahead(record)
-
-    def _deliver_ahead(self, record: Record) -> None:
-        """Deliver to the followers that are ahead; those that are not ahead any more become live."""
-        position = record.position
-        for member in tuple(self._ahead):
-            skip = member.skip
-            if skip is None or skip.epoch != position.epoch or member.left:
-                continue
-            if position.offset > skip.offset + 1:
-                self._tell_gap_to_one(member, Gap(skip), Position(position.epoch, position.offset - 1))
-            if position.offset > skip.offset and not member.left:
-                self._send_one(member, record)
-            if position.offset >= skip.offset and not member.left:
-                del self._ahead[member]
-                self._add_live(member)
-
-    def _tell_gap_to_one(self, member: Follower | Feed, gap: Gap, position: Position) -> None:
-        """Tell a follower of a gap.
-
-        :param position: the position after the gap.
-        """
-        if isinstance(member, Follower):
-            member.on_gap(gap)
-        else:
-            member.put_gap(gap, position)
-
-    def _send_one(self, member: Follower | Feed, record: Record) -> None:
-        if isinstance(member, Follower):
-            self._send_to_one(member, record)
-        else:
-            member.put(self._framing.publication(record))
-
-    def _send_history(self, follower: Follower, records: list[Record]) -> None:
-        """Send what a follower has missed. It does not count against the backlog."""
-        outlet = follower.outlet
-        for record in records:
-            message = self._message_for(follower, record)
-            if message is None or follower.left or outlet.send_now(message):
-                continue
-            delivery = Delivery(message, record.position, record.key)
-            delivery.size = 0
-            outlet.offer(follower, delivery)
-
-    def _send_to_one(self, follower: Follower, record: Record) -> None:
-        """Send a publication to one follower."""
-        message = self._message_for(follower, record)
-        if message is not None:
-            follower.outlet.offer(follower, Delivery(message, record.position, record.key))
-
-    def _message_for(self, follower: Follower, record: Record) -> SharedMessage | None:
-        """Return the message of a publication for one follower.
-
-        If the frame function raises, tell the follower of a gap, and return None.
-        """
-        message = self._framing.message(follower.frame, record, share=self._joining > 0)
-        if message is None:
-            follower.on_gap(Gap(Position(record.position.epoch, record.position.offset - 1)))
-        return message
+            self._add_those(self._ahead.deliver(record))
 
     # Presence --------------------------------------------------------------------------------------------------
 
@@ -526,10 +451,7 @@ class Audience:
             message = message_of(group.presence_frame)
             if message is not None:
                 group.send(message, self.position, None, event=True)
-        for member in tuple(self._ahead):
-            message = message_of(member.presence_frame) if isinstance(member, Follower) else None
-            if isinstance(member, Follower) and message is not None:
-                member.outlet.offer(member, Delivery(message, member.skip, None, event=True))
+        self._ahead.deliver_event(message_of)
 
     # Holding back ----------------------------------------------------------------------------------------------
 
@@ -572,7 +494,7 @@ class Audience:
                 losses = self._presence.losses
                 try:
                     page = await self.read(self.position)
-                    ahead = await self._read_ahead(page.position.epoch)
+                    ahead = await self._ahead.read(page.position.epoch, self.read)
                     if self._presence.known:
                         connections = await self._presence.read()
                 except BrokerError as error:
@@ -592,48 +514,10 @@ class Audience:
                 self._recovery = None
                 self._presence.holding = False
 
-    async def _read_ahead(self, epoch: str) -> Mapping[str, tuple[int, Page]]:
-        """Read what follows the last positions of the followers that are ahead in other epochs.
-
-        :param epoch: that of the topic.
-        :returns: the offset of the last of these positions, and what follows it, by the epochs.
-        :raises BrokerError: if that fails.
-        """
-        offsets: dict[str, int] = {}
-        for member in self._ahead:
-            skip = member.skip
-            if skip is not None and skip.epoch != epoch:
-                offsets[skip.epoch] = max(skip.offset, offsets.get(skip.epoch, 0))
-        return {other: (offset, await self.read(Position(other, offset), 1)) for other, offset in offsets.items()}
-
-    def _move_ahead(self, position: Position, ahead: Mapping[str, tuple[int, Page]]) -> None:
-        """Give the followers that are ahead in an epoch that has ended a position in that of the topic.
-
-        :param position: the position of the topic.
-        :param ahead: the result of `_read_ahead`.
-        """
-        for member in tuple(self._ahead):
-            skip = member.skip
-            if skip is None or skip.epoch == position.epoch or member.left:
-                continue  # it may have left when another one was told
-            offset, page = ahead.get(skip.epoch, (-1, None))
-            if page is None or skip.offset > offset or page.position.epoch != position.epoch:
-                self._again = True  # the follower, or a still newer epoch, has come meanwhile
-                continue
-            if page.complete:
-                member.skip = Position(position.epoch, skip.offset)
-                if isinstance(member, Follower) and member.on_epoch is not None:
-                    member.on_epoch(member.skip)
-                continue
-            first = page.records[0].position.offset if page.records else position.offset + 1
-            member.skip = Position(position.epoch, first - 1)
-            self._counts.gaps += 1
-            self._tell_gap_to_one(member, Gap(skip), member.skip)
-
-    def _catch_up(self, page: Page, ahead: Mapping[str, tuple[int, Page]]) -> None:
+    def _catch_up(self, page: Page, ahead: Pages) -> None:
         """Deliver the publications that were missing, and those that were held back.
 
-        :param ahead: the result of `_read_ahead`.
+        :param ahead: what follows the positions of the followers that are ahead in other epochs.
         """
         before = self.position
         recovery = self._recovery
@@ -651,7 +535,8 @@ class Audience:
             for record in (*held, *page.records)
             if record.position.epoch == epoch and not (continued and record.position.offset <= before.offset)
         }
-        self._move_ahead(position, ahead)
+        if not self._ahead.move(position, ahead):
+            self._again = True
         if self._recovery is not recovery:
             return  # a function of the application has made the last follower leave
         current = before
@@ -699,14 +584,4 @@ class Audience:
             group.tell(gap)
         for feed in tuple(self._feeds):
             feed.put_gap(gap, position)
-        for member in tuple(self._ahead):
-            skip = member.skip
-            if skip is None or skip.epoch != position.epoch or member.left:
-                continue  # it is ahead in a newer epoch, or has left when another one was told
-            if skip.offset < position.offset:
-                self._tell_gap_to_one(member, Gap(skip), position)
-            elif skip.offset > position.offset:
-                continue
-            if member in self._ahead:
-                del self._ahead[member]
-                self._add_live(member)
+        self._add_those(self._ahead.pass_gap(position))
