@@ -98,9 +98,6 @@ class Policy:
         """
         if self.origins == "*":
             return
-        scheme, _, authority = text.partition("://")
-        if scheme in _WEB and authority == request.host and authority[:1] not in ("", ":"):
-            return  # the usual case: a page of exactly this host and port. It is well-formed because Host is.
         shown = _shown(text)
         if text == "null":  # what browsers send for sandboxed pages, local files and some redirects
             allowed = text in self._allowed_origins
@@ -195,8 +192,9 @@ def accept_request(
         raise HandshakeRefused(505, f"HTTP/{request.version} is not supported; use HTTP/1.1")
     if policy.hosts is not None:
         policy.check_host(request)
-    if b"origin" in fields:
-        policy.check_origin(fields[b"origin"].decode("latin-1"), request)
+    origin = fields.get(b"origin")
+    if origin is not None and not (request.target[:1] == "/" and _is_page_of(origin, fields.get(b"host", b""))):
+        policy.check_origin(origin.decode("latin-1"), request)
     if request.method != "GET":
         raise HandshakeRefused(
             405, f"method {request.method:.20} is not allowed; a WebSocket handshake is a GET", (("Allow", "GET"),)
@@ -240,6 +238,14 @@ def accept_request(
     if accept is None or "Server" not in accept.headers:
         response += policy.server_field
     return Agreement(response, subprotocol, terms)
+
+
+def _is_page_of(origin: bytes, host: bytes) -> bool:
+    """Return whether an origin is, to the letter, that of a web page of a `Host`. The origin of most pages is.
+
+    Then it is well-formed, because the `Host` is. `Policy.check_origin` compares other spellings.
+    """
+    return origin in (b"https://" + host, b"http://" + host) and host[:1] not in (b"", b":")
 
 
 def _has_token(value: bytes, token: bytes) -> bool:
