@@ -125,6 +125,11 @@ class Address:
                 raise
         return link
 
+    def no_answer(self, timeout: float) -> str:
+        """Return why a server is not available that has not answered in time."""
+        hint = "" if self._ssl is None else "; a server without TLS does not answer rediss://"
+        return f"no answer within {timeout:g} s{hint}"
+
     async def _log_in(self, link: Link) -> None:
         calls = [link.call("AUTH", *self._login)] if self._login else []
         if self._database:

@@ -62,6 +62,15 @@ async def test_server_that_cannot_be_used_is_tried_again(answer: bytes, error: s
         await broker.close()
 
 
+async def test_silent_server_may_lack_tls() -> None:
+    async with served(answering(b"")) as url:
+        broker = RedisBroker(url.replace("redis://", "rediss://"), timeout=0.2)
+        await broker.open(Collector())
+        with pytest.raises(BrokerUnavailable, match=r"no answer within 0.2 s; a server without TLS does not answer"):
+            await broker.publish([MESSAGE])
+        await broker.close()
+
+
 async def test_server_that_refuses_connections_is_an_error() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"-DENIED Redis is running in protected mode\r\n")
