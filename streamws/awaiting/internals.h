@@ -46,6 +46,71 @@ static void sw_set_slots(PyObject *type, sendfunc send, iternextfunc next) {
     PyType_Modified((PyTypeObject *)type);
 }
 
+/* `tp_alloc` and `tp_free`: let new objects take the memory of freed ones, without the allocator. -------------------
+
+   Each message needs up to three objects for a short time. Cython can do the same (`freelist`), but only for classes
+   without a base class. */
+
+#define SW_POOLS 4
+#define SW_KEPT 16 /* the most freed objects of a type */
+
+typedef struct {
+    PyTypeObject *type;
+    int count;
+    void *freed[SW_KEPT];
+} sw_pool;
+
+static sw_pool sw_pools[SW_POOLS];
+static int sw_pools_used = 0;
+
+static inline PyObject *sw_alloc_in(sw_pool *pool, PyTypeObject *type, Py_ssize_t items) {
+    PyObject *object;
+    if (pool->count == 0 || type != pool->type) return PyType_GenericAlloc(type, items); /* subclasses inherit this */
+    object = (PyObject *)pool->freed[--pool->count];
+    memset(object, 0, (size_t)type->tp_basicsize);
+    (void)PyObject_Init(object, type);
+    PyObject_GC_Track(object);
+    return object;
+}
+
+static inline void sw_free_in(sw_pool *pool, void *object) {
+    if (pool->count < SW_KEPT && Py_TYPE((PyObject *)object) == pool->type) {
+        pool->freed[pool->count++] = object;
+    } else {
+        PyObject_GC_Del(object);
+    }
+}
+
+#define SW_POOL(number)                                                           \
+    static PyObject *sw_alloc_##number(PyTypeObject *type, Py_ssize_t items) {    \
+        return sw_alloc_in(&sw_pools[number], type, items);                       \
+    }                                                                             \
+    static void sw_free_##number(void *object) { sw_free_in(&sw_pools[number], object); }
+
+SW_POOL(0)
+SW_POOL(1)
+SW_POOL(2)
+SW_POOL(3)
+
+/* Return whether the memory of freed objects of a type is used again from now on. */
+static int sw_reuse_freed(PyObject *kind) {
+    static const allocfunc allocs[] = {sw_alloc_0, sw_alloc_1, sw_alloc_2, sw_alloc_3};
+    static const freefunc frees[] = {sw_free_0, sw_free_1, sw_free_2, sw_free_3};
+    PyTypeObject *type = (PyTypeObject *)kind;
+#if defined(Py_GIL_DISABLED) || defined(__SANITIZE_ADDRESS__) /* no lock; and a use after the end must be found */
+    return 0;
+#endif
+    if (sw_pools_used == SW_POOLS || !PyType_IS_GC(type) || PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)
+        || type->tp_itemsize != 0 || type->tp_finalize != NULL || type->tp_del != NULL) {
+        return 0;
+    }
+    sw_pools[sw_pools_used].type = type;
+    type->tp_alloc = allocs[sw_pools_used];
+    type->tp_free = frees[sw_pools_used];
+    sw_pools_used++;
+    return 1;
+}
+
 /* The layout of `_asyncio.Future`: the callback that wakes the task which awaits it. -------------------------------- */
 
 typedef struct {

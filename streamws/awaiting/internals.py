@@ -10,6 +10,7 @@ way is used if the check fails, or if the environment variable `STREAMWS_PLAIN` 
 | `asyncio.tasks._current_tasks` (3.11) | find the current task | `asyncio.current_task` |
 | the layout of `_asyncio.Future` (C) | find that callback without a Python call | `Future._callbacks` |
 | `am_send`, `tp_iternext` (C) | await without a Python call | the methods `send` and `__next__` |
+| `tp_alloc`, `tp_free` (C) | let new reads take the memory of freed ones | allocate and free it |
 | the layout of `StopIteration` (C, 3.12 to 3.14) | hand over a result without a new exception | the same two methods |
 | the dictionary of a class | give names to a compiled class, for the errors of `hints` | no such names |
 | `_PyBytes_Resize` (C) | shrink a payload without a copy | copy it |

@@ -17,6 +17,7 @@ cdef extern from "internals.h":
     PyObject *sw_stop(PyObject *value) noexcept
     void sw_keep_stop(bint may_be_kept) noexcept
     void sw_keep_type(object type) noexcept
+    bint sw_reuse_freed(object type) noexcept
     void sw_take_callback(object future, PyObject **callback, PyObject **context)
     void sw_set_slots(object type, sendfunc send, iternextfunc next)
 
@@ -81,6 +82,10 @@ cpdef keep_results(bint kept):
 
 def keep_results_of(kind):
     sw_keep_type(kind)
+
+
+def reuse_freed(kind):
+    return not PLAIN and sw_reuse_freed(kind)
 
 
 def raised(typ, val, tb):

@@ -9,7 +9,7 @@ again, it would take that for the end of the connection.
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from ..awaiting.operation import FAILED, PENDING
+from ..awaiting.operation import FAILED, PENDING, reuse_freed
 from ..codes import CloseOutcome, Opcode
 from ..options import Limits
 from ..wire.deflate import DeflatedFrame
@@ -141,6 +141,9 @@ class BeginMessage(Read):
 
     def describe(self) -> str:
         return "messages()"
+
+
+reuse_freed(BeginMessage)
 
 
 def begin_message(inbox: Inbox, limits: Limits) -> BeginMessage:

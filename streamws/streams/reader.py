@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, overload
 
-from ..awaiting.operation import FAILED, PENDING, Done, keep_results_of
+from ..awaiting.operation import FAILED, PENDING, Done, keep_results_of, reuse_freed
 from ..codes import CloseOutcome, Opcode
 from ..errors import ReadError
 from ..options import Limits
@@ -291,6 +291,7 @@ def reader_of(inbox: Inbox, limits: Limits, opcode: Literal[Opcode.TEXT, Opcode.
 
 
 keep_results_of(MessageReader)
+reuse_freed(MessageReader)
 
 
 class _Text:
@@ -340,6 +341,9 @@ class _ReadWhole(ReadMessage):
 
     def describe(self) -> str:
         return READER
+
+
+reuse_freed(_ReadWhole)
 
 
 def whole_of(reader: MessageReader, kind: Opcode) -> _ReadWhole:

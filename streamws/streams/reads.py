@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..awaiting.operation import FAILED, PENDING
+from ..awaiting.operation import FAILED, PENDING, reuse_freed
 from ..codes import Close, CloseCode
 from ..wire.deflate import DeflatedFrame
 from ..wire.frames import DataFrame
@@ -99,6 +99,9 @@ class ReadMessage(Read):
 
     def describe(self) -> str:
         return "async for" if self.iterating else "read_message()"
+
+
+reuse_freed(ReadMessage)
 
 
 class ReadMessageOfType(ReadMessage):
