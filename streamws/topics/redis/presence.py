@@ -12,7 +12,7 @@ from time import perf_counter
 from ...errors import BrokerError, BrokerUnavailable, describe
 from ..values import Connection
 from .link import checked
-from .scripts import Keys, Scripts, parse_members
+from .scripts import Keys, Member, Scripts, parse_members
 from .server import Server
 from .servers import Call, Servers
 
@@ -193,7 +193,31 @@ class _Partition:
 
     async def connections(self, topic: str) -> Mapping[str, Connection]:
         members, _ = self._hashes(topic)
-        return parse_members(await self._servers.run("HGETALL", [members]))
+        found = parse_members(await self._servers.run("HGETALL", [members]))
+        for process, entries in (await self._ghosts(topic, found)).items():
+            for error in await self._exit_all(process, entries):
+                raise error
+            for _, connection in entries:
+                del found[connection]
+        return {connection: member.connection for connection, member in found.items()}
+
+    async def _ghosts(self, topic: str, found: Mapping[str, Member]) -> dict[str, list[Entry]]:
+        """Return the members that their process does not have, by process.
+
+        In a cluster, one server may lose that a connection has left, and another one not that the entry was removed. A
+        connection may also enter late: if the server hung, and its process has ended or has given up meanwhile.
+        """
+        others = [*{member.process for member in found.values()} - {self._process}]
+        # A process has a heartbeat before its first connection enters. So this must be asked after the members.
+        beats = await self._servers.run("ZMSCORE", [self._processes], *others) if others else []
+        unknown = {process for process, beat in zip(others, beats, strict=True) if beat is None}
+        ghosts: dict[str, list[Entry]] = {}
+        for connection, member in found.items():
+            entry = topic, connection
+            is_own = member.process == self._process
+            if member.process in unknown or (is_own and entry not in self._present):
+                ghosts.setdefault(member.process, []).append(entry)
+        return ghosts
 
     def _hashes(self, topic: str) -> tuple[str, str]:
         base = self._keys.topic(topic)

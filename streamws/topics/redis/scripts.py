@@ -25,7 +25,7 @@ import json
 import struct
 from binascii import crc_hqx
 from itertools import count
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..values import Connection, Position, PresenceEvent, Record, new_tuple
 
@@ -348,11 +348,18 @@ def parse_event(message: bytes) -> PresenceEvent:
     return PresenceEvent(kind, user, data, connection, changed)
 
 
-def parse_members(reply: list[bytes]) -> dict[str, Connection]:
+class Member(NamedTuple):
+    """A connection that is present, and the process that has it."""
+
+    process: str
+    connection: Connection
+
+
+def parse_members(reply: list[bytes]) -> dict[str, Member]:
     """Parse who is present in a topic: the fields and values of the hash."""
-    found: list[tuple[int, str, Connection]] = []
+    found: list[tuple[int, str, Member]] = []
     for place in range(0, len(reply), 2):
         if reply[place]:
-            number, _, user, data = json.loads(reply[place + 1])
-            found.append((number, reply[place].decode(), Connection(user, data)))
-    return {connection: value for _, connection, value in sorted(found)}
+            number, process, user, data = json.loads(reply[place + 1])
+            found.append((number, reply[place].decode(), Member(process, Connection(user, data))))
+    return {connection: member for _, connection, member in sorted(found)}

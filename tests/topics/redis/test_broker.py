@@ -748,6 +748,31 @@ async def test_connections_of_a_process_that_dies_leave_once(shared_server: Redi
             assert [event.changed for event in node.receiver.events[-3:]] == [False, False, True]
 
 
+async def test_members_that_no_process_has_leave_when_somebody_asks_who_is_present(shared_server: RedisServer) -> None:
+    prefix = next(prefixes)
+    brokers = [RedisBroker(shared_server.url, prefix=prefix) for _ in range(2)]
+    async with Node(brokers[0]) as one, Node(brokers[1]) as two:
+        await one.broker.subscribe("t")
+        await one.broker.enter("t", "c1", "ann", "")
+        await two.broker.enter("t", "c2", "ann", "")
+        # Redis has the members, and lacks the entries: of a process that does not exist any more, and of both nodes.
+        for number, process in enumerate(["dead", *(broker._presence._process for broker in brokers)], 3):
+            member = f'[{number}, "{process}", "user {number}", "data"]'
+            shared_server.ask("HSET", f"{{{prefix}:t}}:members", f"c{number}", member)
+            shared_server.ask("HINCRBY", f"{{{prefix}:t}}:users", f"user {number}", "1")
+        assert [*await one.broker.connections("t")] == ["c1", "c2", "c5"]
+        assert [*await two.broker.connections("t")] == ["c1", "c2"]
+        await one.publish("end")
+        await one.receive(1)
+        assert [(event.kind, event.connection, event.user, event.changed) for event in one.receiver.events] == [
+            ("join", "c1", "ann", True),
+            ("join", "c2", "ann", False),
+            ("leave", "c3", "user 3", True),
+            ("leave", "c4", "user 4", True),
+            ("leave", "c5", "user 5", True),
+        ]
+
+
 async def test_heartbeat_stops_with_the_process(shared_server: RedisServer) -> None:
     prefix = next(prefixes)
     dying, other = (RedisBroker(shared_server.url, prefix=prefix, presence_timeout=0.05) for _ in range(2))
