@@ -99,36 +99,40 @@ class Address:
         :raises BrokerError: if the server refuses it.
         """
         host, port = await self._find_master(timeout) if self._sentinels else (self._host, self._port)
-        loop = asyncio.get_running_loop()
         made: list[AnyLink] = []
 
         def make_noted() -> AnyLink:
             made.append(make())
             return made[-1]
 
-        async with asyncio.timeout(timeout):
-            try:
-                if self._path is not None:
-                    _, link = await loop.create_unix_connection(make_noted, self._path)
-                else:
-                    name = None if self._ssl is None else host
-                    _, link = await loop.create_connection(make_noted, host, port, ssl=self._ssl, server_hostname=name)
-            except BaseException:
-                for link in made:  # if this is cancelled, uvloop closes the transport, but does not tell the link
-                    link.abort("not connected")
-                raise
-            try:
-                await self._log_in(link)
-            except BaseException:
-                link.abort("not logged in")
-                await asyncio.wait([link.ended])
-                raise
+        try:
+            async with asyncio.timeout(timeout):
+                link = await self._open(make_noted, host, port)
+                try:
+                    await self._log_in(link)
+                except BaseException:
+                    link.abort("not logged in")
+                    await asyncio.wait([link.ended])
+                    raise
+        except BaseException as error:
+            no_tls = self._ssl is not None and bool(made) and not made[0].made
+            for link in made:  # if this was cancelled, uvloop has closed the transport, and has not told the link
+                link.abort("not connected")
+            if isinstance(error, TimeoutError) and not str(error):
+                hint = "; a server without TLS does not answer rediss://" if no_tls else ""
+                raise TimeoutError(f"no answer within {timeout:g} s{hint}") from error
+            raise
         return link
 
-    def no_answer(self, timeout: float) -> str:
-        """Return why a server is not available that has not answered in time."""
-        hint = "" if self._ssl is None else "; a server without TLS does not answer rediss://"
-        return f"no answer within {timeout:g} s{hint}"
+    async def _open(self, make: Callable[[], AnyLink], host: str, port: int) -> AnyLink:
+        """Connect, including TLS."""
+        loop = asyncio.get_running_loop()
+        if self._path is not None:
+            _, link = await loop.create_unix_connection(make, self._path)
+        else:
+            name = None if self._ssl is None else host
+            _, link = await loop.create_connection(make, host, port, ssl=self._ssl, server_hostname=name)
+        return link
 
     async def _log_in(self, link: Link) -> None:
         calls = [link.call("AUTH", *self._login)] if self._login else []

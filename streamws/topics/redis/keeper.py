@@ -117,7 +117,7 @@ class Keeper:
                 link = await self._connect()
             except Exception as error:  # whatever it is, this must go on
                 before = self._failure
-                self._failure = explain(error) if str(error) else self._address.no_answer(self._timeout)
+                self._failure = explain(error)
                 if strict and not first.done() and is_final(error):
                     first.set_exception(BrokerError(f"Redis at {self._address} cannot be used: {self._failure}"))
                     return

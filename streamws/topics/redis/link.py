@@ -39,8 +39,8 @@ class Refused(BrokerError):
 
 
 def explain(error: BaseException) -> str:
-    """Return the type and message of an error, or only the message if it is that of the server."""
-    return shortened(str(error)) if isinstance(error, Refused) else describe(error)
+    """Return the type and message of an error; only the message for that of the server, and for a timeout."""
+    return shortened(str(error)) if isinstance(error, (Refused, TimeoutError)) else describe(error)
 
 
 class Elsewhere(BrokerUnavailable):
@@ -100,6 +100,11 @@ class Link(asyncio.Protocol):
         """Identifies the run of the server: it changes with each restart and failover."""
         self.ended: asyncio.Future[None] = self._loop.create_future()
         """Done when the connection has ended."""
+
+    @property
+    def made(self) -> bool:
+        """Whether the connection was made, including TLS."""
+        return self._transport is not None
 
     @property
     def waiting(self) -> int:

@@ -66,8 +66,22 @@ async def test_silent_server_may_lack_tls() -> None:
     async with served(answering(b"")) as url:
         broker = RedisBroker(url.replace("redis://", "rediss://"), timeout=0.2)
         await broker.open(Collector())
-        with pytest.raises(BrokerUnavailable, match=r"no answer within 0.2 s; a server without TLS does not answer"):
+        with pytest.raises(BrokerUnavailable, match=r": no answer within 0\.2 s; a server without TLS does not answer"):
             await broker.publish([MESSAGE])
+        await broker.close()
+
+
+async def test_server_that_closes_during_the_tls_handshake_is_not_said_to_be_silent() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    async with served(serve) as url:
+        broker = RedisBroker(url.replace("redis://", "rediss://"), timeout=10)
+        await broker.open(Collector())
+        with pytest.raises(BrokerUnavailable) as caught:
+            await broker.publish([MESSAGE])
+        assert "no answer" not in str(caught.value)
         await broker.close()
 
 
