@@ -1,6 +1,6 @@
 """`Ahead`: the followers of a topic that have got later publications than the topic has delivered."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from ..streams.shared import SharedMessage
 from .broker import Page
@@ -11,7 +11,7 @@ from .sending import Feed, Sender
 from .values import Gap, Position, Record
 
 Pages = Mapping[str, tuple[int, Page]]
-"""By epochs: the offset of a position, and what follows it in the history."""
+"""Maps an epoch to an offset in it and the page after that offset."""
 
 
 class Ahead:
@@ -42,13 +42,12 @@ class Ahead:
 
     # What the topic delivers -----------------------------------------------------------------------------------
 
-    def deliver(self, record: Record) -> list[Follower | Feed]:
+    def deliver(self, record: Record) -> Iterator[Follower | Feed]:
         """Deliver a publication to those that have not got it.
 
-        :returns: those that are not ahead any more. The caller makes them live, unless they have left.
+        :returns: those that are not ahead any more. The caller makes each live at once, unless it has left.
         """
         position = record.position
-        reached: list[Follower | Feed] = []
         for member in tuple(self._members):
             skip = member.skip
             if skip is None or skip.epoch != position.epoch or member.left:
@@ -59,8 +58,7 @@ class Ahead:
                 self._sender.publication(member, record)
             if position.offset >= skip.offset:
                 self.discard(member)
-                reached.append(member)
-        return reached
+                yield member
 
     def deliver_event(self, message_of: Callable[[Frame | None], SharedMessage | None]) -> None:
         """Deliver a presence event.
@@ -72,13 +70,12 @@ class Ahead:
             if isinstance(member, Follower) and message is not None:
                 member.outlet.offer(member, Delivery(message, member.skip, None, event=True))
 
-    def pass_gap(self, position: Position) -> list[Follower | Feed]:
+    def pass_gap(self, position: Position) -> Iterator[Follower | Feed]:
         """Note that the topic told its live followers of a gap.
 
         :param position: the position after the gap.
-        :returns: those that are not ahead any more. The caller makes them live, unless they have left.
+        :returns: those that are not ahead any more. The caller makes each live at once, unless it has left.
         """
-        reached: list[Follower | Feed] = []
         for member in tuple(self._members):
             skip = member.skip
             if skip is None or skip.epoch != position.epoch or skip.offset > position.offset or member.left:
@@ -86,8 +83,7 @@ class Ahead:
             if skip.offset < position.offset:
                 self._sender.gap(member, Gap(skip), position)
             self.discard(member)
-            reached.append(member)
-        return reached
+            yield member
 
     # Epochs ----------------------------------------------------------------------------------------------------
 
@@ -110,7 +106,7 @@ class Ahead:
 
         :param position: the position of the topic.
         :param pages: the result of `read`.
-        :returns: whether that was possible for all. Others may have come meanwhile, and with them a newer epoch.
+        :returns: False if some could not be moved, because they, or a newer epoch, came after `read`. Read again then.
         """
         all_moved = True
         for member in tuple(self._members):

@@ -1,7 +1,7 @@
 """`Audience`: the followers of one topic in this process."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -322,7 +322,7 @@ class Audience:
             self._live = None
         group.add(member)
 
-    def _add_those(self, members: list[Follower | Feed]) -> None:
+    def _make_live(self, members: Iterable[Follower | Feed]) -> None:
         """Make followers live that were ahead, unless they have left."""
         for member in members:
             if not member.left:
@@ -401,7 +401,7 @@ class Audience:
             for feed in tuple(self._feeds):
                 feed.put(publication)
         if self._ahead:
-            self._add_those(self._ahead.deliver(record))
+            self._make_live(self._ahead.deliver(record))
 
     # Presence --------------------------------------------------------------------------------------------------
 
@@ -535,10 +535,11 @@ class Audience:
             for record in (*held, *page.records)
             if record.position.epoch == epoch and not (continued and record.position.offset <= before.offset)
         }
-        if not self._ahead.move(position, ahead):
-            self._again = True
+        moved = self._ahead.move(position, ahead)
         if self._recovery is not recovery:
             return  # a function of the application has made the last follower leave
+        if not moved:
+            self._again = True
         current = before
         told = False  # whether the last thing that was told is a gap
         if epoch != before.epoch and continued:
@@ -584,4 +585,4 @@ class Audience:
             group.tell(gap)
         for feed in tuple(self._feeds):
             feed.put_gap(gap, position)
-        self._add_those(self._ahead.pass_gap(position))
+        self._make_live(self._ahead.pass_gap(position))

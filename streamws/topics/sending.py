@@ -1,4 +1,4 @@
-"""`Sender`: what one follower gets alone."""
+"""`Sender`: sends the history, a publication or a gap to a single follower."""
 
 from typing import Any, Protocol
 

@@ -570,6 +570,37 @@ async def test_follower_that_is_ahead_is_not_told_of_a_gap_after_it_has_left(
     assert len(told) == 1
 
 
+async def test_follower_that_is_not_ahead_any_more_may_leave_while_another_one_is_told_of_the_gap(
+    open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker
+) -> None:
+    topics, publisher = await open_topics(flaky), await open_topics(memory)
+    history = History(size=2)
+    topic, source = topics.topic("news", history=history), publisher.topic("news", history=history)
+    first = (await source.publish("1")).position
+    live, one, two = Channel(), Channel(), Channel()
+    await topic.join(live)
+    flaky.late = True
+    await source.publish("2")
+    await source.publish("3")
+    flaky.deliver(1)
+
+    def on_gap(channel: Channel, gap: Gap) -> None:
+        if channel is two:
+            with pytest.raises(StopIteration):
+                topic.leave(one).send(None)  # now
+
+    for channel in (one, two):
+        await topic.join(channel, since=first, on_gap=on_gap)
+    flaky.fail()
+    flaky.late = False
+    for text in ("4", "5", "6", "7"):
+        await source.publish(text)
+    flaky.recover()
+    await until(lambda: live.sent[-1:] == ["7"])
+    assert one.sent == ["2", "3"]
+    assert two.sent == ["2", "3", "6", "7"]
+
+
 async def test_follower_that_is_ahead_gets_nothing_twice_if_the_history_is_too_short_for_the_others(
     open_topics: OpenTopics, memory: MemoryBroker, flaky: FlakyBroker, channel: Channel
 ) -> None:
