@@ -235,9 +235,14 @@ def test_publication_may_be_made_again_in_one_epoch_after_only_its_idempotency_k
     case = Case()
     case.truth.attempt("news", "p.11")
     case.receive(*items(11))
-    case.truth.data_lost(in_parts=True)
+    case.truth.attempt("sports", "p.1")
+    case.truth.data_lost(in_parts="news")
     case.receive(item(12, "p.11"))
     assert case.wrong == []
+    for offset in (1, 2):
+        case.truth.see("sports", Position("a", offset), "p.1", None)
+    assert case.wrong == ["made twice"]
+    case.record.faults.clear()
     case.truth.attempt("news", "p.12")
     case.receive(item(13, "p.12"), item(14, "p.12"))
     assert case.wrong == ["made twice", "duplicates"]

@@ -47,9 +47,9 @@ class Cluster(Redis):
         return [node for node, role in roles if _is_master(role)]
 
     async def settle(self) -> None:
-        """Wait until there are three masters with a replica each, and no node holds another one to be failed.
+        """Wait until there are three masters with a replica each, and no node considers another one failed.
 
-        Redis may replace a master that is held to be failed, also when it has come back.
+        Redis may replace a master that others consider failed, even after it has come back.
         """
         await self._wait(self._is_settled)
 
@@ -74,59 +74,92 @@ class Cluster(Redis):
     async def fail_over(self) -> None:
         """Make a replica the master. Nothing is lost."""
         replica = self._random.choice([*{*self._cluster.nodes} - {*await self._masters()}])
-        await asyncio.to_thread(replica.ask, "CLUSTER", "FAILOVER")
-        await self._wait(lambda: _is_master(replica.ask("ROLE")))
+        async with asyncio.timeout(_PATIENCE):
+            while not await self._try_to_fail_over(replica):
+                pass
         await self.settle()
 
-    async def move(self, key: str) -> bool:
+    async def _try_to_fail_over(self, replica: ClusterNode) -> bool:
+        """Ask a replica to become the master, and return whether it does. Redis gives up after 5 seconds."""
+        await asyncio.to_thread(replica.ask, "CLUSTER", "FAILOVER")
+        for _ in range(200):
+            if _is_master(await asyncio.to_thread(replica.ask, "ROLE")):
+                return True
+            await asyncio.sleep(0.05)
+        return False
+
+    async def move(self, key: str, on_disturbance: Callable[[], None]) -> None:
         """Move the slot of a key to another master, while it is used.
 
-        :returns: whether Redis has replaced neither of the two masters meanwhile. The new master does not know of the
-            move. Then Redis may delete some keys of the slot, and keep others.
+        :param on_disturbance: called when Redis has replaced one of the two masters meanwhile, and again at the end.
+            The new master does not know of the move. So Redis may have deleted some keys of the slot and kept others.
         """
         slot = (await asyncio.to_thread(self._cluster.nodes[0].ask, "CLUSTER", "KEYSLOT", key))[1:].decode().strip()
         source = await self._owner(slot)
         target = self._random.choice([pair for pair in self._pairs if pair is not source])
         pause = self._random.random() * 0.05
-        undisturbed = moved = await asyncio.to_thread(self._try_to_move, slot, source, target, pause)
-        while not moved:
-            # While a node imports a slot, it does not learn who has it.
-            await self.ask_all("CLUSTER", "SETSLOT", slot, "STABLE")
-            await self.settle()
-            source = await self._owner(slot)
-            moved = source is target or await asyncio.to_thread(self._try_to_move, slot, source, target, pause)
-        return undisturbed
+        if await asyncio.to_thread(self._try_to_move, slot, source, target, pause):
+            return
+        async with asyncio.timeout(_PATIENCE):
+            moved = False
+            while not moved:
+                on_disturbance()
+                # While a node imports a slot, it does not learn who has it.
+                await self.ask_all("CLUSTER", "SETSLOT", slot, "STABLE")
+                await self.settle()
+                source = await self._owner(slot)
+                moved = source is target or await asyncio.to_thread(self._try_to_move, slot, source, target, pause)
+        on_disturbance()
 
     async def _owner(self, slot: str) -> _Pair:
-        """Return the pair that has a slot, as soon as all nodes agree."""
-        await self._wait(lambda: len(self._owners(slot)) == 1)
-        return self._owners(slot)[0]
+        """Return the pair that has a slot, as soon as all nodes agree which of its nodes is the master."""
+        owners: set[ClusterNode | None] = set()
 
-    def _owners(self, slot: str) -> list[_Pair]:
-        """Return the pairs that have a slot, according to any node; none if a node knows of no owner."""
-        owners = {self._cluster.owner(int(slot), node) for node in self._cluster.nodes}
-        return [] if None in owners else [pair for pair in self._pairs if owners & {*pair}]
+        def is_known() -> bool:
+            owners.clear()
+            owners.update(self._cluster.owner(int(slot), node) for node in self._cluster.nodes)
+            return len(owners) == 1 and all(node is not None and _is_master(node.ask("ROLE")) for node in owners)
+
+        await self._wait(is_known)
+        return next(pair for pair in self._pairs if owners & {*pair})
 
     def _try_to_move(self, slot: str, source: _Pair, target: _Pair, pause: float) -> bool:
-        """Move a slot, and return whether the masters were the same until the end.
+        """Move a slot, and return whether the two masters were the same until the end.
 
         :param pause: the seconds after each batch of keys.
+        :raises RuntimeError: if Redis refuses a command all the same.
         """
         masters = [node for node in self._cluster.nodes if _is_master(node.ask("ROLE"))]
-        old, new = (next(node for node in masters if node in pair) for pair in (source, target))
+        pairs = [[node for node in masters if node in pair] for pair in (source, target)]
+        if [len(pair) for pair in pairs] != [1, 1]:
+            return False
+        ((old,), (new,)) = pairs
+        ends = time.monotonic() + _PATIENCE
+
+        def are_masters() -> bool:
+            return _is_master(old.ask("ROLE")) and _is_master(new.ask("ROLE"))
+
+        def run(node: ClusterNode, *command: str) -> bool:
+            """Repeat a command until it succeeds; return False if there is another master."""
+            while not (reply := node.ask(*command)).startswith((b"+OK", b"+NOKEY")):
+                if not are_masters():
+                    return False
+                if time.monotonic() > ends:
+                    raise RuntimeError(f"the slot does not move: {reply!r}")
+                time.sleep(0.05)
+            return True
 
         def assign(node: ClusterNode, *words: str) -> bool:
-            return b"OK" in node.ask("CLUSTER", "SETSLOT", slot, *words)
+            return run(node, "CLUSTER", "SETSLOT", slot, *words)
 
         if not assign(new, "IMPORTING", old.id) or not assign(old, "MIGRATING", new.id):
             return False
         while names := old.ask("CLUSTER", "GETKEYSINSLOT", slot, _BATCH).decode().split("\r\n")[2::2]:
-            reply = old.ask("MIGRATE", "127.0.0.1", str(new.port), "", "0", "5000", "REPLACE", "KEYS", *names)
-            if not reply.startswith((b"+OK", b"+NOKEY")):
+            if not run(old, "MIGRATE", "127.0.0.1", str(new.port), "", "0", "5000", "REPLACE", "KEYS", *names):
                 return False
             time.sleep(pause)
         others = [node for node in masters if node not in (old, new)]
-        return all(assign(node, "NODE", new.id) for node in (new, old, *others))
+        return all(assign(node, "NODE", new.id) for node in (new, old, *others)) and are_masters()
 
 
 def _is_master(role: bytes) -> bool:

@@ -33,28 +33,29 @@ class Truth:
         self._keys: dict[tuple[str, Position], str | None] = {}
         self._places: dict[tuple[str, str], Position] = {}
         self._attempted: dict[tuple[str, str], float] = {}
-        self._lost = self._lost_in_parts = float("-inf")
+        self._lost = float("-inf")
+        self._lost_in_parts: dict[str, float] = {}  # the same times, by the topics that have lost only some keys
         self._changes: dict[Change, None] = {}
 
     def attempt(self, topic: str, name: str) -> None:
         """Note that a publication is about to be made."""
         self._attempted.setdefault((topic, name), self._clock())
 
-    def data_lost(self, in_parts: bool = False) -> None:
+    def data_lost(self, in_parts: str | None = None) -> None:
         """Note that Redis may have lost data just now.
 
-        :param in_parts: whether it may have lost some keys of a topic, and not their others.
+        :param in_parts: the topic of which it may have lost some keys and kept others; None if there is none.
         """
         self._lost = self._clock()
-        if in_parts:
-            self._lost_in_parts = self._lost
+        if in_parts is not None:
+            self._lost_in_parts[in_parts] = self._lost
 
     def may_repeat(self, topic: str, name: str, same_epoch: bool = False) -> bool:
         """Return whether a publication may be made twice: Redis may have forgotten its idempotency key.
 
-        :param same_epoch: whether the history has both of them, so that Redis must have lost nothing but this key.
+        :param same_epoch: whether both are in one epoch. Then Redis has lost only the idempotency key.
         """
-        lost = self._lost_in_parts if same_epoch else self._lost
+        lost = self._lost_in_parts.get(topic, float("-inf")) if same_epoch else self._lost
         return self._attempted.get((topic, name), float("inf")) <= lost
 
     def see(self, topic: str, position: Position, name: str, key: str | None) -> None:
