@@ -193,6 +193,7 @@ def accept_request(
     if policy.hosts is not None:
         policy.check_host(request)
     origin = fields.get(b"origin")
+    # The host of an absolute target takes precedence over `Host`.
     if origin is not None and not (request.target[:1] == "/" and _is_page_of(origin, fields.get(b"host", b""))):
         policy.check_origin(origin.decode("latin-1"), request)
     if request.method != "GET":
@@ -241,10 +242,7 @@ def accept_request(
 
 
 def _is_page_of(origin: bytes, host: bytes) -> bool:
-    """Return whether an origin is, to the letter, that of a web page of a `Host`. The origin of most pages is.
-
-    Then it is well-formed, because the `Host` is. `Policy.check_origin` compares other spellings.
-    """
+    """Return whether an origin is exactly `http://` or `https://` and the `Host`. This is the usual case."""
     return origin in (b"https://" + host, b"http://" + host) and host[:1] not in (b"", b":")
 
 
