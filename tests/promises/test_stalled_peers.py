@@ -19,7 +19,7 @@ from streamws import Cause, Client, CloseCode, ConnectionClosed, Limits, Timeout
 from streamws.handshake.server import accept_key
 from streamws.net import poll, transports
 
-TIMES = Timeouts(ping_interval=0.05, ping_timeout=0.4, close=0.1)
+TIMES = Timeouts(ping_interval=0.05, ping_timeout=0.6, close=0.1)
 SMALL = Limits(read_high=4000, read_low=1000, write_high=4000, write_low=1000)
 
 
@@ -168,7 +168,7 @@ async def test_peer_that_never_reads_is_closed(role: str, ends: Ends) -> None:
         assert client.outcome.cause is Cause.KEEPALIVE
         assert client.outcome.sent is not None
         assert client.outcome.sent.code == CloseCode.INTERNAL_ERROR
-        assert client.outcome.detail == "the peer read nothing for 0.4 s, and this side waits to send"
+        assert client.outcome.detail == "the peer read nothing for 0.6 s, and this side waits to send"
         await sending
 
 
