@@ -30,18 +30,18 @@ class Harms:
         self._announcer = announcer
         self._pause = pause
         self._factor = factor
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self, seconds: float) -> None:
         """Do harm for a time; then wait until the last one has ended."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         kinds = self._kinds()
+        tasks: list[asyncio.Task[None]] = []
         while loop.time() < end:
             await self._world.rest(self._pause)
             (harm,) = self._random.choices([*kinds], [*kinds.values()])
-            self._tasks.append(asyncio.create_task(harm()))
-        await asyncio.gather(*self._tasks)
+            tasks.append(asyncio.create_task(harm()))
+        await asyncio.gather(*tasks)
 
     def _kinds(self) -> dict[Harm, int]:
         """Return all kinds of harm, and how often each is done."""

@@ -112,8 +112,9 @@ class _Partition:
     """The presence of this process in a partition of the topics.
 
     Redis has a set with the entries of each process, for the others when it has died. An entry is added before its
-    connection enters, and removed after the connection has left, so the set never lacks one. In a cluster, a few topics
-    of a partition may be at another server than this set.
+    connection enters, and removed after the connection has left. So the set lacks none, if one server has everything.
+    In a cluster, a few topics of a partition may be at another server than this set, and each server may lose its last
+    changes.
 
     :param processes: the key of the processes; see `Servers`.
     :param process: the id of this process.
@@ -197,8 +198,9 @@ class _Partition:
         for process, entries in (await self._ghosts(topic, found)).items():
             for error in await self._exit_all(process, entries):
                 raise error
-            for _, connection in entries:
-                del found[connection]
+            for entry in entries:
+                if entry not in self._present:  # otherwise it has entered again
+                    del found[entry[1]]
         return {connection: member.connection for connection, member in found.items()}
 
     async def _ghosts(self, topic: str, found: Mapping[str, Member]) -> dict[str, list[Entry]]:
