@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import count
@@ -20,6 +20,7 @@ from helpers.waiting import iterations, until
 from streamws import BrokerError, BrokerUnavailable, PublishTimeout
 from streamws.topics import Broker, Gap, History, Outgoing, RedisBroker, TopicLimits, Topics
 from streamws.topics.redis.link import Link
+from streamws.topics.redis.scripts import Member
 from streamws.topics.testing import RemoteBrokerContract, WatchedBrokerContract
 from topics.broker_contract import HISTORY, Collector, MakeBroker, Node, Strict
 from topics.channels import Channel
@@ -771,6 +772,28 @@ async def test_members_that_no_process_has_leave_when_somebody_asks_who_is_prese
             ("leave", "c4", "user 4", True),
             ("leave", "c5", "user 5", True),
         ]
+
+
+async def test_connection_that_enters_again_while_ghosts_leave_stays(
+    shared_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = next(prefixes)
+    broker = RedisBroker(shared_server.url, prefix=prefix)
+    async with Node(broker) as node:
+        member = f'[1, "{broker._presence._process}", "ann", "data"]'
+        shared_server.ask("HSET", f"{{{prefix}:t}}:members", "c1", member)
+        partition = broker._presence._partition("t")
+        find_ghosts = partition._ghosts
+
+        async def enter_then(topic: str, found: Mapping[str, Member]) -> dict[str, list[tuple[str, str]]]:
+            ghosts = await find_ghosts(topic, found)
+            await node.broker.enter("t", "c1", "ann", "data")
+            return ghosts
+
+        monkeypatch.setattr(partition, "_ghosts", enter_then)
+        assert [*await node.broker.connections("t")] == ["c1"]
+        monkeypatch.undo()
+        assert [*await node.broker.connections("t")] == ["c1"]
 
 
 async def test_heartbeat_stops_with_the_process(shared_server: RedisServer) -> None:
